@@ -1,0 +1,1 @@
+"""Past decisions and their outcomes, kept in SQLite."""

@@ -1,0 +1,180 @@
+"""What a run is: every option of `rudder train`, checked in one place."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from rudder.training.errors import ConfigError
+
+_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
+_RATE = re.compile(r"^\d+(?:\.\d+)?(?:k|m|g)bit$")
+BUFFER_FORMS = "a share of the halo (0.25), rows (20000) or bytes (64MiB)"
+
+
+class BufferSize(BaseModel):
+    """How much a trainer's buffer may hold, in the unit the user chose.
+
+    Text forms: `0.25` (share of the halo nodes, 0 to 1), `20000` (rows), `64MiB` (bytes).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    amount: float = Field(ge=0)
+    unit: Literal["halo_fraction", "rows", "bytes"]
+
+    @classmethod
+    def parse(cls, text: str) -> BufferSize:
+        """Read one of the three text forms; raises ValueError that names them."""
+        if match := _BYTES.match(text.strip()):
+            scale = _BINARY_UNITS[match.group(2).lower()]
+            return cls(amount=float(match.group(1)) * scale, unit="bytes")
+        try:
+            amount = float(text)
+        except ValueError:
+            raise ValueError(f"buffer is {BUFFER_FORMS}") from None
+        if "." in text and 0 <= amount <= 1:
+            return cls(amount=amount, unit="halo_fraction")
+        if amount == int(amount) and amount >= 0 and "." not in text:
+            return cls(amount=amount, unit="rows")
+        raise ValueError(f"buffer is {BUFFER_FORMS}")
+
+    def rows(self, *, num_halo: int, row_bytes: int) -> int:
+        """Capacity in rows, for a partition of `num_halo` halo nodes and rows of `row_bytes`."""
+        if self.unit == "halo_fraction":
+            return int(self.amount * num_halo)
+        if self.unit == "bytes":
+            return int(self.amount // max(row_bytes, 1))
+        return int(self.amount)
+
+    def __str__(self) -> str:
+        if self.unit == "halo_fraction":
+            return f"{self.amount:g}" if "." in f"{self.amount:g}" else f"{self.amount:.1f}"
+        return f"{int(self.amount)}B" if self.unit == "bytes" else str(int(self.amount))
+
+
+def _to_buffer_size(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"buffer is {BUFFER_FORMS}")
+    return BufferSize.parse(str(value)) if isinstance(value, str | int | float) else value
+
+
+def _to_fanout(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            raise ValueError("fanout is a comma-separated list of whole numbers: 5,10") from None
+    return tuple(value) if isinstance(value, list) else value
+
+
+class RunConfig(BaseModel):
+    """Every option of a training run; the stored `config.toml` of a run has these names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str = Field("synthetic:community-200k", description="what to train on")
+    data: Path | None = Field(None, description="prepared partitions; default: prepare `dataset`")
+    hosts: int = Field(2, ge=1, le=250, description="local hosts, one partition each")
+    trainers_per_host: int = Field(1, ge=1, le=64)
+    servers_per_host: int = Field(1, ge=1, le=64)
+    model: Literal["sage", "gat"] = "sage"
+    num_layers: int | None = Field(None, ge=1, le=10, description="default: length of fanout")
+    hidden: int = Field(64, ge=1, le=65536)
+    heads: int = Field(4, ge=1, le=64, description="attention heads of gat")
+    dropout: float = Field(0.5, ge=0, lt=1)
+    fanout: Annotated[tuple[int, ...], BeforeValidator(_to_fanout)] = Field(
+        (5, 10), description="neighbours per node, input layer first; -1 takes all"
+    )
+    batch_size: int = Field(512, ge=1, le=10_000_000, description="seeds per trainer and step")
+    epochs: int = Field(5, ge=1, le=1_000_000)
+    lr: float = Field(0.003, gt=0, le=100)
+    eval_every: int = Field(0, ge=0, description="epochs between evaluations; 0: at the end only")
+    device: Literal["cpu", "cuda"] = "cpu"
+    loader: Literal["rudder", "stock"] = "rudder"
+    policy: Literal["lookahead", "none"] = "lookahead"
+    buffer: Annotated[BufferSize, BeforeValidator(_to_buffer_size)] = Field(
+        BufferSize(amount=0.25, unit="halo_fraction"), description=BUFFER_FORMS
+    )
+    lookahead: int = Field(16, ge=0, le=1024, description="batches the sampler runs ahead")
+    seed: int = Field(0, ge=0, lt=2**31)
+    run_dir: Path | None = Field(None, description="default: runs/<time>-<dataset>")
+    network: Literal["auto", "namespace", "loopback"] = "auto"
+    rate: str | None = Field(None, description="link rate between local hosts: 200mbit, 1gbit")
+    port: int | None = Field(None, ge=1024, le=65000, description="first port; default: a free one")
+    start_timeout: float = Field(180.0, gt=0, description="seconds until all trainers must train")
+    stall_timeout: float = Field(300.0, gt=0, description="seconds without progress that end a run")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if not self.fanout or any(k == 0 or k < -1 for k in self.fanout):
+            raise ValueError("fanout needs one number per layer, each 1 or more, or -1 for all")
+        if self.num_layers is not None and self.num_layers != len(self.fanout):
+            raise ValueError(
+                f"num_layers is {self.num_layers} but fanout names {len(self.fanout)} layers"
+            )
+        if self.rate is not None and not _RATE.match(self.rate):
+            raise ValueError("rate is a number and a unit: 200mbit, 1gbit")
+        if self.rate is not None and self.network == "loopback":
+            raise ValueError("rate needs namespaces between the hosts; loopback has no link")
+        return self
+
+    @property
+    def layers(self) -> int:
+        """Number of GNN layers."""
+        return len(self.fanout)
+
+    @property
+    def num_trainers(self) -> int:
+        """Trainers over all hosts; the world size of DDP."""
+        return self.hosts * self.trainers_per_host
+
+
+def run_config(file: Path | None = None, **options: Any) -> RunConfig:
+    """Build a config from a TOML file and options; an option that is not None wins.
+
+    Raises ConfigError that names the field, the value and what is allowed.
+    """
+    values = _read_toml(file) if file is not None else {}
+    values.update({name: value for name, value in options.items() if value is not None})
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        raise _as_config_error(error, source=f" (from {file} or the command line)" if file else "")
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no config file {file}", remedy="check the path given to --config"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"config file {file} cannot be read: {error}",
+            remedy="mend the file; `rudder train --help` lists the names it may set",
+        ) from None
+
+
+def _as_config_error(error: ValidationError, *, source: str) -> ConfigError:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(RunConfig.model_fields)
+        return ConfigError(f"{name} is not a setting{source}", remedy=f"use one of: {known}")
+    if not name:
+        return ConfigError(f"{_plain(first['msg'])}{source}", remedy="change one of the two")
+    return ConfigError(
+        f"{name} = {first['input']!r} is not allowed: {_plain(first['msg'])}{source}",
+        remedy=f"set --{name.replace('_', '-')} within that range",
+    )
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")

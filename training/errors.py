@@ -1,0 +1,64 @@
+"""What Rudder raises for a user's mistake or a broken machine: one tree, each with a remedy.
+
+RudderError
+├── ConfigError      a setting out of its range, an unknown name              exit code 2
+├── DataError        a graph or a partition that cannot be used as it is      exit code 3
+├── MachineError     the machine lacks something: memory, namespaces, a port  exit code 4
+└── RunError         a server or a trainer failed, hung or was killed         exit code 5
+"""
+
+
+class RudderError(Exception):
+    """An error that a user can act on.
+
+    `message` says what is wrong and where; `remedy` says what to do next.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, remedy: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  what to do: {self.remedy}"
+
+
+class ConfigError(RudderError):
+    """A setting is unknown or outside its range."""
+
+    exit_code = 2
+
+    @classmethod
+    def for_field(cls, name: str, *, value: object, allowed: str, remedy: str = "") -> "ConfigError":
+        """Name the dotted field, the value that was given and what is allowed."""
+        return cls(
+            f"{name} = {value!r} is not allowed; allowed: {allowed}",
+            remedy=remedy or f"set {name} to one of the allowed values",
+        )
+
+
+class DataError(RudderError):
+    """A graph, a file of it, or a partition of it cannot be used."""
+
+    exit_code = 3
+
+
+class MachineError(RudderError):
+    """The machine lacks something that the run needs."""
+
+    exit_code = 4
+
+
+class RunError(RudderError):
+    """A process of the run failed; `host` and `rank` say which one."""
+
+    exit_code = 5
+
+    def __init__(
+        self, message: str, *, remedy: str, host: str | None = None, rank: int | None = None
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.host = host
+        self.rank = rank

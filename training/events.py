@@ -1,0 +1,77 @@
+"""What a process of a run tells its launcher: one JSON object a line, on standard output."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, Window
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class PhaseEntered(_Event):
+    """A process has come this far; a launcher that hears nothing knows where it stopped."""
+
+    kind: Literal["phase"] = "phase"
+    role: Literal["server", "trainer"]
+    rank: int
+    phase: Literal["starting", "connected", "training", "evaluating", "finished"]
+
+
+class Progress(_Event):
+    """A window of steps is done."""
+
+    kind: Literal["progress"] = "progress"
+    rank: int
+    steps_in_epoch: int
+    step_in_epoch: int
+    window: Window
+
+
+class EpochDone(_Event):
+    """An epoch is done."""
+
+    kind: Literal["epoch"] = "epoch"
+    rank: int
+    metrics: EpochMetrics
+
+
+class Evaluated(_Event):
+    """The model was evaluated; rank 0 says so."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    evaluation: Evaluation
+
+
+class Reported(_Event):
+    """A trainer has finished; its report."""
+
+    kind: Literal["report"] = "report"
+    report: RankReport
+
+
+class Failed(_Event):
+    """A process gives up, with an error that a user can act on."""
+
+    kind: Literal["failed"] = "failed"
+    role: Literal["server", "trainer"]
+    rank: int
+    message: str
+    remedy: str
+    exit_code: int
+
+
+Event = PhaseEntered | Progress | EpochDone | Evaluated | Reported | Failed
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+def read_event(line: str | bytes) -> Event | None:
+    """Read one line; None if it is not an event (DGL prints on standard output, too)."""
+    try:
+        return _EVENTS.validate_json(line)
+    except ValidationError:
+        return None

@@ -1,0 +1,168 @@
+"""What is measured: counters per batch, summed to windows, epochs and the run.
+
+A metric that was not measured is None, never 0. Times are seconds of wall clock.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rudder.training.config import RunConfig
+from rudder.training.settings import BufferSettings
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class RowsFetched(_Frozen):
+    """Feature rows that crossed the network, by cause."""
+
+    miss: int = 0
+    target: int = 0
+
+    @property
+    def total(self) -> int:
+        """All rows, whatever the cause."""
+        return self.miss + self.target
+
+    def __add__(self, other: RowsFetched) -> RowsFetched:
+        return RowsFetched(miss=self.miss + other.miss, target=self.target + other.target)
+
+
+class Rows(_Frozen):
+    """Counts of feature rows; `hits + rows_fetched.miss == remote_rows`.
+
+    input_rows: rows the model was given; remote_rows: those of nodes of other partitions;
+    halo_rows: remote rows within one hop of the local partition; halo_hits: hits among them.
+    """
+
+    input_rows: int = 0
+    remote_rows: int = 0
+    halo_rows: int = 0
+    hits: int = 0
+    halo_hits: int = 0
+    rows_fetched: RowsFetched = RowsFetched()
+    bytes_fetched: int = 0
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(
+            input_rows=self.input_rows + other.input_rows,
+            remote_rows=self.remote_rows + other.remote_rows,
+            halo_rows=self.halo_rows + other.halo_rows,
+            hits=self.hits + other.hits,
+            halo_hits=self.halo_hits + other.halo_hits,
+            rows_fetched=self.rows_fetched + other.rows_fetched,
+            bytes_fetched=self.bytes_fetched + other.bytes_fetched,
+        )
+
+    @property
+    def hit_fraction(self) -> float | None:
+        """Hits over remote rows; None where no remote row was asked for."""
+        return self.hits / self.remote_rows if self.remote_rows else None
+
+    @property
+    def halo_hit_fraction(self) -> float | None:
+        """Hits over halo rows, the published hit rate (arXiv 2602.23556)."""
+        return self.halo_hits / self.halo_rows if self.halo_rows else None
+
+
+class Seconds(_Frozen):
+    """Where the time went. sample, pull and assemble are the loader thread's and overlap with
+    the main thread's compute; exposed_wait is what the main thread stood still for data.
+
+    pull is the time the loader thread waited for rows with nothing else to do.
+    """
+
+    sample: float = 0.0
+    pull: float = 0.0
+    assemble: float = 0.0
+    exposed_wait: float = 0.0
+    compute: float = 0.0
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(
+            sample=self.sample + other.sample,
+            pull=self.pull + other.pull,
+            assemble=self.assemble + other.assemble,
+            exposed_wait=self.exposed_wait + other.exposed_wait,
+            compute=self.compute + other.compute,
+        )
+
+
+class Window(_Frozen):
+    """One rank's measurements over consecutive steps; what the agents live on."""
+
+    rank: int
+    index: int
+    epoch: int
+    first_step: int
+    num_steps: int
+    rows: Rows
+    seconds: Seconds
+    settings: BufferSettings
+    buffered_rows: int = Field(description="rows in the buffer at the window's end")
+    waiting_batches: int = Field(description="batches ready for the trainer at the window's end")
+
+
+class EpochMetrics(_Frozen):
+    """One rank's epoch."""
+
+    epoch: int
+    num_steps: int
+    seconds_total: float
+    seconds: Seconds
+    rows: Rows
+    loss: float | None
+
+
+class Memory(_Frozen):
+    """Bytes of one trainer."""
+
+    peak_rss_bytes: int
+    buffer_bytes: int = 0
+    waiting_bytes: int = Field(0, description="largest size of sampled and assembled batches")
+    map_bytes: int = Field(0, description="per-node state of the policy")
+    map_nodes: int = Field(0, description="remote nodes that the map covers")
+
+
+class RankReport(_Frozen):
+    """All of one rank's run."""
+
+    rank: int
+    host: str
+    epochs: tuple[EpochMetrics, ...]
+    memory: Memory
+    settings: BufferSettings | None = None
+    num_halo: int = 0
+    row_bytes: int = 0
+
+
+class Evaluation(_Frozen):
+    """Quality on the test and validation sets; F1 is micro-averaged."""
+
+    epoch: int
+    test_accuracy: float
+    val_accuracy: float | None
+    test_f1: float
+    seconds: float
+
+
+class Summary(_Frozen):
+    """`summary.json` of a run; sums are over ranks and epochs."""
+
+    run_dir: str
+    dataset: str
+    loader: str
+    policy: str | None
+    test_accuracy: float | None
+    evaluations: tuple[Evaluation, ...]
+    remote_rows: int
+    rows_fetched: int
+    hit_fraction: float | None
+    halo_hit_fraction: float | None
+    epoch_seconds: tuple[float, ...] = Field(description="of the slowest rank, per epoch")
+    ranks: tuple[RankReport, ...]
+    config: RunConfig
+    versions: dict[str, str]
+    network: str

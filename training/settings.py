@@ -1,0 +1,68 @@
+"""What may be changed in a running trainer, and the messages that change it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_LOOKAHEAD_BATCHES = 1024
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class FetchTargets(_Frozen):
+    """Rows to bring into the buffer eagerly, on top of a batch's own misses.
+
+    `source` says how they are chosen: `observed` the most used rows that are not buffered,
+    `degree` the halo nodes with most edges into this partition, `owner` the most used rows of
+    the partition `owner`, `ids` exactly the global node ids in `ids`.
+    """
+
+    source: Literal["observed", "degree", "owner", "ids"]
+    row_budget: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    owner: Annotated[int, Field(ge=0)] | None = None
+    ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=100_000)] = ()
+
+
+class BufferSettings(_Frozen):
+    """The settings in force in one trainer."""
+
+    capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = 16
+
+
+class Change(_Frozen):
+    """A request to change settings; what is absent stays as it is."""
+
+    capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] | None = None
+    fetch_targets: FetchTargets | None = None
+    replace_now: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing would change."""
+        return self == Change()
+
+
+class Command(_Frozen):
+    """One message to a trainer's control port; an empty change only asks for the state."""
+
+    command_id: Annotated[str, Field(min_length=1, max_length=64)]
+    change: Change = Change()
+
+
+class Applied(_Frozen):
+    """The trainer's answer: the settings in force, and from which step on they hold."""
+
+    command_id: str
+    outcome: Literal["applied", "refused"]
+    rank: int
+    step: int
+    settings: BufferSettings
+    reason: str | None = None
