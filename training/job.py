@@ -1,0 +1,46 @@
+"""The launcher's letter to every process of a run: what to run and where everything is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from rudder.training.config import RunConfig
+
+JOB_VARIABLE = "RUDDER_JOB"
+"""Environment variable with the path of the job file."""
+HOST_VARIABLE = "RUDDER_HOST"
+"""Environment variable with the index of the host that a process runs on."""
+
+
+class Job(BaseModel):
+    """One run, as its processes need to know it; written to `job.json` in the run folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    config: RunConfig
+    graph_name: str
+    part_config: Path
+    """DistDGL's JSON of the partitioned graph."""
+    data_dir: Path
+    """Folder that `rudder prepare` wrote, with its manifest."""
+    run_dir: Path
+    ip_config: Path
+    addresses: tuple[str, ...]
+    """Address of each host, in the order of partitions."""
+    network: Literal["namespace", "loopback"]
+    shm_prefix: str = ""
+    """Prefix of shared-memory names; set where hosts share one /dev/shm."""
+    master_port: int
+    """Port of torch's rendezvous, on the first host."""
+
+    def socket_of(self, rank: int) -> Path:
+        """Control socket of a trainer (a path: network namespaces share it)."""
+        return self.run_dir / "control" / f"rank{rank}.sock"
+
+    @classmethod
+    def read(cls, path: Path) -> Job:
+        """Read a job file."""
+        return cls.model_validate_json(path.read_text())
