@@ -16,18 +16,23 @@ class _Frozen(BaseModel):
 
 
 class RowsFetched(_Frozen):
-    """Feature rows that crossed the network, by cause."""
+    """Rows that crossed the network, by cause: missed inputs, eager targets, seeds of elsewhere."""
 
     miss: int = 0
     target: int = 0
+    seed: int = 0
 
     @property
     def total(self) -> int:
         """All rows, whatever the cause."""
-        return self.miss + self.target
+        return self.miss + self.target + self.seed
 
     def __add__(self, other: RowsFetched) -> RowsFetched:
-        return RowsFetched(miss=self.miss + other.miss, target=self.target + other.target)
+        return RowsFetched(
+            miss=self.miss + other.miss,
+            target=self.target + other.target,
+            seed=self.seed + other.seed,
+        )
 
 
 class Rows(_Frozen):

@@ -31,7 +31,7 @@ class BufferSettings(_Frozen):
     """The settings in force in one trainer."""
 
     capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = 16
 
 

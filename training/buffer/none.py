@@ -1,0 +1,51 @@
+"""No buffer: every remote row is fetched whenever a batch needs it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.settings import BufferSettings, Change
+
+_MEANINGLESS = ("capacity_rows", "eviction_threshold", "fetch_targets", "replace_now")
+
+
+class NoBuffer:
+    """The policy that keeps nothing; its lookahead only hides latency."""
+
+    num_buffered = 0
+    num_bytes = 0
+
+    def __init__(self, *, lookahead_batches: int) -> None:
+        self._settings = BufferSettings(capacity_rows=0, lookahead_batches=lookahead_batches)
+
+    @property
+    def settings(self) -> BufferSettings:
+        """The settings in force."""
+        return self._settings
+
+    def observe(self, nodes: IntArray) -> None:
+        """Nothing is learned."""
+
+    def plan(self, nodes: IntArray) -> Plan:
+        """Everything is a miss."""
+        nothing = np.empty(0, dtype=np.int64)
+        return Plan(hits=nothing, hit_slots=nothing, misses=np.arange(len(nodes)))
+
+    def skip(self, nodes: IntArray) -> None:
+        """Nothing is learned."""
+
+    def refusal(self, change: Change) -> str | None:
+        """Only the lookahead means something here."""
+        default = Change()
+        for name in _MEANINGLESS:
+            if getattr(change, name) != getattr(default, name):
+                return f"{name} means nothing to the policy `none`, which has no buffer"
+        return None
+
+    def apply(self, change: Change) -> None:
+        """Set the lookahead."""
+        if change.lookahead_batches is not None:
+            self._settings = self._settings.model_copy(
+                update={"lookahead_batches": change.lookahead_batches}
+            )

@@ -1,0 +1,252 @@
+"""The loader for people's own scripts, and for `rudder train`.
+
+Three lines take the place of `DistNodeDataLoader` and of the reads of `g.ndata[...]`:
+
+    from rudder.training.loader import NodeLoader
+    loader = NodeLoader(g, train_nid, sampler, batch_size=512, inputs=["feat"], outputs=["label"])
+    for input_nodes, seeds, blocks in loader:
+        x, y = blocks[0].srcdata["feat"], blocks[-1].dstdata["label"]
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import dgl
+import numpy as np
+import psutil
+import torch
+
+from rudder.training import distdgl
+from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.none import NoBuffer
+from rudder.training.buffer.policy import IntArray, Policy
+from rudder.training.config import BufferSize
+from rudder.training.control import ControlPort, NoControl
+from rudder.training.errors import ConfigError, MachineError
+from rudder.training.loading.batch import Batch
+from rudder.training.loading.loader_thread import LoaderThread
+from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.tensors import NodeTensor
+from rudder.training.metrics import Memory
+from rudder.training.metrics import Rows as RowCounts
+from rudder.training.metrics import Seconds, Window
+from rudder.training.partition_view import PartitionView
+from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.settings import BufferSettings
+
+Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
+
+
+class NodeLoader:
+    """Iterates over minibatches, one epoch a loop, and fetches ahead of the training loop.
+
+    The loader's thread does all DGL RPC while an epoch runs. Between epochs, and within
+    `with loader.paused():`, it does none, and the script may use DistTensors itself.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        nodes: torch.Tensor,
+        sampler: Any,
+        *,
+        batch_size: int,
+        shuffle: bool = True,
+        drop_last: bool = False,
+        inputs: Sequence[str] = (),
+        outputs: Sequence[str] = (),
+        buffer: str | float | BufferSize = 0.25,
+        lookahead: int = 16,
+        policy: str = "lookahead",
+        device: str | torch.device = "cpu",
+        seed: int = 0,
+        epochs: int | None = None,
+        edge_ids: bool = True,
+        order: torch.Tensor | None = None,
+        control: Path | None = None,
+        timeout_s: float = 120.0,
+    ) -> None:
+        """Prepare; nothing is fetched before the first epoch.
+
+        graph: dgl.distributed.DistGraph; nodes: int64[n] seeds of this trainer;
+        sampler: dgl.dataloading.NeighborSampler; inputs: names of node tensors to deliver for
+        input nodes (blocks[0].srcdata); outputs: the same for seeds (blocks[-1].dstdata);
+        buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
+        lookahead: batches to sample ahead; epochs: how many epochs there will be, if known: then
+        the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
+        order: int64[n] phase of each seed, visited in ascending order; control: path of the
+        socket on which settings may be changed. Raises ConfigError, DataError, MachineError.
+        """
+        self._rank = int(torch.distributed.get_rank()) if _is_distributed() else 0
+        self._nodes = nodes.numpy().astype(np.int64)
+        self._order = None if order is None else order.numpy()
+        self._batch_size, self._shuffle, self._drop_last = batch_size, shuffle, drop_last
+        self._device = torch.device(device)
+        self._random = np.random.default_rng([seed, self._rank])
+        self._epochs_left = epochs
+        self._queued = 0
+        self._taken_of_epoch = 0
+        self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
+        self._inputs = [NodeTensor.of(graph, name) for name in inputs]
+        self._outputs = [NodeTensor.of(graph, name) for name in outputs]
+        self.policy = self._make_policy(policy, buffer, lookahead)
+        self.last: Batch | None = None
+        self.last_wait = 0.0
+        pipeline = Pipeline(
+            view=self.view,
+            wire=self._make_wire(edge_ids),
+            sampling=NeighborSampling(self.view, seed=seed * 1_000_003 + self._rank),
+            fanouts=_fanouts(sampler),
+            policy=self.policy,
+            inputs=self._inputs,
+            outputs=self._outputs,
+            limits=Limits(),
+        )
+        self._pipeline = pipeline
+        self._control = ControlPort(control, rank=self._rank) if control else NoControl()
+        self._thread = LoaderThread(
+            pipeline,
+            ready=Limits().ready,
+            control=self._control,
+            rank=self._rank,
+            max_buffer_rows=self._max_rows(),
+            timeout_s=timeout_s,
+        )
+
+    def __len__(self) -> int:
+        """Batches of one epoch."""
+        whole, rest = divmod(len(self._nodes), self._batch_size)
+        return whole if self._drop_last or not rest else whole + 1
+
+    def __iter__(self) -> Iterator[Minibatch]:
+        """One epoch."""
+        if self._queued == 0:
+            self._queue_epoch()
+        if self._epochs_left is not None and self._epochs_left > 0:
+            self._queue_epoch()
+        finished = False
+        try:
+            for _ in range(len(self)):
+                self.last, self.last_wait = self._thread.take()
+                yield self._deliver(self.last)
+            finished = True
+        finally:
+            self._queued -= 1
+            if not finished:
+                self._thread.drop_all()
+                self._queued = 0
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While inside, the loader uses no DGL RPC, so that the script may."""
+        self._thread.pause()
+        try:
+            yield
+        finally:
+            self._thread.resume()
+
+    def publish(self, window: Window) -> None:
+        """Hand a finished window to whoever listens on the control socket; never waits."""
+        self._control.publish(window)
+
+    def close(self) -> None:
+        """End the loader's thread."""
+        self._thread.stop()
+
+    @property
+    def settings(self) -> BufferSettings:
+        """The buffer settings in force."""
+        return self._thread.settings
+
+    @property
+    def num_buffered(self) -> int:
+        """Rows in the buffer."""
+        return self._thread.num_buffered
+
+    @property
+    def num_ready(self) -> int:
+        """Batches that wait for the trainer."""
+        return self._thread.num_ready
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one node's input rows."""
+        return sum(tensor.row_bytes for tensor in self._inputs)
+
+    def memory(self) -> Memory:
+        """Bytes that the loader takes."""
+        peak = psutil.Process().memory_info().rss
+        return Memory(
+            peak_rss_bytes=peak,
+            buffer_bytes=self._pipeline.buffer_bytes,
+            waiting_bytes=self._thread.max_waiting_bytes,
+            map_bytes=self.policy.num_bytes,
+            map_nodes=self.view.num_remote,
+        )
+
+    def _make_policy(self, name: str, buffer: str | float | BufferSize, ahead: int) -> Policy:
+        if name == "none":
+            return NoBuffer(lookahead_batches=ahead)
+        if name != "lookahead":
+            raise ConfigError.for_field("policy", value=name, allowed="lookahead, none")
+        size = buffer if isinstance(buffer, BufferSize) else BufferSize.parse(str(buffer))
+        row_bytes = self.row_bytes
+        rows = size.rows(num_halo=len(self.view.halo), row_bytes=row_bytes)
+        rows = min(rows, self.view.num_remote)
+        if rows > self._max_rows():
+            raise MachineError(
+                f"a buffer of {rows} rows takes {rows * row_bytes >> 20} MiB,"
+                f" more than rank {self._rank}'s host has free",
+                remedy=f"set buffer to at most {self._max_rows()} rows",
+            )
+        return LookaheadBuffer(
+            self.view, BufferSettings(capacity_rows=rows, lookahead_batches=ahead)
+        )
+
+    def _max_rows(self) -> int:
+        return int(psutil.virtual_memory().available * 0.8 // max(self.row_bytes, 1))
+
+    def _make_wire(self, edge_ids: bool) -> distdgl.Wire:
+        if distdgl.services_registered():
+            return distdgl.LeanWire(self.view, with_edge_ids=edge_ids)
+        return distdgl.StockWire(self.view, with_edge_ids=edge_ids)
+
+    def _queue_epoch(self) -> None:
+        self._thread.add(self._batches())
+        self._queued += 1
+        if self._epochs_left is not None:
+            self._epochs_left -= 1
+
+    def _batches(self) -> list[IntArray]:
+        places = np.arange(len(self._nodes))
+        if self._shuffle:
+            self._random.shuffle(places)
+        if self._order is not None:
+            places = places[np.argsort(self._order[places], kind="stable")]
+        nodes = self._nodes[places]
+        return [nodes[i * self._batch_size :][: self._batch_size] for i in range(len(self))]
+
+    def _deliver(self, batch: Batch) -> Minibatch:
+        blocks = list(batch.blocks)
+        for name, rows in batch.inputs.items():
+            blocks[0].srcdata[name] = rows
+        for name, rows in batch.outputs.items():
+            blocks[-1].dstdata[name] = rows
+        if self._device.type != "cpu":
+            blocks = [block.to(self._device, non_blocking=True) for block in blocks]
+        return batch.input_nodes, batch.seeds, blocks
+
+
+def _fanouts(sampler: Any) -> tuple[int, ...]:
+    return tuple(int(fanout) for fanout in sampler.fanouts)
+
+
+def _is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+__all__ = ["Minibatch", "NodeLoader", "PartitionView", "RowCounts", "Seconds"]

@@ -1,0 +1,99 @@
+"""One batch on its way through the loader, and what the trainer gets of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dgl
+import numpy as np
+import torch
+
+from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.distdgl import Answer, Rows
+from rudder.training.loading.assembly import Fetch
+from rudder.training.metrics import Rows as RowCounts
+from rudder.training.metrics import Seconds
+from rudder.training.sampling.neighbor import HalfLayer, SampledLayer
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the trainer gets: `blocks` as DGL makes them, rows by tensor name, and the accounts."""
+
+    number: int
+    input_nodes: torch.Tensor
+    seeds: torch.Tensor
+    blocks: tuple[dgl.DGLGraph, ...]
+    inputs: Mapping[str, torch.Tensor]
+    outputs: Mapping[str, torch.Tensor]
+    rows: RowCounts
+    seconds: Seconds
+
+
+@dataclass
+class Journey:
+    """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled."""
+
+    number: int
+    seeds: IntArray
+    layers: list[SampledLayer] = field(default_factory=list)
+    half: HalfLayer | None = None
+    tickets: list[int] = field(default_factory=list)
+    answers: dict[int, Answer] = field(default_factory=dict)
+    local: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    remote: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    remote_numbers: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    plan: Plan | None = None
+    fetches: tuple[Fetch, ...] = ()
+    seed_tickets: tuple[tuple[int, IntArray], ...] = ()
+    sample_seconds: float = 0.0
+    pull_seconds: float = 0.0
+    prepared_blocks: tuple[dgl.DGLGraph, ...] | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether nothing is asked that has not come."""
+        return all(ticket in self.answers for ticket in self.tickets)
+
+    @property
+    def nodes(self) -> IntArray:
+        """Global ids of the input nodes, once sampled."""
+        return self.layers[-1].nodes
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the sampled structure."""
+        arrays = (self.local, self.remote, self.remote_numbers, self.seeds)
+        return sum(layer.num_bytes for layer in self.layers) + sum(a.nbytes for a in arrays)
+
+    def take_answers(self) -> list[Answer]:
+        """Answers in the order in which they were asked for."""
+        taken = [self.answers.pop(ticket) for ticket in self.tickets]
+        self.tickets = []
+        return taken
+
+
+def make_blocks(layers: Sequence[SampledLayer]) -> tuple[dgl.DGLGraph, ...]:
+    """Blocks of a sampled batch, input layer first, with NID and, if drawn, EID."""
+    return tuple(_make_block(layer) for layer in reversed(layers))
+
+
+def _make_block(layer: SampledLayer) -> dgl.DGLGraph:
+    nodes = torch.from_numpy(layer.nodes)
+    csc = (
+        torch.from_numpy(layer.indptr),
+        torch.from_numpy(layer.indices),
+        torch.empty(0, dtype=torch.int64),
+    )
+    block = dgl.create_block(
+        {("_N", "_E", "_N"): ("csc", csc)}, {"_N": len(nodes)}, {"_N": layer.num_dst}
+    )
+    block.srcdata[dgl.NID] = nodes
+    block.dstdata[dgl.NID] = nodes[: layer.num_dst]
+    if layer.edge_ids is not None:
+        block.edata[dgl.EID] = torch.from_numpy(layer.edge_ids)
+    return block
+
+
+__all__ = ["Batch", "Journey", "Rows", "make_blocks"]

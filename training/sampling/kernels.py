@@ -1,0 +1,164 @@
+"""Compiled loops of neighbour sampling. They hold no Python lock while they run.
+
+Random numbers are SplitMix64 (Steele, Lea and Flood, 2014) over a state of one uint64, so that a
+loader's draws depend on its seed alone.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+SCAN_LIMIT = 64
+"""Up to this fan-out, Floyd's choice looks its picks up by a scan; above, one pass over the row."""
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _random_below(state, bound):  # type: ignore[no-untyped-def]
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    z = state[0]
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return np.int64((z >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32))
+
+
+@numba.njit(nogil=True, cache=True)
+def count_picks(nodes, first, indptr, fanout, counts):  # type: ignore[no-untyped-def]
+    """Fill `counts[i]` with the in-edges that node i yields; a node of elsewhere yields 0.
+
+    nodes: int64[n] global ids; first: global id of the partition's first inner node;
+    indptr: int64[inner + 1 or more]; fanout: -1 for all; counts: int64[n]. Returns the total.
+    """
+    total = 0
+    num_inner = indptr.shape[0] - 1
+    for i in range(nodes.shape[0]):
+        local = nodes[i] - first
+        picks = 0
+        if 0 <= local < num_inner:
+            degree = indptr[local + 1] - indptr[local]
+            picks = degree if fanout < 0 or degree < fanout else fanout
+        counts[i] = picks
+        total += picks
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def pick_edges(nodes, first, indptr, fanout, state, picked):  # type: ignore[no-untyped-def]
+    """Draw in-edges without replacement, each subset of a row equally likely.
+
+    Writes positions in the partition's CSC to `picked`, node by node, as many as `count_picks`
+    counted. Floyd's algorithm (Bentley and Floyd, 1987) for small fan-outs, selection sampling
+    (Knuth, TAOCP 2, 3.4.2 S) for large ones.
+    """
+    num_inner = indptr.shape[0] - 1
+    at = 0
+    for i in range(nodes.shape[0]):
+        local = nodes[i] - first
+        if not 0 <= local < num_inner:
+            continue
+        start = indptr[local]
+        degree = indptr[local + 1] - start
+        if fanout < 0 or degree <= fanout:
+            for j in range(degree):
+                picked[at + j] = start + j
+            at += degree
+        elif fanout <= SCAN_LIMIT:
+            for j in range(fanout):
+                top = degree - fanout + j
+                choice = start + _random_below(state, top + 1)
+                for k in range(at, at + j):
+                    if picked[k] == choice:
+                        choice = start + top
+                        break
+                picked[at + j] = choice
+            at += fanout
+        else:
+            needed = fanout
+            for j in range(degree):
+                if _random_below(state, degree - j) < needed:
+                    picked[at] = start + j
+                    at += 1
+                    needed -= 1
+
+
+@numba.njit(nogil=True, cache=True)
+def gather_sources(picked, indices, first, num_inner, halo, sources):  # type: ignore[no-untyped-def]
+    """Global source ids of picked CSC positions.
+
+    Local ids below `num_inner` are inner nodes, numbered from global id `first`; the others index
+    `halo`.
+    """
+    for e in range(picked.shape[0]):
+        local = indices[picked[e]]
+        sources[e] = first + local if local < num_inner else halo[local - num_inner]
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _find(table, mask, generation, key):  # type: ignore[no-untyped-def]
+    """Cell of `key`, or of the free cell where it belongs."""
+    cell = (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)
+    at = np.int64(cell) & mask
+    while table[at, 1] >> 32 == generation and table[at, 0] != key:
+        at = (at + 1) & mask
+    return at
+
+
+@numba.njit(nogil=True, cache=True)
+def renumber(nodes, num_nodes, sources, table, generation, indices):  # type: ignore[no-untyped-def]
+    """Give every distinct id a number: the first `num_nodes` of `nodes` in order, then new sources.
+
+    nodes: int64, holds `num_nodes` distinct destination ids and room for len(sources) more;
+    sources: int64[e]; table: int64[2^k, 2] with 2^k > 2 (num_nodes + e), reused from call to call
+    with a new `generation`; indices: int64[e], filled with each source's number.
+    Returns how many ids `nodes` then holds.
+    """
+    mask = table.shape[0] - 1
+    stamp = np.int64(generation) << 32
+    for i in range(num_nodes):
+        at = _find(table, mask, generation, nodes[i])
+        table[at, 0] = nodes[i]
+        table[at, 1] = stamp | i
+    total = num_nodes
+    for e in range(sources.shape[0]):
+        key = sources[e]
+        at = _find(table, mask, generation, key)
+        if table[at, 1] >> 32 == generation:
+            indices[e] = table[at, 1] & 0xFFFFFFFF
+        else:
+            table[at, 0] = key
+            table[at, 1] = stamp | total
+            nodes[total] = key
+            indices[e] = total
+            total += 1
+    return total
+
+
+@numba.njit(nogil=True, cache=True)
+def scatter_groups(groups, counts, offsets, values, out):  # type: ignore[no-untyped-def]
+    """Put consecutive runs of `values` where their destinations' edges belong.
+
+    groups: int64[m] destination numbers; counts: int64[m] length of each run;
+    offsets: int64[n + 1] first edge of each destination; values, out: int64[edges].
+    """
+    at = 0
+    for i in range(groups.shape[0]):
+        start = offsets[groups[i]]
+        for j in range(counts[i]):
+            out[start + j] = values[at]
+            at += 1
+
+
+@numba.njit(nogil=True, cache=True)
+def count_runs(wanted, destinations, counts):  # type: ignore[no-untyped-def]
+    """Lengths of the runs of `destinations`, which follow the order of `wanted`.
+
+    Returns False where they do not (then the caller must sort them first).
+    """
+    at = 0
+    for i in range(wanted.shape[0]):
+        start = at
+        while at < destinations.shape[0] and destinations[at] == wanted[i]:
+            at += 1
+        counts[i] = at - start
+    return at == destinations.shape[0]

@@ -1,0 +1,157 @@
+"""Uniform neighbour sampling without replacement, one layer at a time.
+
+A layer is drawn in two halves so that a loader never waits: `begin` draws the in-edges of inner
+nodes at once and says which nodes other partitions must draw; `finish` joins their answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rudder.training.partition_view import IntArray, PartitionView
+from rudder.training.sampling import kernels
+
+
+@dataclass(frozen=True)
+class Edges:
+    """In-edges drawn for a list of nodes, grouped by node in the list's order.
+
+    counts: int64[n] edges of each node; sources: int64[e] global ids;
+    edge_ids: int64[e] global edge ids, or None where nobody asked.
+    """
+
+    counts: IntArray
+    sources: IntArray
+    edge_ids: IntArray | None
+
+
+@dataclass(frozen=True)
+class Question:
+    """Nodes whose in-edges their owner must draw; `positions` are theirs in the frontier."""
+
+    owner: int
+    positions: IntArray
+    nodes: IntArray
+
+
+@dataclass(frozen=True)
+class HalfLayer:
+    """A layer with the inner nodes' edges drawn and the others' still asked for."""
+
+    frontier: IntArray
+    local: Edges
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True)
+class SampledLayer:
+    """One message-flow block in CSC form.
+
+    nodes: int64[src] global ids, the num_dst destinations first; indptr: int64[num_dst + 1];
+    indices: int64[e] positions in `nodes`; edge_ids: int64[e] or None.
+    """
+
+    nodes: IntArray
+    num_dst: int
+    indptr: IntArray
+    indices: IntArray
+    edge_ids: IntArray | None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the arrays."""
+        edge_bytes = 0 if self.edge_ids is None else self.edge_ids.nbytes
+        return self.nodes.nbytes + self.indptr.nbytes + self.indices.nbytes + edge_bytes
+
+
+class NeighborSampling:
+    """Draws layers on one partition; equal seeds and equal questions give equal draws."""
+
+    def __init__(self, view: PartitionView, *, seed: int) -> None:
+        self._view = view
+        self._state = np.array([seed], dtype=np.uint64)
+        self._table = np.zeros((1024, 2), dtype=np.int64)
+        self._generation = 0
+
+    def draw(self, nodes: IntArray, fanout: int) -> Edges:
+        """Draw up to `fanout` in-edges (-1: all) of each inner node; others get none."""
+        view = self._view
+        counts = np.empty(len(nodes), dtype=np.int64)
+        total = kernels.count_picks(nodes, view.first, view.indptr, fanout, counts)
+        picked = np.empty(total, dtype=np.int64)
+        kernels.pick_edges(nodes, view.first, view.indptr, fanout, self._state, picked)
+        sources = np.empty(total, dtype=np.int64)
+        kernels.gather_sources(picked, view.indices, view.first, view.num_inner, view.halo, sources)
+        edge_ids = None if view.csc_edge_ids is None else view.csc_edge_ids[picked]
+        return Edges(counts=counts, sources=sources, edge_ids=edge_ids)
+
+    def begin(self, frontier: IntArray, fanout: int) -> HalfLayer:
+        """Draw what is local of `frontier` (distinct global ids) and list what is not."""
+        local = self.draw(frontier, fanout)
+        return HalfLayer(frontier=frontier, local=local, questions=self._questions(frontier))
+
+    def finish(self, half: HalfLayer, answers: Sequence[Edges]) -> SampledLayer:
+        """Join the owners' answers, in the order of `half.questions`, into one block."""
+        edges = _join(half, answers) if answers else half.local
+        num_dst, num_edges = len(half.frontier), len(edges.sources)
+        nodes = np.empty(num_dst + num_edges, dtype=np.int64)
+        nodes[:num_dst] = half.frontier
+        indices = np.empty(num_edges, dtype=np.int64)
+        self._make_room(2 * (num_dst + num_edges))
+        num_src = kernels.renumber(
+            nodes, num_dst, edges.sources, self._table, self._generation, indices
+        )
+        return SampledLayer(
+            nodes=nodes[:num_src],
+            num_dst=num_dst,
+            indptr=_offsets(edges.counts),
+            indices=indices,
+            edge_ids=edges.edge_ids,
+        )
+
+    def _questions(self, frontier: IntArray) -> tuple[Question, ...]:
+        view = self._view
+        positions = np.flatnonzero((frontier < view.first) | (frontier >= view.last))
+        if not len(positions):
+            return ()
+        nodes = frontier[positions]
+        owners = view.owners(nodes)
+        return tuple(
+            Question(owner=int(owner), positions=positions[mine], nodes=nodes[mine])
+            for owner in np.unique(owners)
+            for mine in [owners == owner]
+        )
+
+    def _make_room(self, cells: int) -> None:
+        self._generation += 1
+        if cells > len(self._table) or self._generation >= 2**31:
+            size = max(1 << cells.bit_length(), len(self._table))
+            self._table = np.zeros((size, 2), dtype=np.int64)
+            self._generation = 1
+
+
+def _offsets(counts: IntArray) -> IntArray:
+    offsets = np.zeros(len(counts) + 1, dtype=np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    return offsets
+
+
+def _join(half: HalfLayer, answers: Sequence[Edges]) -> Edges:
+    counts = half.local.counts.copy()
+    for question, answer in zip(half.questions, answers, strict=True):
+        counts[question.positions] = answer.counts
+    offsets = _offsets(counts)
+    groups = np.arange(len(counts))
+    with_ids = half.local.edge_ids is not None
+    sources = np.empty(offsets[-1], dtype=np.int64)
+    edge_ids = np.empty(offsets[-1], dtype=np.int64) if with_ids else None
+    parts = [(groups, half.local)]
+    parts += [(q.positions, a) for q, a in zip(half.questions, answers, strict=True)]
+    for positions, part in parts:
+        kernels.scatter_groups(positions, part.counts, offsets, part.sources, sources)
+        if edge_ids is not None:
+            kernels.scatter_groups(positions, part.counts, offsets, part.edge_ids, edge_ids)
+    return Edges(counts=counts, sources=sources, edge_ids=edge_ids)
