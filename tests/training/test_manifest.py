@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rudder.training.errors import DataError
+from rudder.training.manifest import FILE_NAME, FileSize, Manifest, PartSizes, Recipe
+
+RECIPE = Recipe(dataset="synthetic:tiny", num_parts=2, seed=3, feature_dtype="float16")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "part0").mkdir()
+    (tmp_path / "part0" / "graph.dgl").write_bytes(b"x" * 100)
+    (tmp_path / "tiny.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.fixture
+def manifest(folder: Path) -> Manifest:
+    files = [folder / "part0" / "graph.dgl", folder / "tiny.json"]
+    part = PartSizes(num_inner_nodes=5, num_halo_nodes=2, num_edges=10, num_train=1)
+    written = Manifest(
+        **RECIPE.model_dump(),
+        graph_name="tiny",
+        num_nodes=10,
+        num_edges=20,
+        feature_dim=4,
+        num_classes=3,
+        multilabel=False,
+        has_seed_phase=False,
+        num_train=2,
+        num_val=0,
+        num_test=8,
+        num_cut_edges=5,
+        parts=(part, part),
+        files=tuple(FileSize.of(folder, file) for file in files),
+        source={"generator": "by hand"},
+        versions={"dgl": "2.1.0"},
+    )
+    written.write(folder)
+    return written
+
+
+def test_a_manifest_is_read_as_it_was_written(manifest: Manifest, folder: Path) -> None:
+    read = Manifest.read(folder)
+    assert read == manifest
+    assert read.recipe == RECIPE
+    assert read.cut_fraction == 0.25
+    assert read.row_bytes == 8
+    assert read.part_config(folder) == folder / "tiny.json"
+    read.verify(folder)
+
+
+def test_a_folder_without_a_manifest_says_how_to_prepare_one(tmp_path: Path) -> None:
+    for missing in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match="holds no prepared graph") as refused:
+            Manifest.read(missing)
+        assert "rudder prepare" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "null",
+        "\x00\xff",
+        '{"format_version": 1}',
+        '{"format_version": 1, "seed": 3}',
+    ],
+)
+def test_a_damaged_manifest_is_refused(folder: Path, content: str) -> None:
+    (folder / FILE_NAME).write_text(content, encoding="latin-1")
+    with pytest.raises(DataError, match="is damaged") as refused:
+        Manifest.read(folder)
+    assert "again" in refused.value.remedy
+
+
+@pytest.mark.usefixtures("manifest")
+def test_a_manifest_of_another_format_is_refused_by_its_version(folder: Path) -> None:
+    content = json.loads((folder / FILE_NAME).read_text())
+    (folder / FILE_NAME).write_text(json.dumps({**content, "format_version": 99}))
+    with pytest.raises(DataError, match=r"format version 99; allowed: 1"):
+        Manifest.read(folder)
+
+
+def test_a_missing_and_a_cut_off_file_are_found(manifest: Manifest, folder: Path) -> None:
+    (folder / "part0" / "graph.dgl").write_bytes(b"x" * 99)
+    with pytest.raises(DataError, match=r"part0/graph.dgl has 99 bytes, not 100"):
+        manifest.verify(folder)
+    (folder / "tiny.json").unlink()
+    with pytest.raises(DataError, match=r"and 1 more"):
+        manifest.verify(folder)
+
+
+def test_differences_of_recipes_are_named() -> None:
+    other = Recipe(dataset="debian", num_parts=2, seed=4, feature_dtype="float16")
+    assert RECIPE.differences(other) == [
+        "dataset: 'synthetic:tiny', not 'debian'",
+        "seed: 3, not 4",
+    ]
+    assert RECIPE.differences(RECIPE) == []

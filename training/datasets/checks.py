@@ -1,0 +1,159 @@
+"""Whether a graph can be trained on; the one place that says no, and why."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from rudder.training.datasets.graph import UNLABELLED, BoolArray, FloatArray, Graph
+from rudder.training.errors import DataError
+
+_ROWS_AT_ONCE = 65536
+
+
+def check_graph(graph: Graph) -> Graph:
+    """Give the graph back if everything `Graph` promises is true of it.
+
+    Raises DataError that names the array, the first bad entry, what is allowed and the remedy.
+    """
+    _check_features(graph)
+    _check_edges(graph)
+    for name, mask in graph.masks.items():
+        _check_array(graph, name, mask, dtype=np.bool_, shape=(graph.num_nodes,))
+    _check_splits(graph)
+    if graph.multilabel:
+        _check_label_sets(graph)
+    else:
+        _check_labels(graph)
+    _check_seed_phase(graph)
+    return graph
+
+
+def _refuse(graph: Graph, what: str, *, allowed: str, remedy: str) -> NoReturn:
+    raise DataError(f"{graph.name}: {what} is not allowed; allowed: {allowed}", remedy=remedy)
+
+
+def _check_array(
+    graph: Graph, name: str, array: npt.NDArray[Any], *, dtype: type, shape: tuple[int, ...]
+) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        _refuse(
+            graph,
+            f"{name} of dtype {array.dtype} and shape {list(array.shape)}",
+            allowed=f"dtype {np.dtype(dtype)} and shape {list(shape)}",
+            remedy=f"give {name} that dtype and one entry per node or edge",
+        )
+
+
+def _first(bad: BoolArray) -> int:
+    return int(np.flatnonzero(bad)[0])
+
+
+def _check_features(graph: Graph) -> None:
+    features = graph.features
+    if features.ndim != 2 or 0 in features.shape or not np.issubdtype(features.dtype, np.floating):
+        _refuse(
+            graph,
+            f"features of dtype {features.dtype} and shape {list(features.shape)}",
+            allowed="a float dtype and shape [nodes, features], neither of them 0",
+            remedy="give features one row of numbers per node",
+        )
+    for first in range(0, len(features), _ROWS_AT_ONCE):
+        _check_finite(graph, features[first : first + _ROWS_AT_ONCE], first_row=first)
+
+
+def _check_finite(graph: Graph, rows: FloatArray, *, first_row: int) -> None:
+    finite = np.isfinite(rows)
+    if finite.all():
+        return
+    row, column = (int(axis[0]) for axis in np.nonzero(~finite))
+    _refuse(
+        graph,
+        f"features[{first_row + row}, {column}] = {rows[row, column]}",
+        allowed="finite numbers",
+        remedy="fill in or drop missing and overflowing features before preparing the graph",
+    )
+
+
+def _check_edges(graph: Graph) -> None:
+    if graph.num_edges == 0:
+        _refuse(graph, "src of 0 edges", allowed="at least one edge", remedy="give the graph edges")
+    for name, ids in (("src", graph.src), ("dst", graph.dst)):
+        _check_array(graph, name, ids, dtype=np.int64, shape=(graph.num_edges,))
+        if ids.min() >= 0 and ids.max() < graph.num_nodes:
+            continue
+        edge = _first((ids < 0) | (ids >= graph.num_nodes))
+        _refuse(
+            graph,
+            f"{name}[{edge}] = {ids[edge]}",
+            allowed=f"node ids 0 to {graph.num_nodes - 1} (features has {graph.num_nodes} rows)",
+            remedy="number the nodes from 0 without gaps, in the order of the feature rows",
+        )
+
+
+def _check_splits(graph: Graph) -> None:
+    names = list(graph.masks)
+    for position, name in enumerate(names):
+        for other in names[position + 1 :]:
+            both = graph.masks[name] & graph.masks[other]
+            if both.any():
+                _refuse(
+                    graph,
+                    f"node {_first(both)} (of {int(both.sum())}) in {name} and {other}",
+                    allowed="each node in one split at most",
+                    remedy=f"take these nodes out of {name} or {other}",
+                )
+    for name in ("train_mask", "test_mask"):
+        if not graph.masks[name].any():
+            _refuse(
+                graph,
+                f"an empty {name}",
+                allowed="at least one node",
+                remedy=f"choose nodes for {name}; only val_mask may be empty",
+            )
+
+
+def _check_labels(graph: Graph) -> None:
+    labels = graph.labels
+    _check_array(graph, "labels", labels, dtype=np.int64, shape=(graph.num_nodes,))
+    in_a_split = graph.train_mask | graph.val_mask | graph.test_mask
+    lowest = np.where(in_a_split, 0, UNLABELLED)
+    bad = (labels < lowest) | (labels >= graph.num_classes)
+    if bad.any():
+        _refuse(
+            graph,
+            f"labels[{_first(bad)}] = {labels[_first(bad)]}",
+            allowed=f"classes 0 to {graph.num_classes - 1}; -1 for a node in no split",
+            remedy="number the classes from 0, or take nodes without a label out of the splits",
+        )
+
+
+def _check_label_sets(graph: Graph) -> None:
+    labels = graph.labels
+    shape = (graph.num_nodes, graph.num_classes)
+    _check_array(graph, "labels", labels, dtype=np.float32, shape=shape)
+    bad = (labels != 0) & (labels != 1)
+    if bad.any():
+        row, column = (int(axis[0]) for axis in np.nonzero(bad))
+        _refuse(
+            graph,
+            f"labels[{row}, {column}] = {labels[row, column]}",
+            allowed="0 and 1",
+            remedy="mark each class of a node with 1 and every other class with 0",
+        )
+
+
+def _check_seed_phase(graph: Graph) -> None:
+    if graph.seed_phase is None:
+        return
+    _check_array(graph, "seed_phase", graph.seed_phase, dtype=np.int64, shape=(graph.num_nodes,))
+    if graph.seed_phase.min() < 0:
+        node = _first(graph.seed_phase < 0)
+        _refuse(
+            graph,
+            f"seed_phase[{node}] = {graph.seed_phase[node]}",
+            allowed="0 and up",
+            remedy="number the phases from 0",
+        )

@@ -1,0 +1,157 @@
+"""The user's own graph as the arrays of one `.npz` file; docs/datasets.md has the format."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rudder.training.datasets.graph import BoolArray, FloatArray, Graph, IntArray
+from rudder.training.errors import DataError
+
+SPLITS = ("train", "val", "test")
+_NPZ_REQUIRED = ("src", "dst", "features", "labels")
+_NPZ_OPTIONAL = ("num_classes", "seed_phase")
+_SEE_DOCS = "docs/datasets.md describes the format"
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def load_npz(path: Path) -> Graph:
+    """Read a graph from the arrays of an `.npz` file; raises DataError if it is no such file."""
+    arrays = _read_npz(path)
+    allowed = {
+        *_NPZ_REQUIRED,
+        *_NPZ_OPTIONAL,
+        *(f"{s}_{k}" for s in SPLITS for k in ("mask", "idx")),
+    }
+    if unknown := sorted(set(arrays) - allowed):
+        raise DataError(
+            f"{path}: {unknown[0]} is not an array of this format; allowed: {sorted(allowed)}",
+            remedy=f"rename or leave out {unknown[0]}; {_SEE_DOCS}",
+        )
+    features = _features(path, _array(path, arrays, "features"))
+    labels = _array(path, arrays, "labels")
+    multilabel = labels.ndim == 2
+    train, val, test = (_npz_mask(path, arrays, split, len(features)) for split in SPLITS)
+    return Graph(
+        name=f"npz:{path.name}",
+        src=_whole(path, "src", _array(path, arrays, "src")),
+        dst=_whole(path, "dst", _array(path, arrays, "dst")),
+        features=features,
+        labels=_numbers(path, labels) if multilabel else _whole(path, "labels", labels),
+        train_mask=train,
+        val_mask=val,
+        test_mask=test,
+        num_classes=_num_classes(path, arrays, labels),
+        multilabel=multilabel,
+        seed_phase=_whole(path, "seed_phase", arrays["seed_phase"])
+        if "seed_phase" in arrays
+        else None,
+        source={"file": str(path)},
+    )
+
+
+def _read_npz(path: Path) -> Arrays:
+    try:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}", remedy="check the path after npz:") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path} is not a readable .npz file: {error}",
+            remedy=f"write it with numpy.savez (no object arrays); {_SEE_DOCS}",
+        ) from None
+
+
+def _array(path: Path, arrays: Arrays, name: str) -> npt.NDArray[Any]:
+    if name in arrays:
+        return arrays[name]
+    raise DataError(
+        f"{path} has no array {name!r}; it has: {sorted(arrays)}",
+        remedy=f"add {name}; {_SEE_DOCS}",
+    )
+
+
+def _whole(path: Path, name: str, values: npt.NDArray[Any]) -> IntArray:
+    """Integers as int64; refuses floats, which would be cut off in silence."""
+    if np.issubdtype(values.dtype, np.integer):
+        return values.astype(np.int64)
+    raise DataError(
+        f"{path}: {name} has dtype {values.dtype}; allowed: an integer dtype",
+        remedy=f"convert {name} to int64",
+    )
+
+
+def _numbers(path: Path, values: npt.NDArray[Any], name: str = "labels") -> npt.NDArray[np.float32]:
+    if values.dtype == np.bool_ or np.issubdtype(values.dtype, np.number):
+        with np.errstate(over="ignore"):  # the check for finite numbers names what overflows
+            return values.astype(np.float32)
+    raise DataError(
+        f"{path}: {name} has dtype {values.dtype}; allowed: numbers", remedy=f"encode {name}"
+    )
+
+
+def _features(path: Path, values: npt.NDArray[Any]) -> FloatArray:
+    if values.dtype == np.float16:
+        return values
+    return _numbers(path, values, "features")
+
+
+def _npz_mask(path: Path, arrays: Arrays, split: str, num_nodes: int) -> BoolArray:
+    """`train_mask`, or `train_idx` turned into one; an absent val is an empty one."""
+    given = [name for name in (f"{split}_mask", f"{split}_idx") if name in arrays]
+    if len(given) == 2 or (not given and split != "val"):
+        raise DataError(
+            f"{path} has {' and '.join(given) or 'no nodes'} for the {split} split; "
+            f"allowed: either {split}_mask or {split}_idx",
+            remedy=f"give one of the two; {_SEE_DOCS}",
+        )
+    if given == [f"{split}_mask"]:
+        return _mask_array(path, given[0], arrays[given[0]])
+    mask = np.zeros(num_nodes, dtype=np.bool_)
+    if given:
+        ids = _whole(path, given[0], arrays[given[0]])
+        _check_ids(path, given[0], ids, num_nodes)
+        mask[ids] = True
+    return mask
+
+
+def _mask_array(path: Path, name: str, values: npt.NDArray[Any]) -> BoolArray:
+    if values.dtype == np.bool_ or (
+        np.issubdtype(values.dtype, np.integer) and np.isin(values, (0, 1)).all()
+    ):
+        return values.astype(np.bool_)
+    raise DataError(
+        f"{path}: {name} has dtype {values.dtype} or values other than 0 and 1; allowed: bool",
+        remedy=f"write {name} as a bool array with one entry per node, or give node ids as "
+        f"{name.replace('mask', 'idx')}",
+    )
+
+
+def _check_ids(path: Path, name: str, ids: IntArray, num_nodes: int) -> None:
+    bad = (ids < 0) | (ids >= num_nodes)
+    if bad.any():
+        position = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{path}: {name}[{position}] = {ids[position]} is not allowed; "
+            f"allowed: node ids 0 to {num_nodes - 1}",
+            remedy="number the nodes from 0 without gaps, in the order of the feature rows",
+        )
+
+
+def _num_classes(path: Path, arrays: Arrays, labels: npt.NDArray[Any]) -> int:
+    if "num_classes" in arrays:
+        return int(_whole(path, "num_classes", arrays["num_classes"]).reshape(-1)[0])
+    if labels.ndim == 2:
+        return int(labels.shape[1])
+    return int(labels.max()) + 1 if labels.size else 0
