@@ -1,0 +1,105 @@
+"""Unix-domain sockets at paths of any length, readable by their owner only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rudder.training.errors import RunError
+
+MAX_ADDRESS_BYTES = 100
+"""The kernel takes 108 bytes, some systems 104."""
+_RETRY_S = 0.005
+
+
+def listen(path: Path, *, backlog: int = 128) -> socket.socket:
+    """A listening socket at `path`, mode 0600; a file that a dead process left is replaced.
+
+    Raises RunError where the path is taken or cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        return _bind(path, backlog)
+    except OSError as error:
+        raise RunError(
+            f"cannot listen on the control socket {path}: {error.strerror or error}",
+            remedy="give --run-dir a folder on a local disk that you may write to",
+        ) from None
+
+
+def _bind(path: Path, backlog: int) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        os.fchmod(listener.fileno(), stat.S_IRUSR | stat.S_IWUSR)  # before bind: never open to all
+        with _address(path) as address:
+            listener.bind(address)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def connect(path: Path, *, timeout_s: float) -> socket.socket:
+    """A connected socket; raises OSError where nobody listens, TimeoutError when it takes long."""
+    deadline = time.monotonic() + timeout_s
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.settimeout(timeout_s)
+        with _address(path) as address:
+            while not _connected(client, address):
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+                time.sleep(_RETRY_S)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _connected(client: socket.socket, address: str) -> bool:
+    try:
+        client.connect(address)
+    except BlockingIOError:
+        return False  # the listener's queue is full; with a timeout set, the kernel does not wait
+    return True
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise RunError(
+            f"{path} exists and is no socket", remedy="remove it, or use another run-dir"
+        )
+    try:
+        connect(path, timeout_s=1.0).close()
+    except OSError as error:
+        if error.errno == errno.ECONNREFUSED:
+            path.unlink(missing_ok=True)
+            return
+    raise RunError(
+        f"another process listens on {path}", remedy="end that run, or use another run-dir"
+    )
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """The path, or for a long one an alias through an open folder of this process."""
+    if len(os.fsencode(path)) <= MAX_ADDRESS_BYTES:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
