@@ -25,7 +25,7 @@ def left_in_group(group: Path) -> int | None:
     try:
         limit = int((group / "memory.max").read_text())
         used = int((group / "memory.current").read_text())
-        statistics = dict(line.split() for line in (group / "memory.stat").open())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
         return max(0, limit - used + int(statistics["inactive_file"]))
     except (OSError, ValueError, KeyError):
         return None

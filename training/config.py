@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from rudder.training.errors import ConfigError
@@ -145,7 +146,22 @@ def run_config(file: Path | None = None, **options: Any) -> RunConfig:
     try:
         return RunConfig(**values)
     except ValidationError as error:
-        raise _as_config_error(error, source=f" (from {file} or the command line)" if file else "")
+        source = f" (from {file} or the command line)" if file else ""
+        raise _as_config_error(error, source=source) from None
+
+
+def write_config(config: RunConfig, file: Path) -> None:
+    """Write the effective config as TOML, in the form that `run_config` reads."""
+    values = config.model_dump(exclude_none=True)
+    plain = {name: _as_toml(value) for name, value in values.items()}
+    plain["buffer"] = str(config.buffer)
+    file.write_text(tomli_w.dumps(plain))
+
+
+def _as_toml(value: object) -> object:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -31,7 +31,9 @@ class ConfigError(RudderError):
     exit_code = 2
 
     @classmethod
-    def for_field(cls, name: str, *, value: object, allowed: str, remedy: str = "") -> "ConfigError":
+    def for_field(
+        cls, name: str, *, value: object, allowed: str, remedy: str = ""
+    ) -> "ConfigError":
         """Name the dotted field, the value that was given and what is allowed."""
         return cls(
             f"{name} = {value!r} is not allowed; allowed: {allowed}",

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rudder.training.cluster import open_cluster
-from rudder.training.config import RunConfig
+from rudder.training.config import RunConfig, write_config
 from rudder.training.crew import Crew
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
@@ -91,6 +91,7 @@ def _write_job(
         master_port=port + config.servers_per_host,
     )
     job.ip_config.write_text("".join(f"{address} {port}\n" for address in addresses))
+    write_config(config, run_dir / "config.toml")
     (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
     return job
 

@@ -102,6 +102,11 @@ class GatLayer(nn.Module):
         """Numbers that a node sends to each neighbour."""
         return self.heads * self.head_dim
 
+    @property
+    def out_dim(self) -> int:
+        """Width of the output."""
+        return self.head_dim if self.last else self.heads * self.head_dim
+
     def forward(self, block: dgl.DGLGraph, h: Tensor) -> Tensor:
         """(num_src, in_dim) -> (num_dst, heads * head_dim), or (num_dst, head_dim) if last."""
         h_dst = h[: block.num_dst_nodes()]

@@ -27,16 +27,19 @@ from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.config import BufferSize
 from rudder.training.control import ControlPort, NoControl
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.loading.batch import Batch
+from rudder.training.loading.batch import Batch, WholeSample
 from rudder.training.loading.loader_thread import LoaderThread
-from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.pipeline import Limits, Pipeline, SampleWhole
 from rudder.training.loading.tensors import NodeTensor
-from rudder.training.metrics import Memory
+from rudder.training.metrics import Memory, Seconds, Window
 from rudder.training.metrics import Rows as RowCounts
-from rudder.training.metrics import Seconds, Window
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import BufferSettings
+from rudder.training.wire.lean import LeanWire
+from rudder.training.wire.services import services_registered
+from rudder.training.wire.stock import StockWire
+from rudder.training.wire.wire import Wire
 
 Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 
@@ -73,24 +76,25 @@ class NodeLoader:
         """Prepare; nothing is fetched before the first epoch.
 
         graph: dgl.distributed.DistGraph; nodes: int64[n] seeds of this trainer;
-        sampler: dgl.dataloading.NeighborSampler; inputs: names of node tensors to deliver for
-        input nodes (blocks[0].srcdata); outputs: the same for seeds (blocks[-1].dstdata);
+        sampler: dgl.dataloading.NeighborSampler is drawn by our own fast code where it is uniform
+        without replacement, any other block sampler is called as it is;
+        inputs: names of node tensors to deliver for input nodes (blocks[0].srcdata); outputs: the same for seeds (blocks[-1].dstdata);
         buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
         lookahead: batches to sample ahead; epochs: how many epochs there will be, if known: then
         the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
         order: int64[n] phase of each seed, visited in ascending order; control: path of the
         socket on which settings may be changed. Raises ConfigError, DataError, MachineError.
         """
-        self._rank = int(torch.distributed.get_rank()) if _is_distributed() else 0
-        self._nodes = nodes.numpy().astype(np.int64)
+        self._rank = distdgl.trainer_rank()
         self._order = None if order is None else order.numpy()
         self._batch_size, self._shuffle, self._drop_last = batch_size, shuffle, drop_last
         self._device = torch.device(device)
         self._random = np.random.default_rng([seed, self._rank])
         self._epochs_left = epochs
         self._queued = 0
-        self._taken_of_epoch = 0
+        self._iterating = False
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
+        self._nodes = _checked_nodes(nodes, self.view.num_nodes)
         self._inputs = [NodeTensor.of(graph, name) for name in inputs]
         self._outputs = [NodeTensor.of(graph, name) for name in outputs]
         self.policy = self._make_policy(policy, buffer, lookahead)
@@ -100,7 +104,8 @@ class NodeLoader:
             view=self.view,
             wire=self._make_wire(edge_ids),
             sampling=NeighborSampling(self.view, seed=seed * 1_000_003 + self._rank),
-            fanouts=_fanouts(sampler),
+            fanouts=sampler.fanouts if _is_uniform(sampler) else (),
+            sample_whole=_whole(sampler, graph),
             policy=self.policy,
             inputs=self._inputs,
             outputs=self._outputs,
@@ -124,6 +129,12 @@ class NodeLoader:
 
     def __iter__(self) -> Iterator[Minibatch]:
         """One epoch."""
+        if self._iterating:
+            raise ConfigError(
+                "this loader is iterated already, and its batches come in one order",
+                remedy="finish or leave the first loop, or make a second loader",
+            )
+        self._iterating = True
         if self._queued == 0:
             self._queue_epoch()
         if self._epochs_left is not None and self._epochs_left > 0:
@@ -135,6 +146,7 @@ class NodeLoader:
                 yield self._deliver(self.last)
             finished = True
         finally:
+            self._iterating = False
             self._queued -= 1
             if not finished:
                 self._thread.drop_all()
@@ -210,10 +222,10 @@ class NodeLoader:
     def _max_rows(self) -> int:
         return int(psutil.virtual_memory().available * 0.8 // max(self.row_bytes, 1))
 
-    def _make_wire(self, edge_ids: bool) -> distdgl.Wire:
-        if distdgl.services_registered():
-            return distdgl.LeanWire(self.view, with_edge_ids=edge_ids)
-        return distdgl.StockWire(self.view, with_edge_ids=edge_ids)
+    def _make_wire(self, edge_ids: bool) -> Wire:
+        if services_registered():
+            return LeanWire(self.view, with_edge_ids=edge_ids)
+        return StockWire(with_edge_ids=edge_ids)
 
     def _queue_epoch(self) -> None:
         self._thread.add(self._batches())
@@ -241,12 +253,41 @@ class NodeLoader:
         return batch.input_nodes, batch.seeds, blocks
 
 
-def _fanouts(sampler: Any) -> tuple[int, ...]:
-    return tuple(int(fanout) for fanout in sampler.fanouts)
+def _is_uniform(sampler: Any) -> bool:
+    """Whether our own sampling draws what this sampler would draw."""
+    kinds = (dgl.dataloading.NeighborSampler, dgl.dataloading.MultiLayerFullNeighborSampler)
+    return (
+        type(sampler) in kinds
+        and sampler.edge_dir == "in"
+        and sampler.prob is None
+        and not sampler.replace
+        and all(isinstance(fanout, int) for fanout in sampler.fanouts)
+    )
 
 
-def _is_distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
+def _whole(sampler: Any, graph: Any) -> SampleWhole | None:
+    """A way to call the user's sampler as it is, where it is not ours to do faster."""
+    if _is_uniform(sampler):
+        return None
+
+    def sample(seeds: IntArray) -> WholeSample:
+        input_nodes, _, blocks = sampler.sample(graph, torch.from_numpy(seeds))
+        return WholeSample(nodes=input_nodes.numpy(), blocks=tuple(blocks))
+
+    return sample
+
+
+def _checked_nodes(nodes: torch.Tensor, num_nodes: int) -> IntArray:
+    ids = nodes.cpu().numpy()
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise ConfigError.for_field(
+            "nodes", value=f"{nodes.dtype}{list(ids.shape)}", allowed="a one-dimensional id tensor"
+        )
+    if len(ids) and not 0 <= ids.min() <= ids.max() < num_nodes:
+        raise ConfigError.for_field(
+            "nodes", value=f"{ids.min()} to {ids.max()}", allowed=f"0 to {num_nodes - 1}"
+        )
+    return np.asarray(ids, dtype=np.int64)
 
 
 __all__ = ["Minibatch", "NodeLoader", "PartitionView", "RowCounts", "Seconds"]

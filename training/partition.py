@@ -24,6 +24,8 @@ DATA_VARIABLE = "RUDDER_DATA"
 MAX_PARTS = 250
 LOG_NAME = "prepare.log"
 _LOG_TAIL_LINES = 5
+_REPEATABLE = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=85"
+"""DGL's METIS reads memory that it never wrote; filled with a constant, equal calls cut equally."""
 
 
 def default_data_dir(
@@ -68,7 +70,7 @@ def prepare(
     lack, RunError if the worker process fails in a way that nobody foresaw.
     """
     recipe = _recipe(spec, num_parts, seed, undirected, feature_dtype, balance)
-    out = out.expanduser().absolute()
+    out = out.expanduser().resolve()
     with (
         _writing_beside(out),
         folder_lock(
@@ -173,6 +175,7 @@ def _run_worker(recipe: Recipe, directory: Path, progress: Callable[[str], None]
     """Run `partition_worker` to its end; raises what it failed with."""
     order = Order(recipe=recipe, directory=directory, parent_pid=os.getpid())
     command = [sys.executable, "-P", "-m", "rudder.training.partition_worker"]
+    tunables = [os.environ.get("GLIBC_TUNABLES", ""), _REPEATABLE]
     failure: RudderError | None = None
     with (
         (directory / LOG_NAME).open("wb") as log,
@@ -181,6 +184,7 @@ def _run_worker(recipe: Recipe, directory: Path, progress: Callable[[str], None]
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
+            env={**os.environ, "GLIBC_TUNABLES": ":".join(filter(None, tunables))},
         ) as worker,
     ):
         assert worker.stdout is not None

@@ -60,6 +60,10 @@ class PartitionView:
         halo_sources = sources[sources >= self.num_inner] - self.num_inner
         return np.bincount(halo_sources, minlength=len(self.halo)).astype(np.int64)
 
+    def is_remote(self, node: int) -> bool:
+        """Whether this is the global id of a node of another partition."""
+        return 0 <= node < self.num_nodes and not self.first <= node < self.last
+
     def owners(self, nodes: IntArray) -> IntArray:
         """Partition of each global id."""
         return np.searchsorted(self.starts, nodes, side="right") - 1

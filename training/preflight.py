@@ -106,25 +106,29 @@ def check_disk(folder: Path) -> None:
 
 
 def check_import_pair() -> None:
-    """Raise MachineError if dgl cannot load with this torch, without importing either.
-
-    dgl brings one library per torch release that it knows, and fails at import with any other.
-    """
-    required = required_versions()
-    wanted = ", ".join(f"{name}{pin}" for name, pin in required.items())
+    """Raise MachineError if dgl cannot load with this torch, without importing either."""
+    wanted = ", ".join(f"{name}{pin}" for name, pin in required_versions().items())
     remedy = f"install versions that work together: {wanted}"
     for name in ("dgl", "torch", "torchdata"):
         if installed_version(name) is None:
             raise MachineError(f"{name} is not installed", remedy=remedy)
-    torch = (installed_version("torch") or "").split("+")[0]
+    torch = installed_version("torch") or ""
     spec = importlib.util.find_spec("dgl")
     if spec is None or spec.origin is None:
         return
-    libraries = Path(spec.origin).parent / "graphbolt"
-    if libraries.is_dir() and not (libraries / f"libgraphbolt_pytorch_{torch}.so").exists():
+    if not has_library_for(torch, Path(spec.origin).parent / "graphbolt"):
         raise MachineError(
             f"dgl {installed_version('dgl')} has no library for torch {torch}", remedy=remedy
         )
+
+
+def has_library_for(torch: str, folder: Path) -> bool:
+    """Whether dgl's folder of libraries has one for this torch.
+
+    dgl brings one per torch release that it knows, and fails at import with any other.
+    """
+    release = torch.split("+")[0]
+    return not folder.is_dir() or (folder / f"libgraphbolt_pytorch_{release}.so").exists()
 
 
 def _size(num_bytes: int) -> str:

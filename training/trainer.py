@@ -79,7 +79,7 @@ class Trainer:
         self._enter("finished")
 
     def _train_epoch(self, epoch: int) -> None:
-        self._ddp.train()
+        self._ddp.train()  # type: ignore[no-untyped-call]
         self._recorder.start_epoch(epoch)
         with self._joined():
             for step in self._source.epoch():
@@ -95,7 +95,7 @@ class Trainer:
         outputs = self._ddp(step.blocks, step.features)
         loss = self._loss(outputs, step.labels)
         self._optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss
 

@@ -102,7 +102,7 @@ def _prepare_process() -> None:
 
 def _run(job: Job, place: Place, pipe: EventPipe) -> None:
     _import_dgl()
-    from rudder.training.distdgl import register_services
+    from rudder.training.wire.services import register_services
 
     if job.network == "loopback":
         from rudder.training import loopback_shim

@@ -140,14 +140,6 @@ def test_the_manifest_describes_the_folder(tmp_path: Path) -> None:
     assert manifest.versions["dgl"] == dgl.__version__
 
 
-def test_equal_graphs_give_equal_partitions(tmp_path: Path) -> None:
-    for name in ("one", "same"):
-        write(make_graph(), tmp_path / name, recipe(2))
-    for file in Manifest.read(tmp_path / "one").files:
-        one, same = (tmp_path / name / file.path for name in ("one", "same"))
-        assert one.read_bytes() == same.read_bytes()
-
-
 def test_label_sets_are_kept(tmp_path: Path) -> None:
     graph = make_graph()
     sets = np.eye(4, dtype=np.float32)[graph.labels]

@@ -125,9 +125,7 @@ def test_any_port_is_free_to_be_used(cluster: NamespaceCluster) -> None:
 
 
 def test_namespaces_vanish_with_a_killed_owner() -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWN_CLUSTER], stdout=subprocess.PIPE, text=True
-    )
+    owner = subprocess.Popen([sys.executable, "-c", OWN_CLUSTER], stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
     holder = owner.stdout.readline().removeprefix("--target=").strip()
     owner.kill()

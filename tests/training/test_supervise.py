@@ -24,7 +24,9 @@ SERVE = "sleep 60"
 
 
 def phase(role: Role, rank: int, name: str) -> str:
-    return PhaseEntered.model_validate({"role": role, "rank": rank, "phase": name}).model_dump_json()
+    return PhaseEntered.model_validate(
+        {"role": role, "rank": rank, "phase": name}
+    ).model_dump_json()
 
 
 def report(rank: int) -> str:
@@ -91,11 +93,11 @@ def test_reports_come_back_in_the_order_of_ranks(stage: Stage) -> None:
 
 def test_text_that_is_no_event_is_passed_over(stage: Stage) -> None:
     script = trainer(0, f"echo chatter; echo '{{\"kind\": 1}}'; {say(report(0))}")
-    assert len(stage.supervisor([server(0, then="true")], [script]).run()) == 1
+    assert len(stage.supervisor([server(0, then="sleep 0.5")], [script]).run()) == 1
 
 
 def test_trainers_wait_until_every_server_listens(stage: Stage) -> None:
-    late = f"sleep 0.5; {server(0, then='true')}"
+    late = f"sleep 0.5; {server(0, then='sleep 0.5')}"
     supervisor = stage.supervisor([late], [trainer(0, say(report(0)))])
     supervisor.run()
     kinds = [(event.role, event.phase) for event in stage.events if isinstance(event, PhaseEntered)]
@@ -126,14 +128,16 @@ def test_failure_of_its_own_is_blamed_and_not_its_echo(stage: Stage) -> None:
             trainer(1, f"sleep 0.3; {say(own.model_dump_json())}; exit 4"),
         ],
     )
-    with pytest.raises(RunError, match="rank 1 on host1 failed while it trained: MemoryE") as caught:
+    with pytest.raises(
+        RunError, match="rank 1 on host1 failed while it trained: MemoryE"
+    ) as caught:
         supervisor.run()
     assert (caught.value.exit_code, caught.value.rank, caught.value.remedy) == (4, 1, "less")
 
 
 def test_last_words_of_the_log_are_quoted(stage: Stage) -> None:
     script = trainer(0, "echo; echo Client[0] is exiting >&2; echo the disk is on fire >&2; exit 3")
-    with pytest.raises(RunError, match="ended with exit code 3 while it trained\n.*on fire") as e:
+    with pytest.raises(RunError, match=r"ended with exit code 3 while it trained\n.*on fire") as e:
         stage.supervisor([server(0)], [script]).run()
     assert "Client" not in e.value.message
     assert "trainer0.log" in e.value.message
@@ -161,7 +165,7 @@ def test_silence_ends_a_run(stage: Stage) -> None:
 
 def test_stopped_process_is_named_when_a_run_stalls(stage: Stage) -> None:
     scripts = [trainer(0, SERVE), trainer(1, "kill -STOP $$")]
-    with pytest.raises(RunError, match="rank 1 on host1 .*it is stopped") as caught:
+    with pytest.raises(RunError, match=r"rank 1 on host1 .*it is stopped") as caught:
         stage.supervisor([server(0)], scripts, stall=0.5).run()
     assert "kill -CONT" in caught.value.remedy
 
@@ -185,6 +189,7 @@ def test_member_ends_with_all_that_it_has_started(stage: Stage) -> None:
         assert time.monotonic() < until
         time.sleep(0.01)
     member.close()
-    assert not Path(f"/proc/{int(text)}/status").exists() or "zombie" in Path(
-        f"/proc/{int(text)}/status"
-    ).read_text()
+    assert (
+        not Path(f"/proc/{int(text)}/status").exists()
+        or "zombie" in Path(f"/proc/{int(text)}/status").read_text()
+    )

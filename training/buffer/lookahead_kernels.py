@@ -1,26 +1,32 @@
-"""Compiled loops of the lookahead policy. They hold no Python lock while they run.
+"""Compiled loops of the lookahead policy.
 
 Slots stand in doubly linked lists, one per rank of worth, so that the least worth slot is found
 and a slot is moved in O(1). Ranks, worst first:
 
-    0 .. HEAT_RANKS - 1                next use unknown: by heat, an eighth of an octave each
-    HEAT_RANKS .. HEAT_RANKS + ring    next use known: HEAT_RANKS + (batch % ring)
+    0 .. HEAT_RANKS - 1        next use unknown: by heat, an eighth of an octave each
+    HEAT_RANKS + batch % ring  next use known
+    HEAT_RANKS + ring + ...    the same, for rows that were found too hot to be displaced
 
-Node state is one record of 16 bytes per remote node (NODE); slots have `node`, `rank` and links.
+`ring` is more than the batches in the window, so that their ranks differ. The window itself is a
+ring, too, of nodes: see window.py for `users`, `next_use` and `tail`.
 """
 
 from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
 
-NODE = np.dtype(
-    [("slot", np.int32), ("batch", np.int32), ("position", np.int32), ("heat", np.float32)]
-)
-"""Where a node's row is (NOWHERE: not buffered), the last observed batch that uses it and the
-node's position there, and its decayed count of uses."""
+from rudder.training.compiled import compiled, inlined
+
+Int64s = NDArray[np.int64]
+Int32s = NDArray[np.int32]
+Records = NDArray[np.void]
+
+NODE = np.dtype([("slot", np.int32), ("place", np.int32), ("heat", np.float32)])
+"""Where a node's row is (NOWHERE: not buffered), the place in the window where it was seen last
+(out of date where another node is there, or nobody any more), and its decayed count of uses."""
 
 SLOT = np.dtype(
     [("node", np.int64), ("rank", np.int32), ("before", np.int32), ("after", np.int32)], align=True
@@ -31,18 +37,21 @@ NEVER = -1
 HEAT_RANKS = 352
 _RANKS_PER_OCTAVE = 8.0
 _LOWEST_OCTAVE = -20.0
+HIGHEST_HEAT = 2.0 ** (_LOWEST_OCTAVE + HEAT_RANKS / _RANKS_PER_OCTAVE)
+"""Rows hotter than this are not told apart."""
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _heat_rank(heat):  # type: ignore[no-untyped-def]
+@inlined
+def _heat_rank(heat: np.float32) -> int:
     if heat <= 1e-6:
         return 0
-    rank = int((math.log2(heat) - _LOWEST_OCTAVE) * _RANKS_PER_OCTAVE)
-    return min(max(rank, 0), HEAT_RANKS - 1)
+    if heat >= HIGHEST_HEAT:
+        return HEAT_RANKS - 1
+    return max(0, int((math.log2(heat) - _LOWEST_OCTAVE) * _RANKS_PER_OCTAVE))
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _unlink(slots, heads, slot):  # type: ignore[no-untyped-def]
+@inlined
+def _unlink(slots: Records, heads: Int32s, slot: int) -> None:
     before, after = slots[slot].before, slots[slot].after
     if before == NOWHERE:
         heads[slots[slot].rank] = after
@@ -52,8 +61,8 @@ def _unlink(slots, heads, slot):  # type: ignore[no-untyped-def]
         slots[after].before = before
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _link(slots, heads, slot, rank):  # type: ignore[no-untyped-def]
+@inlined
+def _link(slots: Records, heads: Int32s, slot: int, rank: int) -> None:
     head = heads[rank]
     slots[slot].rank = rank
     slots[slot].before = NOWHERE
@@ -63,44 +72,63 @@ def _link(slots, heads, slot, rank):  # type: ignore[no-untyped-def]
     heads[rank] = slot
 
 
-@numba.njit(nogil=True, cache=True)
-def observe(remote, batch, oldest, weight, nodes, slots, heads, next_use):  # type: ignore[no-untyped-def]
+@inlined
+def _wrapped(place: int, size: int) -> int:
+    return place - size if place >= size else place
+
+
+@inlined
+def _is_there(node: int, place: int, tail: int, length: int, users: Int64s) -> bool:
+    """Whether `place` is one of the `length` places from `tail` on, and the node's."""
+    if place == NOWHERE or users[place] != node:
+        return False
+    distance = place - tail
+    return (distance if distance >= 0 else distance + users.shape[0]) < length
+
+
+@compiled
+def observe(
+    remote: Int64s, batch: int, weight: np.float32, ring: int, nodes: Records, slots: Records,
+    heads: Int32s, tail: int, length: int, users: Int64s, next_use: Int32s,
+) -> None:  # fmt: skip
     """Enter a batch into the window: link each node's last use to this one, and heat it.
 
-    remote: int64[n]; batch: number of this batch; oldest: first batch not yet planned;
-    weight: heat of one use now; nodes: NODE[num_remote]; slots: SLOT[capacity];
-    heads: int32[ranks]; next_use: int32[ring, width], NEVER where no later use is known.
+    remote: int64[n]; batch: number of this batch; weight: heat of one use now;
+    nodes: NODE[num_remote]; slots: SLOT[capacity]; heads: int32[HEAT_RANKS + 2 ring];
+    length: places of the window in use before, with room for n more.
     """
-    ring = next_use.shape[0]
-    row = batch % ring
+    size = users.shape[0]
     for i in range(remote.shape[0]):
         node = remote[i]
-        last = nodes[node].batch
-        if last >= oldest:
-            next_use[last % ring, nodes[node].position] = batch
-        elif nodes[node].slot != NOWHERE:
-            slot = nodes[node].slot
+        last = nodes[node].place
+        slot = nodes[node].slot
+        if _is_there(node, last, tail, length + i, users):
+            next_use[last] = batch
+        elif slot != NOWHERE:
             _unlink(slots, heads, slot)
-            _link(slots, heads, slot, HEAT_RANKS + row)
-        nodes[node].batch = batch
-        nodes[node].position = i
+            _link(slots, heads, slot, HEAT_RANKS + batch % ring)
+        place = _wrapped(tail + length + i, size)
+        users[place] = node
+        next_use[place] = NEVER
+        nodes[node].place = place
         nodes[node].heat += weight
-        next_use[row, i] = NEVER
 
 
-@numba.njit(nogil=True, cache=True)
-def split(remote, batch, nodes, slots, heads, next_use, hits, hit_slots, misses, miss_ranks):  # type: ignore[no-untyped-def]
-    """Tell hits from misses and rank both by their next use.
+@compiled
+def split(
+    remote: Int64s, ring: int, nodes: Records, slots: Records, heads: Int32s, tail: int,
+    next_use: Int32s, hits: Int64s, hit_slots: Int64s, misses: Int64s, miss_ranks: Int64s,
+) -> int:  # fmt: skip
+    """Tell hits from misses of the window's oldest batch, and rank both by their next use.
 
     Fills hits, hit_slots, misses and miss_ranks (all int64[n]); returns how many hits there are.
     """
-    ring = next_use.shape[0]
-    row = batch % ring
+    size = next_use.shape[0]
     num_hits = 0
     num_misses = 0
     for i in range(remote.shape[0]):
         node = remote[i]
-        use = next_use[row, i]
+        use = next_use[_wrapped(tail + i, size)]
         rank = _heat_rank(nodes[node].heat) if use == NEVER else HEAT_RANKS + use % ring
         slot = nodes[node].slot
         if slot != NOWHERE:
@@ -116,70 +144,95 @@ def split(remote, batch, nodes, slots, heads, next_use, hits, hit_slots, misses,
     return num_hits
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _order(rank, batch, ring):  # type: ignore[no-untyped-def]
+@inlined
+def _order(rank: int, batch: int, ring: int) -> int:
     """Worth of a rank: heat ranks first, then known next uses, the furthest first."""
     if rank < HEAT_RANKS:
         return rank
     ahead = (rank - HEAT_RANKS - batch) % ring
-    return HEAT_RANKS + ring - ahead
+    return HEAT_RANKS + ring - 1 - ahead
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _rank_of_order(order, batch, ring):  # type: ignore[no-untyped-def]
+@inlined
+def _rank_of_order(order: int, batch: int, ring: int) -> int:
     if order < HEAT_RANKS:
         return order
-    return HEAT_RANKS + (batch + HEAT_RANKS + ring - order) % ring
+    return HEAT_RANKS + (batch + HEAT_RANKS + ring - 1 - order) % ring
 
 
-@numba.njit(nogil=True, cache=True)
-def admit(remote, places, ranks, batch, threshold_heat, ring, nodes, slots, heads, free, num_free,
-          admitted, admitted_slots):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Give newcomers the free slots, then the slots of rows worth less, best newcomers first.
-
-    places: int64[m] positions in `remote`; ranks: int64[m] theirs; threshold_heat: rows at least
-    this hot stay; free: int32[capacity], a stack of `num_free` free slots. Fills `admitted`
-    (positions in `places`) and `admitted_slots`; returns (admitted, free slots left).
-    """
-    count = 0
-    top = HEAT_RANKS + ring + 1
+@compiled
+def best_first(ranks: Int64s, batch: int, ring: int) -> Int64s:
+    """Positions in `ranks`, the most worth first (counting sort, equals in their order)."""
+    top = HEAT_RANKS + ring - 1
     starts = np.zeros(top + 2, dtype=np.int64)
-    for j in range(places.shape[0]):
+    for j in range(ranks.shape[0]):
         starts[top - _order(ranks[j], batch, ring) + 1] += 1
     for k in range(top + 1):
         starts[k + 1] += starts[k]
-    best_first = np.empty(places.shape[0], dtype=np.int64)
-    for j in range(places.shape[0]):
+    found = np.empty(ranks.shape[0], dtype=np.int64)
+    for j in range(ranks.shape[0]):
         k = top - _order(ranks[j], batch, ring)
-        best_first[starts[k]] = j
+        found[starts[k]] = j
         starts[k] += 1
+    return found
+
+
+@inlined
+def _first_displaceable(
+    rank: int, threshold_heat: np.float32, ring: int, nodes: Records, slots: Records, heads: Int32s
+) -> int:
+    """A slot of this rank that may be displaced, or NOWHERE.
+
+    Rows too hot for that leave the list until their next use, so that nobody meets them twice.
+    """
+    slot: int = heads[rank]
+    if rank >= HEAT_RANKS:
+        while slot != NOWHERE and nodes[slots[slot].node].heat >= threshold_heat:
+            _unlink(slots, heads, slot)
+            _link(slots, heads, slot, rank + ring)
+            slot = heads[rank]
+    return slot
+
+
+@compiled
+def admit(
+    newcomers: Int64s, ranks: Int64s, batch: int, ring: int, threshold_heat: np.float32,
+    nodes: Records, slots: Records, heads: Int32s, free: Int32s, num_free: int,
+    admitted: Int64s, admitted_slots: Int64s,
+) -> tuple[int, int]:  # fmt: skip
+    """Give newcomers the free slots, then the slots of rows worth less, best newcomers first.
+
+    newcomers: int64[m] remote numbers, not buffered; ranks: int64[m]; threshold_heat: rows at
+    least this hot stay, and so do all of their heat rank; free: int32[capacity], a stack of
+    `num_free` free slots. Fills `admitted` (positions in `newcomers`) and `admitted_slots`;
+    returns (admitted, free slots left).
+    """
+    first_kept = HEAT_RANKS if threshold_heat == np.inf else _heat_rank(threshold_heat)
+    order = best_first(ranks, batch, ring)
+    count = 0
     worst = 0
-    victim = NOWHERE
-    for q in range(best_first.shape[0]):
-        j = best_first[q]
-        mine = _order(ranks[j], batch, ring)
+    for q in range(order.shape[0]):
+        j = order[q]
+        slot = NOWHERE
         if num_free > 0:
             num_free -= 1
             slot = free[num_free]
         else:
-            slot = NOWHERE
+            mine = _order(ranks[j], batch, ring)
             while worst < mine and slot == NOWHERE:
-                if victim == NOWHERE:
-                    victim = heads[_rank_of_order(worst, batch, ring)]
-                while victim != NOWHERE and nodes[slots[victim].node].heat >= threshold_heat:
-                    victim = slots[victim].after
-                if victim == NOWHERE:
+                if first_kept <= worst < HEAT_RANKS:
+                    worst = HEAT_RANKS
+                    continue
+                rank = _rank_of_order(worst, batch, ring)
+                slot = _first_displaceable(rank, threshold_heat, ring, nodes, slots, heads)
+                if slot == NOWHERE:
                     worst += 1
-                else:
-                    slot = victim
-                    victim = slots[victim].after
             if slot == NOWHERE:
                 break
             _unlink(slots, heads, slot)
             nodes[slots[slot].node].slot = NOWHERE
-        node = remote[places[j]]
-        nodes[node].slot = slot
-        slots[slot].node = node
+        nodes[newcomers[j]].slot = slot
+        slots[slot].node = newcomers[j]
         _link(slots, heads, slot, ranks[j])
         admitted[count] = j
         admitted_slots[count] = slot
@@ -187,49 +240,54 @@ def admit(remote, places, ranks, batch, threshold_heat, ring, nodes, slots, head
     return count, num_free
 
 
-@numba.njit(nogil=True, cache=True)
-def ranks_of(remote, oldest, nodes, ring):  # type: ignore[no-untyped-def]
-    """Rank of nodes from what is known of them now: their last observed use, else their heat."""
-    ranks = np.empty(remote.shape[0], dtype=np.int64)
-    for i in range(remote.shape[0]):
-        last = nodes[remote[i]].batch
-        known = last >= oldest
-        ranks[i] = HEAT_RANKS + last % ring if known else _heat_rank(nodes[remote[i]].heat)
-    return ranks
+@compiled
+def target_ranks(
+    targets: Int64s, weight: np.float32, oldest: int, widths: Int64s, ring: int, nodes: Records,
+    tail: int, users: Int64s, ranks: Int64s,
+) -> None:  # fmt: skip
+    """Rank nodes that are not buffered as if each was used once more: first known use, else heat.
+
+    widths: int64[batches], places of each batch of the window, whose first is number `oldest`.
+    """
+    for i in range(targets.shape[0]):
+        ranks[i] = _heat_rank(nodes[targets[i]].heat + weight)
+        nodes[targets[i]].slot = NOWHERE - 1 - i
+    place = tail
+    for k in range(widths.shape[0]):
+        for _ in range(widths[k]):
+            i = NOWHERE - 1 - nodes[users[place]].slot
+            if i >= 0 and ranks[i] < HEAT_RANKS:
+                ranks[i] = HEAT_RANKS + (oldest + k) % ring
+            place = _wrapped(place + 1, users.shape[0])
+    for i in range(targets.shape[0]):
+        nodes[targets[i]].slot = NOWHERE
 
 
-@numba.njit(nogil=True, cache=True)
-def worst_slots(num_wanted, batch, ring, slots, heads, found):  # type: ignore[no-untyped-def]
-    """Fill `found` with the `num_wanted` slots worth least; returns how many there are."""
+@compiled
+def worst_slots(batch: int, ring: int, slots: Records, heads: Int32s, found: Int64s) -> None:
+    """Fill `found` with the slots worth least, however hot; there must be as many."""
     count = 0
-    for order in range(HEAT_RANKS + ring + 1):
-        slot = heads[_rank_of_order(order, batch, ring)]
-        while slot != NOWHERE and count < num_wanted:
-            found[count] = slot
-            count += 1
-            slot = slots[slot].after
-        if count == num_wanted:
-            break
-    return count
+    for order in range(HEAT_RANKS + ring):
+        rank = _rank_of_order(order, batch, ring)
+        last = rank if rank < HEAT_RANKS else rank + ring
+        for list_rank in range(rank, last + 1, ring):
+            slot = heads[list_rank]
+            while slot != NOWHERE and count < found.shape[0]:
+                found[count] = slot
+                count += 1
+                slot = slots[slot].after
+        if count == found.shape[0]:
+            return
 
 
-@numba.njit(nogil=True, cache=True)
-def relink(used, nodes, slots, heads, next_use, first_use):  # type: ignore[no-untyped-def]
-    """Build all lists anew for the slots in `used`; `first_use[i]`: next known batch or NEVER."""
-    ring = next_use.shape[0]
-    for rank in range(heads.shape[0]):
-        heads[rank] = NOWHERE
+@compiled
+def relink(
+    used: Int64s, first_uses: Int64s, ring: int, nodes: Records, slots: Records, heads: Int32s
+) -> None:
+    """Build all lists anew for the slots in `used`; `first_uses`: next known batch or NEVER."""
+    heads[:] = NOWHERE
     for i in range(used.shape[0]):
-        slot = used[i]
-        use = first_use[i]
-        if use == NEVER:
-            _link(slots, heads, slot, _heat_rank(nodes[slots[slot].node].heat))
-        else:
-            _link(slots, heads, slot, HEAT_RANKS + use % ring)
-
-
-@numba.njit(nogil=True, cache=True)
-def cool(nodes, factor):  # type: ignore[no-untyped-def]
-    """Multiply every heat, so that the growing weight of new uses stays within float32."""
-    for i in range(nodes.shape[0]):
-        nodes[i].heat *= factor
+        use = first_uses[i]
+        heat = nodes[slots[used[i]].node].heat
+        rank = _heat_rank(heat) if use == NEVER else HEAT_RANKS + use % ring
+        _link(slots, heads, used[i], rank)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.compiled import compiled
 
-Words = NDArray[np.unsignedinteger]
+Words = NDArray[np.unsignedinteger[Any]]
 
 _UNUSED = 2
 """References to a block that nobody uses: the pool's list and getrefcount's own argument."""
 
 
-@numba.njit(nogil=True, cache=True)
-def copy_rows(source, source_rows, target, target_rows):  # type: ignore[no-untyped-def]
+@compiled
+def copy_rows(source: Words, source_rows: IntArray, target: Words, target_rows: IntArray) -> None:
     """`target[target_rows[i]] = source[source_rows[i]]` for every i; words[.., w], int64[n]."""
     for i in range(source_rows.shape[0]):
         a, b = source_rows[i], target_rows[i]
@@ -25,7 +26,7 @@ def copy_rows(source, source_rows, target, target_rows):  # type: ignore[no-unty
             target[b, j] = source[a, j]
 
 
-def word_type(row_bytes: int) -> np.dtype[np.unsignedinteger]:
+def word_type(row_bytes: int) -> np.dtype[np.unsignedinteger[Any]]:
     """The widest unsigned word that rows of this many bytes divide into."""
     width = next(size for size in (8, 4, 2, 1) if row_bytes % size == 0)
     return np.dtype(f"u{width}")
@@ -88,14 +89,16 @@ class MemoryPool:
 
     def take(self, num_bytes: int) -> NDArray[np.uint8]:
         """uint8[num_bytes], contents undefined."""
-        for i in range(len(self._blocks)):
-            if sys.getrefcount(self._blocks[i]) == _UNUSED:
-                if self._blocks[i].nbytes < num_bytes:
-                    self._blocks[i] = _with_room(num_bytes)
-                return self._blocks[i][:num_bytes]
+        blocks = self._blocks
+        free = [i for i in range(len(blocks)) if sys.getrefcount(blocks[i]) == _UNUSED]
+        fitting = [i for i in free if blocks[i].nbytes >= num_bytes]
+        if fitting:
+            return blocks[min(fitting, key=lambda i: blocks[i].nbytes)][:num_bytes]
         block = _with_room(num_bytes)
-        if len(self._blocks) < self._max_blocks:
-            self._blocks.append(block)
+        if free:
+            blocks[max(free, key=lambda i: blocks[i].nbytes)] = block
+        elif len(blocks) < self._max_blocks:
+            blocks.append(block)
         return block[:num_bytes]
 
 

@@ -23,8 +23,8 @@ def choose_targets(
     fetched by this batch anyway.
     """
     if wanted.source == "ids":
-        nodes = np.unique(view.to_remote(np.array(wanted.ids, dtype=np.int64)))
-        return nodes[absent[nodes]][: wanted.row_budget]
+        nodes = view.to_remote(np.array(list(dict.fromkeys(wanted.ids)), dtype=np.int64))
+        return np.asarray(nodes[absent[nodes]][: wanted.row_budget])
     if wanted.source == "degree":
         halo = view.to_remote(view.halo)
         return _best(halo, view.halo_degree.astype(np.float64), absent, wanted.row_budget)

@@ -10,8 +10,8 @@ import torch
 
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.buffer.rows import BufferRows, MemoryPool, as_words, copy_rows
-from rudder.training.distdgl import Rows
 from rudder.training.loading.tensors import NodeTensor, words_of
+from rudder.training.wire.wire import Rows
 
 
 @dataclass(frozen=True)

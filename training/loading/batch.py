@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from rudder.training.buffer.policy import IntArray, Plan
-from rudder.training.distdgl import Answer, Rows
 from rudder.training.loading.assembly import Fetch
 from rudder.training.metrics import Rows as RowCounts
 from rudder.training.metrics import Seconds
 from rudder.training.sampling.neighbor import HalfLayer, SampledLayer
+from rudder.training.wire.wire import Answer, Rows
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,14 @@ class Batch:
     outputs: Mapping[str, torch.Tensor]
     rows: RowCounts
     seconds: Seconds
+
+
+@dataclass(frozen=True)
+class WholeSample:
+    """A batch that somebody else's sampler drew: int64 input node ids, blocks input layer first."""
+
+    nodes: IntArray
+    blocks: tuple[dgl.DGLGraph, ...]
 
 
 @dataclass
@@ -49,7 +57,7 @@ class Journey:
     seed_tickets: tuple[tuple[int, IntArray], ...] = ()
     sample_seconds: float = 0.0
     pull_seconds: float = 0.0
-    prepared_blocks: tuple[dgl.DGLGraph, ...] | None = None
+    whole: WholeSample | None = None
 
     @property
     def is_answered(self) -> bool:
@@ -59,7 +67,11 @@ class Journey:
     @property
     def nodes(self) -> IntArray:
         """Global ids of the input nodes, once sampled."""
-        return self.layers[-1].nodes
+        return self.layers[-1].nodes if self.whole is None else self.whole.nodes
+
+    def make_blocks(self) -> tuple[dgl.DGLGraph, ...]:
+        """The sampled blocks, input layer first."""
+        return make_blocks(self.layers) if self.whole is None else self.whole.blocks
 
     @property
     def num_bytes(self) -> int:

@@ -19,20 +19,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.rows import MemoryPool
-from rudder.training.distdgl import Edges, Rows, Wire
 from rudder.training.errors import RunError
+from rudder.training.loading.accounts import Accounts
 from rudder.training.loading.assembly import Assembly, Fetch
-from rudder.training.loading.batch import Batch, Journey, make_blocks
+from rudder.training.loading.batch import Batch, Journey, WholeSample
 from rudder.training.loading.tensors import NodeTensor
-from rudder.training.metrics import Rows as RowCounts
-from rudder.training.metrics import RowsFetched, Seconds
+from rudder.training.metrics import Seconds
 from rudder.training.partition_view import PartitionView
-from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.sampling.neighbor import Edges, NeighborSampling
+from rudder.training.wire.wire import Rows, Wire
 
 MAX_SAMPLING = 6
 """Batches whose layers may be asked for at once: enough to hide the round trips of a slow link."""
+
+
+SampleWhole = Callable[[IntArray], WholeSample]
+"""Somebody else's sampler: seeds in, a whole batch out; it uses DGL's RPC and waits for it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Pipeline:
         wire: Wire,
         sampling: NeighborSampling,
         fanouts: Sequence[int],
+        sample_whole: SampleWhole | None = None,
         policy: Policy,
         inputs: Sequence[NodeTensor],
         outputs: Sequence[NodeTensor],
@@ -62,6 +67,7 @@ class Pipeline:
         self._wire = wire
         self._sampling = sampling
         self._fanouts = tuple(reversed(fanouts))
+        self._sample_whole = sample_whole
         self.policy = policy
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
@@ -70,8 +76,7 @@ class Pipeline:
         self._assembly = Assembly(
             inputs, capacity=policy.settings.capacity_rows, first=view.first, pool=self._pool
         )
-        self._is_halo = np.zeros(view.num_remote, dtype=bool)
-        self._is_halo[view.to_remote(view.halo)] = True
+        self._accounts = Accounts(view, inputs, outputs)
         self._seeds: deque[IntArray] = deque()
         self._sampled: deque[Journey] = deque()
         self._window: deque[Journey] = deque()
@@ -124,7 +129,7 @@ class Pipeline:
         if self._may_plan():
             self._plan(self._window.popleft())
             return True
-        if self._sampled and len(self._sampled[0].layers) == len(self._fanouts):
+        if self._sampled and self._is_sampled(self._sampled[0]):
             self._observe(self._sampled.popleft())
             return True
         return self._advance_sampling()
@@ -186,14 +191,22 @@ class Pipeline:
         journey = Journey(number=self._next_number, seeds=self._seeds.popleft())
         self._next_number += 1
         self._sampled.append(journey)
-        self._begin_layer(journey, journey.seeds)
+        if self._sample_whole is None:
+            self._begin_layer(journey, journey.seeds)
+        else:
+            journey.whole = self._sample_whole(journey.seeds)
         journey.sample_seconds += time.perf_counter() - started
         return True
 
     def _may_sample(self) -> bool:
         ahead = len(self._sampled) + len(self._window)
-        under_way = sum(len(j.layers) < len(self._fanouts) for j in self._sampled)
+        if self._sample_whole is not None and self._wire.num_open:
+            return False
+        under_way = sum(not self._is_sampled(journey) for journey in self._sampled)
         return ahead <= self.policy.settings.lookahead_batches and under_way < MAX_SAMPLING
+
+    def _is_sampled(self, journey: Journey) -> bool:
+        return journey.whole is not None or len(journey.layers) == len(self._fanouts)
 
     def _begin_layer(self, journey: Journey, frontier: IntArray) -> None:
         half = self._sampling.begin(frontier, self._fanouts[len(journey.layers)])
@@ -281,8 +294,8 @@ class Pipeline:
             journey.nodes, local=journey.local, remote=journey.remote, plan=plan, fetched=fetched
         )
         outputs = {tensor.name: self._outputs_of(tensor, journey) for tensor in self._outputs}
-        blocks = make_blocks(journey.layers)
-        rows = self._count(journey, plan)
+        blocks = journey.make_blocks()
+        rows = self._accounts.count(journey)
         seconds = Seconds(
             sample=journey.sample_seconds,
             pull=journey.pull_seconds,
@@ -310,22 +323,6 @@ class Pipeline:
         for ticket, places in journey.seed_tickets:
             out[torch.from_numpy(places)] = _rows(journey.answers[ticket])[tensor.key]
         return out
-
-    def _count(self, journey: Journey, plan: Plan) -> RowCounts:
-        halo = self._is_halo[journey.remote_numbers]
-        seeds_away = sum(len(places) for _, places in journey.seed_tickets)
-        input_bytes = sum(tensor.row_bytes for tensor in self._inputs)
-        output_bytes = sum(tensor.row_bytes for tensor in self._outputs)
-        fetched = RowsFetched(miss=len(plan.misses), target=len(plan.targets), seed=seeds_away)
-        return RowCounts(
-            input_rows=len(journey.nodes),
-            remote_rows=len(journey.remote),
-            halo_rows=int(halo.sum()),
-            hits=len(plan.hits),
-            halo_hits=int(halo[plan.hits].sum()),
-            rows_fetched=fetched,
-            bytes_fetched=(fetched.miss + fetched.target) * input_bytes + seeds_away * output_bytes,
-        )
 
 
 def _rows(answer: Any) -> Rows:

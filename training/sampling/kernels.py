@@ -1,4 +1,4 @@
-"""Compiled loops of neighbour sampling. They hold no Python lock while they run.
+"""Compiled loops of neighbour sampling.
 
 Random numbers are SplitMix64 (Steele, Lea and Flood, 2014) over a state of one uint64, so that a
 loader's draws depend on its seed alone.
@@ -6,15 +6,19 @@ loader's draws depend on its seed alone.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+from numpy.typing import NDArray
+
+from rudder.training.compiled import compiled, inlined
+
+Int64s = NDArray[np.int64]
 
 SCAN_LIMIT = 64
 """Up to this fan-out, Floyd's choice looks its picks up by a scan; above, one pass over the row."""
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _random_below(state, bound):  # type: ignore[no-untyped-def]
+@inlined
+def _random_below(state: NDArray[np.uint64], bound: int) -> np.int64:
     state[0] += np.uint64(0x9E3779B97F4A7C15)
     z = state[0]
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -23,8 +27,8 @@ def _random_below(state, bound):  # type: ignore[no-untyped-def]
     return np.int64((z >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32))
 
 
-@numba.njit(nogil=True, cache=True)
-def count_picks(nodes, first, indptr, fanout, counts):  # type: ignore[no-untyped-def]
+@compiled
+def count_picks(nodes: Int64s, first: int, indptr: Int64s, fanout: int, counts: Int64s) -> int:
     """Fill `counts[i]` with the in-edges that node i yields; a node of elsewhere yields 0.
 
     nodes: int64[n] global ids; first: global id of the partition's first inner node;
@@ -43,8 +47,11 @@ def count_picks(nodes, first, indptr, fanout, counts):  # type: ignore[no-untype
     return total
 
 
-@numba.njit(nogil=True, cache=True)
-def pick_edges(nodes, first, indptr, fanout, state, picked):  # type: ignore[no-untyped-def]
+@compiled
+def pick_edges(
+    nodes: Int64s, first: int, indptr: Int64s, fanout: int, state: NDArray[np.uint64],
+    picked: Int64s,
+) -> None:  # fmt: skip
     """Draw in-edges without replacement, each subset of a row equally likely.
 
     Writes positions in the partition's CSC to `picked`, node by node, as many as `count_picks`
@@ -76,14 +83,16 @@ def pick_edges(nodes, first, indptr, fanout, state, picked):  # type: ignore[no-
         else:
             needed = fanout
             for j in range(degree):
-                if _random_below(state, degree - j) < needed:
+                if needed and _random_below(state, degree - j) < needed:
                     picked[at] = start + j
                     at += 1
                     needed -= 1
 
 
-@numba.njit(nogil=True, cache=True)
-def gather_sources(picked, indices, first, num_inner, halo, sources):  # type: ignore[no-untyped-def]
+@compiled
+def gather_sources(
+    picked: Int64s, indices: Int64s, first: int, num_inner: int, halo: Int64s, sources: Int64s
+) -> None:
     """Global source ids of picked CSC positions.
 
     Local ids below `num_inner` are inner nodes, numbered from global id `first`; the others index
@@ -94,8 +103,8 @@ def gather_sources(picked, indices, first, num_inner, halo, sources):  # type: i
         sources[e] = first + local if local < num_inner else halo[local - num_inner]
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _find(table, mask, generation, key):  # type: ignore[no-untyped-def]
+@inlined
+def _find(table: Int64s, mask: int, generation: int, key: int) -> np.int64:
     """Cell of `key`, or of the free cell where it belongs."""
     cell = (np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)
     at = np.int64(cell) & mask
@@ -104,8 +113,10 @@ def _find(table, mask, generation, key):  # type: ignore[no-untyped-def]
     return at
 
 
-@numba.njit(nogil=True, cache=True)
-def renumber(nodes, num_nodes, sources, table, generation, indices):  # type: ignore[no-untyped-def]
+@compiled
+def renumber(
+    nodes: Int64s, num_nodes: int, sources: Int64s, table: Int64s, generation: int, indices: Int64s
+) -> int:
     """Give every distinct id a number: the first `num_nodes` of `nodes` in order, then new sources.
 
     nodes: int64, holds `num_nodes` distinct destination ids and room for len(sources) more;
@@ -134,8 +145,10 @@ def renumber(nodes, num_nodes, sources, table, generation, indices):  # type: ig
     return total
 
 
-@numba.njit(nogil=True, cache=True)
-def scatter_groups(groups, counts, offsets, values, out):  # type: ignore[no-untyped-def]
+@compiled
+def scatter_groups(
+    groups: Int64s, counts: Int64s, offsets: Int64s, values: Int64s, out: Int64s
+) -> None:
     """Put consecutive runs of `values` where their destinations' edges belong.
 
     groups: int64[m] destination numbers; counts: int64[m] length of each run;
@@ -149,8 +162,8 @@ def scatter_groups(groups, counts, offsets, values, out):  # type: ignore[no-unt
             at += 1
 
 
-@numba.njit(nogil=True, cache=True)
-def count_runs(wanted, destinations, counts):  # type: ignore[no-untyped-def]
+@compiled
+def count_runs(wanted: Int64s, destinations: Int64s, counts: Int64s) -> bool:
     """Lengths of the runs of `destinations`, which follow the order of `wanted`.
 
     Returns False where they do not (then the caller must sort them first).

@@ -95,7 +95,7 @@ class NeighborSampling:
 
     def finish(self, half: HalfLayer, answers: Sequence[Edges]) -> SampledLayer:
         """Join the owners' answers, in the order of `half.questions`, into one block."""
-        edges = _join(half, answers) if answers else half.local
+        edges = _join(half, answers) if half.questions else half.local
         num_dst, num_edges = len(half.frontier), len(edges.sources)
         nodes = np.empty(num_dst + num_edges, dtype=np.int64)
         nodes[:num_dst] = half.frontier
@@ -153,5 +153,6 @@ def _join(half: HalfLayer, answers: Sequence[Edges]) -> Edges:
     for positions, part in parts:
         kernels.scatter_groups(positions, part.counts, offsets, part.sources, sources)
         if edge_ids is not None:
+            assert part.edge_ids is not None, "an owner's answer lacks edge ids"
             kernels.scatter_groups(positions, part.counts, offsets, part.edge_ids, edge_ids)
     return Edges(counts=counts, sources=sources, edge_ids=edge_ids)

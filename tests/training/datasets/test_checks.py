@@ -68,7 +68,7 @@ def test_a_good_graph_passes_as_it_is(graph: Graph) -> None:
         (replace(GOOD, features=np.ones(N, dtype=np.float32)), ["features", "shape [6]"]),
         (replace(GOOD, features=np.ones((N, 0), dtype=np.float32)), ["features", "shape [6, 0]"]),
         (
-            replace(GOOD, features=np.ones((N, 2), dtype=np.int64)),  # type: ignore[arg-type]
+            replace(GOOD, features=np.ones((N, 2), dtype=np.int64)),
             ["features of dtype int64"],
         ),
         (replace(GOOD, labels=changed(GOOD.labels, 1, 3)), ["labels[1] = 3", "0 to 2"]),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import queue
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import dgl
 import numpy as np
 import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 import pytest
-import scipy.sparse
+import scipy.sparse  # type: ignore[import-untyped,unused-ignore]
 import torch
 
 from rudder.training.datasets import public
@@ -194,18 +196,12 @@ def reading() -> Iterator[None]:
 
 def test_a_growing_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public, "_SECONDS_BETWEEN_NEWS", 0.01)
-    (tmp_path / "old").write_bytes(b"x" * 2**20)
-    told = _first_told(tmp_path, lambda: (tmp_path / "new").write_bytes(b"x" * 3 * 2**20))
-    assert told == f"3 MiB more in {tmp_path}"
-
-
-def _first_told(folder: Path, change: Callable[[], object]) -> str:
-    import queue
-
+    folder, arrived = tmp_path / "folder", tmp_path / "arrived"
+    folder.mkdir()
+    (folder / "old").write_bytes(b"x" * 2**20)
+    arrived.write_bytes(b"x" * 3 * 2**20)
     told: queue.Queue[str] = queue.Queue()
     with public._telling_growth(folder, told.put):
-        import time
-
-        time.sleep(0.1)
-        change()
-        return told.get(timeout=10)
+        time.sleep(0.2)
+        arrived.rename(folder / "new")
+        assert told.get(timeout=10) == f"3 MiB more in {folder}"

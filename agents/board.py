@@ -1,0 +1,123 @@
+"""How far a run has come, gathered from the events of its processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rich.table import Table
+
+from rudder.agents import figures
+from rudder.training.events import EpochDone, Evaluated, Event, PhaseEntered, Progress
+from rudder.training.metrics import EpochMetrics, Evaluation, Rows, Window
+
+
+@dataclass
+class _Rank:
+    phase: str = "starting"
+    epoch: int | None = None
+    step: str = figures.ABSENT
+    window: Window | None = None
+    rows_of_epoch: Rows = field(default_factory=Rows)
+
+    def enter(self, window: Window, step: int, steps: int) -> None:
+        if window.epoch != self.epoch:
+            self.epoch, self.rows_of_epoch = window.epoch, Rows()
+        self.rows_of_epoch += window.rows
+        self.window = window
+        self.step = f"{step}/{steps}"
+
+
+class Board:
+    """The latest of every rank, and lines for what all ranks have done."""
+
+    def __init__(self, *, num_ranks: int, epochs: int) -> None:
+        """Begin with nothing heard from anybody."""
+        self.evaluations: list[Evaluation] = []
+        self._epochs = epochs
+        self._ranks = {rank: _Rank() for rank in range(num_ranks)}
+        self._done: dict[int, dict[int, EpochMetrics]] = {}
+        self._is_training = False
+
+    def note(self, event: Event) -> str | None:
+        """Take in an event; returns a line where it completes something worth telling."""
+        if isinstance(event, PhaseEntered) and event.role == "trainer":
+            self._ranks[event.rank].phase = event.phase
+            return self._training_line()
+        if isinstance(event, Progress):
+            rank = self._ranks[event.rank]
+            rank.enter(event.window, event.step_in_epoch, event.steps_in_epoch)
+        if isinstance(event, EpochDone):
+            return self._epoch_line(event.rank, event.metrics)
+        if isinstance(event, Evaluated):
+            self.evaluations.append(event.evaluation)
+            return self._evaluation_line(event.evaluation)
+        return None
+
+    def table(self) -> Table:
+        """One row per rank, of its latest window."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("rank", "phase"):
+            table.add_column(name)
+        for name in ("epoch", "step", "batches/s", "hits", "rows fetched", "exposed wait"):
+            table.add_column(name, justify="right")
+        for number, rank in self._ranks.items():
+            table.add_row(str(number), rank.phase, *self._cells(rank))
+        return table
+
+    def _cells(self, rank: _Rank) -> list[str]:
+        window = rank.window
+        if window is None or rank.epoch is None:
+            return [figures.ABSENT] * 6
+        busy_s = window.seconds.compute + window.seconds.exposed_wait
+        wait_ms = 1000 * window.seconds.exposed_wait / window.num_steps
+        return [
+            f"{rank.epoch + 1}/{self._epochs}",
+            rank.step,
+            f"{window.num_steps / busy_s:.1f}" if busy_s else figures.ABSENT,
+            figures.percent(self._hit_fraction(window.rows)),
+            figures.count(rank.rows_of_epoch.rows_fetched.total),
+            f"{wait_ms:.1f} ms/step",
+        ]
+
+    def _hit_fraction(self, rows: Rows) -> float | None:
+        windows = [rank.window for rank in self._ranks.values() if rank.window is not None]
+        has_buffer = rows.hits > 0 or any(each.settings.capacity_rows for each in windows)
+        return rows.hit_fraction if has_buffer else None
+
+    def _training_line(self) -> str | None:
+        if self._is_training or any(rank.phase != "training" for rank in self._ranks.values()):
+            return None
+        self._is_training = True
+        return f"{len(self._ranks)} trainers are training"
+
+    def _epoch_line(self, rank: int, metrics: EpochMetrics) -> str | None:
+        done = self._done.setdefault(metrics.epoch, {})
+        done[rank] = metrics
+        if len(done) < len(self._ranks):
+            return None
+        del self._done[metrics.epoch]
+        slowest = max(done, key=lambda rank: done[rank].seconds_total)
+        of_slowest = done[slowest]
+        rows = sum((metrics.rows for metrics in done.values()), Rows())
+        return (
+            f"epoch {metrics.epoch + 1}/{self._epochs}:"
+            f" {figures.seconds(of_slowest.seconds_total)} s (slowest: rank {slowest}),"
+            f" exposed wait {figures.seconds(of_slowest.seconds.exposed_wait)} s,"
+            f" hits {figures.percent(self._hit_fraction(rows))},"
+            f" rows fetched {figures.count(rows.rows_fetched.total)},"
+            f" loss {figures.decimal(_mean_loss(list(done.values())))}"
+        )
+
+    def _evaluation_line(self, evaluation: Evaluation) -> str:
+        return (
+            f"epoch {evaluation.epoch + 1}/{self._epochs}:"
+            f" test accuracy {figures.percent(evaluation.test_accuracy)},"
+            f" validation {figures.percent(evaluation.val_accuracy)},"
+            f" micro-F1 {figures.decimal(evaluation.test_f1)}"
+            f" ({figures.seconds(evaluation.seconds)} s)"
+        )
+
+
+def _mean_loss(metrics: list[EpochMetrics]) -> float | None:
+    losses = [epoch.loss for epoch in metrics if epoch.loss is not None]
+    return sum(losses) / len(losses) if losses else None

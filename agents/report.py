@@ -1,0 +1,174 @@
+"""The end of a run: `summary.json` in its folder, and the same as tables for people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from rudder.agents import figures
+from rudder.training.config import RunConfig
+from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, Rows, RowsFetched, Summary
+
+FILE_NAME = "summary.json"
+
+
+def summarise(
+    reports: Sequence[RankReport],
+    *,
+    evaluations: Sequence[Evaluation],
+    config: RunConfig,
+    dataset: str,
+    run_dir: Path,
+    network: Literal["namespace", "loopback"],
+    versions: Mapping[str, str],
+) -> Summary:
+    """Add up the ranks' reports; an epoch takes as long as its slowest rank.
+
+    dataset: the name of what was trained on, which with `--data` the config does not know.
+
+    Without a buffer, as with the stock loader, there is no hit share.
+    """
+    ranks = tuple(sorted(reports, key=lambda report: report.rank))
+    rows = sum((epoch.rows for report in ranks for epoch in report.epochs), Rows())
+    has_buffer = config.loader == "rudder"
+    return Summary(
+        run_dir=str(run_dir),
+        dataset=dataset,
+        loader=config.loader,
+        policy=config.policy if has_buffer else None,
+        test_accuracy=evaluations[-1].test_accuracy if evaluations else None,
+        evaluations=tuple(evaluations),
+        remote_rows=rows.remote_rows,
+        rows_fetched=rows.rows_fetched.total,
+        hit_fraction=rows.hit_fraction if has_buffer else None,
+        halo_hit_fraction=rows.halo_hit_fraction if has_buffer else None,
+        epoch_seconds=tuple(epoch.seconds_total for _, epoch in _slowest(ranks)),
+        ranks=ranks,
+        config=config,
+        versions=dict(versions),
+        network=network,
+    )
+
+
+def write_summary(summary: Summary, run_dir: Path) -> Path:
+    """Write `summary.json`, whole or not at all; returns its path."""
+    path = run_dir / FILE_NAME
+    unfinished = path.with_suffix(".json.part")
+    with unfinished.open("w") as file:
+        file.write(summary.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    return path
+
+
+def print_summary(summary: Summary, console: Console | None = None) -> None:
+    """Print where the time went, which rows moved, and what came of the run.
+
+    console: default standard output.
+    """
+    console = Console() if console is None else console
+    for table in (_time_table(summary), _row_table(summary), _run_table(summary)):
+        console.print(table, highlight=False)
+        console.print()
+
+
+def _time_table(summary: Summary) -> Table:
+    names = ("total", "sample", "pull", "assemble", "exposed\nwait", "compute", "loss")
+    table = _table("Seconds of each epoch's slowest rank", names)
+    for rank, epoch in _slowest(summary.ranks):
+        spent = epoch.seconds
+        times = (spent.sample, spent.pull, spent.assemble, spent.exposed_wait, spent.compute)
+        table.add_row(
+            str(epoch.epoch + 1),
+            str(rank),
+            *[figures.seconds(value) for value in (epoch.seconds_total, *times)],
+            figures.decimal(epoch.loss),
+        )
+    return table
+
+
+def _row_table(summary: Summary) -> Table:
+    slowest = _slowest(summary.ranks)
+    causes = _causes([epoch.rows.rows_fetched for _, epoch in slowest])
+    table = _table(
+        "Rows of each epoch's slowest rank",
+        ("input", "remote", "hits", *[f"{cause}\nfetched" for cause in causes], "fetched\nMiB"),
+    )
+    for rank, epoch in slowest:
+        rows = epoch.rows
+        table.add_row(
+            str(epoch.epoch + 1),
+            str(rank),
+            figures.count(rows.input_rows),
+            figures.count(rows.remote_rows),
+            figures.percent(None if summary.hit_fraction is None else rows.hit_fraction),
+            *[figures.count(getattr(rows.rows_fetched, cause)) for cause in causes],
+            figures.mebibytes(rows.bytes_fetched).removesuffix(" MiB"),
+        )
+    return table
+
+
+def _causes(fetched: Sequence[RowsFetched]) -> list[str]:
+    """Misses and targets always; a cause that never occurred needs no column."""
+    rare = [name for name in RowsFetched.model_fields if name not in ("miss", "target")]
+    return ["miss", "target", *[name for name in rare if any(getattr(f, name) for f in fetched)]]
+
+
+def _run_table(summary: Summary) -> Table:
+    table = Table.grid(padding=(0, 2))
+    last = summary.evaluations[-1] if summary.evaluations else None
+    memories = [report.memory for report in summary.ranks]
+    buffers = [report.settings for report in summary.ranks]
+    for name, value in (
+        ("test accuracy", figures.percent(summary.test_accuracy)),
+        ("micro-F1", figures.decimal(last.test_f1 if last else None)),
+        ("validation accuracy", figures.percent(last.val_accuracy if last else None)),
+        ("hits of remote rows", figures.percent(summary.hit_fraction)),
+        ("hits of halo rows", figures.percent(summary.halo_hit_fraction)),
+        ("buffer rows a rank", _span([each.capacity_rows if each else None for each in buffers])),
+        ("buffer bytes a rank", _span_bytes([memory.buffer_bytes or None for memory in memories])),
+        ("peak memory a rank", _span_bytes([memory.peak_rss_bytes for memory in memories])),
+        ("run folder", summary.run_dir),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _table(title: str, names: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for name in ("epoch", "rank", *names):
+        table.add_column(name, justify="right", overflow="fold")
+    return table
+
+
+def _slowest(ranks: Sequence[RankReport]) -> list[tuple[int, EpochMetrics]]:
+    """Per epoch, the rank that took longest, and its metrics."""
+    by_epoch: dict[int, tuple[int, EpochMetrics]] = {}
+    for report in ranks:
+        for epoch in report.epochs:
+            known = by_epoch.get(epoch.epoch)
+            if known is None or epoch.seconds_total > known[1].seconds_total:
+                by_epoch[epoch.epoch] = (report.rank, epoch)
+    return [by_epoch[number] for number in sorted(by_epoch)]
+
+
+def _span(values: Sequence[int | None]) -> str:
+    known = [value for value in values if value]
+    if not known:
+        return figures.ABSENT
+    low, high = figures.count(min(known)), figures.count(max(known))
+    return low if low == high else f"{low} to {high}"
+
+
+def _span_bytes(values: Sequence[int | None]) -> str:
+    known = [value for value in values if value]
+    if not known:
+        return figures.ABSENT
+    low, high = figures.mebibytes(min(known)), figures.mebibytes(max(known))
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,153 @@
+"""Every batch of the loader against reads of DistTensors, while settings change at random.
+
+Runs as server and as trainer of a real job (see jobs.py). Prints one line of JSON per trainer.
+"""
+
+import argparse
+import json
+import os
+import random
+import threading
+import time
+import traceback
+import uuid
+from pathlib import Path
+
+import dgl
+import numpy as np
+import torch
+
+from rudder.training.control import send_command
+from rudder.training.loader import NodeLoader
+from rudder.training.settings import Change, Command, FetchTargets
+from rudder.training.wire.services import register_services, rows_sent_by_servers
+
+
+def random_change(rng: random.Random, loader: NodeLoader) -> Change:
+    remote = loader.view.to_global(np.arange(loader.view.num_remote))
+    ids = tuple(int(i) for i in rng.choices(remote.tolist(), k=20))
+    other = 1 - loader.view.part
+    return rng.choice(
+        [
+            Change(capacity_rows=rng.choice([0, 1, 7, 300, 2000, 10**6])),
+            Change(lookahead_batches=rng.choice([0, 1, 3, 9, 40])),
+            Change(eviction_threshold=rng.random()),
+            Change(replace_now=True),
+            Change(fetch_targets=FetchTargets(source="observed", row_budget=200)),
+            Change(fetch_targets=FetchTargets(source="degree", row_budget=500)),
+            Change(fetch_targets=FetchTargets(source="owner", row_budget=50, owner=other)),
+            Change(fetch_targets=FetchTargets(source="ids", row_budget=50, ids=ids)),
+        ]
+    )
+
+
+def keep_changing(
+    loader: NodeLoader, socket: Path, stop: threading.Event, outcomes: list[str]
+) -> None:
+    rng = random.Random(int(socket.stem[4:]))
+    while not stop.is_set():
+        command = Command(command_id=uuid.uuid4().hex, change=random_change(rng, loader))
+        outcomes.append(send_command(socket, command, 30).outcome)
+        time.sleep(rng.random() * 0.01)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("--graph-name", "--part-config", "--ip-config", "--scratch", "--wire"):
+        parser.add_argument(name, required=True)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--policy", default="lookahead")
+    parser.add_argument("--sampler", default="uniform")
+    args = parser.parse_args()
+    if args.wire == "lean":
+        register_services()
+    dgl.distributed.initialize(args.ip_config)
+    torch.distributed.init_process_group("gloo")
+    rank = torch.distributed.get_rank()
+    g = dgl.distributed.DistGraph(args.graph_name, part_config=args.part_config)
+    g.ndata["year"] = dgl.distributed.DistTensor((g.num_nodes(), 3), torch.int16, "year")
+    g.ndata["year"][torch.arange(g.num_nodes())] = (
+        torch.arange(3 * g.num_nodes()).reshape(-1, 3).to(torch.int16)
+    )
+    g.barrier()
+    # Every fifth training seed is given to the other host, so that seeds' rows travel, too.
+    mine = dgl.distributed.node_split(g.ndata["train_mask"], g.get_partition_book())
+    everyone = [torch.empty(0)] * 2
+    torch.distributed.all_gather_object(everyone, mine)
+    seeds = torch.cat([mine[torch.arange(len(mine)) % 5 > 0], everyone[1 - rank][::5]])
+    fanouts = [5, 10]
+    sampler = dgl.dataloading.NeighborSampler(fanouts, replace=args.sampler == "replace")
+    socket = Path(args.scratch) / f"rank{rank}.sock"
+    loader = NodeLoader(
+        g, seeds, sampler, batch_size=64, inputs=["feat", "year"], outputs=["label"],
+        buffer=0.1, lookahead=5, epochs=args.epochs, control=socket, policy=args.policy,
+    )  # fmt: skip
+    stop, outcomes = threading.Event(), []
+    changer = threading.Thread(target=keep_changing, args=(loader, socket, stop, outcomes))
+    if args.policy == "lookahead":
+        changer.start()
+    result = check(g, loader, args.epochs, seeds)
+    stop.set()
+    if args.policy == "lookahead":
+        changer.join()
+    loader.close()
+    sent = rows_sent_by_servers() if args.wire == "lean" else None
+    g.barrier()
+    fetched = [None, None]
+    torch.distributed.all_gather_object(fetched, result["rows_on_the_wire"])
+    print(json.dumps(result | {"outcomes": len(outcomes), "refused": outcomes.count("refused"),
+                               "sent": sent, "fetched_by_all": sum(fetched)}))  # fmt: skip
+    torch.distributed.barrier()
+
+
+def check(g, loader, epochs, seeds):
+    result = {"batches": 0, "wrong": [], "remote": 0, "hits": 0, "rows_on_the_wire": 0,
+              "by_cause": {}, "seen_all_seeds": True}  # fmt: skip
+    for _ in range(epochs):
+        kept, seen = [], []
+        for input_nodes, batch_seeds, blocks in loader:
+            rows = loader.last.rows
+            assert rows.hits + rows.rows_fetched.miss == rows.remote_rows
+            assert 0 <= rows.halo_hits <= rows.halo_rows <= rows.remote_rows <= rows.input_rows
+            result["remote"] += rows.remote_rows
+            result["hits"] += rows.hits
+            fetched = rows.rows_fetched
+            result["rows_on_the_wire"] += 2 * (fetched.miss + fetched.target) + fetched.seed
+            kept.append((input_nodes, batch_seeds, blocks))
+            seen.append(batch_seeds)
+        result["seen_all_seeds"] &= torch.equal(torch.cat(seen).sort().values, seeds.sort().values)
+        with loader.paused():
+            for batch in kept:
+                result["batches"] += 1
+                result["wrong"] += problems(g, *batch)
+    return result
+
+
+def problems(g, input_nodes, seeds, blocks):
+    checks = {
+        "feat": torch.equal(blocks[0].srcdata["feat"], g.ndata["feat"][input_nodes]),
+        "year": torch.equal(blocks[0].srcdata["year"], g.ndata["year"][input_nodes]),
+        "label": torch.equal(blocks[-1].dstdata["label"], g.ndata["label"][seeds]),
+        "nid": torch.equal(blocks[0].srcdata[dgl.NID], input_nodes),
+        "seeds": torch.equal(blocks[-1].dstdata[dgl.NID], seeds),
+        "chain": torch.equal(blocks[0].dstdata[dgl.NID], blocks[1].srcdata[dgl.NID]),
+        "edges": all(edges_exist(g, block) for block in blocks),
+        "fanout": int(blocks[-1].in_degrees().max()) <= 10,
+    }
+    return [name for name, is_right in checks.items() if not is_right]
+
+
+def edges_exist(g, block):
+    src, dst = block.edges()
+    found_src, found_dst = g.find_edges(block.edata[dgl.EID])
+    return torch.equal(found_src, block.srcdata[dgl.NID][src]) and torch.equal(
+        found_dst, block.dstdata[dgl.NID][dst]
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)  # DGL's goodbye would wait for the other trainers

@@ -1,0 +1,34 @@
+"""Launches a run as `rudder train` does; prints its events, and its error, as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rudder.training.config import run_config
+from rudder.training.errors import RudderError
+from rudder.training.events import Event
+from rudder.training.launch import launch
+from rudder.training.manifest import Manifest
+
+
+def show(event: Event) -> None:
+    print(event.model_dump_json(), flush=True)
+
+
+def main(data: Path, run_dir: Path, options: str) -> int:
+    manifest = Manifest.read(data)
+    try:
+        config = run_config(hosts=manifest.num_parts, **json.loads(options))
+        launch(config, manifest=manifest, data_dir=data, run_dir=run_dir, on_event=show)
+    except RudderError as error:
+        fields = {"kind": "error", "type": type(error).__name__, "message": error.message,
+                  "remedy": error.remedy}  # fmt: skip
+        print(json.dumps(fields), flush=True)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

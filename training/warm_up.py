@@ -1,0 +1,74 @@
+"""Compile all loops ahead of time: `python -m rudder.training.warm_up`.
+
+Fills numba's cache (see compiled.py) for the argument types of real runs, so that no first epoch
+waits for the compiler. It does so by running a small buffer and a small sampling, without torch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.rows import BufferRows, as_words, copy_rows
+from rudder.training.partition_view import PartitionView
+from rudder.training.sampling import kernels
+from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.settings import BufferSettings, Change, FetchTargets
+
+_WORD_BYTES = (1, 2, 4, 8)
+
+
+def warm_up() -> None:
+    """Call every compiled loop once, as the loader and the servers do."""
+    _sample(with_edge_ids=False)
+    _sample(with_edge_ids=True)
+    _buffer()
+    for row_bytes in _WORD_BYTES:
+        _copy(row_bytes)
+
+
+def _view(part: int, *, with_edge_ids: bool) -> PartitionView:
+    """One of two partitions of two nodes each, all joined with all."""
+    return PartitionView(
+        part=part,
+        starts=np.array([0, 2, 4]),
+        indptr=np.array([0, 4, 8]),
+        indices=np.tile(np.arange(4), 2),
+        halo=np.array([2, 3]) - 2 * part,
+        csc_edge_ids=np.arange(8) + 8 * part if with_edge_ids else None,
+    )
+
+
+def _sample(*, with_edge_ids: bool) -> None:
+    here, there = (
+        NeighborSampling(_view(part, with_edge_ids=with_edge_ids), seed=part) for part in (0, 1)
+    )
+    half = here.begin(np.arange(4), 2)
+    answers = [there.draw(question.nodes, 2) for question in half.questions]
+    here.finish(half, answers)
+    kernels.count_runs(np.array([2, 3]), np.array([2, 2]), np.empty(2, dtype=np.int64))
+
+
+def _buffer() -> None:
+    buffer = LookaheadBuffer(_view(0, with_edge_ids=False), BufferSettings(capacity_rows=2))
+    batch = np.array([0, 1])
+    for _ in range(4):
+        buffer.observe(batch)
+    buffer.plan(batch)
+    buffer.apply(Change(capacity_rows=1))
+    buffer.apply(
+        Change(capacity_rows=2, fetch_targets=FetchTargets(source="ids", row_budget=1, ids=(2, 3)))
+    )
+    buffer.plan(batch)
+    buffer.skip(batch)
+
+
+def _copy(row_bytes: int) -> None:
+    rows = as_words(np.zeros((2, row_bytes), dtype=np.uint8))
+    buffer = BufferRows(2, row_bytes)
+    buffer.store(rows, np.arange(2), np.arange(2))
+    copy_rows(rows, np.arange(2), rows, np.arange(2))
+
+
+if __name__ == "__main__":
+    warm_up()

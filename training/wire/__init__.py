@@ -1,0 +1,1 @@
+"""Requests to the graph servers of other partitions, over DGL's RPC."""

@@ -1,0 +1,47 @@
+"""What a wire is: questions go out, answers come back in any order, and nobody waits in between.
+
+DGL's client RPC is not safe to use from two threads, so a wire belongs to one thread, and while it
+has open requests nobody else in the process may use DGL's RPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from dgl.distributed import rpc
+
+from rudder.training.partition_view import IntArray
+from rudder.training.sampling.neighbor import Edges
+
+Rows = Mapping[str, torch.Tensor]
+"""Rows of named tensors, in the order in which their nodes were asked for."""
+Answer = Edges | Rows
+
+
+class Wire(Protocol):
+    """Requests to the servers of other partitions, answered in any order."""
+
+    @property
+    def num_open(self) -> int:
+        """Requests that are not answered yet."""
+
+    def sample(self, owner: int, nodes: IntArray, fanout: int) -> int:
+        """Ask for in-edges; returns the ticket that `receive` will name. Never waits."""
+
+    def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:
+        """Ask for rows of named tensors (DistTensor.kvstore_key); returns the ticket."""
+
+    def receive(self, timeout_ms: int) -> tuple[int, Answer] | None:
+        """Wait for the next complete answer, at most so long."""
+
+
+def receive_message(timeout_ms: int) -> tuple[int, Any] | None:
+    """Ticket and response of the next message, None when the time is up."""
+    message = rpc.recv_rpc_message(timeout_ms)
+    if message is None:
+        return None
+    _, response_class = rpc.SERVICE_ID_TO_PROPERTY[message.service_id]
+    response = rpc.deserialize_from_payload(response_class, message.data, message.tensors)
+    return int(message.msg_seq), response
