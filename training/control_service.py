@@ -46,7 +46,7 @@ class ControlService:
         self._listener = listener
         self._listener.setblocking(False)
         self._answers: deque[Applied] = deque()
-        self._windows: deque[Window] = deque(maxlen=MAX_WAITING_WINDOWS)
+        self._windows: deque[Window] = deque()
         self._num_dropped_unread = 0
         self._num_dropped_unsent = 0
         self._asked_by: dict[str, Connection] = {}
@@ -85,8 +85,11 @@ class ControlService:
         """Send a window to all subscribers; called by the trainer, never waits."""
         if not self._num_subscribers:
             return
-        self._num_dropped_unread += len(self._windows) == MAX_WAITING_WINDOWS
         self._windows.append(window)
+        if len(self._windows) > MAX_WAITING_WINDOWS:
+            with suppress(IndexError):  # the thread has just taken them all
+                self._windows.popleft()
+                self._num_dropped_unread += 1
         self._ring()
 
     def _ring(self) -> None:
@@ -199,14 +202,20 @@ class ControlService:
             if connection is not None and connection.is_open:
                 connection.answers.append(to_line(applied))
                 touched.add(connection)
-        while self._windows:
-            line = to_line(self._windows.popleft())
+        while (window := self._next_window()) is not None:
+            line = to_line(window)
             for connection in self._connections:
                 if connection.is_subscribed:
                     self._num_dropped_unsent += connection.add_window(line)
                     touched.add(connection)
         for connection in touched:
             self._write(connection)
+
+    def _next_window(self) -> Window | None:
+        try:
+            return self._windows.popleft()
+        except IndexError:
+            return None
 
     def _write(self, connection: Connection) -> None:
         try:

@@ -65,7 +65,7 @@ def as_error(failure: Failure, *, ran_out_of_memory: bool) -> RunError:
         f"{message}\n  log: {member.log}",
         remedy=remedy,
         host=member.post.host.name,
-        rank=member.post.rank,
+        rank=member.post.trainer_rank,
     )
     if member.failed is not None:
         error.exit_code = member.failed.exit_code

@@ -14,6 +14,7 @@ from dgl.distributed import rpc, rpc_server
 
 from rudder.training.errors import DataError
 from rudder.training.job import Job
+from rudder.training.machine_limits import as_machine_error
 
 _LONGEST_SLEEP_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 5.0
@@ -34,7 +35,7 @@ def serve(job: Job, *, host: int, on_listening: Callable[[], None]) -> None:
     except SystemExit:
         return
     except Exception as error:
-        if is_loaded():
+        if is_loaded() or as_machine_error(error) is not None:
             raise
         raise DataError(
             f"partition {host} in {job.data_dir} cannot be loaded: {error}",

@@ -109,6 +109,7 @@ class GatLayer(nn.Module):
 
     def forward(self, block: dgl.DGLGraph, h: Tensor) -> Tensor:
         """(num_src, in_dim) -> (num_dst, heads * head_dim), or (num_dst, head_dim) if last."""
+        block = _with_edge_ids(block)
         h_dst = h[: block.num_dst_nodes()]
         if h.device.type == "cpu" and not h.requires_grad and len(h) > 2 * len(h_dst) > 0:
             return self._finish(self._attend_inputs(block, h), h_dst)
@@ -120,6 +121,7 @@ class GatLayer(nn.Module):
 
     def update(self, block: dgl.DGLGraph, messages: Tensor, h_dst: Tensor) -> Tensor:
         """(num_src, message_dim), (num_dst, in_dim) -> (num_dst, heads * head_dim or head_dim)."""
+        block = _with_edge_ids(block)
         z = messages.view(-1, self.heads, self.head_dim)
         scores_src = torch.einsum("nhf,hf->nh", z, self.attn_l)
         scores_dst = torch.einsum("nhf,hf->nh", z[: len(h_dst)], self.attn_r)
@@ -138,7 +140,8 @@ class GatLayer(nn.Module):
         scores_src, scores_dst = h @ attn_l, h[: block.num_dst_nodes()] @ attn_r
         weights = _attention(block, scores_src, scores_dst)
         offsets, indices, edges = block.adj_tensors("csc")
-        by_head = weights[edges].t().contiguous()
+        in_order = weights[edges] if len(edges) else weights  # no edge ids: they are in order
+        by_head = in_order.t().contiguous()
         sums = _WeightedSums.apply(h, offsets, indices, by_head)  # type: ignore[no-untyped-call]
         return torch.bmm(sums, projection.transpose(1, 2)).transpose(0, 1)
 
@@ -146,6 +149,19 @@ class GatLayer(nn.Module):
         residual = linear(h_dst, self.fc_res.weight, self.fc_res.bias)
         joined = heads.flatten(1) + residual
         return joined.view(-1, self.heads, self.head_dim).mean(1) if self.last else joined
+
+
+def _with_edge_ids(block: dgl.DGLGraph) -> dgl.DGLGraph:
+    """The block with edge ids; dgl's product with edge weights fails on one without (CSC only)."""
+    offsets, indices, edges = block.adj_tensors("csc")
+    if len(edges) == len(indices):
+        return block
+    edges = torch.arange(len(indices), dtype=indices.dtype, device=indices.device)
+    return dgl.create_block(
+        ("csc", (offsets, indices, edges)),
+        num_src_nodes=block.num_src_nodes(),
+        num_dst_nodes=block.num_dst_nodes(),
+    )
 
 
 def _attention(block: dgl.DGLGraph, scores_src: Tensor, scores_dst: Tensor) -> Tensor:

@@ -16,20 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import dgl
-import numpy as np
 import psutil
 import torch
 
 from rudder.training import distdgl
 from rudder.training.buffer.lookahead import LookaheadBuffer
 from rudder.training.buffer.none import NoBuffer
-from rudder.training.buffer.policy import IntArray, Policy
-from rudder.training.config import BufferSize
+from rudder.training.buffer.policy import Policy
+from rudder.training.config import BUFFER_FORMS, BufferSize
 from rudder.training.control import ControlPort, NoControl
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.loading.batch import Batch, WholeSample
+from rudder.training.loading.batch import Batch
+from rudder.training.loading.desk import Desk
 from rudder.training.loading.loader_thread import LoaderThread
-from rudder.training.loading.pipeline import Limits, Pipeline, SampleWhole
+from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.samplers import sample_whole, uniform_fanouts
+from rudder.training.loading.sampling_stage import SamplingStage
+from rudder.training.loading.seed_order import SeedOrder, checked_seeds
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.metrics import Memory, Seconds, Window
 from rudder.training.metrics import Rows as RowCounts
@@ -78,7 +81,8 @@ class NodeLoader:
         graph: dgl.distributed.DistGraph; nodes: int64[n] seeds of this trainer;
         sampler: dgl.dataloading.NeighborSampler is drawn by our own fast code where it is uniform
         without replacement, any other block sampler is called as it is;
-        inputs: names of node tensors to deliver for input nodes (blocks[0].srcdata); outputs: the same for seeds (blocks[-1].dstdata);
+        inputs: names of node tensors to deliver for input nodes (blocks[0].srcdata);
+        outputs: the same for seeds (blocks[-1].dstdata);
         buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
         lookahead: batches to sample ahead; epochs: how many epochs there will be, if known: then
         the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
@@ -86,26 +90,36 @@ class NodeLoader:
         socket on which settings may be changed. Raises ConfigError, DataError, MachineError.
         """
         self._rank = distdgl.trainer_rank()
-        self._order = None if order is None else order.numpy()
-        self._batch_size, self._shuffle, self._drop_last = batch_size, shuffle, drop_last
         self._device = torch.device(device)
-        self._random = np.random.default_rng([seed, self._rank])
         self._epochs_left = epochs
         self._queued = 0
         self._iterating = False
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
-        self._nodes = _checked_nodes(nodes, self.view.num_nodes)
+        self._order = SeedOrder(
+            checked_seeds(nodes, num_nodes=self.view.num_nodes),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            phases=None if order is None else order.numpy(),
+            seed=(seed, self._rank),
+        )
         self._inputs = [NodeTensor.of(graph, name) for name in inputs]
         self._outputs = [NodeTensor.of(graph, name) for name in outputs]
         self.policy = self._make_policy(policy, buffer, lookahead)
         self.last: Batch | None = None
         self.last_wait = 0.0
+        fanouts = uniform_fanouts(sampler)
+        desk = Desk(self._make_wire(edge_ids))
+        sampling = SamplingStage(
+            desk,
+            NeighborSampling(self.view, seed=seed * 1_000_003 + self._rank),
+            fanouts=fanouts or (),
+            sample_whole=None if fanouts else sample_whole(sampler, graph),
+        )
         pipeline = Pipeline(
             view=self.view,
-            wire=self._make_wire(edge_ids),
-            sampling=NeighborSampling(self.view, seed=seed * 1_000_003 + self._rank),
-            fanouts=sampler.fanouts if _is_uniform(sampler) else (),
-            sample_whole=_whole(sampler, graph),
+            desk=desk,
+            sampling=sampling,
             policy=self.policy,
             inputs=self._inputs,
             outputs=self._outputs,
@@ -124,8 +138,7 @@ class NodeLoader:
 
     def __len__(self) -> int:
         """Batches of one epoch."""
-        whole, rest = divmod(len(self._nodes), self._batch_size)
-        return whole if self._drop_last or not rest else whole + 1
+        return len(self._order)
 
     def __iter__(self) -> Iterator[Minibatch]:
         """One epoch."""
@@ -150,6 +163,8 @@ class NodeLoader:
             self._queued -= 1
             if not finished:
                 self._thread.drop_all()
+                if self._epochs_left is not None:
+                    self._epochs_left += self._queued
                 self._queued = 0
 
     @contextlib.contextmanager
@@ -205,7 +220,7 @@ class NodeLoader:
             return NoBuffer(lookahead_batches=ahead)
         if name != "lookahead":
             raise ConfigError.for_field("policy", value=name, allowed="lookahead, none")
-        size = buffer if isinstance(buffer, BufferSize) else BufferSize.parse(str(buffer))
+        size = _buffer_size(buffer)
         row_bytes = self.row_bytes
         rows = size.rows(num_halo=len(self.view.halo), row_bytes=row_bytes)
         rows = min(rows, self.view.num_remote)
@@ -228,19 +243,10 @@ class NodeLoader:
         return StockWire(with_edge_ids=edge_ids)
 
     def _queue_epoch(self) -> None:
-        self._thread.add(self._batches())
+        self._thread.add(self._order.epoch())
         self._queued += 1
         if self._epochs_left is not None:
             self._epochs_left -= 1
-
-    def _batches(self) -> list[IntArray]:
-        places = np.arange(len(self._nodes))
-        if self._shuffle:
-            self._random.shuffle(places)
-        if self._order is not None:
-            places = places[np.argsort(self._order[places], kind="stable")]
-        nodes = self._nodes[places]
-        return [nodes[i * self._batch_size :][: self._batch_size] for i in range(len(self))]
 
     def _deliver(self, batch: Batch) -> Minibatch:
         blocks = list(batch.blocks)
@@ -253,41 +259,13 @@ class NodeLoader:
         return batch.input_nodes, batch.seeds, blocks
 
 
-def _is_uniform(sampler: Any) -> bool:
-    """Whether our own sampling draws what this sampler would draw."""
-    kinds = (dgl.dataloading.NeighborSampler, dgl.dataloading.MultiLayerFullNeighborSampler)
-    return (
-        type(sampler) in kinds
-        and sampler.edge_dir == "in"
-        and sampler.prob is None
-        and not sampler.replace
-        and all(isinstance(fanout, int) for fanout in sampler.fanouts)
-    )
-
-
-def _whole(sampler: Any, graph: Any) -> SampleWhole | None:
-    """A way to call the user's sampler as it is, where it is not ours to do faster."""
-    if _is_uniform(sampler):
-        return None
-
-    def sample(seeds: IntArray) -> WholeSample:
-        input_nodes, _, blocks = sampler.sample(graph, torch.from_numpy(seeds))
-        return WholeSample(nodes=input_nodes.numpy(), blocks=tuple(blocks))
-
-    return sample
-
-
-def _checked_nodes(nodes: torch.Tensor, num_nodes: int) -> IntArray:
-    ids = nodes.cpu().numpy()
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise ConfigError.for_field(
-            "nodes", value=f"{nodes.dtype}{list(ids.shape)}", allowed="a one-dimensional id tensor"
-        )
-    if len(ids) and not 0 <= ids.min() <= ids.max() < num_nodes:
-        raise ConfigError.for_field(
-            "nodes", value=f"{ids.min()} to {ids.max()}", allowed=f"0 to {num_nodes - 1}"
-        )
-    return np.asarray(ids, dtype=np.int64)
+def _buffer_size(buffer: str | float | BufferSize) -> BufferSize:
+    if isinstance(buffer, BufferSize):
+        return buffer
+    try:
+        return BufferSize.parse(str(buffer))
+    except ValueError:
+        raise ConfigError.for_field("buffer", value=buffer, allowed=BUFFER_FORMS) from None
 
 
 __all__ = ["Minibatch", "NodeLoader", "PartitionView", "RowCounts", "Seconds"]

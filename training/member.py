@@ -28,6 +28,11 @@ class Post:
     rank: int
     host: Host
 
+    @property
+    def trainer_rank(self) -> int | None:
+        """Rank of a trainer; None for a server."""
+        return self.rank if self.role == "trainer" else None
+
     def __str__(self) -> str:
         kind = "server" if self.role == "server" else "trainer, rank"
         return f"{kind} {self.rank} on {self.host.name}"

@@ -142,7 +142,7 @@ class Supervisor:
             f"{member.post} {what} (it is {member.phase})\n  log, with all stacks: {member.log}",
             remedy=remedy,
             host=member.post.host.name,
-            rank=member.post.rank,
+            rank=member.post.trainer_rank,
         )
 
     def _interrupted(self, number: signal.Signals) -> RunError:

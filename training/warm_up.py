@@ -13,7 +13,7 @@ from rudder.training.buffer.rows import BufferRows, as_words, copy_rows
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling import kernels
 from rudder.training.sampling.neighbor import NeighborSampling
-from rudder.training.settings import BufferSettings, Change, FetchTargets
+from rudder.training.settings import BufferSettings, Change
 
 _WORD_BYTES = (1, 2, 4, 8)
 
@@ -50,17 +50,19 @@ def _sample(*, with_edge_ids: bool) -> None:
 
 
 def _buffer() -> None:
-    buffer = LookaheadBuffer(_view(0, with_edge_ids=False), BufferSettings(capacity_rows=2))
+    view = _view(0, with_edge_ids=False)
+    buffer = LookaheadBuffer(view, BufferSettings(capacity_rows=2))
     batch = np.array([0, 1])
     for _ in range(4):
         buffer.observe(batch)
     buffer.plan(batch)
     buffer.apply(Change(capacity_rows=1))
-    buffer.apply(
-        Change(capacity_rows=2, fetch_targets=FetchTargets(source="ids", row_budget=1, ids=(2, 3)))
-    )
-    buffer.plan(batch)
     buffer.skip(batch)
+    buffer.apply(Change(replace_now=True))
+    buffer.skip(batch)
+    buffer.observe(batch[:0])
+    buffer.skip(batch)
+    buffer.plan(batch[:0])
 
 
 def _copy(row_bytes: int) -> None:

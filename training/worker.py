@@ -7,14 +7,15 @@ log, which is standard error. A trainer waits for a line on standard input befor
 from __future__ import annotations
 
 import ctypes
-import errno
 import faulthandler
 import io
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -22,11 +23,13 @@ from typing import Literal, NoReturn
 from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
+from rudder.training.machine_limits import as_machine_error
 from rudder.training.versions import required_versions
 
 LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 """Environment variable with the process id of the launcher, where it is the parent."""
 _PR_SET_PDEATHSIG = 1
+_SENDING_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,14 @@ def main() -> NoReturn:
         pipe.emit(PhaseEntered(role=place.role, rank=place.rank, phase="starting"))
         _run(Job.read(Path(os.environ[JOB_VARIABLE])), place, pipe)
     except BaseException as error:
-        traceback.print_exc()
         failed = _failed(error, place)
         exit_code = failed.exit_code
         pipe.emit(failed)
-    sys.stderr.flush()
-    sys.stdout.flush()
+        with suppress(OSError):  # the disk of the log may be full
+            traceback.print_exc()
+    with suppress(OSError):
+        sys.stderr.flush()
+        sys.stdout.flush()
     os._exit(exit_code)
 
 
@@ -137,18 +142,38 @@ def _serve(job: Job, place: Place, pipe: EventPipe) -> None:
 
 
 def _train(job: Job, place: Place, pipe: EventPipe) -> None:
-    import dgl
-
     from rudder.training.trainer import run_trainer
 
     if not sys.stdin.readline():
         return  # the launcher has given up
     run_trainer(job, place.rank, pipe.emit)
-    dgl.distributed.exit_client()
+    _say_goodbye()
+
+
+def _say_goodbye() -> None:
+    """Leave the servers as DGL does at exit, less the second that it would sleep.
+
+    It looks whether all messages are sent just after it has queued the last ones, and looks
+    again a second later; a pause before the first look spares that.
+    """
+    from dgl.distributed import dist_context
+
+    finalize = dist_context.finalize_client
+
+    def finalize_after_a_pause() -> None:
+        time.sleep(_SENDING_SECONDS)
+        finalize()
+
+    dist_context.finalize_client = finalize_after_a_pause
+    dist_context.exit_client()
 
 
 def _failed(error: BaseException, place: Place) -> Failed:
-    known = error if isinstance(error, RudderError) else _as_known(error)
+    known = error if isinstance(error, RudderError) else as_machine_error(error)
+    if known is None:
+        text = f"{type(error).__name__}: {error}"
+        remedy = "the log says where; `rudder doctor` checks the machine"
+        known = RunError(text, remedy=remedy)
     return Failed(
         role=place.role,
         rank=place.rank,
@@ -156,18 +181,6 @@ def _failed(error: BaseException, place: Place) -> Failed:
         remedy=known.remedy,
         exit_code=known.exit_code,
     )
-
-
-def _as_known(error: BaseException) -> RudderError:
-    """An error with a remedy for one that nobody foresaw."""
-    text = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free some space on that disk, or choose another folder with --run-dir"
-        return MachineError(text, remedy=remedy)
-    if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        remedy = "use a smaller --buffer, --batch-size or --lookahead, or a larger machine"
-        return MachineError(text, remedy=remedy)
-    return RunError(text, remedy="the log says where; `rudder doctor` checks the machine")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def test_batches_are_identical_while_settings_change(
         assert result["seen_all_seeds"]
         assert result["batches"] > 50
         assert result["outcomes"] > 20
-        assert result["refused"] == 0
+        assert all("there is no buffer" in reason for reason in result["reasons"])
         assert 0 < result["hits"] < result["remote"]
         assert result["sent"] == result["fetched_by_all"]
 

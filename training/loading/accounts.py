@@ -25,8 +25,7 @@ class Accounts:
 
     def count(self, journey: Journey) -> Rows:
         """The rows of a planned batch."""
-        plan = journey.plan
-        assert plan is not None
+        plan = journey.planned
         is_halo = _test_bits(self._halo_bits, journey.remote_numbers)
         seeds_away = sum(len(places) for _, places in journey.seed_tickets)
         fetched = RowsFetched(miss=len(plan.misses), target=len(plan.targets), seed=seeds_away)

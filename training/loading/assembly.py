@@ -22,7 +22,6 @@ class Fetch:
     """
 
     ticket: int
-    owner: int
     misses: IntArray
     targets: IntArray
 

@@ -13,7 +13,7 @@ from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.loading.assembly import Fetch
 from rudder.training.metrics import Rows as RowCounts
 from rudder.training.metrics import Seconds
-from rudder.training.sampling.neighbor import HalfLayer, SampledLayer
+from rudder.training.sampling.neighbor import Edges, HalfLayer, SampledLayer
 from rudder.training.wire.wire import Answer, Rows
 
 
@@ -79,6 +79,18 @@ class Journey:
         arrays = (self.local, self.remote, self.remote_numbers, self.seeds)
         return sum(layer.num_bytes for layer in self.layers) + sum(a.nbytes for a in arrays)
 
+    @property
+    def planned(self) -> Plan:
+        """The plan of a batch that has one."""
+        assert self.plan is not None
+        return self.plan
+
+    def rows(self, ticket: int) -> Rows:
+        """Fetched rows by tensor key."""
+        answer = self.answers[ticket]
+        assert not isinstance(answer, Edges)
+        return answer
+
     def take_answers(self) -> list[Answer]:
         """Answers in the order in which they were asked for."""
         taken = [self.answers.pop(ticket) for ticket in self.tickets]
@@ -106,6 +118,3 @@ def _make_block(layer: SampledLayer) -> dgl.DGLGraph:
     if layer.edge_ids is not None:
         block.edata[dgl.EID] = torch.from_numpy(layer.edge_ids)
     return block
-
-
-__all__ = ["Batch", "Journey", "Rows", "make_blocks"]

@@ -130,13 +130,11 @@ class LoaderThread:
         room = len(self._ready) < self._max_ready
         if not self._pause_wanted and self._pipeline.work(room=room, hand_over=self._hand_over):
             return
-        if self._pipeline.has_open_requests:
+        if self._pipeline.has_open_questions:
             wait_ms = _LONG_RECEIVE_MS if room else _SHORT_RECEIVE_MS
-            self._pipeline.receive(wait_ms)
-            self._pipeline.check_answers(timeout_s=self._timeout_s)
-            return
-        self._pipeline.check_answers(timeout_s=self._timeout_s)
-        self._nap()
+            self._pipeline.receive(wait_ms, give_up_s=self._timeout_s)
+        else:
+            self._nap()
 
     def _take_orders(self) -> None:
         if not (self._new_seeds or self._drop_wanted):

@@ -1,42 +1,37 @@
 """The loader thread's work: sample ahead, plan, pull and assemble, always doing what can be done.
 
-Batches pass four stages in order. `sampling` may answer out of order, all else is in order:
+Batches pass four stages:
 
-    sampling -> window (observed by the policy) -> pulling (planned, rows asked for) -> done
+    sampling -> window (observed by the policy) -> pulling (planned, rows asked for) -> handed over
 
-A pull is asked for as soon as its batch is planned, and assembled when all its rows are here; in
-between the next batches are sampled. Nothing waits while there is work.
+They are drawn in any order and do all else in order. Rows are asked for as soon as a batch is
+planned, and put together when all of them are here; in between the next batches are drawn.
+Nothing waits while there is work.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.rows import MemoryPool
-from rudder.training.errors import RunError
 from rudder.training.loading.accounts import Accounts
 from rudder.training.loading.assembly import Assembly, Fetch
-from rudder.training.loading.batch import Batch, Journey, WholeSample
+from rudder.training.loading.batch import Batch, Journey
+from rudder.training.loading.desk import Desk
+from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.metrics import Seconds
 from rudder.training.partition_view import PartitionView
-from rudder.training.sampling.neighbor import Edges, NeighborSampling
-from rudder.training.wire.wire import Rows, Wire
+from rudder.training.wire.wire import Rows
 
-MAX_SAMPLING = 6
-"""Batches whose layers may be asked for at once: enough to hide the round trips of a slow link."""
-
-
-SampleWhole = Callable[[IntArray], WholeSample]
-"""Somebody else's sampler: seeds in, a whole batch out; it uses DGL's RPC and waits for it."""
+_DROP_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,60 +49,49 @@ class Pipeline:
         self,
         *,
         view: PartitionView,
-        wire: Wire,
-        sampling: NeighborSampling,
-        fanouts: Sequence[int],
-        sample_whole: SampleWhole | None = None,
+        desk: Desk,
+        sampling: SamplingStage,
         policy: Policy,
         inputs: Sequence[NodeTensor],
         outputs: Sequence[NodeTensor],
         limits: Limits,
     ) -> None:
         self._view = view
-        self._wire = wire
+        self._desk = desk
         self._sampling = sampling
-        self._fanouts = tuple(reversed(fanouts))
-        self._sample_whole = sample_whole
         self.policy = policy
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._limits = limits
         self._pool = MemoryPool(max_blocks=len(inputs) * (limits.ready + 3))
-        self._assembly = Assembly(
-            inputs, capacity=policy.settings.capacity_rows, first=view.first, pool=self._pool
-        )
+        capacity = policy.settings.capacity_rows
+        self._assembly = Assembly(inputs, capacity=capacity, first=view.first, pool=self._pool)
         self._accounts = Accounts(view, inputs, outputs)
         self._seeds: deque[IntArray] = deque()
-        self._sampled: deque[Journey] = deque()
         self._window: deque[Journey] = deque()
         self._pulling: deque[Journey] = deque()
-        self._asked: dict[int, Journey] = {}
         self._next_number = 0
-        self._ramp = 0
-        self._last_answer = time.monotonic()
-
-    # -- what there is ------------------------------------------------------------------
+        self._planned_since_start = 0
 
     @property
     def next_planned(self) -> int:
         """Number of the batch that is planned next: a change holds from there on."""
-        ahead = len(self._sampled) + len(self._window)
-        return self._next_number - ahead
+        return self._next_number - len(self._sampling) - len(self._window)
 
     @property
     def is_empty(self) -> bool:
-        """Whether every batch has been handed out."""
-        return not (self._seeds or self._sampled or self._window or self._pulling)
+        """Whether every batch has been handed over."""
+        return not (self._seeds or self._sampling or self._window or self._pulling)
 
     @property
-    def has_open_requests(self) -> bool:
+    def has_open_questions(self) -> bool:
         """Whether answers are still to come."""
-        return self._wire.num_open > 0
+        return self._desk.num_open > 0
 
     @property
     def waiting_bytes(self) -> int:
         """Memory of batches under way: structure, and assembled rows."""
-        under_way = (*self._sampled, *self._window, *self._pulling)
+        under_way = (*self._sampling.journeys, *self._window, *self._pulling)
         return sum(journey.num_bytes for journey in under_way) + self._pool.num_bytes
 
     @property
@@ -115,115 +99,61 @@ class Pipeline:
         """Memory of the buffered rows."""
         return self._assembly.buffer_bytes
 
-    def add(self, batches: Iterator[IntArray] | Sequence[IntArray]) -> None:
+    def add(self, batches: Iterable[IntArray]) -> None:
         """Queue batches of seeds (int64 global ids)."""
         self._seeds.extend(batches)
 
-    # -- work ---------------------------------------------------------------------------
-
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
         """Do one piece of work, the most urgent first; False if all wait for answers or room."""
-        if self._pulling and self._pulling[0].is_answered and room:
+        if room and self._pulling and self._pulling[0].is_answered:
             hand_over(self._assemble(self._pulling.popleft()))
-            return True
-        if self._may_plan():
+        elif self._may_plan():
             self._plan(self._window.popleft())
-            return True
-        if self._sampled and self._is_sampled(self._sampled[0]):
-            self._observe(self._sampled.popleft())
-            return True
-        return self._advance_sampling()
-
-    def receive(self, timeout_ms: int) -> bool:
-        """Wait for one answer and file it; False after the time is up."""
-        started = time.perf_counter()
-        answer = self._wire.receive(timeout_ms)
-        waited = time.perf_counter() - started
-        waiting = self._pulling[0] if self._pulling else None
-        if waiting is not None:
-            waiting.pull_seconds += waited
-        if answer is None:
+        elif self._sampling.has_drawn:
+            self._observe(self._sampling.journeys.popleft())
+        elif self._sampling.advance():
+            pass
+        elif self._may_sample():
+            self._sampling.start(Journey(number=self._next_number, seeds=self._seeds.popleft()))
+            self._next_number += 1
+        else:
             return False
-        self._last_answer = time.monotonic()
-        ticket, content = answer
-        self._asked.pop(ticket).answers[ticket] = content
         return True
 
-    def check_answers(self, *, timeout_s: float) -> None:
-        """Raise RunError when open requests have had no answer for so long."""
-        if not self.has_open_requests:
-            self._last_answer = time.monotonic()
-        elif time.monotonic() - self._last_answer > timeout_s:
-            owners = sorted({f.owner for j in self._pulling for f in j.fetches})
-            raise RunError(
-                f"no answer from the graph servers of partitions {owners or 'asked'}"
-                f" for {timeout_s:.0f} s",
-                remedy="look whether the servers on those hosts are alive, and at their logs",
-            )
+    def receive(self, timeout_ms: int, *, give_up_s: float) -> None:
+        """Wait for one answer; raises RunError when there has been none for `give_up_s`."""
+        started = time.perf_counter()
+        self._desk.receive(timeout_ms)
+        if self._pulling:
+            self._pulling[0].pull_seconds += time.perf_counter() - started
+        self._desk.check(timeout_s=give_up_s)
 
     def drop_all(self) -> None:
-        """Give up what has not been handed out; the buffer stays sound."""
+        """Give up what has not been handed over; the buffer stays sound."""
         self._seeds.clear()
-        while self._wire.num_open:
-            self.receive(1000)
-            self.check_answers(timeout_s=60)
+        while self._desk.num_open:
+            self.receive(1000, give_up_s=_DROP_TIMEOUT_S)
         for journey in self._pulling:
-            assert journey.plan is not None
-            self._assembly.store_only(journey.plan, self._fetched(journey))
+            self._assembly.store_only(journey.planned, self._fetched(journey))
         for journey in self._window:
             self.policy.skip(journey.remote_numbers)
-        self._next_number -= len(self._sampled)
-        for stage in (self._pulling, self._window, self._sampled):
+        self._next_number -= len(self._sampling)
+        for stage in (self._pulling, self._window, self._sampling.journeys):
             stage.clear()
-        self._ramp = 0
-
-    # -- stages -------------------------------------------------------------------------
-
-    def _advance_sampling(self) -> bool:
-        started = time.perf_counter()
-        for journey in self._sampled:
-            if journey.half is not None and journey.is_answered:
-                self._finish_layer(journey)
-                journey.sample_seconds += time.perf_counter() - started
-                return True
-        if not self._seeds or not self._may_sample():
-            return False
-        journey = Journey(number=self._next_number, seeds=self._seeds.popleft())
-        self._next_number += 1
-        self._sampled.append(journey)
-        if self._sample_whole is None:
-            self._begin_layer(journey, journey.seeds)
-        else:
-            journey.whole = self._sample_whole(journey.seeds)
-        journey.sample_seconds += time.perf_counter() - started
-        return True
+        self._planned_since_start = 0
 
     def _may_sample(self) -> bool:
-        ahead = len(self._sampled) + len(self._window)
-        if self._sample_whole is not None and self._wire.num_open:
+        ahead = len(self._sampling) + len(self._window)
+        wanted = self.policy.settings.lookahead_batches
+        return bool(self._seeds) and ahead <= wanted and self._sampling.may_start
+
+    def _may_plan(self) -> bool:
+        """Plan with a full window; at the start with what there is, growing by one a batch."""
+        if not self._window or len(self._pulling) >= self._limits.pulling:
             return False
-        under_way = sum(not self._is_sampled(journey) for journey in self._sampled)
-        return ahead <= self.policy.settings.lookahead_batches and under_way < MAX_SAMPLING
-
-    def _is_sampled(self, journey: Journey) -> bool:
-        return journey.whole is not None or len(journey.layers) == len(self._fanouts)
-
-    def _begin_layer(self, journey: Journey, frontier: IntArray) -> None:
-        half = self._sampling.begin(frontier, self._fanouts[len(journey.layers)])
-        journey.half = half
-        fanout = self._fanouts[len(journey.layers)]
-        for question in half.questions:
-            self._ask(journey, self._wire.sample(question.owner, question.nodes, fanout))
-        if not half.questions:
-            self._finish_layer(journey)
-
-    def _finish_layer(self, journey: Journey) -> None:
-        half, journey.half = journey.half, None
-        assert half is not None
-        answers = [answer for answer in journey.take_answers() if isinstance(answer, Edges)]
-        journey.layers.append(self._sampling.finish(half, answers))
-        if len(journey.layers) < len(self._fanouts):
-            self._begin_layer(journey, journey.nodes)
+        wanted = min(self.policy.settings.lookahead_batches, self._planned_since_start)
+        more_to_come = bool(self._seeds or self._sampling)
+        return len(self._window) > wanted or not more_to_come
 
     def _observe(self, journey: Journey) -> None:
         started = time.perf_counter()
@@ -236,15 +166,8 @@ class Pipeline:
         self._window.append(journey)
         journey.sample_seconds += time.perf_counter() - started
 
-    def _may_plan(self) -> bool:
-        if not self._window or len(self._pulling) >= self._limits.pulling:
-            return False
-        wanted = min(self.policy.settings.lookahead_batches, self._ramp)
-        more_to_come = bool(self._seeds or self._sampled)
-        return len(self._window) > wanted or not more_to_come
-
     def _plan(self, journey: Journey) -> None:
-        self._ramp += 1
+        self._planned_since_start += 1
         plan = self.policy.plan(journey.remote_numbers)
         journey.plan = plan
         missed = self._view.to_global(journey.remote_numbers[plan.misses])
@@ -256,64 +179,58 @@ class Pipeline:
     def _fetch(self, journey: Journey, missed: IntArray, targets: IntArray) -> Iterator[Fetch]:
         keys = [tensor.key for tensor in self._inputs]
         nodes = np.concatenate([missed, targets])
-        if not len(nodes) or not keys:
+        if not keys:
             return
-        owners = self._view.owners(nodes)
-        for owner in np.unique(owners):
-            chosen = np.flatnonzero(owners == owner)
-            ticket = self._ask(journey, self._wire.pull(int(owner), nodes[chosen], keys))
+        for owner, chosen in self._by_owner(nodes):
             yield Fetch(
-                ticket=ticket,
-                owner=int(owner),
+                ticket=self._desk.pull(journey, owner, nodes[chosen], keys),
                 misses=chosen[chosen < len(missed)],
                 targets=chosen[chosen >= len(missed)] - len(missed),
             )
 
     def _fetch_seeds(self, journey: Journey) -> Iterator[tuple[int, IntArray]]:
-        seeds, view = journey.seeds, self._view
         keys = [tensor.key for tensor in self._outputs]
-        away = np.flatnonzero((seeds < view.first) | (seeds >= view.last))
-        if not len(away) or not keys:
+        seeds, view = journey.seeds, self._view
+        if not keys:
             return
-        owners = view.owners(seeds[away])
-        for owner in np.unique(owners):
-            chosen = away[owners == owner]
-            yield self._ask(journey, self._wire.pull(int(owner), seeds[chosen], keys)), chosen
+        away = np.flatnonzero((seeds < view.first) | (seeds >= view.last))
+        for owner, chosen in self._by_owner(seeds[away]):
+            places = away[chosen]
+            yield self._desk.pull(journey, owner, seeds[places], keys), places
 
-    def _ask(self, journey: Journey, ticket: int) -> int:
-        journey.tickets.append(ticket)
-        self._asked[ticket] = journey
-        return ticket
+    def _by_owner(self, nodes: IntArray) -> Iterator[tuple[int, IntArray]]:
+        """Positions in `nodes` of each partition that owns some of them."""
+        owners = self._view.owners(nodes)
+        for owner in np.unique(owners):
+            yield int(owner), np.flatnonzero(owners == owner)
 
     def _assemble(self, journey: Journey) -> Batch:
         started = time.perf_counter()
-        plan = journey.plan
-        assert plan is not None
-        fetched = self._fetched(journey)
         inputs = self._assembly.run(
-            journey.nodes, local=journey.local, remote=journey.remote, plan=plan, fetched=fetched
+            journey.nodes,
+            local=journey.local,
+            remote=journey.remote,
+            plan=journey.planned,
+            fetched=self._fetched(journey),
         )
         outputs = {tensor.name: self._outputs_of(tensor, journey) for tensor in self._outputs}
-        blocks = journey.make_blocks()
-        rows = self._accounts.count(journey)
-        seconds = Seconds(
-            sample=journey.sample_seconds,
-            pull=journey.pull_seconds,
-            assemble=time.perf_counter() - started,
-        )
         return Batch(
             number=journey.number,
             input_nodes=torch.from_numpy(journey.nodes),
             seeds=torch.from_numpy(journey.seeds),
-            blocks=blocks,
+            blocks=journey.make_blocks(),
             inputs=inputs,
             outputs=outputs,
-            rows=rows,
-            seconds=seconds,
+            rows=self._accounts.count(journey),
+            seconds=Seconds(
+                sample=journey.sample_seconds,
+                pull=journey.pull_seconds,
+                assemble=time.perf_counter() - started,
+            ),
         )
 
     def _fetched(self, journey: Journey) -> list[tuple[Fetch, Rows]]:
-        return [(fetch, _rows(journey.answers[fetch.ticket])) for fetch in journey.fetches]
+        return [(fetch, journey.rows(fetch.ticket)) for fetch in journey.fetches]
 
     def _outputs_of(self, tensor: NodeTensor, journey: Journey) -> torch.Tensor:
         local = torch.from_numpy(journey.seeds - self._view.first)
@@ -321,10 +238,5 @@ class Pipeline:
             return tensor.local[local]
         out = tensor.local[local.clamp(0, len(tensor.local) - 1)]
         for ticket, places in journey.seed_tickets:
-            out[torch.from_numpy(places)] = _rows(journey.answers[ticket])[tensor.key]
+            out[torch.from_numpy(places)] = journey.rows(ticket)[tensor.key]
         return out
-
-
-def _rows(answer: Any) -> Rows:
-    assert not isinstance(answer, Edges)
-    return answer  # type: ignore[no-any-return]

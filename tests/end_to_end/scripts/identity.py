@@ -29,7 +29,7 @@ def random_change(rng: random.Random, loader: NodeLoader) -> Change:
     other = 1 - loader.view.part
     return rng.choice(
         [
-            Change(capacity_rows=rng.choice([0, 1, 7, 300, 2000, 10**6])),
+            Change(capacity_rows=rng.choice([0, 1, 7, 300, 2000, loader.view.num_remote])),
             Change(lookahead_batches=rng.choice([0, 1, 3, 9, 40])),
             Change(eviction_threshold=rng.random()),
             Change(replace_now=True),
@@ -42,12 +42,12 @@ def random_change(rng: random.Random, loader: NodeLoader) -> Change:
 
 
 def keep_changing(
-    loader: NodeLoader, socket: Path, stop: threading.Event, outcomes: list[str]
+    loader: NodeLoader, socket: Path, stop: threading.Event, outcomes: list[str | None]
 ) -> None:
     rng = random.Random(int(socket.stem[4:]))
     while not stop.is_set():
         command = Command(command_id=uuid.uuid4().hex, change=random_change(rng, loader))
-        outcomes.append(send_command(socket, command, 30).outcome)
+        outcomes.append(send_command(socket, command, 30).reason)
         time.sleep(rng.random() * 0.01)
 
 
@@ -95,7 +95,7 @@ def main() -> None:
     g.barrier()
     fetched = [None, None]
     torch.distributed.all_gather_object(fetched, result["rows_on_the_wire"])
-    print(json.dumps(result | {"outcomes": len(outcomes), "refused": outcomes.count("refused"),
+    print(json.dumps(result | {"outcomes": len(outcomes), "reasons": sorted(set(filter(None, outcomes))),
                                "sent": sent, "fetched_by_all": sum(fetched)}))  # fmt: skip
     torch.distributed.barrier()
 

@@ -7,11 +7,15 @@ from collections.abc import Collection
 
 import numpy as np
 
+from rudder.training.buffer.lookahead import LookaheadBuffer
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.buffer.rows import BufferRows, Words
 from rudder.training.partition_view import PartitionView
+from rudder.training.settings import BufferSettings, Change, FetchTargets
 
 ROW_BYTES = 24
+NUM_REMOTE = 16
+NO_AGEING = 1e30
 
 
 def view_of(num_remote: int, *, num_inner: int = 3) -> PartitionView:
@@ -41,6 +45,37 @@ def rows_of(nodes: IntArray) -> Words:
     """uint64[n, 3]: rows that tell one node from another."""
     wide = nodes.astype(np.uint64)
     return np.stack([wide, wide * np.uint64(0x9E3779B97F4A7C15), ~wide], axis=1)
+
+
+def buffer_of(
+    capacity: int,
+    *,
+    threshold: float = 1.0,
+    half_life: float = NO_AGEING,
+    view: PartitionView | None = None,
+) -> LookaheadBuffer:
+    settings = BufferSettings(capacity_rows=capacity, eviction_threshold=threshold)
+    return LookaheadBuffer(view or view_of(NUM_REMOTE), settings, half_life_batches=half_life)
+
+
+def player_of(capacity: int, *, threshold: float = 1.0, half_life: float = NO_AGEING) -> Player:
+    return Player(buffer_of(capacity, threshold=threshold, half_life=half_life))
+
+
+def observe_all(player: Player, *batches: set[int]) -> None:
+    for nodes in batches:
+        player.observe(array(nodes))
+
+
+def change(player: Player, **values: object) -> None:
+    asked = Change.model_validate(values)
+    assert player.policy.refusal(asked) is None
+    player.policy.apply(asked)
+
+
+def targets_by_id(*nodes: int) -> FetchTargets:
+    ids = view_of(NUM_REMOTE).to_global(array(nodes)).tolist()
+    return FetchTargets(source="ids", row_budget=NUM_REMOTE, ids=tuple(ids))
 
 
 class Player:

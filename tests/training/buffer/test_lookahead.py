@@ -8,49 +8,28 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.training.buffer import lookahead_kernels as kernels
-from rudder.training.buffer.lookahead import HALF_LIFE_BATCHES, MAX_WEIGHT, LookaheadBuffer
+from rudder.training.buffer.lookahead import HALF_LIFE_BATCHES, MAX_WEIGHT
 from rudder.training.buffer.policy import IntArray
 from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings, Change, FetchTargets
-from tests.training.buffer.player import Player, array, view_of
+from tests.training.buffer.player import (
+    NUM_REMOTE,
+    Player,
+    array,
+    buffer_of,
+    change,
+    observe_all,
+    player_of,
+    view_of,
+)
 
-NUM_REMOTE = 16
-NO_AGEING = 1e30
 A, B, C, D, E = range(5)
 
 traces = st.lists(st.sets(st.integers(0, NUM_REMOTE - 1), max_size=10), min_size=1, max_size=25)
 capacities = st.integers(0, NUM_REMOTE)
-
-
-def buffer_of(
-    capacity: int,
-    *,
-    threshold: float = 1.0,
-    half_life: float = NO_AGEING,
-    view: PartitionView | None = None,
-) -> LookaheadBuffer:
-    settings = BufferSettings(capacity_rows=capacity, eviction_threshold=threshold)
-    return LookaheadBuffer(view or view_of(NUM_REMOTE), settings, half_life_batches=half_life)
-
-
-def player_of(capacity: int, *, threshold: float = 1.0, half_life: float = NO_AGEING) -> Player:
-    return Player(buffer_of(capacity, threshold=threshold, half_life=half_life))
-
-
-def observe_all(player: Player, *batches: set[int]) -> None:
-    for nodes in batches:
-        player.observe(array(nodes))
-
-
-def change(player: Player, **values: object) -> None:
-    asked = Change.model_validate(values)
-    assert player.policy.refusal(asked) is None
-    player.policy.apply(asked)
 
 
 def opt_rows(trace: Sequence[set[int]], capacity: int) -> int:
@@ -76,11 +55,8 @@ def worth(node: int, *, ahead: Sequence[set[int]], seen: Sequence[set[int]]) -> 
     return 0, int(8 * math.log2(sum(node in batch for batch in seen)))
 
 
-# -- what is kept -----------------------------------------------------------------------
-
-
 @given(trace=traces, capacity=capacities)
-@hypothesis_settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_window_over_the_whole_trace_fetches_as_many_rows_as_opt(
     trace: list[set[int]], capacity: int
 ) -> None:
@@ -90,7 +66,7 @@ def test_a_window_over_the_whole_trace_fetches_as_many_rows_as_opt(
 
 
 @given(trace=traces, capacity=capacities, data=st.data())
-@hypothesis_settings(max_examples=150, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_every_batch_leaves_the_rows_worth_most_whatever_the_window(
     trace: list[set[int]], capacity: int, data: st.DataObject
 ) -> None:
@@ -169,245 +145,6 @@ def test_nodes_outside_the_halo_are_buffered_too() -> None:
     assert player.buffered == outside
 
 
-# -- eviction threshold -----------------------------------------------------------------
-
-
-@given(
-    trace=traces, capacity=capacities, ahead=st.integers(0, 5),
-    threshold=st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.75]),
-)  # fmt: skip
-@hypothesis_settings(max_examples=150, deadline=None)
-def test_rows_used_as_often_as_the_threshold_are_never_displaced(
-    trace: list[set[int]], capacity: int, ahead: int, threshold: float
-) -> None:
-    player = player_of(capacity, threshold=threshold)
-    for number in range(len(trace)):
-        seen = trace[: number + ahead + 1]
-        observe_all(player, *seen[number + len(player.waiting) :])
-        kept = {
-            node
-            for node in player.buffered
-            if sum(node in nodes for nodes in seen) >= threshold * len(seen)
-        }
-        player.plan()
-        assert kept <= player.buffered
-
-
-def test_threshold_one_protects_nothing() -> None:
-    player = player_of(1, threshold=1.0)
-    observe_all(player, {A}, {A, B}, {B})
-    player.plan()
-    player.plan()
-    assert player.buffered == {B}
-
-
-def test_a_row_well_below_the_threshold_is_displaced() -> None:
-    player = player_of(1, threshold=0.5)
-    observe_all(player, {A}, set(), set(), {B}, {B}, {B})
-    while player.waiting:
-        player.plan()
-    assert player.buffered == {B}
-
-
-def test_a_raised_threshold_frees_rows_that_were_found_protected() -> None:
-    player = player_of(1, threshold=0.1)
-    observe_all(player, {A}, {B}, {B, C}, {C}, {A})
-    player.plan()
-    player.plan()
-    assert player.buffered == {A}
-    change(player, eviction_threshold=1.0)
-    player.plan()
-    assert player.buffered == {C}
-
-
-def test_a_protected_row_can_be_displaced_once_it_is_used_too_seldom() -> None:
-    player = player_of(1, threshold=0.5)
-    observe_all(player, {A}, {B}, {B}, {A})
-    for _ in range(4):
-        player.plan()
-    assert player.buffered == {A}
-    player.play([array({B})] * 4, ahead=0)
-    assert player.buffered == {B}
-
-
-@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
-def test_a_smaller_capacity_drops_the_rows_worth_least_however_protected(threshold: float) -> None:
-    player = player_of(5, threshold=threshold)
-    observe_all(player, {A, B, C, D, E}, set(), {B}, {C}, {A}, {E})
-    player.plan()
-    player.plan()
-    change(player, capacity_rows=3)
-    assert player.policy.num_buffered == 3
-    assert len(player.plan().hits) == 1
-    assert player.buffered == {A, B, C}
-
-
-# -- capacity ---------------------------------------------------------------------------
-
-
-def test_more_capacity_than_remote_nodes_takes_no_more_memory() -> None:
-    enough, too_much = buffer_of(NUM_REMOTE), buffer_of(2**31 - 1)
-    assert too_much.num_bytes == enough.num_bytes
-    too_much.apply(Change(capacity_rows=2**31 - 2))
-    assert too_much.settings.capacity_rows == 2**31 - 2
-    assert too_much.num_bytes == enough.num_bytes
-
-
-def test_resizes_before_one_batch_move_rows_once() -> None:
-    player = player_of(4)
-    player.play([array({A, B, C, D})], ahead=0)
-    for capacity in (2, 9, 3, 12):
-        change(player, capacity_rows=capacity)
-    player.observe(array({A, B, C, D}))
-    plan = player.plan()
-    assert plan.resize is not None
-    assert plan.resize.capacity == 12
-    assert len(plan.hits) == 2
-
-
-def test_an_equal_capacity_moves_nothing() -> None:
-    player = player_of(4)
-    change(player, capacity_rows=4)
-    player.observe(array({A}))
-    assert player.plan().resize is None
-
-
-def test_the_map_takes_at_most_16_bytes_a_remote_node() -> None:
-    num_remote = 100_000
-    policy = buffer_of(0, view=view_of(num_remote))
-    assert policy.num_bytes <= 16 * num_remote
-
-
-# -- fetch targets ----------------------------------------------------------------------
-
-
-def test_targets_are_fetched_once_and_then_hit() -> None:
-    player = player_of(4)
-    ids = view_of(NUM_REMOTE).to_global(array({C, 12})).tolist()
-    change(player, fetch_targets=FetchTargets(source="ids", row_budget=9, ids=tuple(ids)))
-    observe_all(player, {A}, {C, 12})
-    assert set(player.plan().targets.tolist()) == {C, 12}
-    plan = player.plan()
-    assert len(plan.hits) == 2
-    assert not len(plan.targets)
-
-
-def test_a_row_both_missed_and_chosen_is_fetched_once() -> None:
-    player = player_of(0)
-    change(player, capacity_rows=1, fetch_targets=targets_by_id(A, B))
-    observe_all(player, {A, B, C})
-    plan = player.plan()
-    assert len(plan.misses) == 3
-    assert not len(plan.targets)
-
-
-def test_a_row_that_this_batch_displaces_is_not_fetched_back() -> None:
-    player = player_of(1)
-    observe_all(player, {A}, {B}, {B})
-    player.plan()
-    change(player, fetch_targets=targets_by_id(A))
-    plan = player.plan()
-    assert player.buffered == {B}
-    assert not len(plan.targets)
-
-
-def test_a_target_is_worth_its_first_known_use() -> None:
-    player = player_of(1)
-    observe_all(player, {A}, {B}, {D}, {A}, {D})
-    player.plan()
-    change(player, fetch_targets=targets_by_id(D))
-    assert player.plan().targets.tolist() == [D]
-    assert len(player.plan().hits) == 1
-
-
-def test_targets_do_not_displace_protected_rows() -> None:
-    player = player_of(2, threshold=0.0)
-    player.play([array({A, B})], ahead=0)
-    change(player, fetch_targets=targets_by_id(C, D))
-    observe_all(player, {E}, {C, D})
-    assert not len(player.plan().targets)
-    assert player.buffered == {A, B}
-
-
-def test_targets_that_found_no_place_gain_nothing() -> None:
-    player = player_of(1)
-    player.play([array({A})] * 3, ahead=0)
-    for _ in range(9):
-        change(player, fetch_targets=targets_by_id(B))
-        player.play([array(set())], ahead=0)
-    assert player.buffered == {A}
-
-
-def test_two_requests_before_one_batch_are_both_carried_out() -> None:
-    player = player_of(8)
-    change(player, fetch_targets=targets_by_id(A, B))
-    change(player, fetch_targets=targets_by_id(B, C))
-    player.observe(array(set()))
-    assert set(player.plan().targets.tolist()) == {A, B, C}
-
-
-def test_replace_now_swaps_cold_rows_for_hotter_ones() -> None:
-    player = player_of(2)
-    player.play([array({A, B}), array({C, D}), array({C, D})], ahead=0)
-    player.play([array({A, B})] * 4, ahead=0)
-    assert player.buffered == {A, B}
-    change(player, capacity_rows=3)
-    change(player, replace_now=True)
-    player.observe(array({E}))
-    plan = player.plan()
-    assert player.buffered == {A, B, C} or player.buffered == {A, B, D}
-    assert len(plan.targets) == 1
-
-
-def test_a_replacing_batch_counts_its_own_misses() -> None:
-    player = player_of(1)
-    player.play([array({A})] * 3, ahead=0)
-    for _ in range(4):
-        change(player, replace_now=True)
-        player.play([array({B})], ahead=0)
-    assert player.buffered == {B}
-
-
-@pytest.mark.parametrize("source", ["observed", "degree", "owner", "ids"])
-def test_targets_of_every_source_fill_an_idle_buffer(source: str) -> None:
-    player = player_of(0)
-    player.play([array(range(NUM_REMOTE))], ahead=0)
-    ids = tuple(view_of(NUM_REMOTE).to_global(array(range(4))).tolist())
-    asked = FetchTargets.model_validate(
-        {
-            "source": source,
-            "row_budget": 3,
-            "owner": 2 if source == "owner" else None,
-            "ids": ids if source == "ids" else (),
-        }
-    )
-    change(player, capacity_rows=5, fetch_targets=asked)
-    player.observe(array(set()))
-    assert len(player.plan().targets) == 3
-
-
-@pytest.mark.parametrize(
-    ("asked", "named"),
-    [
-        ({"fetch_targets": {"source": "owner", "row_budget": 1}}, "owner"),
-        ({"fetch_targets": {"source": "owner", "row_budget": 1, "owner": 1}}, "owner"),
-        ({"fetch_targets": {"source": "owner", "row_budget": 1, "owner": 3}}, "owner"),
-        ({"fetch_targets": {"source": "ids", "row_budget": 1}}, "ids"),
-        ({"fetch_targets": {"source": "ids", "row_budget": 1, "ids": (0, 8)}}, "[8]"),
-        ({"fetch_targets": {"source": "ids", "row_budget": 1, "ids": (19,)}}, "[19]"),
-        ({"capacity_rows": 0, "replace_now": True}, "capacity_rows"),
-        (
-            {"capacity_rows": 0, "fetch_targets": {"source": "degree", "row_budget": 1}},
-            "capacity_rows",
-        ),
-    ],
-)
-def test_refusals_name_what_is_wrong(asked: dict[str, object], named: str) -> None:
-    reason = buffer_of(4).refusal(Change.model_validate(asked))
-    assert reason is not None
-    assert named in reason
-
-
 # -- limits -----------------------------------------------------------------------------
 
 
@@ -461,8 +198,3 @@ def test_a_batch_costs_the_same_for_a_hundredfold_graph_and_buffer() -> None:
     small = seconds_a_batch(num_remote=20_000, capacity=10_000)
     large = seconds_a_batch(num_remote=2_000_000, capacity=1_000_000)
     assert large < 10 * small
-
-
-def targets_by_id(*nodes: int) -> FetchTargets:
-    ids = view_of(NUM_REMOTE).to_global(array(nodes)).tolist()
-    return FetchTargets(source="ids", row_budget=NUM_REMOTE, ids=tuple(ids))

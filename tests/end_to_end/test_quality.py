@@ -1,0 +1,71 @@
+"""The quality that a job's trainers find together is that of one machine with the whole graph."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import dgl
+import pytest
+import torch
+from torch import Tensor
+
+from rudder.training.manifest import Manifest
+from rudder.training.models import ModelKind, make_model
+from tests.end_to_end.jobs import SCRIPTS, run_script
+
+pytestmark = pytest.mark.distributed
+
+
+def whole_graph(data: Path) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
+    """The partitions put together again: a block of all edges, and the node tensors."""
+    manifest = Manifest.read(data)
+    edges, rows = [], []
+    for part in range(manifest.num_parts):
+        local, tensors, *_ = dgl.distributed.load_partition(str(manifest.part_config(data)), part)
+        src, dst = local.edges()
+        owned = local.ndata["inner_node"][dst].bool()
+        ids = local.ndata[dgl.NID]
+        edges.append((ids[src[owned]], ids[dst[owned]]))
+        rows.append({name.removeprefix("_N/"): value for name, value in tensors.items()})
+    block = dgl.create_block(
+        (torch.cat([src for src, _ in edges]), torch.cat([dst for _, dst in edges])),
+        num_src_nodes=manifest.num_nodes,
+        num_dst_nodes=manifest.num_nodes,
+    )
+    return block, {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
+
+
+@pytest.mark.parametrize("kind", ["sage", "gat"])
+def test_two_hosts_find_what_one_machine_finds(
+    kind: ModelKind, tiny_parts: Path, tmp_path: Path
+) -> None:
+    block, rows = whole_graph(tiny_parts)
+    classes = int(rows["label"].max()) + 1
+    torch.manual_seed(0)
+    model = make_model(
+        kind,
+        in_dim=rows["feat"].shape[1],
+        hidden=16,
+        num_classes=classes,
+        num_layers=2,
+        heads=2,
+        dropout=0.5,
+    ).eval()
+    with torch.no_grad():
+        right = model([block, block], rows["feat"]).argmax(1) == rows["label"]
+    test_accuracy = right[rows["test_mask"].bool()].float().mean().item()
+    val_accuracy = right[rows["val_mask"].bool()].float().mean().item()
+
+    outputs = run_script(
+        SCRIPTS / "quality.py", "--model", kind, "--classes", str(classes),
+        data=tiny_parts, scratch=tmp_path,
+    )  # fmt: skip
+    lines = [line for output in outputs for line in output.splitlines() if line.startswith("{")]
+    assert len(lines) == 2, outputs
+    for line in lines:
+        result = json.loads(line)
+        # Rounding may decide a tie of two classes the other way.
+        expected = [test_accuracy, val_accuracy, test_accuracy]
+        assert result["found"] == pytest.approx(expected, abs=1e-3)
+        assert result["in_training_mode"]

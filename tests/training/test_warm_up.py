@@ -1,0 +1,75 @@
+"""After the warm-up no run waits for the compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_RUN = """
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from rudder.training.buffer import lookahead_kernels, rows
+from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.partition_view import PartitionView
+from rudder.training.sampling import kernels
+from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.settings import BufferSettings, Change, FetchTargets
+
+inner, degree = 500, 9
+random = np.random.default_rng(0)
+
+def view_of(part, edge_ids):
+    return PartitionView(
+        part=part, starts=np.array([0, inner, 2 * inner]), indptr=degree * np.arange(inner + 1),
+        indices=random.integers(0, 2 * inner, degree * inner),
+        halo=np.arange(inner) + (1 - part) * inner, csc_edge_ids=edge_ids,
+    )
+
+for edge_ids in (None, np.arange(degree * inner)):
+    here, there = (NeighborSampling(view_of(part, edge_ids), seed=1) for part in (0, 1))
+    buffer = LookaheadBuffer(view_of(0, None), BufferSettings(capacity_rows=100))
+    for number in range(40):
+        half = here.begin(random.permutation(2 * inner)[:50], 5)
+        layer = here.finish(half, [there.draw(asked.nodes, 5) for asked in half.questions])
+        remote = layer.nodes[layer.nodes >= inner] - inner
+        buffer.observe(remote)
+        if number == 20:
+            buffer.apply(Change(capacity_rows=50, eviction_threshold=0.1, replace_now=True))
+        if number == 30:
+            buffer.apply(Change(fetch_targets=FetchTargets(source="degree", row_budget=9)))
+        plan = buffer.plan(remote)
+        for row_bytes in (400, 12, 6, 3):
+            held = rows.BufferRows(100, row_bytes)
+            fetched = rows.as_words(np.zeros((len(plan.misses), row_bytes), dtype=np.uint8))
+            held.resize(plan)
+            held.store(fetched, plan.admitted, plan.admitted_slots)
+kernels.count_runs(remote, remote, np.empty(len(remote), dtype=np.int64))
+
+modules = (lookahead_kernels, rows, kernels)
+loops = [value for module in modules for value in vars(module).values()]
+loops = [loop for loop in loops if isinstance(loop, Dispatcher) and loop.signatures]
+assert len(loops) >= 12
+print(*(loop.__name__ for loop in loops if loop.stats.cache_misses))
+"""
+
+
+def run(*arguments: str, cache: Path) -> str:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    return done.stdout
+
+
+def test_after_the_warm_up_another_process_compiles_nothing(tmp_path: Path) -> None:
+    assert run("-m", "rudder.training.warm_up", cache=tmp_path) == ""
+    assert run("-c", _RUN, cache=tmp_path).split() == []
+
+
+def test_the_warm_up_needs_neither_torch_nor_dgl() -> None:
+    code = "import sys, rudder.training.warm_up; print({'torch', 'dgl'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
