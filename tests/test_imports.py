@@ -19,14 +19,14 @@ MAY_IMPORT = {
 }
 PLAIN = [
     "rudder.training.config",
-    "rudder.training.control",
+    "rudder.training.control.port",
     "rudder.training.errors",
     "rudder.training.events",
     "rudder.training.job",
-    "rudder.training.launch",
+    "rudder.training.launch.run",
     "rudder.training.manifest",
     "rudder.training.metrics",
-    "rudder.training.partition",
+    "rudder.training.partition.prepare",
     "rudder.training.settings",
     "rudder.agents.cli",
 ]

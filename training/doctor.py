@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rudder.training.available_memory import available_memory_bytes
 from rudder.training.errors import RudderError
-from rudder.training.loopback import SHM_FOLDER, leftover_segments
-from rudder.training.namespaces import NamespaceCluster
-from rudder.training.ports import reserve_ports
+from rudder.training.hosts.loopback import SHM_FOLDER, leftover_segments
+from rudder.training.hosts.namespaces import NamespaceCluster
+from rudder.training.hosts.ports import reserve_ports
+from rudder.training.launch.available_memory import available_memory_bytes
 from rudder.training.versions import (
     DISTRIBUTION,
     fits,

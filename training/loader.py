@@ -24,7 +24,7 @@ from rudder.training.buffer.lookahead import LookaheadBuffer
 from rudder.training.buffer.none import NoBuffer
 from rudder.training.buffer.policy import Policy
 from rudder.training.config import BUFFER_FORMS, BufferSize
-from rudder.training.control import ControlPort, NoControl
+from rudder.training.control.port import ControlPort, NoControl
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.desk import Desk

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.training.partition import prepare
+from rudder.training.partition.prepare import prepare
 
 
 @pytest.fixture(scope="session")

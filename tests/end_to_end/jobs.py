@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rudder.training.cluster import open_cluster
 from rudder.training.config import run_config
-from rudder.training.crew import server_variables, trainer_variables
-from rudder.training.hosts import Host
+from rudder.training.hosts.cluster import open_cluster
+from rudder.training.hosts.host import Host
 from rudder.training.job import Job
+from rudder.training.launch.crew import common_variables, server_variables, trainer_variables
 from rudder.training.manifest import Manifest
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -73,22 +73,10 @@ def _outputs(trainers: Sequence[subprocess.Popen[str]], timeout_s: float) -> lis
 def _start(
     job: Job, rank: int, host: Host, argv: Sequence[str], role: str
 ) -> subprocess.Popen[str]:
-    common = {
-        "DGLBACKEND": "pytorch",
-        "DGL_DIST_MODE": "distributed",
-        "DGL_NUM_SERVER": "1",
-        "DGL_NUM_CLIENT": str(job.config.num_trainers),
-        "DGL_NUM_SAMPLER": "0",
-        "DGL_CONF_PATH": str(job.part_config),
-        "DGL_IP_CONFIG": str(job.ip_config),
-        "DGL_GRAPH_FORMAT": "csc",
-        "DGL_KEEP_ALIVE": "0",
-        "GLOO_SOCKET_IFNAME": host.interface,
-        "PYTHONWARNINGS": "ignore",
-    }
     own = server_variables(rank) if role == "server" else trainer_variables(job, rank, host)
+    variables = common_variables(job, host) | own | {"PYTHONWARNINGS": "ignore"}
     return subprocess.Popen(
-        host.command(argv, variables={**common, **own}),
+        host.command(argv, variables=variables),
         stdout=subprocess.DEVNULL if role == "server" else subprocess.PIPE,
         stderr=subprocess.DEVNULL if role == "server" else subprocess.STDOUT,
         text=True,

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from rudder.training.buffer.policy import IntArray
-from rudder.training.control import ControlPort, NoControl
+from rudder.training.control.port import ControlPort, NoControl
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Pipeline
 from rudder.training.settings import Applied, BufferSettings, Command

@@ -12,12 +12,13 @@ import time
 import traceback
 import uuid
 from pathlib import Path
+from typing import Any
 
 import dgl
 import numpy as np
 import torch
 
-from rudder.training.control import send_command
+from rudder.training.control.port import send_command
 from rudder.training.loader import NodeLoader
 from rudder.training.settings import Change, Command, FetchTargets
 from rudder.training.wire.services import register_services, rows_sent_by_servers
@@ -42,12 +43,12 @@ def random_change(rng: random.Random, loader: NodeLoader) -> Change:
 
 
 def keep_changing(
-    loader: NodeLoader, socket: Path, stop: threading.Event, outcomes: list[str | None]
+    loader: NodeLoader, socket: Path, stop: threading.Event, reasons: list[str | None]
 ) -> None:
     rng = random.Random(int(socket.stem[4:]))
     while not stop.is_set():
         command = Command(command_id=uuid.uuid4().hex, change=random_change(rng, loader))
-        outcomes.append(send_command(socket, command, 30).reason)
+        reasons.append(send_command(socket, command, 30).reason)
         time.sleep(rng.random() * 0.01)
 
 
@@ -82,8 +83,9 @@ def main() -> None:
         g, seeds, sampler, batch_size=64, inputs=["feat", "year"], outputs=["label"],
         buffer=0.1, lookahead=5, epochs=args.epochs, control=socket, policy=args.policy,
     )  # fmt: skip
-    stop, outcomes = threading.Event(), []
-    changer = threading.Thread(target=keep_changing, args=(loader, socket, stop, outcomes))
+    stop = threading.Event()
+    reasons: list[str | None] = []
+    changer = threading.Thread(target=keep_changing, args=(loader, socket, stop, reasons))
     if args.policy == "lookahead":
         changer.start()
     result = check(g, loader, args.epochs, seeds)
@@ -93,19 +95,20 @@ def main() -> None:
     loader.close()
     sent = rows_sent_by_servers() if args.wire == "lean" else None
     g.barrier()
-    fetched = [None, None]
+    fetched = [0, 0]
     torch.distributed.all_gather_object(fetched, result["rows_on_the_wire"])
-    print(json.dumps(result | {"outcomes": len(outcomes), "reasons": sorted(set(filter(None, outcomes))),
-                               "sent": sent, "fetched_by_all": sum(fetched)}))  # fmt: skip
+    result |= {"outcomes": len(reasons), "reasons": sorted(set(filter(None, reasons)))}
+    print(json.dumps(result | {"sent": sent, "fetched_by_all": sum(fetched)}))
     torch.distributed.barrier()
 
 
-def check(g, loader, epochs, seeds):
-    result = {"batches": 0, "wrong": [], "remote": 0, "hits": 0, "rows_on_the_wire": 0,
-              "by_cause": {}, "seen_all_seeds": True}  # fmt: skip
+def check(g: Any, loader: NodeLoader, epochs: int, seeds: torch.Tensor) -> dict[str, Any]:
+    result: dict[str, Any] = dict.fromkeys(("batches", "remote", "hits", "rows_on_the_wire"), 0)
+    result |= {"wrong": [], "seen_all_seeds": True}
     for _ in range(epochs):
         kept, seen = [], []
         for input_nodes, batch_seeds, blocks in loader:
+            assert loader.last is not None
             rows = loader.last.rows
             assert rows.hits + rows.rows_fetched.miss == rows.remote_rows
             assert 0 <= rows.halo_hits <= rows.halo_rows <= rows.remote_rows <= rows.input_rows
@@ -123,7 +126,9 @@ def check(g, loader, epochs, seeds):
     return result
 
 
-def problems(g, input_nodes, seeds, blocks):
+def problems(
+    g: Any, input_nodes: torch.Tensor, seeds: torch.Tensor, blocks: list[dgl.DGLGraph]
+) -> list[str]:
     checks = {
         "feat": torch.equal(blocks[0].srcdata["feat"], g.ndata["feat"][input_nodes]),
         "year": torch.equal(blocks[0].srcdata["year"], g.ndata["year"][input_nodes]),
@@ -137,7 +142,7 @@ def problems(g, input_nodes, seeds, blocks):
     return [name for name, is_right in checks.items() if not is_right]
 
 
-def edges_exist(g, block):
+def edges_exist(g: Any, block: dgl.DGLGraph) -> bool:
     src, dst = block.edges()
     found_src, found_dst = g.find_edges(block.edata[dgl.EID])
     return torch.equal(found_src, block.srcdata[dgl.NID][src]) and torch.equal(

@@ -9,7 +9,7 @@ from pathlib import Path
 from rudder.training.config import run_config
 from rudder.training.errors import RudderError
 from rudder.training.events import Event
-from rudder.training.launch import launch
+from rudder.training.launch.run import launch
 from rudder.training.manifest import Manifest
 
 

@@ -1,0 +1,1 @@
+"""The commands of `rudder`, one a file: each parses, wires and calls."""

@@ -1,0 +1,166 @@
+"""`rudder train`: prepare, launch, train, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rudder.training.config import RunConfig, run_config
+
+if TYPE_CHECKING:
+    from rudder.training.manifest import Manifest
+    from rudder.training.metrics import Summary
+
+_DEFAULTS = RunConfig()
+
+
+def _help(name: str, text: str) -> str:
+    default = getattr(_DEFAULTS, name)
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    return text if default is None else f"{text} [dim]\\[default: {shown}][/dim]"
+
+
+def train(
+    dataset: Annotated[
+        str | None, typer.Option(help=_help("dataset", "Graph: see `rudder prepare --help`."))
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
+    ] = None,
+    hosts: Annotated[
+        int | None, typer.Option(help=_help("hosts", "Local hosts, one partition each."))
+    ] = None,
+    trainers_per_host: Annotated[
+        int | None, typer.Option(help=_help("trainers_per_host", "Trainers on each host."))
+    ] = None,
+    servers_per_host: Annotated[
+        int | None, typer.Option(help=_help("servers_per_host", "Graph servers on each host."))
+    ] = None,
+    model: Annotated[
+        Literal["sage", "gat"] | None, typer.Option(help=_help("model", "GraphSAGE or GAT."))
+    ] = None,
+    num_layers: Annotated[
+        int | None, typer.Option(help="Layers; must match --fanout. Default: its length.")
+    ] = None,
+    hidden: Annotated[int | None, typer.Option(help=_help("hidden", "Width of a layer."))] = None,
+    heads: Annotated[
+        int | None, typer.Option(help=_help("heads", "Attention heads of gat."))
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help=_help("dropout", "Dropout between layers."))
+    ] = None,
+    fanout: Annotated[
+        str | None,
+        typer.Option(help=_help("fanout", "Neighbours per layer, input layer first; -1: all.")),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help=_help("batch_size", "Seeds per trainer and step."))
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help=_help("epochs", "Epochs."))] = None,
+    lr: Annotated[float | None, typer.Option(help=_help("lr", "Learning rate of Adam."))] = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(help=_help("eval_every", "Epochs between evaluations; 0: at the end only.")),
+    ] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option(help=_help("device", "Where models live."))
+    ] = None,
+    loader: Annotated[
+        Literal["rudder", "stock"] | None,
+        typer.Option(help=_help("loader", "Rudder's loader, or plain DistDGL.")),
+    ] = None,
+    policy: Annotated[
+        Literal["lookahead", "none"] | None,
+        typer.Option(help=_help("policy", "What stays in the buffer.")),
+    ] = None,
+    buffer: Annotated[
+        str | None,
+        typer.Option(help=_help("buffer", "A share of the halo (0.25), rows or bytes (64MiB).")),
+    ] = None,
+    lookahead: Annotated[
+        int | None, typer.Option(help=_help("lookahead", "Batches that are sampled ahead."))
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help=_help("seed", "Seed of model, order and sampling."))
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/<time>-<dataset>.")
+    ] = None,
+    network: Annotated[
+        Literal["auto", "namespace", "loopback"] | None,
+        typer.Option(help=_help("network", "How local hosts are kept apart.")),
+    ] = None,
+    rate: Annotated[
+        str | None, typer.Option(help="Rate of each host's link: 200mbit, 1gbit. Default: free.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="First port; default: a free one.")] = None,
+    start_timeout: Annotated[
+        float | None,
+        typer.Option(help=_help("start_timeout", "Seconds until all trainers must train.")),
+    ] = None,
+    stall_timeout: Annotated[
+        float | None,
+        typer.Option(help=_help("stall_timeout", "Seconds without progress that end a run.")),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with these names; the command line wins.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print summary.json, nothing else.")] = False,
+) -> None:
+    """Train a GNN on real DistDGL: servers and trainers as processes, on local hosts.
+
+    Example: rudder train --dataset synthetic:tiny --hosts 2 --rate 200mbit --epochs 3
+    """
+    options = {name: value for name, value in locals().items() if name not in ("config", "json")}
+    effective = run_config(config, **options)
+    summary = run(effective, quiet=json)
+    if json:
+        typer.echo(summary.model_dump_json(indent=2))
+
+
+def run(config: RunConfig, *, quiet: bool) -> Summary:
+    """Prepare what is missing, train, and write the run's summary."""
+    from rudder.agents.display import make_display
+    from rudder.agents.report import print_summary, summarise, write_summary
+    from rudder.agents.run_folder import new_run_dir
+    from rudder.training.job import Job
+    from rudder.training.launch.run import launch
+    from rudder.training.versions import installed_versions
+
+    data_dir, manifest = _data(config)
+    run_dir = config.run_dir or new_run_dir(manifest.dataset)
+    config = config.model_copy(update={"run_dir": run_dir, "data": data_dir})
+    with make_display(num_ranks=config.num_trainers, epochs=config.epochs) as display:
+        reports = launch(
+            config,
+            manifest=manifest,
+            data_dir=data_dir,
+            run_dir=run_dir,
+            on_event=display.on_event,
+        )
+    summary = summarise(
+        reports,
+        evaluations=display.evaluations,
+        config=config,
+        dataset=manifest.dataset,
+        run_dir=run_dir,
+        network=Job.read(run_dir / "job.json").network,
+        versions=installed_versions(),
+    )
+    write_summary(summary, run_dir)
+    if not quiet:
+        print_summary(summary)
+    return summary
+
+
+def _data(config: RunConfig) -> tuple[Path, Manifest]:
+    from rudder.agents.progress import say
+    from rudder.training.manifest import Manifest
+    from rudder.training.partition.prepare import default_data_dir, prepare
+
+    if config.data is not None:
+        return config.data, Manifest.read(config.data)
+    where = default_data_dir(config.dataset, num_parts=config.hosts)
+    return where, prepare(config.dataset, num_parts=config.hosts, out=where, progress=say)

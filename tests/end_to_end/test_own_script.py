@@ -1,0 +1,30 @@
+"""`examples/own_script.py` trains as it stands, with servers that know nothing of Rudder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.jobs import ROOT, run_script
+
+pytestmark = pytest.mark.distributed
+SCRIPT = ROOT / "examples" / "own_script.py"
+
+
+def test_own_script_trains_and_gets_identical_rows(tiny_parts: Path, tmp_path: Path) -> None:
+    arguments = ("--check", "--epochs", "3", "--batch-size", "128")
+    outputs = run_script(SCRIPT, *arguments, data=tiny_parts, scratch=tmp_path)
+    for output in outputs:
+        losses = [float(line.split()[-1]) for line in output.splitlines() if ", loss " in line]
+        assert len(losses) == 3
+        assert losses[-1] < 0.8 * losses[0]
+        assert "identical to DistTensor reads: True" in output
+
+
+def test_readme_shows_the_lines_that_differ() -> None:
+    readme = (ROOT / "README.md").read_text()
+    marked = [line for line in SCRIPT.read_text().splitlines() if line.endswith("# rudder")]
+    assert len(marked) == 3
+    for line in marked:
+        assert line.removesuffix("# rudder").strip() in readme

@@ -1,0 +1,150 @@
+"""`rudder train` as a user runs it: a whole run of real processes, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rudder.training.config import run_config
+from rudder.training.metrics import Summary
+
+pytestmark = pytest.mark.distributed
+RUDDER = Path(sys.executable).parent / "rudder"
+
+
+def rudder(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
+    command = [str(RUDDER), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, **more)
+
+
+def train(tiny_parts: Path, tmp_path: Path, *arguments: str) -> dict[str, Any]:
+    run_dir = tmp_path / "run"
+    done = rudder(
+        "train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--json", *arguments,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary == json.loads((run_dir / "summary.json").read_text())
+    assert isinstance(summary, dict)
+    return summary
+
+
+def test_train_reports_what_happened(tiny_parts: Path, tmp_path: Path) -> None:
+    summary = train(tiny_parts, tmp_path, "--epochs", "3", "--batch-size", "128")
+    assert summary["loader"] == "rudder"
+    assert summary["policy"] == "lookahead"
+    assert summary["test_accuracy"] > 0.6
+    assert len(summary["epoch_seconds"]) == 3
+    assert summary["rows_fetched"] < summary["remote_rows"]
+    assert summary["hit_fraction"] == pytest.approx(_hit_fraction(summary))
+    assert summary["halo_hit_fraction"] > summary["hit_fraction"]
+    for rank in summary["ranks"]:
+        for epoch in rank["epochs"]:
+            rows = epoch["rows"]
+            assert rows["hits"] + rows["rows_fetched"]["miss"] == rows["remote_rows"]
+        assert rank["memory"]["map_bytes"] <= 16 * rank["memory"]["map_nodes"] + 2**20
+    stored = run_config(tmp_path / "run" / "config.toml")
+    assert Summary.model_validate(summary).config == stored
+    assert not (tmp_path / "run" / "control").exists()
+
+
+def _hit_fraction(summary: dict[str, Any]) -> float:
+    epochs = [epoch for rank in summary["ranks"] for epoch in rank["epochs"]]
+    hits = sum(epoch["rows"]["hits"] for epoch in epochs)
+    return float(hits / summary["remote_rows"])
+
+
+def test_stock_and_rudder_learn_alike(tiny_parts: Path, tmp_path: Path) -> None:
+    accuracies = []
+    for loader in ("stock", "rudder"):
+        folder = tmp_path / loader
+        folder.mkdir()
+        summary = train(tiny_parts, folder, "--loader", loader, "--epochs", "4")
+        accuracies.append(summary["test_accuracy"])
+        if loader == "stock":
+            assert summary["hit_fraction"] is None
+            assert summary["rows_fetched"] == summary["remote_rows"]
+    assert accuracies[0] == pytest.approx(accuracies[1], abs=0.03)
+
+
+def test_several_trainers_and_servers_share_a_host(tiny_parts: Path, tmp_path: Path) -> None:
+    summary = train(
+        tiny_parts, tmp_path, "--trainers-per-host", "2", "--servers-per-host", "2",
+        "--epochs", "1", "--model", "gat", "--buffer", "2000", "--batch-size", "256",
+    )  # fmt: skip
+    assert [rank["rank"] for rank in summary["ranks"]] == [0, 1, 2, 3]
+    assert {rank["settings"]["capacity_rows"] for rank in summary["ranks"]} == {2000}
+
+
+def test_set_changes_a_live_run(tiny_parts: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    arguments = ["train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--epochs", "500",
+                 "--batch-size", "64"]  # fmt: skip
+    run = subprocess.Popen(
+        [str(RUDDER), *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(run_dir / "control" / "rank1.sock", run)
+        change = ("--rank", "1", "--capacity", "123", "--lookahead", "4", "--json")
+        done = rudder("set", "--run", str(run_dir), *change, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        answer = json.loads(done.stdout)
+        assert answer["outcome"] == "applied"
+        assert answer["rank"] == 1
+        assert answer["settings"]["capacity_rows"] == 123
+        assert answer["settings"]["lookahead_batches"] == 4
+        shown = rudder("set", "--run", str(run_dir), "--json", cwd=tmp_path)
+        capacities = [json.loads(line)["settings"]["capacity_rows"]
+                      for line in shown.stdout.splitlines()]  # fmt: skip
+        assert capacities[1] == 123
+        assert capacities[0] != 123
+        refused = rudder("set", "--run", str(run_dir), "--fetch", "owner", "--fetch-owner", "9",
+                         cwd=tmp_path)  # fmt: skip
+        assert refused.returncode == 2
+        assert "owner = 9" in refused.stderr
+    finally:
+        run.terminate()
+        _, errors = run.communicate(timeout=30)
+    assert run.returncode != 0
+    assert "Traceback" not in errors
+    assert not (run_dir / "control").exists()
+
+
+def wait_for(path: Path, run: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + 90
+    while not path.exists():
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--fanout", "5,x"), "fanout is a comma-separated list"),
+        (("--buffer", "lots"), "a share of the halo (0.25), rows (20000) or bytes (64MiB)"),
+        (("--epochs", "0"), "epochs = 0 is not allowed"),
+        (("--num-layers", "3"), "num_layers is 3 but fanout names 2 layers"),
+        (("--dataset", "synthetic:tinny"), "tiny"),
+        (("--data", "nowhere"), "nowhere"),
+        (("--config", "nothing.toml"), "there is no config file nothing.toml"),
+        (("--rate", "fast"), "200mbit"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_clear_error(
+    arguments: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    done = rudder("train", *arguments, cwd=tmp_path, env=os.environ | {"RUDDER_DATA": "data"})
+    assert done.returncode in (2, 3)
+    assert says in done.stderr
+    assert "what to do:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

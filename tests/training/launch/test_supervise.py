@@ -1,0 +1,195 @@
+"""The supervisor with real processes that say what a server or a trainer would say."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from rudder.training.errors import RunError
+from rudder.training.events import Event, Failed, PhaseEntered, Reported
+from rudder.training.hosts.host import Host
+from rudder.training.launch.interruption import Interruption
+from rudder.training.launch.member import Member, Post, Role
+from rudder.training.launch.supervise import Supervisor
+from rudder.training.metrics import Memory, RankReport
+
+SERVE = "sleep 60"
+
+
+def phase(role: Role, rank: int, name: str) -> str:
+    return PhaseEntered.model_validate(
+        {"role": role, "rank": rank, "phase": name}
+    ).model_dump_json()
+
+
+def report(rank: int) -> str:
+    memory = Memory(peak_rss_bytes=1)
+    return Reported(
+        report=RankReport(rank=rank, host=f"host{rank}", epochs=(), memory=memory)
+    ).model_dump_json()
+
+
+def say(*lines: str) -> str:
+    return "; ".join(f"echo '{line}'" for line in lines)
+
+
+def server(rank: int, then: str = SERVE) -> str:
+    return f"{say(phase('server', rank, 'connected'))}; {then}"
+
+
+def trainer(rank: int, then: str) -> str:
+    """A shell script that waits for the launcher, trains, and goes on with `then`."""
+    return f"read go && {say(phase('trainer', rank, 'training'))}; {then}"
+
+
+class Stage:
+    """Starts scripts as servers and trainers, and ends them."""
+
+    def __init__(self, logs: Path, stack: ExitStack) -> None:
+        self._logs, self._stack = logs, stack
+        self.events: list[Event] = []
+
+    def member(self, role: Role, rank: int, script: str) -> Member:
+        host = Host(name=f"host{rank}", address="127.0.0.1", interface="lo", num_cores=1)
+        log = self._logs / f"{role}{rank}.log"
+        member = Member(Post(role, rank, host), ["sh", "-c", script], variables={}, log=log)
+        self._stack.callback(member.close)
+        return member
+
+    def supervisor(
+        self, servers: list[str], trainers: list[str], *, start: float = 10, stall: float = 10
+    ) -> Supervisor:
+        return Supervisor(
+            servers=[self.member("server", rank, text) for rank, text in enumerate(servers)],
+            trainers=[self.member("trainer", rank, text) for rank, text in enumerate(trainers)],
+            on_event=self.events.append,
+            interruption=self._stack.enter_context(Interruption()),
+            start_timeout=start,
+            stall_timeout=stall,
+        )
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+        yield Stage(tmp_path, stack)
+
+
+def test_reports_come_back_in_the_order_of_ranks(stage: Stage) -> None:
+    supervisor = stage.supervisor(
+        [server(0, then="sleep 0.3")],
+        [trainer(0, f"sleep 0.2; {say(report(0))}"), trainer(1, say(report(1)))],
+    )
+    assert [found.rank for found in supervisor.run()] == [0, 1]
+    assert {event.kind for event in stage.events} == {"phase", "report"}
+
+
+def test_text_that_is_no_event_is_passed_over(stage: Stage) -> None:
+    script = trainer(0, f"echo chatter; echo '{{\"kind\": 1}}'; {say(report(0))}")
+    assert len(stage.supervisor([server(0, then="sleep 0.5")], [script]).run()) == 1
+
+
+def test_trainers_wait_until_every_server_listens(stage: Stage) -> None:
+    late = f"sleep 0.5; {server(0, then='sleep 0.5')}"
+    supervisor = stage.supervisor([late], [trainer(0, say(report(0)))])
+    supervisor.run()
+    kinds = [(event.role, event.phase) for event in stage.events if isinstance(event, PhaseEntered)]
+    assert kinds == [("server", "connected"), ("trainer", "training")]
+
+
+def test_killed_server_is_blamed_and_not_the_trainers_that_lost_it(stage: Stage) -> None:
+    lost = Failed(
+        role="trainer", rank=0, message="Connection closed by peer", remedy="", exit_code=5
+    ).model_dump_json()
+    supervisor = stage.supervisor(
+        [server(0), server(1, then="sleep 0.5; kill -9 $$")],
+        [trainer(0, f"sleep 0.4; {say(lost)}; exit 5"), trainer(1, SERVE)],
+    )
+    with pytest.raises(RunError, match="server 1 on host1 was killed by SIGKILL while it served"):
+        supervisor.run()
+
+
+def test_failure_of_its_own_is_blamed_and_not_its_echo(stage: Stage) -> None:
+    own, echo = (
+        Failed(role="trainer", rank=rank, message=text, remedy="less", exit_code=4)
+        for rank, text in ((1, "MemoryError"), (0, "Connection reset by peer"))
+    )
+    supervisor = stage.supervisor(
+        [server(0)],
+        [
+            trainer(0, f"{say(echo.model_dump_json())}; exit 4"),
+            trainer(1, f"sleep 0.3; {say(own.model_dump_json())}; exit 4"),
+        ],
+    )
+    with pytest.raises(
+        RunError, match="rank 1 on host1 failed while it trained: MemoryE"
+    ) as caught:
+        supervisor.run()
+    assert (caught.value.exit_code, caught.value.rank, caught.value.remedy) == (4, 1, "less")
+
+
+def test_last_words_of_the_log_are_quoted(stage: Stage) -> None:
+    script = trainer(0, "echo; echo Client[0] is exiting >&2; echo the disk is on fire >&2; exit 3")
+    with pytest.raises(RunError, match=r"ended with exit code 3 while it trained\n.*on fire") as e:
+        stage.supervisor([server(0)], [script]).run()
+    assert "Client" not in e.value.message
+    assert "trainer0.log" in e.value.message
+
+
+def test_trainer_that_ends_without_a_report_fails_the_run(stage: Stage) -> None:
+    with pytest.raises(RunError, match="rank 0 on host0 ended before the run was over"):
+        stage.supervisor([server(0)], [trainer(0, "exit 0")]).run()
+
+
+def test_server_that_ends_early_fails_the_run(stage: Stage) -> None:
+    with pytest.raises(RunError, match="server 0 on host0 ended before the run was over"):
+        stage.supervisor([server(0, then="sleep 0.2")], [trainer(0, SERVE)]).run()
+
+
+def test_slow_server_is_named_when_the_start_takes_too_long(stage: Stage) -> None:
+    with pytest.raises(RunError, match=r"server 1 on host1 has not begun .* within 0\.5 s"):
+        stage.supervisor([server(0), SERVE], [trainer(0, SERVE)], start=0.5).run()
+
+
+def test_silence_ends_a_run(stage: Stage) -> None:
+    with pytest.raises(RunError, match=r"no progress for 0\.5 s"):
+        stage.supervisor([server(0)], [trainer(0, SERVE)], stall=0.5).run()
+
+
+def test_stopped_process_is_named_when_a_run_stalls(stage: Stage) -> None:
+    scripts = [trainer(0, SERVE), trainer(1, "kill -STOP $$")]
+    with pytest.raises(RunError, match=r"rank 1 on host1 .*it is stopped") as caught:
+        stage.supervisor([server(0)], scripts, stall=0.5).run()
+    assert "kill -CONT" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")]
+)
+def test_signal_ends_a_run(stage: Stage, number: signal.Signals, name: str) -> None:
+    supervisor = stage.supervisor([server(0)], [trainer(0, SERVE)])
+    threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+    started = time.monotonic()
+    with pytest.raises(RunError, match=f"ended by {name}"):
+        supervisor.run()
+    assert time.monotonic() - started < 2
+
+
+def test_member_ends_with_all_that_it_has_started(stage: Stage) -> None:
+    member = stage.member("trainer", 0, "sleep 61 & echo $! >&2; wait")
+    until = time.monotonic() + 5
+    while not (text := member.log.read_text()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    member.close()
+    assert (
+        not Path(f"/proc/{int(text)}/status").exists()
+        or "zombie" in Path(f"/proc/{int(text)}/status").read_text()
+    )

@@ -1,0 +1,1 @@
+"""The only door to a running trainer: commands in, settings in force and windows out."""

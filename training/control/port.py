@@ -1,0 +1,145 @@
+"""The door for the agents: settings in, metrics windows out, at a batch boundary, never waiting."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rudder.training.control import unix_socket
+from rudder.training.control.messages import Rejected, read_answer, to_line
+from rudder.training.control.service import ControlService
+from rudder.training.errors import RunError
+from rudder.training.metrics import Window
+from rudder.training.settings import Applied, Command
+
+_CHUNK_BYTES = 64 * 2**10
+_MIN_TIMEOUT_S = 1e-3
+
+
+class ControlPort:
+    """A trainer's control port: a Unix-domain socket, served by one daemon thread."""
+
+    def __init__(self, path: Path, rank: int) -> None:
+        """Listen at `path`; raises RunError where that is impossible."""
+        listener = unix_socket.listen(path)
+        self._path = path
+        self._inode = path.stat().st_ino
+        self._service: ControlService | None = ControlService(listener, rank=rank)
+        self._service.start()
+
+    @property
+    def num_windows_dropped(self) -> int:
+        """Windows that a slow subscriber missed."""
+        return 0 if self._service is None else self._service.num_windows_dropped
+
+    def take(self) -> Command | None:
+        """The next command, if one waits; each is to be answered."""
+        service = self._service
+        return service.commands.popleft() if service is not None and service.commands else None
+
+    def answer(self, applied: Applied) -> None:
+        """Tell the client that sent the command what became of it."""
+        if (service := self._service) is not None:
+            service.answer(applied)
+
+    def publish(self, window: Window) -> None:
+        """Hand a finished window to whoever has subscribed; a slow one loses the oldest."""
+        if (service := self._service) is not None:
+            service.publish(window)
+
+    def close(self) -> None:
+        """Refuse what still waits, end the thread and remove the socket file."""
+        service, self._service = self._service, None
+        if service is None:
+            return
+        service.stop()
+        if self._path.exists() and self._path.stat().st_ino == self._inode:
+            self._path.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close, whatever happened."""
+        self.close()
+
+
+class NoControl:
+    """No door: nobody commands, nobody listens."""
+
+    def take(self) -> Command | None:
+        """Nothing."""
+        return None
+
+    def answer(self, applied: Applied) -> None:
+        """Do nothing."""
+
+    def publish(self, window: Window) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def send_command(path: Path, command: Command, timeout_s: float) -> Applied:
+    """Send a command to the trainer at `path` and wait for its answer.
+
+    Raises RunError where nobody listens, the command is rejected, or no answer comes in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    try:
+        with unix_socket.connect(path, timeout_s=timeout_s) as client:
+            client.sendall(to_line(command))
+            for line in _lines(client, deadline):
+                if (applied := _applied(line, command)) is not None:
+                    return applied
+        raise ConnectionResetError
+    except TimeoutError:
+        raise RunError(
+            f"the trainer at {path} gave no answer within {timeout_s:g} s",
+            remedy="it answers between two batches: wait, and ask for the settings in force;"
+            " the change may yet be applied",
+        ) from None
+    except (BrokenPipeError, ConnectionResetError):
+        raise RunError(
+            f"the trainer at {path} closed the connection without an answer",
+            remedy="see whether it has ended: its log is in the run folder",
+        ) from None
+    except OSError as error:
+        raise RunError(
+            f"no trainer listens at {path}: {error.strerror or error}",
+            remedy="check the run folder and the rank; a run that has ended cannot be changed",
+        ) from None
+
+
+def _lines(client: socket.socket, deadline: float) -> Iterator[bytes]:
+    """Whole lines until the other end closes; raises TimeoutError at the deadline."""
+    received = b""
+    while True:
+        client.settimeout(max(deadline - time.monotonic(), _MIN_TIMEOUT_S))
+        chunk = client.recv(_CHUNK_BYTES)
+        if not chunk:
+            return
+        *lines, received = (received + chunk).split(b"\n")
+        yield from lines
+
+
+def _applied(line: bytes, command: Command) -> Applied | None:
+    answer = read_answer(line)
+    if isinstance(answer, Rejected):
+        raise RunError(
+            f"command {command.command_id} was rejected: {answer.reason}",
+            remedy="nothing was changed; correct the command and send it again",
+            rank=answer.rank,
+        )
+    return answer if answer is not None and answer.command_id == command.command_id else None

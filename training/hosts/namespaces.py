@@ -1,0 +1,205 @@
+"""Hosts on one machine that are as apart as machines: each with network and /dev/shm of its own.
+
+The kernel's namespaces do this without root where it lets users have their own (`unshare -U`).
+Layout: one namespace for the cluster with a bridge in it, one per host with a cable to it.
+Nothing is registered anywhere by name, so all of it vanishes with the last process inside.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rudder.training.errors import MachineError
+from rudder.training.hosts.holders import Holder
+from rudder.training.hosts.host import Host, Network
+
+_SUBNET = "10.77.0"
+_INTERFACE = "eth0"
+_BRIDGE = "rudder"
+_FIRST_PORT = 30050
+_TOOLS = ("unshare", "nsenter", "mount", "ip", "tc")
+_SYSTEM_FOLDERS = "/usr/sbin:/sbin:/usr/bin:/bin"
+"""Searched after PATH: a user's PATH often lacks the folders of `ip` and `tc`."""
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How to get namespaces: as root of the machine, or as root of a user namespace."""
+
+    unshare: tuple[str, ...]
+    nsenter: tuple[str, ...]
+
+
+_AS_ROOT = _Way(unshare=(), nsenter=())
+_AS_USER = _Way(unshare=("--user", "--map-root-user"), nsenter=("--user", "--preserve-credentials"))
+
+
+class NamespaceCluster:
+    """Hosts `host0`, `host1`, ... with the addresses 10.77.0.1, 10.77.0.2, ...
+
+    rate: what each host may send, as `tc` writes it (200mbit); None leaves the link unlimited.
+    Raises MachineError on entry where the machine refuses, with the reason and the remedy.
+    """
+
+    network: Network = "namespace"
+    shm_prefix = ""
+
+    def __init__(self, *, num_hosts: int, rate: str | None = None) -> None:
+        self._num_hosts = num_hosts
+        self._rate = rate
+        self._stack = ExitStack()
+        self.hosts: tuple[Host, ...] = ()
+
+    def __enter__(self) -> Self:
+        tools = _find_tools()
+        try:
+            way, root = _start_cluster(tools)
+            self._stack.callback(root.close)
+            cluster = _Namespace(root.pid, way, tools)
+            cluster.configure("ip", [f"link add {_BRIDGE} type bridge", f"link set {_BRIDGE} up"])
+            spaces = [self._start_host(cluster, index) for index in range(self._num_hosts)]
+        except BaseException:
+            self._stack.close()
+            raise
+        self.hosts = tuple(_host(space, index, of=spaces) for index, space in enumerate(spaces))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.hosts = ()
+        self._stack.close()
+
+    def reserve_ports(self, count: int, *, first: int | None) -> int:
+        """Nobody else lives here, so every port is free."""
+        del count
+        return _FIRST_PORT if first is None else first
+
+    def _start_host(self, cluster: _Namespace, index: int) -> _Namespace:
+        tools = cluster.tools
+        holder = Holder(
+            f"{tools['mount']} -t tmpfs -o size=100% tmpfs /dev/shm",
+            prefix=(*cluster.prefix, tools["unshare"], "--mount", "--net"),
+        )
+        self._stack.callback(holder.close)
+        host = _Namespace(holder.pid, cluster.way, tools)
+        cable = f"host{index}"
+        cluster.configure(
+            "ip",
+            [
+                f"link add {cable} type veth peer name {_INTERFACE} netns {holder.pid}",
+                f"link set {cable} master {_BRIDGE} up",
+            ],
+        )
+        host.configure(
+            "ip",
+            [
+                "link set lo up",
+                f"addr add {_address(index)}/24 dev {_INTERFACE}",
+                f"link set {_INTERFACE} up",
+            ],
+        )
+        if self._rate is not None:
+            host.configure("tc", [f"qdisc add dev {_INTERFACE} root {_shape(self._rate)}"])
+        return host
+
+
+@dataclass(frozen=True)
+class _Namespace:
+    """The namespaces of a holder, and how to start a command in them."""
+
+    holder: int
+    way: _Way
+    tools: dict[str, str]
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        target = f"--target={self.holder}"
+        return (self.tools["nsenter"], target, *self.way.nsenter, "--mount", "--net", "--wd")
+
+    def configure(self, tool: str, lines: Sequence[str]) -> None:
+        """Feed lines to `ip` or `tc` inside; raises MachineError with what it says."""
+        answer = subprocess.run(
+            [*self.prefix, self.tools[tool], "-batch", "-"],
+            input="\n".join(lines) + "\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if answer.returncode != 0:
+            reason = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
+            raise MachineError(
+                f"no network between namespaces: `{tool}`: {reason[0]}",
+                remedy="load the kernel modules bridge, veth and sch_tbf, or use"
+                " --network loopback (which cannot limit the rate)",
+            )
+
+
+def _host(space: _Namespace, index: int, *, of: Sequence[_Namespace]) -> Host:
+    return Host(
+        name=f"host{index}",
+        address=_address(index),
+        interface=_INTERFACE,
+        num_cores=max(1, len(os.sched_getaffinity(0)) // len(of)),
+        prefix=space.prefix,
+    )
+
+
+def _address(index: int) -> str:
+    return f"{_SUBNET}.{index + 1}"
+
+
+def _shape(rate: str) -> str:
+    return f"tbf rate {rate} burst 256kb latency 200ms"
+
+
+def _find_tools() -> dict[str, str]:
+    path = os.pathsep.join([os.environ.get("PATH", ""), _SYSTEM_FOLDERS])
+    found = {tool: shutil.which(tool, path=path) for tool in _TOOLS}
+    if missing := [tool for tool, place in found.items() if place is None]:
+        raise MachineError(
+            f"namespaces need the commands {', '.join(missing)}",
+            remedy="install util-linux, mount and iproute2, or use --network loopback",
+        )
+    return {tool: place for tool, place in found.items() if place is not None}
+
+
+def _start_cluster(tools: dict[str, str]) -> tuple[_Way, Holder]:
+    """Start the namespace of the whole cluster in the first way that the kernel lets us."""
+    refusal = ""
+    for way in (_AS_ROOT, _AS_USER) if os.geteuid() == 0 else (_AS_USER,):
+        prefix = (tools["unshare"], *way.unshare, "--mount", "--net")
+        try:
+            return way, Holder(f"{tools['mount']} -t tmpfs tmpfs /dev/shm", prefix=prefix)
+        except MachineError as error:
+            refusal = error.message
+    raise MachineError(f"this machine refuses namespaces: {refusal}", remedy=_remedy())
+
+
+def _remedy() -> str:
+    """What stands in the way, as far as the kernel tells."""
+    loopback = "or use --network loopback (which cannot limit the rate)"
+    for name, open_value in (
+        ("kernel/apparmor_restrict_unprivileged_userns", "0"),
+        ("kernel/unprivileged_userns_clone", "1"),
+        ("user/max_user_namespaces", "10000"),
+    ):
+        file = Path("/proc/sys") / name
+        if not file.exists():
+            continue
+        value = file.read_text().strip()
+        is_closed = value == "0" if open_value != "0" else value != "0"
+        if is_closed:
+            return f"`sudo sysctl {name.replace('/', '.')}={open_value}`, {loopback}"
+    return f"start the container with --cap-add SYS_ADMIN --cap-add NET_ADMIN, {loopback}"

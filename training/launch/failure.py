@@ -1,0 +1,123 @@
+"""Why a run failed: evidence from its processes, and the one error that tells the user."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rudder.training.errors import RunError
+from rudder.training.launch.member import Member
+
+_LOG_BYTES = 64 * 1024
+_LOG_LINES = 6
+_NOISE = re.compile(
+    r"^\s*$|^Client\[|^Initialize the distributed|^Machine \(|^Client \[|Warning|^\s+warnings\.warn"
+    r"|^Server is|^load |^Start to create|^Finished creating|^start graph service"
+)
+_LOST_PEER = re.compile(
+    r"closed by (?:remote )?peer|[Cc]onnection (?:reset|refused|closed)|[Bb]roken pipe|dmlc::Error",
+)
+_WHEN = {
+    "starting": "before it was connected",
+    "connected": "before it began to train",
+    "training": "while it trained",
+    "evaluating": "while it evaluated",
+    "finished": "when it had finished",
+}
+_VMSTAT = Path("/proc/vmstat")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One process ended or gave up when it should not have."""
+
+    member: Member
+    what: str
+
+    @property
+    def weight(self) -> int:
+        """0 for what nothing but an outside cause explains, up to 2 for the echo of another's."""
+        failed, killed_by = self.member.failed, self.member.killed_by
+        if killed_by is not None and killed_by is not signal.SIGABRT:
+            return 0
+        is_echo = bool(_LOST_PEER.search(failed.message)) if failed else killed_by is not None
+        return 2 if is_echo else 1
+
+
+def root_cause(failures: Sequence[Failure]) -> Failure:
+    """The failure that explains the others: the heaviest, and of equals the first seen."""
+    return min(failures, key=lambda failure: failure.weight)
+
+
+def as_error(failure: Failure, *, ran_out_of_memory: bool) -> RunError:
+    """The error that names host, rank, what happened, what the log says and what to do."""
+    member = failure.member
+    if member.failed is not None:
+        message = f"{member.post} failed {_when(member)}: {member.failed.message}"
+        remedy = member.failed.remedy
+    else:
+        message = f"{member.post} {failure.what} {_when(member)}{quote(member.log)}"
+        remedy = _remedy(member, ran_out_of_memory=ran_out_of_memory)
+    error = RunError(
+        f"{message}\n  log: {member.log}",
+        remedy=remedy,
+        host=member.post.host.name,
+        rank=member.post.trainer_rank,
+    )
+    if member.failed is not None:
+        error.exit_code = member.failed.exit_code
+    return error
+
+
+def quote(log: Path) -> str:
+    """The last lines of a log that say something, indented; empty if there are none."""
+    lines = [line for line in _tail(log) if not _NOISE.search(line)][-_LOG_LINES:]
+    return "".join(f"\n    {line}" for line in lines)
+
+
+def _tail(log: Path) -> list[str]:
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            return stream.read().decode(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _when(member: Member) -> str:
+    """How far the process had come."""
+    if member.post.role == "server":
+        return "while it served" if member.phase == "connected" else "while it loaded its partition"
+    return _WHEN[member.phase]
+
+
+def _remedy(member: Member, *, ran_out_of_memory: bool) -> str:
+    killed_by = member.killed_by
+    if killed_by is signal.SIGKILL and ran_out_of_memory:
+        return (
+            "the machine ran out of memory (the kernel says so in `dmesg`): use a smaller --buffer,"
+            " --batch-size or --lookahead, fewer trainers, or a machine with more memory"
+        )
+    if killed_by is signal.SIGKILL:
+        return (
+            "somebody killed it, or a memory limit did (`dmesg` and the job's limits tell);"
+            " if it was memory, use a smaller --buffer or --batch-size"
+        )
+    if killed_by is signal.SIGBUS:
+        return "shared memory is full: free /dev/shm or make it larger (`rudder doctor` shows it)"
+    if member.post.role == "server" and member.phase != "connected":
+        return "its partition may be damaged: prepare the graph again (`rudder prepare`)"
+    return "read the log; `rudder doctor` checks the machine"
+
+
+def kills_for_memory() -> int:
+    """How often this machine's kernel has killed a process for memory; 0 if it does not say."""
+    try:
+        text = _VMSTAT.read_text()
+    except OSError:
+        return 0
+    match = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+    return int(match.group(1)) if match else 0

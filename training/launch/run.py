@@ -1,0 +1,125 @@
+"""One run from its config to the reports of its trainers: hosts, processes, and their end."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rudder.training.config import RunConfig, write_config
+from rudder.training.errors import ConfigError, MachineError
+from rudder.training.events import Event
+from rudder.training.hosts.cluster import open_cluster
+from rudder.training.hosts.host import Cluster
+from rudder.training.job import Job
+from rudder.training.launch.crew import Crew
+from rudder.training.launch.interruption import Interruption
+from rudder.training.launch.preflight import (
+    check_disk,
+    check_import_pair,
+    check_memory,
+    check_parts,
+)
+from rudder.training.launch.supervise import Supervisor
+from rudder.training.manifest import Manifest
+from rudder.training.metrics import RankReport
+
+
+def launch(
+    config: RunConfig,
+    *,
+    manifest: Manifest,
+    data_dir: Path,
+    run_dir: Path,
+    on_event: Callable[[Event], None],
+) -> list[RankReport]:
+    """Train once, on hosts of this machine; returns the reports in the order of ranks.
+
+    `run_dir` is created, or must be empty; it receives job.json, ip_config.txt and logs/.
+    Every event of every process is handed to `on_event`, in this thread. Whatever happens, no
+    process, shared memory or socket is left; the logs are.
+    Raises ConfigError or DataError for what does not fit together, MachineError for what the
+    machine lacks, and RunError (with host and rank) when a process fails, is killed or stalls,
+    and after Ctrl-C, SIGTERM or SIGHUP.
+    """
+    data_dir, run_dir = data_dir.absolute(), run_dir.absolute()
+    check_import_pair()
+    check_parts(config, manifest, data_dir)
+    with Interruption() as interruption, _disk_of(run_dir):
+        _make_run_dir(run_dir)
+        with (
+            open_cluster(config.network, num_hosts=config.hosts, rate=config.rate) as cluster,
+            _sockets_in(run_dir / "control"),
+        ):
+            check_memory(config, manifest, data_dir, network=cluster.network)
+            job = _write_job(config, manifest, data_dir, run_dir, cluster)
+            with Crew(
+                job, cluster.hosts, job_file=run_dir / "job.json", logs=run_dir / "logs"
+            ) as crew:
+                return Supervisor(
+                    servers=crew.servers,
+                    trainers=crew.trainers,
+                    on_event=on_event,
+                    interruption=interruption,
+                    start_timeout=config.start_timeout,
+                    stall_timeout=config.stall_timeout,
+                ).run()
+
+
+def _make_run_dir(run_dir: Path) -> None:
+    if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        raise ConfigError(
+            f"run_dir = {str(run_dir)!r} exists and is not an empty folder",
+            remedy="choose a new folder with --run-dir; Rudder overwrites no run",
+        )
+    check_disk(run_dir)
+    (run_dir / "logs").mkdir(parents=True)
+
+
+def _write_job(
+    config: RunConfig, manifest: Manifest, data_dir: Path, run_dir: Path, cluster: Cluster
+) -> Job:
+    port = cluster.reserve_ports(config.servers_per_host + 1, first=config.port)
+    addresses = tuple(host.address for host in cluster.hosts)
+    job = Job(
+        config=config,
+        graph_name=manifest.graph_name,
+        part_config=manifest.part_config(data_dir),
+        data_dir=data_dir,
+        run_dir=run_dir,
+        ip_config=run_dir / "ip_config.txt",
+        addresses=addresses,
+        network=cluster.network,
+        shm_prefix=cluster.shm_prefix,
+        master_port=port + config.servers_per_host,
+    )
+    job.ip_config.write_text("".join(f"{address} {port}\n" for address in addresses))
+    write_config(config, run_dir / "config.toml")
+    (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
+    return job
+
+
+@contextmanager
+def _sockets_in(folder: Path) -> Iterator[None]:
+    """A folder for the control sockets of the trainers, gone at the end."""
+    folder.mkdir()
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _disk_of(run_dir: Path) -> Iterator[None]:
+    """Say what a full or read-only disk means."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        raise MachineError(
+            f"the run folder {run_dir} cannot be written: {error.strerror}",
+            remedy="free some space, or choose another folder with --run-dir",
+        ) from error

@@ -1,0 +1,1 @@
+"""DistDGL partitions on disk, from a dataset name."""

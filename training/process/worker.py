@@ -1,0 +1,187 @@
+"""Entry of every process of a run, server or trainer: `python -m rudder.training.process.worker`.
+
+Standard output carries events, one JSON object a line; whatever else prints there goes to the
+log, which is standard error. A trainer waits for a line on standard input before it connects.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import io
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NoReturn
+
+from rudder.training.errors import MachineError, RudderError, RunError
+from rudder.training.events import Event, Failed, PhaseEntered
+from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
+from rudder.training.launch.machine_limits import as_machine_error
+from rudder.training.versions import required_versions
+
+LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
+"""Environment variable with the process id of the launcher, where it is the parent."""
+_PR_SET_PDEATHSIG = 1
+_SENDING_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which process of the run this one is."""
+
+    role: Literal["server", "trainer"]
+    rank: int
+    host: int
+
+    @classmethod
+    def from_environment(cls) -> Place:
+        """Read DGL's and torch's variables."""
+        host = int(os.environ[HOST_VARIABLE])
+        if os.environ["DGL_ROLE"] == "server":
+            return cls(role="server", rank=int(os.environ["DGL_SERVER_ID"]), host=host)
+        return cls(role="trainer", rank=int(os.environ["RANK"]), host=host)
+
+
+class EventPipe:
+    """Writes events to what was standard output; any thread may emit."""
+
+    def __init__(self) -> None:
+        self._pipe = os.fdopen(os.dup(1), "wb")
+        self._lock = threading.Lock()
+        os.dup2(2, 1)
+
+    def emit(self, event: Event) -> None:
+        """Write one line."""
+        with self._lock:
+            self._pipe.write(event.model_dump_json().encode() + b"\n")
+            self._pipe.flush()
+
+
+def main() -> NoReturn:
+    """Do this process's part of the run; never returns.
+
+    Ends by `os._exit`: DGL's own goodbye at interpreter exit would wait for the other trainers
+    for ever when this one has failed.
+    """
+    pipe = EventPipe()
+    place = Place.from_environment()
+    exit_code = 0
+    try:
+        _die_with_launcher()
+        _prepare_process()
+        pipe.emit(PhaseEntered(role=place.role, rank=place.rank, phase="starting"))
+        _run(Job.read(Path(os.environ[JOB_VARIABLE])), place, pipe)
+    except BaseException as error:
+        failed = _failed(error, place)
+        exit_code = failed.exit_code
+        pipe.emit(failed)
+        with suppress(OSError):  # the disk of the log may be full
+            traceback.print_exc()
+    with suppress(OSError):
+        sys.stderr.flush()
+        sys.stdout.flush()
+    os._exit(exit_code)
+
+
+def _die_with_launcher() -> None:
+    """Let the kernel kill this process when the launcher ends, however it ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    launcher = os.environ.get(LAUNCHER_VARIABLE)
+    if launcher is not None and os.getppid() != int(launcher):
+        os._exit(1)  # it ended before the kernel was told
+
+
+def _prepare_process() -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+def _run(job: Job, place: Place, pipe: EventPipe) -> None:
+    _import_dgl()
+    from rudder.training.wire.services import register_services
+
+    if job.network == "loopback":
+        from rudder.training.process import loopback_shim
+
+        prefix = f"{job.shm_prefix}{place.host}."
+        loopback_shim.install(address=job.addresses[place.host], shm_prefix=prefix)
+    register_services()
+    if place.role == "server":
+        _serve(job, place, pipe)
+    else:
+        _train(job, place, pipe)
+
+
+def _import_dgl() -> None:
+    try:
+        import dgl.distributed  # noqa: F401
+    except Exception as error:
+        wanted = ", ".join(f"{name}{pin}" for name, pin in required_versions().items())
+        raise MachineError(
+            f"dgl cannot be imported: {type(error).__name__}: {error}",
+            remedy=f"install versions that work together: {wanted} (see `rudder doctor`)",
+        ) from error
+
+
+def _serve(job: Job, place: Place, pipe: EventPipe) -> None:
+    from rudder.training.process.graph_server import serve
+
+    def announce() -> None:
+        pipe.emit(PhaseEntered(role="server", rank=place.rank, phase="connected"))
+
+    serve(job, host=place.host, on_listening=announce)
+
+
+def _train(job: Job, place: Place, pipe: EventPipe) -> None:
+    from rudder.training.trainer import run_trainer
+
+    if not sys.stdin.readline():
+        return  # the launcher has given up
+    run_trainer(job, place.rank, pipe.emit)
+    _say_goodbye()
+
+
+def _say_goodbye() -> None:
+    """Leave the servers as DGL does at exit, less the second that it would sleep.
+
+    It looks whether all messages are sent just after it has queued the last ones, and looks
+    again a second later; a pause before the first look spares that.
+    """
+    from dgl.distributed import dist_context
+
+    finalize = dist_context.finalize_client
+
+    def finalize_after_a_pause() -> None:
+        time.sleep(_SENDING_SECONDS)
+        finalize()
+
+    dist_context.finalize_client = finalize_after_a_pause
+    dist_context.exit_client()
+
+
+def _failed(error: BaseException, place: Place) -> Failed:
+    known = error if isinstance(error, RudderError) else as_machine_error(error)
+    if known is None:
+        text = f"{type(error).__name__}: {error}"
+        remedy = "the log says where; `rudder doctor` checks the machine"
+        known = RunError(text, remedy=remedy)
+    return Failed(
+        role=place.role,
+        rank=place.rank,
+        message=known.message,
+        remedy=known.remedy,
+        exit_code=known.exit_code,
+    )
+
+
+if __name__ == "__main__":
+    main()
