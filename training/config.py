@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -41,7 +42,7 @@ class BufferSize(BaseModel):
             raise ValueError(f"buffer is {BUFFER_FORMS}") from None
         if "." in text and 0 <= amount <= 1:
             return cls(amount=amount, unit="halo_fraction")
-        if amount == int(amount) and amount >= 0 and "." not in text:
+        if amount.is_integer() and amount >= 0 and "." not in text:
             return cls(amount=amount, unit="rows")
         raise ValueError(f"buffer is {BUFFER_FORMS}")
 
@@ -55,7 +56,7 @@ class BufferSize(BaseModel):
 
     def __str__(self) -> str:
         if self.unit == "halo_fraction":
-            return f"{self.amount:g}" if "." in f"{self.amount:g}" else f"{self.amount:.1f}"
+            return format(Decimal(repr(self.amount)), "f")
         return f"{int(self.amount)}B" if self.unit == "bytes" else str(int(self.amount))
 
 

@@ -11,6 +11,7 @@ Three lines take the place of `DistNodeDataLoader` and of the reads of `g.ndata[
 from __future__ import annotations
 
 import contextlib
+import resource
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -206,9 +207,8 @@ class NodeLoader:
 
     def memory(self) -> Memory:
         """Bytes that the loader takes."""
-        peak = psutil.Process().memory_info().rss
         return Memory(
-            peak_rss_bytes=peak,
+            peak_rss_bytes=peak_rss_bytes(),
             buffer_bytes=self._pipeline.buffer_bytes,
             waiting_bytes=self._thread.max_waiting_bytes,
             map_bytes=self.policy.num_bytes,
@@ -257,6 +257,11 @@ class NodeLoader:
         if self._device.type != "cpu":
             blocks = [block.to(self._device, non_blocking=True) for block in blocks]
         return batch.input_nodes, batch.seeds, blocks
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far, shared memory that it touched included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _buffer_size(buffer: str | float | BufferSize) -> BufferSize:

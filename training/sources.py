@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import dgl
-import psutil
 import torch
 
 from rudder.training import distdgl
 from rudder.training.config import RunConfig
-from rudder.training.loader import NodeLoader
+from rudder.training.loader import NodeLoader, peak_rss_bytes
 from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds, Window
 from rudder.training.settings import BufferSettings
 
@@ -233,8 +232,3 @@ def phases(graph: Any, seeds: torch.Tensor) -> torch.Tensor | None:
 def view_bytes(tensor: Any) -> int:
     """Bytes of one element."""
     return int(torch.empty(0, dtype=tensor.dtype).element_size())
-
-
-def peak_rss_bytes() -> int:
-    """Resident memory of this process now."""
-    return int(psutil.Process().memory_info().rss)

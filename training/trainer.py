@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -28,13 +29,14 @@ from rudder.training.metrics import Evaluation, RankReport, Seconds
 from rudder.training.models import BlockModel, make_loss, make_model
 from rudder.training.recorder import Recorder
 from rudder.training.sources import FEATURE, LABEL, RudderSource, Source, Step, StockSource
+from rudder.training.warm_up import warm_up
 
 Emit = Callable[[Event], None]
 
 
 def run_trainer(job: Job, rank: int, emit: Emit) -> None:
     """Be trainer `rank` of a run, from connecting to the report."""
-    graph = _connect(job)
+    graph = _connect(job, rank)
     emit(PhaseEntered(role="trainer", rank=rank, phase="connected"))
     trainer = Trainer(job, rank, graph, emit)
     trainer.run()
@@ -42,11 +44,22 @@ def run_trainer(job: Job, rank: int, emit: Emit) -> None:
     distributed.destroy_process_group()
 
 
-def _connect(job: Job) -> Any:
+def _connect(job: Job, rank: int) -> Any:
+    kernels = threading.Thread(target=warm_up)
+    kernels.start()
     dgl.distributed.initialize(str(job.ip_config))
-    backend = "nccl" if job.config.device == "cuda" else "gloo"
-    distributed.init_process_group(backend)
+    _meet(job, rank)
+    kernels.join()
     return dgl.distributed.DistGraph(job.graph_name, part_config=str(job.part_config))
+
+
+def _meet(job: Job, rank: int) -> None:
+    """Join the process group: over a file where hosts share the loopback, for torch's own store
+    listens on every interface; over the first host's private network elsewhere."""
+    backend = "nccl" if job.config.device == "cuda" else "gloo"
+    where = "env://" if job.network == "namespace" else f"file://{job.run_dir}/rendezvous"
+    size = job.config.num_trainers
+    distributed.init_process_group(backend, init_method=where, rank=rank, world_size=size)
 
 
 class Trainer:

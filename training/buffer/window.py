@@ -13,7 +13,7 @@ from rudder.training.buffer.policy import IntArray
 from rudder.training.errors import MachineError
 
 _T = TypeVar("_T", bound=np.generic)
-_MIN_SIZE = 4096
+_MIN_SIZE = 16
 _MAX_SIZE = 2**31 - 1
 """Places are int32; the ring takes 24 GiB by then."""
 
