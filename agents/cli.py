@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rudder.agents.commands import doctor, prepare, settings, train
+from rudder.agents.commands import bench, doctor, prepare, settings, simulate, train
 from rudder.training.errors import RudderError
 
 app = typer.Typer(
@@ -22,7 +22,9 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("prepare")(prepare.prepare)
 app.command("set")(settings.set_)
+app.command("simulate")(simulate.simulate)
 app.command("doctor")(doctor.doctor)
+app.add_typer(bench.app, name="bench")
 
 
 def _show_version(wanted: bool) -> None:

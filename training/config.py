@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from rudder.training.errors import ConfigError
+from rudder.training.settings import MAX_INTERVAL_BATCHES
 
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
@@ -99,12 +100,22 @@ class RunConfig(BaseModel):
     eval_every: int = Field(0, ge=0, description="epochs between evaluations; 0: at the end only")
     device: Literal["cpu", "cuda"] = "cpu"
     loader: Literal["rudder", "stock"] = "rudder"
-    policy: Literal["lookahead", "none"] = "lookahead"
+    policy: Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"] = (
+        "lookahead"
+    )
     buffer: Annotated[BufferSize, BeforeValidator(_to_buffer_size)] = Field(
         BufferSize(amount=0.25, unit="halo_fraction"), description=BUFFER_FORMS
     )
     lookahead: int = Field(16, ge=0, le=1024, description="batches the sampler runs ahead")
+    replacement_interval: int = Field(
+        32, ge=0, le=MAX_INTERVAL_BATCHES, description="batches between rounds of score; 0: none"
+    )
+    alpha: float = Field(0.05, gt=0, lt=1, description="decay of score's unused rows per batch")
+    start: Literal["empty", "degree", "random"] = "degree"
+    score_faithful: bool = Field(False, description="score with the published code's bugs")
+    static_source: Literal["degree", "presample", "vip"] = "presample"
     seed: int = Field(0, ge=0, lt=2**31)
+    record_trace: bool = Field(False, description="keep each rank's remote ids, for `simulate`")
     run_dir: Path | None = Field(None, description="default: runs/<time>-<dataset>")
     network: Literal["auto", "namespace", "loopback"] = "auto"
     rate: str | None = Field(None, description="link rate between local hosts: 200mbit, 1gbit")
@@ -122,6 +133,8 @@ class RunConfig(BaseModel):
             )
         if self.rate is not None and not _RATE.match(self.rate):
             raise ValueError("rate is a number and a unit: 200mbit, 1gbit")
+        if self.record_trace and self.loader == "stock":
+            raise ValueError("record_trace needs loader rudder; stock has no buffer to trace")
         if self.rate is not None and self.network == "loopback":
             raise ValueError("rate needs namespaces between the hosts; loopback has no link")
         return self

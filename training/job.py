@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from rudder.training.bench.plan import BenchPlan
 from rudder.training.config import RunConfig
 
 JOB_VARIABLE = "RUDDER_JOB"
@@ -35,10 +36,16 @@ class Job(BaseModel):
     """Prefix of shared-memory names; set where hosts share one /dev/shm."""
     master_port: int
     """Port of torch's rendezvous, on the first host."""
+    bench: BenchPlan | None = None
+    """What to measure, where the run is a benchmark."""
 
     def socket_of(self, rank: int) -> Path:
         """Control socket of a trainer (a path: network namespaces share it)."""
         return self.run_dir / "control" / f"rank{rank}.sock"
+
+    def trace_of(self, rank: int) -> Path | None:
+        """File for the trace of a trainer; None where none is recorded."""
+        return self.run_dir / "traces" / f"rank{rank}.trace" if self.config.record_trace else None
 
     @classmethod
     def read(cls, path: Path) -> Job:

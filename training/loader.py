@@ -11,8 +11,8 @@ Three lines take the place of `DistNodeDataLoader` and of the reads of `g.ndata[
 from __future__ import annotations
 
 import contextlib
-import resource
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,11 @@ import psutil
 import torch
 
 from rudder.training import distdgl
-from rudder.training.buffer.lookahead import LookaheadBuffer
-from rudder.training.buffer.none import NoBuffer
-from rudder.training.buffer.policy import Policy
-from rudder.training.config import BUFFER_FORMS, BufferSize
+from rudder.training.buffer.capacity import capacity_of
+from rudder.training.buffer.registry import PolicyOptions, make_policy
+from rudder.training.config import BufferSize
 from rudder.training.control.port import ControlPort, NoControl
-from rudder.training.errors import ConfigError, MachineError
+from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.desk import Desk
 from rudder.training.loading.loader_thread import LoaderThread
@@ -35,11 +34,11 @@ from rudder.training.loading.samplers import sample_whole, uniform_fanouts
 from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.seed_order import SeedOrder, checked_seeds
 from rudder.training.loading.tensors import NodeTensor
-from rudder.training.metrics import Memory, Seconds, Window
-from rudder.training.metrics import Rows as RowCounts
-from rudder.training.partition_view import PartitionView
+from rudder.training.metrics import Memory, Window
+from rudder.training.peak_memory import peak_rss_bytes
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import BufferSettings
+from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
 from rudder.training.wire.lean import LeanWire
 from rudder.training.wire.services import services_registered
 from rudder.training.wire.stock import StockWire
@@ -69,12 +68,14 @@ class NodeLoader:
         buffer: str | float | BufferSize = 0.25,
         lookahead: int = 16,
         policy: str = "lookahead",
+        options: PolicyOptions | None = None,
         device: str | torch.device = "cpu",
         seed: int = 0,
         epochs: int | None = None,
         edge_ids: bool = True,
         order: torch.Tensor | None = None,
         control: Path | None = None,
+        trace: Path | None = None,
         timeout_s: float = 120.0,
     ) -> None:
         """Prepare; nothing is fetched before the first epoch.
@@ -85,10 +86,13 @@ class NodeLoader:
         inputs: names of node tensors to deliver for input nodes (blocks[0].srcdata);
         outputs: the same for seeds (blocks[-1].dstdata);
         buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
+        options: of policies that have some, see PolicyOptions; what is known of the run is
+        filled in;
         lookahead: batches to sample ahead; epochs: how many epochs there will be, if known: then
         the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
         order: int64[n] phase of each seed, visited in ascending order; control: path of the
-        socket on which settings may be changed. Raises ConfigError, DataError, MachineError.
+        socket on which settings may be changed; trace: file to record the run's trace in.
+        Raises ConfigError, DataError, MachineError.
         """
         self._rank = distdgl.trainer_rank()
         self._device = torch.device(device)
@@ -106,10 +110,27 @@ class NodeLoader:
         )
         self._inputs = [NodeTensor.of(graph, name) for name in inputs]
         self._outputs = [NodeTensor.of(graph, name) for name in outputs]
-        self.policy = self._make_policy(policy, buffer, lookahead)
+        fanouts = uniform_fanouts(sampler)
+        known = replace(
+            options or PolicyOptions(),
+            fanouts=None if fanouts is None else tuple(fanouts),
+            batch_size=batch_size,
+            epoch_batches=len(self._order),
+            seeds=nodes.numpy(),
+            seed=seed,
+        )
+        rows = capacity_of(
+            buffer if policy != "none" else "0",
+            self.view,
+            row_bytes=self.row_bytes,
+            max_rows=self._max_rows(),
+            rank=self._rank,
+        )
+        settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
+        self.policy = make_policy(policy, self.view, settings, known)
         self.last: Batch | None = None
         self.last_wait = 0.0
-        fanouts = uniform_fanouts(sampler)
+        self._trace = self._record(trace, policy, batch_size, fanouts) if trace else None
         desk = Desk(self._make_wire(edge_ids))
         sampling = SamplingStage(
             desk,
@@ -168,6 +189,13 @@ class NodeLoader:
                     self._epochs_left += self._queued
                 self._queued = 0
 
+    def expect(self, epochs: int) -> None:
+        """So many more epochs will follow: the sampler runs ahead into them, and not further.
+
+        After the last of them the loader has no request open, until the next one begins.
+        """
+        self._epochs_left = epochs - self._queued
+
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """While inside, the loader uses no DGL RPC, so that the script may."""
@@ -184,6 +212,8 @@ class NodeLoader:
     def close(self) -> None:
         """End the loader's thread."""
         self._thread.stop()
+        if self._trace is not None:
+            self._trace.close()
 
     @property
     def settings(self) -> BufferSettings:
@@ -215,24 +245,24 @@ class NodeLoader:
             map_nodes=self.view.num_remote,
         )
 
-    def _make_policy(self, name: str, buffer: str | float | BufferSize, ahead: int) -> Policy:
-        if name == "none":
-            return NoBuffer(lookahead_batches=ahead)
-        if name != "lookahead":
-            raise ConfigError.for_field("policy", value=name, allowed="lookahead, none")
-        size = _buffer_size(buffer)
-        row_bytes = self.row_bytes
-        rows = size.rows(num_halo=len(self.view.halo), row_bytes=row_bytes)
-        rows = min(rows, self.view.num_remote)
-        if rows > self._max_rows():
-            raise MachineError(
-                f"a buffer of {rows} rows takes {rows * row_bytes >> 20} MiB,"
-                f" more than rank {self._rank}'s host has free",
-                remedy=f"set buffer to at most {self._max_rows()} rows",
-            )
-        return LookaheadBuffer(
-            self.view, BufferSettings(capacity_rows=rows, lookahead_batches=ahead)
+    def _record(
+        self, path: Path, policy: str, batch_size: int, fanouts: Sequence[int] | None
+    ) -> TraceWriter:
+        header = TraceHeader(
+            rank=self._rank,
+            part=self.view.part,
+            starts=tuple(self.view.starts.tolist()),
+            num_halo=len(self.view.halo),
+            row_bytes=self.row_bytes,
+            batch_size=batch_size,
+            batches_per_epoch=len(self._order),
+            fanouts=None if fanouts is None else tuple(fanouts),
+            policy=policy,
+            settings=self.policy.settings,
         )
+        writer = TraceWriter(path, header, self.view)
+        self.policy = RecordedPolicy(self.policy, writer)
+        return writer
 
     def _max_rows(self) -> int:
         return int(psutil.virtual_memory().available * 0.8 // max(self.row_bytes, 1))
@@ -257,20 +287,3 @@ class NodeLoader:
         if self._device.type != "cpu":
             blocks = [block.to(self._device, non_blocking=True) for block in blocks]
         return batch.input_nodes, batch.seeds, blocks
-
-
-def peak_rss_bytes() -> int:
-    """Largest resident memory of this process so far, shared memory that it touched included."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _buffer_size(buffer: str | float | BufferSize) -> BufferSize:
-    if isinstance(buffer, BufferSize):
-        return buffer
-    try:
-        return BufferSize.parse(str(buffer))
-    except ValueError:
-        raise ConfigError.for_field("buffer", value=buffer, allowed=BUFFER_FORMS) from None
-
-
-__all__ = ["Minibatch", "NodeLoader", "PartitionView", "RowCounts", "Seconds"]

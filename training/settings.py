@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_LOOKAHEAD_BATCHES = 1024
+MAX_INTERVAL_BATCHES = 1_000_000
 
 
 class _Frozen(BaseModel):
@@ -17,22 +18,28 @@ class FetchTargets(_Frozen):
     """Rows to bring into the buffer eagerly, on top of a batch's own misses.
 
     `source` says how they are chosen: `observed` the most used rows that are not buffered,
-    `degree` the halo nodes with most edges into this partition, `owner` the most used rows of
-    the partition `owner`, `ids` exactly the global node ids in `ids`.
+    `degree` the halo nodes with most edges into this partition, `vip` those most likely to be
+    sampled, `owner` the most used rows of the partition `owner`, `ids` exactly the global node
+    ids in `ids`, `hot_set` the same for the hot set of an earlier run, the hottest first.
     """
 
-    source: Literal["observed", "degree", "owner", "ids"]
+    source: Literal["observed", "degree", "vip", "hot_set", "owner", "ids"]
     row_budget: Annotated[int, Field(ge=1, le=2**31 - 1)]
     owner: Annotated[int, Field(ge=0)] | None = None
     ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=100_000)] = ()
 
 
 class BufferSettings(_Frozen):
-    """The settings in force in one trainer."""
+    """The settings in force in one trainer.
+
+    replacement_interval: batches between replacement rounds, 0: on request only; None where the
+    policy has no rounds.
+    """
 
     capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
     eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = 16
+    replacement_interval: Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)] | None = None
 
 
 class Change(_Frozen):
@@ -41,6 +48,7 @@ class Change(_Frozen):
     capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
     eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] | None = None
+    replacement_interval: Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)] | None = None
     fetch_targets: FetchTargets | None = None
     replace_now: bool = False
 

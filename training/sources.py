@@ -13,9 +13,11 @@ import dgl
 import torch
 
 from rudder.training import distdgl
+from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import RunConfig
-from rudder.training.loader import NodeLoader, peak_rss_bytes
+from rudder.training.loader import NodeLoader
 from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds, Window
+from rudder.training.peak_memory import peak_rss_bytes
 from rudder.training.settings import BufferSettings
 
 FEATURE, LABEL, PHASE = "feat", "label", "seed_phase"
@@ -40,6 +42,9 @@ class Source(Protocol):
 
     def epoch(self) -> Iterator[Step]:
         """One epoch's steps."""
+
+    def expect(self, epochs: int) -> None:
+        """So many epochs will follow, and then none until the next call."""
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """While inside, this source uses no DGL RPC."""
@@ -69,7 +74,14 @@ class Source(Protocol):
 class RudderSource:
     """Rudder's loader behind the same door that people's own scripts use."""
 
-    def __init__(self, graph: Any, seeds: torch.Tensor, config: RunConfig, control: Path) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        seeds: torch.Tensor,
+        config: RunConfig,
+        control: Path | None,
+        trace: Path | None,
+    ) -> None:
         self._loader = NodeLoader(
             graph,
             seeds,
@@ -80,12 +92,20 @@ class RudderSource:
             buffer=config.buffer,
             lookahead=config.lookahead,
             policy=config.policy,
+            options=PolicyOptions(
+                replacement_interval=config.replacement_interval,
+                alpha=config.alpha,
+                start=config.start,
+                faithful=config.score_faithful,
+                source=config.static_source,
+            ),
             device=config.device,
             seed=config.seed,
             epochs=config.epochs,
             edge_ids=False,
             order=phases(graph, seeds),
             control=control,
+            trace=trace,
         )
 
     def __len__(self) -> int:
@@ -104,6 +124,10 @@ class RudderSource:
                 rows=batch.rows,
                 seconds=batch.seconds + Seconds(exposed_wait=self._loader.last_wait),
             )
+
+    def expect(self, epochs: int) -> None:
+        """Let the loader run ahead into so many epochs, not further."""
+        self._loader.expect(epochs)
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """Pause the loader's thread."""
@@ -209,6 +233,9 @@ class StockSource:
             bytes_fetched=len(remote) * self._row_bytes,
         )
 
+    def expect(self, epochs: int) -> None:
+        """It never runs ahead."""
+
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """It is always paused between batches."""
         return contextlib.nullcontext()
@@ -232,3 +259,25 @@ def phases(graph: Any, seeds: torch.Tensor) -> torch.Tensor | None:
 def view_bytes(tensor: Any) -> int:
     """Bytes of one element."""
     return int(torch.empty(0, dtype=tensor.dtype).element_size())
+
+
+def seeds_of(graph: Any) -> torch.Tensor:
+    """int64[n]: the training nodes of this trainer."""
+    seeds: torch.Tensor = dgl.distributed.node_split(
+        graph.ndata["train_mask"], graph.get_partition_book(), force_even=True
+    )
+    return seeds
+
+
+def make_source(
+    graph: Any,
+    seeds: torch.Tensor,
+    config: RunConfig,
+    *,
+    control: Path | None,
+    trace: Path | None = None,
+) -> RudderSource | StockSource:
+    """The source that the config names; control: where a socket for changes is made."""
+    if config.loader == "stock":
+        return StockSource(graph, seeds, config)
+    return RudderSource(graph, seeds, config, control, trace)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.buffer.rows import BufferRows, as_words, copy_rows
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling import kernels
@@ -23,6 +24,8 @@ def warm_up() -> None:
     _sample(with_edge_ids=False)
     _sample(with_edge_ids=True)
     _buffer()
+    for name in POLICIES:
+        _policy(name)
     for row_bytes in _WORD_BYTES:
         _copy(row_bytes)
 
@@ -58,11 +61,25 @@ def _buffer() -> None:
     buffer.plan(batch)
     buffer.apply(Change(capacity_rows=1))
     buffer.skip(batch)
-    buffer.apply(Change(replace_now=True))
+    buffer.apply(Change(replace_now=True))  # has the next plan fetch what the last one dropped
     buffer.skip(batch)
     buffer.observe(batch[:0])
     buffer.skip(batch)
     buffer.plan(batch[:0])
+
+
+def _policy(name: str) -> None:
+    """Run one policy in the ways that call its loops."""
+    view = _view(0, with_edge_ids=False)
+    policy = make_policy(
+        name, view, BufferSettings(capacity_rows=2), PolicyOptions(fanouts=(1,), source="vip")
+    )
+    batch = np.array([0, 1])
+    for change in (Change(), Change(capacity_rows=1)):
+        if policy.refusal(change) is None:
+            policy.apply(change)
+        policy.observe(batch)
+        policy.plan(batch)
 
 
 def _copy(row_bytes: int) -> None:

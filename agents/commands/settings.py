@@ -26,8 +26,12 @@ def set_(
     lookahead: Annotated[
         int | None, typer.Option(help="Batches to sample ahead.", min=0, max=1024)
     ] = None,
+    replacement_interval: Annotated[
+        int | None,
+        typer.Option(help="Batches between rounds of the policy score; 0: on request.", min=0),
+    ] = None,
     fetch: Annotated[
-        Literal["observed", "degree", "owner", "ids"] | None,
+        Literal["observed", "degree", "vip", "hot_set", "owner", "ids"] | None,
         typer.Option(help="Bring rows in eagerly, chosen from this source."),
     ] = None,
     fetch_rows: Annotated[int, typer.Option(help="At most so many of them.", min=1)] = 1000,
@@ -35,7 +39,7 @@ def set_(
         int | None, typer.Option(help="The partition of --fetch owner.", min=0)
     ] = None,
     fetch_ids: Annotated[
-        str | None, typer.Option(help="Global node ids of --fetch ids, with commas.")
+        str | None, typer.Option(help="Global node ids of --fetch ids or hot_set.")
     ] = None,
     replace_now: Annotated[bool, typer.Option(help="Run one replacement round.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0)] = 10.0,
@@ -57,6 +61,7 @@ def set_(
         capacity_rows=capacity,
         eviction_threshold=eviction_threshold,
         lookahead_batches=lookahead,
+        replacement_interval=replacement_interval,
         fetch_targets=targets,
         replace_now=replace_now,
     )

@@ -72,7 +72,7 @@ def train(
         typer.Option(help=_help("loader", "Rudder's loader, or plain DistDGL.")),
     ] = None,
     policy: Annotated[
-        Literal["lookahead", "none"] | None,
+        Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"] | None,
         typer.Option(help=_help("policy", "What stays in the buffer.")),
     ] = None,
     buffer: Annotated[
@@ -82,8 +82,39 @@ def train(
     lookahead: Annotated[
         int | None, typer.Option(help=_help("lookahead", "Batches that are sampled ahead."))
     ] = None,
+    replacement_interval: Annotated[
+        int | None,
+        typer.Option(
+            help=_help("replacement_interval", "Batches between rounds of score; 0: on request.")
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help=_help("alpha", "Decay of score's unused rows per batch."))
+    ] = None,
+    start: Annotated[
+        Literal["empty", "degree", "random"] | None,
+        typer.Option(help=_help("start", "Rows that score fetches first.")),
+    ] = None,
+    score_faithful: Annotated[
+        bool | None,
+        typer.Option(
+            "--score-faithful/--no-score-faithful",
+            help=_help("score_faithful", "score with the bugs of the published code."),
+        ),
+    ] = None,
+    static_source: Annotated[
+        Literal["degree", "presample", "vip"] | None,
+        typer.Option(help=_help("static_source", "What static's set is chosen by.")),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help=_help("seed", "Seed of model, order and sampling."))
+    ] = None,
+    record_trace: Annotated[
+        bool | None,
+        typer.Option(
+            "--record-trace/--no-record-trace",
+            help=_help("record_trace", "Keep each rank's remote ids for `rudder simulate`."),
+        ),
     ] = None,
     run_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run; default: runs/<time>-<dataset>.")
@@ -129,7 +160,7 @@ def run(config: RunConfig, *, quiet: bool) -> Summary:
     from rudder.training.launch.run import launch
     from rudder.training.versions import installed_versions
 
-    data_dir, manifest = _data(config)
+    data_dir, manifest = data_of(config)
     run_dir = config.run_dir or new_run_dir(manifest.dataset)
     config = config.model_copy(update={"run_dir": run_dir, "data": data_dir})
     with make_display(num_ranks=config.num_trainers, epochs=config.epochs) as display:
@@ -155,7 +186,8 @@ def run(config: RunConfig, *, quiet: bool) -> Summary:
     return summary
 
 
-def _data(config: RunConfig) -> tuple[Path, Manifest]:
+def data_of(config: RunConfig) -> tuple[Path, Manifest]:
+    """The partitions to train on, prepared if they were not."""
     from rudder.agents.progress import say
     from rudder.training.manifest import Manifest
     from rudder.training.partition.prepare import default_data_dir, prepare

@@ -10,8 +10,10 @@ from pathlib import Path
 _RUN = """
 import numpy as np
 from numba.core.dispatcher import Dispatcher
-from rudder.training.buffer import lookahead_kernels, rows
+from rudder.training.buffer import lookahead_kernels, ranks, rows
+from rudder.training.buffer import lfu, lru, reactive, s3fifo, score, sieve, static, vip
 from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling import kernels
 from rudder.training.sampling.neighbor import NeighborSampling
@@ -45,12 +47,24 @@ for edge_ids in (None, np.arange(degree * inner)):
             fetched = rows.as_words(np.zeros((len(plan.misses), row_bytes), dtype=np.uint8))
             held.resize(plan)
             held.store(fetched, plan.admitted, plan.admitted_slots)
+options = PolicyOptions(fanouts=(2, 2), source="vip")
+for name in POLICIES:
+    policy = make_policy(name, view_of(0, None), BufferSettings(capacity_rows=100), options)
+    for number in range(40):
+        change = Change(capacity_rows=50)
+        if number == 20 and policy.refusal(change) is None:
+            policy.apply(change)
+        remote = random.permutation(inner)[:90]
+        policy.observe(remote)
+        policy.plan(remote)
 kernels.count_runs(remote, remote, np.empty(len(remote), dtype=np.int64))
 
-modules = (lookahead_kernels, rows, kernels)
+modules = (
+    lookahead_kernels, ranks, rows, kernels, lru, lfu, sieve, s3fifo, static, score, reactive, vip
+)
 loops = [value for module in modules for value in vars(module).values()]
 loops = [loop for loop in loops if isinstance(loop, Dispatcher) and loop.signatures]
-assert len(loops) >= 12
+assert len(loops) >= 25
 print(*(loop.__name__ for loop in loops if loop.stats.cache_misses))
 """
 

@@ -10,11 +10,14 @@ it is OPT. Cost: O(batch) a batch, O(remote nodes) a change of settings or an ea
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rudder.training.buffer import lookahead_kernels as kernels
-from rudder.training.buffer.policy import IntArray, Plan, Resize
-from rudder.training.buffer.targets import choose_targets
+from rudder.training.buffer.memory import zeros
+from rudder.training.buffer.policy import IntArray, Plan, Resize, after_another
+from rudder.training.buffer.ranks import HEAT_RANKS
+from rudder.training.buffer.records import LOOKAHEAD_NODE, LOOKAHEAD_SLOT
+from rudder.training.buffer.targets import choose_targets, refusal_of_targets
+from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.buffer.window import Window
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
@@ -23,7 +26,7 @@ HALF_LIFE_BATCHES = 4096.0
 """Batches after which a use counts half: long against an epoch, short against a long run."""
 MAX_WEIGHT = 2.0**10
 """Heat of one use at which all heat is scaled down: a row used in every batch then stays below
-kernels.HIGHEST_HEAT, and heat within float32's precision."""
+ranks.HIGHEST_HEAT, and heat within float32's precision."""
 _MIN_RING = 4
 
 
@@ -36,10 +39,12 @@ class LookaheadBuffer:
         settings: BufferSettings,
         *,
         half_life_batches: float = HALF_LIFE_BATCHES,
+        vip: InclusionProbability | None = None,
     ) -> None:
         self._view = view
+        self._vip = vip
         self._settings = settings
-        self._nodes = np.zeros(view.num_remote, dtype=kernels.NODE)
+        self._nodes = zeros(view.num_remote, LOOKAHEAD_NODE)
         self._nodes["slot"] = kernels.NOWHERE
         self._nodes["place"] = kernels.NOWHERE
         self._window = Window()
@@ -67,15 +72,6 @@ class LookaheadBuffer:
         """Memory of node, slot and window state."""
         arrays = (self._nodes, self._slots, self._heads, self._free)
         return sum(array.nbytes for array in arrays) + self._window.num_bytes
-
-    @property
-    def buffered(self) -> IntArray:
-        """int64: remote numbers of all buffered nodes, in no order."""
-        return np.asarray(self._slots["node"][self._used_slots()])
-
-    def slots_of(self, nodes: IntArray) -> NDArray[np.int32]:
-        """Buffer row of each remote number, -1 where it is not buffered."""
-        return np.asarray(self._nodes["slot"][nodes])
 
     def observe(self, nodes: IntArray) -> None:
         """Link the batch into the window: O(len(nodes))."""
@@ -123,14 +119,21 @@ class LookaheadBuffer:
         self._end_batch()
 
     def refusal(self, change: Change) -> str | None:
-        """Everything can be steered, as long as the targets exist and there is a buffer."""
+        """All but rounds can be steered, as long as the targets exist and there is a buffer."""
+        if change.replacement_interval is not None:
+            return (
+                "replacement_interval means nothing to the policy `lookahead`:"
+                " it replaces rows in every batch"
+            )
         targets = change.fetch_targets
         capacity = change.capacity_rows
         if capacity is None:
             capacity = self._settings.capacity_rows
         if capacity == 0 and (targets is not None or change.replace_now):
             return "capacity_rows = 0: there is no buffer that rows could be fetched into"
-        return None if targets is None else self._refusal_of_targets(targets)
+        if targets is None:
+            return None
+        return refusal_of_targets(targets, self._view, vip=self._vip)
 
     def apply(self, change: Change) -> None:
         """Make a change from the next plan on; a smaller capacity drops the rows worth least."""
@@ -155,7 +158,7 @@ class LookaheadBuffer:
         window.check_oldest(size)
         hits, hit_slots, misses, ranks = (np.empty(size, dtype=np.int64) for _ in range(4))
         num_hits = kernels.split(
-            nodes, self._ring, self._nodes, self._slots, self._heads, window.tail,
+            nodes, self._planned, self._ring, self._nodes, self._slots, self._heads, window.tail,
             window.next_use, hits, hit_slots, misses, ranks,
         )  # fmt: skip
         num_misses = size - num_hits
@@ -183,7 +186,9 @@ class LookaheadBuffer:
             absent = self._nodes["slot"] == kernels.NOWHERE
             absent[missed] = False
         for wanted in pending:
-            more = choose_targets(wanted, self._view, heat=self._nodes["heat"], absent=absent)
+            more = choose_targets(
+                wanted, self._view, heat=self._nodes["heat"], absent=absent, vip=self._vip
+            )
             absent[more] = False
             targets = np.concatenate([targets, more])
         ranks = np.empty(len(targets), dtype=np.int64)
@@ -195,34 +200,19 @@ class LookaheadBuffer:
             )  # fmt: skip
         return targets, ranks
 
-    def _refusal_of_targets(self, targets: FetchTargets) -> str | None:
-        view = self._view
-        if targets.source == "owner":
-            parts = len(view.starts) - 1
-            if targets.owner is None or targets.owner >= parts or targets.owner == view.part:
-                return (
-                    f"fetch_targets.owner = {targets.owner} is not another partition;"
-                    f" allowed: 0 to {parts - 1} but {view.part}"
-                )
-        if targets.source == "ids":
-            wrong = [node for node in targets.ids if not view.is_remote(node)]
-            if wrong or not targets.ids:
-                return f"fetch_targets.ids must be remote nodes of this graph; not so: {wrong[:3]}"
-        return None
-
     # -- slots --------------------------------------------------------------------------
 
     def _make_slots(self, capacity: int, *, ring: int) -> None:
         """Empty slots; no more than there are nodes to fill them."""
         size = min(capacity, self._view.num_remote)
-        self._slots = np.zeros(size, dtype=kernels.SLOT)
+        self._slots = zeros(size, LOOKAHEAD_SLOT)
         self._free = np.arange(size - 1, -1, -1, dtype=np.int32)
         self._num_free = size
         self._make_heads(ring)
 
     def _make_heads(self, ring: int) -> None:
         self._ring = ring
-        self._heads = np.full(kernels.HEAT_RANKS + 2 * ring, kernels.NOWHERE, dtype=np.int32)
+        self._heads = np.full(HEAT_RANKS + 2 * ring, kernels.NOWHERE, dtype=np.int32)
 
     def _used_slots(self) -> IntArray:
         is_used = np.ones(len(self._slots), dtype=bool)
@@ -232,8 +222,8 @@ class LookaheadBuffer:
     def _first_uses(self, slots: IntArray) -> IntArray:
         """Next known batch of each used slot, NEVER where there is none."""
         ranks = self._slots["rank"][slots].astype(np.int64)
-        ahead = (ranks - kernels.HEAT_RANKS - self._planned) % self._ring
-        return np.where(ranks < kernels.HEAT_RANKS, kernels.NEVER, self._planned + ahead)
+        ahead = (ranks - HEAT_RANKS - self._planned) % self._ring
+        return np.where(ranks < HEAT_RANKS, kernels.NEVER, self._planned + ahead)
 
     def _link_all(self, slots: IntArray, first_uses: IntArray) -> None:
         kernels.relink(slots, first_uses, self._ring, self._nodes, self._slots, self._heads)
@@ -268,19 +258,10 @@ class LookaheadBuffer:
         self._nodes["slot"][owners] = targets
         self._num_free -= len(kept)
         self._link_all(targets, first_uses)
-        self._resize = _after(self._resize, Resize(len(self._slots), kept, targets))
+        self._resize = after_another(self._resize, Resize(len(self._slots), kept, targets))
 
     def _cool(self) -> None:
         self._nodes["heat"] /= np.float32(self._weight)
         self._total_weight /= self._weight
         self._weight = 1.0
         self._relink()
-
-
-def _after(earlier: Resize | None, later: Resize) -> Resize:
-    """Two resizes before one batch, as one."""
-    if earlier is None:
-        return later
-    origin = np.full(earlier.capacity, -1, dtype=np.int64)
-    origin[earlier.targets] = earlier.sources
-    return Resize(later.capacity, origin[later.sources], later.targets)

@@ -13,41 +13,22 @@ ring, too, of nodes: see window.py for `users`, `next_use` and `tail`.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-from numpy.typing import NDArray
 
+from rudder.training.buffer.prefetch import prefetch
+from rudder.training.buffer.ranks import (
+    HEAT_RANKS,
+    best_first,
+    heat_rank,
+    order_of,
+    rank_of_order,
+)
+from rudder.training.buffer.records import Int32s, Int64s, Records
 from rudder.training.compiled import compiled, inlined
 
-Int64s = NDArray[np.int64]
-Int32s = NDArray[np.int32]
-Records = NDArray[np.void]
-
-NODE = np.dtype([("slot", np.int32), ("place", np.int32), ("heat", np.float32)])
-"""Where a node's row is (NOWHERE: not buffered), the place in the window where it was seen last
-(out of date where another node is there, or nobody any more), and its decayed count of uses."""
-
-SLOT = np.dtype(
-    [("node", np.int64), ("rank", np.int32), ("before", np.int32), ("after", np.int32)], align=True
-)
-
+_AHEAD = 8
 NOWHERE = -1
 NEVER = -1
-HEAT_RANKS = 352
-_RANKS_PER_OCTAVE = 8.0
-_LOWEST_OCTAVE = -20.0
-HIGHEST_HEAT = 2.0 ** (_LOWEST_OCTAVE + HEAT_RANKS / _RANKS_PER_OCTAVE)
-"""Rows hotter than this are not told apart."""
-
-
-@inlined
-def _heat_rank(heat: np.float32) -> int:
-    if heat <= 1e-6:
-        return 0
-    if heat >= HIGHEST_HEAT:
-        return HEAT_RANKS - 1
-    return max(0, int((math.log2(heat) - _LOWEST_OCTAVE) * _RANKS_PER_OCTAVE))
 
 
 @inlined
@@ -97,8 +78,17 @@ def observe(
     nodes: NODE[num_remote]; slots: SLOT[capacity]; heads: int32[HEAT_RANKS + 2 ring];
     length: places of the window in use before, with room for n more.
     """
-    size = users.shape[0]
+    size, last_one = users.shape[0], remote.shape[0] - 1
     for i in range(remote.shape[0]):
+        prefetch(nodes, remote[min(i + 3 * _AHEAD, last_one)])
+        soon = remote[min(i + 2 * _AHEAD, last_one)]
+        prefetch(slots, max(nodes[soon].slot, 0))
+        prefetch(users, max(nodes[soon].place, 0))
+        prefetch(next_use, max(nodes[soon].place, 0))
+        near = nodes[remote[min(i + _AHEAD, last_one)]].slot
+        if near != NOWHERE:
+            prefetch(slots, max(slots[near].before, 0))
+            prefetch(slots, max(slots[near].after, 0))
         node = remote[i]
         last = nodes[node].place
         slot = nodes[node].slot
@@ -116,23 +106,27 @@ def observe(
 
 @compiled
 def split(
-    remote: Int64s, ring: int, nodes: Records, slots: Records, heads: Int32s, tail: int,
+    remote: Int64s, batch: int, ring: int, nodes: Records, slots: Records, heads: Int32s, tail: int,
     next_use: Int32s, hits: Int64s, hit_slots: Int64s, misses: Int64s, miss_ranks: Int64s,
 ) -> int:  # fmt: skip
     """Tell hits from misses of the window's oldest batch, and rank both by their next use.
 
+    The lists of this batch are just its hits, and are let go as a whole.
     Fills hits, hit_slots, misses and miss_ranks (all int64[n]); returns how many hits there are.
     """
-    size = next_use.shape[0]
+    size, last_one = next_use.shape[0], remote.shape[0] - 1
     num_hits = 0
     num_misses = 0
+    heads[HEAT_RANKS + batch % ring] = NOWHERE
+    heads[HEAT_RANKS + batch % ring + ring] = NOWHERE
     for i in range(remote.shape[0]):
+        prefetch(nodes, remote[min(i + 2 * _AHEAD, last_one)])
+        prefetch(slots, max(nodes[remote[min(i + _AHEAD, last_one)]].slot, 0))
         node = remote[i]
         use = next_use[_wrapped(tail + i, size)]
-        rank = _heat_rank(nodes[node].heat) if use == NEVER else HEAT_RANKS + use % ring
+        rank = heat_rank(nodes[node].heat) if use == NEVER else HEAT_RANKS + use % ring
         slot = nodes[node].slot
         if slot != NOWHERE:
-            _unlink(slots, heads, slot)
             _link(slots, heads, slot, rank)
             hits[num_hits] = i
             hit_slots[num_hits] = slot
@@ -142,39 +136,6 @@ def split(
             miss_ranks[num_misses] = rank
             num_misses += 1
     return num_hits
-
-
-@inlined
-def _order(rank: int, batch: int, ring: int) -> int:
-    """Worth of a rank: heat ranks first, then known next uses, the furthest first."""
-    if rank < HEAT_RANKS:
-        return rank
-    ahead = (rank - HEAT_RANKS - batch) % ring
-    return HEAT_RANKS + ring - 1 - ahead
-
-
-@inlined
-def _rank_of_order(order: int, batch: int, ring: int) -> int:
-    if order < HEAT_RANKS:
-        return order
-    return HEAT_RANKS + (batch + HEAT_RANKS + ring - 1 - order) % ring
-
-
-@compiled
-def best_first(ranks: Int64s, batch: int, ring: int) -> Int64s:
-    """Positions in `ranks`, the most worth first (counting sort, equals in their order)."""
-    top = HEAT_RANKS + ring - 1
-    starts = np.zeros(top + 2, dtype=np.int64)
-    for j in range(ranks.shape[0]):
-        starts[top - _order(ranks[j], batch, ring) + 1] += 1
-    for k in range(top + 1):
-        starts[k + 1] += starts[k]
-    found = np.empty(ranks.shape[0], dtype=np.int64)
-    for j in range(ranks.shape[0]):
-        k = top - _order(ranks[j], batch, ring)
-        found[starts[k]] = j
-        starts[k] += 1
-    return found
 
 
 @inlined
@@ -207,7 +168,7 @@ def admit(
     `num_free` free slots. Fills `admitted` (positions in `newcomers`) and `admitted_slots`;
     returns (admitted, free slots left).
     """
-    first_kept = HEAT_RANKS if threshold_heat == np.inf else _heat_rank(threshold_heat)
+    first_kept = HEAT_RANKS if threshold_heat == np.inf else heat_rank(threshold_heat)
     order = best_first(ranks, batch, ring)
     count = 0
     worst = 0
@@ -218,12 +179,12 @@ def admit(
             num_free -= 1
             slot = free[num_free]
         else:
-            mine = _order(ranks[j], batch, ring)
+            mine = order_of(ranks[j], batch, ring)
             while worst < mine and slot == NOWHERE:
                 if first_kept <= worst < HEAT_RANKS:
                     worst = HEAT_RANKS
                     continue
-                rank = _rank_of_order(worst, batch, ring)
+                rank = rank_of_order(worst, batch, ring)
                 slot = _first_displaceable(rank, threshold_heat, ring, nodes, slots, heads)
                 if slot == NOWHERE:
                     worst += 1
@@ -250,7 +211,7 @@ def target_ranks(
     widths: int64[batches], places of each batch of the window, whose first is number `oldest`.
     """
     for i in range(targets.shape[0]):
-        ranks[i] = _heat_rank(nodes[targets[i]].heat + weight)
+        ranks[i] = heat_rank(nodes[targets[i]].heat + weight)
         nodes[targets[i]].slot = NOWHERE - 1 - i
     place = tail
     for k in range(widths.shape[0]):
@@ -268,7 +229,7 @@ def worst_slots(batch: int, ring: int, slots: Records, heads: Int32s, found: Int
     """Fill `found` with the slots worth least, however hot; there must be as many."""
     count = 0
     for order in range(HEAT_RANKS + ring):
-        rank = _rank_of_order(order, batch, ring)
+        rank = rank_of_order(order, batch, ring)
         last = rank if rank < HEAT_RANKS else rank + ring
         for list_rank in range(rank, last + 1, ring):
             slot = heads[list_rank]
@@ -289,5 +250,5 @@ def relink(
     for i in range(used.shape[0]):
         use = first_uses[i]
         heat = nodes[slots[used[i]].node].heat
-        rank = _heat_rank(heat) if use == NEVER else HEAT_RANKS + use % ring
+        rank = heat_rank(heat) if use == NEVER else HEAT_RANKS + use % ring
         _link(slots, heads, used[i], rank)

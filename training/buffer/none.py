@@ -7,7 +7,13 @@ import numpy as np
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.settings import BufferSettings, Change
 
-_MEANINGLESS = ("capacity_rows", "eviction_threshold", "fetch_targets", "replace_now")
+_MEANINGLESS = (
+    "capacity_rows",
+    "eviction_threshold",
+    "replacement_interval",
+    "fetch_targets",
+    "replace_now",
+)
 
 
 class NoBuffer:

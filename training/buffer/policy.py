@@ -29,6 +29,15 @@ class Resize:
     targets: IntArray
 
 
+def after_another(earlier: Resize | None, later: Resize) -> Resize:
+    """Two resizes before one batch, as one."""
+    if earlier is None:
+        return later
+    origin = np.full(earlier.capacity, -1, dtype=np.int64)
+    origin[earlier.targets] = earlier.sources
+    return Resize(later.capacity, origin[later.sources], later.targets)
+
+
 @dataclass(frozen=True)
 class Plan:
     """What one batch does to the buffer, in this order:

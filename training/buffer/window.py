@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.buffer.lookahead_kernels import Records
 from rudder.training.buffer.policy import IntArray
+from rudder.training.buffer.records import Records
 from rudder.training.errors import MachineError
 
 _T = TypeVar("_T", bound=np.generic)

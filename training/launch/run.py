@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rudder.training.bench.plan import BenchPlan
 from rudder.training.config import RunConfig, write_config
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
@@ -34,8 +35,11 @@ def launch(
     data_dir: Path,
     run_dir: Path,
     on_event: Callable[[Event], None],
+    bench: BenchPlan | None = None,
 ) -> list[RankReport]:
     """Train once, on hosts of this machine; returns the reports in the order of ranks.
+
+    bench: train as this plan says instead, to measure.
 
     `run_dir` is created, or must be empty; it receives job.json, ip_config.txt and logs/.
     Every event of every process is handed to `on_event`, in this thread. Whatever happens, no
@@ -54,7 +58,7 @@ def launch(
             _sockets_in(run_dir / "control"),
         ):
             check_memory(config, manifest, data_dir, network=cluster.network)
-            job = _write_job(config, manifest, data_dir, run_dir, cluster)
+            job = _write_job(config, manifest, data_dir, run_dir, cluster, bench)
             with Crew(
                 job, cluster.hosts, job_file=run_dir / "job.json", logs=run_dir / "logs"
             ) as crew:
@@ -79,7 +83,12 @@ def _make_run_dir(run_dir: Path) -> None:
 
 
 def _write_job(
-    config: RunConfig, manifest: Manifest, data_dir: Path, run_dir: Path, cluster: Cluster
+    config: RunConfig,
+    manifest: Manifest,
+    data_dir: Path,
+    run_dir: Path,
+    cluster: Cluster,
+    bench: BenchPlan | None,
 ) -> Job:
     port = cluster.reserve_ports(config.servers_per_host + 1, first=config.port)
     addresses = tuple(host.address for host in cluster.hosts)
@@ -94,6 +103,7 @@ def _write_job(
         network=cluster.network,
         shm_prefix=cluster.shm_prefix,
         master_port=port + config.servers_per_host,
+        bench=bench,
     )
     job.ip_config.write_text("".join(f"{address} {port}\n" for address in addresses))
     write_config(config, run_dir / "config.toml")

@@ -15,7 +15,8 @@ from rudder.training.settings import Applied, BufferSettings, Command
 
 _NAP_S = 0.1
 """How long the thread sleeps at most when there is nothing to do, before it looks for commands."""
-_SHORT_RECEIVE_MS = 5
+_SHORT_RECEIVE_MS = 1
+"""Where the trainer may take a batch any moment, which nothing tells to who waits for answers."""
 _LONG_RECEIVE_MS = 50
 
 

@@ -36,9 +36,11 @@ _DROP_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class Limits:
-    """How far stages may run ahead: batches with rows under way, and batches that wait ready."""
+    """How far stages may run ahead: batches drawn before the window has room for them, batches
+    with rows under way, and batches that wait ready."""
 
-    pulling: int = 3
+    drawn: int = 4
+    pulling: int = 4
     ready: int = 2
 
 
@@ -106,10 +108,13 @@ class Pipeline:
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
         """Do one piece of work, the most urgent first; False if all wait for answers or room."""
         if room and self._pulling and self._pulling[0].is_answered:
-            hand_over(self._assemble(self._pulling.popleft()))
+            journey = self._pulling.popleft()
+            if self._may_plan():
+                self._plan(self._window.popleft())
+            hand_over(self._assemble(journey))
         elif self._may_plan():
             self._plan(self._window.popleft())
-        elif self._sampling.has_drawn:
+        elif self._may_observe():
             self._observe(self._sampling.journeys.popleft())
         elif self._sampling.advance():
             pass
@@ -144,8 +149,12 @@ class Pipeline:
 
     def _may_sample(self) -> bool:
         ahead = len(self._sampling) + len(self._window)
-        wanted = self.policy.settings.lookahead_batches
+        wanted = self.policy.settings.lookahead_batches + self._limits.drawn
         return bool(self._seeds) and ahead <= wanted and self._sampling.may_start
+
+    def _may_observe(self) -> bool:
+        wanted = self.policy.settings.lookahead_batches
+        return self._sampling.has_drawn and len(self._window) <= wanted
 
     def _may_plan(self) -> bool:
         """Plan with a full window; at the start with what there is, growing by one a batch."""

@@ -142,11 +142,13 @@ def _serve(job: Job, place: Place, pipe: EventPipe) -> None:
 
 
 def _train(job: Job, place: Place, pipe: EventPipe) -> None:
+    from rudder.training.bench.rank import run_bench
     from rudder.training.trainer import run_trainer
 
     if not sys.stdin.readline():
         return  # the launcher has given up
-    run_trainer(job, place.rank, pipe.emit)
+    run = run_trainer if job.bench is None else run_bench
+    run(job, place.rank, pipe.emit)
     _say_goodbye()
 
 

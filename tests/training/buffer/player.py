@@ -81,11 +81,13 @@ def targets_by_id(*nodes: int) -> FetchTargets:
 class Player:
     """Observes, plans and carries out; asserts what must always hold (docs: buffer.md, 6)."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, *, may_fetch_twice: bool = False) -> None:
         self.policy = policy
+        self._may_fetch_twice = may_fetch_twice
         self.waiting: deque[IntArray] = deque()
         self.held: dict[int, int] = {}
         self.rows_fetched = 0
+        self.hits = 0
         self._buffer = BufferRows(policy.settings.capacity_rows, ROW_BYTES)
 
     @property
@@ -105,6 +107,7 @@ class Player:
         self._resize(plan)
         self._check(plan, nodes)
         self._carry_out(plan, nodes)
+        self.hits += len(plan.hits)
         self.rows_fetched += len(plan.misses) + len(plan.targets)
         assert self.policy.num_buffered == len(self.held) <= self.policy.settings.capacity_rows
         return plan
@@ -137,7 +140,8 @@ class Player:
         assert not missed & self.buffered
         targets = plan.targets.tolist()
         assert len(set(targets)) == len(targets)
-        assert not set(targets) & (missed | self.buffered)
+        held_back = set() if self._may_fetch_twice else missed
+        assert not set(targets) & (held_back | self.buffered)
         assert len(set(plan.admitted.tolist())) == len(plan.admitted)
         slots = [*plan.admitted_slots.tolist(), *plan.target_slots.tolist()]
         assert len(set(slots)) == len(slots) == len(plan.admitted) + len(targets)

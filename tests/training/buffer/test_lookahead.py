@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.training.buffer import lookahead_kernels as kernels
 from rudder.training.buffer.lookahead import HALF_LIFE_BATCHES, MAX_WEIGHT
 from rudder.training.buffer.policy import IntArray
+from rudder.training.buffer.ranks import HIGHEST_HEAT
 from rudder.training.partition_view import PartitionView
 from tests.training.buffer.player import (
     NUM_REMOTE,
@@ -119,10 +119,11 @@ def test_an_evicted_row_keeps_its_history() -> None:
     assert player.buffered == {A}
 
 
-def test_old_uses_fade_so_that_a_new_phase_takes_over() -> None:
+@pytest.mark.parametrize("batches", range(20, 60, 3))
+def test_old_uses_fade_so_that_a_new_phase_takes_over(batches: int) -> None:
     player = player_of(2, half_life=4)
-    player.play([array({A, B})] * 200, ahead=2)
-    player.play([array({C, D})] * 12, ahead=2)
+    player.play([array({A, B})] * batches, ahead=0)
+    player.play([array({C, D})] * 8, ahead=0)
     assert player.buffered == {C, D}
 
 
@@ -135,7 +136,7 @@ def test_a_row_in_steady_use_stays_however_often_heat_is_scaled_down() -> None:
 
 def test_heat_stays_within_the_ranks_that_tell_rows_apart() -> None:
     hottest = MAX_WEIGHT * (HALF_LIFE_BATCHES / math.log(2) + 1)
-    assert hottest < kernels.HIGHEST_HEAT
+    assert hottest < HIGHEST_HEAT
 
 
 def test_nodes_outside_the_halo_are_buffered_too() -> None:

@@ -48,10 +48,16 @@ def test_rows_used_as_often_as_the_threshold_are_never_displaced(
 
 def test_threshold_one_protects_nothing() -> None:
     player = player_of(1, threshold=1.0)
-    observe_all(player, {A}, {A, B}, {B})
-    player.plan()
-    player.plan()
+    player.play([array({A})] * 60, ahead=0)
+    player.play([array({B})] * 2, ahead=1)
     assert player.buffered == {B}
+
+
+def test_protection_lasts_however_often_heat_is_scaled_down() -> None:
+    player = player_of(1, threshold=0.5, half_life=8)
+    for _ in range(40):
+        player.play([*[array({A})] * 6, *[array({B})] * 2], ahead=1)
+        assert player.buffered == {A}
 
 
 def test_a_row_well_below_the_threshold_is_displaced() -> None:

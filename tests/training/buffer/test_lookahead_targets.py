@@ -84,6 +84,15 @@ def test_two_requests_before_one_batch_are_both_carried_out() -> None:
     assert set(player.plan().targets.tolist()) == {A, B, C}
 
 
+def test_a_request_is_carried_out_once() -> None:
+    player = player_of(0)
+    player.play([array({A, B, C})], ahead=0)
+    change(player, capacity_rows=8, fetch_targets={"source": "observed", "row_budget": 1})
+    observe_all(player, set(), set())
+    assert len(player.plan().targets) == 1
+    assert not len(player.plan().targets)
+
+
 def test_replace_now_swaps_cold_rows_for_hotter_ones() -> None:
     player = player_of(2)
     player.play([array({A, B}), array({C, D}), array({C, D})], ahead=0)

@@ -7,13 +7,13 @@ from collections import deque
 import numpy as np
 import pytest
 
-from rudder.training.buffer import lookahead_kernels as kernels
+from rudder.training.buffer import records
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.window import Window
 from rudder.training.errors import MachineError
 
 
-def enter(window: Window, nodes: IntArray, state: kernels.Records) -> None:
+def enter(window: Window, nodes: IntArray, state: records.Records) -> None:
     window.make_room(len(nodes), state)
     places = (window.tail + window.length + np.arange(len(nodes))) % len(window.users)
     window.users[places] = nodes
@@ -23,7 +23,7 @@ def enter(window: Window, nodes: IntArray, state: kernels.Records) -> None:
 
 def test_the_ring_keeps_nodes_in_order_however_it_grows_and_turns() -> None:
     random = np.random.default_rng(0)
-    window, state = Window(), np.zeros(2000, dtype=kernels.NODE)
+    window, state = Window(), np.zeros(2000, dtype=records.LOOKAHEAD_NODE)
     expected: deque[list[int]] = deque()
     for _ in range(150):
         if expected and random.random() < 0.45:
@@ -41,7 +41,7 @@ def test_the_ring_keeps_nodes_in_order_however_it_grows_and_turns() -> None:
 
 
 def test_the_ring_takes_little_more_than_its_nodes_need() -> None:
-    window, state = Window(), np.zeros(10_000, dtype=kernels.NODE)
+    window, state = Window(), np.zeros(10_000, dtype=records.LOOKAHEAD_NODE)
     for _ in range(50):
         enter(window, np.arange(10_000), state)
     assert window.num_bytes <= 12 * 500_000 * 1.5 * 1.05
@@ -49,4 +49,4 @@ def test_the_ring_takes_little_more_than_its_nodes_need() -> None:
 
 def test_a_window_beyond_what_places_can_number_names_the_setting_to_lower() -> None:
     with pytest.raises(MachineError, match="lookahead_batches"):
-        Window().make_room(2**31, np.zeros(1, dtype=kernels.NODE))
+        Window().make_room(2**31, np.zeros(1, dtype=records.LOOKAHEAD_NODE))

@@ -1,0 +1,59 @@
+"""`rudder bench epochs` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rudder.training.bench.results import BenchReport
+
+pytestmark = pytest.mark.distributed
+RUDDER = Path(sys.executable).parent / "rudder"
+
+
+def test_variants_take_turns_in_one_job(tiny_parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [str(RUDDER), "bench", "epochs", "--data", str(tiny_parts), "--variants",
+         "stock,lookahead,none:lookahead=4", "--floor", "--repeats", "1", "--epochs-per-turn", "2",
+         "--batch-size", "128", "--out", str(out), "--json"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads((out / "bench.json").read_text())
+    report = BenchReport.model_validate_json(done.stdout)
+    results = {result.variant: result for result in report.of_rate("none")}
+    assert list(results) == ["stock", "lookahead", "none:lookahead=4", "floor"]
+    assert results["stock"].speedup_vs_stock == 1.0
+    assert results["stock"].rows_fetched == results["stock"].remote_rows
+    assert results["lookahead"].rows_fetched < 0.7 * results["lookahead"].remote_rows
+    assert results["floor"].bytes_fetched == 0
+    for result in results.values():
+        assert 0 < result.epoch_seconds.min <= result.epoch_seconds.max
+        assert result.breakdown.compute > 0
+    assert (out / "bench.png").exists()
+    assert "repeat 1/1, floor" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--variants", "nonsense"), "nonsense"),
+        (("--variants", "stock,stock"), "different names"),
+        (("--rate", "fast"), "200mbit"),
+        (("--rate", "none", "--rate", "none"), "different rates"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_clear_error(
+    arguments: tuple[str, ...], says: str, tiny_parts: Path, tmp_path: Path
+) -> None:
+    command = [str(RUDDER), "bench", "epochs", "--data", str(tiny_parts), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,49 @@
+"""Variants on one line."""
+
+from __future__ import annotations
+
+import pytest
+
+from rudder.training.bench.variants import Variant, parse_variants
+from rudder.training.config import BufferSize, RunConfig
+from rudder.training.errors import ConfigError
+
+BASE = RunConfig(batch_size=64, lookahead=8)
+
+
+def test_stock_is_the_other_loader() -> None:
+    assert Variant(text="stock").config(BASE).loader == "stock"
+
+
+def test_options_of_the_policy_and_of_the_loader_go_where_they_belong() -> None:
+    config = Variant(text="score:interval=4+buffer=0.5+alpha=0.1+lookahead=3").config(BASE)
+    assert config.policy == "score"
+    assert (config.replacement_interval, config.alpha) == (4, 0.1)
+    assert config.buffer == BufferSize(amount=0.5, unit="halo_fraction")
+    assert (config.lookahead, config.batch_size) == (3, 64)
+
+
+def test_what_is_not_said_is_the_run_s() -> None:
+    config = Variant(text="lookahead").config(BASE)
+    assert (config.loader, config.policy, config.lookahead) == ("rudder", "lookahead", 8)
+
+
+def test_floor_keeps_nothing() -> None:
+    assert Variant(text="floor").config(BASE).policy == "none"
+
+
+@pytest.mark.parametrize(
+    "text", ["nonsense", "lookahead:interval=4", "stock:buffer=0.5", "lookahead:buffer=lots",
+             "lookahead:buffer"],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        Variant(text=text).config(BASE)
+
+
+def test_a_list_has_commas_and_no_name_twice() -> None:
+    names = [variant.text for variant in parse_variants("stock, score:interval=1,lookahead")]
+    assert names == ["stock", "score:interval=1", "lookahead"]
+    for text in ("stock,stock", "", ","):
+        with pytest.raises(ConfigError, match="different names"):
+            parse_variants(text)

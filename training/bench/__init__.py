@@ -1,0 +1,1 @@
+"""Measuring loaders side by side: variants take turns in the same trainers, on the same servers."""

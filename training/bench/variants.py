@@ -1,0 +1,84 @@
+"""What can be measured beside each other: loaders with their options, written on one line."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from rudder.training.config import RunConfig, run_config
+from rudder.training.errors import ConfigError
+
+STOCK, FLOOR = "stock", "floor"
+_OPTIONS = ("buffer", "lookahead")
+
+
+class Variant(BaseModel):
+    """`name`, or `name:key=value+key=value`.
+
+    Names: stock (plain DistDGL), floor (Rudder's sampling, no feature reads: the limit of any
+    prefetcher), and every policy. Options: those of the policy, and buffer and lookahead.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+
+    @property
+    def name(self) -> str:
+        """The part before the colon."""
+        return self.text.partition(":")[0]
+
+    def config(self, base: RunConfig) -> RunConfig:
+        """The run that this variant is; raises ConfigError for what cannot be."""
+        if self.name in (STOCK, FLOOR):
+            if self.text != self.name:
+                raise ConfigError.for_field("variants", value=self.text, allowed=self.name)
+            loader = "stock" if self.name == STOCK else "rudder"
+            return _changed(base, {"loader": loader, "policy": "none"})
+        common, own = self._options()
+        return _changed(base, {"loader": "rudder"} | _of_policy(own, base) | common)
+
+    def _options(self) -> tuple[dict[str, object], str]:
+        """Options that every policy has, and the text without them."""
+        _, _, rest = self.text.partition(":")
+        pairs = [item.partition("=") for item in rest.split("+") if item]
+        common: dict[str, object] = {key: value for key, _, value in pairs if key in _OPTIONS}
+        own = "+".join("".join(pair) for pair in pairs if pair[0] not in _OPTIONS)
+        return common, f"{self.name}:{own}" if own else self.name
+
+
+def _changed(base: RunConfig, changes: dict[str, object]) -> RunConfig:
+    return run_config(**(base.model_dump() | changes))
+
+
+def _of_policy(text: str, base: RunConfig) -> dict[str, object]:
+    """What a policy's own variant means for a run."""
+    from rudder.training.buffer.registry import PolicyOptions, parse_variant
+
+    name, options = parse_variant(
+        text,
+        PolicyOptions(
+            replacement_interval=base.replacement_interval,
+            alpha=base.alpha,
+            start=base.start,
+            faithful=base.score_faithful,
+            source=base.static_source,
+        ),
+    )
+    return {
+        "policy": name,
+        "replacement_interval": options.replacement_interval,
+        "alpha": options.alpha,
+        "start": options.start,
+        "score_faithful": options.faithful,
+        "static_source": options.source,
+    }
+
+
+def parse_variants(text: str) -> tuple[Variant, ...]:
+    """Read `stock,lookahead:buffer=0.5`; raises ConfigError for one that is named twice."""
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names or len(set(names)) < len(names):
+        raise ConfigError.for_field(
+            "variants", value=text, allowed="different names with commas between them"
+        )
+    return tuple(Variant(text=name) for name in names)

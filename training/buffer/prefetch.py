@@ -1,0 +1,46 @@
+"""Telling the processor which records a compiled loop will touch soon.
+
+Policies touch a few records per input, each somewhere else in memory; asked for some inputs ahead,
+they arrive while others are worked on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+AHEAD = 16
+"""Steps of a short loop that a record takes to come."""
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    def prefetch(array: NDArray[np.generic], index: int) -> None:
+        """Ask for array[index], to be written soon; an index outside the array is harmless."""
+
+else:
+
+    @intrinsic
+    def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+        """Ask for array[index], to be written soon; an index outside the array is harmless."""
+        from llvmlite import ir
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array_type, _ = signature.args
+            parts = context.make_array(array_type)(context, builder, arguments[0])
+            place = builder.ptrtoint(parts.data, ir.IntType(64))
+            offset = builder.mul(arguments[1], parts.itemsize)
+            pointer = builder.inttoptr(builder.add(place, offset), ir.IntType(8).as_pointer())
+            number = ir.IntType(32)
+            called = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number]),
+                "llvm.prefetch.p0i8",
+            )
+            builder.call(called, [pointer, number(1), number(3), number(1)])
+            return context.get_dummy_value()
+
+        return types.none(array, types.int64), generate

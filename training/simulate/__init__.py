@@ -1,0 +1,1 @@
+"""What any policy would have fetched: recorded traces, replayed without a cluster."""

@@ -1,0 +1,264 @@
+"""The trace of a run: every call that the loader made to its buffer policy, in order.
+
+One file per rank, RUN/traces/rankN.trace. It is enough to replay the run's own policy call by
+call, and to ask what any other policy would have fetched (`rudder simulate`).
+
+    file     = MAGIC, then chunks
+    chunk    = CHUNK (kind, bytes, crc32 of the content), content
+    "HEAD"   = TraceHeader as JSON, the first chunk
+    "HALO"   = zlib of the halo: int64[h] global ids, then int64[h] in-edges of each
+    "CALL"   = calls: CALL_RECORD (kind, three counts), then what belongs to the kind
+    "STOP"   = empty: the run ended by itself; what follows is not read
+
+A batch's nodes are remote numbers in the order in which the policy saw them, `node_bits` each.
+Order is kept because policies break ties by it. A file without STOP is a run that was killed; it
+is read up to its last whole chunk.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import threading
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.compiled import compiled
+from rudder.training.partition_view import PartitionView
+from rudder.training.settings import BufferSettings, Change
+
+MAGIC = b"RUDDER trace 1\n\0"
+CHUNK = struct.Struct("<4sIQ")
+"""Kind, crc32 of the content, bytes of the content."""
+CALL_RECORD = np.dtype([("kind", "<u4"), ("a", "<u4"), ("b", "<u4"), ("c", "<u4")])
+OBSERVE, PLAN, SKIP, CHANGE = range(4)
+"""Kinds of calls. OBSERVE: a nodes follow, packed; PLAN: a hits, b misses, c targets it made;
+SKIP: nothing; CHANGE: a bytes of JSON follow, padded to eight."""
+HEAD, HALO, CALLS, STOP = b"HEAD", b"HALO", b"CALL", b"STOP"
+_NODES_PER_CHUNK = 2**20
+_CALLS_PER_CHUNK = 64
+_MAX_WAITING_CHUNKS = 64
+
+Words = NDArray[np.uint64]
+
+
+class TraceHeader(BaseModel):
+    """What a trace's numbers mean, and the settings that the run began with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rank: int
+    part: int
+    starts: tuple[int, ...]
+    """Partition p owns global ids starts[p] .. starts[p + 1] - 1."""
+    num_halo: int
+    row_bytes: int
+    """Bytes of one node's input rows."""
+    batch_size: int
+    batches_per_epoch: int
+    fanouts: tuple[int, ...] | None
+    """Input layer first; None where somebody else's sampler drew."""
+    policy: str
+    settings: BufferSettings
+
+    @property
+    def num_remote(self) -> int:
+        """Nodes of all other partitions."""
+        return self.starts[-1] - (self.starts[self.part + 1] - self.starts[self.part])
+
+    @property
+    def node_bits(self) -> int:
+        """Bits of a remote number."""
+        return max(self.num_remote - 1, 1).bit_length()
+
+
+@dataclass(frozen=True)
+class _Call:
+    kind: int
+    counts: tuple[int, int, int] = (0, 0, 0)
+    nodes: IntArray | None = None
+    text: bytes = b""
+
+
+class TraceWriter:
+    """Writes calls to a file, in a thread of its own; whoever calls hands over and goes on.
+
+    A file that cannot be written on ends the trace, not the run: what was written stays readable,
+    and standard error says so once.
+    """
+
+    def __init__(self, path: Path, header: TraceHeader, view: PartitionView) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._bits = header.node_bits
+        self._calls: list[_Call] = []
+        self._num_nodes = 0
+        self._chunks: Queue[list[_Call] | None] = Queue(_MAX_WAITING_CHUNKS)
+        self._file: BinaryIO = path.open("wb")
+        self._file.write(MAGIC)
+        self._write_chunk(HEAD, header.model_dump_json().encode())
+        halo = np.concatenate([view.halo, view.halo_degree]).astype("<i8")
+        self._write_chunk(HALO, zlib.compress(halo.tobytes(), 1))
+        self._file.flush()
+        self._thread = threading.Thread(target=self._run, name="rudder-trace", daemon=True)
+        self._thread.start()
+
+    def observe(self, nodes: IntArray) -> None:
+        """A batch was observed; its nodes must not be changed afterwards."""
+        self._num_nodes += len(nodes)
+        self._add(_Call(OBSERVE, (len(nodes), 0, 0), nodes=nodes))
+
+    def plan(self, plan: Plan) -> None:
+        """The oldest batch was planned."""
+        self._add(_Call(PLAN, (len(plan.hits), len(plan.misses), len(plan.targets))))
+
+    def skip(self) -> None:
+        """The oldest batch was passed over."""
+        self._add(_Call(SKIP))
+
+    def change(self, change: Change) -> None:
+        """The settings were changed."""
+        text = change.model_dump_json(exclude_defaults=True).encode()
+        self._add(_Call(CHANGE, (len(text), 0, 0), text=text))
+
+    def close(self) -> None:
+        """Write what is left, and that the run ended by itself."""
+        self._chunks.put(self._calls)
+        self._chunks.put(None)
+        self._thread.join()
+
+    def _add(self, call: _Call) -> None:
+        self._calls.append(call)
+        if self._num_nodes >= _NODES_PER_CHUNK or len(self._calls) >= _CALLS_PER_CHUNK:
+            self._chunks.put(self._calls)
+            self._calls, self._num_nodes = [], 0
+
+    # -- the writing thread -------------------------------------------------------------
+
+    def _run(self) -> None:
+        failed = False
+        while (calls := self._chunks.get()) is not None:
+            if not failed:
+                failed = not self._try_to_write(CALLS, _encoded(calls, self._bits))
+        if not failed:
+            self._try_to_write(STOP, b"")
+        self._file.close()
+
+    def _try_to_write(self, kind: bytes, content: bytes) -> bool:
+        try:
+            self._write_chunk(kind, content)
+            self._file.flush()
+        except OSError as error:
+            sys.stderr.write(f"the trace {self._path} ends here: {error.strerror}\n")
+            return False
+        return True
+
+    def _write_chunk(self, kind: bytes, content: bytes) -> None:
+        self._file.write(CHUNK.pack(kind, zlib.crc32(content), len(content)))
+        self._file.write(content)
+
+
+class RecordedPolicy:
+    """A policy that tells a trace of every call made to it, and is otherwise the same."""
+
+    def __init__(self, policy: Policy, writer: TraceWriter) -> None:
+        self._policy = policy
+        self._writer = writer
+
+    @property
+    def settings(self) -> BufferSettings:
+        """The policy's settings."""
+        return self._policy.settings
+
+    @property
+    def num_buffered(self) -> int:
+        """Rows in the policy's buffer."""
+        return self._policy.num_buffered
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the policy's own state."""
+        return self._policy.num_bytes
+
+    def observe(self, nodes: IntArray) -> None:
+        """Observe, and record the nodes."""
+        self._policy.observe(nodes)
+        self._writer.observe(nodes)
+
+    def plan(self, nodes: IntArray) -> Plan:
+        """Plan, and record what came of it."""
+        plan = self._policy.plan(nodes)
+        self._writer.plan(plan)
+        return plan
+
+    def skip(self, nodes: IntArray) -> None:
+        """Skip, and record it."""
+        self._policy.skip(nodes)
+        self._writer.skip()
+
+    def refusal(self, change: Change) -> str | None:
+        """The policy's refusal; nothing is recorded."""
+        return self._policy.refusal(change)
+
+    def apply(self, change: Change) -> None:
+        """Apply, and record the change."""
+        self._policy.apply(change)
+        self._writer.change(change)
+
+
+def _encoded(calls: list[_Call], bits: int) -> bytes:
+    """A chunk's content."""
+    parts: list[bytes] = []
+    for call in calls:
+        parts.append(np.array((call.kind, *call.counts), dtype=CALL_RECORD).tobytes())
+        if call.nodes is not None:
+            parts.append(pack(np.ascontiguousarray(call.nodes), bits).tobytes())
+        parts.append(call.text.ljust(padded(len(call.text)), b" "))
+    return b"".join(parts)
+
+
+def padded(num_bytes: int) -> int:
+    """The next multiple of eight."""
+    return -(-num_bytes // 8) * 8
+
+
+def num_words(num_nodes: int, bits: int) -> int:
+    """64-bit words that so many numbers of so many bits take."""
+    return -(-num_nodes * bits // 64)
+
+
+@compiled
+def pack(numbers: IntArray, bits: int) -> Words:
+    """int64[n] below 2 ** bits as uint64[ceil(n * bits / 64)], lowest bits first."""
+    words = np.zeros((numbers.shape[0] * bits + 63) // 64, dtype=np.uint64)
+    place = 0
+    for i in range(numbers.shape[0]):
+        number = np.uint64(numbers[i])
+        word, shift = place >> 6, place & 63
+        words[word] |= number << np.uint64(shift)
+        if shift + bits > 64:
+            words[word + 1] |= number >> np.uint64(64 - shift)
+        place += bits
+    return words
+
+
+@compiled
+def unpack(words: Words, bits: int, into: NDArray[np.int32]) -> None:
+    """Inverse of `pack`; fills into, int32[n] or int64[n]."""
+    mask = np.uint64((1 << bits) - 1)
+    place = 0
+    for i in range(into.shape[0]):
+        word, shift = place >> 6, place & 63
+        number = words[word] >> np.uint64(shift)
+        if shift + bits > 64:
+            number |= words[word + 1] << np.uint64(64 - shift)
+        into[i] = np.int64(number & mask)
+        place += bits

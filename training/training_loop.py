@@ -1,0 +1,115 @@
+"""The training loop that every loader's batches go through: forward, backward, step, accounts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+
+from rudder.training.config import RunConfig
+from rudder.training.events import EpochDone, Event, Progress
+from rudder.training.manifest import Manifest
+from rudder.training.metrics import EpochMetrics, Seconds
+from rudder.training.models import BlockModel, make_loss, make_model
+from rudder.training.recorder import Recorder
+from rudder.training.sources import Source, Step
+
+Emit = Callable[[Event], None]
+
+
+class TrainingLoop:
+    """One rank's model and optimiser, trained together with all other ranks'."""
+
+    def __init__(
+        self, config: RunConfig, manifest: Manifest, *, rank: int, num_steps: int, emit: Emit
+    ) -> None:
+        """num_steps: this rank's steps of an epoch. All ranks make their loops at the same time."""
+        self._rank, self._emit = rank, emit
+        torch.manual_seed(config.seed)
+        self.model = _make_model(config, manifest)
+        self._ddp = DistributedDataParallel(self.model)
+        self._optimizer = torch.optim.Adam(self._ddp.parameters(), lr=config.lr)
+        self._loss = make_loss(multilabel=manifest.multilabel)
+        self._recorder = Recorder(rank)
+        self._uneven = _is_uneven(num_steps)
+
+    @property
+    def epochs(self) -> tuple[EpochMetrics, ...]:
+        """What was measured of each epoch so far."""
+        return tuple(self._recorder.epochs)
+
+    def train_epoch(self, epoch: int, source: Source) -> None:
+        """One pass over a source's batches; tells of windows and of the epoch's end."""
+        self._ddp.train()  # type: ignore[no-untyped-call]
+        self._recorder.start_epoch(epoch)
+        with self._joined():
+            for step in source.epoch():
+                started = time.perf_counter()
+                loss = self._train_step(step)
+                compute = Seconds(compute=time.perf_counter() - started)
+                self._recorder.step(rows=step.rows, seconds=step.seconds + compute, loss=loss)
+                self._publish_window(source)
+        metrics = self._recorder.finish_epoch()
+        self._emit(EpochDone(rank=self._rank, metrics=metrics))
+
+    def warm_up(self, source: Source) -> None:
+        """One pass without accounts."""
+        self._ddp.train()  # type: ignore[no-untyped-call]
+        with self._joined():
+            for step in source.epoch():
+                self._train_step(step)
+
+    def _train_step(self, step: Step) -> torch.Tensor:
+        outputs = self._ddp(step.blocks, step.features)
+        loss = self._loss(outputs, step.labels)
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss
+
+    def _publish_window(self, source: Source) -> None:
+        window = self._recorder.window(
+            settings=source.settings,
+            buffered_rows=source.num_buffered,
+            waiting_batches=source.num_ready,
+        )
+        if window is None:
+            return
+        source.publish(window)
+        self._emit(
+            Progress(
+                rank=self._rank,
+                steps_in_epoch=len(source),
+                step_in_epoch=self._recorder.step_in_epoch,
+                window=window,
+            )
+        )
+
+    def _joined(self) -> AbstractContextManager[Any]:
+        return self._ddp.join() if self._uneven else nullcontext()
+
+
+def _make_model(config: RunConfig, manifest: Manifest) -> BlockModel:
+    model = make_model(
+        config.model,
+        in_dim=manifest.feature_dim,
+        hidden=config.hidden,
+        num_classes=manifest.num_classes,
+        num_layers=config.layers,
+        heads=config.heads,
+        dropout=config.dropout,
+    )
+    return model.to(config.device)
+
+
+def _is_uneven(num_steps: int) -> bool:
+    """Whether ranks have unequal numbers of steps; asks all ranks."""
+    lowest, highest = torch.tensor([num_steps]), torch.tensor([num_steps])
+    distributed.all_reduce(lowest, op=distributed.ReduceOp.MIN)
+    distributed.all_reduce(highest, op=distributed.ReduceOp.MAX)
+    return bool(lowest != highest)
