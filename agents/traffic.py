@@ -67,32 +67,28 @@ def print_traffic(rows: Sequence[Traffic], *, title: str, console: Console | Non
     console: default standard output.
     """
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    causes = any(row.by_cause.target for row in rows)
-    names = ("fetched", *(("misses", "targets") if causes else ()), "of all", "/ OPT", "hits",
-             "halo\nhits", "M rows\na second")  # fmt: skip
+    names = ("ahead", "fetched", "of all", "/ OPT", "hits", "halo\nhits", "M rows\na second")
     table.add_column("capacity", justify="right", no_wrap=True)
-    table.add_column("policy", overflow="fold")
-    for name in ("ahead", *names):
+    table.add_column("policy", no_wrap=True)
+    for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         if row.policy == OPT and table.row_count:
             table.add_section()
-        table.add_row(*_cells(row, causes), style="bold" if row.policy == OPT else None)
+        table.add_row(*_cells(row), style="bold" if row.policy == OPT else None)
     console = Console() if console is None else console
     console.print(table, highlight=False)
     cold, everything = figures.count(rows[0].cold_rows), figures.count(rows[0].remote_rows)
     console.print(f"without a buffer {everything} rows, each row once {cold}", highlight=False)
 
 
-def _cells(row: Traffic, causes: bool) -> tuple[str, ...]:
+def _cells(row: Traffic) -> tuple[str, ...]:
     share = row.rows_fetched / row.remote_rows if row.remote_rows else None
-    by_cause = (figures.count(row.by_cause.miss), figures.count(row.by_cause.target))
     return (
         _capacity_text(row),
         "OPT" if row.policy == OPT else row.policy,
         figures.ABSENT if row.lookahead is None else str(row.lookahead),
         figures.count(row.rows_fetched),
-        *(by_cause if causes else ()),
         figures.percent(share),
         figures.ABSENT if row.ratio_to_opt is None else f"{row.ratio_to_opt:.3f}",
         figures.percent(row.hit_fraction),

@@ -148,3 +148,25 @@ def test_a_wrong_option_ends_in_one_clear_error(
     assert "what to do:" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_recorded_run_is_simulated_to_the_row(tiny_parts: Path, tmp_path: Path) -> None:
+    summary = train(
+        tiny_parts, tmp_path, "--epochs", "3", "--batch-size", "128", "--buffer", "0.25",
+        "--record-trace",
+    )  # fmt: skip
+    done = rudder(
+        "simulate", str(tmp_path / "run"), "--policies", "lookahead,lru", "--capacity", "0.25",
+        "--picture", str(tmp_path / "rows.png"), "--json", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = {row["policy"]: row for row in json.loads(done.stdout)}
+    missed = sum(
+        epoch["rows"]["rows_fetched"]["miss"]
+        for rank in summary["ranks"]
+        for epoch in rank["epochs"]
+    )
+    assert rows["lookahead"]["rows_fetched"] == missed
+    assert rows["lookahead"]["remote_rows"] == summary["remote_rows"]
+    assert rows["opt"]["rows_fetched"] <= missed < rows["lru"]["rows_fetched"]
+    assert (tmp_path / "rows.png").read_bytes().startswith(b"\x89PNG")
