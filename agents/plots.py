@@ -17,6 +17,8 @@ _SIZE_INCHES = (8.0, 5.0)
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f4fc9", "#8c6d31")
 """Told apart by colour-blind readers, too (Okabe and Ito 2008), as far as there are enough."""
 _MARKERS = "osD^vPX*"
+_HEADROOM = 1.15
+"""Top of the picture, in rows fetched without a buffer: what fetches far more leaves it."""
 
 
 def check_picture(file: Path) -> None:
@@ -39,20 +41,23 @@ def draw_traffic(rows: Sequence[Traffic], file: Path, *, title: str) -> None:
     axes = figure.add_subplot()
     in_shares = all(isinstance(row.capacity, float) for row in rows)
     _draw_bounds(axes, rows, in_shares)
+    top = _HEADROOM * max(row.remote_rows for row in rows) / 1e6
     for number, (name, line) in enumerate(_lines(rows).items()):
+        x, y = _points(line, in_shares)
         axes.plot(
-            *_points(line, in_shares),
+            x,
+            y,
             color=_COLOURS[number % len(_COLOURS)],
             marker=_MARKERS[number // len(_COLOURS) % len(_MARKERS)],
             markersize=5,
-            label=name,
+            label=name if max(y) <= top else f"{name} (up to {max(y):.1f})",
         )
     axes.set_title(title, loc="left")
     unit = "% of each rank's halo nodes" if in_shares else "thousands of rows, all ranks"
     axes.set_xlabel(f"capacity ({unit})")
     axes.set_ylabel("rows fetched (millions)")
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(top, 1e-6))
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside right upper", frameon=False)

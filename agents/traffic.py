@@ -56,9 +56,7 @@ def simulate(places: Sequence[Path], asked: Question) -> tuple[list[Recording], 
     from rudder.training.simulate.variants import make_policy_of
 
     recordings = [read_recording(file) for file in find_traces(list(places))]
-    threads = 1
-    study = Study(recordings, make=make_policy_of, num_threads=threads)
-    return recordings, study.answer(asked)
+    return recordings, Study(recordings, make=make_policy_of).answer(asked)
 
 
 def print_traffic(rows: Sequence[Traffic], *, title: str, console: Console | None = None) -> None:
@@ -69,7 +67,7 @@ def print_traffic(rows: Sequence[Traffic], *, title: str, console: Console | Non
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     names = ("ahead", "fetched", "of all", "/ OPT", "hits", "halo\nhits", "M rows\na second")
     table.add_column("capacity", justify="right", no_wrap=True)
-    table.add_column("policy", no_wrap=True)
+    table.add_column("policy", overflow="fold")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
