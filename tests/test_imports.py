@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,16 @@ def test_only_known_files_know_distributed_dgl() -> None:
         "graph_server.py", "loopback_shim.py", "doctor.py", "inference.py", "partition.py",
         "partition_worker.py", "exchange.py", "shard.py", "inference_plan.py",
     }  # fmt: skip
+
+
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found = {
+        ".".join(["rudder", *file.parent.relative_to(ROOT).parts])
+        for folder in MAY_IMPORT
+        for file in (ROOT / folder).rglob("__init__.py")
+    }
+    assert set(project["tool"]["setuptools"]["packages"]) == found
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)
