@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_script(
-    script: Path, *arguments: str, data: Path, scratch: Path, timeout_s: float = 120
+    script: Path, *arguments: str, data: Path, scratch: Path, timeout_s: float = 240
 ) -> list[str]:
     """Run `script` as server and trainer of every host; returns each trainer's output.
 
