@@ -251,7 +251,7 @@ def pack(numbers: IntArray, bits: int) -> Words:
 
 
 @compiled
-def unpack(words: Words, bits: int, into: NDArray[np.int32]) -> None:
+def unpack(words: Words, bits: int, into: NDArray[np.int32] | IntArray) -> None:
     """Inverse of `pack`; fills into, int32[n] or int64[n]."""
     mask = np.uint64((1 << bits) - 1)
     place = 0

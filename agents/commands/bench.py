@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rudder.agents.commands import bench_traffic
+
 if TYPE_CHECKING:
     from rudder.training.bench.plan import BenchPlan
     from rudder.training.bench.results import BenchReport
@@ -20,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+app.command("traffic")(bench_traffic.traffic)
 
 
 @app.command("epochs")

@@ -27,8 +27,8 @@ class Traffic(BaseModel):
 
     capacity: as asked for, a share of each rank's halo, rows, or bytes; capacity_rows: of all
     ranks; lookahead: None for OPT, which knows everything; cold_rows: distinct rows, what a buffer
-    without end would fetch; ratio_to_opt: None where OPT fetches nothing; accesses_per_second: remote
-    rows replayed per second of one core.
+    without end would fetch; ratio_to_opt: None where OPT fetches nothing; accesses_per_second:
+    remote rows replayed per second of one core.
     """
 
     model_config = ConfigDict(frozen=True)
