@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import dgl
-import psutil
 import torch
 
 from rudder.training import distdgl
@@ -26,6 +25,7 @@ from rudder.training.buffer.registry import PolicyOptions, make_policy
 from rudder.training.config import BufferSize
 from rudder.training.control.port import ControlPort, NoControl
 from rudder.training.errors import ConfigError
+from rudder.training.launch.available_memory import available_memory_bytes
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.desk import Desk
 from rudder.training.loading.loader_thread import LoaderThread
@@ -265,7 +265,7 @@ class NodeLoader:
         return writer
 
     def _max_rows(self) -> int:
-        return int(psutil.virtual_memory().available * 0.8 // max(self.row_bytes, 1))
+        return int(available_memory_bytes() * 0.8 // max(self.row_bytes, 1))
 
     def _make_wire(self, edge_ids: bool) -> Wire:
         if services_registered():
