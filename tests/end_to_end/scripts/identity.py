@@ -93,6 +93,7 @@ def main() -> None:
     if args.policy == "lookahead":
         changer.join()
     loader.close()
+    g.barrier()  # the servers' count is final only when nobody fetches any more
     sent = rows_sent_by_servers() if args.wire == "lean" else None
     g.barrier()
     fetched = [0, 0]
