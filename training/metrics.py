@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rudder.training.access_slice import AccessSlice
 from rudder.training.config import RunConfig
 from rudder.training.settings import BufferSettings
 
@@ -95,8 +96,32 @@ class Seconds(_Frozen):
         )
 
 
+class OwnerTraffic(_Frozen):
+    """What one other partition sent: rows, in so many answers, and the seconds from asking to
+    having each answer, summed. Pulls overlap, so seconds may exceed the wall clock."""
+
+    part: int
+    rows: int
+    pulls: int
+    seconds: float
+
+
+class PeerPace(_Frozen):
+    """A trainer's pace in its last window, as all trainers tell each other: seconds per step."""
+
+    rank: int
+    window: int
+    step_seconds: float
+    exposed_wait_seconds: float
+
+
 class Window(_Frozen):
-    """One rank's measurements over consecutive steps; what the agents live on."""
+    """One rank's measurements over consecutive steps; what the agents live on.
+
+    wall_seconds: from the first step's beginning to the last one's end, evaluations left out;
+    peers: the other ranks' last words, older or newer by a window or two; accesses: None where
+    the loader has no buffer.
+    """
 
     rank: int
     index: int
@@ -108,6 +133,10 @@ class Window(_Frozen):
     settings: BufferSettings
     buffered_rows: int = Field(description="rows in the buffer at the window's end")
     waiting_batches: int = Field(description="batches ready for the trainer at the window's end")
+    wall_seconds: float | None = None
+    owners: tuple[OwnerTraffic, ...] = ()
+    peers: tuple[PeerPace, ...] = ()
+    accesses: AccessSlice | None = None
 
 
 class EpochMetrics(_Frozen):

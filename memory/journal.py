@@ -1,0 +1,112 @@
+"""Where a controller writes down what it sees and does, and asks what was done before."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from rudder.memory.records import Episode, Observation
+from rudder.training.metrics import Window
+from rudder.training.settings import Applied, Change
+from rudder.training.workload import Workload
+
+CallOutcome = Literal[
+    "answered",
+    "staged",
+    "approved",
+    "refused",
+    "applied",
+    "confirmed",
+    "reverted",
+    "expired",
+    "failed",
+]
+
+
+class AuditEntry(BaseModel):
+    """One row of the audit log: a call, or what became of one.
+
+    kind: `call` and `result` are joined by call_id; an `intent` comes before the `effect` that it
+    announces; agent: observer, planner, critic, guard, act or user; arguments, result: JSON.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["call", "result", "intent", "effect", "note"]
+    call_id: str
+    agent: str
+    tool: str
+    step: int
+    episode_id: str | None = None
+    arguments: str | None = None
+    result: str | None = None
+    outcome: CallOutcome | None = None
+    error_type: str | None = None
+    model: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    latency_ms: float | None = None
+
+
+class Recalled(BaseModel):
+    """A past episode and how near its circumstances are (0: the same)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    distance: float
+    workload: Workload
+    episode: Episode
+
+
+class Journal(Protocol):
+    """One rank's record of one run. Every method is safe to call at any time; a journal that
+    cannot write any more says so once on standard error and goes on without."""
+
+    def begin(self, workload: Workload) -> None:
+        """A run begins, or goes on after the controller was restarted."""
+
+    def add_window(self, window: Window) -> None:
+        """Keep a window; its access slice by a stated rule."""
+
+    def save(self, episode: Episode) -> None:
+        """Keep an episode, replacing what was known of it under its id."""
+
+    def log(self, entry: AuditEntry) -> None:
+        """Append to the audit log; on disk when this returns."""
+
+    def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
+        """The nearest past episodes with an outcome, good and bad, nearest first."""
+
+    def unfinished(self) -> tuple[Episode | None, tuple[Change, Applied] | None]:
+        """After a restart: the episode whose outcome is missing, and its change, if applied."""
+
+    def close(self) -> None:
+        """End the run."""
+
+
+class NullJournal:
+    """Keeps nothing, knows nothing."""
+
+    def begin(self, workload: Workload) -> None:
+        """Do nothing."""
+
+    def add_window(self, window: Window) -> None:
+        """Do nothing."""
+
+    def save(self, episode: Episode) -> None:
+        """Do nothing."""
+
+    def log(self, entry: AuditEntry) -> None:
+        """Do nothing."""
+
+    def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
+        """Nothing."""
+        return []
+
+    def unfinished(self) -> tuple[Episode | None, tuple[Change, Applied] | None]:
+        """Nothing."""
+        return None, None
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,133 @@
+"""What is kept of one decision, from what was seen to what it brought.
+
+    Observation, recalled episodes -> Plan -> Verdict -> GuardResult -> Command, Applied -> Outcome
+
+Frozen, plain, and without free text from outside: only numbers, our own names, and reasons that
+our own code (or a checked model answer) wrote.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rudder.tools.calls import ToolCall
+from rudder.tools.effects import Effect
+from rudder.training.metrics import PeerPace
+from rudder.training.settings import Applied, BufferSettings, Change
+
+Bottleneck = Literal["none", "network", "loader", "peers", "unknown"]
+Trend = Literal["better", "steady", "worse", "unknown"]
+Text = Annotated[str, Field(max_length=2000)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Observation(_Frozen):
+    """What the observer makes of the last windows. Per-step means; None: not known yet.
+
+    step: the last window's first step after its end; window: its index; headroom_rows,
+    headroom_wait_ms: what OPT at the largest allowed capacity would save of the present;
+    noise_rows, noise_wait_ms: spread between windows that no setting explains; drift: share of
+    the last window's sampled nodes that the windows before it did not use (0 to 1) less what is
+    usual; spare_ms: by how much the loader is ahead of the trainer, per step.
+    """
+
+    step: int
+    window: int
+    steps_left: int | None
+    settings: BufferSettings
+    bottleneck: Bottleneck
+    trend: Trend
+    hit_fraction: float | None
+    remote_rows: float
+    rows_fetched: float
+    exposed_wait_ms: float
+    step_ms: float
+    noise_rows: float
+    noise_wait_ms: float
+    headroom_rows: float | None
+    headroom_wait_ms: float | None
+    spare_ms: float | None
+    drift: float | None
+    working_set_rows: int | None
+    peers: tuple[PeerPace, ...] = ()
+    sets_the_pace: bool = True
+
+    @property
+    def exposed_fraction(self) -> float:
+        """Exposed wait over step time."""
+        return self.exposed_wait_ms / self.step_ms if self.step_ms > 0 else 0.0
+
+    @property
+    def has_headroom(self) -> bool:
+        """Whether something could be gained that would show over the noise."""
+        rows = self.headroom_rows is not None and self.headroom_rows > self.noise_rows
+        wait = self.headroom_wait_ms is not None and self.headroom_wait_ms > self.noise_wait_ms
+        return rows and wait
+
+
+class Plan(_Frozen):
+    """What a planner proposes: one change (empty: keep things) and what it should bring."""
+
+    planner: str
+    change: Change
+    expected: Effect | None
+    reason: Text
+    calls: tuple[ToolCall, ...] = ()
+
+
+class Verdict(_Frozen):
+    """The critic's word on a plan; `change` is what it lets through, smaller where it trims."""
+
+    decision: Literal["approve", "trim", "refuse"]
+    critic: str
+    change: Change
+    expected: Effect | None
+    reason: Text
+
+
+class GuardResult(_Frozen):
+    """What plain code says last: `rule` names the bound that a refused change broke."""
+
+    allowed: bool
+    rule: str | None
+    reason: Text
+
+
+class Outcome(_Frozen):
+    """What a change brought, measured over its trial, against the windows before it.
+
+    measured_before, measured_after: means per step; noise as in Observation; rows_error:
+    (measured - expected) / expected rows fetched.
+    """
+
+    result: Literal["confirmed", "reverted", "refused", "expired", "kept", "abandoned"]
+    rows_before: float | None = None
+    rows_after: float | None = None
+    wait_ms_before: float | None = None
+    wait_ms_after: float | None = None
+    noise_rows: float | None = None
+    noise_wait_ms: float | None = None
+    rows_error: float | None = None
+    reason: Text = ""
+
+
+class Episode(_Frozen):
+    """One decision of one trainer, whole once `outcome` is there."""
+
+    episode_id: str
+    run_key: str
+    rank: int
+    number: int
+    observation: Observation
+    recalled: tuple[str, ...] = ()
+    plan: Plan
+    verdict: Verdict | None = None
+    guard: GuardResult | None = None
+    command_id: str | None = None
+    applied: Applied | None = None
+    outcome: Outcome | None = None

@@ -1,0 +1,69 @@
+"""What a trainer's run is, as far as whoever steers its buffer needs to know."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rudder.training.settings import BufferSettings
+
+Knob = Literal[
+    "capacity_rows",
+    "eviction_threshold",
+    "lookahead_batches",
+    "replacement_interval",
+    "fetch_targets",
+    "replace_now",
+]
+PolicyName = Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class RefusedKnob(_Frozen):
+    """A knob that this trainer's policy has no use for, and why."""
+
+    knob: Knob
+    reason: str
+
+
+class Workload(_Frozen):
+    """One trainer's run: numbers and names of our own only, so that all of it may be shown to a
+    model. A trainer tells it once to whoever subscribes to its windows.
+
+    run_key: random hexadecimal name of the run, the same on all ranks; num_halo, num_remote:
+    nodes of other partitions within one hop, and all of them; row_bytes: of one node's inputs;
+    epochs: None where the script did not say; fanouts: input layer first, None where a sampler of
+    the user's draws; defaults: the settings that the run began with, and falls back on.
+    """
+
+    run_key: str
+    rank: int
+    world_size: int
+    trainers_on_host: int = 1
+    part: int
+    num_parts: int
+    num_inner: int
+    num_halo: int
+    num_remote: int
+    row_bytes: int
+    batch_size: int
+    batches_per_epoch: int
+    epochs: int | None
+    fanouts: tuple[int, ...] | None
+    policy: PolicyName
+    defaults: BufferSettings
+    max_buffer_rows: int = Field(description="rows that this host has memory for")
+    refused_knobs: tuple[RefusedKnob, ...] = ()
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps of the whole run, where the number of epochs is known."""
+        return None if self.epochs is None else self.epochs * self.batches_per_epoch
+
+    def refusal(self, knob: Knob) -> str | None:
+        """Why the policy has no use for a knob, or None."""
+        return next((each.reason for each in self.refused_knobs if each.knob == knob), None)
