@@ -1,0 +1,38 @@
+"""How a run is steered: what its controllers are told when they start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PlannerName = Literal["embedded", "fixed", "periodic", "heuristic", "llm"]
+Objective = Literal["wait", "traffic", "memory"]
+
+
+class SteeringOptions(BaseModel):
+    """What `rudder train` and `NodeLoader` pass on to a controller, as JSON.
+
+    objective: `wait` least exposed wait, then the smaller buffer; `traffic` fewest rows fetched;
+    `memory` the smallest buffer whose step time is within `tolerance` of the best;
+    memory_budget_bytes: of all buffers of one host together, None: what the host has left;
+    memory: file of past episodes, None: no memory across runs; llm_key is never here: controllers
+    read it from the environment variable RUDDER_LLM_KEY.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    planner: PlannerName = "embedded"
+    objective: Objective = "wait"
+    tolerance: float = Field(0.01, ge=0, le=1)
+    memory_budget_bytes: int | None = Field(None, ge=0)
+    memory: Path | None = None
+    trial_windows: int = Field(2, ge=1, le=64)
+    llm_url: str | None = None
+    llm_model: str | None = None
+    llm_roles: tuple[Literal["observer", "planner", "critic"], ...] = ("planner",)
+    llm_deadline_s: float = Field(20.0, gt=0)
+    llm_max_calls: int = Field(200, ge=0)
+    llm_max_tokens: int = Field(1_000_000, ge=0)
+    seed: int = 0
