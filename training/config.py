@@ -13,11 +13,31 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rudder.training.errors import ConfigError
 from rudder.training.settings import MAX_INTERVAL_BATCHES
+from rudder.training.steering_options import (
+    Objective,
+    PlannerName,
+    SteeringOptions,
+    default_memory,
+)
 
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
 _RATE = re.compile(r"^\d+(?:\.\d+)?(?:k|m|g)bit$")
 BUFFER_FORMS = "a share of the halo (0.25), rows (20000) or bytes (64MiB)"
+
+
+NO_MEMORY = Path("none")
+"""In place of a file of past episodes: none is kept."""
+
+
+def parse_bytes(text: str) -> int:
+    """Read `64MiB`, `2gb` or `5000`; raises ValueError that says how bytes are written."""
+    if text.strip().isdecimal():
+        return int(text)
+    match = _BYTES.match(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no number of bytes; write 64MiB, 2GiB or 5000")
+    return int(float(match.group(1)) * _BINARY_UNITS[match.group(2).lower()])
 
 
 class BufferSize(BaseModel):
@@ -34,9 +54,8 @@ class BufferSize(BaseModel):
     @classmethod
     def parse(cls, text: str) -> BufferSize:
         """Read one of the three text forms; raises ValueError that names them."""
-        if match := _BYTES.match(text.strip()):
-            scale = _BINARY_UNITS[match.group(2).lower()]
-            return cls(amount=float(match.group(1)) * scale, unit="bytes")
+        if _BYTES.match(text.strip()):
+            return cls(amount=parse_bytes(text), unit="bytes")
         try:
             amount = float(text)
         except ValueError:
@@ -114,6 +133,14 @@ class RunConfig(BaseModel):
     start: Literal["empty", "degree", "random"] = "degree"
     score_faithful: bool = Field(False, description="score with the published code's bugs")
     static_source: Literal["degree", "presample", "vip"] = "presample"
+    controller: Literal["on", "none"] = Field("on", description="agents that steer the buffer")
+    planner: PlannerName = "embedded"
+    objective: Objective = Field("wait", description="what steering makes least")
+    tolerance: float = Field(
+        0.01, ge=0, le=1, description="slowdown that a smaller buffer may cost"
+    )
+    memory_budget: str | None = Field(None, description="bytes of all buffers of a host: 2GiB")
+    memory: Path | None = Field(None, description="file of past episodes; `none`: keep none")
     seed: int = Field(0, ge=0, lt=2**31)
     record_trace: bool = Field(False, description="keep each rank's remote ids, for `simulate`")
     run_dir: Path | None = Field(None, description="default: runs/<time>-<dataset>")
@@ -135,9 +162,25 @@ class RunConfig(BaseModel):
             raise ValueError("rate is a number and a unit: 200mbit, 1gbit")
         if self.record_trace and self.loader == "stock":
             raise ValueError("record_trace needs loader rudder; stock has no buffer to trace")
+        if self.memory_budget is not None:
+            parse_bytes(self.memory_budget)
         if self.rate is not None and self.network == "loopback":
             raise ValueError("rate needs namespaces between the hosts; loopback has no link")
         return self
+
+    @property
+    def steering(self) -> SteeringOptions | None:
+        """What this run's controllers are told; None where it has none."""
+        if self.controller == "none" or self.loader == "stock":
+            return None
+        budget = self.memory_budget
+        return SteeringOptions(
+            planner=self.planner,
+            objective=self.objective,
+            tolerance=self.tolerance,
+            memory_budget_bytes=None if budget is None else parse_bytes(budget),
+            memory=_memory_file(self.memory),
+        )
 
     @property
     def layers(self) -> int:
@@ -148,6 +191,12 @@ class RunConfig(BaseModel):
     def num_trainers(self) -> int:
         """Trainers over all hosts; the world size of DDP."""
         return self.hosts * self.trainers_per_host
+
+
+def _memory_file(choice: Path | None) -> Path | None:
+    if choice is None:
+        return default_memory()
+    return None if choice == NO_MEMORY else choice.absolute()
 
 
 def run_config(file: Path | None = None, **options: Any) -> RunConfig:

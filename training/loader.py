@@ -11,40 +11,40 @@ Three lines take the place of `DistNodeDataLoader` and of the reads of `g.ndata[
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import dgl
 import torch
 
 from rudder.training import distdgl
-from rudder.training.buffer.capacity import capacity_of
-from rudder.training.buffer.registry import PolicyOptions, make_policy
+from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import BufferSize
-from rudder.training.control.port import ControlPort, NoControl
+from rudder.training.control.helm import Helm, Place
 from rudder.training.errors import ConfigError
 from rudder.training.launch.available_memory import available_memory_bytes
-from rudder.training.loading.batch import Batch
-from rudder.training.loading.desk import Desk
+from rudder.training.loading.access_sample import sample_of
+from rudder.training.loading.batch import Batch, Minibatch
+from rudder.training.loading.desk import open_desk
+from rudder.training.loading.epoch_queue import EpochQueue
+from rudder.training.loading.introduction import Known, introduce
+from rudder.training.loading.known_policy import policy_of
 from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.recording import recorded
 from rudder.training.loading.samplers import sample_whole, uniform_fanouts
 from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.seed_order import SeedOrder, checked_seeds
 from rudder.training.loading.tensors import NodeTensor
-from rudder.training.metrics import Memory, Window
+from rudder.training.loading.the_meeting import the_meeting
+from rudder.training.loading.window_meter import WindowMeter
+from rudder.training.metrics import Memory, Seconds, Window
 from rudder.training.peak_memory import peak_rss_bytes
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import BufferSettings
-from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
-from rudder.training.wire.lean import LeanWire
-from rudder.training.wire.services import services_registered
-from rudder.training.wire.stock import StockWire
-from rudder.training.wire.wire import Wire
-
-Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
+from rudder.training.steering_options import SteeringOptions
 
 
 class NodeLoader:
@@ -75,6 +75,9 @@ class NodeLoader:
         edge_ids: bool = True,
         order: torch.Tensor | None = None,
         control: Path | None = None,
+        controller: SteeringOptions | None = None,
+        folder: Path | None = None,
+        on_window: Callable[[Window], None] | None = None,
         trace: Path | None = None,
         timeout_s: float = 120.0,
     ) -> None:
@@ -91,54 +94,73 @@ class NodeLoader:
         lookahead: batches to sample ahead; epochs: how many epochs there will be, if known: then
         the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
         order: int64[n] phase of each seed, visited in ascending order; control: path of the
-        socket on which settings may be changed; trace: file to record the run's trace in.
-        Raises ConfigError, DataError, MachineError.
+        socket on which settings may be changed; controller: start a process that steers this
+        loader so; folder: for its socket and what it writes, default rudder-runs/<time>;
+        on_window: called with the metrics of every 16 steps, by the thread that trains;
+        trace: file to record the run's trace in.
+        Raises ConfigError, DataError, MachineError, RunError.
         """
-        self._rank = distdgl.trainer_rank()
+        meeting = the_meeting()
         self._device = torch.device(device)
-        self._epochs_left = epochs
-        self._queued = 0
+        self._on_window = on_window
         self._iterating = False
+        self.last: Batch | None = None
+        self.last_wait = 0.0
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
-        self._order = SeedOrder(
+        order_of_seeds = SeedOrder(
             checked_seeds(nodes, num_nodes=self.view.num_nodes),
             batch_size=batch_size,
             shuffle=shuffle,
             drop_last=drop_last,
             phases=None if order is None else order.numpy(),
-            seed=(seed, self._rank),
+            seed=(seed, meeting.rank),
         )
+        self._num_batches = len(order_of_seeds)
         self._inputs = [NodeTensor.of(graph, name) for name in inputs]
         self._outputs = [NodeTensor.of(graph, name) for name in outputs]
         fanouts = uniform_fanouts(sampler)
-        known = replace(
-            options or PolicyOptions(),
-            fanouts=None if fanouts is None else tuple(fanouts),
-            batch_size=batch_size,
-            epoch_batches=len(self._order),
-            seeds=nodes.numpy(),
-            seed=seed,
-        )
-        rows = capacity_of(
-            buffer if policy != "none" else "0",
-            self.view,
+        known = Known(
+            rank=meeting.rank,
+            world_size=meeting.world_size,
+            policy_name=policy,
             row_bytes=self.row_bytes,
-            max_rows=self._max_rows(),
-            rank=self._rank,
+            batch_size=batch_size,
+            batches_per_epoch=self._num_batches,
+            epochs=epochs,
+            fanouts=fanouts,
+            max_buffer_rows=int(available_memory_bytes() * 0.8 // max(self.row_bytes, 1)),
         )
-        settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
-        self.policy = make_policy(policy, self.view, settings, known)
-        self.last: Batch | None = None
-        self.last_wait = 0.0
-        self._trace = self._record(trace, policy, batch_size, fanouts) if trace else None
-        desk = Desk(self._make_wire(edge_ids))
+        self.policy, self._trace = recorded(
+            policy_of(
+                known,
+                self.view,
+                buffer=buffer,
+                lookahead=lookahead,
+                options=replace(options or PolicyOptions(), seeds=nodes.numpy(), seed=seed),
+            ),
+            trace,
+            self.view,
+            known,
+        )
+        self._helm = Helm(
+            Place.of(meeting, control=control, controller=controller, folder=folder),
+            meeting,
+            policy=self.policy,
+            introduce=lambda key: introduce(self.view, self.policy, known, run_key=key),
+            max_buffer_rows=known.max_buffer_rows,
+            controller=controller,
+        )
+        desk = open_desk(self.view, with_edge_ids=edge_ids)
         sampling = SamplingStage(
             desk,
-            NeighborSampling(self.view, seed=seed * 1_000_003 + self._rank),
+            NeighborSampling(self.view, seed=seed * 1_000_003 + meeting.rank),
             fanouts=fanouts or (),
             sample_whole=None if fanouts else sample_whole(sampler, graph),
         )
-        pipeline = Pipeline(
+        door = self._helm.door
+        sample = sample_of(self.view, policy=policy, is_wanted=lambda: door.has_subscribers)
+        self._meter = WindowMeter(meeting.rank, rate=sample.rate)
+        self._pipeline = Pipeline(
             view=self.view,
             desk=desk,
             sampling=sampling,
@@ -146,21 +168,19 @@ class NodeLoader:
             inputs=self._inputs,
             outputs=self._outputs,
             limits=Limits(),
+            sample=sample,
         )
-        self._pipeline = pipeline
-        self._control = ControlPort(control, rank=self._rank) if control else NoControl()
         self._thread = LoaderThread(
-            pipeline,
+            self._pipeline,
             ready=Limits().ready,
-            control=self._control,
-            rank=self._rank,
-            max_buffer_rows=self._max_rows(),
+            steering=self._helm.steering,
             timeout_s=timeout_s,
         )
+        self._epochs = EpochQueue(order_of_seeds, self._thread, epochs=epochs)
 
     def __len__(self) -> int:
         """Batches of one epoch."""
-        return len(self._order)
+        return self._num_batches
 
     def __iter__(self) -> Iterator[Minibatch]:
         """One epoch."""
@@ -170,50 +190,69 @@ class NodeLoader:
                 remedy="finish or leave the first loop, or make a second loader",
             )
         self._iterating = True
-        if self._queued == 0:
-            self._queue_epoch()
-        if self._epochs_left is not None and self._epochs_left > 0:
-            self._queue_epoch()
+        self._epochs.begin()
+        self._meter.start_epoch()
         finished = False
         try:
             for _ in range(len(self)):
-                self.last, self.last_wait = self._thread.take()
-                yield self._deliver(self.last)
+                self._take()
+                assert self.last is not None
+                yield self.last.deliver(self._device)
+                self._finish_step()
             finished = True
         finally:
             self._iterating = False
-            self._queued -= 1
-            if not finished:
-                self._thread.drop_all()
-                if self._epochs_left is not None:
-                    self._epochs_left += self._queued
-                self._queued = 0
+            self._epochs.end(finished=finished)
+
+    def _take(self) -> None:
+        """The next batch, and its accounts."""
+        self._meter.begin()
+        self.last, self.last_wait = batch, wait = self._thread.take()
+        self._meter.hand_over(
+            batch.number,
+            rows=batch.rows,
+            seconds=batch.seconds + Seconds(exposed_wait=wait),
+            pulls=batch.pulls,
+            accesses=batch.accesses,
+        )
+
+    def _finish_step(self) -> None:
+        """The trainer is done with a batch; tell of a window, when it is full."""
+        self._meter.finish()
+        if not self._meter.is_full:
+            return
+        done = self._meter.window(
+            settings=self.settings,
+            buffered_rows=self.num_buffered,
+            waiting_batches=self.num_ready,
+        )
+        self._helm.door.publish(done.window, done.accesses)
+        if self._on_window is not None:
+            self._on_window(done.window)
 
     def expect(self, epochs: int) -> None:
         """So many more epochs will follow: the sampler runs ahead into them, and not further.
 
         After the last of them the loader has no request open, until the next one begins.
         """
-        self._epochs_left = epochs - self._queued
+        self._epochs.expect(epochs)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """While inside, the loader uses no DGL RPC, so that the script may."""
+        started = time.perf_counter()
         self._thread.pause()
         try:
             yield
         finally:
             self._thread.resume()
-
-    def publish(self, window: Window) -> None:
-        """Hand a finished window to whoever listens on the control socket; never waits."""
-        self._control.publish(window)
+            self._meter.leave_out(time.perf_counter() - started)
 
     def close(self) -> None:
-        """End the loader's thread."""
+        """End the loader's thread, and the controller."""
         self._thread.stop()
-        if self._trace is not None:
-            self._trace.close()
+        self._helm.close()
+        self._trace.close()
 
     @property
     def settings(self) -> BufferSettings:
@@ -244,46 +283,3 @@ class NodeLoader:
             map_bytes=self.policy.num_bytes,
             map_nodes=self.view.num_remote,
         )
-
-    def _record(
-        self, path: Path, policy: str, batch_size: int, fanouts: Sequence[int] | None
-    ) -> TraceWriter:
-        header = TraceHeader(
-            rank=self._rank,
-            part=self.view.part,
-            starts=tuple(self.view.starts.tolist()),
-            num_halo=len(self.view.halo),
-            row_bytes=self.row_bytes,
-            batch_size=batch_size,
-            batches_per_epoch=len(self._order),
-            fanouts=None if fanouts is None else tuple(fanouts),
-            policy=policy,
-            settings=self.policy.settings,
-        )
-        writer = TraceWriter(path, header, self.view)
-        self.policy = RecordedPolicy(self.policy, writer)
-        return writer
-
-    def _max_rows(self) -> int:
-        return int(available_memory_bytes() * 0.8 // max(self.row_bytes, 1))
-
-    def _make_wire(self, edge_ids: bool) -> Wire:
-        if services_registered():
-            return LeanWire(self.view, with_edge_ids=edge_ids)
-        return StockWire(with_edge_ids=edge_ids)
-
-    def _queue_epoch(self) -> None:
-        self._thread.add(self._order.epoch())
-        self._queued += 1
-        if self._epochs_left is not None:
-            self._epochs_left -= 1
-
-    def _deliver(self, batch: Batch) -> Minibatch:
-        blocks = list(batch.blocks)
-        for name, rows in batch.inputs.items():
-            blocks[0].srcdata[name] = rows
-        for name, rows in batch.outputs.items():
-            blocks[-1].dstdata[name] = rows
-        if self._device.type != "cpu":
-            blocks = [block.to(self._device, non_blocking=True) for block in blocks]
-        return batch.input_nodes, batch.seeds, blocks

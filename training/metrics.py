@@ -182,6 +182,28 @@ class Evaluation(_Frozen):
     seconds: float
 
 
+class SteeringCounts(_Frozen):
+    """Decisions of one rank's controller by what became of them.
+
+    decisions: times the agents were asked; proposed: plans that change something; late: dropped
+    because their observation was too old; abandoned: changes whose trial was cut short;
+    rows_errors: (measured - expected) / expected rows fetched of each change that was tried.
+    """
+
+    rank: int = 0
+    decisions: int = 0
+    proposed: int = 0
+    approved: int = 0
+    trimmed: int = 0
+    refused: int = 0
+    applied: int = 0
+    confirmed: int = 0
+    reverted: int = 0
+    abandoned: int = 0
+    late: int = 0
+    rows_errors: tuple[float, ...] = ()
+
+
 class Summary(_Frozen):
     """`summary.json` of a run; sums are over ranks and epochs."""
 
@@ -200,3 +222,4 @@ class Summary(_Frozen):
     config: RunConfig
     versions: dict[str, str]
     network: str
+    steering: tuple[SteeringCounts, ...] = Field((), description="per rank, where it was steered")

@@ -1,4 +1,4 @@
-"""Sums what happens in steps to windows and epochs."""
+"""Sums what happens in steps to epochs; windows are the loader's, see loading/window_meter.py."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from rudder.training.metrics import EpochMetrics, Rows, Seconds, Window
-from rudder.training.settings import BufferSettings
-
-WINDOW_STEPS = 16
+from rudder.training.metrics import EpochMetrics, Rows, Seconds
 
 
 @dataclass
 class _Sum:
-    """Sums since a step; a reset makes a new one."""
+    """Sums since an epoch began."""
 
-    first_step: int
     steps: int = 0
     rows: Rows = field(default_factory=Rows)
     seconds: Seconds = field(default_factory=Seconds)
@@ -29,15 +25,11 @@ class _Sum:
 
 
 class Recorder:
-    """One rank's accounts. Windows and epochs are reset when read."""
+    """One rank's accounts."""
 
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
+    def __init__(self) -> None:
         self._epoch = 0
-        self._step = 0
-        self._num_windows = 0
-        self._window = _Sum(first_step=0)
-        self._of_epoch = _Sum(first_step=0)
+        self._of_epoch = _Sum()
         self._epoch_started = 0.0
         self._loss: torch.Tensor | None = None
         self.epochs: list[EpochMetrics] = []
@@ -50,38 +42,15 @@ class Recorder:
     def start_epoch(self, epoch: int) -> None:
         """An epoch begins now."""
         self._epoch = epoch
-        self._of_epoch = _Sum(first_step=self._step)
+        self._of_epoch = _Sum()
         self._loss = None
         self._epoch_started = time.perf_counter()
 
     def step(self, *, rows: Rows, seconds: Seconds, loss: torch.Tensor) -> None:
         """A step is done; loss: scalar, kept as a tensor so that nothing waits for it."""
-        self._step += 1
-        self._window.add(rows, seconds)
         self._of_epoch.add(rows, seconds)
         detached = loss.detach()
         self._loss = detached if self._loss is None else self._loss + detached
-
-    def window(
-        self, *, settings: BufferSettings, buffered_rows: int, waiting_batches: int
-    ) -> Window | None:
-        """The window, once it has WINDOW_STEPS steps."""
-        if self._window.steps < WINDOW_STEPS:
-            return None
-        done, self._window = self._window, _Sum(first_step=self._step)
-        self._num_windows += 1
-        return Window(
-            rank=self._rank,
-            index=self._num_windows - 1,
-            epoch=self._epoch,
-            first_step=done.first_step,
-            num_steps=done.steps,
-            rows=done.rows,
-            seconds=done.seconds,
-            settings=settings,
-            buffered_rows=buffered_rows,
-            waiting_batches=waiting_batches,
-        )
 
     def finish_epoch(self) -> EpochMetrics:
         """The epoch's sums."""

@@ -57,12 +57,31 @@ class Change(_Frozen):
         """Whether nothing would change."""
         return self == Change()
 
+    def over(self, settings: BufferSettings) -> BufferSettings:
+        """The settings with what this change sets; targets and rounds are no settings."""
+        names = BufferSettings.model_fields
+        update = {name: value for name in names if (value := getattr(self, name)) is not None}
+        return settings.model_copy(update=update)
+
+    @classmethod
+    def between(cls, old: BufferSettings, new: BufferSettings) -> Change:
+        """What makes the old settings the new ones; empty where they are the same."""
+        names = BufferSettings.model_fields
+        wanted = {name: getattr(new, name) for name in names}
+        return cls(**{n: v for n, v in wanted.items() if v != getattr(old, n)})
+
 
 class Command(_Frozen):
-    """One message to a trainer's control port; an empty change only asks for the state."""
+    """One message to a trainer's control port; an empty change only asks for the state.
+
+    origin: settings that a `user` sends become the ones to fall back on, a `controller` is only
+    heard while steering is on; issued_at_step: first step after what the change is based on.
+    """
 
     command_id: Annotated[str, Field(min_length=1, max_length=64)]
     change: Change = Change()
+    origin: Literal["user", "controller"] = "user"
+    issued_at_step: Annotated[int, Field(ge=0)] | None = None
 
 
 class Applied(_Frozen):

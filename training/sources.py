@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,26 +11,27 @@ from typing import Any, Protocol
 import dgl
 import torch
 
-from rudder.training import distdgl
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import RunConfig
 from rudder.training.loader import NodeLoader
-from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds, Window
-from rudder.training.peak_memory import peak_rss_bytes
+from rudder.training.metrics import Memory, Seconds, Window
 from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.step import FEATURE, LABEL, Step, phases
+from rudder.training.stock_source import StockSource
 
-FEATURE, LABEL, PHASE = "feat", "label", "seed_phase"
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one training step needs, and what it took to get it."""
-
-    blocks: list[dgl.DGLGraph]
-    features: torch.Tensor
-    labels: torch.Tensor
-    rows: Rows
-    seconds: Seconds
+__all__ = [
+    "FEATURE",
+    "LABEL",
+    "Outside",
+    "RudderSource",
+    "Source",
+    "Step",
+    "StockSource",
+    "make_source",
+    "phases",
+    "seeds_of",
+]
 
 
 class Source(Protocol):
@@ -49,26 +49,31 @@ class Source(Protocol):
     def paused(self) -> contextlib.AbstractContextManager[None]:
         """While inside, this source uses no DGL RPC."""
 
-    def publish(self, window: Window) -> None:
-        """Hand a finished window to whoever listens."""
-
     @property
     def settings(self) -> BufferSettings:
         """Buffer settings in force."""
-
-    @property
-    def num_buffered(self) -> int:
-        """Rows in the buffer."""
-
-    @property
-    def num_ready(self) -> int:
-        """Batches that wait for the trainer."""
 
     def memory(self) -> Memory:
         """Bytes that the source takes."""
 
     def close(self) -> None:
         """Release what it holds."""
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a source has to do with the world around it.
+
+    control: where a socket for changes is made; controller: how it is steered, None: not at all;
+    folder: the run's; trace: file to record the run's trace in; on_window: is told the metrics of
+    every 16 steps.
+    """
+
+    control: Path | None = None
+    controller: SteeringOptions | None = None
+    folder: Path | None = None
+    trace: Path | None = None
+    on_window: Callable[[Window], None] | None = None
 
 
 class RudderSource:
@@ -79,8 +84,7 @@ class RudderSource:
         graph: Any,
         seeds: torch.Tensor,
         config: RunConfig,
-        control: Path | None,
-        trace: Path | None,
+        outside: Outside,
     ) -> None:
         self._loader = NodeLoader(
             graph,
@@ -104,8 +108,11 @@ class RudderSource:
             epochs=config.epochs,
             edge_ids=False,
             order=phases(graph, seeds),
-            control=control,
-            trace=trace,
+            control=outside.control,
+            controller=outside.controller,
+            folder=outside.folder,
+            on_window=outside.on_window,
+            trace=outside.trace,
         )
 
     def __len__(self) -> int:
@@ -133,24 +140,10 @@ class RudderSource:
         """Pause the loader's thread."""
         return self._loader.paused()
 
-    def publish(self, window: Window) -> None:
-        """Hand a window to the control port."""
-        self._loader.publish(window)
-
     @property
     def settings(self) -> BufferSettings:
         """Buffer settings in force."""
         return self._loader.settings
-
-    @property
-    def num_buffered(self) -> int:
-        """Rows in the buffer."""
-        return self._loader.num_buffered
-
-    @property
-    def num_ready(self) -> int:
-        """Batches that wait for the trainer."""
-        return self._loader.num_ready
 
     def memory(self) -> Memory:
         """Bytes that the loader takes."""
@@ -159,106 +152,6 @@ class RudderSource:
     def close(self) -> None:
         """End the loader's thread."""
         self._loader.close()
-
-
-class StockSource:
-    """DistNodeDataLoader and reads of DistTensors, as in DGL's own examples."""
-
-    settings = BufferSettings(capacity_rows=0, lookahead_batches=0)
-    num_buffered = 0
-    num_ready = 0
-
-    def __init__(self, graph: Any, seeds: torch.Tensor, config: RunConfig) -> None:
-        self._graph = graph
-        self._seeds = seeds
-        self._config = config
-        self._phases = phases(graph, seeds)
-        view = distdgl.view_of(graph)
-        self._first, self._last = view.first, view.last
-        self._row_bytes = graph.ndata[FEATURE].shape[1] * view_bytes(graph.ndata[FEATURE])
-        self._halo = torch.zeros(view.num_nodes, dtype=torch.bool)
-        self._halo[torch.from_numpy(view.halo)] = True
-        self._loader = self._make_loader()
-
-    def _make_loader(self) -> Any:
-        seeds = self._seeds
-        if self._phases is not None:
-            order = torch.randperm(len(seeds))
-            seeds = seeds[order][torch.argsort(self._phases[order], stable=True)]
-        return dgl.dataloading.DistNodeDataLoader(
-            self._graph,
-            seeds,
-            dgl.dataloading.NeighborSampler(list(self._config.fanout)),
-            batch_size=self._config.batch_size,
-            shuffle=self._phases is None,
-            drop_last=False,
-        )
-
-    def __len__(self) -> int:
-        """Steps of an epoch."""
-        return -(-len(self._seeds) // self._config.batch_size)
-
-    def epoch(self) -> Iterator[Step]:
-        """One epoch's steps."""
-        if self._phases is not None:
-            self._loader = self._make_loader()
-        batches = iter(self._loader)
-        for _ in range(len(self)):
-            started = time.perf_counter()
-            input_nodes, seeds, blocks = next(batches)
-            sampled = time.perf_counter()
-            features = self._graph.ndata[FEATURE][input_nodes]
-            labels = self._graph.ndata[LABEL][seeds]
-            pulled = time.perf_counter()
-            device = torch.device(self._config.device)
-            yield Step(
-                blocks=[block.to(device) for block in blocks],
-                features=features.to(device),
-                labels=labels.to(device),
-                rows=self._count(input_nodes),
-                seconds=Seconds(
-                    sample=sampled - started,
-                    pull=pulled - sampled,
-                    exposed_wait=pulled - started,
-                ),
-            )
-
-    def _count(self, nodes: torch.Tensor) -> Rows:
-        remote = nodes[(nodes < self._first) | (nodes >= self._last)]
-        return Rows(
-            input_rows=len(nodes),
-            remote_rows=len(remote),
-            halo_rows=int(self._halo[remote].sum()),
-            rows_fetched=RowsFetched(miss=len(remote)),
-            bytes_fetched=len(remote) * self._row_bytes,
-        )
-
-    def expect(self, epochs: int) -> None:
-        """It never runs ahead."""
-
-    def paused(self) -> contextlib.AbstractContextManager[None]:
-        """It is always paused between batches."""
-        return contextlib.nullcontext()
-
-    def publish(self, window: Window) -> None:
-        """Nobody listens."""
-
-    def memory(self) -> Memory:
-        """Only the process itself."""
-        return Memory(peak_rss_bytes=peak_rss_bytes())
-
-    def close(self) -> None:
-        """Nothing to release."""
-
-
-def phases(graph: Any, seeds: torch.Tensor) -> torch.Tensor | None:
-    """int64[n]: when in an epoch each seed is visited, for data sets that say so."""
-    return graph.ndata[PHASE][seeds] if PHASE in graph.ndata else None
-
-
-def view_bytes(tensor: Any) -> int:
-    """Bytes of one element."""
-    return int(torch.empty(0, dtype=tensor.dtype).element_size())
 
 
 def seeds_of(graph: Any) -> torch.Tensor:
@@ -275,9 +168,13 @@ def make_source(
     config: RunConfig,
     *,
     control: Path | None,
+    controller: SteeringOptions | None = None,
+    folder: Path | None = None,
     trace: Path | None = None,
+    on_window: Callable[[Window], None] | None = None,
 ) -> RudderSource | StockSource:
-    """The source that the config names; control: where a socket for changes is made."""
+    """The source that the config names; for what is meant by the others see Outside."""
     if config.loader == "stock":
-        return StockSource(graph, seeds, config)
-    return RudderSource(graph, seeds, config, control, trace)
+        return StockSource(graph, seeds, config, on_window=on_window)
+    outside = Outside(control, controller, folder, trace, on_window)
+    return RudderSource(graph, seeds, config, outside)

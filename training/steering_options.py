@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field
 
 PlannerName = Literal["embedded", "fixed", "periodic", "heuristic", "llm"]
 Objective = Literal["wait", "traffic", "memory"]
+
+
+def default_memory() -> Path:
+    """Where past episodes are kept across runs."""
+    return user_data_path("rudder") / "memory.db"
 
 
 class SteeringOptions(BaseModel):

@@ -11,11 +11,11 @@ import torch
 from torch import distributed
 
 from rudder.training.config import RunConfig
-from rudder.training.events import Evaluated, PhaseEntered, Reported
+from rudder.training.events import Evaluated, PhaseEntered, Progress, Reported
 from rudder.training.inference import evaluate
 from rudder.training.job import Job
 from rudder.training.manifest import Manifest
-from rudder.training.metrics import Evaluation, RankReport
+from rudder.training.metrics import Evaluation, RankReport, Window
 from rudder.training.sources import FEATURE, LABEL, Source, make_source, seeds_of
 from rudder.training.training_loop import Emit, TrainingLoop
 from rudder.training.warm_up import warm_up
@@ -66,7 +66,10 @@ class Trainer:
             seeds_of(graph),
             job.config,
             control=job.socket_of(rank),
+            controller=job.config.steering,
+            folder=job.run_dir,
             trace=job.trace_of(rank),
+            on_window=self._tell,
         )
         self._loop = TrainingLoop(
             job.config, self._manifest, rank=rank, num_steps=len(self._source), emit=emit
@@ -120,6 +123,16 @@ class Trainer:
             epochs=self._loop.epochs,
             memory=self._source.memory(),
             settings=self._source.settings,
+        )
+
+    def _tell(self, window: Window) -> None:
+        self._emit(
+            Progress(
+                rank=self._rank,
+                steps_in_epoch=len(self._source),
+                step_in_epoch=self._loop.step_in_epoch,
+                window=window,
+            )
         )
 
     def _enter(self, phase: Any) -> None:

@@ -12,7 +12,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from rudder.training.config import RunConfig
-from rudder.training.events import EpochDone, Event, Progress
+from rudder.training.events import EpochDone, Event
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import EpochMetrics, Seconds
 from rudder.training.models import BlockModel, make_loss, make_model
@@ -35,7 +35,7 @@ class TrainingLoop:
         self._ddp = DistributedDataParallel(self.model)
         self._optimizer = torch.optim.Adam(self._ddp.parameters(), lr=config.lr)
         self._loss = make_loss(multilabel=manifest.multilabel)
-        self._recorder = Recorder(rank)
+        self._recorder = Recorder()
         self._uneven = _is_uneven(num_steps)
 
     @property
@@ -43,8 +43,13 @@ class TrainingLoop:
         """What was measured of each epoch so far."""
         return tuple(self._recorder.epochs)
 
+    @property
+    def step_in_epoch(self) -> int:
+        """Steps done in this epoch."""
+        return self._recorder.step_in_epoch
+
     def train_epoch(self, epoch: int, source: Source) -> None:
-        """One pass over a source's batches; tells of windows and of the epoch's end."""
+        """One pass over a source's batches; tells of the epoch's end."""
         self._ddp.train()  # type: ignore[no-untyped-call]
         self._recorder.start_epoch(epoch)
         with self._joined():
@@ -53,7 +58,6 @@ class TrainingLoop:
                 loss = self._train_step(step)
                 compute = Seconds(compute=time.perf_counter() - started)
                 self._recorder.step(rows=step.rows, seconds=step.seconds + compute, loss=loss)
-                self._publish_window(source)
         metrics = self._recorder.finish_epoch()
         self._emit(EpochDone(rank=self._rank, metrics=metrics))
 
@@ -71,24 +75,6 @@ class TrainingLoop:
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss
-
-    def _publish_window(self, source: Source) -> None:
-        window = self._recorder.window(
-            settings=source.settings,
-            buffered_rows=source.num_buffered,
-            waiting_batches=source.num_ready,
-        )
-        if window is None:
-            return
-        source.publish(window)
-        self._emit(
-            Progress(
-                rank=self._rank,
-                steps_in_epoch=len(source),
-                step_in_epoch=self._recorder.step_in_epoch,
-                window=window,
-            )
-        )
 
     def _joined(self) -> AbstractContextManager[Any]:
         return self._ddp.join() if self._uneven else nullcontext()

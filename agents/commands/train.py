@@ -106,6 +106,30 @@ def train(
         Literal["degree", "presample", "vip"] | None,
         typer.Option(help=_help("static_source", "What static's set is chosen by.")),
     ] = None,
+    controller: Annotated[
+        Literal["on", "none"] | None,
+        typer.Option(help=_help("controller", "Agents that steer the buffer while it trains.")),
+    ] = None,
+    planner: Annotated[
+        Literal["embedded", "fixed", "periodic", "heuristic", "llm"] | None,
+        typer.Option(help=_help("planner", "Who proposes changes.")),
+    ] = None,
+    objective: Annotated[
+        Literal["wait", "traffic", "memory"] | None,
+        typer.Option(help=_help("objective", "What steering makes least.")),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(help=_help("tolerance", "Slowdown that a smaller buffer may cost.")),
+    ] = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(help="Bytes of all buffers of a host: 2GiB. Default: what it has left."),
+    ] = None,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="File of past episodes, or `none`. Default: the user's own."),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help=_help("seed", "Seed of model, order and sampling."))
     ] = None,

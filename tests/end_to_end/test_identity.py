@@ -27,7 +27,7 @@ def test_batches_are_identical_while_settings_change(
     graph: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     data = request.getfixturevalue(graph)
-    for result in results(data, tmp_path, "--wire", "lean", "--epochs", "2"):
+    for result in results(data, tmp_path, "--wire", "lean", "--epochs", "2", "--max-seeds", "2400"):
         assert result["wrong"] == []
         assert result["seen_all_seeds"]
         assert result["batches"] > 50
@@ -46,6 +46,6 @@ def test_batches_are_identical_while_settings_change(
 def test_batches_are_identical_with(
     arguments: tuple[str, ...], tiny_parts: Path, tmp_path: Path
 ) -> None:
-    for result in results(tiny_parts, tmp_path, *arguments, "--epochs", "2"):
+    for result in results(tiny_parts, tmp_path, *arguments, "--epochs", "2", "--max-seeds", "1600"):
         assert result["wrong"] == []
         assert result["seen_all_seeds"]

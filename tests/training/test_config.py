@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rudder.training.config import BufferSize, RunConfig, run_config, write_config
 from rudder.training.errors import ConfigError
+from rudder.training.steering_options import default_memory
 
 
 @pytest.fixture
@@ -83,6 +84,11 @@ def test_a_buffers_text_is_read_back_as_the_same(size: BufferSize) -> None:
         ({"port": 80}, "port"),
         ({"seed": -1}, "seed"),
         ({"colour": "red"}, "colour"),
+        ({"controller": "off"}, "controller"),
+        ({"planner": "clever"}, "planner"),
+        ({"objective": "speed"}, "objective"),
+        ({"tolerance": 2}, "tolerance"),
+        ({"memory_budget": "lots"}, "64MiB"),
     ],
 )
 def test_a_bad_option_is_named_with_a_remedy(options: dict[str, Any], name: str) -> None:
@@ -143,6 +149,10 @@ def test_a_missing_file_is_named(file: Path) -> None:
             rate="200mbit",
             run_dir=Path("runs/a"),
             port=4000,
+            controller="none",
+            planner="heuristic",
+            memory_budget="2GiB",
+            memory="none",
         ),
     ],
     ids=["defaults", "many options"],
@@ -155,3 +165,33 @@ def test_a_written_config_is_read_back_as_the_same(config: RunConfig, file: Path
 def test_a_config_survives_its_way_as_json() -> None:
     config = run_config(buffer="64MiB", fanout="-1", data=Path("parts"))
     assert RunConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_run_is_steered_unless_it_says_not() -> None:
+    assert run_config(controller="none").steering is None
+    assert run_config(loader="stock").steering is None
+    assert run_config(controller="on").steering is not None
+
+
+def test_steering_is_told_what_the_run_says(tmp_path: Path) -> None:
+    steering = run_config(
+        planner="periodic",
+        objective="memory",
+        tolerance=0.05,
+        memory_budget="1.5GiB",
+        memory=tmp_path / "past.db",
+    ).steering
+    assert steering is not None
+    assert (steering.planner, steering.objective) == ("periodic", "memory")
+    assert steering.tolerance == 0.05
+    assert steering.memory_budget_bytes == 1.5 * 2**30
+    assert steering.memory == tmp_path / "past.db"
+
+
+def test_past_episodes_are_the_users_own_unless_none_are_wanted() -> None:
+    own, none = run_config().steering, run_config(memory="none").steering
+    assert own is not None
+    assert own.memory == default_memory()
+    assert own.memory_budget_bytes is None
+    assert none is not None
+    assert none.memory is None

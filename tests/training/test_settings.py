@@ -112,3 +112,35 @@ def test_settings_cannot_be_changed_in_place() -> None:
     settings = BufferSettings(capacity_rows=1)
     with pytest.raises(ValidationError, match="frozen"):
         settings.capacity_rows = 2  # type: ignore[misc]
+
+
+full_settings = st.builds(
+    BufferSettings,
+    capacity_rows=rows,
+    eviction_threshold=thresholds,
+    lookahead_batches=lookaheads,
+    replacement_interval=st.integers(0, 1000),
+)
+
+
+@given(full_settings, full_settings)
+def test_what_lies_between_two_settings_leads_from_one_to_the_other(
+    old: BufferSettings, new: BufferSettings
+) -> None:
+    change = Change.between(old, new)
+    assert change.over(old) == new
+    assert change.is_empty == (old == new)
+
+
+@given(changes, full_settings)
+def test_a_change_leaves_what_it_does_not_name(change: Change, old: BufferSettings) -> None:
+    new = change.over(old)
+    for name in BufferSettings.model_fields:
+        asked = getattr(change, name)
+        assert getattr(new, name) == (getattr(old, name) if asked is None else asked)
+
+
+def test_a_command_is_the_users_unless_it_says_so() -> None:
+    assert Command(command_id="a").origin == "user"
+    with pytest.raises(ValidationError, match="origin"):
+        Command.model_validate({"command_id": "a", "origin": "planner"})

@@ -1,16 +1,18 @@
 """What is said at a trainer's control port: one JSON object a line, in both directions.
 
-A client sends a `Command` (settings.py) or `Subscribe`; it is answered with `Applied` or
-`Rejected`, and once subscribed it is sent every finished `Window`.
+A client sends a `Command` (settings.py), `Subscribe` or `Heartbeat`. A command is answered with
+`Applied` or `Rejected`. A subscriber is sent an `Introduction`, the `SteeringState` and then every
+finished `Window`, and the state again whenever it changes.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from rudder.training.settings import Applied, Command
+from rudder.training.settings import BufferSettings, Command
+from rudder.training.workload import Workload
 
 MAX_LINE_BYTES = 4 * 2**20
 """Room for the 100,000 ids of the largest fetch targets, and a bound on what a client can send."""
@@ -23,6 +25,40 @@ class Subscribe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     subscribe: Literal["windows"]
+
+
+class Heartbeat(BaseModel):
+    """A controller lives; it counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    heartbeat: int = Field(ge=0)
+
+
+class Introduction(BaseModel):
+    """The first line that a subscriber is sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workload: Workload
+
+
+class SteeringState(BaseModel):
+    """Whether controllers are heard, and what is in force.
+
+    step: the first batch not yet planned; defaults: what the trainer falls back on: what it
+    began with, and what a user has set since; reason: why steering is off.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["steering"] = "steering"
+    is_on: bool
+    rank: int
+    step: int
+    settings: BufferSettings
+    defaults: BufferSettings
+    reason: str | None = None
 
 
 class Rejected(BaseModel):
@@ -40,24 +76,16 @@ class InvalidRequestError(ValueError):
     """A line is not a request; the message says why, for the client."""
 
 
-_REQUEST: TypeAdapter[Command | Subscribe] = TypeAdapter(Command | Subscribe)
-_ANSWER: TypeAdapter[Applied | Rejected] = TypeAdapter(Applied | Rejected)
+Request = Command | Subscribe | Heartbeat
+_REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
-def read_request(line: bytes) -> Command | Subscribe:
+def read_request(line: bytes) -> Request:
     """Read what a client sent; raises InvalidRequestError."""
     try:
         return _REQUEST.validate_json(line)
     except ValidationError as error:
         raise InvalidRequestError(_reason(error)) from None
-
-
-def read_answer(line: bytes) -> Applied | Rejected | None:
-    """Read what a port sent; None for a window or anything else."""
-    try:
-        return _ANSWER.validate_json(line)
-    except ValidationError:
-        return None
 
 
 def to_line(message: BaseModel) -> bytes:

@@ -10,11 +10,15 @@ from types import TracebackType
 from typing import Self
 
 from rudder.training.control import unix_socket
-from rudder.training.control.messages import Rejected, read_answer, to_line
+from rudder.training.control.client import read_message
+from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
+from rudder.training.control.messages import Rejected, SteeringState, to_line
+from rudder.training.control.peers import NO_PEERS, NoPeers, Peers
 from rudder.training.control.service import ControlService
 from rudder.training.errors import RunError
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Command
+from rudder.training.workload import Workload
 
 _CHUNK_BYTES = 64 * 2**10
 _MIN_TIMEOUT_S = 1e-3
@@ -23,18 +27,40 @@ _MIN_TIMEOUT_S = 1e-3
 class ControlPort:
     """A trainer's control port: a Unix-domain socket, served by one daemon thread."""
 
-    def __init__(self, path: Path, rank: int) -> None:
-        """Listen at `path`; raises RunError where that is impossible."""
+    def __init__(
+        self,
+        path: Path,
+        rank: int,
+        *,
+        workload: Workload | None = None,
+        peers: Peers | NoPeers = NO_PEERS,
+    ) -> None:
+        """Listen at `path`; raises RunError where that is impossible.
+
+        workload: what subscribers are told of the run; peers: the other ranks.
+        """
         listener = unix_socket.listen(path)
         self._path = path
         self._inode = path.stat().st_ino
-        self._service: ControlService | None = ControlService(listener, rank=rank)
+        self._service: ControlService | None = ControlService(
+            listener, rank=rank, workload=workload, peers=peers
+        )
         self._service.start()
 
     @property
     def num_windows_dropped(self) -> int:
         """Windows that a slow subscriber missed."""
         return 0 if self._service is None else self._service.num_windows_dropped
+
+    @property
+    def has_subscribers(self) -> bool:
+        """Whether somebody wants windows."""
+        return self._service is not None and self._service.num_subscribers > 0
+
+    @property
+    def last_heartbeat(self) -> float | None:
+        """When a controller was last heard (time.monotonic); None: never."""
+        return None if self._service is None else self._service.last_heartbeat
 
     def take(self) -> Command | None:
         """The next command, if one waits; each is to be answered."""
@@ -46,10 +72,18 @@ class ControlPort:
         if (service := self._service) is not None:
             service.answer(applied)
 
-    def publish(self, window: Window) -> None:
-        """Hand a finished window to whoever has subscribed; a slow one loses the oldest."""
+    def publish(self, window: Window, accesses: SampledAccesses | None = None) -> None:
+        """Hand a finished window to whoever has subscribed; a slow one loses the oldest.
+
+        accesses: packed, on another thread, into the window that subscribers get.
+        """
         if (service := self._service) is not None:
-            service.publish(window)
+            service.publish(FinishedWindow(window, accesses))
+
+    def tell(self, state: SteeringState) -> None:
+        """Tell subscribers, now and to come, how steering stands."""
+        if (service := self._service) is not None:
+            service.tell(state)
 
     def close(self) -> None:
         """Refuse what still waits, end the thread and remove the socket file."""
@@ -77,6 +111,9 @@ class ControlPort:
 class NoControl:
     """No door: nobody commands, nobody listens."""
 
+    has_subscribers = False
+    last_heartbeat = None
+
     def take(self) -> Command | None:
         """Nothing."""
         return None
@@ -84,7 +121,10 @@ class NoControl:
     def answer(self, applied: Applied) -> None:
         """Do nothing."""
 
-    def publish(self, window: Window) -> None:
+    def publish(self, window: Window, accesses: SampledAccesses | None = None) -> None:
+        """Do nothing."""
+
+    def tell(self, state: SteeringState) -> None:
         """Do nothing."""
 
     def close(self) -> None:
@@ -135,11 +175,13 @@ def _lines(client: socket.socket, deadline: float) -> Iterator[bytes]:
 
 
 def _applied(line: bytes, command: Command) -> Applied | None:
-    answer = read_answer(line)
+    answer = read_message(line)
     if isinstance(answer, Rejected):
         raise RunError(
             f"command {command.command_id} was rejected: {answer.reason}",
             remedy="nothing was changed; correct the command and send it again",
             rank=answer.rank,
         )
-    return answer if answer is not None and answer.command_id == command.command_id else None
+    if isinstance(answer, Applied) and answer.command_id == command.command_id:
+        return answer
+    return None

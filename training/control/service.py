@@ -14,16 +14,21 @@ from collections import deque
 from contextlib import suppress
 
 from rudder.training.control.connection import MAX_WAITING_WINDOWS, Connection
+from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import (
     MAX_LINE_BYTES,
+    Heartbeat,
+    Introduction,
     InvalidRequestError,
     Rejected,
+    SteeringState,
     Subscribe,
     read_request,
     to_line,
 )
-from rudder.training.metrics import Window
+from rudder.training.control.peers import NO_PEERS, NoPeers, Peers
 from rudder.training.settings import Applied, Command
+from rudder.training.workload import Workload
 
 MAX_PENDING_COMMANDS = 16
 MAX_CONNECTIONS = 64
@@ -39,19 +44,30 @@ _MAX_PAUSE_S = 0.1
 class ControlService:
     """Serves `listener` until `stop`; `commands`, `answer` and `publish` are the trainer's side."""
 
-    def __init__(self, listener: socket.socket, *, rank: int) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        *,
+        rank: int,
+        workload: Workload | None = None,
+        peers: Peers | NoPeers = NO_PEERS,
+    ) -> None:
         """Take over the listening socket; `start` begins to serve it."""
         self.commands: deque[Command] = deque()
+        self.num_subscribers = 0
+        self.last_heartbeat: float | None = None
         self._rank = rank
+        self._introduction = None if workload is None else Introduction(workload=workload)
+        self._state: SteeringState | None = None
+        self._peers = peers
         self._listener = listener
         self._listener.setblocking(False)
-        self._answers: deque[Applied] = deque()
-        self._windows: deque[Window] = deque()
+        self._answers: deque[Applied | SteeringState] = deque()
+        self._windows: deque[FinishedWindow] = deque()
         self._num_dropped_unread = 0
         self._num_dropped_unsent = 0
         self._asked_by: dict[str, Connection] = {}
         self._connections: dict[Connection, None] = {}
-        self._num_subscribers = 0
         self._stopping = False
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
@@ -81,9 +97,14 @@ class ControlService:
         self._answers.append(applied)
         self._ring()
 
-    def publish(self, window: Window) -> None:
+    def tell(self, state: SteeringState) -> None:
+        """Send the state to all subscribers, and to those to come first of all; never waits."""
+        self._answers.append(state)
+        self._ring()
+
+    def publish(self, window: FinishedWindow) -> None:
         """Send a window to all subscribers; called by the trainer, never waits."""
-        if not self._num_subscribers:
+        if not self.num_subscribers:
             return
         self._windows.append(window)
         if len(self._windows) > MAX_WAITING_WINDOWS:
@@ -93,7 +114,7 @@ class ControlService:
         self._ring()
 
     def _ring(self) -> None:
-        with suppress(BlockingIOError):  # then it rings already
+        with suppress(OSError):  # it rings already, or the thread has just ended
             self._bell.send(b"\0")
 
     def _run(self) -> None:
@@ -166,13 +187,19 @@ class ControlService:
             return
         if isinstance(request, Subscribe):
             self._subscribe(connection)
+        elif isinstance(request, Heartbeat):
+            self.last_heartbeat = time.monotonic()
         else:
             self._command(connection, request)
 
     def _subscribe(self, connection: Connection) -> None:
-        if not connection.is_subscribed:
-            connection.is_subscribed = True
-            self._num_subscribers += 1
+        if connection.is_subscribed:
+            return
+        first = [message for message in (self._introduction, self._state) if message is not None]
+        connection.answers.extend(to_line(message) for message in first)
+        connection.is_subscribed = True
+        self.num_subscribers += 1
+        self._write(connection)
 
     def _command(self, connection: Connection, command: Command) -> None:
         if command.command_id in self._asked_by:
@@ -181,6 +208,8 @@ class ControlService:
             reason = f"{MAX_PENDING_COMMANDS} commands are waiting; try again"
             self._reject(connection, reason, command.command_id)
         else:
+            if command.origin == "controller":
+                self.last_heartbeat = time.monotonic()
             connection.num_rejections = 0
             self._asked_by[command.command_id] = connection
             self.commands.append(command)
@@ -197,13 +226,12 @@ class ControlService:
         """Hand what the trainer queued to the connections."""
         touched: set[Connection] = set()
         while self._answers:
-            applied = self._answers.popleft()
-            connection = self._asked_by.pop(applied.command_id, None)
-            if connection is not None and connection.is_open:
-                connection.answers.append(to_line(applied))
-                touched.add(connection)
+            answer = self._answers.popleft()
+            touched.update(receivers := self._receivers(answer))
+            for connection in receivers:
+                connection.answers.append(to_line(answer))
         while (window := self._next_window()) is not None:
-            line = to_line(window)
+            line = to_line(window.completed(self._peers))
             for connection in self._connections:
                 if connection.is_subscribed:
                     self._num_dropped_unsent += connection.add_window(line)
@@ -211,7 +239,14 @@ class ControlService:
         for connection in touched:
             self._write(connection)
 
-    def _next_window(self) -> Window | None:
+    def _receivers(self, answer: Applied | SteeringState) -> list[Connection]:
+        if isinstance(answer, SteeringState):
+            self._state = answer
+            return [connection for connection in self._connections if connection.is_subscribed]
+        connection = self._asked_by.pop(answer.command_id, None)
+        return [connection] if connection is not None and connection.is_open else []
+
+    def _next_window(self) -> FinishedWindow | None:
         try:
             return self._windows.popleft()
         except IndexError:
@@ -234,7 +269,7 @@ class ControlService:
         if not connection.is_open:
             return
         connection.is_open = False
-        self._num_subscribers -= connection.is_subscribed
+        self.num_subscribers -= connection.is_subscribed
         del self._connections[connection]
         self._selector.unregister(connection.socket)
         connection.socket.close()

@@ -9,17 +9,25 @@ import dgl
 import numpy as np
 import torch
 
+from rudder.training.access_slice import NodeArray
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.loading.assembly import Fetch
+from rudder.training.loading.owner_accounts import Pull
 from rudder.training.metrics import Rows as RowCounts
 from rudder.training.metrics import Seconds
 from rudder.training.sampling.neighbor import Edges, HalfLayer, SampledLayer
 from rudder.training.wire.wire import Answer, Rows
 
+Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
+
 
 @dataclass(frozen=True)
 class Batch:
-    """What the trainer gets: `blocks` as DGL makes them, rows by tensor name, and the accounts."""
+    """What the trainer gets: `blocks` as DGL makes them, rows by tensor name, and the accounts.
+
+    pulls: what was asked of other partitions for it; accesses: int32 sampled remote numbers of
+    its inputs, where somebody wants them.
+    """
 
     number: int
     input_nodes: torch.Tensor
@@ -29,6 +37,19 @@ class Batch:
     outputs: Mapping[str, torch.Tensor]
     rows: RowCounts
     seconds: Seconds
+    pulls: tuple[Pull, ...] = ()
+    accesses: NodeArray | None = None
+
+    def deliver(self, device: torch.device) -> Minibatch:
+        """What a script's loop gets: the blocks carry the rows."""
+        blocks = list(self.blocks)
+        for name, rows in self.inputs.items():
+            blocks[0].srcdata[name] = rows
+        for name, rows in self.outputs.items():
+            blocks[-1].dstdata[name] = rows
+        if device.type != "cpu":
+            blocks = [block.to(device, non_blocking=True) for block in blocks]
+        return self.input_nodes, self.seeds, blocks
 
 
 @dataclass(frozen=True)
@@ -57,6 +78,7 @@ class Journey:
     seed_tickets: tuple[tuple[int, IntArray], ...] = ()
     sample_seconds: float = 0.0
     pull_seconds: float = 0.0
+    pulls: list[Pull] = field(default_factory=list)
     whole: WholeSample | None = None
 
     @property

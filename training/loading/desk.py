@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rudder.training.errors import RunError
 from rudder.training.loading.batch import Journey
-from rudder.training.partition_view import IntArray
+from rudder.training.loading.owner_accounts import Pull
+from rudder.training.partition_view import IntArray, PartitionView
+from rudder.training.wire.lean import LeanWire
+from rudder.training.wire.services import services_registered
+from rudder.training.wire.stock import StockWire
 from rudder.training.wire.wire import Wire
+
+
+@dataclass(frozen=True)
+class _Question:
+    """num_rows, asked: of a pull; when it was asked for."""
+
+    journey: Journey
+    owner: int
+    num_rows: int = 0
+    asked: float = 0.0
 
 
 class Desk:
@@ -16,7 +31,7 @@ class Desk:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._asked: dict[int, tuple[Journey, int]] = {}
+        self._asked: dict[int, _Question] = {}
         self._last_answer = time.monotonic()
 
     @property
@@ -26,17 +41,18 @@ class Desk:
 
     def sample(self, journey: Journey, owner: int, nodes: IntArray, fanout: int) -> None:
         """Ask for in-edges of nodes."""
-        self._file(journey, owner, self._wire.sample(owner, nodes, fanout))
+        self._file(_Question(journey, owner), self._wire.sample(owner, nodes, fanout))
 
     def pull(self, journey: Journey, owner: int, nodes: IntArray, keys: Sequence[str]) -> int:
         """Ask for rows of nodes; returns the ticket of the answer."""
-        return self._file(journey, owner, self._wire.pull(owner, nodes, keys))
+        question = _Question(journey, owner, num_rows=len(nodes), asked=time.perf_counter())
+        return self._file(question, self._wire.pull(owner, nodes, keys))
 
-    def _file(self, journey: Journey, owner: int, ticket: int) -> int:
+    def _file(self, question: _Question, ticket: int) -> int:
         if not self._asked:
             self._last_answer = time.monotonic()
-        journey.tickets.append(ticket)
-        self._asked[ticket] = (journey, owner)
+        question.journey.tickets.append(ticket)
+        self._asked[ticket] = question
         return ticket
 
     def receive(self, timeout_ms: int) -> bool:
@@ -46,16 +62,27 @@ class Desk:
             return False
         self._last_answer = time.monotonic()
         ticket, content = answer
-        journey, _ = self._asked.pop(ticket)
-        journey.answers[ticket] = content
+        question = self._asked.pop(ticket)
+        question.journey.answers[ticket] = content
+        if question.num_rows:
+            seconds = time.perf_counter() - question.asked
+            pull = Pull(owner=question.owner, rows=question.num_rows, seconds=seconds)
+            question.journey.pulls.append(pull)
         return True
 
     def check(self, *, timeout_s: float) -> None:
         """Raise RunError when open questions have had no answer for so long."""
         if not self._asked or time.monotonic() - self._last_answer <= timeout_s:
             return
-        owners = sorted({owner for _, owner in self._asked.values()})
+        owners = sorted({question.owner for question in self._asked.values()})
         raise RunError(
             f"no answer from the graph servers of partitions {owners} for {timeout_s:g} s",
             remedy="look whether the servers on those hosts are alive, and at their logs",
         )
+
+
+def open_desk(view: PartitionView, *, with_edge_ids: bool) -> Desk:
+    """A desk with our own wire where the servers know it, else with DGL's requests."""
+    if services_registered():
+        return Desk(LeanWire(view, with_edge_ids=with_edge_ids))
+    return Desk(StockWire(with_edge_ids=with_edge_ids))

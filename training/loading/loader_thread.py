@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Sequence
 
 from rudder.training.buffer.policy import IntArray
-from rudder.training.control.port import ControlPort, NoControl
+from rudder.training.control.steering import NoSteering, Steering
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Pipeline
-from rudder.training.settings import Applied, BufferSettings, Command
+from rudder.training.settings import BufferSettings
 
 _NAP_S = 0.1
 """How long the thread sleeps at most when there is nothing to do, before it looks for commands."""
@@ -24,15 +24,17 @@ class LoaderThread:
     """Runs a pipeline in a thread of its own. While it is paused no request of it is open."""
 
     def __init__(
-        self, pipeline: Pipeline, *, ready: int, control: ControlPort | NoControl, rank: int,
-        max_buffer_rows: int, timeout_s: float,
-    ) -> None:  # fmt: skip
+        self,
+        pipeline: Pipeline,
+        *,
+        ready: int,
+        steering: Steering | NoSteering,
+        timeout_s: float,
+    ) -> None:
         self._pipeline = pipeline
         self._ready: deque[Batch] = deque()
         self._max_ready = ready
-        self._control = control
-        self._rank = rank
-        self._max_buffer_rows = max_buffer_rows
+        self._steering = steering
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
         self._new_seeds: deque[IntArray] = deque()
@@ -110,7 +112,7 @@ class LoaderThread:
             self._stop_wanted = True
             self._changed.notify_all()
         self._thread.join()
-        self._control.close()
+        self._steering.close()
 
     # -- the thread's side --------------------------------------------------------------
 
@@ -126,7 +128,7 @@ class LoaderThread:
                 self._changed.notify_all()
 
     def _turn(self) -> None:
-        self._obey_command()
+        self._steering.attend(self._pipeline.next_planned)
         self._take_orders()
         room = len(self._ready) < self._max_ready
         if not self._pause_wanted and self._pipeline.work(room=room, hand_over=self._hand_over):
@@ -170,31 +172,3 @@ class LoaderThread:
         with self._changed:
             self._ready.append(batch)
             self._changed.notify_all()
-
-    def _obey_command(self) -> None:
-        command = self._control.take()
-        if command is None:
-            return
-        policy = self._pipeline.policy
-        reason = self._refusal(command)
-        if reason is None and not command.change.is_empty:
-            policy.apply(command.change)
-        self._control.answer(
-            Applied(
-                command_id=command.command_id,
-                outcome="refused" if reason else "applied",
-                rank=self._rank,
-                step=self._pipeline.next_planned,
-                settings=policy.settings,
-                reason=reason,
-            )
-        )
-
-    def _refusal(self, command: Command) -> str | None:
-        rows = command.change.capacity_rows
-        if rows is not None and rows > self._max_buffer_rows:
-            return (
-                f"capacity_rows = {rows} is more than this host has memory for;"
-                f" allowed: 0 to {self._max_buffer_rows}"
-            )
-        return self._pipeline.policy.refusal(command.change)

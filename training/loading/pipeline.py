@@ -21,6 +21,7 @@ import torch
 
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.rows import MemoryPool
+from rudder.training.loading.access_sample import NO_SAMPLE, AccessSample, NoSample
 from rudder.training.loading.accounts import Accounts
 from rudder.training.loading.assembly import Assembly, Fetch
 from rudder.training.loading.batch import Batch, Journey
@@ -57,6 +58,7 @@ class Pipeline:
         inputs: Sequence[NodeTensor],
         outputs: Sequence[NodeTensor],
         limits: Limits,
+        sample: AccessSample | NoSample = NO_SAMPLE,
     ) -> None:
         self._view = view
         self._desk = desk
@@ -65,6 +67,7 @@ class Pipeline:
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._limits = limits
+        self._sample = sample
         self._pool = MemoryPool(max_blocks=len(inputs) * (limits.ready + 3))
         capacity = policy.settings.capacity_rows
         self._assembly = Assembly(inputs, capacity=capacity, first=view.first, pool=self._pool)
@@ -236,6 +239,8 @@ class Pipeline:
                 pull=journey.pull_seconds,
                 assemble=time.perf_counter() - started,
             ),
+            pulls=tuple(journey.pulls),
+            accesses=self._sample.choose(journey.remote_numbers),
         )
 
     def _fetched(self, journey: Journey) -> list[tuple[Fetch, Rows]]:

@@ -1,0 +1,62 @@
+"""`rudder steer`, on a folder with a real door in it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rudder.agents.commands.steer import app
+from rudder.training.control.helm import pid_file_of
+from rudder.training.errors import ConfigError, RudderError
+from rudder.training.settings import Change
+from tests.training.control.doors import stepping, until
+
+
+def steer(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_off_and_on_are_obeyed_by_a_trainer(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        trainer.policy.apply(Change(capacity_rows=5))
+        assert steer("off", "--run", str(tmp_path)).exit_code == 0
+        until(lambda: trainer.settings.capacity_rows == 100)
+        assert "steering is off" in steer("status", "--run", str(tmp_path)).output
+        assert steer("on", "--run", str(tmp_path)).exit_code == 0
+        assert not trainer.off_file.exists()
+        assert steer("on", "--run", str(tmp_path)).exit_code == 0
+
+
+def test_status_shows_what_is_in_force_and_who_steers(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        output = steer("status", "--run", str(tmp_path)).output
+        assert "steering is on" in output
+        assert "capacity 100 rows" in output
+        assert "no controller" in output
+        pid_file_of(trainer.path).write_text(f"{os.getpid()}\n")
+        assert f"controller {os.getpid()}" in steer("status", "--run", str(tmp_path)).output
+
+
+def test_a_budget_is_left_where_controllers_read_it(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    assert steer("budget", "--run", str(tmp_path), "512MiB").exit_code == 0
+    assert (tmp_path / "control" / "memory-budget").read_text() == f"{512 * 2**20}\n"
+    assert [file.name for file in (tmp_path / "control").iterdir()] == ["memory-budget"]
+
+
+@pytest.mark.parametrize("size", ["lots", "-5", "1.5"])
+def test_a_budget_that_is_no_number_of_bytes_is_refused(tmp_path: Path, size: str) -> None:
+    (tmp_path / "control").mkdir()
+    result = steer("budget", "--run", str(tmp_path), "--", size)
+    assert isinstance(result.exception, ConfigError)
+    assert list((tmp_path / "control").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["on", "off", "status"])
+def test_a_run_that_is_over_is_named(tmp_path: Path, what: str) -> None:
+    result = steer(what, "--run", str(tmp_path))
+    assert isinstance(result.exception, RudderError)
+    assert "not a run that is training now" in str(result.exception)

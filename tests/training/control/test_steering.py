@@ -1,0 +1,176 @@
+"""Who may steer: the switch, silence, and what a trainer falls back on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from rudder.training.control import unix_socket
+from rudder.training.control.client import read_message
+from rudder.training.control.messages import Heartbeat, SteeringState, Subscribe, to_line
+from rudder.training.control.port import ControlPort, send_command
+from rudder.training.control.steering import LOOK_EVERY_STEPS, NoSteering, Steering
+from rudder.training.settings import Applied, Change, Command
+from tests.training.buffer.player import buffer_of
+from tests.training.control.doors import WAIT_S, Trainer, stepping, until
+
+SMALL_CONTROLLER = Path(__file__).parent / "small_controller.py"
+
+
+def send(trainer: Trainer, change: Change, *, origin: str = "controller") -> Applied:
+    command = Command.model_validate(
+        {"command_id": uuid.uuid4().hex, "change": change, "origin": origin}
+    )
+    return send_command(trainer.path, command, WAIT_S)
+
+
+@contextmanager
+def controller_of(trainer: Trainer) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, str(SMALL_CONTROLLER), str(trainer.path)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_controllers_change_is_applied_while_steering_is_on(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        answer = send(trainer, Change(capacity_rows=7))
+        assert answer.outcome == "applied"
+        assert answer.settings.capacity_rows == trainer.settings.capacity_rows == 7
+
+
+def test_the_switch_undoes_a_stopped_controllers_change_within_one_window(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer, controller_of(trainer) as controller:
+        until(lambda: trainer.settings.capacity_rows == 5)
+        os.kill(controller.pid, signal.SIGSTOP)
+        trainer.off_file.touch()
+        switched_at = trainer.step
+        until(lambda: trainer.settings.capacity_rows == 100)
+        assert trainer.step - switched_at <= LOOK_EVERY_STEPS + 10
+        trainer.off_file.unlink()
+        until(lambda: send(trainer, Change(capacity_rows=6)).outcome == "applied")
+        assert trainer.settings.capacity_rows == 6
+
+
+def test_a_look_at_the_switch_comes_every_window(tmp_path: Path) -> None:
+    policy = buffer_of(100)
+    off = tmp_path / "steering-off"
+    with ControlPort(tmp_path / "rank0.sock", rank=0) as door:
+        steering = Steering(door, policy, rank=0, max_buffer_rows=200, off_file=off)
+        for step in range(5):
+            steering.attend(step)
+        policy.apply(Change(capacity_rows=5))
+        off.touch()
+        for step in range(5, LOOK_EVERY_STEPS):
+            steering.attend(step)
+            assert policy.settings.capacity_rows == 5
+        steering.attend(LOOK_EVERY_STEPS)
+        assert policy.settings.capacity_rows == 100
+
+
+def test_while_off_controllers_are_refused_and_users_are_heard(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        trainer.off_file.parent.mkdir(exist_ok=True)
+        trainer.off_file.touch()
+        refused = send(trainer, Change(capacity_rows=7))
+        assert refused.outcome == "refused"
+        assert refused.reason is not None
+        assert "switched off" in refused.reason
+        assert send(trainer, Change()).outcome == "applied"
+        assert send(trainer, Change(capacity_rows=8), origin="user").outcome == "applied"
+        assert trainer.settings.capacity_rows == 8
+
+
+def test_defaults_are_restored_once_and_left_alone_after(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        send(trainer, Change(capacity_rows=7))
+        trainer.off_file.touch()
+        until(lambda: trainer.settings.capacity_rows == 100)
+        trainer.policy.apply(Change(capacity_rows=9))
+        step = trainer.step
+        until(lambda: trainer.step > step + 3 * LOOK_EVERY_STEPS)
+        assert trainer.settings.capacity_rows == 9
+
+
+def test_what_a_user_sets_is_what_a_trainer_falls_back_on(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        send(trainer, Change(capacity_rows=40, lookahead_batches=3), origin="user")
+        send(trainer, Change(capacity_rows=7, eviction_threshold=0.5))
+        trainer.off_file.touch()
+        until(lambda: trainer.settings.capacity_rows == 40)
+        assert trainer.settings.lookahead_batches == 3
+        assert trainer.settings.eviction_threshold == 1.0
+
+
+def test_silence_brings_the_defaults_back_once_and_says_so(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        stepping(tmp_path, heartbeat_timeout_s=0.3) as trainer,
+        controller_of(trainer) as controller,
+    ):
+        until(lambda: trainer.settings.capacity_rows == 5)
+        time.sleep(0.5)  # its beats keep the change in force
+        assert trainer.settings.capacity_rows == 5
+        os.kill(controller.pid, signal.SIGSTOP)
+        until(lambda: trainer.settings.capacity_rows == 100)
+        time.sleep(0.4)
+        assert capfd.readouterr().err.count("no controller was heard for 0.3 s") == 1
+        assert send(trainer, Change(capacity_rows=6)).outcome == "applied"
+
+
+def test_without_any_controller_there_is_no_silence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with stepping(tmp_path, heartbeat_timeout_s=0.05) as trainer:
+        send(trainer, Change(capacity_rows=7), origin="user")
+        time.sleep(0.2)
+        assert trainer.settings.capacity_rows == 7
+    assert capfd.readouterr().err == ""
+
+
+def test_a_subscriber_is_told_how_steering_stands(tmp_path: Path) -> None:
+    with (
+        stepping(tmp_path) as trainer,
+        unix_socket.connect(trainer.path, timeout_s=WAIT_S) as client,
+        client.makefile("rb") as stream,
+    ):
+        client.sendall(to_line(Subscribe(subscribe="windows")) + to_line(Heartbeat(heartbeat=1)))
+        until(lambda: trainer.door.has_subscribers)
+        trainer.off_file.touch()
+        state = read_message(stream.readline())
+        assert isinstance(state, SteeringState)
+        assert not state.is_on
+        assert state.defaults.capacity_rows == 100
+        trainer.off_file.unlink()
+        state = read_message(stream.readline())
+        assert isinstance(state, SteeringState)
+        assert state.is_on
+        send(trainer, Change(capacity_rows=40), origin="user")
+        state = read_message(stream.readline())
+        assert isinstance(state, SteeringState)
+        assert state.defaults.capacity_rows == state.settings.capacity_rows == 40
+
+
+def test_a_command_beyond_the_hosts_memory_is_refused(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        answer = send(trainer, Change(capacity_rows=1001), origin="user")
+        assert answer.outcome == "refused"
+        assert "0 to 1000" in str(answer.reason)
+
+
+def test_no_steering_does_nothing() -> None:
+    steering = NoSteering()
+    steering.attend(3)
+    steering.close()

@@ -1,0 +1,111 @@
+"""Windows: sums over steps, times as the training thread sees them, nothing counted twice."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from rudder.training.control.finished_window import FinishedWindow
+from rudder.training.loading.owner_accounts import Pull
+from rudder.training.loading.window_meter import WINDOW_STEPS, WindowMeter
+from rudder.training.metrics import OwnerTraffic, Rows, RowsFetched, Seconds
+from rudder.training.settings import BufferSettings
+
+SETTINGS = BufferSettings(capacity_rows=10)
+
+
+def step(
+    meter: WindowMeter, number: int, *, wait: float = 0.0, compute: float = 0.0, shown: bool = True
+) -> None:
+    meter.begin()
+    time.sleep(wait)
+    meter.hand_over(
+        number,
+        rows=Rows(remote_rows=5, hits=3, rows_fetched=RowsFetched(miss=2)),
+        seconds=Seconds(exposed_wait=wait),
+        pulls=[Pull(owner=number % 2, rows=number, seconds=0.5)],
+        accesses=np.array([number], dtype=np.int32) if shown else None,
+    )
+    time.sleep(compute)
+    meter.finish()
+
+
+def window(meter: WindowMeter) -> FinishedWindow:
+    assert meter.is_full
+    return meter.window(settings=SETTINGS, buffered_rows=4, waiting_batches=2)
+
+
+def test_a_window_has_the_sums_of_its_steps() -> None:
+    meter = WindowMeter(3, rate=0.5)
+    meter.start_epoch()
+    for number in range(WINDOW_STEPS):
+        assert not meter.is_full
+        step(meter, number)
+    done = window(meter)
+    found = done.window
+    assert (found.rank, found.index, found.epoch, found.first_step) == (3, 0, 0, 0)
+    assert found.num_steps == WINDOW_STEPS
+    assert found.rows.hits + found.rows.rows_fetched.miss == found.rows.remote_rows == 80
+    assert found.owners == (
+        OwnerTraffic(part=0, rows=56, pulls=8, seconds=4.0),
+        OwnerTraffic(part=1, rows=64, pulls=8, seconds=4.0),
+    )
+    assert done.accesses is not None
+    assert done.accesses.rate == 0.5
+    assert [batch.tolist() for batch in done.accesses.batches] == [[n] for n in range(16)]
+
+
+def test_windows_follow_each_other_over_epochs_without_a_gap() -> None:
+    meter = WindowMeter(0)
+    found = []
+    for epoch in range(3):
+        meter.start_epoch()
+        for number in range(epoch * 12, epoch * 12 + 12):
+            step(meter, number)
+            if meter.is_full:
+                found.append(window(meter).window)
+    assert [w.first_step for w in found] == [0, 16]
+    assert [w.index for w in found] == [0, 1]
+    assert [w.epoch for w in found] == [1, 2]
+    assert [w.owners[0].rows for w in found] == [56, 56 + 8 * 16]
+
+
+def test_a_step_is_its_wait_and_the_time_until_the_next_batch_is_wanted() -> None:
+    meter = WindowMeter(0)
+    meter.start_epoch()
+    for number in range(WINDOW_STEPS):
+        step(meter, number, wait=0.002, compute=0.003)
+        time.sleep(0.005)  # between epochs, say
+    found = window(meter).window
+    assert found.wall_seconds is not None
+    assert found.seconds.compute >= WINDOW_STEPS * 0.003
+    assert found.wall_seconds >= WINDOW_STEPS * 0.005
+    assert found.wall_seconds == pytest.approx(
+        found.seconds.compute + found.seconds.exposed_wait, rel=0.3
+    )
+    assert found.wall_seconds < WINDOW_STEPS * 0.009
+
+
+def test_what_is_left_out_is_no_compute() -> None:
+    meter = WindowMeter(0)
+    meter.start_epoch()
+    for number in range(WINDOW_STEPS):
+        meter.begin()
+        meter.hand_over(number, rows=Rows(), seconds=Seconds())
+        time.sleep(0.004)
+        meter.leave_out(0.004)
+        meter.finish()
+    found = window(meter).window
+    assert found.wall_seconds is not None
+    assert 0 <= found.seconds.compute < WINDOW_STEPS * 0.003
+    assert 0 <= found.wall_seconds < WINDOW_STEPS * 0.003
+
+
+def test_a_window_with_a_step_whose_accesses_are_unknown_shows_none() -> None:
+    meter = WindowMeter(0)
+    meter.start_epoch()
+    for number in range(WINDOW_STEPS):
+        step(meter, number, shown=number > 0)
+    assert window(meter).accesses is None

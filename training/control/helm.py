@@ -1,0 +1,137 @@
+"""All that lets one loader be steered: its door, who may steer through it, and its controller."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rudder.training.buffer.policy import Policy
+from rudder.training.control.controller_process import (
+    ControllerProcess,
+    NoController,
+    controller_command,
+)
+from rudder.training.control.peers import NO_PEERS, Peers, Store
+from rudder.training.control.port import ControlPort, NoControl
+from rudder.training.control.steering import OFF_FILE, NoSteering, Steering
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import Workload
+
+RUNS_FOLDER = "rudder-runs"
+"""Where scripts that name no folder have theirs."""
+_LOADERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the ranks met: their store, None without a process group, and how many they are."""
+
+    store: Store | None
+    rank: int
+    world_size: int
+
+    @property
+    def peers(self) -> Peers | None:
+        """The other ranks, where there may be some."""
+        if self.store is None or self.world_size < 2:
+            return None
+        return Peers(self.store, rank=self.rank, world_size=self.world_size)
+
+    def agree(self, subject: str, proposal: str) -> str:
+        """The same text on all ranks: what the first of them proposed; never waits for a rank."""
+        if self.store is None:
+            return proposal
+        try:
+            return self.store.compare_set(f"rudder/{subject}", "", proposal).decode()
+        except (RuntimeError, OSError):
+            return proposal
+
+    def new_run_key(self) -> str:
+        """A name for what the next loader of this process does; the same on all ranks."""
+        return self.agree(f"run/{next(_LOADERS)}", secrets.token_hex(8))
+
+    def default_folder(self) -> Path:
+        """A folder for a script that names none."""
+        return Path(RUNS_FOLDER) / self.agree("folder", time.strftime("%Y%m%d-%H%M%S"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a loader's socket is, and the folder for what its controller writes."""
+
+    socket: Path | None
+    folder: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        meeting: Meeting,
+        *,
+        control: Path | None,
+        controller: SteeringOptions | None,
+        folder: Path | None,
+    ) -> Place:
+        """What was given, and where a controller needs more, the defaults."""
+        if controller is None:
+            return cls(control, folder)
+        where = (folder or meeting.default_folder()).absolute()
+        return cls(control or where / "control" / f"rank{meeting.rank}.sock", where)
+
+
+class Helm:
+    """A loader's door and whatever stands behind it; closed together."""
+
+    def __init__(
+        self,
+        place: Place,
+        meeting: Meeting,
+        *,
+        policy: Policy,
+        introduce: Callable[[str], Workload],
+        max_buffer_rows: int,
+        controller: SteeringOptions | None,
+    ) -> None:
+        """Open the door at `place.socket`, if there is to be one, and start the controller.
+
+        introduce: gives the workload for a run key; max_buffer_rows: what this host holds.
+        """
+        self.door: ControlPort | NoControl = NoControl()
+        self.steering: Steering | NoSteering = NoSteering()
+        self.controller: ControllerProcess | NoController = NoController()
+        if place.socket is None:
+            return
+        self.door = ControlPort(
+            place.socket,
+            rank=meeting.rank,
+            workload=introduce(meeting.new_run_key()),
+            peers=meeting.peers or NO_PEERS,
+        )
+        self.steering = Steering(
+            self.door,
+            policy,
+            rank=meeting.rank,
+            max_buffer_rows=max_buffer_rows,
+            off_file=place.socket.parent / OFF_FILE,
+        )
+        if controller is not None and place.folder is not None:
+            self.controller = ControllerProcess(
+                controller_command(
+                    place.socket, rank=meeting.rank, options=controller, folder=place.folder
+                ),
+                log=place.folder / "logs" / f"controller{meeting.rank}.log",
+                pid_file=pid_file_of(place.socket),
+            )
+
+    def close(self) -> None:
+        """Close the door, and let the controller end."""
+        self.steering.close()
+        self.controller.close()
+
+
+def pid_file_of(socket: Path) -> Path:
+    """Where the process id of a socket's controller is found, while it runs."""
+    return socket.with_suffix(".pid")

@@ -1,0 +1,147 @@
+"""Who may steer: commands from the door to the policy, and the defaults where nobody does.
+
+Runs in the loader's thread, so that a change comes between two batches. It needs nothing of a
+controller: a stopped one cannot keep its settings in force.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from rudder.training.buffer.policy import Policy
+from rudder.training.control.messages import SteeringState
+from rudder.training.control.port import ControlPort
+from rudder.training.settings import Applied, Change, Command
+
+OFF_FILE = "steering-off"
+"""While a file of this name lies beside the sockets, controllers are not heard."""
+BUDGET_FILE = "memory-budget"
+"""Bytes that all buffers of a host may take, where they were changed during the run."""
+HEARTBEAT_TIMEOUT_S = 30.0
+LOOK_EVERY_STEPS = 16
+
+
+class NoSteering:
+    """Nobody can steer."""
+
+    def attend(self, step: int) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Steering:
+    """Obeys commands at the door, as long as whoever sends them may steer."""
+
+    def __init__(
+        self,
+        door: ControlPort,
+        policy: Policy,
+        *,
+        rank: int,
+        max_buffer_rows: int,
+        off_file: Path,
+        heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+    ) -> None:
+        """The settings in force now are those to fall back on; max_buffer_rows: a command's limit.
+
+        off_file: while it exists, and when a controller that was heard has been silent for
+        `heartbeat_timeout_s`, steering is off.
+        """
+        self._door = door
+        self._policy = policy
+        self._rank = rank
+        self._max_buffer_rows = max_buffer_rows
+        self._off_file = off_file
+        self._timeout_s = heartbeat_timeout_s
+        self._defaults = policy.settings
+        self._why_off: str | None = None
+        self._next_look = 0
+
+    def attend(self, step: int) -> None:
+        """Between two batches: take a command, look at the switch; step: the next to be planned."""
+        command = self._door.take()
+        if command is not None or step >= self._next_look:
+            self._next_look = step + LOOK_EVERY_STEPS
+            self._look(step)
+        if command is not None:
+            self._obey(command, step)
+
+    def close(self) -> None:
+        """Close the door."""
+        self._door.close()
+
+    def _look(self, step: int) -> None:
+        why = self._why_it_is_off()
+        if why == self._why_off:
+            return
+        if self._why_off is None:
+            self._fall_back()
+            sys.stderr.write(f"rudder: rank {self._rank} is back at its defaults: {why}\n")
+        self._why_off = why
+        self._tell(step)
+
+    def _why_it_is_off(self) -> str | None:
+        if self._off_file.exists():
+            return "steering is switched off (`rudder steer on` turns it on)"
+        heard = self._door.last_heartbeat
+        if heard is not None and time.monotonic() - heard > self._timeout_s:
+            return f"no controller was heard for {self._timeout_s:g} s"
+        return None
+
+    def _fall_back(self) -> None:
+        change = Change.between(self._policy.settings, self._defaults)
+        if not change.is_empty and self._policy.refusal(change) is None:
+            self._policy.apply(change)
+
+    def _obey(self, command: Command, step: int) -> None:
+        reason = self._refusal(command)
+        if reason is None and not command.change.is_empty:
+            self._policy.apply(command.change)
+        self._door.answer(
+            Applied(
+                command_id=command.command_id,
+                outcome="refused" if reason else "applied",
+                rank=self._rank,
+                step=step,
+                settings=self._policy.settings,
+                reason=reason,
+            )
+        )
+        if command.origin == "user" and reason is None:
+            self._keep(command.change, step)
+
+    def _keep(self, change: Change, step: int) -> None:
+        """What a user sets is what to fall back on from now on."""
+        defaults = change.over(self._defaults)
+        if defaults != self._defaults:
+            self._defaults = defaults
+            self._tell(step)
+
+    def _refusal(self, command: Command) -> str | None:
+        rows = command.change.capacity_rows
+        if command.change.is_empty:
+            return None
+        if command.origin == "controller" and self._why_off is not None:
+            return self._why_off
+        if rows is not None and rows > self._max_buffer_rows:
+            return (
+                f"capacity_rows = {rows} is more than this host has memory for;"
+                f" allowed: 0 to {self._max_buffer_rows}"
+            )
+        return self._policy.refusal(command.change)
+
+    def _tell(self, step: int) -> None:
+        self._door.tell(
+            SteeringState(
+                is_on=self._why_off is None,
+                rank=self._rank,
+                step=step,
+                settings=self._policy.settings,
+                defaults=self._defaults,
+                reason=self._why_off,
+            )
+        )

@@ -1,0 +1,44 @@
+"""Which epochs a loader's thread has been given, and which it may run ahead into."""
+
+from __future__ import annotations
+
+from rudder.training.loading.loader_thread import LoaderThread
+from rudder.training.loading.seed_order import SeedOrder
+
+
+class EpochQueue:
+    """Hands a thread one epoch's batches after the other; the next one early, if it will come."""
+
+    def __init__(self, order: SeedOrder, thread: LoaderThread, *, epochs: int | None) -> None:
+        """epochs: how many there will be, None: nobody knows."""
+        self._order = order
+        self._thread = thread
+        self._left = epochs
+        self._queued = 0
+
+    def begin(self) -> None:
+        """An epoch is wanted now."""
+        if self._queued == 0:
+            self._add()
+        if self._left is not None and self._left > 0:
+            self._add()
+
+    def end(self, *, finished: bool) -> None:
+        """It is over; one that was left early takes the batches queued after it along."""
+        self._queued -= 1
+        if finished:
+            return
+        self._thread.drop_all()
+        if self._left is not None:
+            self._left += self._queued
+        self._queued = 0
+
+    def expect(self, epochs: int) -> None:
+        """So many more will follow."""
+        self._left = epochs - self._queued
+
+    def _add(self) -> None:
+        self._thread.add(self._order.epoch())
+        self._queued += 1
+        if self._left is not None:
+            self._left -= 1

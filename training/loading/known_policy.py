@@ -1,0 +1,42 @@
+"""A loader's policy, made with what is known of its run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rudder.training.buffer.capacity import capacity_of
+from rudder.training.buffer.policy import Policy
+from rudder.training.buffer.registry import PolicyOptions, make_policy
+from rudder.training.config import BufferSize
+from rudder.training.loading.introduction import Known
+from rudder.training.partition_view import PartitionView
+from rudder.training.settings import BufferSettings
+
+
+def policy_of(
+    known: Known,
+    view: PartitionView,
+    *,
+    buffer: str | float | BufferSize,
+    lookahead: int,
+    options: PolicyOptions,
+) -> Policy:
+    """The policy that the run names; raises ConfigError, MachineError where it cannot be.
+
+    buffer: what the user asked for; options: what is known of the run is filled in.
+    """
+    rows = capacity_of(
+        buffer if known.policy_name != "none" else "0",
+        view,
+        row_bytes=known.row_bytes,
+        max_rows=known.max_buffer_rows,
+        rank=known.rank,
+    )
+    filled_in = replace(
+        options,
+        fanouts=known.fanouts,
+        batch_size=known.batch_size,
+        epoch_batches=known.batches_per_epoch,
+    )
+    settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
+    return make_policy(known.policy_name, view, settings, filled_in)

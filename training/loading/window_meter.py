@@ -1,0 +1,108 @@
+"""Sums what a loader's steps took to windows, as seen by the thread that trains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rudder.training.access_slice import NodeArray
+from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
+from rudder.training.loading.owner_accounts import Pull, sum_of_owners
+from rudder.training.metrics import Rows, Seconds, Window
+from rudder.training.settings import BufferSettings
+
+WINDOW_STEPS = 16
+
+
+class WindowMeter:
+    """Measures steps: `begin`, `hand_over`, then `finish` when the next batch is wanted."""
+
+    def __init__(self, rank: int, *, rate: float = 1.0) -> None:
+        """rate: share of nodes in the steps' accesses."""
+        self._rank, self._rate = rank, rate
+        self._epoch = -1
+        self._num_windows = 0
+        self._begun = self._handed_over = 0.0
+        self._step: tuple[Rows, Seconds] = (Rows(), Seconds())
+        self._num_steps = 0
+        self._reset()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a window's steps are done."""
+        return self._num_steps >= WINDOW_STEPS
+
+    def start_epoch(self) -> None:
+        """An epoch begins."""
+        self._epoch += 1
+
+    def begin(self) -> None:
+        """A batch is wanted."""
+        self._begun = time.perf_counter()
+
+    def hand_over(
+        self,
+        number: int,
+        *,
+        rows: Rows,
+        seconds: Seconds,
+        pulls: Sequence[Pull] = (),
+        accesses: NodeArray | None = None,
+    ) -> None:
+        """It is here, and the trainer computes from now on; number: of the batch.
+
+        seconds: what it took to make it, and the wait for it; accesses: its sampled nodes.
+        """
+        self._handed_over = time.perf_counter()
+        if self._num_steps == 0:
+            self._first_step = number
+        self._step = (rows, seconds)
+        self._pulls.extend(pulls)
+        if accesses is not None:
+            self._accesses.append(accesses)
+
+    def leave_out(self, seconds: float) -> None:
+        """So much of the step under way was no training."""
+        self._begun += seconds
+        self._handed_over += seconds
+
+    def finish(self) -> None:
+        """The step is done."""
+        ended = time.perf_counter()
+        rows, seconds = self._step
+        self._rows += rows
+        self._seconds += seconds + Seconds(compute=ended - self._handed_over)
+        self._wall_seconds += ended - self._begun
+        self._num_steps += 1
+
+    def window(
+        self, *, settings: BufferSettings, buffered_rows: int, waiting_batches: int
+    ) -> FinishedWindow:
+        """The window of the steps since the last one; begins a new one."""
+        window = Window(
+            rank=self._rank,
+            index=self._num_windows,
+            epoch=self._epoch,
+            first_step=self._first_step,
+            num_steps=self._num_steps,
+            rows=self._rows,
+            seconds=self._seconds,
+            settings=settings,
+            buffered_rows=buffered_rows,
+            waiting_batches=waiting_batches,
+            wall_seconds=self._wall_seconds,
+            owners=sum_of_owners(self._pulls),
+        )
+        accesses = None
+        if len(self._accesses) == self._num_steps:
+            accesses = SampledAccesses(rate=self._rate, batches=tuple(self._accesses))
+        self._num_windows += 1
+        self._reset()
+        return FinishedWindow(window, accesses)
+
+    def _reset(self) -> None:
+        self._num_steps = self._first_step = 0
+        self._rows, self._seconds = Rows(), Seconds()
+        self._wall_seconds = 0.0
+        self._pulls: list[Pull] = []
+        self._accesses: list[NodeArray] = []

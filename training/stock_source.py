@@ -1,0 +1,131 @@
+"""Batches as plain DistDGL gives them, measured alike."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dgl
+import torch
+
+from rudder.training import distdgl
+from rudder.training.config import RunConfig
+from rudder.training.loading.window_meter import WindowMeter
+from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds, Window
+from rudder.training.peak_memory import peak_rss_bytes
+from rudder.training.settings import BufferSettings
+from rudder.training.step import FEATURE, LABEL, Step, phases
+
+
+class StockSource:
+    """DistNodeDataLoader and reads of DistTensors, as in DGL's own examples."""
+
+    settings = BufferSettings(capacity_rows=0, lookahead_batches=0)
+
+    def __init__(
+        self,
+        graph: Any,
+        seeds: torch.Tensor,
+        config: RunConfig,
+        *,
+        on_window: Callable[[Window], None] | None = None,
+    ) -> None:
+        self._graph = graph
+        self._seeds = seeds
+        self._config = config
+        self._phases = phases(graph, seeds)
+        view = distdgl.view_of(graph)
+        self._first, self._last = view.first, view.last
+        self._row_bytes = graph.ndata[FEATURE].shape[1] * view_bytes(graph.ndata[FEATURE])
+        self._halo = torch.zeros(view.num_nodes, dtype=torch.bool)
+        self._halo[torch.from_numpy(view.halo)] = True
+        self._loader = self._make_loader()
+        self._on_window = on_window
+        self._meter = WindowMeter(distdgl.trainer_rank())
+        self._num_steps = 0
+
+    def _make_loader(self) -> Any:
+        seeds = self._seeds
+        if self._phases is not None:
+            order = torch.randperm(len(seeds))
+            seeds = seeds[order][torch.argsort(self._phases[order], stable=True)]
+        return dgl.dataloading.DistNodeDataLoader(
+            self._graph,
+            seeds,
+            dgl.dataloading.NeighborSampler(list(self._config.fanout)),
+            batch_size=self._config.batch_size,
+            shuffle=self._phases is None,
+            drop_last=False,
+        )
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self._seeds) // self._config.batch_size)
+
+    def epoch(self) -> Iterator[Step]:
+        """One epoch's steps."""
+        if self._phases is not None:
+            self._loader = self._make_loader()
+        batches = iter(self._loader)
+        self._meter.start_epoch()
+        for _ in range(len(self)):
+            self._meter.begin()
+            started = time.perf_counter()
+            input_nodes, seeds, blocks = next(batches)
+            sampled = time.perf_counter()
+            features = self._graph.ndata[FEATURE][input_nodes]
+            labels = self._graph.ndata[LABEL][seeds]
+            pulled = time.perf_counter()
+            device = torch.device(self._config.device)
+            rows = self._count(input_nodes)
+            seconds = Seconds(
+                sample=sampled - started, pull=pulled - sampled, exposed_wait=pulled - started
+            )
+            self._meter.hand_over(self._num_steps, rows=rows, seconds=seconds)
+            self._num_steps += 1
+            yield Step(
+                blocks=[block.to(device) for block in blocks],
+                features=features.to(device),
+                labels=labels.to(device),
+                rows=rows,
+                seconds=seconds,
+            )
+            self._finish_step()
+
+    def _finish_step(self) -> None:
+        self._meter.finish()
+        if self._meter.is_full:
+            done = self._meter.window(settings=self.settings, buffered_rows=0, waiting_batches=0)
+            if self._on_window is not None:
+                self._on_window(done.window)
+
+    def _count(self, nodes: torch.Tensor) -> Rows:
+        remote = nodes[(nodes < self._first) | (nodes >= self._last)]
+        return Rows(
+            input_rows=len(nodes),
+            remote_rows=len(remote),
+            halo_rows=int(self._halo[remote].sum()),
+            rows_fetched=RowsFetched(miss=len(remote)),
+            bytes_fetched=len(remote) * self._row_bytes,
+        )
+
+    def expect(self, epochs: int) -> None:
+        """It never runs ahead."""
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """It is always paused between batches."""
+        return contextlib.nullcontext()
+
+    def memory(self) -> Memory:
+        """Only the process itself."""
+        return Memory(peak_rss_bytes=peak_rss_bytes())
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
+def view_bytes(tensor: Any) -> int:
+    """Bytes of one element."""
+    return int(torch.empty(0, dtype=tensor.dtype).element_size())
