@@ -16,8 +16,14 @@ $(READY): pyproject.toml constraints.txt scripts/setup.sh
 train: setup
 	@$(BIN)/rudder train $(ARGS)
 
+# Tests of one process share the cores; those that start real jobs have them to themselves.
 test: setup
+ifeq ($(ARGS),)
+	$(BIN)/pytest -m "not slow and not distributed" --numprocesses auto
+	$(BIN)/pytest -m "not slow and distributed"
+else
 	$(BIN)/pytest -m "not slow" $(ARGS)
+endif
 
 test-slow: setup
 	$(BIN)/pytest -m slow $(ARGS)

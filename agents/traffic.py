@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rudder.agents import figures
+from rudder.agents.command_lists import parts, whole_numbers
 from rudder.training.config import BUFFER_FORMS, BufferSize
 from rudder.training.errors import ConfigError
 from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
@@ -22,18 +23,11 @@ if TYPE_CHECKING:
 def question(policies: str, capacity: str, lookahead: str, *, warm_epochs: int) -> Question:
     """Read the lists of the command line; raises ConfigError that names what is wrong."""
     return Question(
-        policies=tuple(_parts("policies", policies)),
-        capacities=tuple(_capacity(part) for part in _parts("capacity", capacity)),
-        lookaheads=tuple(_lookahead(part) for part in _parts("lookahead", lookahead)),
+        policies=tuple(parts("policies", policies)),
+        capacities=tuple(_capacity(part) for part in parts("capacity", capacity)),
+        lookaheads=whole_numbers("lookahead", lookahead, at_most=MAX_LOOKAHEAD_BATCHES),
         warm_epochs=warm_epochs,
     )
-
-
-def _parts(name: str, text: str) -> list[str]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise ConfigError.for_field(name, value=text, allowed="values with commas between them")
-    return list(dict.fromkeys(parts))
 
 
 def _capacity(text: str) -> BufferSize:
@@ -41,13 +35,6 @@ def _capacity(text: str) -> BufferSize:
         return BufferSize.parse(text)
     except ValueError:
         raise ConfigError.for_field("capacity", value=text, allowed=BUFFER_FORMS) from None
-
-
-def _lookahead(text: str) -> int:
-    if not text.isdecimal() or int(text) > MAX_LOOKAHEAD_BATCHES:
-        allowed = f"whole numbers from 0 to {MAX_LOOKAHEAD_BATCHES}, with commas between them"
-        raise ConfigError.for_field("lookahead", value=text, allowed=allowed)
-    return int(text)
 
 
 def simulate(places: Sequence[Path], asked: Question) -> tuple[list[Recording], list[Traffic]]:

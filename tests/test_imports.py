@@ -20,6 +20,8 @@ MAY_IMPORT = {
 }
 PLAIN = [
     "rudder.training.config",
+    "rudder.training.control.client",
+    "rudder.training.control.helm",
     "rudder.training.control.port",
     "rudder.training.errors",
     "rudder.training.events",

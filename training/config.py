@@ -125,7 +125,7 @@ class RunConfig(BaseModel):
     buffer: Annotated[BufferSize, BeforeValidator(_to_buffer_size)] = Field(
         BufferSize(amount=0.25, unit="halo_fraction"), description=BUFFER_FORMS
     )
-    lookahead: int = Field(16, ge=0, le=1024, description="batches the sampler runs ahead")
+    lookahead: int = Field(40, ge=0, le=1024, description="batches the sampler runs ahead")
     replacement_interval: int = Field(
         32, ge=0, le=MAX_INTERVAL_BATCHES, description="batches between rounds of score; 0: none"
     )

@@ -66,7 +66,7 @@ class NodeLoader:
         inputs: Sequence[str] = (),
         outputs: Sequence[str] = (),
         buffer: str | float | BufferSize = 0.25,
-        lookahead: int = 16,
+        lookahead: int = 40,
         policy: str = "lookahead",
         options: PolicyOptions | None = None,
         device: str | torch.device = "cpu",

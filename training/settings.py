@@ -38,7 +38,7 @@ class BufferSettings(_Frozen):
 
     capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
     eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = 16
+    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = 40
     replacement_interval: Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)] | None = None
 
 

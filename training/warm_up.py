@@ -11,6 +11,7 @@ import numpy as np
 from rudder.training.buffer.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.buffer.rows import BufferRows, as_words, copy_rows
+from rudder.training.loading.access_sample import AccessSample
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling import kernels
 from rudder.training.sampling.neighbor import NeighborSampling
@@ -28,6 +29,7 @@ def warm_up() -> None:
         _policy(name)
     for row_bytes in _WORD_BYTES:
         _copy(row_bytes)
+    AccessSample(num_halo=1).choose(np.arange(2))
 
 
 def _view(part: int, *, with_edge_ids: bool) -> PartitionView:

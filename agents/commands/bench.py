@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rudder.agents.commands import bench_traffic
+from rudder.agents.command_lists import BatchSize, Fanout, NumHosts
+from rudder.agents.commands import bench_policy, bench_traffic
 
 if TYPE_CHECKING:
     from rudder.training.bench.plan import BenchPlan
@@ -22,6 +23,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+app.command("policy")(bench_policy.policy)
 app.command("traffic")(bench_traffic.traffic)
 
 
@@ -33,7 +35,7 @@ def epochs(
     data: Annotated[
         Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
     ] = None,
-    hosts: Annotated[int, typer.Option(help="Local hosts, one partition each.")] = 2,
+    hosts: NumHosts = 2,
     rate: Annotated[
         list[str] | None,
         typer.Option(help="Rate of each host's link: none, 1gbit, 200mbit; repeatable."),
@@ -49,12 +51,8 @@ def epochs(
     floor: Annotated[
         bool, typer.Option("--floor", help="Add the limit: the same loop without feature reads.")
     ] = False,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Seeds per trainer and step. [dim]\\[default: 512][/dim]")
-    ] = None,
-    fanout: Annotated[
-        str | None, typer.Option(help="Neighbours per layer. [dim]\\[default: 5,10][/dim]")
-    ] = None,
+    batch_size: BatchSize = None,
+    fanout: Fanout = None,
     buffer: Annotated[
         str | None,
         typer.Option(help="Share of the halo, rows or bytes. [dim]\\[default: 0.25][/dim]"),

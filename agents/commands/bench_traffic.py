@@ -10,6 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rudder.agents.command_lists import (
+    CAPACITIES,
+    LOOKAHEAD,
+    AsJson,
+    BatchSize,
+    Capacities,
+    Fanout,
+    Lookaheads,
+    NumHosts,
+    WarmEpochs,
+)
+
 if TYPE_CHECKING:
     from rudder.training.config import RunConfig
 
@@ -27,28 +39,20 @@ def traffic(
             f" [dim]\\[default: {', '.join(DATASETS)}][/dim]"
         ),
     ] = None,
-    hosts: Annotated[int, typer.Option(help="Local hosts, one partition each.")] = 2,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Seeds per trainer and step. [dim]\\[default: 512][/dim]")
-    ] = None,
-    fanout: Annotated[
-        str | None, typer.Option(help="Neighbours per layer. [dim]\\[default: 5,10][/dim]")
-    ] = None,
+    hosts: NumHosts = 2,
+    batch_size: BatchSize = None,
+    fanout: Fanout = None,
     epochs: Annotated[
         int | None, typer.Option(help="Epochs of each run. [dim]\\[default: 5][/dim]")
     ] = None,
     policies: Annotated[str, typer.Option(help="Policies with commas between them.")] = POLICIES,
-    capacity: Annotated[
-        str, typer.Option(help="Shares of the halo (0.25), rows (20000) or bytes (64MiB).")
-    ] = "0.05,0.15,0.25,0.5",
-    lookahead: Annotated[str, typer.Option(help="Batches seen ahead.")] = "16",
-    warm_epochs: Annotated[
-        int, typer.Option(help="Epochs at the start that are replayed, not counted.", min=0)
-    ] = 1,
+    capacity: Capacities = CAPACITIES,
+    lookahead: Lookaheads = LOOKAHEAD,
+    warm_epochs: WarmEpochs = 1,
     out: Annotated[
         Path, typer.Option(help="Folder of recorded runs and pictures; runs there are used again.")
     ] = Path("bench/traffic"),
-    json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Record a run of each graph, or use the one that is there, and replay it through policies.
 

@@ -7,6 +7,15 @@ from typing import Annotated
 
 import typer
 
+from rudder.agents.command_lists import (
+    CAPACITIES,
+    LOOKAHEAD,
+    AsJson,
+    Capacities,
+    Lookaheads,
+    WarmEpochs,
+)
+
 
 def simulate(
     trace: Annotated[
@@ -19,17 +28,13 @@ def simulate(
     policies: Annotated[
         str, typer.Option(help="Policies with commas between them; OPT is always there.")
     ] = "lookahead",
-    capacity: Annotated[
-        str, typer.Option(help="Shares of the halo (0.25), rows (20000) or bytes (64MiB).")
-    ] = "0.05,0.15,0.25,0.5",
-    lookahead: Annotated[str, typer.Option(help="Batches seen ahead.")] = "16",
-    warm_epochs: Annotated[
-        int, typer.Option(help="Epochs at the start that are replayed, not counted.", min=0)
-    ] = 0,
+    capacity: Capacities = CAPACITIES,
+    lookahead: Lookaheads = LOOKAHEAD,
+    warm_epochs: WarmEpochs = 0,
     picture: Annotated[
         Path | None, typer.Option(help="Draw rows fetched against capacity (.png, .svg, .pdf).")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Replay recorded runs through buffer policies and the theoretical limit, without a cluster.
 

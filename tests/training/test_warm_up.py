@@ -10,7 +10,7 @@ from pathlib import Path
 _RUN = """
 import numpy as np
 from numba.core.dispatcher import Dispatcher
-from rudder.training.buffer import lookahead_kernels, ranks, rows
+from rudder.training.buffer import lookahead_kernels, ranks, rows, stacks
 from rudder.training.buffer import lfu, lru, reactive, s3fifo, score, sieve, static, vip
 from rudder.training.buffer.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy

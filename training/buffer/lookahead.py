@@ -15,7 +15,9 @@ from rudder.training.buffer import lookahead_kernels as kernels
 from rudder.training.buffer.memory import zeros
 from rudder.training.buffer.policy import IntArray, Plan, Resize, after_another
 from rudder.training.buffer.ranks import HEAT_RANKS
-from rudder.training.buffer.records import LOOKAHEAD_NODE, LOOKAHEAD_SLOT
+from rudder.training.buffer.records import LOOKAHEAD_NODE
+from rudder.training.buffer.scratch import Scratch
+from rudder.training.buffer.stacks import drain, make_stacks
 from rudder.training.buffer.targets import choose_targets, refusal_of_targets
 from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.buffer.window import Window
@@ -45,17 +47,17 @@ class LookaheadBuffer:
         self._vip = vip
         self._settings = settings
         self._nodes = zeros(view.num_remote, LOOKAHEAD_NODE)
-        self._nodes["slot"] = kernels.NOWHERE
-        self._nodes["place"] = kernels.NOWHERE
         self._window = Window()
-        self._planned = 0
+        self._scratch = Scratch()
+        self._batch = 1
         self._weight = 1.0
         self._growth = 2.0 ** (1.0 / half_life_batches)
         self._total_weight = 0.0
         self._pending: list[FetchTargets] = []
         self._resize: Resize | None = None
         self._num_free = 0
-        self._make_slots(settings.capacity_rows, ring=_MIN_RING)
+        self._ring = _MIN_RING
+        self._make_slots(settings.capacity_rows)
 
     @property
     def settings(self) -> BufferSettings:
@@ -65,51 +67,54 @@ class LookaheadBuffer:
     @property
     def num_buffered(self) -> int:
         """Rows in the buffer after the last plan."""
-        return len(self._slots) - self._num_free
+        return len(self._free) - self._num_free
 
     @property
     def num_bytes(self) -> int:
         """Memory of node, slot and window state."""
-        arrays = (self._nodes, self._slots, self._heads, self._free)
-        return sum(array.nbytes for array in arrays) + self._window.num_bytes
+        in_slots = self._free.nbytes + self._stacks.num_bytes
+        passing = self._window.num_bytes + self._scratch.num_bytes
+        return self._nodes.nbytes + in_slots + passing
 
     def observe(self, nodes: IntArray) -> None:
         """Link the batch into the window: O(len(nodes))."""
         window = self._window
-        self._make_ring()
-        window.make_room(len(nodes), self._nodes)
+        window.make_room(len(nodes))
         kernels.observe(
-            nodes, self._planned + len(window), np.float32(self._weight), self._ring,
-            self._nodes, self._slots, self._heads,
-            window.tail, window.length, window.users, window.next_use,
+            nodes, self._batch + len(window), np.float32(self._weight), self._nodes,
+            window.next_use, window.head,
         )  # fmt: skip
         window.append(len(nodes))
         self._total_weight += self._weight
         self._weight *= self._growth
+        if len(window) + 2 > self._ring:
+            self._restack(ring=2 * self._ring)
         if self._weight > MAX_WEIGHT:
             self._cool()
 
     def plan(self, nodes: IntArray) -> Plan:
         """Split into hits and misses, and admit the misses that are worth a slot."""
-        hits, hit_slots, misses, ranks = self._split(nodes)
-        missed = nodes[misses]
-        targets, target_ranks = self._take_targets(missed)
-        admitted, slots = self._admit(
-            np.concatenate([missed, targets]), np.concatenate([ranks, target_ranks])
-        )
-        is_miss = admitted < len(misses)
-        chosen = admitted[~is_miss] - len(misses)
-        self._nodes["heat"][targets[chosen]] += np.float32(self._weight)
+        hits, hit_slots, misses, missed, ranks = self._split(nodes)
+        targets = self._take_targets(missed)
+        if len(targets):
+            ranks = np.concatenate([ranks, self._ranks_of(targets)])
+        newcomers = np.concatenate([missed, targets]) if len(targets) else missed
+        admitted, slots = self._admit(newcomers, ranks)
+        is_target = admitted >= len(misses) if len(targets) else np.zeros(0, dtype=bool)
+        targets, target_slots = targets[admitted[is_target] - len(misses)], slots[is_target]
+        if len(is_target):
+            self._nodes["heat"][targets] += np.float32(self._weight)
+            admitted, slots = admitted[~is_target], slots[~is_target]
         resize, self._resize = self._resize, None
         self._end_batch()
         return Plan(
             hits=hits,
             hit_slots=hit_slots,
             misses=misses,
-            admitted=admitted[is_miss],
-            admitted_slots=slots[is_miss],
-            targets=targets[chosen],
-            target_slots=slots[~is_miss],
+            admitted=admitted,
+            admitted_slots=slots,
+            targets=targets,
+            target_slots=target_slots,
             resize=resize,
         )
 
@@ -143,7 +148,7 @@ class LookaheadBuffer:
         if change.capacity_rows is not None:
             self._set_capacity(change.capacity_rows)
         if change.eviction_threshold is not None:
-            self._relink()
+            self._restack(ring=self._ring)
         if change.fetch_targets is not None:
             self._pending.append(change.fetch_targets)
         if change.replace_now and self._settings.capacity_rows:
@@ -153,37 +158,40 @@ class LookaheadBuffer:
 
     # -- one batch ----------------------------------------------------------------------
 
-    def _split(self, nodes: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    def _split(self, nodes: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
+        """Hits and their slots; misses, their nodes and ranks."""
         window, size = self._window, len(nodes)
         window.check_oldest(size)
-        hits, hit_slots, misses, ranks = (np.empty(size, dtype=np.int64) for _ in range(4))
+        hits, hit_slots, *of_misses = (self._scratch.empty(size) for _ in range(5))
+        misses, missed, ranks = of_misses
         num_hits = kernels.split(
-            nodes, self._planned, self._ring, self._nodes, self._slots, self._heads, window.tail,
-            window.next_use, hits, hit_slots, misses, ranks,
+            nodes, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops,
+            window.next_use, window.tail, hits, hit_slots, misses, missed, ranks,
         )  # fmt: skip
-        num_misses = size - num_hits
-        return hits[:num_hits], hit_slots[:num_hits], misses[:num_misses], ranks[:num_misses]
+        left = size - num_hits
+        return hits[:num_hits], hit_slots[:num_hits], misses[:left], missed[:left], ranks[:left]
 
     def _end_batch(self) -> None:
         self._window.pop()
-        self._planned += 1
+        self._batch += 1
 
     def _admit(self, newcomers: IntArray, ranks: IntArray) -> tuple[IntArray, IntArray]:
-        admitted, slots = (np.empty(len(newcomers), dtype=np.int64) for _ in range(2))
+        order, admitted, slots = (self._scratch.empty(len(newcomers)) for _ in range(3))
         threshold = self._settings.eviction_threshold
         threshold_heat = np.inf if threshold >= 1 else threshold * self._total_weight
         count, self._num_free = kernels.admit(
-            newcomers, ranks, self._planned, self._ring, np.float32(threshold_heat),
-            self._nodes, self._slots, self._heads, self._free, self._num_free, admitted, slots,
+            newcomers, ranks, self._batch, self._ring, np.float32(threshold_heat), self._nodes,
+            self._stacks.chunks, self._stacks.tops, self._free, self._num_free,
+            order, admitted, slots,
         )  # fmt: skip
         return admitted[:count], slots[:count]
 
-    def _take_targets(self, missed: IntArray) -> tuple[IntArray, IntArray]:
-        """Remote numbers wanted eagerly, neither buffered nor missed by this batch; their ranks."""
+    def _take_targets(self, missed: IntArray) -> IntArray:
+        """Remote numbers wanted eagerly, neither buffered nor missed by this batch."""
         targets = np.empty(0, dtype=np.int64)
         pending, self._pending = self._pending, []
         if pending:
-            absent = self._nodes["slot"] == kernels.NOWHERE
+            absent = self._nodes["slot"] == 0
             absent[missed] = False
         for wanted in pending:
             more = choose_targets(
@@ -191,77 +199,70 @@ class LookaheadBuffer:
             )
             absent[more] = False
             targets = np.concatenate([targets, more])
+        return targets
+
+    def _ranks_of(self, targets: IntArray) -> IntArray:
         ranks = np.empty(len(targets), dtype=np.int64)
-        if len(targets):
-            window = self._window
-            kernels.target_ranks(
-                targets, np.float32(self._weight), self._planned, window.widths, self._ring,
-                self._nodes, window.tail, window.users, ranks,
-            )  # fmt: skip
-        return targets, ranks
+        kernels.target_ranks(
+            targets, np.float32(self._weight), self._batch, self._ring, self._nodes, ranks
+        )
+        return ranks
 
     # -- slots --------------------------------------------------------------------------
 
-    def _make_slots(self, capacity: int, *, ring: int) -> None:
+    def _make_slots(self, capacity: int) -> None:
         """Empty slots; no more than there are nodes to fill them."""
         size = min(capacity, self._view.num_remote)
-        self._slots = zeros(size, LOOKAHEAD_SLOT)
         self._free = np.arange(size - 1, -1, -1, dtype=np.int32)
         self._num_free = size
-        self._make_heads(ring)
+        self._make_stacks()
 
-    def _make_heads(self, ring: int) -> None:
+    def _make_stacks(self) -> None:
+        self._stacks = make_stacks(
+            HEAT_RANKS + 2 * self._ring, room=len(self._free), largest=self._view.num_remote
+        )
+
+    def _buffered(self) -> IntArray:
+        """int64: all buffered nodes, which are in no stack any more."""
+        buffered = np.empty(self.num_buffered, dtype=np.int64)
+        drain(self._stacks.chunks, self._stacks.tops, buffered)
+        return buffered
+
+    def _stack_all(self, buffered: IntArray) -> None:
+        kernels.stack_all(
+            buffered, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops
+        )
+
+    def _restack(self, *, ring: int) -> None:
+        """Put all buffered nodes where they belong by now; ring: ranks of known next uses."""
+        buffered = self._buffered()
         self._ring = ring
-        self._heads = np.full(HEAT_RANKS + 2 * ring, kernels.NOWHERE, dtype=np.int32)
-
-    def _used_slots(self) -> IntArray:
-        is_used = np.ones(len(self._slots), dtype=bool)
-        is_used[self._free[: self._num_free]] = False
-        return np.flatnonzero(is_used)
-
-    def _first_uses(self, slots: IntArray) -> IntArray:
-        """Next known batch of each used slot, NEVER where there is none."""
-        ranks = self._slots["rank"][slots].astype(np.int64)
-        ahead = (ranks - HEAT_RANKS - self._planned) % self._ring
-        return np.where(ranks < HEAT_RANKS, kernels.NEVER, self._planned + ahead)
-
-    def _link_all(self, slots: IntArray, first_uses: IntArray) -> None:
-        kernels.relink(slots, first_uses, self._ring, self._nodes, self._slots, self._heads)
-
-    def _relink(self) -> None:
-        slots = self._used_slots()
-        self._link_all(slots, self._first_uses(slots))
-
-    def _make_ring(self) -> None:
-        """Let the ranks tell the batches of the window from one batch more."""
-        if len(self._window) + 2 <= self._ring:
-            return
-        slots = self._used_slots()
-        first_uses = self._first_uses(slots)
-        self._make_heads(2 * self._ring)
-        self._link_all(slots, first_uses)
+        self._make_stacks()
+        self._stack_all(buffered)
 
     def _set_capacity(self, capacity: int) -> None:
-        if min(capacity, self._view.num_remote) == len(self._slots):
+        size = min(capacity, self._view.num_remote)
+        if size == len(self._free):
             return
-        kept = self._used_slots()
-        if len(kept) > capacity:
-            dropped = np.empty(len(kept) - capacity, dtype=np.int64)
-            kernels.worst_slots(self._planned, self._ring, self._slots, self._heads, dropped)
-            self._nodes["slot"][self._slots["node"][dropped]] = kernels.NOWHERE
-            kept = np.setdiff1d(kept, dropped, assume_unique=True)
-        first_uses = self._first_uses(kept)
-        owners = self._slots["node"][kept]
-        self._make_slots(capacity, ring=self._ring)
+        self._restack(ring=self._ring)
+        dropped = np.empty(max(self.num_buffered - size, 0), dtype=np.int64)
+        kernels.take_worst(
+            dropped, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops
+        )
+        self._nodes["slot"][dropped] = 0
+        self._num_free += len(dropped)
+        kept = self._buffered()
+        kept = kept[np.argsort(self._nodes["slot"][kept])]
+        sources = self._nodes["slot"][kept].astype(np.int64) - 1
         targets = np.arange(len(kept), dtype=np.int64)
-        self._slots["node"][targets] = owners
-        self._nodes["slot"][owners] = targets
+        self._make_slots(capacity)
+        self._nodes["slot"][kept] = targets + 1
         self._num_free -= len(kept)
-        self._link_all(targets, first_uses)
-        self._resize = after_another(self._resize, Resize(len(self._slots), kept, targets))
+        self._stack_all(kept)
+        self._resize = after_another(self._resize, Resize(size, sources, targets))
 
     def _cool(self) -> None:
         self._nodes["heat"] /= np.float32(self._weight)
         self._total_weight /= self._weight
         self._weight = 1.0
-        self._relink()
+        self._restack(ring=self._ring)

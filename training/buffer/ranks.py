@@ -1,60 +1,64 @@
-"""Ranks of worth of the lookahead policy, and their order; see lookahead_kernels.py."""
+"""Ranks of worth of the lookahead policy, from 0 on, worst first.
+
+    0 .. HEAT_RANKS - 1      next use unknown: by heat, 16 ranks an octave
+    HEAT_RANKS .. + ring - 1 next use known, the furthest first
+
+The ring is a power of two above the batches in the window. Rows of one rank stand in one stack
+(stacks.py); that of a known next use keeps its number while batches pass:
+
+    HEAT_RANKS + batch % ring
+"""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
 from rudder.training.buffer.records import Int64s
 from rudder.training.compiled import compiled, inlined
 
-HEAT_RANKS = 352
-_RANKS_PER_OCTAVE = 8.0
-_LOWEST_OCTAVE = -20.0
-HIGHEST_HEAT = 2.0 ** (_LOWEST_OCTAVE + HEAT_RANKS / _RANKS_PER_OCTAVE)
+HEAT_RANKS = 704
+_LOWEST_BITS = (127 - 20) << 4
+"""The sixteenths of an octave of 2 ** -20, as a float32 writes them."""
+HIGHEST_HEAT = 2.0 ** (-20 + HEAT_RANKS / 16)
 """Rows hotter than this are not told apart."""
 
 
 @inlined
 def heat_rank(heat: np.float32) -> int:
-    """Rank of a row whose next use is unknown."""
-    if heat <= 1e-6:
-        return 0
-    if heat >= HIGHEST_HEAT:
-        return HEAT_RANKS - 1
-    return max(0, int((math.log2(heat) - _LOWEST_OCTAVE) * _RANKS_PER_OCTAVE))
+    """Rank of a row whose next use is unknown: exponent and four bits of the heat's float32."""
+    bits = int(np.float32(heat).view(np.int32)) >> 19
+    return min(max(bits - _LOWEST_BITS, 0), HEAT_RANKS - 1)
 
 
 @inlined
-def order_of(rank: int, batch: int, ring: int) -> int:
-    """Worth of a rank: heat ranks first, then known next uses, the furthest first."""
+def rank_of(first_use: int, heat: np.float32, batch: int, ring: int) -> int:
+    """Rank of a row; first_use: 0 where it is not known; batch: the one that is planned."""
+    if first_use == 0:
+        return heat_rank(heat)
+    return HEAT_RANKS + ring - 1 - ((first_use - batch) & (ring - 1))
+
+
+@inlined
+def stack_of(rank: int, batch: int, ring: int) -> int:
+    """Number of the stack in which rows of this rank stand."""
     if rank < HEAT_RANKS:
         return rank
-    ahead = (rank - HEAT_RANKS - batch) % ring
-    return HEAT_RANKS + ring - 1 - ahead
-
-
-@inlined
-def rank_of_order(order: int, batch: int, ring: int) -> int:
-    """Inverse of `order_of`."""
-    if order < HEAT_RANKS:
-        return order
-    return HEAT_RANKS + (batch + HEAT_RANKS + ring - 1 - order) % ring
+    return HEAT_RANKS + ((batch + HEAT_RANKS + ring - 1 - rank) & (ring - 1))
 
 
 @compiled
-def best_first(ranks: Int64s, batch: int, ring: int) -> Int64s:
-    """Positions in `ranks`, the most worth first (counting sort, equals in their order)."""
+def best_first(ranks: Int64s, ring: int, found: Int64s) -> None:
+    """Fill found with positions in `ranks`, the most worth first (counting sort, equals in order).
+
+    ranks, found: int64[n].
+    """
     top = HEAT_RANKS + ring - 1
     starts = np.zeros(top + 2, dtype=np.int64)
     for j in range(ranks.shape[0]):
-        starts[top - order_of(ranks[j], batch, ring) + 1] += 1
+        starts[top - ranks[j] + 1] += 1
     for k in range(top + 1):
         starts[k + 1] += starts[k]
-    found = np.empty(ranks.shape[0], dtype=np.int64)
     for j in range(ranks.shape[0]):
-        k = top - order_of(ranks[j], batch, ring)
+        k = top - ranks[j]
         found[starts[k]] = j
         starts[k] += 1
-    return found

@@ -9,11 +9,9 @@ Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 Records = NDArray[np.void]
 
-LOOKAHEAD_NODE = np.dtype([("slot", np.int32), ("place", np.int32), ("heat", np.float32)])
-"""Where a node's row is (NOWHERE: not buffered), the place in the window where it was seen last
-(out of date where another node is there, or nobody any more), and its decayed count of uses."""
-
-LOOKAHEAD_SLOT = np.dtype(
-    [("node", np.int64), ("rank", np.int32), ("before", np.int32), ("after", np.int32)], align=True
+LOOKAHEAD_NODE = np.dtype(
+    [("slot", np.int32), ("first_use", np.int32), ("place", np.uint32), ("heat", np.float32)]
 )
-"""Its node, the list that it stands in, and its neighbours there."""
+"""1 + the buffer row that it is in, 0: in none; the next known batch that uses it, 0: none; the
+place in the window where it was seen last, if there is a next use; and its decayed count of uses.
+All zero at first: pages of nodes never seen take no memory. Four records fill a cache line."""

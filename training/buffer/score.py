@@ -4,10 +4,13 @@ Rudder (arXiv 2602.23556) on MassiveGNN (arXiv 2410.22697). A slot's eviction sc
 multiplied by gamma = 1 - alpha in every batch that does not use it; a remote node's access score
 S_A is the number of batches that missed it. A round swaps slots with S_E below the threshold
 (gamma ** interval) against the nodes with the highest S_A, whose rows are fetched in that batch's
-pull. Misses are never admitted by themselves, as published.
+pull. Misses are never admitted by themselves, as published. The lowest S_E goes for the highest
+S_A, and only while that is higher: as published, newcomers and victims are not compared, S_A never
+decays, and so rows that left come straight back (up to 5 times the traffic of no buffer).
 
 Nothing decays here batch by batch: S_E = gamma ** (key + batches so far), and a use lowers the
-slot's key by one. Cost: O(batch), and in a round O(capacity + nodes missed so far).
+slot's key by one. Cost: O(batch), and in a round O(capacity + nodes missed so far), and sorting
+what is swapped.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.training.buffer.highest import highest
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.reactive import ReactiveBuffer
@@ -88,9 +92,9 @@ class ScoreBuffer(ReactiveBuffer):
 
         settings: an eviction threshold that is not given is gamma ** interval, as published
         (interval 0, rounds on request only, counts as 1); faithful: with the faults that are mere
-        bugs: the threshold has 3 decimals, a replacing batch's misses are not counted, only halo
-        nodes are, victims are taken in the order of their ids, and a row that is both missed and
-        chosen is fetched twice.
+        bugs: the threshold has 3 decimals, the misses of a batch with victims are not counted, only
+        halo nodes are, victims are taken in the order of their ids and never compared with the
+        newcomers, and a row that is both missed and chosen is fetched twice.
         """
         if settings.replacement_interval is None:
             settings = settings.model_copy(update={"replacement_interval": DEFAULT_INTERVAL})
@@ -115,9 +119,11 @@ class ScoreBuffer(ReactiveBuffer):
         """Score the batch; in a round, swap slots and fetch the rows that enter."""
         self._batches += 1
         is_round, self._is_asked = self._is_round, False
-        counts = not (self._faithful and is_round)
-        hits, hit_slots, misses = self._split_and_score(nodes, counts=counts)
+        may_lose_counts = self._faithful and is_round
+        hits, hit_slots, misses = self._split_and_score(nodes, counts=not may_lose_counts)
         missed = nodes[misses]
+        if may_lose_counts and not len(self._victims()):
+            self._split_and_score(missed, counts=True)
         entering, slots = self._swap(missed, is_round=is_round)
         positions = self._positions(entering, missed)
         is_missed = positions >= 0
@@ -171,11 +177,14 @@ class ScoreBuffer(ReactiveBuffer):
         victims = self._victims()
         room = self._num_free + len(victims)
         wanted = wanted[:room]
-        chosen = self._candidates(room - len(wanted), but=wanted) if is_round else wanted[:0]
-        scores = self._nodes["access"][np.concatenate([wanted, chosen])]
+        chosen = wanted[:0]
+        if is_round:
+            chosen = self._candidates(room - len(wanted), but=wanted)
+            chosen = chosen[: self._num_worthwhile(chosen, victims, self._num_free - len(wanted))]
+        entering = np.concatenate([wanted, chosen])
+        scores = self._nodes["access"][entering]
         scores[: len(wanted)] = np.maximum(scores[: len(wanted)], 1.0)
         slots = self._vacate(len(scores), victims)
-        entering = np.concatenate([wanted, chosen])
         self._owners[slots] = entering
         self._keys[slots] = np.log(scores) / self._log_gamma - self._batches
         self._nodes["slot"][entering] = slots + 1
@@ -199,11 +208,25 @@ class ScoreBuffer(ReactiveBuffer):
         return halo[:0]
 
     def _candidates(self, count: int, *, but: IntArray) -> IntArray:
-        """Nodes outside with the highest S_A > 0; of equals the lower numbers."""
+        """Nodes outside with the highest S_A > 0, best first; of equals the lower numbers."""
         seen = self._seen[: self._num_seen]
         if len(but):
             seen = seen[~np.isin(seen, but)]
-        return seen[highest(self._nodes["access"][seen], seen, count)]
+        chosen = seen[highest(self._nodes["access"][seen], seen, count)]
+        order = np.lexsort((chosen, -np.round(self._nodes["access"][chosen], 9)))
+        return np.asarray(chosen[order])
+
+    def _num_worthwhile(self, chosen: IntArray, victims: IntArray, num_free: int) -> int:
+        """How many of `chosen` may enter: the free slots' and those above their victims' S_E.
+
+        num_free: slots that need no victim; negative: so many victims are spoken for.
+        """
+        if self._faithful:
+            return len(chosen)
+        compared = chosen[max(num_free, 0) :]
+        leaving = np.sort(self._scores(victims))[max(-num_free, 0) :][: len(compared)]
+        loses = self._nodes["access"][compared] <= leaving * (1 + _ROUNDING)
+        return len(chosen) - len(compared) + int(np.argmax(np.append(loses, True)))
 
     def _victims(self) -> IntArray:
         """Used slots with S_E below the threshold, lowest first come first to go."""
@@ -275,17 +298,3 @@ class ScoreBuffer(ReactiveBuffer):
             grown = np.empty(wanted + wanted // 2, dtype=np.int64)
             grown[: self._num_seen] = self._seen[: self._num_seen]
             self._seen = grown
-
-
-def highest(values: FloatArray, numbers: IntArray, count: int) -> IntArray:
-    """Positions of the `count` highest values; of equal ones (to 9 decimals) the lower numbers."""
-    count = min(count, len(values))
-    values = np.round(values, 9)
-    if count in (0, len(values)):
-        return np.arange(count)
-    last = np.partition(values, len(values) - count)[len(values) - count]
-    above, ties = np.flatnonzero(values > last), np.flatnonzero(values == last)
-    missing = count - len(above)
-    if missing < len(ties):
-        ties = ties[np.argpartition(numbers[ties], missing - 1)[:missing]]
-    return np.concatenate([above, ties])

@@ -1,35 +1,31 @@
-"""The uses that the sampler has seen ahead: a ring of all nodes of the batches to come."""
+"""The uses that the sampler has seen ahead: a ring with a place for each node of each batch."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.records import Records
+from rudder.training.buffer.records import Int32s
 from rudder.training.errors import MachineError
 
-_T = TypeVar("_T", bound=np.generic)
 _MIN_SIZE = 16
-_MAX_SIZE = 2**31 - 1
-"""Places are int32; the ring takes 24 GiB by then."""
+_MAX_SIZE = 2**31
+"""Places are numbered by uint32; the ring takes 8 GiB by then."""
 
 
 class Window:
     """The batches observed and not yet planned, oldest first.
 
-    users: int64[size], the nodes of these batches from place `tail` on, and around; next_use:
-    int32[size], the number of the next batch that uses each, NEVER where none is known.
+    next_use: int32[size], size a power of two; place p is next_use[p % size]. Its value is the
+    number of the next batch that uses the same node, 0 where none is known. Places are counted on
+    without end, so that they stay right while the ring grows.
     """
 
     def __init__(self) -> None:
-        self.users = np.empty(_MIN_SIZE, dtype=np.int64)
-        self.next_use = np.empty(_MIN_SIZE, dtype=np.int32)
+        self.next_use: Int32s = np.empty(_MIN_SIZE, dtype=np.int32)
         self.tail = 0
-        self.length = 0
+        self.head = 0
         self._widths: deque[int] = deque()
 
     def __len__(self) -> int:
@@ -37,22 +33,18 @@ class Window:
         return len(self._widths)
 
     @property
-    def widths(self) -> IntArray:
-        """int64[batches]: nodes of each batch."""
-        return np.array(self._widths, dtype=np.int64)
-
-    @property
     def num_bytes(self) -> int:
         """Memory of the ring."""
-        return self.users.nbytes + self.next_use.nbytes
+        return self.next_use.nbytes
 
-    def make_room(self, width: int, nodes: Records) -> None:
-        """Make sure that `width` more nodes fit; `nodes` learn where they are if the ring moves.
+    def make_room(self, width: int) -> None:
+        """Make sure that `width` more nodes fit from place `head` on.
 
         Raises MachineError where the ring cannot grow so far.
         """
-        wanted = self.length + width
-        if wanted <= len(self.users):
+        wanted = self.head - self.tail + width
+        size = len(self.next_use)
+        if wanted <= size:
             return
         if wanted > _MAX_SIZE:
             raise MachineError(
@@ -60,23 +52,19 @@ class Window:
                 f" more than {_MAX_SIZE}",
                 remedy="lower lookahead_batches or the batch size",
             )
-        size = min(wanted + wanted // 2, _MAX_SIZE)
-        places = (self.tail + np.arange(self.length)) % len(self.users)
-        self.users = _moved(self.users, places, size)
-        self.next_use = _moved(self.next_use, places, size)
-        self.tail = 0
-        nodes["place"][self.users[: self.length]] = np.arange(self.length)  # a node's last counts
+        places = np.arange(self.tail, self.head)
+        grown = np.empty(1 << (wanted - 1).bit_length(), dtype=np.int32)
+        grown[places % len(grown)] = self.next_use[places % size]
+        self.next_use = grown
 
     def append(self, width: int) -> None:
         """Take in the newest batch, whose nodes are there already."""
-        self.length += width
+        self.head += width
         self._widths.append(width)
 
     def pop(self) -> None:
         """Let go of the oldest batch."""
-        width = self._widths.popleft()
-        self.length -= width
-        self.tail = (self.tail + width) % len(self.users)
+        self.tail += self._widths.popleft()
 
     def check_oldest(self, width: int) -> None:
         """Raise ValueError unless the oldest batch has `width` nodes."""
@@ -85,9 +73,3 @@ class Window:
                 f"a batch of {width} nodes is planned, but observed was"
                 f" {self._widths[0] if self._widths else 'none'}"
             )
-
-
-def _moved(ring: NDArray[_T], places: IntArray, size: int) -> NDArray[_T]:
-    moved = np.empty(size, dtype=ring.dtype)
-    moved[: len(places)] = ring[places]
-    return moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Published:
         for node in self.eviction:
             if node not in nodes:
                 self.eviction[node] *= self.gamma
-        if not (self.faithful and is_round):
+        if not (self.faithful and is_round and self._victims(but=set())):
             for node in missed & HALO if self.faithful else missed:
                 self.access[node] += 1
         entered: set[int] = set()
@@ -61,14 +62,16 @@ class Published:
         self.fetched += len(missed) + len(entered if self.faithful else entered - missed)
 
     def _round(self, *, but: set[int]) -> set[int]:
-        limit = self.threshold * (1 - 1e-9)
-        victims = [node for node in self.eviction if self.eviction[node] < limit]
-        victims = [node for node in victims if node not in but]
+        victims = self._victims(but=but)
         victims.sort(key=(lambda n: (n,)) if self.faithful else lambda n: (self._rounded(n), n))
         free = self.capacity - len(self.eviction)
         candidates = [n for n in range(NUM_REMOTE) if self.access[n] > 0]
         candidates.sort(key=lambda n: (-round(float(self.access[n]), 9), n))
         count = min(len(candidates), free + len(victims))
+        if not self.faithful:
+            swaps = zip(candidates[free:], victims, strict=False)
+            better = (self.access[a] > self.eviction[b] * (1 + 1e-9) for a, b in swaps)
+            count = min(count, free + sum(itertools.takewhile(bool, better)))
         leaving, entering = victims[: max(count - free, 0)], candidates[:count]
         scores = {node: float(self.access[node]) for node in entering}
         for node in leaving:
@@ -76,6 +79,10 @@ class Published:
         self.eviction |= scores
         self.access[entering] = 0
         return set(entering)
+
+    def _victims(self, *, but: set[int]) -> list[int]:
+        limit = self.threshold * (1 - 1e-9)
+        return [n for n in self.eviction if self.eviction[n] < limit and n not in but]
 
     def _rounded(self, node: int) -> float:
         return round(float(np.log(self.eviction[node]) / np.log(self.gamma)), 9) * -1

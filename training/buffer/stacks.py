@@ -1,0 +1,110 @@
+"""Many stacks of numbers in one piece of memory, for compiled loops.
+
+Numbers lie side by side in chunks, so that a loop sees which come next and can ask for their
+records before it needs them. A chunk that becomes empty is there for any stack again.
+
+`chunks`: int32 or int64[num_chunks, CHUNK], each with the number of the chunk below it (of the same
+stack, or of the spare ones), then its numbers; `tops`: int32[stacks + 1, 2], the top chunk of each
+stack and its numbers so far, in the last row the first spare chunk. Loops take both arrays apart,
+for a tuple of arrays costs them an atomic count at every access.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.training.buffer.records import Int32s, Int64s
+from rudder.training.compiled import compiled, inlined
+
+CHUNK = 64
+NONE = -1
+_TOP, _FILL = 0, 1
+_BELOW, _FIRST = 0, 1
+_IN_CHUNK = CHUNK - _FIRST
+
+Chunks = NDArray[np.int32] | Int64s
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """The arrays of some stacks."""
+
+    chunks: Chunks
+    tops: Int32s
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of both."""
+        return self.chunks.nbytes + self.tops.nbytes
+
+
+def make_stacks(count: int, *, room: int, largest: int) -> Stacks:
+    """`count` empty stacks, with room for `room` numbers in all, none above `largest`."""
+    num_chunks = min(room // _IN_CHUNK + count, room) + 1
+    shape = (num_chunks, CHUNK)
+    chunks: Chunks = np.empty(shape, dtype=np.int32)
+    if largest >= 2**31:
+        chunks = np.empty(shape, dtype=np.int64)
+    chunks[:, _BELOW] = np.arange(1, num_chunks + 1)
+    tops = np.zeros((count + 1, 2), dtype=np.int32)
+    tops[:-1, _TOP] = NONE
+    return Stacks(chunks, tops)
+
+
+@inlined
+def is_empty(tops: Int32s, stack: int) -> bool:
+    """Whether a stack holds nothing."""
+    none: bool = tops[stack, _TOP] == NONE
+    return none
+
+
+@inlined
+def push(chunks: Chunks, tops: Int32s, stack: int, number: int) -> None:
+    """Put a number on top; there is room."""
+    top = int(tops[stack, _TOP])
+    fill = int(tops[stack, _FILL])
+    if top == NONE or fill == _IN_CHUNK:
+        chunk = int(tops[-1, _TOP])
+        tops[-1, _TOP] = chunks[chunk, _BELOW]
+        chunks[chunk, _BELOW] = top
+        tops[stack, _TOP] = chunk
+        top = chunk
+        fill = 0
+    chunks[top, _FIRST + fill] = number
+    tops[stack, _FILL] = fill + 1
+
+
+@inlined
+def pop(chunks: Chunks, tops: Int32s, stack: int) -> int:
+    """Take the number on top; there is one."""
+    top = int(tops[stack, _TOP])
+    fill = int(tops[stack, _FILL]) - 1
+    number = int(chunks[top, _FIRST + fill])
+    if fill == 0:
+        below = int(chunks[top, _BELOW])
+        chunks[top, _BELOW] = tops[-1, _TOP]
+        tops[-1, _TOP] = top
+        tops[stack, _TOP] = below
+        fill = _IN_CHUNK
+    tops[stack, _FILL] = fill
+    return number
+
+
+@inlined
+def soon(chunks: Chunks, tops: Int32s, stack: int, ahead: int) -> int:
+    """The number so many below the top of a stack that is not empty, or its chunk's lowest."""
+    place = max(int(tops[stack, _FILL]) - 1 - ahead, 0)
+    return int(chunks[int(tops[stack, _TOP]), _FIRST + place])
+
+
+@compiled
+def drain(chunks: Chunks, tops: Int32s, found: Int64s) -> None:
+    """Take all numbers, lowest stack first; found: int64[as many as there are]."""
+    count = 0
+    for stack in range(tops.shape[0] - 1):
+        while not is_empty(tops, stack):
+            found[count] = pop(chunks, tops, stack)
+            count += 1
