@@ -1,0 +1,64 @@
+"""From the share of sampled rows that is fetched to the rows of all that are.
+
+What the sample says is right but for which nodes it happens to hold. Two points of the way from
+sample to truth are known: no buffer fetches everything, in both; and under settings that were
+measured, the measured share stands against the sampled one. In between, lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rudder.tools.sampled import SampledTrace
+from rudder.training.buffer.policy import IntArray
+from rudder.training.metrics import Window
+
+_MAX_RATIO = 2.0
+_MIN_WARM_BATCHES = 48
+_MIN_WINDOWS = 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The sampled and the measured share of rows fetched, under settings that were in force.
+
+    Equal ones calibrate nothing; is_measured: whether they come from windows at all.
+    """
+
+    sampled: float = 0.5
+    measured: float = 0.5
+    is_measured: bool = False
+
+    @classmethod
+    def of(
+        cls, sampled_rows: IntArray, trace: SampledTrace, windows: tuple[Window, ...]
+    ) -> Calibration | None:
+        """Compare a replay under the settings in force with settled windows under them.
+
+        sampled_rows: int64[num_batches]. None where too few windows and batches meet.
+        """
+        begin = 0 if trace.first_step == 0 else _MIN_WARM_BATCHES
+        begin = min(begin, trace.num_batches // 2)
+        rows = nodes = fetched = remote = used = 0
+        for window in windows:
+            first = window.first_step - trace.first_step
+            last = first + window.num_steps
+            if first < begin or last > trace.num_batches:
+                continue
+            rows += int(sampled_rows[first:last].sum())
+            nodes += int(trace.widths[first:last].sum())
+            fetched += window.rows.rows_fetched.miss + window.rows.rows_fetched.target
+            remote += window.rows.remote_rows
+            used += 1
+        if used < _MIN_WINDOWS or not (0 < rows < nodes and 0 < fetched < remote):
+            return None
+        sampled, measured = rows / nodes, fetched / remote
+        low, high = sampled / _MAX_RATIO, 1 - (1 - sampled) / _MAX_RATIO
+        return cls(sampled, min(max(measured, low), high), is_measured=True)
+
+    def share(self, sampled: float) -> float:
+        """Share of all remote rows that is fetched, for a share of the sampled ones; it rises
+        with it, from 0 to 1 (targets may lift it above)."""
+        if sampled <= self.sampled:
+            return sampled * self.measured / self.sampled
+        return self.measured + (sampled - self.sampled) * (1 - self.measured) / (1 - self.sampled)

@@ -1,0 +1,138 @@
+"""Per-step means over windows, the noise between windows, and where things are going."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+
+from rudder.training.metrics import Rows, Seconds, Window
+
+Trend = Literal["better", "steady", "worse", "unknown"]
+Measure = Literal["rows", "wait"]
+_MAD_TO_SIGMA = 1.4826
+_MIN_FOR_NOISE = 3
+_PRIOR_ROWS_SHARE = 0.05
+_PRIOR_WAIT_SHARE = 0.02
+"""Of step time: what exposed wait may vary by while too few windows tell."""
+_MIN_WAIT_NOISE_MS = 0.02
+_RECENT = 2
+
+
+@dataclass(frozen=True)
+class Means:
+    """Per-step means of some windows. Milliseconds; step_ms None where no window was timed.
+
+    rows_fetched: of all causes; seed_rows: those of them that no buffer saves.
+    """
+
+    num_steps: int
+    remote_rows: float
+    rows_fetched: float
+    seed_rows: float
+    hit_fraction: float | None
+    exposed_wait_ms: float
+    compute_ms: float
+    sample_ms: float
+    pull_ms: float
+    assemble_ms: float
+    step_ms: float | None
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> Means | None:
+        """None where there is no step."""
+        steps = sum(window.num_steps for window in windows)
+        if not steps:
+            return None
+        rows = sum((window.rows for window in windows), Rows())
+        seconds = sum((window.seconds for window in windows), Seconds())
+        per_step_ms = 1e3 / steps
+        return cls(
+            num_steps=steps,
+            remote_rows=rows.remote_rows / steps,
+            rows_fetched=rows.rows_fetched.total / steps,
+            seed_rows=rows.rows_fetched.seed / steps,
+            hit_fraction=rows.hit_fraction,
+            exposed_wait_ms=seconds.exposed_wait * per_step_ms,
+            compute_ms=seconds.compute * per_step_ms,
+            sample_ms=seconds.sample * per_step_ms,
+            pull_ms=seconds.pull * per_step_ms,
+            assemble_ms=seconds.assemble * per_step_ms,
+            step_ms=_step_ms(windows),
+        )
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Spread (one sigma) of a window's per-step mean that no setting explains.
+
+    is_measured: whether it comes from enough windows, or is a prior: 5 % of the rows and 2 % of
+    the step time.
+    """
+
+    rows: float
+    wait_ms: float
+    is_measured: bool
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> Noise:
+        """Median absolute deviation from the median of windows under equal settings, pooled."""
+        groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
+        rows, waits = deviations(groups, "rows"), deviations(groups, "wait")
+        if len(rows) < _MIN_FOR_NOISE:
+            means = Means.of(windows)
+            if means is None:
+                return cls(0.0, _MIN_WAIT_NOISE_MS, is_measured=False)
+            step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
+            return cls(
+                _PRIOR_ROWS_SHARE * means.rows_fetched,
+                max(_PRIOR_WAIT_SHARE * step_ms, _MIN_WAIT_NOISE_MS),
+                is_measured=False,
+            )
+        return cls(
+            _MAD_TO_SIGMA * float(np.median(rows)),
+            max(_MAD_TO_SIGMA * float(np.median(waits)), _MIN_WAIT_NOISE_MS),
+            is_measured=True,
+        )
+
+
+def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend:
+    """Whether the last windows, all under the same settings, differ from those before them.
+
+    noise: one sigma of a window; `better` is less.
+    """
+    values = [value_of(window, measure) for window in windows]
+    before, last = values[:-_RECENT], values[-_RECENT:]
+    if not before:
+        return "unknown"
+    change = float(np.mean(last) - np.median(before))
+    if abs(change) <= 2.0 * noise * (1 / len(last) + 1 / len(before)) ** 0.5:
+        return "steady"
+    return "worse" if change > 0 else "better"
+
+
+def value_of(window: Window, measure: Measure) -> float:
+    """A window's rows fetched, or its exposed wait in ms, per step."""
+    steps = max(window.num_steps, 1)
+    if measure == "rows":
+        return window.rows.rows_fetched.total / steps
+    return 1e3 * window.seconds.exposed_wait / steps
+
+
+def deviations(groups: Sequence[Sequence[Window]], measure: Measure) -> list[float]:
+    """How far each window is from the median of its group; groups of one say nothing."""
+    found: list[float] = []
+    for group in groups:
+        values = np.array([value_of(window, measure) for window in group])
+        if len(values) > 1:
+            found.extend(np.abs(values - np.median(values)).tolist())
+    return found
+
+
+def _step_ms(windows: Sequence[Window]) -> float | None:
+    timed = [(each.wall_seconds, each.num_steps) for each in windows if each.wall_seconds]
+    steps = sum(count for _, count in timed)
+    return 1e3 * sum(seconds for seconds, _ in timed) / steps if steps else None

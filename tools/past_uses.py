@@ -1,0 +1,57 @@
+"""Uses of nodes in batches that are kept no more: what the lookahead policy knows of them still."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.training.buffer.lookahead import HALF_LIFE_BATCHES
+from rudder.training.buffer.policy import IntArray
+
+HEAT_GROWTH = 2.0 ** (1.0 / HALF_LIFE_BATCHES)
+"""By which a use weighs more than one a batch before."""
+_MAX_WEIGHT = 2.0**512
+
+
+@dataclass(frozen=True)
+class Heat:
+    """Decayed counts of uses before a trace begins, a use in its first batch counting 1.
+
+    of_nodes: float32[num_nodes]; total: the count of a node used in every batch so far.
+    """
+
+    of_nodes: NDArray[np.float32]
+    total: float
+
+    @classmethod
+    def none(cls, num_nodes: int) -> Heat:
+        """Nothing was used before."""
+        return cls(np.zeros(num_nodes, dtype=np.float32), 0.0)
+
+
+class PastUses:
+    """Sums up batches that leave the history."""
+
+    def __init__(self) -> None:
+        self._weights: dict[int, float] = {}
+        self._weight = 1.0
+        self._total = 0.0
+
+    def add(self, nodes: IntArray) -> None:
+        """Count the uses of one batch: int64[n], distinct."""
+        weights = self._weights
+        for node in nodes.tolist():
+            weights[node] = weights.get(node, 0.0) + self._weight
+        self._total += self._weight
+        self._weight *= HEAT_GROWTH
+        if self._weight > _MAX_WEIGHT:
+            self._weights = {node: weight / self._weight for node, weight in weights.items()}
+            self._total, self._weight = self._total / self._weight, 1.0
+
+    def heat(self, nodes: IntArray) -> Heat:
+        """Of these nodes, as the next batch after those added finds it."""
+        weights = [self._weights.get(node, 0.0) for node in nodes.tolist()]
+        of_nodes = np.array(weights, dtype=np.float64) / self._weight
+        return Heat(of_nodes.astype(np.float32), self._total / self._weight)

@@ -1,0 +1,168 @@
+"""What rows cost in time: from rows over the network to the trainer standing still for them.
+
+The loader thread samples, assembles, and waits for rows when it has nothing else to do; the
+trainer computes meanwhile, and stands still where the loader is later.
+
+    wait(rows) = rest + max(0, loader(rows) - trainer)
+    loader(rows) = loader now + max(thread, net(rows)) - max(thread, net now)
+    net(rows) = net now + ms_per_row * (rows - rows now)
+
+thread: what the loader does itself. loader now: where the trainer waits, the loader sets the pace,
+and takes as long as the step; else what it is busy or waits. net now: as long as that where the
+loader waits for rows at all, else the time that pulls take, hidden behind the thread. So fewer
+rows take away wait until none is left or the thread itself is too slow, and where the trainer does
+not wait, more rows eat the slack first. rest: wait that no pace explains, such as the first batch
+of an epoch. A longer lookahead changes rows, and time only through them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rudder.tools.means import Means
+from rudder.training.metrics import Window
+
+_MAX_WINDOWS = 16
+_FORGET = 0.85
+"""Weight of a window against the one after it."""
+_PRESENT_WINDOWS = 3
+_PRIOR_MS_PER_PULL = 0.3
+_MIN_SPREAD = 0.1
+"""Of the rows: less than that between windows tells nothing of what is fixed."""
+_WAITS_SHARE = 0.02
+_WAITS_MS = 0.05
+"""Exposed wait of less than both says nothing about who sets the pace."""
+
+
+@dataclass(frozen=True)
+class PullCost:
+    """The model, fitted; all in ms per step. rows: fetched per step at present."""
+
+    rows: float
+    wait_ms: float
+    trainer_ms: float
+    thread_ms: float
+    net_ms: float
+    loader_ms: float
+    fixed_ms: float
+    ms_per_row: float
+
+    @classmethod
+    def fit(cls, windows: Sequence[Window]) -> PullCost | None:
+        """Fit to the last windows; None where there is no step.
+
+        All of them tell what pulls cost however few the rows; the last three what rows cost now,
+        for bandwidth changes.
+        """
+        recent = [each for each in windows[-_MAX_WINDOWS:] if each.num_steps]
+        points = [_Point.of([window]) for window in recent]
+        if not points:
+            return None
+        now = _Point.of(recent[-_PRESENT_WINDOWS:])
+        fixed = min(_fixed_ms(points), now.busy_ms)
+        slope = (now.busy_ms - fixed) / now.rows if now.rows > 0 else 0.0
+        loader = now.loader_ms
+        return cls(
+            rows=now.rows,
+            wait_ms=now.wait_ms,
+            trainer_ms=now.step_ms - now.wait_ms,
+            thread_ms=now.thread_ms,
+            net_ms=loader if now.waits_for_rows else min(now.busy_ms, loader),
+            loader_ms=loader,
+            fixed_ms=fixed,
+            ms_per_row=slope,
+        )
+
+    def exposed_wait_ms(self, rows: float) -> float:
+        """Exposed wait per step if so many rows were fetched per step; it rises with them."""
+        net = self.net_ms + self.ms_per_row * (rows - self.rows)
+        pace, pace_now = max(self.thread_ms, net), max(self.thread_ms, self.net_ms)
+        loader = self.loader_ms + pace - pace_now
+        explained = max(self.loader_ms - self.trainer_ms, 0.0)
+        rest = max(self.wait_ms - explained, 0.0)
+        return rest + max(loader - self.trainer_ms, 0.0)
+
+    @property
+    def spare_ms(self) -> float:
+        """By how much the loader is ahead of the trainer, per step; negative: behind."""
+        return self.trainer_ms - self.loader_ms
+
+
+@dataclass(frozen=True)
+class _Point:
+    """Windows, per step; busy_ms: the network, no longer than the step; pull_ms: the loader
+    thread waiting for it."""
+
+    rows: float
+    pulls: float
+    step_ms: float
+    wait_ms: float
+    thread_ms: float
+    busy_ms: float
+    pull_ms: float
+
+    @property
+    def loader_ms(self) -> float:
+        """What the loader takes for a batch; no longer than the trainer where that never waits."""
+        if self.wait_ms > max(_WAITS_SHARE * self.step_ms, _WAITS_MS):
+            return self.step_ms
+        taken = max(self.thread_ms + self.pull_ms, self.busy_ms)
+        return min(taken, self.step_ms - self.wait_ms)
+
+    @property
+    def waits_for_rows(self) -> bool:
+        """Whether the loader thread has to wait for the network."""
+        return self.pull_ms > _WAITS_SHARE * self.step_ms
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> _Point:
+        means = Means.of(windows)
+        assert means is not None
+        step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
+        thread_ms = means.sample_ms + means.assemble_ms
+        busy_ms = _slowest_owner_ms(windows)
+        if busy_ms is None:
+            busy_ms = means.pull_ms
+        return cls(
+            rows=means.rows_fetched,
+            pulls=max((o.pulls for w in windows for o in w.owners), default=0) / means.num_steps,
+            step_ms=step_ms,
+            wait_ms=min(means.exposed_wait_ms, step_ms),
+            thread_ms=thread_ms,
+            busy_ms=min(busy_ms, step_ms),
+            pull_ms=means.pull_ms,
+        )
+
+
+def _slowest_owner_ms(windows: Sequence[Window]) -> float | None:
+    """Answers of several owners come side by side, so the slowest one counts; None: unknown.
+
+    Pulls of several batches overlap, so this is an upper end of the time the network was busy.
+    """
+    seconds: dict[int, float] = {}
+    for window in windows:
+        for owner in window.owners:
+            seconds[owner.part] = seconds.get(owner.part, 0.0) + owner.seconds
+    steps = sum(window.num_steps for window in windows)
+    return 1e3 * max(seconds.values()) / steps if seconds else None
+
+
+def _fixed_ms(points: Sequence[_Point]) -> float:
+    """What a step's pulls cost however few the rows, by weighted least squares over the windows.
+
+    A prior where all windows have much the same rows; never more than the cheapest window.
+    """
+    most = min(point.busy_ms for point in points)
+    weights = np.array([_FORGET**age for age in range(len(points) - 1, -1, -1)])
+    rows = np.array([point.rows for point in points])
+    busy = np.array([point.busy_ms for point in points])
+    mean_rows = float(np.average(rows, weights=weights))
+    spread = float(np.average((rows - mean_rows) ** 2, weights=weights))
+    if spread <= (_MIN_SPREAD * mean_rows) ** 2:
+        return min(_PRIOR_MS_PER_PULL * max(points[-1].pulls, 1.0), most)
+    mean_busy = float(np.average(busy, weights=weights))
+    both = float(np.average((rows - mean_rows) * (busy - mean_busy), weights=weights))
+    return min(max(mean_busy - max(both / spread, 0.0) * mean_rows, 0.0), most)

@@ -1,0 +1,207 @@
+"""The what-if estimator: what a change would bring, from sampled accesses and measured times."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from rudder.tools.calibration import Calibration
+from rudder.tools.effects import Effect, Range
+from rudder.tools.errors import NotReadyError, OutOfBoundsError
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.means import Means
+from rudder.tools.pullcost import PullCost
+from rudder.tools.sampled import SampledTrace
+from rudder.training.buffer.policy import IntArray
+from rudder.training.settings import BufferSettings, Change
+
+MIN_BATCHES = 48
+_MIN_NODES = 500
+_MAX_COUNTED = 128
+_BLOCK = 8
+_ROWS_WINDOWS = 8
+_SIGMAS = 1.64
+_PRIOR_ERROR = 0.02
+_PRIOR_ERROR_UNCALIBRATED = 0.05
+_LEARN = 0.3
+_MIN_ROWS = 1.0
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A share of sampled rows that is fetched, and the standard error of it."""
+
+    mid: float
+    error: float
+
+
+class WhatIf:
+    """Predicts per-step rows fetched and exposed wait, once the buffer has filled.
+
+    The run's own policy is replayed over the sampled accesses of the last batches; the last of
+    them are counted, at most 128 and no more than half. Answers are kept until the next window.
+    """
+
+    def __init__(self, history: History, limits: Limits) -> None:
+        self._history = history
+        self._limits = limits
+        self._version = -1
+        self._kept: dict[object, Effect] = {}
+        self._replays: dict[object, IntArray] = {}
+        self._calibration = Calibration()
+        self._error: float | None = None
+        self._cost: PullCost | None = None
+        self._means: Means | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether enough batches were seen to say anything."""
+        trace = self._history.trace
+        if trace is None or trace.num_batches < MIN_BATCHES or self._history.latest is None:
+            return False
+        return int(trace.widths[_counted(trace)].sum()) >= _MIN_NODES
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether settled windows have confirmed the sample, under these settings or earlier."""
+        self._refresh()
+        return self._calibration.is_measured
+
+    @property
+    def error_fraction(self) -> float:
+        """How wrong past predictions of rows were (one sigma), or a prior."""
+        if self._error is not None:
+            return self._error
+        return _PRIOR_ERROR if self._calibration.is_measured else _PRIOR_ERROR_UNCALIBRATED
+
+    @property
+    def spare_ms(self) -> float | None:
+        """By how much the loader is ahead of the trainer, per step; None: not known."""
+        self._refresh()
+        return None if self._cost is None else self._cost.spare_ms
+
+    @property
+    def cost(self) -> PullCost | None:
+        """The model of pull costs as of the last window; None where there is none."""
+        self._refresh()
+        return self._cost
+
+    def present(self) -> Effect:
+        """What the settings in force bring; raises NotReadyError."""
+        return self.effect(Change())
+
+    def effect(self, change: Change) -> Effect:
+        """What the settings in force with this change bring.
+
+        Of a one-off fetch the misses that it saves are counted, not the rows that it moves.
+        Raises NotReadyError, and OutOfBoundsError for a change that the limits refuse.
+        """
+        self._refresh()
+        settings = self._history.settings
+        problem = self._limits.problem(change, settings=settings)
+        if problem is not None:
+            raise OutOfBoundsError(problem, remedy="choose values within the bounds")
+        wanted = change.over(settings)
+        once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
+        key = (wanted, once)
+        if key not in self._kept:
+            share = self._counted_share(self._rows(wanted, once))
+            self._kept[key] = self._effect(share, wanted.capacity_rows)
+        return self._kept[key]
+
+    def opt(self, capacity_rows: int) -> Effect:
+        """What the best buffer of that capacity would bring, knowing all batches (Belady)."""
+        self._refresh()
+        key = ("opt", capacity_rows)
+        if key not in self._kept:
+            share = self._counted_share(self._trace().opt(capacity_rows))
+            self._kept[key] = self._effect(share, capacity_rows)
+        return self._kept[key]
+
+    def note_error(self, expected: Effect, *, rows_fetched: float) -> None:
+        """Learn from what an expected effect turned out to be: measured rows per step."""
+        error = abs(rows_fetched - expected.rows_fetched.mid)
+        error /= max(expected.rows_fetched.mid, _MIN_ROWS)
+        self._error = (1 - _LEARN) * self.error_fraction + _LEARN * min(error, 1.0)
+        self._kept.clear()
+
+    # -- how ----------------------------------------------------------------------------
+
+    def _trace(self) -> SampledTrace:
+        trace = self._history.trace
+        if trace is None or not self.is_ready:
+            raise NotReadyError(
+                f"{self._history.num_batches} batches were seen, too few for an estimate;"
+                f" needed: {MIN_BATCHES}",
+                remedy="keep_current, and ask again after some windows",
+            )
+        return trace
+
+    def _refresh(self) -> None:
+        """Throw away what was said before the last window, and calibrate anew."""
+        if self._version == self._history.version:
+            return
+        self._version = self._history.version
+        self._kept.clear()
+        self._replays.clear()
+        self._cost = PullCost.fit(self._history.windows)
+        self._means = Means.of(self._history.recent(_ROWS_WINDOWS))
+        settled = self._history.settled
+        if self.is_ready and settled:
+            rows = self._rows(self._history.settings, Change())
+            found = Calibration.of(rows, self._trace(), settled)
+            self._calibration = found or self._calibration
+
+    def _rows(self, settings: BufferSettings, once: Change) -> IntArray:
+        key = (settings, once)
+        if key not in self._replays:
+            trace = self._trace()
+            self._replays[key] = trace.rows(
+                settings, self._history.workload, change=once, at=_counted(trace).start - 1
+            )
+        return self._replays[key]
+
+    def _counted_share(self, rows: IntArray) -> _Share:
+        """Of the counted batches; the error from means of blocks of them."""
+        trace = self._trace()
+        counted = _counted(trace)
+        rows, nodes = rows[counted], trace.widths[counted]
+        blocks = np.arange(len(rows)) // _BLOCK
+        of_blocks = np.bincount(blocks, rows) / np.maximum(np.bincount(blocks, nodes), 1)
+        error = float(np.std(of_blocks, ddof=1)) / math.sqrt(len(of_blocks))
+        return _Share(float(rows.sum()) / float(nodes.sum()), error)
+
+    def _effect(self, share: _Share, capacity_rows: int) -> Effect:
+        means, noise = self._means, self._history.noise
+        assert means is not None
+        mid = means.remote_rows * self._calibration.share(share.mid)
+        half = _SIGMAS * math.hypot(
+            means.remote_rows * share.error, noise.rows, self.error_fraction * mid
+        )
+        rows = Range(
+            low=max(mid - half, 0.0) + means.seed_rows,
+            mid=mid + means.seed_rows,
+            high=mid + half + means.seed_rows,
+        )
+        return Effect(
+            rows_fetched=rows,
+            exposed_wait_ms=self._wait(rows, _SIGMAS * noise.wait_ms),
+            buffer_bytes=capacity_rows * self._history.workload.row_bytes,
+        )
+
+    def _wait(self, rows: Range, noise_ms: float) -> Range:
+        cost = self._cost
+        assert cost is not None
+        mid = cost.exposed_wait_ms(rows.mid)
+        low, high = cost.exposed_wait_ms(rows.low), cost.exposed_wait_ms(rows.high)
+        return Range(
+            low=max(min(low, mid) - noise_ms, 0.0), mid=mid, high=max(high, mid) + noise_ms
+        )
+
+
+def _counted(trace: SampledTrace) -> slice:
+    count = min(_MAX_COUNTED, trace.num_batches // 2)
+    return slice(trace.num_batches - count, trace.num_batches)
