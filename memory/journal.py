@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from rudder.memory.model_calls import ModelCall
 from rudder.memory.records import Episode, Observation
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
@@ -75,6 +76,12 @@ class Journal(Protocol):
     def log(self, entry: AuditEntry) -> None:
         """Append to the audit log; on disk when this returns."""
 
+    def add_model_call(self, call: ModelCall) -> None:
+        """Keep a question to a model and its answer."""
+
+    def next_number(self) -> int:
+        """The number that the next episode takes: 0 at first, further on after a restart."""
+
     def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
         """The nearest past episodes with an outcome, good and bad, nearest first."""
 
@@ -99,6 +106,13 @@ class NullJournal:
 
     def log(self, entry: AuditEntry) -> None:
         """Do nothing."""
+
+    def add_model_call(self, call: ModelCall) -> None:
+        """Do nothing."""
+
+    def next_number(self) -> int:
+        """The first."""
+        return 0
 
     def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
         """Nothing."""

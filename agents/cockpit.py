@@ -1,0 +1,228 @@
+"""All that a controller has of one run: the steering, the record, the switch and the budget."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+import traceback
+import uuid
+from pathlib import Path
+from typing import Self
+
+from rudder.agents.act import JournaledActuator, Sender
+from rudder.agents.cpu_budget import CpuBudget
+from rudder.agents.graph import build_graph
+from rudder.agents.guard import Guard
+from rudder.agents.lessons import Lessons
+from rudder.agents.llm.exchange import Exchange
+from rudder.agents.settlement import settle
+from rudder.agents.steering import Steering
+from rudder.agents.steering_counts import counted
+from rudder.agents.steering_report import SteeringReport, write_report
+from rudder.agents.team import make_team
+from rudder.agents.trial import Yardstick
+from rudder.memory.journal import AuditEntry
+from rudder.memory.records import Episode
+from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.tools.calls import ToolCall, ToolResult
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.tools.whatif import WhatIf
+from rudder.training.control.messages import SteeringState
+from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.metrics import Window
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import Workload
+
+
+class Cockpit:
+    """Steers one trainer; `open` makes it."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        *,
+        sender: Sender,
+        options: SteeringOptions,
+        folder: Path,
+        socket: Path,
+    ) -> None:
+        self._workload, self._options, self._folder = workload, options, folder
+        self._budget_file = socket.parent / BUDGET_FILE
+        self._budget_bytes = options.memory_budget_bytes
+        self._is_on = True
+        self._cpu = CpuBudget()
+        self._journal = SqliteJournal.open(
+            folder / "steering" / f"rank{workload.rank}.db", memory=options.memory
+        )
+        self._journal.begin(workload)
+        self._actuator = JournaledActuator(sender, journal=self._journal)
+        self._team = make_team(options, workload, on_exchange=self._keep_exchange)
+        self._report = SteeringReport(rank=workload.rank, planner=self._team.planner.name)
+        self._guard = Guard()
+        self._steering = self._make_steering()
+
+    @classmethod
+    async def open(
+        cls,
+        workload: Workload,
+        *,
+        sender: Sender,
+        options: SteeringOptions,
+        folder: Path,
+        socket: Path,
+    ) -> Self:
+        """Make one; what a controller before it left open is settled first."""
+        cockpit = cls(workload, sender=sender, options=options, folder=folder, socket=socket)
+        await settle(cockpit._journal, sender, actuator=cockpit._actuator)
+        cockpit._tell()
+        return cockpit
+
+    async def take(self, window: Window) -> None:
+        """A window to decide on."""
+        self._look_at_budget()
+        if not self._is_on:
+            self.note(window)
+            return
+        episode = await self._steering.take(window)
+        if episode is not None:
+            self._count(episode)
+
+    def note(self, window: Window) -> None:
+        """A window that nothing is decided on."""
+        self._steering.note(window)
+
+    def switch(self, state: SteeringState) -> None:
+        """The trainer tells whether it can be steered; what was on trial is given up if not."""
+        if self._is_on and not state.is_on:
+            episode = self._steering.abandon("steering was switched off")
+            if episode is not None:
+                self._count(episode)
+        self._is_on = state.is_on
+        self._tell()
+
+    def fail(self, error: Exception) -> None:
+        """A decision failed: it is in the log and in the record, and the next one is made."""
+        sys.stderr.write("".join(traceback.format_exception(error)))
+        self._journal.log(
+            AuditEntry(
+                kind="note",
+                call_id=uuid.uuid4().hex,
+                agent="act",
+                tool="decide",
+                step=self._steering.toolbox.history.next_step,
+                outcome="failed",
+                error_type=type(error).__name__,
+            )
+        )
+        self._steering.abandon("the trainer gave no answer")
+
+    def close(self) -> None:
+        """The run is over."""
+        if (episode := self._steering.abandon("the run ended")) is not None:
+            self._count(episode)
+        self._report = self._report.model_copy(update={"phase": "ended"})
+        self._tell()
+        self._journal.close()
+
+    # -- how -------------------------------------------------------------------------------
+
+    def _make_steering(self) -> Steering:
+        history = History(self._workload)
+        lessons = Lessons(self._journal, workload=self._workload)
+        limits = self._limits()
+        graph = build_graph(
+            observer=self._team.observer,
+            planner=self._team.planner,
+            critic=self._team.critic,
+            guard=self._guard,
+            act=self._actuator,
+            recall=lessons.recall,
+        )
+        return Steering(
+            graph=graph,
+            toolbox=Toolbox(
+                history, limits, WhatIf(history, limits), lessons.last, on_call=self._log_call
+            ),
+            guard=self._guard,
+            actuator=self._actuator,
+            journal=self._journal,
+            lessons=lessons,
+            yardstick=Yardstick(
+                windows=self._options.trial_windows,
+                objective=self._options.objective,
+                tolerance=self._options.tolerance,
+            ),
+            may_decide=lambda: self._cpu.has_left,
+            first_number=self._journal.next_number(),
+        )
+
+    def _limits(self) -> Limits:
+        return Limits.of(self._workload, memory_budget_bytes=self._budget_bytes)
+
+    def _look_at_budget(self) -> None:
+        """A budget that was changed while the run goes on holds from the next decision on."""
+        budget = _read_budget(self._budget_file, self._options.memory_budget_bytes)
+        if budget != self._budget_bytes:
+            self._budget_bytes = budget
+            self._steering.toolbox.set_limits(self._limits())
+            self._steering.wake()
+
+    def _log_call(self, call: ToolCall, result: ToolResult, latency_ms: float) -> None:
+        step = self._steering.toolbox.history.next_step
+        self._journal.log(
+            AuditEntry(
+                kind="call",
+                call_id=call.call_id,
+                agent="planner",
+                tool=call.tool,
+                step=step,
+                arguments=call.model_dump_json(include={"arguments"}),
+            )
+        )
+        self._journal.log(
+            AuditEntry(
+                kind="result",
+                call_id=call.call_id,
+                agent="planner",
+                tool=call.tool,
+                step=step,
+                result=result.content,
+                outcome="refused" if result.is_error else "answered",
+                latency_ms=latency_ms,
+            )
+        )
+
+    def _keep_exchange(self, exchange: Exchange) -> None:
+        self._journal.add_model_call(exchange.to_model_call(uuid.uuid4().hex))
+
+    def _count(self, episode: Episode) -> None:
+        counts = counted(self._report.counts, episode)
+        phase = "on trial" if self._steering.is_on_trial else "watching"
+        update: dict[str, object] = {"counts": counts, "last": episode, "phase": phase}
+        if not self._steering.is_on_trial and episode.applied is not None:
+            update["confirmed"] = self._steering.toolbox.history.settings
+        self._report = self._report.model_copy(update=update)
+        self._tell()
+
+    def _tell(self) -> None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        self._report = self._report.model_copy(
+            update={
+                "is_on": self._is_on,
+                "journal_is_writing": self._journal.is_writing,
+                "cpu_seconds": time.process_time(),
+                "peak_rss_bytes": used.ru_maxrss * 1024,
+            }
+        )
+        write_report(self._report, self._folder)
+
+
+def _read_budget(file: Path, otherwise: int | None) -> int | None:
+    """Bytes for all buffers of a host, as the file says; a file that says nothing counts not."""
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):
+        return otherwise

@@ -1,0 +1,275 @@
+"""`rudder audit`: the log of all calls, and whether it is as it was written."""
+
+from __future__ import annotations
+
+import json as json_text
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rudder.memory.audit import AuditFilter, AuditRow, Head
+    from rudder.memory.run_reader import RunReader
+
+app = typer.Typer(
+    help="Look at what the agents called and what came of it; the log is in RUN/steering/rankN.db.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
+Run = Annotated[str | None, typer.Option("--run", help="Key of the run.")]
+Rank = Annotated[int | None, typer.Option(help="Rank.")]
+Kind = Annotated[
+    Literal["call", "result", "intent", "effect", "note"] | None, typer.Option(help="Kind of row.")
+]
+Agent = Annotated[str | None, typer.Option(help="observer, planner, critic, guard, act or user.")]
+Tool = Annotated[str | None, typer.Option(help="Name of the tool.")]
+OutcomeOption = Annotated[
+    str | None, typer.Option("--outcome", help="staged, approved, refused, applied, confirmed, ...")
+]
+EpisodeOption = Annotated[str | None, typer.Option("--episode", help="Id of the episode.")]
+Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
+Until = Annotated[datetime | None, typer.Option(help="Up to this time (UTC).")]
+Steps = Annotated[str | None, typer.Option(help="Steps FIRST:LAST; either may be left out.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_(
+    where: Where,
+    run: Run = None,
+    rank: Rank = None,
+    kind: Kind = None,
+    agent: Agent = None,
+    tool: Tool = None,
+    outcome: OutcomeOption = None,
+    episode: EpisodeOption = None,
+    since: Since = None,
+    until: Until = None,
+    steps: Steps = None,
+    last: Annotated[int | None, typer.Option(help="Only so many rows of a rank.", min=1)] = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+) -> None:
+    """The rows that fit, rank by rank.
+
+    Example: rudder audit list runs/demo --agent act --outcome applied
+    """
+    from rudder.agents import audit_table
+
+    only = _filter(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
+    rows = _rows(where, only, last=last)
+    if json:
+        typer.echo(audit_table.as_json(rows))
+    elif csv:
+        typer.echo(audit_table.as_csv(rows), nl=False)
+    else:
+        _print_table(rows)
+
+
+@app.command("show")
+def show(
+    where: Where,
+    call: Annotated[str, typer.Argument(help="Id of the call, or number of a row with --rank.")],
+    rank: Rank = None,
+    json: Json = False,
+) -> None:
+    """All rows of one call, with everything in them.
+
+    Example: rudder audit show runs/demo 17 --rank 0
+    """
+    from rudder.agents import audit_table
+    from rudder.memory.audit import AuditFilter
+    from rudder.training.errors import ConfigError
+
+    rows = _rows(where, AuditFilter(call_id=call, rank=rank))
+    if not rows and call.isdecimal():
+        found = _rows(where, AuditFilter(rank=rank))
+        rows = [row for row in found if row.number == int(call)]
+    if not rows:
+        raise ConfigError(f"no call {call} in {where}", remedy="see `rudder audit list`")
+    typer.echo(audit_table.as_json(rows) if json else "\n\n".join(_whole(row) for row in rows))
+
+
+@app.command("verify")
+def verify(
+    where: Where,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="Memory that knows where the log ended; default: in the data folder."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check that the log is as it was written; exit code 1 names the first broken row.
+
+    Example: rudder audit verify runs/demo
+    """
+    from rudder.memory.run_file import run_files
+
+    results = [_verified(path, memory) for path in run_files(where)]
+    typer.echo(json_text.dumps(results, indent=2) if json else "\n".join(map(_said, results)))
+    if not all(result["holds"] for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export(
+    where: Where,
+    out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
+    run: Run = None,
+    rank: Rank = None,
+    kind: Kind = None,
+    agent: Agent = None,
+    tool: Tool = None,
+    outcome: OutcomeOption = None,
+    episode: EpisodeOption = None,
+    since: Since = None,
+    until: Until = None,
+    steps: Steps = None,
+    csv: Annotated[bool, typer.Option("--csv", help="The table as it is stored.")] = False,
+) -> None:
+    """JSON lines with OpenTelemetry's names for generative AI.
+
+    Example: rudder audit export runs/demo audit.jsonl --kind effect
+    """
+    from rudder.agents import audit_table
+
+    only = _filter(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
+    rows = _rows(where, only)
+    text = audit_table.as_csv(rows) if csv else audit_table.as_telemetry(rows)
+    if str(out) == "-":
+        typer.echo(text, nl=False)
+    else:
+        out.write_text(text)
+        typer.echo(f"{len(rows):,} rows: {out}", err=True)
+
+
+@app.command("tail")
+def tail(
+    where: Where,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Rows of a rank.", min=1)] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    json: Json = False,
+) -> None:
+    """The last rows; with -f also those to come, until Ctrl-C.
+
+    Example: rudder audit tail runs/demo -f
+    """
+    from rudder.memory.run_file import run_files
+
+    seen: dict[Path, int] = {}
+    is_first = True
+    while is_first or follow:
+        rows: list[AuditRow] = []
+        for reader in _readers(run_files(where)):
+            last = lines if is_first else None
+            fresh = reader.audit(after=seen.get(reader.path, 0), last=last)
+            seen[reader.path] = max([seen.get(reader.path, 0), *(row.number for row in fresh)])
+            rows += fresh
+        _print_rows(rows, json=json)
+        is_first = False
+        if follow:
+            time.sleep(0.5)
+
+
+def _filter(
+    run: str | None, rank: int | None, kind: str | None, agent: str | None, tool: str | None,
+    outcome: str | None, episode: str | None, since: datetime | None, until: datetime | None,
+    steps: str | None,
+) -> AuditFilter:  # fmt: skip
+    from rudder.memory.audit import AuditFilter
+    from rudder.memory.clock import stored
+
+    first, last = _steps(steps)
+    return AuditFilter(
+        run_key=run, rank=rank, kind=kind, agent=agent, tool=tool, outcome=outcome,
+        episode_id=episode, since=stored(since) if since else None,
+        until=stored(until) if until else None, first_step=first, last_step=last,
+    )  # fmt: skip
+
+
+def _steps(text: str | None) -> tuple[int | None, int | None]:
+    from rudder.training.errors import ConfigError
+
+    first, colon, last = (text or "").partition(":")
+    ends = (first, last if colon else first)
+    if any(end and not end.isdecimal() for end in ends):
+        raise ConfigError.for_field("steps", value=text, allowed="FIRST:LAST, as in 100:200")
+    return int(ends[0]) if ends[0] else None, int(ends[1]) if ends[1] else None
+
+
+def _readers(paths: list[Path]) -> Iterator[RunReader]:
+    from rudder.memory.run_reader import read_runs
+
+    return read_runs(paths)
+
+
+def _rows(where: Path, only: AuditFilter, *, last: int | None = None) -> list[AuditRow]:
+    from rudder.memory.run_file import run_files
+
+    return [row for reader in _readers(run_files(where)) for row in reader.audit(only, last=last)]
+
+
+def _verified(path: Path, memory: Path | None) -> dict[str, Any]:
+    """What verify found; of a file that cannot even be opened, why."""
+    from rudder.memory.run_reader import RunReader
+    from rudder.memory.verify import Verification
+    from rudder.training.errors import DataError
+
+    try:
+        with RunReader(path) as reader:
+            found = reader.verify(known=_known_heads(reader, memory))
+    except DataError as error:
+        found = Verification(rows=0, reason=error.message)
+    return {"file": str(path), "holds": found.holds, **asdict(found)}
+
+
+def _said(result: dict[str, Any]) -> str:
+    row = "" if result["broken_row"] is None else f"row {result['broken_row']}: "
+    end = f"{result['rows']:,} rows hold" if result["holds"] else f"BROKEN: {row}{result['reason']}"
+    notes = (f"\n  row {n}: an effect that no intent came before" for n in result["unannounced"])
+    return f"{result['file']}: {end}" + "".join(notes)
+
+
+def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:
+    """Where the log ended when it was merged into a memory, if it was."""
+    from rudder.memory.catalog import Catalog
+    from rudder.memory.experience import default_memory
+    from rudder.training.errors import DataError
+
+    path = memory or default_memory()
+    if memory is None and not path.exists():
+        return ()
+    try:
+        keys = {(each.run_key, each.rank) for each in reader.workloads().values()}
+    except DataError:
+        return ()
+    with Catalog(path) as catalog:
+        return tuple(
+            head for key, rank in keys for head in catalog.audit_heads(run_key=key, rank=rank)
+        )
+
+
+def _print_rows(rows: list[AuditRow], *, json: bool) -> None:
+    if json:
+        typer.echo("".join(row.as_json() + "\n" for row in rows), nl=False)
+    elif rows:
+        _print_table(rows)
+
+
+def _print_table(rows: list[AuditRow]) -> None:
+    from rich.console import Console
+
+    from rudder.agents.audit_table import audit_table
+
+    Console().print(audit_table(rows), highlight=False)
+
+
+def _whole(row: AuditRow) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in asdict(row).items() if value is not None)

@@ -1,0 +1,62 @@
+"""`rudder doctor --llm`: what a model endpoint can do, and how to start one that can do more."""
+
+from __future__ import annotations
+
+import asyncio
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rudder.agents.llm.endpoint import KEY_VARIABLE, NO_KEY, Endpoint
+from rudder.agents.llm.probe import ProbeReport, probe
+from rudder.agents.llm.server_flags import RECIPES
+
+_FAILED = 4
+
+
+def doctor_llm(url: str, *, model: str, deadline_s: float = 20.0, json: bool = False) -> None:
+    """Try every mode, print what was found, and exit with 4 where none works.
+
+    Raises ConfigError for an address that cannot be one.
+    """
+    endpoint = Endpoint.of(url, model=model, deadline_s=max(deadline_s, 1.0))
+    report = asyncio.run(probed(endpoint, deadline_s=deadline_s))
+    if json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        show(report, endpoint, Console())
+    if report.best is None:
+        raise typer.Exit(_FAILED)
+
+
+async def probed(endpoint: Endpoint, *, deadline_s: float, repeats: int = 2) -> ProbeReport:
+    """The endpoint's report, with the connection closed again."""
+    from rudder.agents.llm.openai_chat import OpenAIChat  # takes seconds to import
+
+    chat = OpenAIChat(endpoint)
+    try:
+        return await probe(chat, repeats=repeats, deadline_s=deadline_s)
+    finally:
+        await chat.close()
+
+
+def show(report: ProbeReport, endpoint: Endpoint, console: Console) -> None:
+    """Print a report for people."""
+    key = "none" if endpoint.key.get_secret_value() == NO_KEY else f"from {KEY_VARIABLE}"
+    console.print(f"endpoint {endpoint.url}, model {endpoint.model}, key {key}", markup=False)
+    warm_up = "no answer" if report.warm_up_ms is None else f"{report.warm_up_ms:.0f} ms"
+    console.print(f"first answer (loads the model): {warm_up}")
+    table = Table("mode", "usable", "latency ms", "tokens in/out", "counted by", "error")
+    for each in report.modes:
+        latency = ", ".join(f"{value:.0f}" for value in each.latencies_ms) or "-"
+        tokens = f"{each.input_tokens or '-'}/{each.output_tokens or '-'}"
+        usable = f"{each.usable} of {each.asked}"
+        table.add_row(each.mode, usable, latency, tokens, each.tokens_source, each.error or "none")
+    console.print(table)
+    best = report.best or "none: the embedded agents would decide everything"
+    console.print(f"a run would use: {best}")
+    console.print("flags that help:")
+    for recipe in RECIPES:
+        console.print(f"- {recipe.server}: {recipe.command}", markup=False, soft_wrap=True)
+        console.print(f"  --llm {recipe.url}; {recipe.why}", markup=False, soft_wrap=True)

@@ -1,0 +1,137 @@
+"""The embedded critic: what the plan would bring by the what-if estimator, whatever it promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+from rudder.agents.preference import DEFAULT_PREFERENCE, Preference
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan, Verdict
+from rudder.tools.effects import Effect
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings, Change
+
+Decision: TypeAlias = Literal["approve", "trim", "refuse"]
+LIKE_DISTANCE = 0.25
+_SIMILAR = 1.25
+_MAX_PAYBACK_STEPS = 256
+_MIN_GROWTH_TO_TRIM = 1.5
+_EVERY_ROUND_IS_NEW = ("score", "static")
+"""Policies whose rounds fetch few rows, those that they chose."""
+
+
+class EmbeddedCritic:
+    """Approves, trims to a smaller buffer of equal effect, or refuses with its reason."""
+
+    name = "embedded"
+
+    def __init__(self, *, preference: Preference = DEFAULT_PREFERENCE) -> None:
+        self._preference = preference
+
+    async def review(
+        self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
+    ) -> Verdict:
+        """The verdict; what it expects is its own estimate, never the planner's."""
+        change, settings = plan.change, observation.settings
+        if change.is_empty:
+            return self._verdict("approve", change, None, "nothing is changed")
+        if (problem := toolbox.limits.problem(change, settings=settings)) is not None:
+            return self._refuse(None, problem)
+        if not toolbox.whatif.is_ready:
+            return self._refuse(None, "too little is known yet to tell what this would bring")
+        effect, present = toolbox.whatif.effect(change), toolbox.whatif.present()
+        reason = self._objection(change, effect, observation, toolbox, present)
+        if reason is None and _was_reverted(change, observation, recalled):
+            reason = "the same was tried in like circumstances, and was reverted"
+        if reason is not None:
+            return self._refuse(effect, reason)
+        return self._approve(change, effect, observation, toolbox)
+
+    def _objection(
+        self,
+        change: Change,
+        effect: Effect,
+        observation: Observation,
+        toolbox: Toolbox,
+        present: Effect,
+    ) -> str | None:
+        if toolbox.limits.problem(_only_capacity(observation.settings)) is not None:
+            return None  # the settings in force are out of bounds: they cannot be kept
+        harm = self._preference.harm(effect, present=present, observation=observation)
+        return harm or _eager_objection(change, effect, observation, toolbox, present)
+
+    def _approve(
+        self, change: Change, effect: Effect, observation: Observation, toolbox: Toolbox
+    ) -> Verdict:
+        smaller = _half_way(change, observation.settings)
+        if smaller is not None:
+            as_well = toolbox.whatif.effect(smaller)
+            if self._preference.is_as_good(as_well, best=effect, observation=observation):
+                return self._verdict("trim", smaller, as_well, "a smaller buffer does as well")
+        return self._verdict("approve", change, effect, "no worse than the settings in force")
+
+    def _refuse(self, effect: Effect | None, reason: str) -> Verdict:
+        return self._verdict("refuse", Change(), effect, reason)
+
+    def _verdict(
+        self, decision: Decision, change: Change, effect: Effect | None, reason: str
+    ) -> Verdict:
+        return Verdict(
+            decision=decision, critic=self.name, change=change, expected=effect, reason=reason
+        )
+
+
+def _only_capacity(settings: BufferSettings) -> Change:
+    return Change(capacity_rows=settings.capacity_rows)
+
+
+def _eager_objection(
+    change: Change, effect: Effect, observation: Observation, toolbox: Toolbox, present: Effect
+) -> str | None:
+    """Eager fetches cost rows now: fewer misses must pay them back, and soon."""
+    rows = 0
+    if change.fetch_targets is not None:
+        rows += change.fetch_targets.row_budget
+    if change.replace_now and toolbox.history.workload.policy not in _EVERY_ROUND_IS_NEW:
+        rows += change.over(observation.settings).capacity_rows
+    if not rows:
+        return None
+    steps = min(observation.steps_left or _MAX_PAYBACK_STEPS, _MAX_PAYBACK_STEPS)
+    saved = steps * (present.rows_fetched.mid - effect.rows_fetched.mid)
+    if saved >= rows:
+        return None
+    return f"{rows} rows fetched eagerly would not pay within {steps} steps"
+
+
+def _half_way(change: Change, settings: BufferSettings) -> Change | None:
+    """The change with half its growth, on a log scale; None where it grows little or not."""
+    present = max(settings.capacity_rows, 1)
+    if change.capacity_rows is None or change.capacity_rows < _MIN_GROWTH_TO_TRIM * present:
+        return None
+    return change.model_copy(
+        update={"capacity_rows": round(math.sqrt(present * change.capacity_rows))}
+    )
+
+
+def _was_reverted(change: Change, observation: Observation, recalled: Sequence[Recalled]) -> bool:
+    """Whether the nearest like episode that made this change was reverted."""
+    wanted = change.over(observation.settings)
+    for each in recalled:
+        episode = each.episode
+        if each.distance > LIKE_DISTANCE or episode.outcome is None or episode.verdict is None:
+            continue
+        if episode.outcome.result not in ("confirmed", "reverted"):
+            continue
+        if _is_like(episode.verdict.change.over(episode.observation.settings), wanted):
+            return episode.outcome.result == "reverted"
+    return False
+
+
+def _is_like(one: BufferSettings, other: BufferSettings) -> bool:
+    low, high = sorted((one.capacity_rows, other.capacity_rows))
+    rest = {"capacity_rows": 0}
+    return high <= _SIMILAR * max(low, 1) and one.model_copy(update=rest) == other.model_copy(
+        update=rest
+    )

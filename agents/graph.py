@@ -1,0 +1,144 @@
+"""The graph of agents: observe, recall, plan, criticise, guard, act. All wiring is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias, cast
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+from langsmith.run_helpers import tracing_context
+
+from rudder.agents.act import Actuator
+from rudder.agents.guard import Guard
+from rudder.agents.roles import Critic, Observer, Planner
+from rudder.agents.state import DecisionState, Surroundings
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation
+from rudder.tools.toolbox import Toolbox
+
+Graph: TypeAlias = CompiledStateGraph[DecisionState, Surroundings, DecisionState, DecisionState]
+Recall: TypeAlias = Callable[[Observation], Sequence[Recalled]]
+RECURSION_LIMIT = 10
+"""Nodes that one decision may pass: six, and room for the entry."""
+
+
+def build_graph(
+    *,
+    observer: Observer,
+    planner: Planner,
+    critic: Critic,
+    guard: Guard,
+    act: Actuator,
+    recall: Recall,
+) -> Graph:
+    """Wire any mix of roles; `decide` runs the graph."""
+    nodes = _Nodes(observer, planner, critic, guard, act, recall)
+    graph = StateGraph(DecisionState, context_schema=Surroundings)
+    graph.add_node("observe", nodes.observe)
+    graph.add_node("recall", nodes.recall)
+    graph.add_node("plan", nodes.plan)
+    graph.add_node("criticise", nodes.criticise)
+    graph.add_node("guard", nodes.guard)
+    graph.add_node("act", nodes.act)
+    graph.add_edge(START, "observe")
+    graph.add_conditional_edges("observe", _after_observation, {"known": "recall", "unknown": END})
+    graph.add_edge("recall", "plan")
+    graph.add_conditional_edges("plan", _after_plan, {"change": "criticise", "keep": END})
+    graph.add_conditional_edges("criticise", _after_verdict, {"let pass": "guard", "refuse": END})
+    graph.add_conditional_edges("guard", _after_ruling, {"allowed": "act", "refused": END})
+    graph.add_edge("act", END)
+    return graph.compile(name="rudder")
+
+
+def drawn(graph: Graph) -> str:
+    """The graph as Mermaid text."""
+    return graph.get_graph().draw_mermaid()
+
+
+async def decide(graph: Graph, *, toolbox: Toolbox, episode_id: str) -> DecisionState:
+    """Make one decision. Nothing of it is ever traced to a server, whatever the environment says.
+
+    Raises what the actuator raises where the trainer gave no answer; everything else is in the
+    state.
+    """
+    toolbox.begin()
+    with tracing_context(enabled=False):
+        answer = await graph.ainvoke(
+            DecisionState(episode_id=episode_id),
+            {"recursion_limit": RECURSION_LIMIT},
+            context=Surroundings(toolbox=toolbox),
+        )
+    return cast("DecisionState", answer)
+
+
+class _Nodes:
+    """Each node asks one role, and returns its part of the state."""
+
+    def __init__(
+        self,
+        observer: Observer,
+        planner: Planner,
+        critic: Critic,
+        guard: Guard,
+        act: Actuator,
+        recall: Recall,
+    ) -> None:
+        self._observer, self._planner, self._critic = observer, planner, critic
+        self._guard, self._actuator, self._recall = guard, act, recall
+
+    async def observe(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
+        return {"observation": await self._observer.observe(runtime.context.toolbox)}
+
+    async def recall(self, state: DecisionState) -> DecisionState:
+        return {"recalled": tuple(self._recall(state["observation"]))}
+
+    async def plan(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
+        plan = await self._planner.plan(
+            state["observation"], state["recalled"], runtime.context.toolbox
+        )
+        return {"proposal": plan}
+
+    async def criticise(
+        self, state: DecisionState, runtime: Runtime[Surroundings]
+    ) -> DecisionState:
+        verdict = await self._critic.review(
+            state["observation"], state["recalled"], state["proposal"], runtime.context.toolbox
+        )
+        return {"verdict": verdict}
+
+    async def guard(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
+        toolbox = runtime.context.toolbox
+        ruling = self._guard.review(
+            state["verdict"].change,
+            observation=state["observation"],
+            bounds=toolbox.limits,
+            now_step=toolbox.history.next_step,
+        )
+        return {"ruling": ruling}
+
+    async def act(self, state: DecisionState) -> DecisionState:
+        applied = await self._actuator.carry_out(
+            state["verdict"].change,
+            observation=state["observation"],
+            episode_id=state["episode_id"],
+        )
+        return {"applied": applied}
+
+
+def _after_observation(state: DecisionState) -> Literal["known", "unknown"]:
+    return "unknown" if state["observation"].bottleneck == "unknown" else "known"
+
+
+def _after_plan(state: DecisionState) -> Literal["change", "keep"]:
+    return "keep" if state["proposal"].change.is_empty else "change"
+
+
+def _after_verdict(state: DecisionState) -> Literal["let pass", "refuse"]:
+    verdict = state["verdict"]
+    return "refuse" if verdict.decision == "refuse" or verdict.change.is_empty else "let pass"
+
+
+def _after_ruling(state: DecisionState) -> Literal["allowed", "refused"]:
+    return "allowed" if state["ruling"].allowed else "refused"

@@ -1,0 +1,130 @@
+"""Plain code after the critic. It refuses, never clamps, and names the rule that was broken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import ValidationError
+
+from rudder.memory.records import GuardResult, Observation
+from rudder.training.settings import BufferSettings, Change
+
+
+class Bounds(Protocol):
+    """What a trainer can take: `rudder.tools.limits.Limits`."""
+
+    def problem(self, change: Change, *, settings: BufferSettings | None = None) -> str | None:
+        """Why a change of these settings is out of bounds, or None."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How far one change may go from the settings in force, and when it may come.
+
+    max_growth, max_shrink: factors of capacity and interval; free_rows, free_batches: capacity
+    and lookahead that may be set from any smaller one; max_age_steps: of the observation;
+    cool_down_steps: without changes after a revert, doubled by each further one up to
+    max_cool_down_steps, back to the first after a confirmed change.
+    """
+
+    max_growth: float = 32.0
+    max_shrink: float = 4.0
+    free_rows: int = 1024
+    free_batches: int = 64
+    max_age_steps: int = 96
+    cool_down_steps: int = 32
+    max_cool_down_steps: int = 2048
+
+
+DEFAULT_STEPS = Steps()
+
+
+class Guard:
+    """Bounds, memory budget, step size, cool-down, one change in flight, age of the observation.
+
+    Pairs: `review` asks, `opened` and `closed` tell it what became of a change.
+    """
+
+    def __init__(self, steps: Steps = DEFAULT_STEPS) -> None:
+        self._steps = steps
+        self._in_flight = False
+        self._num_reverts = 0
+        self._quiet_until = 0
+
+    def is_quiet(self, step: int) -> bool:
+        """Whether no change may be made at this step, after a revert."""
+        return step < self._quiet_until
+
+    def opened(self) -> None:
+        """A change was carried out; its trial begins."""
+        self._in_flight = True
+
+    def closed(self, *, is_revert: bool, step: int) -> None:
+        """The trial is over."""
+        self._in_flight = False
+        if not is_revert:
+            self._num_reverts = 0
+            return
+        pause = self._steps.cool_down_steps * 2 ** min(self._num_reverts, 32)
+        self._quiet_until = step + min(pause, self._steps.max_cool_down_steps)
+        self._num_reverts += 1
+
+    def review(
+        self, change: Change, *, observation: Observation, bounds: Bounds, now_step: int
+    ) -> GuardResult:
+        """Whether a change may be carried out. Makes no assumption on how `change` was made."""
+        checked = _checked(change)
+        if checked is None:
+            return _refused("form", "the change has values that no setting can have")
+        if self._in_flight:
+            return _refused("in_flight", "an earlier change is still on trial")
+        if self.is_quiet(now_step):
+            return _refused("cool_down", f"after a revert nothing until step {self._quiet_until}")
+        age = now_step - observation.step
+        if age > self._steps.max_age_steps:
+            return _refused("age", f"the observation is {age} steps old")
+        if (problem := bounds.problem(checked, settings=observation.settings)) is not None:
+            return _refused("limits", problem)
+        if (too_far := self._too_far(checked, observation.settings, bounds)) is not None:
+            return _refused("step_size", too_far)
+        return GuardResult(allowed=True, rule=None, reason="within all bounds")
+
+    def _too_far(self, change: Change, settings: BufferSettings, bounds: Bounds) -> str | None:
+        steps = self._steps
+        if (rows := change.capacity_rows) is not None:
+            low = float(settings.capacity_rows // steps.max_shrink)
+            if bounds.problem(Change(capacity_rows=int(low))) is not None:
+                low = 0.0  # the bounds came down by more than a step: anything within them will do
+            high = max(settings.capacity_rows * steps.max_growth, steps.free_rows)
+            if not low <= rows <= high:
+                return f"capacity_rows = {rows}; allowed in one step: {low:.0f} to {high:.0f}"
+        if (ahead := change.lookahead_batches) is not None:
+            low = settings.lookahead_batches // steps.max_shrink
+            high = max(settings.lookahead_batches * steps.max_shrink, steps.free_batches)
+            if not low <= ahead <= high:
+                return f"lookahead_batches = {ahead}; allowed in one step: {low:.0f} to {high:.0f}"
+        return self._interval_too_far(change.replacement_interval, settings.replacement_interval)
+
+    def _interval_too_far(self, wanted: int | None, present: int | None) -> str | None:
+        if not wanted or not present:
+            return None
+        factor = self._steps.max_growth
+        if not present / factor <= wanted <= present * factor:
+            return (
+                f"replacement_interval = {wanted}; allowed in one step:"
+                f" {present / factor:.0f} to {present * factor:.0f}"
+            )
+        return None
+
+
+def _checked(change: Change) -> Change | None:
+    """The change read again from its plain values; None where they are none of a change."""
+    try:
+        return Change.model_validate(change.model_dump(warnings=False))
+    except (ValidationError, ValueError, TypeError, OverflowError, AttributeError):
+        return None
+
+
+def _refused(rule: str, reason: str) -> GuardResult:
+    return GuardResult(allowed=False, rule=rule, reason=reason[:2000])

@@ -1,0 +1,111 @@
+"""Why a question to a model brought nothing that can be used: one tree, in our own words.
+
+ChatError                   nothing usable; the embedded agent takes over
+├── NotAskedError           the circuit breaker, the budget or the clock forbade asking
+├── EndpointError           the endpoint is at fault
+│   ├── UnreachableError    refused, reset, or not speaking HTTP
+│   ├── TooSlowError        no answer before the decision's deadline
+│   ├── RateLimitedError    429; `retry_after_s` where the endpoint named a pause
+│   ├── RefusedError        another 3xx or 4xx: key, model name or request not accepted
+│   └── ServerFailedError   5xx
+├── InvalidAnswerError      an answer came and breaks a rule; `kind` and `reason` say which
+└── NotRecordedError        a replay has no answer to this question
+
+No message holds a text that came from the endpoint: it could carry a secret or an instruction.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rudder.training.errors import RudderError
+
+InvalidKind = Literal[
+    "encoding", "size", "envelope", "empty", "json", "duplicate_key", "number",
+    "schema", "unknown_tool", "number_of_calls", "limits", "cut",
+]  # fmt: skip
+
+
+class ChatError(RudderError):
+    """A question brought nothing usable."""
+
+    exit_code = 5
+    default_remedy = "run `rudder doctor --llm`; the embedded agents go on meanwhile"
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy or self.default_remedy)
+
+    @property
+    def name(self) -> str:
+        """The kind of error, for the record."""
+        return type(self).__name__
+
+
+class NotAskedError(ChatError):
+    """The model was not asked at all."""
+
+    default_remedy = "nothing to do: the model is asked again when its pause or budget allows"
+
+
+class NotRecordedError(ChatError):
+    """A replay was asked what the recorded run did not ask."""
+
+    default_remedy = "replay with the prompts, options and version that the run was recorded with"
+
+
+class EndpointError(ChatError):
+    """The endpoint is at fault, not the answer."""
+
+
+class UnreachableError(EndpointError):
+    """RefusedError, reset, or no HTTP."""
+
+    default_remedy = "check that the server runs and that --llm has its address, ending in /v1"
+
+
+class TooSlowError(EndpointError):
+    """No answer before the deadline."""
+
+    default_remedy = "use a smaller model, or raise --llm-deadline"
+
+
+class RateLimitedError(EndpointError):
+    """The endpoint asks for fewer questions."""
+
+    default_remedy = "lower --llm-max-calls, or give the endpoint to fewer trainers"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RefusedError(EndpointError):
+    """The endpoint accepts neither the key, nor the model's name, nor this kind of request."""
+
+    default_remedy = "check RUDDER_LLM_KEY and --model"
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServerFailedError(EndpointError):
+    """The endpoint failed."""
+
+    default_remedy = "look at the server's log"
+
+
+class InvalidAnswerError(ChatError):
+    """An answer that breaks a rule. `reason` is ours and may be shown to the model."""
+
+    default_remedy = "use a model that follows schemas, or the server flags of `rudder doctor`"
+
+    def __init__(self, kind: InvalidKind, reason: str) -> None:
+        super().__init__(f"the model's answer is not usable ({kind}): {reason}")
+        self.kind: InvalidKind = kind
+        self.reason = reason
+
+    @property
+    def name(self) -> str:
+        """With what was wrong."""
+        return f"InvalidAnswerError.{self.kind}"

@@ -1,0 +1,87 @@
+"""One question to a model and what came of it, whole enough to be played again."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict
+
+from rudder.agents.llm.messages import Mode, Question, Reply
+from rudder.memory.model_calls import ModelCall
+
+
+class Asked(BaseModel):
+    """What was sent: the question, how it was put, and where in the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: Question
+    mode: Mode
+    attempt: int
+    is_trial: bool
+    window: int
+
+
+class Came(BaseModel):
+    """What came: the reply as it was, or the error's name and, where ours, what was wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reply: Reply | None
+    error: str | None
+    reason: str | None
+
+
+class Exchange(BaseModel):
+    """A question and its answer.
+
+    attempt: 1, or 2 for the one re-ask; is_trial: asked to find out whether the endpoint knows
+    this mode; latency_ms: from asking to the last byte.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    asked: Asked
+    came: Came
+    model: str
+    step: int
+    latency_ms: float
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the answer could be used."""
+        return self.came.error is None
+
+    def to_model_call(self, call_id: str, *, episode_id: str | None = None) -> ModelCall:
+        """As it is kept in the run's database."""
+        reply = self.came.reply
+        return ModelCall(
+            call_id=call_id,
+            episode_id=episode_id,
+            agent=self.asked.question.role,
+            step=self.step,
+            model=self.model,
+            messages=self.asked.model_dump_json(),
+            answer=self.came.model_dump_json(),
+            latency_ms=self.latency_ms,
+            input_tokens=reply.usage.input_tokens if reply else None,
+            output_tokens=reply.usage.output_tokens if reply else None,
+            tokens_source=reply.usage.source if reply else "missing",
+            error_type=self.came.error,
+        )
+
+    @classmethod
+    def of_model_call(cls, call: ModelCall) -> Exchange:
+        """Back from the database; raises ValueError where it is not one of ours."""
+        return cls(
+            asked=Asked.model_validate_json(call.messages),
+            came=Came.model_validate_json(call.answer or "null"),
+            model=call.model,
+            step=call.step,
+            latency_ms=call.latency_ms,
+        )
+
+
+def digest(question: Question, mode: Mode) -> str:
+    """Equal for equal messages."""
+    return hashlib.sha256(f"{mode}\n{question.model_dump_json()}".encode()).hexdigest()

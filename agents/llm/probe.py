@@ -1,0 +1,178 @@
+"""Tries an endpoint out: which modes it knows, how long it takes, what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from pydantic import BaseModel, ConfigDict
+
+from rudder.agents.chat import Chat
+from rudder.agents.llm.errors import ChatError, TooSlowError
+from rudder.agents.llm.messages import Mode, Question, TokensSource
+from rudder.agents.llm.planner import planner_question
+from rudder.agents.llm.proposals import stage
+from rudder.agents.prompts import Briefing
+from rudder.memory.records import Observation
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.tools.whatif import WhatIf
+from rudder.training.settings import BufferSettings
+from rudder.training.workload import Workload
+
+MODES: tuple[Mode, ...] = ("tools", "structured", "text")
+_SETTINGS = BufferSettings(capacity_rows=4000, lookahead_batches=8)
+
+
+class ModeReport(BaseModel):
+    """One mode over several questions; error: the last one's, None where all were answered.
+
+    latencies in milliseconds, one per question that the endpoint answered, usably or not.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    mode: Mode
+    asked: int
+    usable: int
+    error: str | None
+    latencies_ms: tuple[float, ...]
+    input_tokens: int | None
+    output_tokens: int | None
+    tokens_source: TokensSource
+
+    @property
+    def works(self) -> bool:
+        """Whether every question was answered usably."""
+        return self.asked == self.usable
+
+
+class ProbeReport(BaseModel):
+    """All modes; warm_up_ms: the first question, which may have loaded the model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: str
+    warm_up_ms: float | None
+    modes: tuple[ModeReport, ...]
+
+    @property
+    def best(self) -> Mode | None:
+        """The first mode that works, in the order in which a run tries them."""
+        return next((each.mode for each in self.modes if each.works), None)
+
+
+async def probe(
+    chat: Chat, *, repeats: int = 2, deadline_s: float = 20.0, warm_up_s: float = 180.0
+) -> ProbeReport:
+    """Ask an invented planner's question in each mode; deadline_s: for each question, warm_up_s:
+    for the first one, whose answer does not count."""
+    toolbox, question = _example()
+    warm_up_ms, error = await _warm_up(chat, question, warm_up_s)
+    if error is not None and error.name == TooSlowError.__name__:
+        repeats = 1
+    reports = [
+        await _try(chat, question, toolbox, mode=mode, repeats=repeats, deadline_s=deadline_s)
+        for mode in MODES
+    ]
+    return ProbeReport(model=chat.model, warm_up_ms=warm_up_ms, modes=tuple(reports))
+
+
+async def _warm_up(
+    chat: Chat, question: Question, deadline_s: float
+) -> tuple[float | None, ChatError | None]:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(deadline_s):
+            await chat.complete(question, mode="text")
+    except TimeoutError:
+        return None, TooSlowError("no answer")
+    except ChatError as error:
+        return None, error
+    return 1000 * (time.monotonic() - began), None
+
+
+async def _try(
+    chat: Chat,
+    question: Question,
+    toolbox: Toolbox,
+    *,
+    mode: Mode,
+    repeats: int,
+    deadline_s: float,
+) -> ModeReport:
+    usable, latencies, last, usage = 0, [], None, None
+    for number in range(repeats):
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(deadline_s):
+                reply = await chat.complete(question, mode=mode)
+            latencies.append(1000 * (time.monotonic() - began))
+            usage = reply.usage
+            stage(reply, question.tools, toolbox, call_id=f"probe-{number}")
+            usable += 1
+        except TimeoutError:
+            last = TooSlowError.__name__
+        except ChatError as error:
+            last = error.name
+    return ModeReport(
+        mode=mode,
+        asked=repeats,
+        usable=usable,
+        error=last,
+        latencies_ms=tuple(latencies),
+        input_tokens=usage.input_tokens if usage else None,
+        output_tokens=usage.output_tokens if usage else None,
+        tokens_source=usage.source if usage else "missing",
+    )
+
+
+def example_workload() -> Workload:
+    """An invented run of ordinary size."""
+    return Workload(
+        run_key="0" * 32,
+        rank=0,
+        world_size=2,
+        part=0,
+        num_parts=2,
+        num_inner=100_000,
+        num_halo=40_000,
+        num_remote=100_000,
+        row_bytes=400,
+        batch_size=1000,
+        batches_per_epoch=100,
+        epochs=10,
+        fanouts=(10, 25),
+        policy="lookahead",
+        defaults=_SETTINGS,
+        max_buffer_rows=100_000,
+    )
+
+
+def _example() -> tuple[Toolbox, Question]:
+    """A question as a real run asks it, about a run that is invented."""
+    workload = example_workload()
+    history, limits = History(workload), Limits.of(workload, memory_budget_bytes=None)
+    toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: ())
+    observation = Observation(
+        step=64,
+        window=3,
+        steps_left=936,
+        settings=_SETTINGS,
+        bottleneck="network",
+        trend="steady",
+        hit_fraction=0.4,
+        remote_rows=12_000,
+        rows_fetched=7200,
+        exposed_wait_ms=6.0,
+        step_ms=40.0,
+        noise_rows=100,
+        noise_wait_ms=0.3,
+        headroom_rows=5000,
+        headroom_wait_ms=5.0,
+        spare_ms=-6.0,
+        drift=0.0,
+        working_set_rows=60_000,
+    )
+    return toolbox, planner_question(Briefing(observation, limits, "wait"))

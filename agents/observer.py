@@ -1,0 +1,147 @@
+"""The embedded observer: what the last windows mean, by plain code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.memory.records import Bottleneck, Observation
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.means import Means
+from rudder.tools.toolbox import Toolbox
+from rudder.tools.whatif import WhatIf
+from rudder.training.metrics import PeerPace, Window
+
+HIDDEN_FRACTION = 0.01
+"""Share of the step below which waiting for data does not count as a bottleneck."""
+_MIN_WINDOWS = 2
+_MEAN_WINDOWS = 4
+_DRIFT_WINDOWS = 4
+
+
+class EmbeddedObserver:
+    """Reads history and what-if; the same answer for the same windows."""
+
+    name = "embedded"
+
+    async def observe(self, toolbox: Toolbox) -> Observation:
+        """The observation; its bottleneck is `unknown` until a second window is there."""
+        history = toolbox.history
+        means = Means.of(_windows(history))
+        if means is None or len(history.windows) < _MIN_WINDOWS:
+            return _nothing_yet(history)
+        noise, peers = history.noise, _peers(history)
+        step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
+        return Observation(
+            step=history.next_step,
+            window=history.windows[-1].index,
+            steps_left=history.steps_left,
+            settings=history.settings,
+            bottleneck=_bottleneck(means, step_ms, peers),
+            trend=history.trend("wait"),
+            hit_fraction=means.hit_fraction,
+            remote_rows=means.remote_rows,
+            rows_fetched=means.rows_fetched,
+            exposed_wait_ms=means.exposed_wait_ms,
+            step_ms=step_ms,
+            noise_rows=noise.rows,
+            noise_wait_ms=noise.wait_ms,
+            **_headroom(toolbox.whatif, toolbox.limits),
+            spare_ms=toolbox.whatif.spare_ms,
+            drift=drift(history),
+            working_set_rows=_working_set_rows(history),
+            peers=peers,
+            sets_the_pace=_worst_wait_ms(peers) <= means.exposed_wait_ms + noise.wait_ms,
+        )
+
+
+def _windows(history: History) -> tuple[Window, ...]:
+    """The last settled windows; while there are none, the last one."""
+    return history.settled[-_MEAN_WINDOWS:] or history.recent(1)
+
+
+def _nothing_yet(history: History) -> Observation:
+    return Observation(
+        step=history.next_step,
+        window=len(history.windows),
+        steps_left=history.steps_left,
+        settings=history.settings,
+        bottleneck="unknown",
+        trend="unknown",
+        hit_fraction=None,
+        remote_rows=0.0,
+        rows_fetched=0.0,
+        exposed_wait_ms=0.0,
+        step_ms=0.0,
+        noise_rows=0.0,
+        noise_wait_ms=0.0,
+        headroom_rows=None,
+        headroom_wait_ms=None,
+        spare_ms=None,
+        drift=None,
+        working_set_rows=None,
+    )
+
+
+def _bottleneck(means: Means, step_ms: float, peers: Sequence[PeerPace]) -> Bottleneck:
+    """What the trainer stands still for; of a loader that is late, what it spends longest on."""
+    if means.exposed_wait_ms <= HIDDEN_FRACTION * step_ms:
+        return "peers" if _worst_wait_ms(peers) > HIDDEN_FRACTION * step_ms else "none"
+    return "network" if means.pull_ms >= means.sample_ms + means.assemble_ms else "loader"
+
+
+def _peers(history: History) -> tuple[PeerPace, ...]:
+    latest = history.latest
+    return latest.peers if latest is not None else ()
+
+
+def _worst_wait_ms(peers: Sequence[PeerPace]) -> float:
+    return 1000 * max((peer.exposed_wait_seconds for peer in peers), default=0.0)
+
+
+def _headroom(whatif: WhatIf, limits: Limits) -> dict[str, float | None]:
+    """What OPT would save at the largest capacity; nothing known until there is a trace."""
+    if not whatif.is_ready:
+        return {"headroom_rows": None, "headroom_wait_ms": None}
+    present, best = whatif.present(), whatif.opt(limits.max_capacity_rows)
+    return {
+        "headroom_rows": present.rows_fetched.mid - best.rows_fetched.mid,
+        "headroom_wait_ms": present.exposed_wait_ms.mid - best.exposed_wait_ms.mid,
+    }
+
+
+def _working_set_rows(history: History) -> int | None:
+    """Distinct remote nodes of the kept batches, estimated from the sampled ones."""
+    if history.rate is None or not history.batches:
+        return None
+    distinct = np.unique(np.concatenate([batch.nodes for batch in history.batches]))
+    return round(len(distinct) / history.rate)
+
+
+def drift(history: History) -> float | None:
+    """Share of the last window's sampled nodes that the four windows before did not use, less
+    the share that is usual; None until there are as many windows."""
+    latest = history.latest
+    if latest is None or not history.batches:
+        return None
+    steps = max(latest.num_steps, 1)
+    span = (_DRIFT_WINDOWS + 2) * steps
+    if len(history.batches) < span:
+        return None
+    nodes = [batch.nodes for batch in history.batches[-span:]]
+    usual = _new_share(nodes[steps:-steps], nodes[: -2 * steps], last=steps)
+    now = _new_share(nodes[2 * steps :], nodes[steps:-steps], last=steps)
+    return float(np.clip(now - usual, 0.0, 1.0))
+
+
+def _new_share(
+    batches: Sequence[NDArray[np.int64]], before: Sequence[NDArray[np.int64]], *, last: int
+) -> float:
+    """Share of the nodes of the `last` batches that are not in those before."""
+    nodes = np.concatenate(batches[-last:])
+    if not len(nodes):
+        return 0.0
+    return float(np.mean(~np.isin(nodes, np.concatenate(before))))

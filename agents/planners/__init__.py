@@ -1,0 +1,1 @@
+"""Who proposes a change: plain code of several kinds, all behind one protocol."""

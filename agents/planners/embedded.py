@@ -1,0 +1,225 @@
+"""The embedded planner: searches the what-if estimator, from coarse to fine.
+
+What all candidates share (threshold, lookahead, interval) is set to what should serve best; then
+the smallest capacity is sought, by halving on a log scale, that is as good as the largest; then
+each knob that turns out not to matter is left as it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rudder.agents.guard import DEFAULT_STEPS, Steps
+from rudder.agents.planners.priors import Priors
+from rudder.agents.planners.proposals import keep, propose
+from rudder.agents.planners.search import Search
+from rudder.agents.preference import DEFAULT_PREFERENCE, ROWS_FRACTION, Preference
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan
+from rudder.tools.effects import Effect
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings
+
+LONG_LOOKAHEAD = 48
+SHORT_LOOKAHEADS = (4, 16)
+INTERVAL = 32
+MAX_SMALLER = 0.85
+"""Of the present capacity: a buffer that shrinks by less is left as it is."""
+MAX_SHRINK = 0.5
+"""Of the present capacity: what is not seen to be waited for is given back in steps."""
+BOLD_GAIN = 0.1
+"""Share of the step that must be won by a change while estimates are not confirmed yet."""
+GROWTH_MARGIN = 1.15
+_FINE = 1.12
+_HALVINGS = 5
+
+
+class EmbeddedPlanner:
+    """Deterministic: the same windows and episodes lead to the same plan."""
+
+    name = "embedded"
+
+    def __init__(
+        self, *, preference: Preference = DEFAULT_PREFERENCE, steps: Steps = DEFAULT_STEPS
+    ) -> None:
+        self._preference, self._steps = preference, steps
+
+    async def plan(
+        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
+    ) -> Plan:
+        """The best settings in reach, or to keep those in force."""
+        if not toolbox.whatif.is_ready:
+            return keep(
+                self.name,
+                toolbox,
+                observation=observation,
+                reason="too few accesses were seen to estimate anything",
+            )
+        search = Search(
+            toolbox.whatif, toolbox.limits, present=observation.settings, steps=self._steps
+        )
+        task = _Task(
+            search,
+            observation,
+            Priors.of(recalled, observation),
+            self._preference,
+            is_settled=_is_settled(toolbox),
+        )
+        found = task.solve()
+        effect = search.effect(found)
+        if effect is None or found == observation.settings:
+            return keep(
+                self.name,
+                toolbox,
+                observation=observation,
+                reason="no settings in reach are better",
+            )
+        reason = task.reason_for(found, effect)
+        if reason is None:
+            return keep(
+                self.name,
+                toolbox,
+                observation=observation,
+                reason="what could be gained is within the noise",
+            )
+        change = search.change_to(found)
+        return propose(
+            self.name, change, toolbox, observation=observation, reason=reason, expected=effect
+        )
+
+
+def _is_settled(toolbox: Toolbox) -> bool:
+    """Whether estimates were confirmed, and the buffer is not still getting better by itself."""
+    trend = toolbox.history.trend("rows")
+    return toolbox.whatif.is_calibrated and trend in ("steady", "worse")
+
+
+class _Task:
+    """One decision's search."""
+
+    def __init__(
+        self,
+        search: Search,
+        observation: Observation,
+        priors: Priors,
+        preference: Preference,
+        *,
+        is_settled: bool,
+    ) -> None:
+        self._is_settled = is_settled
+        self._search, self._observation = search, observation
+        self._priors, self._preference = priors, preference
+        self._present = search.present
+
+    def solve(self) -> BufferSettings:
+        """The settings to have; those in force where nothing is as good."""
+        low, high = self._priors.narrowed(self._search.reach)
+        low = min(max(low, round(MAX_SHRINK * self._present.capacity_rows)), high)
+        top = self._search.first(self._well_set(high))
+        best = self._search.effect(top) if top is not None else None
+        if top is None or best is None:
+            return self._present
+        best = min(best, self._search.present_effect, key=self._order)
+        found = self._with_margin(self._smallest(top, best, low=low), top)
+        return self._only_what_matters(found)
+
+    def reason_for(self, found: BufferSettings, effect: Effect) -> str | None:
+        """Why the change is worth it; None where it is not."""
+        if not self._search.may_set(self._present):
+            return "the settings in force are out of bounds"
+        present, observation = self._search.present_effect, self._observation
+        won_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
+        if not self._is_settled and won_ms < BOLD_GAIN * observation.step_ms:
+            return None
+        if gain := self._preference.gain(effect, present=present, observation=observation):
+            return gain
+        smaller = found.capacity_rows <= MAX_SMALLER * self._present.capacity_rows
+        harm = self._preference.harm(effect, present=present, observation=observation)
+        return "a smaller buffer does as well" if smaller and harm is None else None
+
+    # -- coarse -------------------------------------------------------------------------
+
+    def _well_set(self, rows: int) -> Iterator[BufferSettings]:
+        """Settings of a capacity with all other knobs as they should serve best."""
+        present = self._present
+        ahead = max(present.lookahead_batches, LONG_LOOKAHEAD)
+        interval = present.replacement_interval
+        for lookahead in (ahead, ahead // 2, present.lookahead_batches):
+            for threshold in (1.0, present.eviction_threshold):
+                yield present.model_copy(
+                    update={
+                        "capacity_rows": rows,
+                        "lookahead_batches": lookahead,
+                        "eviction_threshold": threshold,
+                        "replacement_interval": INTERVAL if interval == 0 else interval,
+                    }
+                )
+
+    def _order(self, effect: Effect) -> float:
+        if self._preference.objective == "traffic":
+            return effect.rows_fetched.mid
+        return effect.exposed_wait_ms.mid
+
+    # -- fine ---------------------------------------------------------------------------
+
+    def _smallest(self, top: BufferSettings, best: Effect, *, low: int) -> BufferSettings:
+        """The smallest capacity that is as good as the best, with the other knobs of `top`."""
+        found, high = top, top.capacity_rows
+        for guess in self._priors.guesses(low, high):
+            settings = self._search.with_capacity(top, guess)
+            if self._is_as_good(settings, best):
+                found, high = settings, guess
+                break
+            low = guess
+        for _ in range(_HALVINGS):
+            if high <= max(low, 1) * _FINE:
+                break
+            middle = round(math.sqrt(max(low, 1) * high))
+            settings = self._search.with_capacity(top, middle)
+            if self._is_as_good(settings, best):
+                found, high = settings, middle
+            else:
+                low = middle
+        return found
+
+    def _with_margin(self, found: BufferSettings, top: BufferSettings) -> BufferSettings:
+        """A little more than is needed, where the buffer grows: estimates are not exact."""
+        rows = min(round(GROWTH_MARGIN * found.capacity_rows), top.capacity_rows)
+        wider = self._search.with_capacity(found, rows)
+        grows = found.capacity_rows > self._present.capacity_rows
+        return wider if grows and self._search.effect(wider) is not None else found
+
+    def _is_as_good(self, settings: BufferSettings, best: Effect) -> bool:
+        effect = self._search.effect(settings)
+        if effect is None:
+            return False
+        return self._preference.is_as_good(effect, best=best, observation=self._observation)
+
+    # -- what matters -------------------------------------------------------------------
+
+    def _only_what_matters(self, found: BufferSettings) -> BufferSettings:
+        """The same effect with fewer knobs changed, or with a shorter lookahead."""
+        for update in self._simpler(found):
+            simpler = found.model_copy(update=update)
+            if simpler != found and self._is_equal(simpler, found):
+                found = simpler
+        return found
+
+    def _simpler(self, found: BufferSettings) -> Iterator[dict[str, object]]:
+        present = self._present
+        yield {"eviction_threshold": present.eviction_threshold}
+        if found.lookahead_batches > present.lookahead_batches:
+            yield {"lookahead_batches": present.lookahead_batches}
+            for shorter in SHORT_LOOKAHEADS:
+                if present.lookahead_batches < shorter < found.lookahead_batches:
+                    yield {"lookahead_batches": shorter}
+
+    def _is_equal(self, simpler: BufferSettings, found: BufferSettings) -> bool:
+        one, other = self._search.effect(simpler), self._search.effect(found)
+        if one is None or other is None:
+            return False
+        more = one.rows_fetched.mid - other.rows_fetched.mid
+        return more <= 0.5 * ROWS_FRACTION * other.rows_fetched.mid and self._preference.is_as_good(
+            one, best=other, observation=self._observation
+        )

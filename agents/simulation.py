@@ -1,0 +1,131 @@
+"""Steering a simulated trainer from its first window to its last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rudder.agents.act import JournaledActuator
+from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.graph import build_graph
+from rudder.agents.guard import Guard
+from rudder.agents.lessons import Lessons
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.preference import DEFAULT_PREFERENCE, Preference
+from rudder.agents.roles import Critic, Observer, Planner
+from rudder.agents.simulated import SimulatedTrainer
+from rudder.agents.steering import Steering
+from rudder.agents.trial import Yardstick
+from rudder.memory.journal import Journal, NullJournal
+from rudder.memory.records import Episode
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.tools.whatif import WhatIf
+from rudder.training.metrics import Window
+
+Disturbance = Callable[[int, SimulatedTrainer], None]
+"""Called before each window with its number: may change what the trainer's surroundings cost."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a simulated run brought: its windows, and its episodes as they were last known."""
+
+    windows: tuple[Window, ...]
+    episodes: tuple[Episode, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Simulated time of all windows."""
+        return seconds_of(self.windows)
+
+    @property
+    def applied(self) -> tuple[Episode, ...]:
+        """Episodes whose change was made."""
+        return tuple(
+            each for each in self.episodes if each.applied and each.applied.outcome == "applied"
+        )
+
+
+def seconds_of(windows: tuple[Window, ...]) -> float:
+    """Simulated time of some windows."""
+    return sum(window.wall_seconds or 0.0 for window in windows)
+
+
+def _nothing(number: int, trainer: SimulatedTrainer) -> None:
+    pass
+
+
+async def simulate(
+    trainer: SimulatedTrainer,
+    *,
+    planner: Planner,
+    windows: int,
+    observer: Observer | None = None,
+    critic: Critic | None = None,
+    guard: Guard | None = None,
+    journal: Journal | None = None,
+    preference: Preference = DEFAULT_PREFERENCE,
+    trial_windows: int = 2,
+    memory_budget_bytes: int | None = None,
+    disturbance: Disturbance = _nothing,
+) -> Run:
+    """Run a trainer for so many windows under a planner, and the embedded roles unless given."""
+    steering = _steering(
+        trainer,
+        planner=planner,
+        observer=observer or EmbeddedObserver(),
+        critic=critic or EmbeddedCritic(preference=preference),
+        guard=guard or Guard(),
+        journal=journal or NullJournal(),
+        limits=Limits.of(trainer.workload, memory_budget_bytes=memory_budget_bytes),
+        yardstick=Yardstick(
+            windows=trial_windows,
+            objective=preference.objective,
+            tolerance=preference.tolerance,
+        ),
+    )
+    seen: list[Window] = []
+    episodes: dict[str, Episode] = {}
+    for number in range(windows):
+        disturbance(number, trainer)
+        seen.append(trainer.window())
+        if (episode := await steering.take(seen[-1])) is not None:
+            episodes[episode.episode_id] = episode
+    return Run(tuple(seen), tuple(episodes.values()))
+
+
+def _steering(
+    trainer: SimulatedTrainer,
+    *,
+    planner: Planner,
+    observer: Observer,
+    critic: Critic,
+    guard: Guard,
+    journal: Journal,
+    limits: Limits,
+    yardstick: Yardstick,
+) -> Steering:
+    history = History(trainer.workload)
+    journal.begin(trainer.workload)
+    lessons = Lessons(journal, workload=trainer.workload)
+    actuator = JournaledActuator(trainer, journal=journal)
+    graph = build_graph(
+        observer=observer,
+        planner=planner,
+        critic=critic,
+        guard=guard,
+        act=actuator,
+        recall=lessons.recall,
+    )
+    toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: [])
+    return Steering(
+        graph=graph,
+        toolbox=toolbox,
+        guard=guard,
+        actuator=actuator,
+        journal=journal,
+        lessons=lessons,
+        yardstick=yardstick,
+    )

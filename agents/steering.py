@@ -1,0 +1,161 @@
+"""What a controller does with each window: a running trial first, else the next decision.
+
+The same code steers a live trainer (agents/controller.py) and a simulated one: what differs is
+the actuator.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+from rudder.agents.act import Actuator
+from rudder.agents.graph import Graph, decide
+from rudder.agents.guard import Guard
+from rudder.agents.lessons import Lessons
+from rudder.agents.rest import Rest
+from rudder.agents.state import DecisionState
+from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, Yardstick
+from rudder.memory.journal import Journal
+from rudder.memory.records import Episode, Outcome
+from rudder.tools.toolbox import Toolbox
+from rudder.training.metrics import Window
+
+Refusal: TypeAlias = Literal["expired", "refused"]
+
+
+def _always() -> bool:
+    return True
+
+
+class Steering:
+    """Windows in; episodes out, each again whenever more is known of it."""
+
+    def __init__(
+        self,
+        *,
+        graph: Graph,
+        toolbox: Toolbox,
+        guard: Guard,
+        actuator: Actuator,
+        journal: Journal,
+        lessons: Lessons,
+        yardstick: Yardstick = DEFAULT_YARDSTICK,
+        may_decide: Callable[[], bool] = _always,
+        first_number: int = 0,
+    ) -> None:
+        """guard, actuator, lessons: the same that `graph` was built with; may_decide: asked before
+        each decision, such as a budget of processor time."""
+        self.toolbox = toolbox
+        self._graph, self._guard, self._actuator = graph, guard, actuator
+        self._journal, self._lessons, self._yardstick = journal, lessons, yardstick
+        self._may_decide = may_decide
+        self._number = first_number
+        self._episode: Episode | None = None
+        self._trial: Trial | None = None
+        self._rest = Rest()
+
+    @property
+    def is_on_trial(self) -> bool:
+        """Whether a change waits for its outcome."""
+        return self._trial is not None
+
+    async def take(self, window: Window) -> Episode | None:
+        """Take in a window; the episode that it began, or ended, if any.
+
+        Raises RunError or TimeoutError where the trainer does not answer; a trial is then over.
+        """
+        self.toolbox.history.add(window)
+        self._journal.add_window(window)
+        if self._trial is not None:
+            return await self._try(self._trial, window)
+        is_rested = self._rest.is_over(window)
+        if self._guard.is_quiet(self.toolbox.history.next_step) or not is_rested:
+            return None
+        return await self._decide() if self._may_decide() else None
+
+    async def _try(self, trial: Trial, window: Window) -> Episode | None:
+        outcome = trial.feed(window)
+        if outcome is None or self._episode is None:
+            return None
+        self._trial = None
+        self._rest.end()
+        is_revert = outcome.result == "reverted"
+        self._guard.closed(is_revert=is_revert, step=self.toolbox.history.next_step)
+        episode = self._episode.model_copy(update={"outcome": outcome})
+        self._journal.save(episode)
+        self._lessons.learn(episode)
+        self._note_error(episode)
+        if is_revert and not trial.undo.is_empty:
+            await self._actuator.carry_out(
+                trial.undo,
+                observation=episode.observation,
+                episode_id=episode.episode_id,
+                purpose="revert_change",
+            )
+        return episode
+
+    def _note_error(self, episode: Episode) -> None:
+        """Let the estimator know how wrong it was; a catastrophe's first window says nothing."""
+        expected = episode.verdict.expected if episode.verdict else None
+        outcome = episode.outcome
+        if expected is None or outcome is None or outcome.result != "confirmed":
+            return
+        if outcome.rows_after is not None:
+            self.toolbox.whatif.note_error(expected, rows_fetched=outcome.rows_after)
+
+    async def _decide(self) -> Episode | None:
+        episode_id = uuid.uuid4().hex
+        state = await decide(self._graph, toolbox=self.toolbox, episode_id=episode_id)
+        if "proposal" not in state:
+            return None
+        self._number += 1
+        episode = self._episode_of(state, episode_id)
+        applied = episode.applied
+        if applied is not None and applied.outcome == "applied" and episode.verdict is not None:
+            self._trial = Trial(
+                episode.verdict.change,
+                applied=applied,
+                before=episode.observation,
+                expected=episode.verdict.expected,
+                yardstick=self._yardstick,
+            )
+            self._guard.opened()
+        elif episode.outcome is not None:
+            self._rest.begin(episode.observation)
+        self._episode = episode
+        self._journal.save(episode)
+        return episode
+
+    def _episode_of(self, state: DecisionState, episode_id: str) -> Episode:
+        workload, applied = self.toolbox.history.workload, state.get("applied")
+        return Episode(
+            episode_id=episode_id,
+            run_key=workload.run_key,
+            rank=workload.rank,
+            number=self._number,
+            observation=state["observation"],
+            recalled=tuple(each.episode.episode_id for each in state["recalled"]),
+            plan=state["proposal"],
+            verdict=state.get("verdict"),
+            guard=state.get("ruling"),
+            command_id=applied.command_id if applied else None,
+            applied=applied,
+            outcome=_outcome_of(state),
+        )
+
+
+def _outcome_of(state: DecisionState) -> Outcome | None:
+    """The outcome of a decision that changed nothing; None while a change is on trial."""
+    if "verdict" not in state:
+        return Outcome(result="kept", reason=state["proposal"].reason)
+    if "ruling" not in state:
+        return Outcome(result="refused", reason=state["verdict"].reason)
+    ruling, applied = state["ruling"], state.get("applied")
+    if applied is None:
+        result: Refusal = "expired" if ruling.rule == "age" else "refused"
+        return Outcome(result=result, reason=ruling.reason)
+    if applied.outcome == "refused":
+        return Outcome(result="refused", reason=applied.reason or "")
+    return None

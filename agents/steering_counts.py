@@ -1,0 +1,51 @@
+"""Adding an episode to the counts of a run."""
+
+from __future__ import annotations
+
+from rudder.memory.records import Episode
+from rudder.training.metrics import SteeringCounts
+
+
+def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
+    """The counts with what is new of an episode: it comes once when it was decided, and again
+    when its trial is over."""
+    if _was_applied(episode) and episode.outcome is not None:
+        return _of_outcome(counts, episode)
+    return _of_decision(counts, episode)
+
+
+def _of_decision(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
+    verdict, outcome = episode.verdict, episode.outcome
+    decision = verdict.decision if verdict is not None else None
+    result = outcome.result if outcome is not None else None
+    return counts.model_copy(
+        update={
+            "decisions": counts.decisions + 1,
+            "proposed": counts.proposed + (not episode.plan.change.is_empty),
+            "approved": counts.approved + (decision == "approve"),
+            "trimmed": counts.trimmed + (decision == "trim"),
+            "refused": counts.refused + (result == "refused"),
+            "late": counts.late + (result == "expired"),
+            "applied": counts.applied + _was_applied(episode),
+        }
+    )
+
+
+def _of_outcome(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
+    outcome = episode.outcome
+    assert outcome is not None
+    errors = counts.rows_errors
+    if outcome.rows_error is not None:
+        errors = (*errors, outcome.rows_error)
+    return counts.model_copy(
+        update={
+            "confirmed": counts.confirmed + (outcome.result == "confirmed"),
+            "reverted": counts.reverted + (outcome.result == "reverted"),
+            "abandoned": counts.abandoned + (outcome.result == "abandoned"),
+            "rows_errors": errors,
+        }
+    )
+
+
+def _was_applied(episode: Episode) -> bool:
+    return episode.applied is not None and episode.applied.outcome == "applied"

@@ -1,0 +1,104 @@
+"""What controllers decide, told as lines for people while a run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rudder.agents import figures
+from rudder.agents.steering_report import SteeringReport, read_report
+from rudder.memory.records import Episode, Outcome
+from rudder.training.settings import BufferSettings, Change
+
+_KNOBS = {
+    "capacity_rows": "capacity",
+    "lookahead_batches": "lookahead",
+    "eviction_threshold": "eviction threshold",
+    "replacement_interval": "replacement interval",
+}
+
+
+class SteeringWatch:
+    """Looks at the controllers' reports in a run's folder, and tells each news once."""
+
+    def __init__(self, folder: Path, *, num_ranks: int) -> None:
+        self._folder = folder
+        self._seen: dict[int, SteeringReport] = {}
+        self._told: dict[int, str] = {}
+        self._num_ranks = num_ranks
+
+    def news(self) -> list[str]:
+        """Lines for changes applied, and for what became of them, since the last call."""
+        lines = []
+        for rank in range(self._num_ranks):
+            report = read_report(self._folder, rank)
+            if report is None:
+                continue
+            self._seen[rank] = report
+            line = None if report.last is None else episode_line(report.last)
+            if line is not None and self._told.get(rank) != line:
+                self._told[rank] = line
+                lines.append(f"rank {rank}, {line}")
+        return lines
+
+    def cell(self, rank: int) -> str:
+        """What the controller of a rank is doing, in a few words."""
+        report = self._seen.get(rank)
+        if report is None:
+            return figures.ABSENT
+        counts = report.counts
+        return f"{report.phase} ({counts.confirmed} confirmed, {counts.reverted} reverted)"
+
+
+def episode_line(episode: Episode) -> str | None:
+    """A decision in a line; None for one that changed nothing."""
+    if episode.applied is None or episode.applied.outcome != "applied":
+        return None
+    change = change_text(episode.observation.settings, _changed(episode))
+    head = f"step {episode.applied.step}: {change}"
+    expected = episode.verdict.expected if episode.verdict else None
+    if episode.outcome is None:
+        reason = f" ({episode.plan.reason})" if episode.plan.reason else ""
+        if expected is None:
+            return head + reason
+        rows, wait = expected.rows_fetched.mid, expected.exposed_wait_ms.mid
+        seen = episode.observation
+        return (
+            f"{head}{reason}; rows fetched a step {figures.count(round(seen.rows_fetched))}"
+            f" -> {figures.count(round(rows))} expected,"
+            f" wait {seen.exposed_wait_ms:.1f} -> {wait:.1f} ms"
+        )
+    return f"{head}: {episode.outcome.result}{_measured(episode.outcome)}"
+
+
+def change_text(before: BufferSettings, change: Change) -> str:
+    """What a change does to the settings before it."""
+    parts = []
+    for knob, name in _KNOBS.items():
+        new = getattr(change, knob)
+        if new is not None:
+            parts.append(f"{name} {_value(getattr(before, knob))} -> {_value(new)}")
+    if change.fetch_targets is not None:
+        targets = change.fetch_targets
+        parts.append(f"fetch {figures.count(targets.row_budget)} rows ({targets.source})")
+    if change.replace_now:
+        parts.append("replace now")
+    return ", ".join(parts) if parts else "nothing"
+
+
+def _changed(episode: Episode) -> Change:
+    return episode.plan.change if episode.verdict is None else episode.verdict.change
+
+
+def _measured(outcome: Outcome) -> str:
+    if outcome.rows_after is None or outcome.wait_ms_after is None:
+        return f" ({outcome.reason})" if outcome.reason else ""
+    return (
+        f", {figures.count(round(outcome.rows_after))} rows a step,"
+        f" wait {outcome.wait_ms_after:.1f} ms"
+    )
+
+
+def _value(value: float | None) -> str:
+    if value is None:
+        return figures.ABSENT
+    return figures.count(value) if isinstance(value, int) else f"{value:g}"

@@ -1,0 +1,54 @@
+"""Who steers a trainer: the roles that the options of a run name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.llm.exchange import Exchange
+from rudder.agents.llm.team import Team, asker_of, ignore_exchange, open_chat, with_llm
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.planners.fixed import FixedPlanner
+from rudder.agents.planners.heuristic import HeuristicPlanner
+from rudder.agents.planners.periodic import PeriodicPlanner
+from rudder.agents.preference import Preference
+from rudder.agents.roles import Planner
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import Workload
+
+
+def preference_of(options: SteeringOptions) -> Preference:
+    """What the options call better."""
+    return Preference(objective=options.objective, tolerance=options.tolerance)
+
+
+def planner_of(options: SteeringOptions) -> Planner:
+    """The planner of that name; for `llm` the one that takes over from the model."""
+    if options.planner == "fixed":
+        return FixedPlanner()
+    if options.planner == "periodic":
+        return PeriodicPlanner()
+    if options.planner == "heuristic":
+        return HeuristicPlanner()
+    return EmbeddedPlanner(preference=preference_of(options))
+
+
+def make_team(
+    options: SteeringOptions,
+    workload: Workload,
+    *,
+    on_exchange: Callable[[Exchange], None] = ignore_exchange,
+) -> Team:
+    """Observer, planner and critic of one trainer; raises ConfigError where a model is misnamed."""
+    team = Team(
+        observer=EmbeddedObserver(),
+        planner=planner_of(options),
+        critic=EmbeddedCritic(preference=preference_of(options)),
+    )
+    if options.planner != "llm":
+        return team
+    asker = asker_of(
+        open_chat(options), options=options, workload=workload, on_exchange=on_exchange
+    )
+    return with_llm(team, asker, options=options)

@@ -1,0 +1,176 @@
+"""A change on trial: what it brought against what was before, and whether it stays.
+
+A pure state machine: opened when the trainer has answered, fed with windows, done with an outcome.
+Rows per step are precise; the exposed wait is noisy, so it is judged by its noise and the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rudder.memory.records import Observation, Outcome
+from rudder.tools.effects import Effect
+from rudder.training.metrics import Window
+from rudder.training.settings import Applied, Change
+from rudder.training.steering_options import Objective
+
+Result: TypeAlias = Literal["confirmed", "reverted"]
+_MIN_ROWS_FRACTION = 0.02
+_MIN_WAIT_FRACTION = 0.01
+_CATASTROPHE_FRACTION = 0.25
+_NOISES = 2.0
+_CATASTROPHE_NOISES = 4.0
+_FILL_SLACK = 1.5
+_STILL_FILLING_FRACTION = 0.02
+_STEADY_FRACTION = 0.05
+_MAX_SETTLING_WINDOWS = 6
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """How a trial is judged.
+
+    windows: settled ones to be seen; tolerance: share of the step time that a smaller buffer may
+    cost where the objective is `memory`, and that no other may exceed.
+    """
+
+    windows: int = 2
+    objective: Objective = "wait"
+    tolerance: float = _MIN_WAIT_FRACTION
+
+
+DEFAULT_YARDSTICK = Yardstick()
+
+
+class Trial:
+    """One change between its application and its outcome."""
+
+    def __init__(
+        self,
+        change: Change,
+        *,
+        applied: Applied,
+        before: Observation,
+        expected: Effect | None,
+        yardstick: Yardstick = DEFAULT_YARDSTICK,
+    ) -> None:
+        self.change = change
+        self._applied, self._before, self._expected = applied, before, expected
+        self._yardstick = yardstick
+        self._settled: list[Window] = []
+        self._num_unsettled = 0
+        self._previous: Window | None = None
+        self._last_settling_step = applied.step + _fill_steps(change, before)
+
+    @property
+    def undo(self) -> Change:
+        """What puts the settings back that were in force before; empty where none changed."""
+        return Change.between(self._applied.settings, self._before.settings)
+
+    def feed(self, window: Window) -> Outcome | None:
+        """Take in the next window; the outcome once it is known."""
+        if window.first_step < self._applied.step:
+            return None
+        if window.settings != self._applied.settings:
+            return Outcome(result="abandoned", reason="the settings were changed by someone else")
+        if self._is_catastrophe(window):
+            return self._outcome([window], "reverted", "the wait rose far beyond its noise")
+        if not self._is_settled(window):
+            return None
+        self._settled.append(window)
+        if len(self._settled) < self._yardstick.windows:
+            return None
+        return self._judge()
+
+    # -- settling -----------------------------------------------------------------------
+
+    def _is_settled(self, window: Window) -> bool:
+        """Whether the buffer has taken in what the change made room for.
+
+        The first whole window never counts: rows and batches under way are of before.
+        """
+        previous, self._previous = self._previous, window
+        self._num_unsettled += 1
+        if self._settled or self._num_unsettled > _MAX_SETTLING_WINDOWS:
+            return True
+        if previous is None or not self._is_steady(previous, window):
+            return False
+        grown = window.buffered_rows - previous.buffered_rows
+        is_filling = grown > _STILL_FILLING_FRACTION * max(window.settings.capacity_rows, 1)
+        return not is_filling or window.first_step >= self._last_settling_step
+
+    def _is_steady(self, earlier: Window, later: Window) -> bool:
+        """Whether the rows fetched do not go on changing."""
+        rows = self._comparable_rows([earlier])
+        difference = abs(self._comparable_rows([later]) - rows)
+        return difference <= max(_NOISES * self._before.noise_rows, _STEADY_FRACTION * rows)
+
+    # -- judging ------------------------------------------------------------------------
+
+    def _judge(self) -> Outcome:
+        wait_gain = self._before.exposed_wait_ms - _wait_ms(self._settled)
+        rows_gain = self._before.rows_fetched - self._comparable_rows(self._settled)
+        rows_noise = max(self._before.noise_rows, _MIN_ROWS_FRACTION * self._before.rows_fetched)
+        if -wait_gain > self._tolerated_wait_ms:
+            return self._outcome(self._settled, "reverted", "the trainer waits longer than before")
+        if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
+            return self._outcome(self._settled, "reverted", "more rows are fetched, for no gain")
+        return self._outcome(self._settled, "confirmed", "no worse than before")
+
+    @property
+    def _tolerated_wait_ms(self) -> float:
+        tolerance = max(self._yardstick.tolerance, _MIN_WAIT_FRACTION)
+        return max(_NOISES * self._before.noise_wait_ms, tolerance * self._before.step_ms)
+
+    def _may_fetch_more(self, wait_gain: float) -> bool:
+        """More rows are the price of memory given back, or of less waiting; never of nothing."""
+        if self._yardstick.objective == "traffic":
+            return False
+        now, then = self._applied.settings.capacity_rows, self._before.settings.capacity_rows
+        return now < then or wait_gain > self._before.noise_wait_ms
+
+    def _is_catastrophe(self, window: Window) -> bool:
+        worse = _wait_ms([window]) - self._before.exposed_wait_ms
+        return worse > max(
+            _CATASTROPHE_FRACTION * self._before.step_ms,
+            _CATASTROPHE_NOISES * self._before.noise_wait_ms,
+        )
+
+    def _comparable_rows(self, windows: Sequence[Window]) -> float:
+        """Rows fetched per step, at as many remote rows per step as before."""
+        steps = sum(window.num_steps for window in windows)
+        fetched = sum(window.rows.rows_fetched.total for window in windows)
+        remote = sum(window.rows.remote_rows for window in windows)
+        if not remote or not self._before.remote_rows:
+            return fetched / max(steps, 1)
+        return fetched / remote * self._before.remote_rows
+
+    def _outcome(self, windows: Sequence[Window], result: Result, reason: str) -> Outcome:
+        rows = self._comparable_rows(windows)
+        expected = self._expected.rows_fetched.mid if self._expected else None
+        return Outcome(
+            result=result,
+            rows_before=self._before.rows_fetched,
+            rows_after=rows,
+            wait_ms_before=self._before.exposed_wait_ms,
+            wait_ms_after=_wait_ms(windows),
+            noise_rows=self._before.noise_rows,
+            noise_wait_ms=self._before.noise_wait_ms,
+            rows_error=(rows - expected) / expected if expected else None,
+            reason=reason,
+        )
+
+
+def _fill_steps(change: Change, before: Observation) -> int:
+    """Steps until a larger buffer should be full: every row fetched may fill a slot."""
+    grown = (change.capacity_rows or 0) - before.settings.capacity_rows
+    if grown <= 0 or before.rows_fetched <= 0:
+        return 0
+    return int(_FILL_SLACK * grown / before.rows_fetched)
+
+
+def _wait_ms(windows: Sequence[Window]) -> float:
+    steps = sum(window.num_steps for window in windows)
+    return 1000 * sum(window.seconds.exposed_wait for window in windows) / max(steps, 1)

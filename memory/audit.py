@@ -1,0 +1,169 @@
+"""The audit log: rows are appended, never changed, and each carries the hash of the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Self
+
+from sqlite_utils import Database
+
+from rudder.memory.clock import now
+from rudder.memory.journal import AuditEntry
+from rudder.memory.migrations import FIRST_HASH
+from rudder.memory.redaction import Redaction
+from rudder.memory.store import Store
+
+Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One row of the log; docs/schema.md says what the columns hold."""
+
+    number: int
+    time: str
+    run_key: str
+    rank: int
+    kind: str
+    call_id: str
+    agent: str
+    tool: str
+    step: int
+    episode_id: str | None
+    arguments: str | None
+    result: str | None
+    outcome: str | None
+    error_type: str | None
+    model: str | None
+    input_tokens: int | None
+    output_tokens: int | None
+    latency_ms: float | None
+    previous_hash: str
+    hash: str
+
+    @classmethod
+    def of(cls, values: Sequence[Value]) -> Self:
+        """A row as the file holds it, in the order of COLUMNS."""
+        return cls(**dict(zip(COLUMNS, values, strict=True)))  # type: ignore[arg-type]
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+COLUMNS = tuple(field.name for field in fields(AuditRow))
+_NAMES = ", ".join(COLUMNS)
+_INSERT = f"INSERT INTO audit ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a log ends."""
+
+    number: int = 0
+    hash: str = FIRST_HASH
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which rows to show; None: any. times: as stored; steps and times inclusive."""
+
+    run_key: str | None = None
+    rank: int | None = None
+    kind: str | None = None
+    agent: str | None = None
+    tool: str | None = None
+    outcome: str | None = None
+    episode_id: str | None = None
+    call_id: str | None = None
+    since: str | None = None
+    until: str | None = None
+    first_step: int | None = None
+    last_step: int | None = None
+
+    def where(self) -> tuple[str, list[str | int]]:
+        """As SQL with its parameters."""
+        compared = {
+            "since": "time >= ?",
+            "until": "time <= ?",
+            "first_step": "step >= ?",
+            "last_step": "step <= ?",
+        }
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        terms = [compared.get(name, f"{name} = ?") for name in given]
+        return " AND ".join(terms) or "1", list(given.values())
+
+
+class AuditLog:
+    """The writing end."""
+
+    def __init__(self, store: Store, *, run_key: str, rank: int, redaction: Redaction) -> None:
+        self._store = store
+        self._run_key = run_key
+        self._rank = rank
+        self._redaction = redaction
+
+    def append(self, entry: AuditEntry) -> int:
+        """Append a row; it is on disk when this returns. Returns its number."""
+        values = self._values(entry)
+        with self._store.transaction() as db:
+            head = read_head(db)
+            number = head.number + 1
+            row = {"number": number, **values, "previous_hash": head.hash}
+            row["hash"] = row_hash(row)
+            db.conn.execute(_INSERT, [row[name] for name in COLUMNS])
+            db.conn.execute("UPDATE audit_head SET number = ?, hash = ?", (number, row["hash"]))
+        return number
+
+    def _values(self, entry: AuditEntry) -> dict[str, Value]:
+        values: dict[str, Value] = {
+            "time": now(),
+            "run_key": self._run_key,
+            "rank": self._rank,
+            **entry.model_dump(),
+        }
+        latency = values["latency_ms"]
+        if isinstance(latency, float) and not math.isfinite(latency):
+            values["latency_ms"] = None
+        return {
+            name: self._redaction.clean(value) if isinstance(value, str) else value
+            for name, value in values.items()
+        }
+
+
+def row_hash(row: Mapping[str, object]) -> str:
+    """SHA-256 of the canonical JSON of all that is not null, the hash itself left out.
+
+    Nulls are left out so that a later version's new column leaves old hashes as they are.
+    """
+    content = {name: value for name, value in row.items() if value is not None and name != "hash"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_head(db: Database) -> Head:
+    """Where the log ends; raises sqlite3.DatabaseError where that is lost."""
+    found = db.conn.execute("SELECT number, hash FROM audit_head").fetchall()
+    if len(found) != 1:
+        raise sqlite3.DatabaseError("the end of the audit log is lost")
+    return Head(*found[0])
+
+
+def read_rows(
+    db: Database, only: AuditFilter | None = None, *, last: int | None = None, after: int = 0
+) -> Iterator[AuditRow]:
+    """Rows in order; of those that fit, the `last` ones only, and only those after a number."""
+    where, values = (only or AuditFilter()).where()
+    order = "number" if last is None else "number DESC LIMIT ?"
+    limit = [] if last is None else [last]
+    found = db.conn.execute(
+        f"SELECT {_NAMES} FROM audit WHERE {where} AND number > ? ORDER BY {order}",
+        [*values, after, *limit],
+    )
+    rows = found if last is None else reversed(found.fetchall())
+    return (AuditRow.of(row) for row in rows)

@@ -1,0 +1,58 @@
+"""Telling damage from a full disk, and moving a damaged file out of the way."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+_BESIDE = ("-wal", "-shm", "-journal")
+_NO_DAMAGE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+}
+
+
+class DamagedError(Exception):
+    """The content of a file is not what was written."""
+
+
+def check(path: Path) -> None:
+    """Raise DamagedError for what SQLite would take for an empty file: a log without its base."""
+    wal = path.with_name(path.name + "-wal")
+    has_log = wal.exists() and wal.stat().st_size > 0
+    if has_log and (not path.exists() or path.stat().st_size == 0):
+        raise DamagedError("its write-ahead log is there, but the file is empty")
+
+
+def is_damage(error: Exception, path: Path) -> bool:
+    """Whether the content is at fault, and not the disk, the rights or another process."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return True
+    if code & 0xFF == sqlite3.SQLITE_READONLY:
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return code & 0xFF not in _NO_DAMAGE
+
+
+def set_aside(path: Path, *, reason: str) -> Path:
+    """Move a file and its logs to a new name beside it, and say so; returns the new path."""
+    names = (f"{path.stem}.damaged-{k}{path.suffix}" for k in itertools.count(1))
+    target = next(each for name in names if not (each := path.with_name(name)).exists())
+    for end in _BESIDE:
+        beside = path.with_name(path.name + end)
+        if beside.exists():
+            beside.rename(target.with_name(target.name + end))
+    if path.exists():
+        path.rename(target)
+    sys.stderr.write(
+        f"rudder: {path} is damaged ({reason}); kept as {target.name}, a new file is begun\n"
+    )
+    return target

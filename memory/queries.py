@@ -1,0 +1,84 @@
+"""Ten queries people will want, for sqlite-utils and for Datasette."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Query:
+    """database: rank0 (any rank's file) or memory."""
+
+    name: str
+    title: str
+    database: str
+    sql: str
+
+
+QUERIES = (
+    Query("decisions", "Every decision and what it brought", "rank0",
+          "SELECT number, step, planner, decision, result, rows_before, rows_after,\n"
+          "       wait_ms_before, wait_ms_after\nFROM episodes ORDER BY number"),
+    Query("reverted", "What was tried and taken back, and why", "rank0",
+          "SELECT number, step, json_extract(content, '$.plan.change') AS change,\n"
+          "       json_extract(content, '$.outcome.reason') AS reason\n"
+          "FROM episodes WHERE result = 'reverted' ORDER BY number"),
+    Query("prediction_error", "How far predictions of rows fetched were off, by planner", "rank0",
+          "SELECT planner, count(rows_error) AS decisions, avg(abs(rows_error)) AS mean_error\n"
+          "FROM episodes GROUP BY planner"),
+    Query("hits_by_epoch", "Hit share and exposed wait, epoch by epoch", "rank0",
+          "SELECT epoch, 1.0 * sum(hits) / sum(remote_rows) AS hit_share,\n"
+          "       1000 * sum(exposed_wait_s) / sum(num_steps) AS wait_ms_per_step\n"
+          "FROM windows GROUP BY epoch ORDER BY epoch"),
+    Query("settings_over_time", "From which step on which settings held", "rank0",
+          "SELECT step, json_extract(result, '$.step') AS since_step,\n"
+          "       json_extract(result, '$.settings') AS settings\n"
+          "FROM audit WHERE kind = 'effect' AND outcome = 'applied' ORDER BY number"),
+    Query("calls_by_tool", "Calls, refusals and time, by agent and tool", "rank0",
+          "SELECT agent, tool, count(*) AS calls, sum(outcome = 'refused') AS refused,\n"
+          "       avg(latency_ms) AS mean_ms\n"
+          "FROM audit WHERE kind IN ('call', 'result') GROUP BY agent, tool"),
+    Query("tokens", "Tokens and waiting by model, and who counted them", "rank0",
+          "SELECT model, tokens_source, count(*) AS calls, sum(input_tokens) AS input_tokens,\n"
+          "       sum(output_tokens) AS output_tokens, avg(latency_ms) AS mean_ms\n"
+          "FROM model_calls GROUP BY model, tokens_source"),
+    Query("unanswered", "Intents that no effect followed", "rank0",
+          "SELECT number, time, step, tool, arguments FROM audit AS intent\n"
+          "WHERE kind = 'intent' AND NOT EXISTS (\n"
+          "    SELECT 1 FROM audit WHERE kind = 'effect' AND call_id = intent.call_id)"),
+    Query("what_works", "What works, by policy: confirmed and reverted, rows saved", "memory",
+          "SELECT json_extract(workloads.content, '$.policy') AS policy, result,\n"
+          "       count(*) AS episodes, avg(1 - rows_after / rows_before) AS rows_saved\n"
+          "FROM episodes JOIN workloads ON workloads.number = episodes.workload\n"
+          "GROUP BY policy, result"),
+    Query("best_settings", "The best settings that each kind of work has come to", "memory",
+          "SELECT signature, min(wait_ms_after) AS wait_ms,\n"
+          "       json_extract(episodes.content, '$.applied.settings') AS settings\n"
+          "FROM episodes JOIN workloads ON workloads.number = episodes.workload\n"
+          "WHERE result = 'confirmed' GROUP BY signature"),
+)  # fmt: skip
+
+
+def queries_page() -> str:
+    """docs/queries.md: Markdown, ending with a line break."""
+    head = (
+        "# Ten queries\n\nMade by `rudder memory queries`; do not edit. Run one with"
+        ' `sqlite-utils FILE "SQL"`, or all with\n[Datasette](https://datasette.io):\n\n'
+        "    rudder memory queries --datasette > metadata.json\n"
+        "    datasette RUN/steering/rank0.db memory.db --metadata metadata.json\n"
+    )
+    return head + "".join(
+        f"\n## {query.title}\n\nIn `{query.database}.db`:\n\n```sql\n{query.sql};\n```\n"
+        for query in QUERIES
+    )
+
+
+def datasette_metadata() -> str:
+    """A metadata file for Datasette: JSON, ending with a line break."""
+    databases: dict[str, dict[str, dict[str, object]]] = {}
+    for query in QUERIES:
+        stored = databases.setdefault(query.database, {"queries": {}})["queries"]
+        stored[query.name] = {"title": query.title, "sql": query.sql}
+    content = {"title": "Rudder: decisions and their outcomes", "databases": databases}
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,196 @@
+"""A file of SQLite with one writing connection, and readers that cannot write.
+
+SQLite up to 3.51.2 can damage a write-ahead log when two connections write or checkpoint at the
+same moment, so a writer holds a lock of its own beside the file for as long as it has it open.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Self
+from urllib.parse import quote
+
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from rudder.memory.damage import DamagedError, check, is_damage, set_aside
+from rudder.memory.filesystem import refuse_network
+from rudder.memory.migrations import is_newer, wrong_objects
+from rudder.training.errors import DataError, MachineError
+
+_BUSY_MS = 5000
+
+
+class Store:
+    """The writing connection of one file; usable from any thread, one at a time, never across a
+    fork. `damaged`: where an unreadable predecessor was set aside, or None."""
+
+    def __init__(self, path: Path, *, db: Database, lock: IO[bytes], damaged: Path | None) -> None:
+        self.path = path
+        self.db = db
+        self.damaged = damaged
+        self._lock = lock
+        self._pid = os.getpid()
+
+    @classmethod
+    def open(cls, path: Path, *, migrations: Migrations, wait_s: float = 0) -> Self:
+        """Open or create; a damaged file is set aside under another name and a new one begun.
+
+        wait_s: how long to wait for another writer to end.
+        Raises MachineError (network file system, another writer), DataError (written by a later
+        version), OSError and sqlite3.Error (read-only, full).
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        refuse_network(path)
+        lock = _lock(path, wait_s=wait_s)
+        try:
+            try:
+                return cls(path, db=_connect(path, migrations), lock=lock, damaged=None)
+            except DamagedError as error:
+                damaged = set_aside(path, reason=str(error))
+                return cls(path, db=_connect(path, migrations), lock=lock, damaged=damaged)
+        except BaseException:
+            lock.close()
+            raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """All or nothing, and on disk when it is left; raises sqlite3.Error."""
+        if os.getpid() != self._pid:
+            raise MachineError(
+                f"{self.path} was opened before a fork", remedy="open it again in the new process"
+            )
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+            self.db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self.db.rollback()
+            raise
+
+    def close(self) -> None:
+        """Close, leaving one plain file where no reader is in the way."""
+        if os.getpid() == self._pid:
+            with contextlib.suppress(sqlite3.Error):
+                self.db.execute("PRAGMA busy_timeout = 0")
+                self.db.execute("PRAGMA journal_mode = DELETE")
+            with contextlib.suppress(sqlite3.Error):
+                self.db.close()
+        self._lock.close()
+
+
+def open_reader(path: Path, *, migrations: Migrations) -> Database:
+    """A connection that cannot write; of a file with older tables, a migrated copy in memory.
+
+    Raises DataError where there is no such file, or it cannot be used.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist", remedy="name a file that a steered run wrote")
+    try:
+        return _reader(path, migrations)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: Exception | str) -> DataError:
+    """What to say of a file that SQLite cannot read."""
+    return DataError(
+        f"{path} cannot be read: {error}",
+        remedy="the file is damaged; restore it, or look at what is left with `sqlite3 .recover`",
+    )
+
+
+def _reader(path: Path, migrations: Migrations) -> Database:
+    plain = not path.with_name(path.name + "-wal").exists()
+    mode = "immutable=1" if plain and not os.access(path.parent, os.W_OK) else "mode=ro"
+    uri = f"file:{quote(str(path.absolute()))}?{mode}"
+    db = _database(sqlite3.connect(uri, uri=True, check_same_thread=False))
+    db.execute("PRAGMA query_only = ON")
+    if is_newer(db, migrations):
+        raise _written_by_later(path)
+    if not migrations.pending(db):
+        return db
+    if not migrations.applied(db):
+        raise unreadable(path, "it has none of Rudder's tables")
+    copy = _database(sqlite3.connect(":memory:", check_same_thread=False))
+    db.conn.backup(copy.conn)
+    db.close()
+    migrations.apply(copy)
+    return copy
+
+
+def _connect(path: Path, migrations: Migrations) -> Database:
+    """The writing connection, tables brought up to date; raises DamagedError."""
+    check(path)
+    db = _database(sqlite3.connect(path, check_same_thread=False))
+    try:
+        _prepare(db, path, migrations)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        db.close()
+        if is_damage(error, path):
+            raise DamagedError(str(error)) from None
+        raise
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: Database, path: Path, migrations: Migrations) -> None:
+    mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise MachineError(
+            f"{path}: SQLite cannot keep a write-ahead log here", remedy="use a local disk"
+        )
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA mmap_size = 0")
+    found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if found != "ok":
+        raise DamagedError(found)
+    if is_newer(db, migrations):
+        raise _written_by_later(path)
+    if migrations.pending(db):
+        migrations.apply(db)
+    if wrong := wrong_objects(db, migrations):
+        raise DamagedError(f"not as it was made: {', '.join(wrong)}")
+
+
+def _database(connection: sqlite3.Connection) -> Database:
+    connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+    return Database(connection, execute_plugins=False)
+
+
+def _lock(path: Path, *, wait_s: float) -> IO[bytes]:
+    """Held until it is closed; raises MachineError where another process keeps it."""
+    file = path.with_name(f".{path.name}.lock").open("ab")
+    end = time.monotonic() + wait_s
+    while not _has_locked(file):
+        if time.monotonic() >= end:
+            file.close()
+            raise MachineError(
+                f"{path} is being written by another process",
+                remedy="wait until it ends, or end it",
+            )
+        time.sleep(0.05)
+    return file
+
+
+def _has_locked(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _written_by_later(path: Path) -> DataError:
+    return DataError(
+        f"{path} was written by a later version of Rudder", remedy="use that version, or a new file"
+    )

@@ -1,0 +1,187 @@
+"""`rudder memory`, `rudder audit` and `rudder explain`, called as a user does."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from rudder.agents.commands import audit, memory
+from rudder.agents.commands.explain import explain
+from rudder.memory.exchange import fill
+from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
+from rudder.training.errors import ConfigError, DataError
+
+EPISODE = sample_episode(2, workload=sample_workload())
+app = typer.Typer()
+app.add_typer(memory.app, name="memory")
+app.add_typer(audit.app, name="audit")
+app.command("explain")(explain)
+
+
+def rudder(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def said(*arguments: object) -> str:
+    result = rudder(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "runs" / "demo"
+    write_sample_run(folder, num_episodes=4)
+    return folder
+
+
+@pytest.fixture
+def past(run: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "data" / "rudder" / "memory.db"
+    fill(path, run)
+    return path
+
+
+def test_list_filters_rows_and_prints_them_for_programs(run: Path) -> None:
+    rows = json.loads(said("audit", "list", run, "--kind", "effect", "--rank", 1, "--json"))
+    assert [row["number"] for row in rows] == [4, 8, 12, 16]
+    text = said("audit", "list", run, "--agent", "act", "--steps", "48:96", "--csv")
+    steps = [row["step"] for row in csv.DictReader(io.StringIO(text))]
+    assert steps == ["48", "48", "96", "96"] * 2
+    assert json.loads(said("audit", "list", run, "--since", "2999-01-01", "--json")) == []
+    assert "set_capacity" in said("audit", "list", run, "--outcome", "staged", "--last", 1)
+
+
+def test_show_prints_a_call_by_its_id_or_a_row_by_its_number(run: Path) -> None:
+    call = EPISODE.plan.calls[0].call_id
+    rows = json.loads(said("audit", "show", run, call, "--json"))
+    assert [row["kind"] for row in rows] == ["call", "result"]
+    assert "number: 9" in said("audit", "show", run, 9, "--rank", 0)
+    assert isinstance(rudder("audit", "show", run, "nothing").exception, ConfigError)
+
+
+def test_verify_ends_with_1_and_names_the_first_broken_row(run: Path) -> None:
+    assert "16 rows hold" in said("audit", "verify", run)
+    with sqlite3.connect(run / "steering" / "rank1.db") as db:
+        sql = db.execute("SELECT sql FROM sqlite_master WHERE name LIKE '%refuses_update'")
+        trigger = sql.fetchone()[0]
+        db.execute("DROP TRIGGER audit_refuses_update")
+        db.execute("UPDATE audit SET agent = 'user' WHERE number = 6")
+        db.execute(trigger)
+    db.close()
+    result = rudder("audit", "verify", run)
+    assert result.exit_code == 1
+    assert "rank0.db: 16 rows hold" in result.stdout
+    assert "rank1.db: BROKEN: row 6: its content does not have its hash" in result.stdout
+    found = json.loads(rudder("audit", "verify", run, "--json").stdout)
+    assert [each["broken_row"] for each in found] == [None, 6]
+
+
+def test_verify_of_a_file_that_cannot_be_opened_ends_with_1(run: Path) -> None:
+    (run / "steering" / "rank0.db").write_bytes(b"no database" * 500)
+    result = rudder("audit", "verify", run)
+    assert (result.exit_code, "not a database" in result.stdout) == (1, True)
+
+
+def test_verify_knows_from_the_memory_where_a_log_ended(run: Path, past: Path) -> None:
+    assert "16 rows hold" in said("audit", "verify", run)
+    for path in (run / "steering").glob("*rank0.db*"):
+        path.unlink()
+    write_sample_run(run, num_episodes=2)
+    result = rudder("audit", "verify", run / "steering" / "rank0.db", "--memory", past)
+    assert (result.exit_code, "row 16" in result.stdout) == (1, True)
+
+
+def test_export_and_tail_give_a_json_object_a_line(run: Path, tmp_path: Path) -> None:
+    said("audit", "export", run, tmp_path / "log.jsonl", "--rank", 0)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(lines) == 16
+    assert lines[0]["gen_ai.tool.name"] == "set_capacity"
+    last = [json.loads(line) for line in said("audit", "tail", run, "-n", 2, "--json").splitlines()]
+    assert [row["number"] for row in last] == [15, 16, 15, 16]
+
+
+def test_explain_tells_the_whole_story(run: Path) -> None:
+    page = said("explain", EPISODE.episode_id)
+    for part in (
+        "seen       step 96, window 8",
+        "proposed   embedded/1: capacity_rows",
+        "objected   critic embedded/1: approve",
+        "done       command 5a4d91e0-0-2-command: applied at step 98",
+        "expected   rows fetched a step",
+        "measured   reverted",
+        "more than expected",
+        "effect apply applied",
+    ):
+        assert part in page
+    assert json.loads(said("explain", EPISODE.episode_id, "--run", run, "--json")) == json.loads(
+        EPISODE.model_dump_json()
+    )
+
+
+def test_explain_finds_an_episode_whose_run_is_gone(past: Path) -> None:
+    for path in Path("runs/demo/steering").iterdir():
+        path.unlink()
+    Path("runs/demo/steering").rmdir()
+    assert "measured   reverted" in said("explain", EPISODE.episode_id)
+    assert isinstance(rudder("explain", "nothing").exception, ConfigError)
+
+
+def test_memory_is_listed_shown_and_counted(past: Path) -> None:
+    lines = json.loads(said("memory", "list", "--result", "reverted", "--json"))
+    assert [line["episode_id"] for line in lines] == ["5a4d91e0-1-2", "5a4d91e0-0-2"]
+    assert "5a4d91e0-0-2" in said("memory", "list")
+    shown = json.loads(said("memory", "show", EPISODE.episode_id, "--json"))
+    assert shown["episode"] == json.loads(EPISODE.model_dump_json())
+    assert "measured   reverted" in said("memory", "show", EPISODE.episode_id)
+    (stats,) = json.loads(said("memory", "stats", "--json"))
+    assert (stats["episodes"], stats["reverted"]) == (8, 2)
+    assert "8 episodes of 1 runs" in said("memory", "stats")
+
+
+def test_memory_goes_out_comes_in_and_is_used_once_trusted(past: Path, tmp_path: Path) -> None:
+    file, other = tmp_path / "e.jsonl", tmp_path / "other.db"
+    assert json.loads(said("memory", "export", file, "--json")) == {"episodes": 8}
+    assert said("memory", "export", "-") == file.read_text()
+    added = json.loads(said("memory", "import", file, "--memory", other, "--json"))
+    assert added == {"new": 8, "known": 0, "left_out": []}
+    stats = json.loads(said("memory", "stats", "--memory", other, "--json"))
+    origin = next(each["origin"] for each in stats if not each["is_own"])
+    trusted = said("memory", "trust", origin, "--memory", other, "--json")
+    assert json.loads(trusted) == {"trusted": 8}
+    pruned = said("memory", "prune", "--keep", 3, "--memory", other, "--json")
+    assert json.loads(pruned) == {"dropped": 5}
+
+
+def test_merge_names_what_it_leaves_out(run: Path, tmp_path: Path) -> None:
+    (run / "steering" / "rank0.db").write_bytes(b"no database" * 500)
+    result = rudder("memory", "merge", run, "--memory", tmp_path / "m.db", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["new"] == 4
+
+
+def test_without_a_memory_the_user_is_told_what_to_do(run: Path) -> None:
+    result = rudder("memory", "list")
+    assert isinstance(result.exception, DataError)
+
+
+def test_schema_and_queries_are_printed(run: Path) -> None:
+    assert "CREATE TABLE audit" in said("memory", "schema")
+    assert "## Every decision" in said("memory", "queries")
+    assert "databases" in json.loads(said("memory", "queries", "--datasette"))
+
+
+def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
+    paths = said("memory", "sample", tmp_path / "new", "--episodes", 2).split()
+    assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
+    assert "8 rows hold" in said("audit", "verify", tmp_path / "new")
+    assert isinstance(rudder("memory", "sample", tmp_path / "new").exception, ConfigError)

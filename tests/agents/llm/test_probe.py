@@ -1,0 +1,90 @@
+"""`rudder doctor --llm`: what an endpoint can do is found out, and shown."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+import typer
+from rich.console import Console
+
+from rudder.agents.commands.doctor_llm import doctor_llm, show
+from rudder.agents.llm.endpoint import Endpoint
+from rudder.agents.llm.probe import ProbeReport
+from rudder.agents.llm.scripted_server import CallTool, Fail, Request, Say, Step
+from tests.agents.llm.conftest import Serve
+
+ARGUMENTS = {
+    "expected_rows_low": 1,
+    "expected_rows_high": 2,
+    "expected_wait_ms_low": 0,
+    "expected_wait_ms_high": 1,
+    "reason": "fine",
+}
+
+
+def knows_all(request: Request) -> Step:
+    if request.tools:
+        return CallTool([("keep_current", json.dumps(ARGUMENTS))])
+    return Say(json.dumps({"tool": "keep_current"} | ARGUMENTS))
+
+
+def knows_text(request: Request) -> Step:
+    if request.tools:
+        return Fail("500")
+    return Fail("prose") if "response_format" in request.body else knows_all(request)
+
+
+def report_of(text: str) -> ProbeReport:
+    return ProbeReport.model_validate_json(text)
+
+
+@pytest.mark.parametrize(
+    ("script", "best", "errors"),
+    [
+        (knows_all, "tools", [None, None, None]),
+        (knows_text, "text", ["ServerFailedError", "InvalidAnswerError.json", None]),
+    ],
+)
+def test_the_first_mode_that_works_is_the_best(
+    script: object,
+    best: str,
+    errors: list[str | None],
+    serve: Serve,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    server = serve(script)  # type: ignore[arg-type]
+    doctor_llm(server.url, model="m", deadline_s=5.0, json=True)
+    report = report_of(capsys.readouterr().out)
+    assert report.best == best
+    assert [each.error for each in report.modes] == errors
+    assert report.modes[-1].tokens_source == "server"
+    assert report.warm_up_ms is not None
+    assert report.warm_up_ms > 0
+
+
+def test_an_endpoint_that_knows_no_mode_ends_with_exit_code_4(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve([Fail("401", text="the key sk-something is wrong")])
+    with pytest.raises(typer.Exit) as caught:
+        doctor_llm(server.url, model="m", deadline_s=5.0)
+    assert caught.value.exit_code == 4
+    shown = capsys.readouterr().out
+    assert "RefusedError" in shown
+    assert "sk-something" not in shown
+
+
+def test_the_page_names_endpoint_modes_and_flags(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(knows_all)
+    doctor_llm(server.url, model="m", deadline_s=5.0, json=True)
+    out = io.StringIO()
+    endpoint = Endpoint.of(server.url, model="m", environment={"RUDDER_LLM_KEY": "sk-secret"})
+    show(report_of(capsys.readouterr().out), endpoint, Console(file=out, width=120))
+    for told in (server.url, "a run would use: tools", "--jinja", "--enable-auto-tool-choice",
+                 "OLLAMA_CONTEXT_LENGTH", "2 of 2", "RUDDER_LLM_KEY"):  # fmt: skip
+        assert told in out.getvalue()
+    assert "sk-secret" not in out.getvalue()

@@ -1,0 +1,85 @@
+"""What every planner keeps to, and what each of the simple ones does."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.adversarial import AdversarialPlanner
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.planners.fixed import FixedPlanner
+from rudder.agents.planners.heuristic import HeuristicPlanner
+from rudder.agents.planners.periodic import PeriodicPlanner
+from rudder.agents.roles import Planner
+from rudder.memory.records import Observation, Plan
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings, Change
+from tests.agents.steered import observation_of, toolbox_after, trainer_of
+
+PLANNERS = [
+    FixedPlanner, PeriodicPlanner, HeuristicPlanner, AdversarialPlanner, EmbeddedPlanner,
+]  # fmt: skip
+
+
+def plan_of(planner: Planner, observation: Observation, toolbox: Toolbox) -> Plan:
+    toolbox.begin()
+    return asyncio.run(planner.plan(observation, (), toolbox))
+
+
+@pytest.mark.parametrize("kind", PLANNERS)
+@pytest.mark.parametrize("windows", [2, 8])
+def test_a_plan_is_legal_and_staged(kind: type[Planner], windows: int) -> None:
+    toolbox = toolbox_after(trainer_of(), windows=windows)
+    observation = asyncio.run(EmbeddedObserver().observe(toolbox))
+    plan = plan_of(kind(), observation, toolbox)
+    assert toolbox.limits.problem(plan.change, settings=observation.settings) is None
+    assert toolbox.staging.change == plan.change
+    assert plan.calls == toolbox.staging.calls
+    assert plan.calls
+
+
+def test_fixed_never_changes_anything() -> None:
+    toolbox = toolbox_after(trainer_of(BufferSettings(capacity_rows=60)), windows=4)
+    assert plan_of(FixedPlanner(), observation_of(), toolbox).change.is_empty
+
+
+def test_periodic_asks_for_a_round_every_period() -> None:
+    planner = PeriodicPlanner(period_steps=32)
+    toolbox = toolbox_after(trainer_of(), windows=4)
+    rounds = [
+        plan_of(planner, observation_of(step=step), toolbox).change.replace_now
+        for step in range(0, 128, 16)
+    ]
+    assert rounds == [True, False] * 4
+
+
+@pytest.mark.parametrize(
+    ("seen", "change"),
+    [
+        ({"settings": BufferSettings(capacity_rows=50, lookahead_batches=0)},
+         Change(lookahead_batches=8)),
+        ({}, Change(lookahead_batches=64)),
+        ({"settings": BufferSettings(capacity_rows=50, lookahead_batches=64)},
+         Change(capacity_rows=100)),
+        ({"hit_fraction": 0.99}, Change()),
+        ({"exposed_wait_ms": 0.0}, Change(capacity_rows=1875)),
+        ({"exposed_wait_ms": 0.5}, Change()),
+    ],
+)  # fmt: skip
+def test_heuristic_follows_its_rules(seen: dict[str, object], change: Change) -> None:
+    toolbox = toolbox_after(trainer_of(), windows=2)
+    assert plan_of(HeuristicPlanner(), observation_of(**seen), toolbox).change == change
+
+
+def test_adversarial_seeks_harm_and_promises_the_best() -> None:
+    toolbox = toolbox_after(trainer_of(BufferSettings(capacity_rows=1500)), windows=8)
+    observation = asyncio.run(EmbeddedObserver().observe(toolbox))
+    plans = [plan_of(AdversarialPlanner(seed=seed), observation, toolbox) for seed in range(5)]
+    for plan in plans:
+        assert plan.expected is not None
+        present = toolbox.whatif.present().rows_fetched.mid
+        assert toolbox.whatif.effect(plan.change).rows_fetched.mid > present
+        assert plan.expected.rows_fetched.mid < present
+    assert len({plan.change for plan in plans}) > 1

@@ -1,0 +1,116 @@
+"""The critic believes its own estimates only."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.observer import EmbeddedObserver
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Episode, Outcome, Plan, Verdict
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings, Change, FetchTargets
+from tests.agents.steered import effect_of, observation_of, toolbox_after, trainer_of
+
+TINY = BufferSettings(capacity_rows=300, lookahead_batches=32)
+
+
+@pytest.fixture(scope="module")
+def toolbox() -> Toolbox:
+    return toolbox_after(trainer_of(TINY))
+
+
+@pytest.fixture(scope="module")
+def roomy() -> Toolbox:
+    """All communication is hidden already."""
+    return toolbox_after(trainer_of(BufferSettings(capacity_rows=5500, lookahead_batches=32)))
+
+
+def review(change: Change, toolbox: Toolbox, recalled: Sequence[Recalled] = ()) -> Verdict:
+    plan = Plan(planner="liar", change=change, expected=effect_of(0, 0), reason="all will be well")
+
+    async def ask() -> Verdict:
+        observation = await EmbeddedObserver().observe(toolbox)
+        return await EmbeddedCritic().review(observation, recalled, plan, toolbox)
+
+    return asyncio.run(ask())
+
+
+def recalled(change: Change, result: str, *, distance: float = 0.0) -> Recalled:
+    observation = observation_of(settings=TINY)
+    plan = Plan(planner="p", change=change, expected=None, reason="")
+    episode = Episode(
+        episode_id="e",
+        run_key="r",
+        rank=0,
+        number=1,
+        observation=observation,
+        plan=plan,
+        verdict=Verdict(decision="approve", critic="c", change=change, expected=None, reason=""),
+        outcome=Outcome.model_validate({"result": result}),
+    )
+    return Recalled(distance=distance, workload=trainer_of().workload, episode=episode)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(capacity_rows=75),
+        Change(capacity_rows=0),
+        Change(lookahead_batches=0),
+        Change(eviction_threshold=0.0),
+    ],
+)
+def test_harm_is_refused_whatever_the_planner_promises(change: Change, toolbox: Toolbox) -> None:
+    verdict = review(change, toolbox)
+    assert verdict.decision == "refuse"
+    assert verdict.change.is_empty
+
+
+def test_a_gain_is_approved_with_the_critics_own_estimate(toolbox: Toolbox) -> None:
+    verdict = review(Change(capacity_rows=1500), toolbox)
+    assert verdict.decision == "approve"
+    assert verdict.expected == toolbox.whatif.effect(Change(capacity_rows=1500))
+
+
+def test_growth_that_brings_nothing_is_trimmed() -> None:
+    hidden = toolbox_after(trainer_of(BufferSettings(capacity_rows=3500, lookahead_batches=32)))
+    verdict = review(Change(capacity_rows=6000), hidden)
+    assert verdict.decision == "trim"
+    assert verdict.change.capacity_rows == 4583
+
+
+def test_out_of_bounds_is_refused_with_the_reason_of_the_limits(toolbox: Toolbox) -> None:
+    verdict = review(Change(capacity_rows=6001), toolbox)
+    assert verdict.decision == "refuse"
+    assert "6000" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        Change(replace_now=True),
+        Change(fetch_targets=FetchTargets(source="degree", row_budget=5000)),
+    ],
+)
+def test_eager_fetches_that_never_pay_are_refused(change: Change, roomy: Toolbox) -> None:
+    assert review(change, roomy).decision == "refuse"
+
+
+def test_what_was_reverted_in_like_circumstances_is_not_tried_again(toolbox: Toolbox) -> None:
+    change = Change(capacity_rows=1500)
+    reverted = recalled(change, "reverted")
+    assert review(change, toolbox, [reverted]).decision == "refuse"
+    far = recalled(change, "reverted", distance=3.0)
+    assert review(change, toolbox, [far]).decision == "approve"
+    better_since = [recalled(change, "confirmed"), reverted]
+    assert review(change, toolbox, better_since).decision == "approve"
+
+
+def test_before_anything_is_known_every_change_is_refused() -> None:
+    assert review(Change(capacity_rows=1500), toolbox_after(trainer_of(), windows=2)).decision == (
+        "refuse"
+    )

@@ -1,0 +1,174 @@
+"""The graph of agents: its shape, and the path that each decision takes through it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rudder.agents.act import JournaledActuator
+from rudder.agents.commands.graph import graph as graph_command
+from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.graph import build_graph, decide
+from rudder.agents.guard import Guard
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.adversarial import AdversarialPlanner
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.planners.fixed import FixedPlanner
+from rudder.agents.planners.heuristic import HeuristicPlanner
+from rudder.agents.planners.periodic import PeriodicPlanner
+from rudder.agents.planners.proposals import propose
+from rudder.agents.roles import Critic, Planner
+from rudder.agents.simulated import SimulatedTrainer
+from rudder.agents.state import DecisionState
+from rudder.memory.journal import AuditEntry, NullJournal, Recalled
+from rudder.memory.records import Observation, Plan
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings, Change
+from tests.agents.steered import Believer, toolbox_after, trainer_of
+
+LOST = BufferSettings(capacity_rows=60, lookahead_batches=0)
+SNAPSHOT = Path(__file__).with_name("graph.mmd")
+
+
+@dataclass
+class Proposer:
+    """Always proposes the same."""
+
+    change: Change
+    name: str = "proposer"
+
+    async def plan(
+        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
+    ) -> Plan:
+        return propose(self.name, self.change, toolbox, observation=observation, reason="so be it")
+
+
+@dataclass
+class Log(NullJournal):
+    """Keeps the audit rows."""
+
+    entries: list[AuditEntry] = field(default_factory=list)
+
+    def log(self, entry: AuditEntry) -> None:
+        self.entries.append(entry)
+
+
+def decision(
+    planner: Planner,
+    *,
+    trainer: SimulatedTrainer | None = None,
+    critic: Critic | None = None,
+    guard: Guard | None = None,
+    windows: int = 6,
+    log: Log | None = None,
+) -> DecisionState:
+    trainer = trainer or trainer_of(LOST)
+    toolbox = toolbox_after(trainer, windows=windows)
+    graph = build_graph(
+        observer=EmbeddedObserver(),
+        planner=planner,
+        critic=critic or EmbeddedCritic(),
+        guard=guard or Guard(),
+        act=JournaledActuator(trainer, journal=log or Log()),
+        recall=lambda observation: [],
+    )
+    return asyncio.run(decide(graph, toolbox=toolbox, episode_id="e1"))
+
+
+def test_the_drawn_graph_is_as_ever() -> None:
+    import typer
+
+    app = typer.Typer()
+    app.command()(graph_command)
+    printed = CliRunner().invoke(app, [])
+    assert printed.exit_code == 0
+    assert printed.output == SNAPSHOT.read_text()
+
+
+def test_with_one_window_the_decision_ends_at_once() -> None:
+    state = decision(EmbeddedPlanner(), windows=1)
+    assert set(state) == {"episode_id", "observation"}
+
+
+def test_keeping_things_ends_before_the_critic() -> None:
+    state = decision(FixedPlanner())
+    assert set(state) == {"episode_id", "observation", "recalled", "proposal"}
+
+
+def test_what_the_critic_refuses_never_comes_to_the_guard() -> None:
+    trainer = trainer_of(BufferSettings(capacity_rows=600))
+    state = decision(Proposer(Change(capacity_rows=200)), trainer=trainer)
+    assert state["verdict"].decision == "refuse"
+    assert "ruling" not in state
+    assert trainer.settings.capacity_rows == 600
+
+
+def test_what_the_guard_refuses_is_never_carried_out() -> None:
+    guard, log, trainer = Guard(), Log(), trainer_of(LOST)
+    guard.opened()
+    state = decision(EmbeddedPlanner(), trainer=trainer, guard=guard, log=log)
+    assert state["ruling"].rule == "in_flight"
+    assert "applied" not in state
+    assert trainer.settings == LOST
+    assert log.entries == []
+
+
+def test_a_good_plan_is_carried_out_and_the_intent_is_written_first() -> None:
+    log, trainer = Log(), trainer_of(LOST)
+    state = decision(EmbeddedPlanner(), trainer=trainer, log=log)
+    assert state["applied"].outcome == "applied"
+    assert trainer.settings == state["verdict"].change.over(LOST)
+    intent, effect = log.entries
+    assert (intent.kind, effect.kind) == ("intent", "effect")
+    assert intent.call_id == effect.call_id
+    assert intent.arguments is not None
+    assert Change.model_validate_json(intent.arguments) == state["verdict"].change
+    assert (effect.outcome, effect.episode_id) == ("applied", "e1")
+
+
+def test_a_command_without_an_answer_is_in_the_journal_before_it_is_raised() -> None:
+    class Silent:
+        async def send(self, change: Change, *, issued_at_step: int | None) -> None:
+            raise TimeoutError
+
+    log = Log()
+    actuator = JournaledActuator(Silent(), journal=log)  # type: ignore[arg-type]
+    toolbox = toolbox_after(trainer_of(LOST), windows=6)
+
+    async def act() -> None:
+        observation = await EmbeddedObserver().observe(toolbox)
+        await actuator.carry_out(Change(capacity_rows=5), observation=observation)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(act())
+    assert [entry.outcome for entry in log.entries] == [None, "failed"]
+    assert log.entries[1].error_type == "TimeoutError"
+
+
+@pytest.mark.parametrize(
+    "planner", [FixedPlanner(), PeriodicPlanner(), HeuristicPlanner(), AdversarialPlanner()]
+)
+@pytest.mark.parametrize("critic", [EmbeddedCritic(), Believer()])
+def test_any_mix_of_roles_works(planner: Planner, critic: Critic) -> None:
+    state = decision(planner, critic=critic)
+    assert state["proposal"].planner == planner.name
+
+
+def test_nothing_is_traced_to_a_server_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        monkeypatch.setenv("LANGSMITH_TRACING", "true")
+        monkeypatch.setenv("LANGCHAIN_TRACING_V2", "true")
+        monkeypatch.setenv("LANGSMITH_API_KEY", "key")
+        monkeypatch.setenv("LANGSMITH_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        decision(FixedPlanner())
+        with pytest.raises(TimeoutError):
+            server.accept()

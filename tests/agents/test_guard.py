@@ -1,0 +1,137 @@
+"""The guard: nothing out of bounds passes, whatever a change was made of."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rudder.agents.guard import Guard
+from rudder.memory.records import GuardResult
+from rudder.tools.limits import Limits
+from rudder.training.settings import BufferSettings, Change
+from rudder.training.workload import RefusedKnob
+from tests.agents.steered import SETTINGS, observation_of, trainer_of
+
+WORKLOAD = trainer_of().workload.model_copy(
+    update={"refused_knobs": (RefusedKnob(knob="replacement_interval", reason="no rounds"),)}
+)
+BUDGET_BYTES = 5000 * WORKLOAD.row_bytes
+LIMITS = Limits.of(WORKLOAD, memory_budget_bytes=BUDGET_BYTES)
+ODD = [
+    math.nan, math.inf, -math.inf, -1, 0, 1, 2**31, 2**63, -(2**63), 1e308, 1e-9, 0.5, True,
+    "1", None, [], 10**400, 4999, 5000, 5001, 625, 624, 64, 65,
+]  # fmt: skip
+
+
+def review(change: Change, guard: Guard | None = None, *, now: int = 160) -> GuardResult:
+    return (guard or Guard()).review(
+        change, observation=observation_of(), bounds=LIMITS, now_step=now
+    )
+
+
+def is_within(change: Change) -> bool:
+    """The bounds written down a second time."""
+    rows, ahead = change.capacity_rows, change.lookahead_batches
+    threshold = change.eviction_threshold
+    return (
+        (rows is None or (type(rows) is int and 625 <= rows <= 5000))
+        and (ahead is None or (type(ahead) is int and 8 <= ahead <= 128))
+        and (threshold is None or (type(threshold) in (int, float) and 0 <= threshold <= 1))
+        and change.replacement_interval is None
+    )
+
+
+@given(
+    rows=st.none() | st.integers() | st.floats() | st.text(max_size=3),
+    ahead=st.none() | st.integers() | st.floats(),
+    threshold=st.none() | st.floats() | st.integers(),
+    interval=st.none() | st.integers(),
+)
+def test_nothing_out_of_bounds_passes(
+    rows: object, ahead: object, threshold: object, interval: object
+) -> None:
+    change = Change.model_construct(
+        capacity_rows=rows,  # type: ignore[arg-type]
+        lookahead_batches=ahead,  # type: ignore[arg-type]
+        eviction_threshold=threshold,  # type: ignore[arg-type]
+        replacement_interval=interval,  # type: ignore[arg-type]
+    )
+    if review(change).allowed:
+        assert is_within(change)
+
+
+def test_of_100_000_odd_changes_none_out_of_bounds_passes() -> None:
+    chance = random.Random(0)
+    allowed = 0
+    for _ in range(100_000):
+        values = {
+            "capacity_rows": chance.choice(ODD),
+            "lookahead_batches": chance.choice(ODD),
+            "eviction_threshold": chance.choice(ODD),
+            "replacement_interval": chance.choice([None, None, None, 1, -1, math.nan]),
+        }
+        kept = chance.sample(sorted(values), chance.randint(1, 4))
+        change = Change.model_construct(**{name: values[name] for name in kept})  # type: ignore[arg-type]
+        if review(change).allowed:
+            allowed += 1
+            assert is_within(change), change
+    assert allowed > 1000
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (Change(capacity_rows=5001), "limits"),
+        (Change(replacement_interval=8), "limits"),
+        (Change(capacity_rows=624), "step_size"),
+        (Change(lookahead_batches=4), "step_size"),
+        (Change(lookahead_batches=129), "step_size"),
+        (Change.model_construct(capacity_rows=math.nan), "form"),  # type: ignore[arg-type]
+    ],
+)
+def test_the_broken_rule_is_named(change: Change, rule: str) -> None:
+    assert review(change).rule == rule
+
+
+def test_a_rescue_may_grow_by_much_in_one_step() -> None:
+    tiny = observation_of(settings=BufferSettings(capacity_rows=60, lookahead_batches=0))
+    change = Change(capacity_rows=1900, lookahead_batches=48, eviction_threshold=1.0)
+    assert Guard().review(change, observation=tiny, bounds=LIMITS, now_step=160).allowed
+
+
+def test_a_buffer_over_a_new_budget_may_shrink_by_more_than_a_step() -> None:
+    limits = Limits.of(WORKLOAD, memory_budget_bytes=100 * WORKLOAD.row_bytes)
+    change = Change(capacity_rows=100)
+    assert SETTINGS.capacity_rows == 2500
+    assert Guard().review(change, observation=observation_of(), bounds=limits, now_step=160).allowed
+
+
+def test_one_change_is_in_flight() -> None:
+    guard = Guard()
+    guard.opened()
+    assert review(Change(capacity_rows=2000), guard).rule == "in_flight"
+    guard.closed(is_revert=False, step=160)
+    assert review(Change(capacity_rows=2000), guard).allowed
+
+
+def test_an_old_observation_is_refused() -> None:
+    assert review(Change(capacity_rows=2000), now=160 + 96).allowed
+    assert review(Change(capacity_rows=2000), now=160 + 97).rule == "age"
+
+
+def test_each_further_revert_doubles_the_pause_and_a_confirmed_change_ends_that() -> None:
+    guard = Guard()
+    pauses = []
+    for _ in range(10):
+        guard.closed(is_revert=True, step=0)
+        pauses.append(next(step for step in range(4096) if not guard.is_quiet(step)))
+    assert pauses == [32, 64, 128, 256, 512, 1024, 2048, 2048, 2048, 2048]
+    guard.closed(is_revert=False, step=0)
+    guard.closed(is_revert=True, step=10_000)
+    assert guard.is_quiet(10_031)
+    assert not guard.is_quiet(10_032)
+    assert review(Change(capacity_rows=2000), guard).rule == "cool_down"

@@ -1,0 +1,39 @@
+"""Pauses after decisions to keep things."""
+
+from __future__ import annotations
+
+from rudder.agents.rest import Rest
+from tests.agents.steered import SETTINGS, observation_of, window_of
+
+SAME = window_of(160, settings=SETTINGS)
+
+
+def windows_until_over(rest: Rest) -> int:
+    return next(count for count in range(1, 100) if rest.is_over(SAME))
+
+
+def test_pauses_double_up_to_eight_windows() -> None:
+    rest = Rest()
+    pauses = []
+    for _ in range(5):
+        rest.begin(observation_of())
+        pauses.append(windows_until_over(rest) - 1)
+    assert pauses == [1, 2, 4, 8, 8]
+
+
+def test_a_window_that_looks_different_ends_the_pause() -> None:
+    for other in (
+        window_of(160, settings=SETTINGS, rows=300),
+        window_of(160, settings=SETTINGS, wait_ms=9),
+        window_of(160, settings=SETTINGS.model_copy(update={"capacity_rows": 1})),
+    ):
+        rest = Rest()
+        for _ in range(4):
+            rest.begin(observation_of())
+        assert not rest.is_over(SAME)
+        assert rest.is_over(other)
+
+
+def test_without_a_pause_every_window_is_looked_at() -> None:
+    rest = Rest()
+    assert all(rest.is_over(SAME) for _ in range(5))

@@ -1,0 +1,122 @@
+"""A change on trial: settled first, then judged by wait and rows against their noise."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rudder.agents.trial import Trial, Yardstick
+from rudder.memory.records import Observation, Outcome
+from rudder.tools.effects import Effect
+from rudder.training.settings import BufferSettings, Change, FetchTargets
+from rudder.training.steering_options import Objective
+from tests.agents.steered import SETTINGS, applied_of, effect_of, observation_of, window_of
+
+SMALLER = Change(capacity_rows=1500)
+LARGER = Change(capacity_rows=4000)
+
+
+def trial_of(
+    change: Change,
+    *,
+    before: Observation | None = None,
+    expected: Effect | None = None,
+    yardstick: Yardstick | None = None,
+) -> Trial:
+    return Trial(
+        change,
+        applied=applied_of(change),
+        before=before or observation_of(),
+        expected=expected,
+        yardstick=yardstick or Yardstick(),
+    )
+
+
+def outcome_of(trial: Trial, *, rows: float = 200.0, wait_ms: float = 5.0) -> Outcome:
+    settings = trial.change.over(SETTINGS)
+    for number in range(20):
+        window = window_of(160 + 16 * number, settings=settings, rows=rows, wait_ms=wait_ms)
+        if (outcome := trial.feed(window)) is not None:
+            return outcome
+    raise AssertionError("the trial never ended")
+
+
+def test_what_helps_is_confirmed_with_its_error() -> None:
+    outcome = outcome_of(trial_of(LARGER, expected=effect_of(100.0, 1.0)), rows=105.0, wait_ms=1.0)
+    assert outcome.result == "confirmed"
+    assert (outcome.rows_before, outcome.rows_after) == (200.0, 105.0)
+    assert outcome.rows_error == pytest.approx(0.05)
+
+
+def test_longer_waiting_is_reverted() -> None:
+    assert outcome_of(trial_of(LARGER), wait_ms=5.6).result == "reverted"
+
+
+def test_waiting_within_one_percent_of_the_step_or_the_noise_stays() -> None:
+    assert outcome_of(trial_of(LARGER), wait_ms=5.24).result == "confirmed"
+    noisy = observation_of(noise_wait_ms=1.0)
+    assert outcome_of(trial_of(LARGER, before=noisy), wait_ms=6.9).result == "confirmed"
+
+
+def test_more_rows_for_nothing_are_reverted_but_a_smaller_buffer_may_cost_rows() -> None:
+    assert outcome_of(trial_of(Change(lookahead_batches=16)), rows=220.0).result == "reverted"
+    assert outcome_of(trial_of(SMALLER), rows=220.0).result == "confirmed"
+
+
+@pytest.mark.parametrize(("objective", "result"), [("wait", "confirmed"), ("traffic", "reverted")])
+def test_with_least_traffic_wanted_no_rows_are_given_for_memory(
+    objective: Objective, result: str
+) -> None:
+    trial = trial_of(SMALLER, yardstick=Yardstick(objective=objective))
+    assert outcome_of(trial, rows=220.0).result == result
+
+
+def test_a_catastrophe_ends_the_trial_with_its_first_window() -> None:
+    trial = trial_of(SMALLER)
+    outcome = trial.feed(window_of(160, settings=SMALLER.over(SETTINGS), wait_ms=15.0))
+    assert outcome is not None
+    assert outcome.result == "reverted"
+
+
+def test_windows_from_before_the_change_and_the_first_after_it_do_not_count() -> None:
+    trial = trial_of(LARGER, yardstick=Yardstick(windows=1))
+    settings = LARGER.over(SETTINGS)
+    assert trial.feed(window_of(144, settings=SETTINGS)) is None
+    assert trial.feed(window_of(160, settings=settings)) is None
+    assert trial.feed(window_of(176, settings=settings)) is not None
+
+
+def test_a_buffer_that_still_fills_is_waited_for() -> None:
+    before = observation_of(rows_fetched=10.0)
+    trial = trial_of(LARGER, before=before, yardstick=Yardstick(windows=1))
+    settings = LARGER.over(SETTINGS)
+    filling = [
+        window_of(160 + 16 * n, settings=settings, rows=10.0, buffered_rows=2500 + 150 * n)
+        for n in range(5)
+    ]
+    assert [trial.feed(window) for window in filling] == [None] * 5
+    assert trial.feed(window_of(240, settings=settings, rows=10.0)) is None
+    outcome = trial.feed(window_of(256, settings=settings, rows=10.0))
+    assert outcome is not None
+    assert outcome.result == "confirmed"
+
+
+def test_settings_of_someone_else_end_the_trial() -> None:
+    outcome = trial_of(LARGER).feed(window_of(176, settings=SETTINGS))
+    assert outcome is not None
+    assert outcome.result == "abandoned"
+
+
+def test_undo_puts_back_what_was_changed_and_nothing_else() -> None:
+    both = Change(capacity_rows=100, lookahead_batches=0)
+    assert trial_of(both).undo == Change(capacity_rows=2500, lookahead_batches=32)
+    targets = Change(fetch_targets=FetchTargets(source="degree", row_budget=5))
+    assert trial_of(targets).undo.is_empty
+
+
+@given(rows=st.integers(0, 5000), ahead=st.integers(0, 1024), threshold=st.floats(0, 1, width=16))
+def test_undo_leads_back_from_any_change(rows: int, ahead: int, threshold: float) -> None:
+    change = Change(capacity_rows=rows, lookahead_batches=ahead, eviction_threshold=threshold)
+    now: BufferSettings = change.over(SETTINGS)
+    assert trial_of(change).undo.over(now) == SETTINGS

@@ -1,0 +1,128 @@
+"""Edits of an audit log behind its back, each of which `verify` must find."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from rudder.memory.audit import COLUMNS
+
+Connection = sqlite3.Connection
+
+
+def edit_log(path: Path, *, draw: random.Random) -> str:
+    """Make one random edit; returns its kind."""
+    kind = draw.choice([*_EDITS, "byte"])
+    if kind == "byte":
+        _flip_byte(path, draw)
+        return kind
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA synchronous = OFF")
+    triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+    made = triggers.fetchall()
+    for name, _ in made:
+        connection.execute(f"DROP TRIGGER {name}")
+    _EDITS[kind](connection, draw)
+    for _, sql in made if kind != "trigger" else made[1:]:
+        connection.execute(sql)
+    connection.commit()
+    connection.close()
+    return kind
+
+
+def log_content(path: Path) -> object:
+    """All of the log that can be read back, with the tables' text; None where it cannot."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        rows = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in _LOG]
+        tables = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        connection.close()
+    except (sqlite3.Error, UnicodeDecodeError):
+        return None
+    return repr((rows, tables))
+
+
+_LOG = ("audit", "audit_head")
+
+
+def _flip_byte(path: Path, draw: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[draw.randrange(len(content))] ^= draw.randrange(1, 256)
+    path.write_bytes(content)
+
+
+def _change_cell(connection: Connection, draw: random.Random) -> None:
+    number, column = _any_row(connection, draw), draw.choice(COLUMNS)
+    old = connection.execute(f"SELECT {column} FROM audit WHERE number = ?", [number]).fetchone()[0]
+    new = draw.choice([value for value in _others(column, old) if value != old])
+    connection.execute(f"UPDATE audit SET {column} = ? WHERE number = ?", [new, number])
+
+
+def _others(column: str, old: object) -> list[object]:
+    if column == "number":
+        return [10**6, 0, -1]
+    if column in ("rank", "step", "input_tokens", "output_tokens"):
+        return [0, 1, 7, int(str(old or 0)) + 1]
+    if column == "latency_ms":
+        return [0.0, 1.0, float(str(old or 0)) + 0.5]
+    text = str(old or "")
+    return ["", text + " ", text[:-1] + "x", text.upper() + "1"]
+
+
+def _delete(connection: Connection, draw: random.Random) -> None:
+    connection.execute("DELETE FROM audit WHERE number = ?", [_any_row(connection, draw)])
+
+
+def _delete_end(connection: Connection, draw: random.Random) -> None:
+    last = connection.execute("SELECT max(number) FROM audit").fetchone()[0]
+    first = draw.randrange(max(1, last - 5), last + 1)
+    connection.execute("DELETE FROM audit WHERE number >= ?", [first])
+
+
+def _delete_end_and_say_so(connection: Connection, draw: random.Random) -> None:
+    """The head is set back too, but to the hash that it had."""
+    _delete_end(connection, draw)
+    connection.execute("UPDATE audit_head SET number = (SELECT max(number) FROM audit)")
+
+
+def _insert(connection: Connection, draw: random.Random) -> None:
+    copied = _any_row(connection, draw)
+    last = connection.execute("SELECT max(number) FROM audit").fetchone()[0]
+    names = ", ".join(COLUMNS[1:])
+    connection.execute(
+        f"INSERT INTO audit SELECT ?, {names} FROM audit WHERE number = ?", [last + 1, copied]
+    )
+
+
+def _swap(connection: Connection, draw: random.Random) -> None:
+    last = connection.execute("SELECT max(number) FROM audit").fetchone()[0]
+    one, other = draw.sample(range(1, last + 1), 2)
+    for old, new in ((one, -1), (other, one), (-1, other)):
+        connection.execute("UPDATE audit SET number = ? WHERE number = ?", [new, old])
+
+
+def _change_head(connection: Connection, draw: random.Random) -> None:
+    change = draw.choice(["number = number + 1", "number = number - 1", "hash = 'x' || hash"])
+    connection.execute(f"UPDATE audit_head SET {change}")
+
+
+def _nothing(connection: Connection, draw: random.Random) -> None:
+    """Leave out a trigger, which edit_log does."""
+
+
+def _any_row(connection: Connection, draw: random.Random) -> int:
+    return draw.randint(1, connection.execute("SELECT max(number) FROM audit").fetchone()[0])
+
+
+_EDITS: dict[str, Callable[[Connection, random.Random], None]] = {
+    "cell": _change_cell,
+    "delete": _delete,
+    "cut": _delete_end,
+    "cut and head": _delete_end_and_say_so,
+    "insert": _insert,
+    "swap": _swap,
+    "head": _change_head,
+    "trigger": _nothing,
+}

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from rudder.memory.filesystem import file_system_of, refuse_network
+from rudder.memory.migrations import RUN_FILE
+from rudder.memory.store import Store, open_reader
+from rudder.training.errors import DataError, MachineError
+
+MOUNTS = """22 1 254:0 / / rw,relatime - ext4 /dev/root rw
+40 22 0:40 / /home/shared\\040disk rw - nfs4 server:/export rw
+41 40 0:41 / /home/shared\\040disk/scratch rw - xfs /dev/sdb rw
+"""
+
+
+def test_the_deepest_mount_says_which_file_system_a_path_lies_on() -> None:
+    where = {
+        "/var/run.db": "ext4",
+        "/home/shared disk/a/run.db": "nfs4",
+        "/home/shared disk/scratch/run.db": "xfs",
+    }
+    assert {path: file_system_of(Path(path), mounts=MOUNTS) for path in where} == where
+
+
+def test_network_file_systems_are_refused_with_reason_and_remedy() -> None:
+    with pytest.raises(MachineError, match=r"nfs4.*write-ahead log") as caught:
+        refuse_network(Path("/home/shared disk/run.db"), mounts=MOUNTS)
+    assert "local disk" in caught.value.remedy
+    refuse_network(Path("/var/run.db"), mounts=MOUNTS)
+
+
+def test_what_is_written_is_on_disk_in_write_ahead_mode(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "rank0.db", migrations=RUN_FILE)
+    pragmas = ("journal_mode", "synchronous", "mmap_size")
+    found = [store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
+    assert found == ["wal", 2, 0]
+    store.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".rank0.db.lock", "rank0.db"]
+
+
+def test_a_second_writer_is_refused_until_the_first_has_closed(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    store = Store.open(path, migrations=RUN_FILE)
+    with pytest.raises(MachineError, match="another process"):
+        Store.open(path, migrations=RUN_FILE)
+    store.close()
+    Store.open(path, migrations=RUN_FILE).close()
+
+
+def test_a_reader_sees_what_is_written_meanwhile_and_cannot_write(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    store = Store.open(path, migrations=RUN_FILE)
+    reader = open_reader(path, migrations=RUN_FILE)
+    with store.transaction() as db:
+        db.execute("INSERT INTO recalls (step, window, content) VALUES (1, 2, '[]')")
+    assert reader.execute("SELECT step, window FROM recalls").fetchall() == [(1, 2)]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader.execute("DELETE FROM recalls")
+    reader.close()
+    store.close()
+
+
+def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "rank0.db", migrations=RUN_FILE)
+    with contextlib.suppress(KeyError), store.transaction() as db:
+        db.execute("INSERT INTO recalls (step, window, content) VALUES (1, 2, '[]')")
+        raise KeyError
+    assert store.db.execute("SELECT count(*) FROM recalls").fetchone() == (0,)
+    store.close()
+
+
+def test_a_connection_is_refused_after_a_fork(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "rank0.db", migrations=RUN_FILE)
+    child = os.fork()
+    if child == 0:
+        try:
+            with store.transaction():
+                os._exit(1)
+        except MachineError:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"x" * 99])
+def test_a_file_that_is_no_database_is_set_aside_and_kept(
+    tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rank0.db"
+    path.write_bytes(content)
+    store = Store.open(path, migrations=RUN_FILE)
+    store.close()
+    assert store.damaged == tmp_path / "rank0.damaged-1.db"
+    assert store.damaged.read_bytes() == content
+    assert "rank0.damaged-1.db" in capsys.readouterr().err
+    open_reader(path, migrations=RUN_FILE).close()
+
+
+def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    store = Store.open(path, migrations=RUN_FILE)
+    with store.transaction() as db:
+        db.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at)"
+            " VALUES ('run', '9999_from_the_future', '')"
+        )
+    store.close()
+    for open_ in (Store.open, open_reader):
+        with pytest.raises(DataError, match="later version"):
+            open_(path, migrations=RUN_FILE)
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_readers_say_what_is_wrong_with_a_file(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_text("hello, this is no database" * 50)
+    sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE mine (x)")
+    for name, reason in (("none", "not exist"), ("text", "not a database"), ("other", "none of")):
+        with pytest.raises(DataError, match=reason):
+            open_reader(tmp_path / f"{name}.db", migrations=RUN_FILE)
