@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from rich.table import Table
 
 from rudder.agents import figures
+from rudder.agents.steering_watch import SteeringWatch
 from rudder.training.events import EpochDone, Evaluated, Event, PhaseEntered, Progress
 from rudder.training.metrics import EpochMetrics, Evaluation, Rows, Window
 
@@ -30,8 +31,9 @@ class _Rank:
 class Board:
     """The latest of every rank, and lines for what all ranks have done."""
 
-    def __init__(self, *, num_ranks: int, epochs: int) -> None:
-        """Begin with nothing heard from anybody."""
+    def __init__(self, *, num_ranks: int, epochs: int, watch: SteeringWatch | None = None) -> None:
+        """Begin with nothing heard from anybody; watch: for what controllers decide."""
+        self._watch = watch
         self.evaluations: list[Evaluation] = []
         self._epochs = epochs
         self._ranks = {rank: _Rank() for rank in range(num_ranks)}
@@ -53,6 +55,12 @@ class Board:
             return self._evaluation_line(event.evaluation)
         return None
 
+    def steering_news(self, event: Event) -> list[str]:
+        """What controllers have decided since the last call; looked up when ranks make progress."""
+        if self._watch is None or not isinstance(event, Progress | EpochDone):
+            return []
+        return self._watch.news()
+
     def table(self) -> Table:
         """One row per rank, of its latest window."""
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -60,8 +68,11 @@ class Board:
             table.add_column(name)
         for name in ("epoch", "step", "batches/s", "hits", "rows fetched", "exposed wait"):
             table.add_column(name, justify="right")
+        if self._watch is not None:
+            table.add_column("steering")
         for number, rank in self._ranks.items():
-            table.add_row(str(number), rank.phase, *self._cells(rank))
+            steering = [] if self._watch is None else [self._watch.cell(number)]
+            table.add_row(str(number), rank.phase, *self._cells(rank), *steering)
         return table
 
     def _cells(self, rank: _Rank) -> list[str]:

@@ -8,12 +8,25 @@ from typing import Annotated
 
 import typer
 
-from rudder.agents.commands import bench, doctor, prepare, settings, simulate, train
+from rudder.agents.commands import (
+    audit,
+    bench,
+    doctor,
+    explain,
+    graph,
+    memory,
+    prepare,
+    settings,
+    simulate,
+    steer,
+    tools,
+    train,
+)
 from rudder.training.errors import RudderError
 
 app = typer.Typer(
     name="rudder",
-    help="Train GNNs on DistDGL with a prefetch buffer that looks ahead.",
+    help="Train GNNs on DistDGL with a prefetch buffer that agents steer.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -25,6 +38,12 @@ app.command("set")(settings.set_)
 app.command("simulate")(simulate.simulate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
+app.add_typer(steer.app, name="steer")
+app.command("graph")(graph.graph)
+app.command("tools")(tools.tools)
+app.add_typer(memory.app, name="memory")
+app.add_typer(audit.app, name="audit")
+app.command("explain")(explain.explain)
 
 
 def _show_version(wanted: bool) -> None:
@@ -39,7 +58,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
     ] = False,
 ) -> None:
-    """Train GNNs on DistDGL with a prefetch buffer that looks ahead."""
+    """Train GNNs on DistDGL with a prefetch buffer that agents steer."""
 
 
 def main() -> None:

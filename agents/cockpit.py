@@ -32,7 +32,7 @@ from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
 from rudder.training.control.messages import SteeringState
 from rudder.training.control.steering import BUDGET_FILE
-from rudder.training.metrics import Window
+from rudder.training.metrics import SteeringCounts, Window
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
@@ -60,7 +60,11 @@ class Cockpit:
         self._journal.begin(workload)
         self._actuator = JournaledActuator(sender, journal=self._journal)
         self._team = make_team(options, workload, on_exchange=self._keep_exchange)
-        self._report = SteeringReport(rank=workload.rank, planner=self._team.planner.name)
+        self._report = SteeringReport(
+            rank=workload.rank,
+            planner=self._team.planner.name,
+            counts=SteeringCounts(rank=workload.rank),
+        )
         self._guard = Guard()
         self._steering = self._make_steering()
 

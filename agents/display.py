@@ -6,6 +6,7 @@ All of it goes to standard error; standard output is for results.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 
 from rudder.agents.board import Board
+from rudder.agents.steering_watch import SteeringWatch
 from rudder.training.events import Event
 from rudder.training.metrics import Evaluation
 
@@ -80,8 +82,9 @@ class PlainDisplay(QuietDisplay):
 
     def on_event(self, event: Event) -> None:
         """Write a line where there is one to write."""
-        if (line := self._board.note(event)) is not None:
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+        line = self._board.note(event)
+        for text in (*self._board.steering_news(event), *([line] if line else [])):
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 class LiveDisplay(PlainDisplay):
@@ -115,10 +118,19 @@ class LiveDisplay(PlainDisplay):
 
 
 def make_display(
-    *, num_ranks: int, epochs: int, quiet: bool = False, console: Console | None = None
+    *,
+    num_ranks: int,
+    epochs: int,
+    quiet: bool = False,
+    console: Console | None = None,
+    steered: Path | None = None,
 ) -> Display:
-    """The display that fits the console; default: standard error."""
-    board = Board(num_ranks=num_ranks, epochs=epochs)
+    """The display that fits the console; default: standard error.
+
+    steered: folder of a run with controllers, whose decisions are shown, too.
+    """
+    watch = None if steered is None else SteeringWatch(steered, num_ranks=num_ranks)
+    board = Board(num_ranks=num_ranks, epochs=epochs, watch=watch)
     if quiet:
         return QuietDisplay(board)
     console = Console(stderr=True) if console is None else console

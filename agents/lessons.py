@@ -28,6 +28,10 @@ class Lessons:
         if episode.outcome is not None and episode.outcome.result in _MEASURED:
             self._own.append(episode)
 
+    def last(self, limit: int) -> list[Episode]:
+        """The run's own last episodes, the newest first."""
+        return list(self._own)[: -limit - 1 : -1]
+
     def recall(self, observation: Observation) -> list[Recalled]:
         """At most five, good and bad; the nearest first, the newer first among equals."""
         now = circumstances(observation, self._workload)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Literal
 
 from rich.console import Console
@@ -12,7 +13,15 @@ from rich.table import Table
 
 from rudder.agents import figures
 from rudder.training.config import RunConfig
-from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, Rows, RowsFetched, Summary
+from rudder.training.metrics import (
+    EpochMetrics,
+    Evaluation,
+    RankReport,
+    Rows,
+    RowsFetched,
+    SteeringCounts,
+    Summary,
+)
 
 FILE_NAME = "summary.json"
 
@@ -26,10 +35,12 @@ def summarise(
     run_dir: Path,
     network: Literal["namespace", "loopback"],
     versions: Mapping[str, str],
+    steering: Sequence[SteeringCounts] = (),
 ) -> Summary:
     """Add up the ranks' reports; an epoch takes as long as its slowest rank.
 
-    dataset: the name of what was trained on, which with `--data` the config does not know.
+    dataset: the name of what was trained on, which with `--data` the config does not know;
+    steering: what became of each controller's decisions.
 
     Without a buffer, as with the stock loader, there is no hit share.
     """
@@ -52,6 +63,7 @@ def summarise(
         config=config,
         versions=dict(versions),
         network=network,
+        steering=tuple(steering),
     )
 
 
@@ -73,7 +85,8 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     console: default standard output.
     """
     console = Console() if console is None else console
-    for table in (_time_table(summary), _row_table(summary), _run_table(summary)):
+    steering = [_steering_table(summary)] if summary.steering else []
+    for table in (_time_table(summary), _row_table(summary), *steering, _run_table(summary)):
         console.print(table, highlight=False)
         console.print()
 
@@ -118,6 +131,27 @@ def _causes(fetched: Sequence[RowsFetched]) -> list[str]:
     """Misses and targets always; a cause that never occurred needs no column."""
     rare = [name for name in RowsFetched.model_fields if name not in ("miss", "target")]
     return ["miss", "target", *[name for name in rare if any(getattr(f, name) for f in fetched)]]
+
+
+def _steering_table(summary: Summary) -> Table:
+    """What became of the agents' decisions; the error is the median of expected rows fetched."""
+    names = ("proposed", "approved", "refused", "late", "applied", "confirmed", "reverted")
+    table = Table(
+        title="Steering", title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    for name in ("rank", "decisions", *names, "error of\nexpected rows"):
+        table.add_column(name, justify="right", overflow="fold")
+    for counts in summary.steering:
+        approved = counts.approved + counts.trimmed
+        values = [approved if name == "approved" else getattr(counts, name) for name in names]
+        errors = [abs(error) for error in counts.rows_errors]
+        table.add_row(
+            str(counts.rank),
+            figures.count(counts.decisions),
+            *map(figures.count, values),
+            figures.percent(median(errors) if errors else None),
+        )
+    return table
 
 
 def _run_table(summary: Summary) -> Table:

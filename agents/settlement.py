@@ -21,7 +21,7 @@ async def settle(journal: SqliteJournal, sender: Sender, *, actuator: Actuator) 
     before = episode.observation.settings
     change = episode.verdict.change if episode.verdict else episode.plan.change
     if now != change.over(before):
-        return _close(journal, episode, "another setting was in force when the controller restarted")
+        return _close(journal, episode, "the controller was restarted: other settings are in force")
     undo = Change.between(now, before)
     if not undo.is_empty:
         await actuator.carry_out(

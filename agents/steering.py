@@ -66,14 +66,33 @@ class Steering:
 
         Raises RunError or TimeoutError where the trainer does not answer; a trial is then over.
         """
-        self.toolbox.history.add(window)
-        self._journal.add_window(window)
+        self.note(window)
         if self._trial is not None:
             return await self._try(self._trial, window)
         is_rested = self._rest.is_over(window)
         if self._guard.is_quiet(self.toolbox.history.next_step) or not is_rested:
             return None
         return await self._decide() if self._may_decide() else None
+
+    def note(self, window: Window) -> None:
+        """Take in a window that nothing is decided on."""
+        self.toolbox.history.add(window)
+        self._journal.add_window(window)
+
+    def wake(self) -> None:
+        """Something has changed that windows do not show: decide again on the next one."""
+        self._rest.end()
+
+    def abandon(self, reason: str) -> Episode | None:
+        """Give up what is on trial, as things are; the episode that this ends, if any."""
+        if self._trial is None or self._episode is None:
+            return None
+        self._trial = None
+        self._guard.closed(is_revert=False, step=self.toolbox.history.next_step)
+        outcome = Outcome(result="abandoned", reason=reason)
+        self._episode = self._episode.model_copy(update={"outcome": outcome})
+        self._journal.save(self._episode)
+        return self._episode
 
     async def _try(self, trial: Trial, window: Window) -> Episode | None:
         outcome = trial.feed(window)

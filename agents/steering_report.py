@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -42,7 +41,7 @@ def write_report(report: SteeringReport, folder: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         fresh.write_text(report.model_dump_json())
-        os.replace(fresh, file)
+        fresh.replace(file)
     except OSError:
         fresh.unlink(missing_ok=True)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from platformdirs import user_data_path
 from sqlite_utils import Database
 
 from rudder.memory.audit import Head
@@ -41,11 +40,6 @@ class Added:
 
     def __add__(self, other: Added) -> Added:
         return Added(self.new + other.new, self.known + other.known, self.left_out + other.left_out)
-
-
-def default_memory() -> Path:
-    """In the user's data folder."""
-    return user_data_path("rudder") / "memory.db"
 
 
 class Experience:

@@ -105,7 +105,8 @@ def knobs_of(change: Change) -> tuple[Knob, ...]:
         "fetch_targets",
         "replace_now",
     )
-    return tuple(knob for knob in knobs if getattr(change, knob) not in (None, False))
+    values = {knob: getattr(change, knob) for knob in knobs}
+    return tuple(knob for knob in knobs if values[knob] is not None and values[knob] is not False)
 
 
 def _merged(staged: Change, wanted: Change) -> Change:

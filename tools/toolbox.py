@@ -52,10 +52,17 @@ class Toolbox:
     ) -> None:
         """recall: past episodes, at most so many; on_call: told of every call, its result and how
         many milliseconds it took."""
-        self.history, self.limits, self.whatif = history, limits, whatif
-        self.staging = Staging(limits)
+        self.history, self.whatif = history, whatif
         self.on_call = on_call
-        self._reader = Reader(history, limits, whatif, recall)
+        self._recall = recall
+        self.set_limits(limits)
+
+    def set_limits(self, limits: Limits) -> None:
+        """Other bounds hold from now on, such as of a memory budget that was changed."""
+        self.limits = limits
+        self.whatif.limits = limits
+        self.staging = Staging(limits)
+        self._reader = Reader(self.history, limits, self.whatif, self._recall)
 
     def begin(self) -> None:
         """A new decision: what was staged is forgotten."""

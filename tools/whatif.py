@@ -47,7 +47,7 @@ class WhatIf:
 
     def __init__(self, history: History, limits: Limits) -> None:
         self._history = history
-        self._limits = limits
+        self.limits = limits
         self._version = -1
         self._kept: dict[object, Effect] = {}
         self._replays: dict[object, IntArray] = {}
@@ -101,7 +101,7 @@ class WhatIf:
         """
         self._refresh()
         settings = self._history.settings
-        problem = self._limits.problem(change, settings=settings)
+        problem = self.limits.problem(change, settings=settings)
         if problem is not None:
             raise OutOfBoundsError(problem, remedy="choose values within the bounds")
         wanted = change.over(settings)

@@ -240,8 +240,8 @@ def _said(result: dict[str, Any]) -> str:
 def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:
     """Where the log ended when it was merged into a memory, if it was."""
     from rudder.memory.catalog import Catalog
-    from rudder.memory.experience import default_memory
     from rudder.training.errors import DataError
+    from rudder.training.steering_options import default_memory
 
     path = memory or default_memory()
     if memory is None and not path.exists():

@@ -66,7 +66,7 @@ def _page(reader: RunReader, found: Episode) -> str:
 def _from_memory(name: str, memory: Path | None, *, json: bool) -> str | None:
     from rudder.agents.episode_page import episode_page
     from rudder.memory.catalog import Catalog
-    from rudder.memory.experience import default_memory
+    from rudder.training.steering_options import default_memory
 
     path = memory or default_memory()
     if not path.exists():

@@ -241,7 +241,7 @@ def queries(
 
 
 def _path(memory: Path | None) -> Path:
-    from rudder.memory.experience import default_memory
+    from rudder.training.steering_options import default_memory
 
     return memory or default_memory()
 

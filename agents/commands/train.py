@@ -180,6 +180,7 @@ def run(config: RunConfig, *, quiet: bool) -> Summary:
     from rudder.agents.display import make_display
     from rudder.agents.report import print_summary, summarise, write_summary
     from rudder.agents.run_folder import new_run_dir
+    from rudder.agents.steering_end import keep_episodes, steering_of
     from rudder.training.job import Job
     from rudder.training.launch.run import launch
     from rudder.training.versions import installed_versions
@@ -187,7 +188,10 @@ def run(config: RunConfig, *, quiet: bool) -> Summary:
     data_dir, manifest = data_of(config)
     run_dir = config.run_dir or new_run_dir(manifest.dataset)
     config = config.model_copy(update={"run_dir": run_dir, "data": data_dir})
-    with make_display(num_ranks=config.num_trainers, epochs=config.epochs) as display:
+    steered = run_dir if config.steering is not None else None
+    with make_display(
+        num_ranks=config.num_trainers, epochs=config.epochs, steered=steered
+    ) as display:
         reports = launch(
             config,
             manifest=manifest,
@@ -203,10 +207,13 @@ def run(config: RunConfig, *, quiet: bool) -> Summary:
         run_dir=run_dir,
         network=Job.read(run_dir / "job.json").network,
         versions=installed_versions(),
+        steering=steering_of(config, run_dir),
     )
     write_summary(summary, run_dir)
     if not quiet:
         print_summary(summary)
+    if config.steering is not None:
+        keep_episodes(config.steering, run_dir)
     return summary
 
 

@@ -1,30 +1,38 @@
-"""How long a model may plan without a gain before the embedded planner has a turn."""
+"""After a plan of a model that gained nothing, the embedded planner has some turns."""
 
 from __future__ import annotations
 
 from rudder.memory.records import Observation
 
-MAX_IDLE_PLANS = 0
-"""Deciding in vain is dear: after each decision that changes nothing comes a longer rest."""
+_FIRST_TURNS = 2
+_MAX_TURNS = 16
 
 
 class Patience:
-    """Looks at whether the wait that could be saved came down since the model was last asked."""
+    """Pairs: `lasts` asks before a decision, `planned` tells that the model planned it.
 
-    def __init__(self, *, max_idle_plans: int = MAX_IDLE_PLANS) -> None:
-        self._max_idle_plans = max_idle_plans
-        self._num_idle = 0
+    Deciding in vain is dear, as after each decision that changes nothing comes a longer rest: so
+    the embedded planner has 2 turns after the first vain plan, 4 after the next, up to 16; a plan
+    that gained something makes it 2 again.
+    """
+
+    def __init__(self) -> None:
         self._headroom_ms: float | None = None
+        self._turns_left = 0
+        self._turns = _FIRST_TURNS
 
     def lasts(self, observation: Observation) -> bool:
-        """Whether the model may plan this time; to be called once per decision."""
-        headroom_ms = observation.headroom_wait_ms or 0.0
-        last_ms, self._headroom_ms = self._headroom_ms, headroom_ms
-        if last_ms is None:
-            return True
-        gained = last_ms - headroom_ms > observation.noise_wait_ms
-        self._num_idle = 0 if gained else self._num_idle + 1
-        if self._num_idle <= self._max_idle_plans:
-            return True
-        self._num_idle = 0
-        return False
+        """Whether the model may plan now. A plan has gained if the wait that could be saved came
+        down by more than the noise."""
+        if self._headroom_ms is not None:
+            headroom_ms = observation.headroom_wait_ms or 0.0
+            gained = self._headroom_ms - headroom_ms > observation.noise_wait_ms
+            self._headroom_ms = None
+            self._turns_left = 0 if gained else self._turns
+            self._turns = _FIRST_TURNS if gained else min(2 * self._turns, _MAX_TURNS)
+        self._turns_left -= 1
+        return self._turns_left < 0
+
+    def planned(self, observation: Observation) -> None:
+        """The model has planned on this observation."""
+        self._headroom_ms = observation.headroom_wait_ms or 0.0

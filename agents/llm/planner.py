@@ -49,12 +49,14 @@ class LlmPlanner:
             return self._staged(toolbox)
 
         try:
-            return await self._asker.ask(
+            plan = await self._asker.ask(
                 question, read, window=observation.window, step=observation.step
             )
         except ChatError:
             toolbox.begin()
             return await self._fallback.plan(observation, recalled, toolbox)
+        self._patience.planned(observation)
+        return plan
 
     def _staged(self, toolbox: Toolbox) -> Plan:
         staging = toolbox.staging

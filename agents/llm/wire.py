@@ -10,7 +10,10 @@ from langchain_openai._compat import httpx
 from rudder.agents.llm.errors import InvalidAnswerError
 
 MAX_BODY_BYTES = 256 * 2**10
-_ABOUT_THIS_MACHINE = "x-stainless-"
+_ABOUT_THIS_MACHINE = tuple(
+    f"x-stainless-{what}"
+    for what in ("lang", "package-version", "os", "arch", "runtime", "runtime-version", "async")
+)
 _OF_OPENAI_ACCOUNTS = ("openai-organization", "openai-project")
 """The client takes these from the environment, whichever endpoint is asked."""
 
@@ -48,8 +51,8 @@ async def bound(response: httpx.Response) -> None:
 
 async def strip(request: httpx.Request) -> None:
     """Take off what the client tells of this machine; for `event_hooks`."""
-    for name in [name for name in request.headers if name.startswith(_ABOUT_THIS_MACHINE)]:
-        del request.headers[name]
+    for name in _ABOUT_THIS_MACHINE:
+        request.headers.pop(name, None)
 
 
 async def strip_account(request: httpx.Request) -> None:
