@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ctypes
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +27,7 @@ from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
+_PR_SET_PDEATHSIG = 1
 HEARTBEAT_S = 5.0
 LEAVING_S = 2.0
 """How long a decision under way may still take when the trainer has hung up."""
@@ -110,7 +113,7 @@ def main() -> None:
     parser.add_argument("--options", required=True, help="SteeringOptions as JSON")
     parser.add_argument("--folder", type=Path, required=True)
     arguments = parser.parse_args()
-    _give_way()
+    _end_with_the_trainer()
     options = SteeringOptions.model_validate_json(arguments.options)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
     sys.stderr.write(f"{started} controller of rank {arguments.rank}, process {os.getpid()}\n")
@@ -121,10 +124,10 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _give_way() -> None:
-    """Run only where no trainer wants the core."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+def _end_with_the_trainer() -> None:
+    """Have the kernel end this process, even a stopped one, when its trainer is gone."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Fixed:
     ) -> Verdict:
         change = Change() if self._decision == "refuse" else plan.change
         return Verdict(
-            decision=self._decision,  # type: ignore[arg-type]
+            decision=self._decision,
             critic=self.name,
             change=change,
             expected=None,
@@ -125,3 +125,22 @@ def test_a_silent_endpoint_leaves_the_embedded_verdict(
     server = serve([Fail("hang")])
     verdict = review(asker_at, server, first="approve", observation=observation, toolbox=toolbox)
     assert (verdict.critic, verdict.decision) == ("fixed", "approve")
+
+
+def test_after_a_refusal_of_its_own_the_model_is_passed_over_once(
+    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
+) -> None:
+    server = serve([answer("refuse", 800)])
+
+    async def run() -> list[str]:
+        asker = asker_at(server.url, deadline_s=5.0)
+        critic = LlmCritic(asker, fallback=Fixed("approve"))
+        plan = Plan(planner="x", change=Change(capacity_rows=800), expected=None, reason="x")
+        decisions: list[str] = []
+        for number in range(3):
+            seen = observation.model_copy(update={"window": number})
+            decisions.append((await critic.review(seen, (), plan, toolbox)).decision)
+        await asker.close()
+        return decisions
+
+    assert asyncio.run(run()) == ["refuse", "approve", "refuse"]

@@ -91,5 +91,5 @@ def test_a_run_under_a_random_model_is_hardly_slower_than_an_embedded_one(wildne
         )
     )
     embedded = asyncio.run(simulate(trainer(), planner=EmbeddedPlanner(), windows=60))
-    assert model.report().valid_first >= 3
+    assert model.report().questions >= 2
     assert run.seconds <= 1.05 * embedded.seconds

@@ -155,6 +155,27 @@ def test_an_empty_budget_asks_nothing(
     assert report.fallbacks == {"NotAskedError": 1}
 
 
+def test_after_a_plan_without_a_gain_the_embedded_planner_has_some_turns(
+    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
+) -> None:
+    server = serve([GROW])
+    asker = asker_at(server.url, deadline_s=5.0)
+    headrooms = [5.0, 5.0, 5.0, 5.0, 4.0, 3.0, 2.95, 2.95, 2.95, 2.95, 2.95, 2.95]
+
+    async def run() -> list[str]:
+        planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
+        names = []
+        for number, headroom_ms in enumerate(headrooms):
+            update = {"window": number, "headroom_wait_ms": headroom_ms}
+            plan = await planner.plan(observation.model_copy(update=update), (), toolbox)
+            names.append(plan.planner.partition(":")[0])
+        await asker.close()
+        return names
+
+    turns = [1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0]
+    assert asyncio.run(run()) == ["llm" if turn else "embedded" for turn in turns]
+
+
 def only_knows(mode: str) -> Step | object:
     def script(request: Request) -> Step:
         if request.tools:
@@ -183,7 +204,11 @@ def test_the_mode_that_works_is_found_and_kept(
     async def run() -> list[Plan]:
         planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
         return [
-            await planner.plan(observation.model_copy(update={"window": number}), (), toolbox)
+            await planner.plan(
+                observation.model_copy(update={"window": number, "headroom_wait_ms": 5.0 - number}),
+                (),
+                toolbox,
+            )
             for number in range(2)
         ]
 

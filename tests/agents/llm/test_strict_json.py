@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.agents.llm.errors import InvalidAnswerError
@@ -55,6 +55,7 @@ def test_anything_else_is_refused_with_its_kind(text: str, kind: str) -> None:
     assert caught.value.kind == kind
 
 
+@settings(max_examples=30)
 @given(st.dictionaries(st.text("abcdef"), VALUES))
 def test_every_plain_object_is_read_as_it_is(value: dict[str, object]) -> None:
     assert read_object(json.dumps(value)) == value

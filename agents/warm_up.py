@@ -1,0 +1,32 @@
+"""Compile what a controller needs ahead of time: `python -m rudder.agents.warm_up`.
+
+The first decision of a run would else wait for the compiler, which takes a core for seconds.
+"""
+
+from __future__ import annotations
+
+from rudder.agents.simulated import SimulatedTrainer
+from rudder.agents.streams import ZipfStream
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.whatif import WhatIf
+from rudder.training.settings import BufferSettings, Change
+
+_WINDOWS = 8
+
+
+def warm_up() -> None:
+    """Estimate some changes of a small simulated run."""
+    stream = ZipfStream(num_remote=6000, draws=600)
+    trainer = SimulatedTrainer(stream, settings=BufferSettings(capacity_rows=500))
+    history = History(trainer.workload)
+    for _ in range(_WINDOWS):
+        history.add(trainer.window())
+    whatif = WhatIf(history, Limits.of(trainer.workload, memory_budget_bytes=None))
+    whatif.present()
+    whatif.effect(Change(capacity_rows=1000, lookahead_batches=8, eviction_threshold=0.5))
+    whatif.opt(1000)
+
+
+if __name__ == "__main__":
+    warm_up()

@@ -1,0 +1,125 @@
+"""What a broken model endpoint does to decisions: each fault so many times.
+
+    python benchmarks/llm_faults.py --times 100 --deadline 0.2 --json
+
+A decision is late if it took longer than the deadline and the slack, and wrong if it is not the
+embedded planner's own. Exit code 1 if any was either.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import sys
+import time
+
+from rudder.agents.llm.asker import Asker
+from rudder.agents.llm.breaker import Breaker
+from rudder.agents.llm.budget import Budget, Spread
+from rudder.agents.llm.endpoint import Endpoint
+from rudder.agents.llm.exchange import Exchange
+from rudder.agents.llm.faults import FAULTS
+from rudder.agents.llm.openai_chat import OpenAIChat
+from rudder.agents.llm.planner import LlmPlanner
+from rudder.agents.llm.scripted_server import Fail, ScriptedServer
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.simulated import SimulatedTrainer
+from rudder.agents.streams import ZipfStream
+from rudder.memory.records import Observation
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.tools.whatif import WhatIf
+from rudder.training.settings import BufferSettings
+
+SLACK_S = 0.5
+
+
+def scene() -> tuple[Toolbox, Observation]:
+    trainer = SimulatedTrainer(
+        ZipfStream(num_remote=4000, draws=600),
+        settings=BufferSettings(capacity_rows=100, lookahead_batches=4),
+    )
+    history = History(trainer.workload)
+    for _ in range(6):
+        history.add(trainer.window())
+    limits = Limits.of(trainer.workload, memory_budget_bytes=None)
+    toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: ())
+    observation = asyncio.run(EmbeddedObserver().observe(toolbox))
+    something = {"headroom_rows": 400.0, "headroom_wait_ms": 5.0, "noise_wait_ms": 0.1}
+    return toolbox, observation.model_copy(update=something)
+
+
+Scene = tuple[Toolbox, Observation]
+
+
+async def decide(url: str, *, seen_by: Scene, times: int, deadline_s: float) -> dict[str, object]:
+    toolbox, observation = seen_by
+    errors: list[Exchange] = []
+    endpoint = Endpoint.of(url, model="scripted", deadline_s=deadline_s, environment={})
+    asker = Asker(
+        OpenAIChat(endpoint, mode="tools"),
+        breaker=Breaker(time.monotonic, failures=10**9, max_pause_s=0.0),
+        budget=Budget(max_calls=10**9, max_tokens=10**12),
+        spread=Spread(rank=0, world_size=1, deadline_s=deadline_s),
+        deadline_s=deadline_s,
+        on_exchange=errors.append,
+    )
+    fallback = EmbeddedPlanner()
+    wanted = (await fallback.plan(observation, (), toolbox)).change
+    planner = LlmPlanner(asker, fallback=fallback)
+    took, wrong = [], 0
+    for number in range(times):
+        began = time.monotonic()
+        seen = observation.model_copy(update={"window": number})
+        plan = await planner.plan(seen, (), toolbox)
+        took.append(time.monotonic() - began)
+        wrong += plan.planner != fallback.name or plan.change != wanted
+    await asker.close()
+    took.sort()
+    return {
+        "decisions": times,
+        "asked": len(errors),
+        "errors": sorted({each.came.error or "none" for each in errors}),
+        "wrong": wrong,
+        "late": sum(seconds > deadline_s + SLACK_S for seconds in took),
+        "p50_ms": round(1000 * took[len(took) // 2], 1),
+        "max_ms": round(1000 * took[-1], 1),
+    }
+
+
+def run(times: int, deadline_s: float) -> dict[str, dict[str, object]]:
+    found, seen_by = {}, scene()
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
+    found["refuse"] = asyncio.run(
+        decide(nobody, seen_by=seen_by, times=times, deadline_s=deadline_s)
+    )
+    for fault in FAULTS:
+        with ScriptedServer([Fail(fault)]) as server:
+            found[fault] = asyncio.run(
+                decide(server.url, seen_by=seen_by, times=times, deadline_s=deadline_s)
+            )
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=100)
+    parser.add_argument("--deadline", type=float, default=0.2, help="seconds")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    found = run(options.times, options.deadline)
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for fault, each in found.items():
+            print(f"{fault:16}", *(f"{name} {value}" for name, value in each.items()), sep="  ")
+    return int(any(each["wrong"] or each["late"] for each in found.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""A real run that agents steer, and what becomes of it when they are stopped, killed or silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rudder.memory.run_file import run_file
+from rudder.memory.run_reader import RunReader
+from tests.end_to_end.test_train import RUDDER, rudder, wait_for
+
+pytestmark = pytest.mark.distributed
+
+
+@contextmanager
+def steered_run(data: Path, run_dir: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    arguments = ["train", "--data", str(data), "--run-dir", str(run_dir), "--batch-size", "64"]
+    run = subprocess.Popen(
+        [str(RUDDER), *arguments, *options],
+        cwd=run_dir.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        yield run
+    finally:
+        run.terminate()
+        run.communicate(timeout=60)
+
+
+def settings_of(run_dir: Path) -> list[dict[str, Any]]:
+    shown = rudder("set", "--run", str(run_dir), "--json", cwd=run_dir.parent)
+    return [json.loads(line)["settings"] for line in shown.stdout.splitlines()]
+
+
+def controllers(run_dir: Path) -> list[int]:
+    found = []
+    for file in sorted((run_dir / "control").glob("rank*.pid")):
+        with suppress(ValueError, OSError):
+            found.append(int(file.read_text()))
+    return found
+
+
+def wait_until(is_so: Any, *, within_s: float) -> None:
+    until = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    bad = ("--buffer", "0.01", "--lookahead", "0", "--rate", "100mbit", "--epochs", "12")
+    with steered_run(tiny_parts, run_dir, *bad) as run:
+        _, errors = run.communicate(timeout=180)
+    assert run.returncode == 0, errors
+    summary = json.loads((run_dir / "summary.json").read_text())
+    steering = summary["steering"]
+    assert [counts["rank"] for counts in steering] == [0, 1]
+    assert sum(counts["applied"] for counts in steering) >= 1
+    assert all(counts["applied"] <= 12 for counts in steering)
+    epochs = [rank["epochs"] for rank in summary["ranks"]]
+    first = sum(each[0]["rows"]["rows_fetched"]["miss"] for each in epochs)
+    last = sum(each[-1]["rows"]["rows_fetched"]["miss"] for each in epochs)
+    assert last < 0.8 * first
+    assert "capacity" in errors  # told while it goes on
+    for counts in steering:
+        check_record(run_dir, counts)
+
+
+def check_record(run_dir: Path, counts: dict[str, Any]) -> None:
+    """The record of a rank is whole, and says what the trainer says."""
+    with RunReader(run_file(run_dir, rank=counts["rank"])) as reader:
+        assert reader.verify().holds
+        rows = reader.audit()
+        episodes = reader.episodes()
+    effects = [row for row in rows if row.kind == "effect" and row.outcome == "applied"]
+    assert len(effects) == counts["applied"] + counts["reverted"]
+    intents = {row.call_id for row in rows if row.kind == "intent"}
+    assert {row.call_id for row in effects} <= intents
+    assert len(episodes) == counts["decisions"]
+    assert [each.number for each in episodes] == list(range(1, len(episodes) + 1))
+
+
+def test_training_does_not_notice_controllers_that_are_stopped_or_killed(
+    tiny_parts: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    rng = random.Random(0)
+    with steered_run(tiny_parts, run_dir, "--epochs", "40") as run:
+        wait_for(run_dir / "control" / "rank1.pid", run)
+        for _ in range(4):
+            time.sleep(rng.random())
+            for pid in controllers(run_dir):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, rng.choice([signal.SIGKILL, signal.SIGSTOP]))
+        _, errors = run.communicate(timeout=180)
+    assert run.returncode == 0, errors
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert len(summary["epoch_seconds"]) == 40
+    assert summary["test_accuracy"] > 0.5
+    assert "Traceback" not in errors
+    for rank in range(2):
+        with RunReader(run_file(run_dir, rank=rank)) as reader:
+            assert reader.verify().holds
+
+
+def test_steering_is_switched_off_though_the_controllers_are_stopped(
+    tiny_parts: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    with steered_run(tiny_parts, run_dir, "--epochs", "100000", "--lookahead", "7") as run:
+        wait_for(run_dir / "control" / "rank1.pid", run)
+        wait_until(lambda: len(controllers(run_dir)) == 2, within_s=30)
+        for pid in controllers(run_dir):
+            os.kill(pid, signal.SIGSTOP)
+        before = settings_of(run_dir)
+        assert rudder("steer", "off", "--run", str(run_dir), cwd=tmp_path).returncode == 0
+        wait_until(
+            lambda: [each["lookahead_batches"] for each in settings_of(run_dir)] == [7, 7],
+            within_s=10,
+        )
+        shown = rudder("steer", "status", "--run", str(run_dir), cwd=tmp_path)
+        assert "off" in shown.stdout
+        assert len(before) == 2
+        stopped = controllers(run_dir)
+    for pid in stopped:
+        wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), within_s=20)
