@@ -17,8 +17,8 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rudder.agents.cockpit import Cockpit
 from rudder.agents.link import Link
 from rudder.training.control.client import Message
 from rudder.training.control.messages import SteeringState
@@ -26,6 +26,9 @@ from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
+
+if TYPE_CHECKING:
+    from rudder.agents.cockpit import Cockpit
 
 _PR_SET_PDEATHSIG = 1
 HEARTBEAT_S = 5.0
@@ -54,6 +57,8 @@ class Controller:
 
     async def _hear(self, message: Message) -> None:
         if isinstance(message, Workload):
+            from rudder.agents.cockpit import Cockpit
+
             self._cockpit = await Cockpit.open(
                 message,
                 sender=self._link,
@@ -101,6 +106,8 @@ async def _take(cockpit: Cockpit, window: Window) -> None:
 
 async def control(socket: Path, *, options: SteeringOptions, folder: Path) -> None:
     """Be the controller of the trainer that listens at `socket`; raises RunError."""
+    import rudder.agents.cockpit  # noqa: F401  what takes long is done while the trainer starts
+
     link = await Link.open(socket)
     await Controller(link, options=options, folder=folder, socket=socket).run()
 

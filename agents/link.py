@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +19,9 @@ from rudder.training.settings import Applied, Change, Command
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 CONNECT_TIMEOUT_S = 10.0
+OPEN_TIMEOUT_S = 600.0
+"""A controller is started before its trainer has its graph, which takes minutes if that is large."""
+_RETRY_S = 0.2
 ANSWER_TIMEOUT_S = 60.0
 
 
@@ -30,14 +35,11 @@ class Link:
 
     @classmethod
     async def open(cls, path: Path) -> Link:
-        """Connect and subscribe to the trainer's windows; raises RunError if nobody listens."""
-        try:
-            client = unix_socket.connect(path, timeout_s=CONNECT_TIMEOUT_S)
-        except OSError as error:
-            raise RunError(
-                f"no trainer listens at {path}: {error.strerror or error}",
-                remedy="a controller is started by its trainer's loader; look at the trainer's log",
-            ) from None
+        """Connect and subscribe to the trainer's windows, once it listens.
+
+        Raises RunError where it does not within OPEN_TIMEOUT_S.
+        """
+        client = await _connected(path)
         client.setblocking(False)
         link = cls(*await asyncio.open_unix_connection(sock=client, limit=MAX_MESSAGE_BYTES))
         await link._send(Subscribe(subscribe="windows"))
@@ -109,3 +111,17 @@ class Link:
                 rank=rejected.rank,
             )
             future.set_exception(error)
+
+
+async def _connected(path: Path) -> socket.socket:
+    until = time.monotonic() + OPEN_TIMEOUT_S
+    while True:
+        try:
+            return unix_socket.connect(path, timeout_s=CONNECT_TIMEOUT_S)
+        except OSError as error:
+            if time.monotonic() > until:
+                raise RunError(
+                    f"no trainer listens at {path}: {error.strerror or error}",
+                    remedy="a controller is started by its trainer; look at the trainer's log",
+                ) from None
+        await asyncio.sleep(_RETRY_S)

@@ -53,7 +53,7 @@ def status(
 
     Example: rudder steer status --run runs/demo
     """
-    from rudder.training.control.helm import pid_file_of
+    from rudder.training.control.controller_process import pid_file_of
     from rudder.training.control.port import send_command
     from rudder.training.control.steering import OFF_FILE
     from rudder.training.settings import Command

@@ -58,7 +58,7 @@ def wait_until(is_so: Any, *, within_s: float) -> None:
 
 def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    bad = ("--buffer", "0.01", "--lookahead", "0", "--rate", "100mbit", "--epochs", "12")
+    bad = ("--buffer", "0.01", "--lookahead", "0", "--rate", "10mbit", "--epochs", "12")
     with steered_run(tiny_parts, run_dir, *bad) as run:
         _, errors = run.communicate(timeout=180)
     assert run.returncode == 0, errors

@@ -21,6 +21,7 @@ from pathlib import Path
 from rudder.training.steering_options import SteeringOptions
 
 NICENESS = 19
+_early: dict[Path, ControllerProcess] = {}
 _FEW_THREADS = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
@@ -145,6 +146,36 @@ class ControllerProcess:
             f"rudder: the controller failed {self._patience.restarts + 1} times in a row and is"
             f" given up; training goes on without it. Its log: {self._log}\n"
         )
+
+
+def start_early(socket: Path, *, rank: int, options: SteeringOptions, folder: Path) -> None:
+    """Start the controller of a loader that is yet to be made, as long as the core is idle.
+
+    The loader whose door is at `socket` takes it over.
+    """
+    socket.parent.mkdir(parents=True, exist_ok=True)
+    _early[socket] = _start(socket, rank=rank, options=options, folder=folder)
+
+
+def controller_at(
+    socket: Path, *, rank: int, options: SteeringOptions, folder: Path
+) -> ControllerProcess:
+    """The controller of the loader whose door is at `socket`; started, unless it was early."""
+    early = _early.pop(socket, None)
+    return early or _start(socket, rank=rank, options=options, folder=folder)
+
+
+def pid_file_of(socket: Path) -> Path:
+    """Where the process id of a socket's controller is found, while it runs."""
+    return socket.with_suffix(".pid")
+
+
+def _start(socket: Path, *, rank: int, options: SteeringOptions, folder: Path) -> ControllerProcess:
+    return ControllerProcess(
+        controller_command(socket, rank=rank, options=options, folder=folder),
+        log=folder / "logs" / f"controller{rank}.log",
+        pid_file=pid_file_of(socket),
+    )
 
 
 def controller_command(

@@ -13,7 +13,7 @@ from rudder.training.buffer.policy import Policy
 from rudder.training.control.controller_process import (
     ControllerProcess,
     NoController,
-    controller_command,
+    controller_at,
 )
 from rudder.training.control.peers import NO_PEERS, Peers, Store
 from rudder.training.control.port import ControlPort, NoControl
@@ -118,20 +118,11 @@ class Helm:
             off_file=place.socket.parent / OFF_FILE,
         )
         if controller is not None and place.folder is not None:
-            self.controller = ControllerProcess(
-                controller_command(
-                    place.socket, rank=meeting.rank, options=controller, folder=place.folder
-                ),
-                log=place.folder / "logs" / f"controller{meeting.rank}.log",
-                pid_file=pid_file_of(place.socket),
+            self.controller = controller_at(
+                place.socket, rank=meeting.rank, options=controller, folder=place.folder
             )
 
     def close(self) -> None:
         """Close the door, and let the controller end."""
         self.steering.close()
         self.controller.close()
-
-
-def pid_file_of(socket: Path) -> Path:
-    """Where the process id of a socket's controller is found, while it runs."""
-    return socket.with_suffix(".pid")

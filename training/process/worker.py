@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from rudder.training.control.controller_process import start_early
 from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
@@ -106,6 +107,13 @@ def _prepare_process() -> None:
 
 
 def _run(job: Job, place: Place, pipe: EventPipe) -> None:
+    if place.role == "trainer" and job.bench is None and job.config.steering is not None:
+        start_early(
+            job.socket_of(place.rank),
+            rank=place.rank,
+            options=job.config.steering,
+            folder=job.run_dir,
+        )
     _import_dgl()
     from rudder.training.wire.services import register_services
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rudder.agents.commands.steer import app
-from rudder.training.control.helm import pid_file_of
+from rudder.training.control.controller_process import pid_file_of
 from rudder.training.errors import ConfigError, RudderError
 from rudder.training.settings import Change
 from tests.training.control.doors import stepping, until

@@ -17,8 +17,8 @@ from rudder.training.control.controller_process import (
     NoController,
     Patience,
     controller_command,
+    pid_file_of,
 )
-from rudder.training.control.helm import pid_file_of
 from rudder.training.steering_options import SteeringOptions
 from tests.training.control.doors import stepping, until
 from tests.training.control.test_steering import SMALL_CONTROLLER
