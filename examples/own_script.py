@@ -6,6 +6,9 @@ with any launcher that sets DistDGL's variables, such as DGL's `tools/launch.py`
 and trainer:
 
     python own_script.py --graph-name NAME --part-config PARTS/NAME.json --ip-config ip_config.txt
+
+With `--steer` each trainer gets a controller process; what the agents see and decide is in
+rudder-runs/<time>.
 """
 
 import argparse
@@ -19,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rudder.training.loader import NodeLoader  # rudder
+from rudder.training.steering_options import SteeringOptions  # only where agents are to steer
 
 
 class SAGE(nn.Module):
@@ -44,6 +48,7 @@ def main() -> None:
     parser.add_argument("--ip-config", required=True)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--steer", action="store_true", help="let agents change the buffer")
     parser.add_argument("--check", action="store_true", help="compare with reads of DistTensors")
     args = parser.parse_args()
 
@@ -55,8 +60,9 @@ def main() -> None:
     # stock: loader = dgl.dataloading.DistNodeDataLoader(g, train_nid, sampler,
     # stock:     batch_size=args.batch_size, shuffle=True)
     loader = NodeLoader(  # rudder
-        g, train_nid, sampler, batch_size=args.batch_size, inputs=["feat"], outputs=["label"]
-    )
+        g, train_nid, sampler, batch_size=args.batch_size, inputs=["feat"], outputs=["label"],
+        controller=SteeringOptions() if args.steer else None,  # only where agents are to steer
+    )  # fmt: skip
 
     num_classes = int(g.ndata["label"][torch.arange(g.num_nodes())].max()) + 1
     model = DistributedDataParallel(SAGE(g.ndata["feat"].shape[1], 32, num_classes, 2))
@@ -83,6 +89,7 @@ def main() -> None:
             for n, s, x, y in batches
         )
         print(f"rank {torch.distributed.get_rank()} identical to DistTensor reads: {same}")
+    loader.close()  # only where agents steer: they finish their record
 
 
 if __name__ == "__main__":

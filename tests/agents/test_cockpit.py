@@ -1,0 +1,196 @@
+"""All of a controller but its socket: the budget, the switch, and what a restart finds."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from rudder.agents.cockpit import Cockpit
+from rudder.agents.simulated import Costs, SimulatedTrainer
+from rudder.agents.steering_report import SteeringReport, read_report
+from rudder.agents.streams import ZipfStream
+from rudder.memory.run_file import run_file
+from rudder.memory.run_reader import RunReader
+from rudder.training.control.messages import SteeringState
+from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.settings import BufferSettings, Change
+from rudder.training.steering_options import SteeringOptions
+
+ROW_BYTES = 400
+SLOW_NETWORK = Costs(row_ms=0.2)
+
+
+def make_trainer(capacity: int, *, costs: Costs = SLOW_NETWORK) -> SimulatedTrainer:
+    stream = ZipfStream(num_remote=6000, draws=600)
+    settings = BufferSettings(capacity_rows=capacity, lookahead_batches=16)
+    return SimulatedTrainer(stream, settings=settings, costs=costs, row_bytes=ROW_BYTES)
+
+
+async def opened(trainer: SimulatedTrainer, folder: Path) -> Cockpit:
+    (folder / "control").mkdir(exist_ok=True)
+    return await Cockpit.open(
+        trainer.workload,
+        sender=trainer,
+        options=SteeringOptions(),
+        folder=folder,
+        socket=folder / "control" / "rank0.sock",
+    )
+
+
+async def steer(cockpit: Cockpit, trainer: SimulatedTrainer, windows: int) -> None:
+    for _ in range(windows):
+        await cockpit.take(trainer.window())
+
+
+def report_of(folder: Path) -> SteeringReport:
+    report = read_report(folder, 0)
+    assert report is not None
+    return report
+
+
+def state(trainer: SimulatedTrainer, *, is_on: bool) -> SteeringState:
+    return SteeringState(
+        is_on=is_on, rank=0, step=0, settings=trainer.settings, defaults=trainer.settings
+    )
+
+
+def test_a_poor_start_is_mended_and_reported(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        cockpit = await opened(trainer, tmp_path)
+        await steer(cockpit, trainer, 24)
+        await cockpit.close()
+        assert trainer.settings.capacity_rows > 600
+
+    asyncio.run(run())
+    report = report_of(tmp_path)
+    assert report.phase == "ended"
+    assert 1 <= report.counts.applied <= 12
+    assert report.counts.confirmed >= 1
+    assert report.journal_is_writing
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        assert reader.verify().holds
+        assert len(reader.episodes()) == report.counts.decisions
+
+
+def test_a_budget_that_is_cut_while_the_run_goes_on_is_kept_to(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(4000)
+        cockpit = await opened(trainer, tmp_path)
+        await steer(cockpit, trainer, 12)
+        before = trainer.settings.capacity_rows
+        (tmp_path / "control" / BUDGET_FILE).write_text(f"{before // 2 * ROW_BYTES}\n")
+        await steer(cockpit, trainer, 12)
+        await cockpit.close()
+        assert 0 < trainer.settings.capacity_rows <= before // 2
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("text", ["", "many", "-5", "1e9"])
+def test_a_budget_file_that_says_nothing_changes_nothing(tmp_path: Path, text: str) -> None:
+    async def run() -> None:
+        trainer = make_trainer(1000, costs=Costs(row_ms=0.001))
+        cockpit = await opened(trainer, tmp_path)
+        (tmp_path / "control" / BUDGET_FILE).write_text(text)
+        await steer(cockpit, trainer, 2)
+        await cockpit.close()
+        assert trainer.settings.capacity_rows == 1000
+
+    asyncio.run(run())
+
+
+def test_nothing_is_decided_while_steering_is_off(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        cockpit = await opened(trainer, tmp_path)
+        cockpit.switch(state(trainer, is_on=False))
+        await steer(cockpit, trainer, 10)
+        assert trainer.settings.capacity_rows == 60
+        assert report_of(tmp_path).counts.decisions == 0
+        assert not report_of(tmp_path).is_on
+        cockpit.switch(state(trainer, is_on=True))
+        await steer(cockpit, trainer, 10)
+        await cockpit.close()
+        assert trainer.settings.capacity_rows > 60
+
+    asyncio.run(run())
+
+
+def test_a_change_on_trial_is_given_up_when_steering_is_switched_off(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        cockpit = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(cockpit, trainer, 1)
+        cockpit.switch(state(trainer, is_on=False))
+        last = report_of(tmp_path).last
+        assert last is not None
+        assert last.outcome is not None
+        assert last.outcome.result == "abandoned"
+        await cockpit.close()
+        assert report_of(tmp_path).counts.abandoned == 1
+
+    asyncio.run(run())
+
+
+def test_a_restarted_controller_undoes_what_was_on_trial_and_sends_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        before = trainer.settings
+        killed = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(killed, trainer, 1)
+        assert trainer.settings != before
+        killed._journal._store.close()  # type: ignore[union-attr]  # as kill -9 does
+        again = await opened(trainer, tmp_path)
+        assert trainer.settings == before
+        await steer(again, trainer, 20)
+        await again.close()
+        assert trainer.settings.capacity_rows > 600
+
+    asyncio.run(run())
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        assert reader.verify().holds
+        episodes = reader.episodes()
+        rows = reader.audit()
+    assert [each.number for each in episodes] == list(range(len(episodes)))
+    results = [each.outcome.result for each in episodes if each.outcome is not None]
+    assert results.count("abandoned") >= 1
+    intents = [row.call_id for row in rows if row.kind == "intent"]
+    assert len(intents) == len(set(intents))
+
+
+def test_a_restarted_controller_leaves_what_a_user_has_set_meanwhile(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        killed = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(killed, trainer, 1)
+        killed._journal._store.close()  # type: ignore[union-attr]  # as kill -9 does
+        await trainer.send(Change(capacity_rows=777), issued_at_step=None)
+        again = await opened(trainer, tmp_path)
+        assert trainer.settings.capacity_rows == 777
+        await again.close()
+
+    asyncio.run(run())
+
+
+def test_a_decision_that_fails_is_recorded_and_the_next_one_is_made(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        cockpit = await opened(trainer, tmp_path)
+        await steer(cockpit, trainer, 2)
+        cockpit.fail(TimeoutError())
+        await steer(cockpit, trainer, 20)
+        await cockpit.close()
+        assert trainer.settings.capacity_rows > 600
+
+    asyncio.run(run())
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        notes = [row for row in reader.audit() if row.kind == "note"]
+    assert [row.error_type for row in notes] == ["TimeoutError"]
