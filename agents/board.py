@@ -80,7 +80,7 @@ class Board:
         if window is None or rank.epoch is None:
             return [figures.ABSENT] * 6
         busy_s = window.seconds.compute + window.seconds.exposed_wait
-        wait_ms = 1000 * window.seconds.exposed_wait / window.num_steps
+        wait_ms = 1000 * window.stalled_seconds / window.num_steps
         return [
             f"{rank.epoch + 1}/{self._epochs}",
             rank.step,

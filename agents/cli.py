@@ -13,9 +13,11 @@ from rudder.agents.commands import (
     bench,
     doctor,
     explain,
+    fit,
     graph,
     memory,
     prepare,
+    replay,
     settings,
     simulate,
     steer,
@@ -44,6 +46,8 @@ app.command("tools")(tools.tools)
 app.add_typer(memory.app, name="memory")
 app.add_typer(audit.app, name="audit")
 app.command("explain")(explain.explain)
+app.command("fit")(fit.fit)
+app.command("replay")(replay.replay)
 
 
 def _show_version(wanted: bool) -> None:

@@ -16,11 +16,12 @@ from rudder.agents.graph import build_graph
 from rudder.agents.guard import Guard
 from rudder.agents.lessons import Lessons
 from rudder.agents.llm.exchange import Exchange
+from rudder.agents.replay.recorder import DecisionRecorder
 from rudder.agents.settlement import settle
 from rudder.agents.steering import Steering
-from rudder.agents.steering_counts import counted
-from rudder.agents.steering_report import SteeringReport, write_report
-from rudder.agents.team import make_team
+from rudder.agents.steering_counts import counted, model_use
+from rudder.agents.steering_report import SteeringReport, read_report, write_report
+from rudder.agents.team import make_team, steps_of
 from rudder.agents.trial import Yardstick
 from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode
@@ -63,9 +64,9 @@ class Cockpit:
         self._report = SteeringReport(
             rank=workload.rank,
             planner=self._team.planner.name,
-            counts=SteeringCounts(rank=workload.rank),
+            counts=_counts_so_far(folder, workload),
         )
-        self._guard = Guard()
+        self._guard = Guard(steps_of(options))
         self._steering = self._make_steering()
 
     @classmethod
@@ -90,6 +91,10 @@ class Cockpit:
         if not self._is_on:
             self.note(window)
             return
+        forced = await self._steering.keep_to_limits()
+        if forced is not None:
+            self._count(forced.model_copy(update={"outcome": None}))
+            self._count(forced)
         episode = await self._steering.take(window)
         if episode is not None:
             self._count(episode)
@@ -123,13 +128,15 @@ class Cockpit:
         )
         self._steering.abandon("the trainer gave no answer")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """The run is over."""
         if (episode := self._steering.abandon("the run ended")) is not None:
             self._count(episode)
         self._report = self._report.model_copy(update={"phase": "ended"})
         self._tell()
         self._journal.close()
+        if self._team.asker is not None:
+            await self._team.asker.close()
 
     # -- how -------------------------------------------------------------------------------
 
@@ -144,6 +151,7 @@ class Cockpit:
             guard=self._guard,
             act=self._actuator,
             recall=lessons.recall,
+            recorder=DecisionRecorder(self._journal, guard=self._guard, options=self._options),
         )
         return Steering(
             graph=graph,
@@ -213,8 +221,10 @@ class Cockpit:
 
     def _tell(self) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
+        counts = self._report.counts.model_copy(update={"model": model_use(self._team.asker)})
         self._report = self._report.model_copy(
             update={
+                "counts": counts,
                 "is_on": self._is_on,
                 "journal_is_writing": self._journal.is_writing,
                 "cpu_seconds": time.process_time(),
@@ -227,6 +237,13 @@ class Cockpit:
 def _read_budget(file: Path, otherwise: int | None) -> int | None:
     """Bytes for all buffers of a host, as the file says; a file that says nothing counts not."""
     try:
-        return int(file.read_text())
+        budget = int(file.read_text())
     except (OSError, ValueError):
         return otherwise
+    return budget if budget >= 0 else otherwise
+
+
+def _counts_so_far(folder: Path, workload: Workload) -> SteeringCounts:
+    """Those of the controller before this one, where it was restarted."""
+    before = read_report(folder, workload.rank)
+    return SteeringCounts(rank=workload.rank) if before is None else before.counts

@@ -86,7 +86,7 @@ class Controller:
             with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._deciding, LEAVING_S)
         if self._cockpit is not None:
-            self._cockpit.close()
+            await self._cockpit.close()
         await self._link.close()
 
     async def _beat(self) -> None:

@@ -12,6 +12,7 @@ from langsmith.run_helpers import tracing_context
 
 from rudder.agents.act import Actuator
 from rudder.agents.guard import Guard
+from rudder.agents.replay.recorder import NO_RECORDER, Recorder
 from rudder.agents.roles import Critic, Observer, Planner
 from rudder.agents.state import DecisionState, Surroundings
 from rudder.memory.journal import Recalled
@@ -32,9 +33,13 @@ def build_graph(
     guard: Guard,
     act: Actuator,
     recall: Recall,
+    recorder: Recorder = NO_RECORDER,
 ) -> Graph:
-    """Wire any mix of roles; `decide` runs the graph."""
-    nodes = _Nodes(observer, planner, critic, guard, act, recall)
+    """Wire any mix of roles; `decide` runs the graph.
+
+    recorder: keeps what decisions rest on, so that they can be replayed.
+    """
+    nodes = _Nodes(observer, planner, critic, guard, act, recall, recorder)
     graph = StateGraph(DecisionState, context_schema=Surroundings)
     graph.add_node("observe", nodes.observe)
     graph.add_node("recall", nodes.recall)
@@ -84,38 +89,46 @@ class _Nodes:
         guard: Guard,
         act: Actuator,
         recall: Recall,
+        recorder: Recorder,
     ) -> None:
         self._observer, self._planner, self._critic = observer, planner, critic
         self._guard, self._actuator, self._recall = guard, act, recall
+        self._recorder = recorder
 
     async def observe(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
-        return {"observation": await self._observer.observe(runtime.context.toolbox)}
+        toolbox = runtime.context.toolbox
+        self._recorder.begin(toolbox, episode_id=state["episode_id"])
+        with self._recorder.passing("observe", toolbox):
+            return {"observation": await self._observer.observe(toolbox)}
 
     async def recall(self, state: DecisionState) -> DecisionState:
         return {"recalled": tuple(self._recall(state["observation"]))}
 
     async def plan(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
-        plan = await self._planner.plan(
-            state["observation"], state["recalled"], runtime.context.toolbox
-        )
+        toolbox = runtime.context.toolbox
+        with self._recorder.passing("plan", toolbox):
+            plan = await self._planner.plan(state["observation"], state["recalled"], toolbox)
         return {"proposal": plan}
 
     async def criticise(
         self, state: DecisionState, runtime: Runtime[Surroundings]
     ) -> DecisionState:
-        verdict = await self._critic.review(
-            state["observation"], state["recalled"], state["proposal"], runtime.context.toolbox
-        )
+        toolbox = runtime.context.toolbox
+        with self._recorder.passing("criticise", toolbox):
+            verdict = await self._critic.review(
+                state["observation"], state["recalled"], state["proposal"], toolbox
+            )
         return {"verdict": verdict}
 
     async def guard(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
         toolbox = runtime.context.toolbox
-        ruling = self._guard.review(
-            state["verdict"].change,
-            observation=state["observation"],
-            bounds=toolbox.limits,
-            now_step=toolbox.history.next_step,
-        )
+        with self._recorder.passing("guard", toolbox):
+            ruling = self._guard.review(
+                state["verdict"].change,
+                observation=state["observation"],
+                bounds=toolbox.limits,
+                now_step=toolbox.history.next_step,
+            )
         return {"ruling": ruling}
 
     async def act(self, state: DecisionState) -> DecisionState:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from rudder.memory.decision_inputs import FRESH, GuardState
 from rudder.memory.records import GuardResult, Observation
 from rudder.training.settings import BufferSettings, Change
 
@@ -46,11 +47,15 @@ class Guard:
     Pairs: `review` asks, `opened` and `closed` tell it what became of a change.
     """
 
-    def __init__(self, steps: Steps = DEFAULT_STEPS) -> None:
+    def __init__(self, steps: Steps = DEFAULT_STEPS, *, state: GuardState = FRESH) -> None:
         self._steps = steps
-        self._in_flight = False
+        self._in_flight, self._quiet_until = state.in_flight, state.quiet_until
         self._num_reverts = 0
-        self._quiet_until = 0
+
+    @property
+    def state(self) -> GuardState:
+        """What a review depends on besides its arguments."""
+        return GuardState(in_flight=self._in_flight, quiet_until=self._quiet_until)
 
     def is_quiet(self, step: int) -> bool:
         """Whether no change may be made at this step, after a revert."""

@@ -20,7 +20,7 @@ from rudder.training.settings import Applied, Change, Command
 MAX_MESSAGE_BYTES = 16 * 2**20
 CONNECT_TIMEOUT_S = 10.0
 OPEN_TIMEOUT_S = 600.0
-"""A controller is started before its trainer has its graph, which takes minutes if that is large."""
+"""A controller is started before its trainer has its graph, which may take minutes."""
 _RETRY_S = 0.2
 ANSWER_TIMEOUT_S = 60.0
 

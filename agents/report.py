@@ -86,6 +86,8 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     """
     console = Console() if console is None else console
     steering = [_steering_table(summary)] if summary.steering else []
+    if any(counts.model is not None for counts in summary.steering):
+        steering.append(_model_table(summary))
     for table in (_time_table(summary), _row_table(summary), *steering, _run_table(summary)):
         console.print(table, highlight=False)
         console.print()
@@ -135,11 +137,14 @@ def _causes(fetched: Sequence[RowsFetched]) -> list[str]:
 
 def _steering_table(summary: Summary) -> Table:
     """What became of the agents' decisions; the error is the median of expected rows fetched."""
-    names = ("proposed", "approved", "refused", "late", "applied", "confirmed", "reverted")
+    names = ("proposed", "approved", "refused", "late", "applied", "confirmed", "reverted",
+             "abandoned")  # fmt: skip
+    heads = ("pro-\nposed", "ap-\nproved", "re-\nfused", "late", "ap-\nplied", "con-\nfirmed",
+             "re-\nverted", "aban-\ndoned")  # fmt: skip
     table = Table(
         title="Steering", title_justify="left", title_style="bold", box=None, pad_edge=False
     )
-    for name in ("rank", "decisions", *names, "error of\nexpected rows"):
+    for name in ("rank", "deci-\nsions", *heads, "rows'\nerror"):
         table.add_column(name, justify="right", overflow="fold")
     for counts in summary.steering:
         approved = counts.approved + counts.trimmed
@@ -151,6 +156,29 @@ def _steering_table(summary: Summary) -> Table:
             *map(figures.count, values),
             figures.percent(median(errors) if errors else None),
         )
+    return table
+
+
+def _model_table(summary: Summary) -> Table:
+    """What asking a language model brought and cost."""
+    table = Table(
+        title="Language model", title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    for name in ("rank", "questions", "valid at\nonce", "valid re-\nasked", "left to\nembedded",
+                 "calls", "tokens\nin", "tokens\nout", "latency\np50 ms"):  # fmt: skip
+        table.add_column(name, justify="right", overflow="fold")
+    for counts in summary.steering:
+        if (use := counts.model) is not None:
+            latency = use.latency_ms_p50
+            table.add_row(
+                str(counts.rank),
+                *map(
+                    figures.count,
+                    (use.questions, use.valid_first, use.valid_second, sum(use.fallbacks.values()),
+                     use.calls, use.input_tokens, use.output_tokens),
+                ),
+                figures.ABSENT if latency is None else f"{latency:.0f}",
+            )  # fmt: skip
     return table
 
 

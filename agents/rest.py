@@ -40,7 +40,7 @@ def _differs(window: Window, kept: Observation) -> bool:
     """Whether rows or waiting changed by more than noise explains."""
     steps = max(window.num_steps, 1)
     rows = window.rows.rows_fetched.total / steps - kept.rows_fetched
-    wait_ms = 1000 * window.seconds.exposed_wait / steps - kept.exposed_wait_ms
+    wait_ms = 1000 * window.stalled_seconds / steps - kept.exposed_wait_ms
     return (
         window.settings != kept.settings
         or abs(rows) > max(_NOISES * kept.noise_rows, _ROWS_FRACTION * kept.rows_fetched)

@@ -12,6 +12,7 @@ from rudder.agents.guard import Guard
 from rudder.agents.lessons import Lessons
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.preference import DEFAULT_PREFERENCE, Preference
+from rudder.agents.replay.recorder import DecisionRecorder
 from rudder.agents.roles import Critic, Observer, Planner
 from rudder.agents.simulated import SimulatedTrainer
 from rudder.agents.steering import Steering
@@ -23,6 +24,7 @@ from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
 from rudder.training.metrics import Window
+from rudder.training.steering_options import SteeringOptions
 
 Disturbance = Callable[[int, SimulatedTrainer], None]
 """Called before each window with its number: may change what the trainer's surroundings cost."""
@@ -69,9 +71,13 @@ async def simulate(
     preference: Preference = DEFAULT_PREFERENCE,
     trial_windows: int = 2,
     memory_budget_bytes: int | None = None,
+    seed: int = 0,
     disturbance: Disturbance = _nothing,
 ) -> Run:
-    """Run a trainer for so many windows under a planner, and the embedded roles unless given."""
+    """Run a trainer for so many windows under a planner, and the embedded roles unless given.
+
+    seed: of a planner that draws, for the record.
+    """
     steering = _steering(
         trainer,
         planner=planner,
@@ -80,6 +86,9 @@ async def simulate(
         guard=guard or Guard(),
         journal=journal or NullJournal(),
         limits=Limits.of(trainer.workload, memory_budget_bytes=memory_budget_bytes),
+        options=SteeringOptions(
+            objective=preference.objective, tolerance=preference.tolerance, seed=seed
+        ),
         yardstick=Yardstick(
             windows=trial_windows,
             objective=preference.objective,
@@ -105,6 +114,7 @@ def _steering(
     guard: Guard,
     journal: Journal,
     limits: Limits,
+    options: SteeringOptions,
     yardstick: Yardstick,
 ) -> Steering:
     history = History(trainer.workload)
@@ -118,6 +128,7 @@ def _steering(
         guard=guard,
         act=actuator,
         recall=lessons.recall,
+        recorder=DecisionRecorder(journal, guard=guard, options=options),
     )
     toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: [])
     return Steering(

@@ -14,13 +14,15 @@ from rudder.agents.act import Actuator
 from rudder.agents.graph import Graph, decide
 from rudder.agents.guard import Guard
 from rudder.agents.lessons import Lessons
+from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.rest import Rest
 from rudder.agents.state import DecisionState
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, Yardstick
-from rudder.memory.journal import Journal
-from rudder.memory.records import Episode, Outcome
+from rudder.memory.journal import AuditEntry, CallOutcome, Journal
+from rudder.memory.records import Episode, Outcome, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
+from rudder.training.settings import Change
 
 Refusal: TypeAlias = Literal["expired", "refused"]
 
@@ -51,7 +53,7 @@ class Steering:
         self._graph, self._guard, self._actuator = graph, guard, actuator
         self._journal, self._lessons, self._yardstick = journal, lessons, yardstick
         self._may_decide = may_decide
-        self._number = first_number
+        self._next_number = first_number
         self._episode: Episode | None = None
         self._trial: Trial | None = None
         self._rest = Rest()
@@ -94,6 +96,41 @@ class Steering:
         self._journal.save(self._episode)
         return self._episode
 
+    async def keep_to_limits(self) -> Episode | None:
+        """Shrink a buffer that is larger than the limits allow, as after a budget was cut.
+
+        This is no decision: nobody is asked, and nothing is tried. Raises as `take`.
+        """
+        history, limits = self.toolbox.history, self.toolbox.limits
+        change = Change(capacity_rows=limits.max_capacity_rows)
+        window = history.latest
+        if window is None or window.settings.capacity_rows <= limits.max_capacity_rows:
+            return None
+        self.abandon("a limit must be kept to")
+        observation = await EmbeddedObserver().observe(self.toolbox)
+        episode_id = uuid.uuid4().hex
+        applied = await self._actuator.carry_out(
+            change, observation=observation, episode_id=episode_id
+        )
+        self._rest.end()
+        reason = "the buffer is larger than its limit"
+        result: Literal["confirmed", "refused"] = (
+            "confirmed" if applied.outcome == "applied" else "refused"
+        )
+        episode = Episode(
+            episode_id=episode_id,
+            run_key=history.workload.run_key,
+            rank=history.workload.rank,
+            number=self._take_number(),
+            observation=observation,
+            plan=Plan(planner="limits", change=change, expected=None, reason=reason),
+            command_id=applied.command_id,
+            applied=applied,
+            outcome=Outcome(result=result, reason=reason),
+        )
+        self._journal.save(episode)
+        return episode
+
     async def _try(self, trial: Trial, window: Window) -> Episode | None:
         outcome = trial.feed(window)
         if outcome is None or self._episode is None:
@@ -129,7 +166,7 @@ class Steering:
         state = await decide(self._graph, toolbox=self.toolbox, episode_id=episode_id)
         if "proposal" not in state:
             return None
-        self._number += 1
+        self._log_reviews(state, episode_id)
         episode = self._episode_of(state, episode_id)
         applied = episode.applied
         if applied is not None and applied.outcome == "applied" and episode.verdict is not None:
@@ -147,13 +184,43 @@ class Steering:
         self._journal.save(episode)
         return episode
 
+    def _log_reviews(self, state: DecisionState, episode_id: str) -> None:
+        """What critic and guard said is in the audit log beside the planner's calls."""
+        step = state["observation"].step
+        if (verdict := state.get("verdict")) is not None:
+            outcome: CallOutcome = "refused" if verdict.decision == "refuse" else "approved"
+            self._log_review("critic", outcome, verdict.model_dump_json(), step, episode_id)
+        if (ruling := state.get("ruling")) is not None:
+            outcome = "approved" if ruling.allowed else "refused"
+            self._log_review("guard", outcome, ruling.model_dump_json(), step, episode_id)
+
+    def _log_review(
+        self, agent: str, outcome: CallOutcome, result: str, step: int, episode_id: str
+    ) -> None:
+        self._journal.log(
+            AuditEntry(
+                kind="note",
+                call_id=uuid.uuid4().hex,
+                agent=agent,
+                tool="review",
+                step=step,
+                episode_id=episode_id,
+                result=result,
+                outcome=outcome,
+            )
+        )
+
+    def _take_number(self) -> int:
+        number, self._next_number = self._next_number, self._next_number + 1
+        return number
+
     def _episode_of(self, state: DecisionState, episode_id: str) -> Episode:
         workload, applied = self.toolbox.history.workload, state.get("applied")
         return Episode(
             episode_id=episode_id,
             run_key=workload.run_key,
             rank=workload.rank,
-            number=self._number,
+            number=self._take_number(),
             observation=state["observation"],
             recalled=tuple(each.episode.episode_id for each in state["recalled"]),
             plan=state["proposal"],

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rudder.memory.records import Episode
-from rudder.training.metrics import SteeringCounts
+from rudder.training.metrics import ModelUse, SteeringCounts
+
+if TYPE_CHECKING:
+    from rudder.agents.llm.asker import Asker
 
 
 def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
@@ -49,3 +54,13 @@ def _of_outcome(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
 
 def _was_applied(episode: Episode) -> bool:
     return episode.applied is not None and episode.applied.outcome == "applied"
+
+
+def model_use(asker: Asker | None) -> ModelUse | None:
+    """What asking the model brought and cost until now; None where nobody asks one."""
+    if asker is None:
+        return None
+    report = asker.report()
+    return ModelUse(
+        name=report.model, **report.model_dump(include=set(ModelUse.model_fields) - {"name"})
+    )

@@ -9,7 +9,7 @@ from rudder.agents.progress import say
 from rudder.agents.steering_report import read_report
 from rudder.memory.exchange import fill
 from rudder.training.config import RunConfig
-from rudder.training.errors import RudderError
+from rudder.training.errors import MachineError, RudderError
 from rudder.training.metrics import SteeringCounts
 from rudder.training.steering_options import SteeringOptions
 
@@ -20,6 +20,19 @@ def steering_of(config: RunConfig, run_dir: Path) -> tuple[SteeringCounts, ...]:
         return ()
     reports = [read_report(run_dir, rank) for rank in range(config.num_trainers)]
     return tuple(report.counts for report in reports if report is not None)
+
+
+def check_record(config: RunConfig, run_dir: Path) -> None:
+    """Raises MachineError where a controller could not write down all that it did."""
+    if config.steering is None:
+        return
+    reports = [read_report(run_dir, rank) for rank in range(config.num_trainers)]
+    silent = [each.rank for each in reports if each is not None and not each.journal_is_writing]
+    if silent:
+        raise MachineError(
+            f"training is done, but the record of steering has gaps (ranks {silent})",
+            remedy=f"see {run_dir}/logs/controller{silent[0]}.log; make room, or give write access",
+        )
 
 
 def keep_episodes(options: SteeringOptions, run_dir: Path) -> None:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.guard import DEFAULT_STEPS, Steps
+from rudder.agents.learned.opening import is_learned, open_planner
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.team import Team, asker_of, ignore_exchange, open_chat, with_llm
 from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.collecting import (
+    COLLECTING_STEPS,
+    CollectingCritic,
+    CollectingPlanner,
+)
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.fixed import FixedPlanner
 from rudder.agents.planners.heuristic import HeuristicPlanner
 from rudder.agents.planners.periodic import PeriodicPlanner
 from rudder.agents.preference import Preference
-from rudder.agents.roles import Planner
+from rudder.agents.roles import Critic, Planner
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
@@ -24,7 +31,14 @@ def preference_of(options: SteeringOptions) -> Preference:
 
 
 def planner_of(options: SteeringOptions) -> Planner:
-    """The planner of that name; for `llm` the one that takes over from the model."""
+    """The planner of that name; for `llm` the one that takes over from the model.
+
+    Raises ConfigError, DataError or MachineError where a learned one cannot be opened.
+    """
+    if is_learned(options.planner):
+        return open_planner(options)
+    if options.planner == "collect":
+        return CollectingPlanner(seed=options.seed)
     if options.planner == "fixed":
         return FixedPlanner()
     if options.planner == "periodic":
@@ -32,6 +46,18 @@ def planner_of(options: SteeringOptions) -> Planner:
     if options.planner == "heuristic":
         return HeuristicPlanner()
     return EmbeddedPlanner(preference=preference_of(options))
+
+
+def critic_of(options: SteeringOptions) -> Critic:
+    """The embedded critic; for a run that explores the one that lets it."""
+    if options.planner == "collect":
+        return CollectingCritic()
+    return EmbeddedCritic(preference=preference_of(options))
+
+
+def steps_of(options: SteeringOptions) -> Steps:
+    """How far and how often the guard lets settings change."""
+    return COLLECTING_STEPS if options.planner == "collect" else DEFAULT_STEPS
 
 
 def make_team(
@@ -44,7 +70,7 @@ def make_team(
     team = Team(
         observer=EmbeddedObserver(),
         planner=planner_of(options),
-        critic=EmbeddedCritic(preference=preference_of(options)),
+        critic=critic_of(options),
     )
     if options.planner != "llm":
         return team

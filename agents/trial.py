@@ -110,10 +110,12 @@ class Trial:
     # -- judging ------------------------------------------------------------------------
 
     def _judge(self) -> Outcome:
+        """Where fewer rows came, a longer wait is not the change's doing: all ranks share links,
+        and wait for each other in every step."""
         wait_gain = self._before.exposed_wait_ms - _wait_ms(self._settled)
         rows_gain = self._before.rows_fetched - self._comparable_rows(self._settled)
         rows_noise = max(self._before.noise_rows, _MIN_ROWS_FRACTION * self._before.rows_fetched)
-        if -wait_gain > self._tolerated_wait_ms:
+        if -wait_gain > self._tolerated_wait_ms and rows_gain <= rows_noise:
             return self._outcome(self._settled, "reverted", "the trainer waits longer than before")
         if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
             return self._outcome(self._settled, "reverted", "more rows are fetched, for no gain")
@@ -173,4 +175,4 @@ def _fill_steps(change: Change, before: Observation) -> int:
 
 def _wait_ms(windows: Sequence[Window]) -> float:
     steps = sum(window.num_steps for window in windows)
-    return 1000 * sum(window.seconds.exposed_wait for window in windows) / max(steps, 1)
+    return 1000 * sum(window.stalled_seconds for window in windows) / max(steps, 1)

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from rudder.memory.decision_inputs import DecisionInputs
 from rudder.memory.model_calls import ModelCall
 from rudder.memory.records import Episode, Observation
 from rudder.training.metrics import Window
@@ -79,6 +80,9 @@ class Journal(Protocol):
     def add_model_call(self, call: ModelCall) -> None:
         """Keep a question to a model and its answer."""
 
+    def add_inputs(self, inputs: DecisionInputs) -> None:
+        """Keep what a decision rests on, replacing what was known of it under its id."""
+
     def next_number(self) -> int:
         """The number that the next episode takes: 0 at first, further on after a restart."""
 
@@ -108,6 +112,9 @@ class NullJournal:
         """Do nothing."""
 
     def add_model_call(self, call: ModelCall) -> None:
+        """Do nothing."""
+
+    def add_inputs(self, inputs: DecisionInputs) -> None:
         """Do nothing."""
 
     def next_number(self) -> int:

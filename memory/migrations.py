@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from rudder.memory.experience_schema import EXPERIENCE_TABLES
-from rudder.memory.run_schema import AUDIT_TABLES, RUN_TABLES
+from rudder.memory.run_schema import AUDIT_TABLES, REPLAY_TABLES, RUN_TABLES
 
 FIRST_HASH = "0" * 64
 RUN_FILE = Migrations("run")
@@ -24,6 +24,11 @@ EXPERIENCE = Migrations("experience")
 def _run_file(db: Database) -> None:
     _execute(db, (*RUN_TABLES, *AUDIT_TABLES))
     db.execute("INSERT INTO audit_head VALUES (1, 0, ?)", [FIRST_HASH])
+
+
+@RUN_FILE(name="0002_decision_inputs")
+def _decision_inputs(db: Database) -> None:
+    _execute(db, REPLAY_TABLES)
 
 
 @EXPERIENCE(name="0001_first_release")

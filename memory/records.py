@@ -71,13 +71,17 @@ class Observation(_Frozen):
 
 
 class Plan(_Frozen):
-    """What a planner proposes: one change (empty: keep things) and what it should bring."""
+    """What a planner proposes: one change (empty: keep things) and what it should bring.
+
+    propensity: how likely a planner that explores was to propose just this; None where none does.
+    """
 
     planner: str
     change: Change
     expected: Effect | None
     reason: Text
     calls: tuple[ToolCall, ...] = ()
+    propensity: float | None = Field(None, gt=0, le=1)
 
 
 class Verdict(_Frozen):

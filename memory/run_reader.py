@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlite_utils import Database
 
 from rudder.memory.audit import AuditFilter, AuditRow, Head, read_head, read_rows
+from rudder.memory.decision_inputs import KeptInputs, read_inputs
 from rudder.memory.episodes import find_episode, read_episodes
 from rudder.memory.journal import Recalled
 from rudder.memory.migrations import RUN_FILE
@@ -18,7 +19,7 @@ from rudder.memory.model_calls import ModelCall, read_model_calls
 from rudder.memory.records import Episode
 from rudder.memory.store import open_reader, unreadable
 from rudder.memory.verify import Verification, verify
-from rudder.memory.windows import read_windows
+from rudder.memory.windows import read_rows_from, read_windows
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
 
@@ -40,6 +41,13 @@ class RunReader:
         """The workload that each run began with, by run key, oldest first; most often one."""
         return self._read(_workloads)
 
+    def workload_of_session(self, number: int) -> Workload:
+        """The workload that a controller was told; session: of its KeptInputs."""
+        sql = "SELECT workload FROM sessions WHERE number = ?"
+        return self._read(
+            lambda db: Workload.model_validate_json(db.conn.execute(sql, [number]).fetchone()[0])
+        )
+
     def episodes(self, *, finished: bool = False) -> list[Episode]:
         """In order; all, or those with an outcome."""
         return self._read(lambda db: list(read_episodes(db, finished=finished)))
@@ -60,6 +68,14 @@ class RunReader:
         return self._read(
             lambda db: list(read_windows(db, first=first, last=last, with_slices=with_slices))
         )
+
+    def windows_of_session(self, first_number: int) -> list[Window]:
+        """With slices, from a row of the table `windows` on: those of a session, and later ones."""
+        return self._read(lambda db: list(read_rows_from(db, first_number)))
+
+    def inputs(self) -> dict[str, KeptInputs]:
+        """What decisions rested on, by episode id."""
+        return self._read(lambda db: {each.inputs.episode_id: each for each in read_inputs(db)})
 
     def recalled(self, episode: Episode) -> list[Recalled]:
         """What recall answered when the episode was decided."""

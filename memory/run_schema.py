@@ -130,3 +130,13 @@ RUN_TABLES = (
 ) STRICT""",
     "CREATE INDEX model_calls_of_episode ON model_calls (episode_id)",
 )
+
+REPLAY_TABLES = (
+    """CREATE TABLE decision_inputs (
+    -- What a decision rested on besides windows, recalls and model calls; written before it acts.
+    episode_id TEXT PRIMARY KEY,
+    session INTEGER NOT NULL REFERENCES sessions (number),
+    first_window INTEGER NOT NULL, -- number of the first row of windows that the session wrote
+    content TEXT NOT NULL          -- JSON: DecisionInputs
+) STRICT""",
+)

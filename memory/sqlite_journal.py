@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from rudder.memory.audit import AuditLog
 from rudder.memory.clock import now
+from rudder.memory.decision_inputs import DecisionInputs, save_inputs
 from rudder.memory.episodes import next_number, save_episode
 from rudder.memory.journal import AuditEntry, Recalled
 from rudder.memory.model_calls import ModelCall, add_model_call
@@ -25,7 +26,7 @@ from rudder.memory.run_file import open_run_file
 from rudder.memory.slices import Slices
 from rudder.memory.store import Store
 from rudder.memory.unfinished import Unfinished, unfinished
-from rudder.memory.windows import add_window
+from rudder.memory.windows import add_window, next_window
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
@@ -53,6 +54,7 @@ class SqliteJournal:
         self._audit: AuditLog | None = None
         self._slices = Slices(store.db) if store else None
         self._session: int | None = None
+        self._first_window = 1
 
     @classmethod
     def open(cls, path: Path, *, memory: Path | None) -> Self:
@@ -108,6 +110,14 @@ class SqliteJournal:
         self._write(lambda store: _add_recall(store, observation, found))
         return found
 
+    def add_inputs(self, inputs: DecisionInputs) -> None:
+        """Keep what a decision rests on; on disk when this returns."""
+        session, first = self._session, self._first_window
+        if session is not None:
+            self._write(
+                lambda store: save_inputs(store, inputs, session=session, first_window=first)
+            )
+
     def next_number(self) -> int:
         """The number that the next episode takes."""
         return self._read(lambda store: next_number(store.db), 0)
@@ -135,6 +145,7 @@ class SqliteJournal:
                 (workload.run_key, workload.rank, now(),
                  importlib.metadata.version("rudder-gnn"), workload.model_dump_json()),
             ).lastrowid  # fmt: skip
+            self._first_window = next_window(db)
         self._audit = AuditLog(
             store, run_key=workload.run_key, rank=workload.rank, redaction=self._redaction
         )

@@ -56,6 +56,23 @@ def read_windows(
         yield window.model_copy(update={"accesses": accesses})
 
 
+def next_window(db: Database) -> int:
+    """The number that the next row of the table takes."""
+    return int(db.conn.execute("SELECT coalesce(max(number) + 1, 1) FROM windows").fetchone()[0])
+
+
+def read_rows_from(db: Database, first_number: int) -> Iterator[Window]:
+    """Windows with their slices, where these are kept, from a row of the table on, in order.
+
+    Raises DataError for a damaged one.
+    """
+    found = db.conn.execute(
+        "SELECT number, content FROM windows WHERE number >= ? ORDER BY number", [first_number]
+    )
+    for number, content in found:
+        yield _parse(number, content).model_copy(update={"accesses": read_slice(db, number)})
+
+
 def _parse(number: int, content: str) -> Window:
     try:
         return Window.model_validate_json(content)

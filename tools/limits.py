@@ -56,10 +56,11 @@ def _exact(end: float) -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """All bounds of one trainer."""
+    """All bounds of one trainer; memory_budget_bytes: the budget that they keep to."""
 
     workload: Workload
     bounds: tuple[Bound, ...]
+    memory_budget_bytes: int | None = None
 
     @classmethod
     def of(cls, workload: Workload, *, memory_budget_bytes: int | None) -> Limits:
@@ -72,7 +73,7 @@ class Limits:
             Bound("replacement_interval", 0, MAX_INTERVAL_BATCHES, "batches",
                   "0 means rounds on request only"),
         )  # fmt: skip
-        return cls(workload, bounds)
+        return cls(workload, bounds, memory_budget_bytes)
 
     @property
     def max_capacity_rows(self) -> int:

@@ -26,7 +26,8 @@ _RECENT = 2
 class Means:
     """Per-step means of some windows. Milliseconds; step_ms None where no window was timed.
 
-    rows_fetched: of all causes; seed_rows: those of them that no buffer saves.
+    rows_fetched: of all causes; seed_rows: those of them that no buffer saves; exposed_wait_ms:
+    Window.stalled_seconds, all that the trainer stood still for rows.
     """
 
     num_steps: int
@@ -56,7 +57,7 @@ class Means:
             rows_fetched=rows.rows_fetched.total / steps,
             seed_rows=rows.rows_fetched.seed / steps,
             hit_fraction=rows.hit_fraction,
-            exposed_wait_ms=seconds.exposed_wait * per_step_ms,
+            exposed_wait_ms=sum(window.stalled_seconds for window in windows) * per_step_ms,
             compute_ms=seconds.compute * per_step_ms,
             sample_ms=seconds.sample * per_step_ms,
             pull_ms=seconds.pull * per_step_ms,
@@ -119,7 +120,7 @@ def value_of(window: Window, measure: Measure) -> float:
     steps = max(window.num_steps, 1)
     if measure == "rows":
         return window.rows.rows_fetched.total / steps
-    return 1e3 * window.seconds.exposed_wait / steps
+    return 1e3 * window.stalled_seconds / steps
 
 
 def deviations(groups: Sequence[Sequence[Window]], measure: Measure) -> list[float]:

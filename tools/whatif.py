@@ -11,6 +11,7 @@ from rudder.tools.calibration import Calibration
 from rudder.tools.effects import Effect, Range
 from rudder.tools.errors import NotReadyError, OutOfBoundsError
 from rudder.tools.history import History
+from rudder.tools.learned import Learned
 from rudder.tools.limits import Limits
 from rudder.tools.means import Means
 from rudder.tools.pullcost import PullCost
@@ -76,6 +77,23 @@ class WhatIf:
         if self._error is not None:
             return self._error
         return _PRIOR_ERROR if self._calibration.is_measured else _PRIOR_ERROR_UNCALIBRATED
+
+    @property
+    def learned(self) -> Learned:
+        """What stays from decision to decision, so that one can be made again."""
+        found = self._calibration
+        return Learned(
+            sampled=found.sampled,
+            measured=found.measured,
+            is_measured=found.is_measured,
+            error_fraction=self._error,
+        )
+
+    def learn(self, learned: Learned) -> None:
+        """Know what another estimator had learned."""
+        self._calibration = Calibration(learned.sampled, learned.measured, learned.is_measured)
+        self._error = learned.error_fraction
+        self._version = -1
 
     @property
     def spare_ms(self) -> float | None:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rudder.training.errors import ConfigError
 from rudder.training.settings import MAX_INTERVAL_BATCHES
 from rudder.training.steering_options import (
+    LlmRole,
     Objective,
     PlannerName,
     SteeringOptions,
@@ -126,6 +127,9 @@ class RunConfig(BaseModel):
         BufferSize(amount=0.25, unit="halo_fraction"), description=BUFFER_FORMS
     )
     lookahead: int = Field(40, ge=0, le=1024, description="batches the sampler runs ahead")
+    eviction_threshold: float | None = Field(
+        None, ge=0, le=1, description="predicted uses per batch; default: the policy's own"
+    )
     replacement_interval: int = Field(
         32, ge=0, le=MAX_INTERVAL_BATCHES, description="batches between rounds of score; 0: none"
     )
@@ -135,12 +139,20 @@ class RunConfig(BaseModel):
     static_source: Literal["degree", "presample", "vip"] = "presample"
     controller: Literal["on", "none"] = Field("on", description="agents that steer the buffer")
     planner: PlannerName = "embedded"
+    planner_model: Path | None = Field(None, description="file of a fitted planner")
+    planner_refit_every: int | None = Field(None, ge=1, description="measured changes")
     objective: Objective = Field("wait", description="what steering makes least")
     tolerance: float = Field(
         0.01, ge=0, le=1, description="slowdown that a smaller buffer may cost"
     )
     memory_budget: str | None = Field(None, description="bytes of all buffers of a host: 2GiB")
     memory: Path | None = Field(None, description="file of past episodes; `none`: keep none")
+    llm: str | None = Field(None, description="address of a language model, up to /v1")
+    llm_model: str | None = Field(None, description="its name there")
+    llm_roles: tuple[LlmRole, ...] = Field(("planner",), min_length=1)
+    llm_deadline: float = Field(20.0, gt=0, description="seconds for all questions of a decision")
+    llm_max_calls: int = Field(200, ge=0, description="questions of a trainer's whole run")
+    llm_max_tokens: int = Field(1_000_000, ge=0, description="tokens of a trainer's whole run")
     seed: int = Field(0, ge=0, lt=2**31)
     record_trace: bool = Field(False, description="keep each rank's remote ids, for `simulate`")
     run_dir: Path | None = Field(None, description="default: runs/<time>-<dataset>")
@@ -162,6 +174,12 @@ class RunConfig(BaseModel):
             raise ValueError("rate is a number and a unit: 200mbit, 1gbit")
         if self.record_trace and self.loader == "stock":
             raise ValueError("record_trace needs loader rudder; stock has no buffer to trace")
+        if (self.llm is None) != (self.llm_model is None):
+            raise ValueError("llm and llm_model belong together: give both or none")
+        if self.llm is not None and self.planner not in ("embedded", "llm"):
+            raise ValueError(f"planner = {self.planner} asks no model; leave out llm, or planner")
+        if self.planner == "llm" and self.llm is None:
+            raise ValueError("planner = llm needs an address: --llm URL --llm-model NAME")
         if self.memory_budget is not None:
             parse_bytes(self.memory_budget)
         if self.rate is not None and self.network == "loopback":
@@ -175,11 +193,20 @@ class RunConfig(BaseModel):
             return None
         budget = self.memory_budget
         return SteeringOptions(
-            planner=self.planner,
+            planner=self.planner if self.llm is None else "llm",
+            planner_model=self.planner_model and self.planner_model.absolute(),
+            planner_refit_every=self.planner_refit_every,
             objective=self.objective,
             tolerance=self.tolerance,
             memory_budget_bytes=None if budget is None else parse_bytes(budget),
             memory=_memory_file(self.memory),
+            llm_url=self.llm,
+            llm_model=self.llm_model,
+            llm_roles=self.llm_roles,
+            llm_deadline_s=self.llm_deadline,
+            llm_max_calls=self.llm_max_calls,
+            llm_max_tokens=self.llm_max_tokens,
+            seed=self.seed,
         )
 
     @property

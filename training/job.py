@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rudder.training.bench.plan import BenchPlan
 from rudder.training.config import RunConfig
+from rudder.training.steering_options import SteeringOptions
 
 JOB_VARIABLE = "RUDDER_JOB"
 """Environment variable with the path of the job file."""
@@ -46,6 +47,21 @@ class Job(BaseModel):
     def trace_of(self, rank: int) -> Path | None:
         """File for the trace of a trainer; None where none is recorded."""
         return self.run_dir / "traces" / f"rank{rank}.trace" if self.config.record_trace else None
+
+    @property
+    def llm_socket(self) -> Path | None:
+        """Socket through which controllers reach the language model; None: they reach it alone."""
+        if self.network != "namespace" or self.config.llm is None:
+            return None
+        return self.run_dir / "control" / "llm.sock"
+
+    @property
+    def steering(self) -> SteeringOptions | None:
+        """What this run's controllers are told; None where it has none."""
+        options = self.config.steering
+        if options is None or self.llm_socket is None:
+            return options
+        return options.model_copy(update={"llm_socket": self.llm_socket})
 
     @classmethod
     def read(cls, path: Path) -> Job:

@@ -67,6 +67,7 @@ class NodeLoader:
         outputs: Sequence[str] = (),
         buffer: str | float | BufferSize = 0.25,
         lookahead: int = 40,
+        eviction_threshold: float | None = None,
         policy: str = "lookahead",
         options: PolicyOptions | None = None,
         device: str | torch.device = "cpu",
@@ -91,7 +92,8 @@ class NodeLoader:
         buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
         options: of policies that have some, see PolicyOptions; what is known of the run is
         filled in;
-        lookahead: batches to sample ahead; epochs: how many epochs there will be, if known: then
+        lookahead: batches to sample ahead; eviction_threshold: rows with more predicted uses per
+        batch stay, None: the policy's own; epochs: how many epochs there will be, if known: then
         the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
         order: int64[n] phase of each seed, visited in ascending order; control: path of the
         socket on which settings may be changed; controller: start a process that steers this
@@ -136,6 +138,7 @@ class NodeLoader:
                 self.view,
                 buffer=buffer,
                 lookahead=lookahead,
+                eviction_threshold=eviction_threshold,
                 options=replace(options or PolicyOptions(), seeds=nodes.numpy(), seed=seed),
             ),
             trace,

@@ -75,7 +75,8 @@ class Rows(_Frozen):
 
 class Seconds(_Frozen):
     """Where the time went. sample, pull and assemble are the loader thread's and overlap with
-    the main thread's compute; exposed_wait is what the main thread stood still for data.
+    the main thread's compute; exposed_wait is what the main thread stood still for data; blocked
+    is the part of compute in which it slept, as in an all-reduce that waits for the link.
 
     pull is the time the loader thread waited for rows with nothing else to do.
     """
@@ -85,6 +86,7 @@ class Seconds(_Frozen):
     assemble: float = 0.0
     exposed_wait: float = 0.0
     compute: float = 0.0
+    blocked: float = 0.0
 
     def __add__(self, other: Seconds) -> Seconds:
         return Seconds(
@@ -93,6 +95,7 @@ class Seconds(_Frozen):
             assemble=self.assemble + other.assemble,
             exposed_wait=self.exposed_wait + other.exposed_wait,
             compute=self.compute + other.compute,
+            blocked=self.blocked + other.blocked,
         )
 
 
@@ -138,6 +141,20 @@ class Window(_Frozen):
     peers: tuple[PeerPace, ...] = ()
     accesses: AccessSlice | None = None
 
+    @property
+    def stalled_seconds(self) -> float:
+        """What the trainer stood still for rows: the exposed wait, and of the time that it was
+        blocked within its steps the share in which rows were on their way.
+
+        Rows and all-reduce share the link. Where pulls fill it, the all-reduce waits behind them
+        while the loader is ahead, so that there is no exposed wait to see.
+        """
+        seconds = self.seconds
+        if not self.wall_seconds:
+            return seconds.exposed_wait
+        on_the_way = min(seconds.pull / self.wall_seconds, 1.0)
+        return seconds.exposed_wait + seconds.blocked * on_the_way
+
 
 class EpochMetrics(_Frozen):
     """One rank's epoch."""
@@ -182,12 +199,34 @@ class Evaluation(_Frozen):
     seconds: float
 
 
+class ModelUse(_Frozen):
+    """What asking a language model brought and cost one rank.
+
+    questions: that were to be answered; valid_first, valid_second: answered usably at once, and
+    after one re-ask; fallbacks: left to the embedded agent, by the name of the error; calls: over
+    the network; latency: milliseconds, None before the first answer.
+    """
+
+    name: str
+    mode: str | None = None
+    questions: int = 0
+    valid_first: int = 0
+    valid_second: int = 0
+    fallbacks: dict[str, int] = {}
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    latency_ms_p50: float | None = None
+    latency_ms_p95: float | None = None
+
+
 class SteeringCounts(_Frozen):
     """Decisions of one rank's controller by what became of them.
 
     decisions: times the agents were asked; proposed: plans that change something; late: dropped
     because their observation was too old; abandoned: changes whose trial was cut short;
-    rows_errors: (measured - expected) / expected rows fetched of each change that was tried.
+    rows_errors: (measured - expected) / expected rows fetched of each change that was tried;
+    model: None where no language model was asked.
     """
 
     rank: int = 0
@@ -202,6 +241,7 @@ class SteeringCounts(_Frozen):
     abandoned: int = 0
     late: int = 0
     rows_errors: tuple[float, ...] = ()
+    model: ModelUse | None = None
 
 
 class Summary(_Frozen):

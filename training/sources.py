@@ -53,6 +53,14 @@ class Source(Protocol):
     def settings(self) -> BufferSettings:
         """Buffer settings in force."""
 
+    @property
+    def num_halo(self) -> int:
+        """Nodes of other partitions within one hop."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one node's inputs."""
+
     def memory(self) -> Memory:
         """Bytes that the source takes."""
 
@@ -95,6 +103,7 @@ class RudderSource:
             outputs=[LABEL],
             buffer=config.buffer,
             lookahead=config.lookahead,
+            eviction_threshold=config.eviction_threshold,
             policy=config.policy,
             options=PolicyOptions(
                 replacement_interval=config.replacement_interval,
@@ -144,6 +153,16 @@ class RudderSource:
     def settings(self) -> BufferSettings:
         """Buffer settings in force."""
         return self._loader.settings
+
+    @property
+    def num_halo(self) -> int:
+        """Nodes of other partitions within one hop."""
+        return len(self._loader.view.halo)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one node's features."""
+        return self._loader.row_bytes
 
     def memory(self) -> Memory:
         """Bytes that the loader takes."""

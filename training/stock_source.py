@@ -38,7 +38,8 @@ class StockSource:
         self._phases = phases(graph, seeds)
         view = distdgl.view_of(graph)
         self._first, self._last = view.first, view.last
-        self._row_bytes = graph.ndata[FEATURE].shape[1] * view_bytes(graph.ndata[FEATURE])
+        self.num_halo = len(view.halo)
+        self.row_bytes = graph.ndata[FEATURE].shape[1] * view_bytes(graph.ndata[FEATURE])
         self._halo = torch.zeros(view.num_nodes, dtype=torch.bool)
         self._halo[torch.from_numpy(view.halo)] = True
         self._loader = self._make_loader()
@@ -108,7 +109,7 @@ class StockSource:
             remote_rows=len(remote),
             halo_rows=int(self._halo[remote].sum()),
             rows_fetched=RowsFetched(miss=len(remote)),
-            bytes_fetched=len(remote) * self._row_bytes,
+            bytes_fetched=len(remote) * self.row_bytes,
         )
 
     def expect(self, epochs: int) -> None:

@@ -66,7 +66,7 @@ class Trainer:
             seeds_of(graph),
             job.config,
             control=job.socket_of(rank),
-            controller=job.config.steering,
+            controller=job.steering,
             folder=job.run_dir,
             trace=job.trace_of(rank),
             on_window=self._tell,
@@ -123,6 +123,8 @@ class Trainer:
             epochs=self._loop.epochs,
             memory=self._source.memory(),
             settings=self._source.settings,
+            num_halo=self._source.num_halo,
+            row_bytes=self._source.row_bytes,
         )
 
     def _tell(self, window: Window) -> None:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from rudder.agents.command_lists import BatchSize, Fanout, NumHosts
-from rudder.agents.commands import bench_policy, bench_traffic
-
-if TYPE_CHECKING:
-    from rudder.training.bench.plan import BenchPlan
-    from rudder.training.bench.results import BenchReport
-    from rudder.training.config import RunConfig
+from rudder.agents.commands import bench_grid, bench_planners, bench_policy, bench_traffic
+from rudder.agents.commands.bench_run import new_folder, run
 
 app = typer.Typer(
     help="Measure loaders and policies side by side, on the same work, in the same run.",
@@ -25,6 +18,8 @@ app = typer.Typer(
 )
 app.command("policy")(bench_policy.policy)
 app.command("traffic")(bench_traffic.traffic)
+app.command("grid")(bench_grid.grid)
+app.command("planners")(bench_planners.planners)
 
 
 @app.command("epochs")
@@ -42,7 +37,10 @@ def epochs(
     ] = None,
     variants: Annotated[
         str,
-        typer.Option(help="What to compare: stock, a policy, or policy:key=value+key=value."),
+        typer.Option(
+            help="What to compare: stock, a policy, or policy:key=value+key=value; keys are the"
+            " policy's own, buffer, lookahead, eviction_threshold, controller and planner."
+        ),
     ] = "stock,lookahead",
     repeats: Annotated[int, typer.Option(help="Rounds that count.", min=1)] = 3,
     epochs_per_turn: Annotated[
@@ -58,7 +56,7 @@ def epochs(
         typer.Option(help="Share of the halo, rows or bytes. [dim]\\[default: 0.25][/dim]"),
     ] = None,
     lookahead: Annotated[
-        int | None, typer.Option(help="Batches that are sampled ahead. [dim]\\[default: 16][/dim]")
+        int | None, typer.Option(help="Batches that are sampled ahead. [dim]\\[default: 40][/dim]")
     ] = None,
     model: Annotated[
         Literal["sage", "gat"] | None, typer.Option(help="[dim]\\[default: sage][/dim]")
@@ -92,64 +90,17 @@ def epochs(
     config = run_config(
         dataset=dataset, data=data, hosts=hosts, batch_size=batch_size, fanout=fanout,
         buffer=buffer, lookahead=lookahead, model=model, hidden=hidden,
-        trainers_per_host=trainers_per_host, network=network,
+        trainers_per_host=trainers_per_host, network=network, controller="none",
     )  # fmt: skip
     plan = BenchPlan(
         variants=parse_variants(variants + ",floor" * floor),
         repeats=repeats,
         epochs_per_turn=epochs_per_turn,
     )
-    report = run(plan, config, rates=rate or ["none"], out=out or _new_folder())
+    report = run(plan, config, rates=rate or ["none"], out=out or new_folder())
     if json:
         typer.echo(report.model_dump_json(indent=2))
     elif markdown:
         typer.echo(as_markdown(report), nl=False)
     else:
         print_report(report)
-
-
-def run(plan: BenchPlan, config: RunConfig, *, rates: list[str], out: Path) -> BenchReport:
-    """Prepare what is missing, measure, and write the report into `out`."""
-    from rudder.agents.bench_plot import draw
-    from rudder.agents.bench_progress import BenchProgress
-    from rudder.agents.bench_report import write_report
-    from rudder.agents.commands.train import data_of
-    from rudder.agents.progress import say
-    from rudder.training.bench.machine import Machine
-    from rudder.training.bench.measure import check_rates, measure
-    from rudder.training.bench.results import BenchReport
-    from rudder.training.versions import installed_versions
-
-    check_rates(rates)
-    started = time.strftime("%Y-%m-%dT%H:%M:%S")
-    data_dir, manifest = data_of(config)
-    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
-    measured = measure(
-        plan,
-        config,
-        rates=rates,
-        manifest=manifest,
-        data_dir=data_dir,
-        out=out,
-        on_event=progress.on_event,
-    )
-    report = BenchReport(
-        dataset=manifest.dataset,
-        command=shlex.join(["rudder", *sys.argv[1:]]),
-        started=started,
-        results=measured.results,
-        skipped=measured.skipped,
-        repeats=plan.repeats,
-        epochs_per_turn=plan.epochs_per_turn,
-        network=measured.network,
-        config=config.model_copy(update={"data": data_dir}),
-        machine=Machine.here(),
-        versions=installed_versions(),
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    say(f"results: {write_report(report, out)}, picture: {draw(report, out)}")
-    return report
-
-
-def _new_folder() -> Path:
-    return Path("bench") / time.strftime("%Y%m%d-%H%M%S")

@@ -17,12 +17,22 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 def doctor(
     data: Annotated[Path | None, typer.Option(help="Folder where data will be.")] = None,
     run_dir: Annotated[Path | None, typer.Option(help="Folder where runs will be.")] = None,
+    llm: Annotated[
+        str | None, typer.Option(help="Try this language model instead: its address, up to /v1.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The model's name, with --llm.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds for an answer, with --llm.")] = 20.0,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check versions, shared memory, namespaces, ports, apt lists, memory and disk.
 
-    Example: rudder doctor
+    Example: rudder doctor --llm http://localhost:11434/v1 --model NAME
     """
+    if llm is not None:
+        from rudder.agents.commands.doctor_llm import doctor_llm
+
+        doctor_llm(llm, model=model or "", deadline_s=deadline, json=json)
+        return
     from rudder.training.doctor import checks
 
     found = checks(data_dir=data, run_dir=run_dir)

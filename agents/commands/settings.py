@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rudder.training.errors import ConfigError, RudderError
+
+if TYPE_CHECKING:
+    from rudder.training.settings import Change
 
 
 def set_(
@@ -50,14 +53,14 @@ def set_(
     Example: rudder set --run runs/demo --rank 0 --capacity 20000
     """
     from rudder.training.control.port import send_command
-    from rudder.training.settings import Applied, Change, Command, FetchTargets
+    from rudder.training.settings import Applied, Command, FetchTargets
 
     targets = None
     if fetch is not None:
         targets = FetchTargets(
             source=fetch, row_budget=fetch_rows, owner=fetch_owner, ids=_ids(fetch_ids)
         )
-    change = Change(
+    change = _change(
         capacity_rows=capacity,
         eviction_threshold=eviction_threshold,
         lookahead_batches=lookahead,
@@ -76,6 +79,20 @@ def set_(
             f"rank {refused[0].rank} refused the change: {refused[0].reason}",
             remedy="change the value; what was in force before still is",
         )
+
+
+def _change(**knobs: object) -> Change:
+    """The change that the options ask for; raises ConfigError that names what is out of range."""
+    from pydantic import ValidationError
+
+    from rudder.training.settings import Change
+
+    try:
+        return Change.model_validate(knobs)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError.for_field(name, value=first["input"], allowed=first["msg"]) from None
 
 
 def _ids(text: str | None) -> tuple[int, ...]:

@@ -82,6 +82,12 @@ def train(
     lookahead: Annotated[
         int | None, typer.Option(help=_help("lookahead", "Batches that are sampled ahead."))
     ] = None,
+    eviction_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Rows with more predicted uses per batch stay, 0 to 1. Default: the policy's own."
+        ),
+    ] = None,
     replacement_interval: Annotated[
         int | None,
         typer.Option(
@@ -130,6 +136,27 @@ def train(
         Path | None,
         typer.Option(help="File of past episodes, or `none`. Default: the user's own."),
     ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(help="Address of an OpenAI-compatible model that plans, up to /v1."),
+    ] = None,
+    llm_model: Annotated[str | None, typer.Option(help="The model's name there.")] = None,
+    llm_roles: Annotated[
+        str | None,
+        typer.Option(
+            help="Roles that ask it: observer,planner,critic. [dim]\\[default: planner][/dim]"
+        ),
+    ] = None,
+    llm_deadline: Annotated[
+        float | None,
+        typer.Option(help=_help("llm_deadline", "Seconds for all questions of a decision.")),
+    ] = None,
+    llm_max_calls: Annotated[
+        int | None, typer.Option(help=_help("llm_max_calls", "Questions of a trainer's run."))
+    ] = None,
+    llm_max_tokens: Annotated[
+        int | None, typer.Option(help=_help("llm_max_tokens", "Tokens of a trainer's run."))
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(help=_help("seed", "Seed of model, order and sampling."))
     ] = None,
@@ -169,10 +196,14 @@ def train(
     Example: rudder train --dataset synthetic:tiny --hosts 2 --rate 200mbit --epochs 3
     """
     options = {name: value for name, value in locals().items() if name not in ("config", "json")}
+    from rudder.agents.steering_end import check_record
+
+    options["llm_roles"] = tuple(llm_roles.split(",")) if llm_roles else None
     effective = run_config(config, **options)
     summary = run(effective, quiet=json)
     if json:
         typer.echo(summary.model_dump_json(indent=2))
+    check_record(effective, Path(summary.run_dir))
 
 
 def run(config: RunConfig, *, quiet: bool) -> Summary:

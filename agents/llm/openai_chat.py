@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import openai
+from httpx2 import AsyncHTTPTransport
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatResult
 from langchain_openai import ChatOpenAI
@@ -27,11 +29,17 @@ class OpenAIChat:
     whoever asks sets the deadline over the whole. Belongs to the event loop it is first used in.
     """
 
-    def __init__(self, endpoint: Endpoint, *, mode: Mode | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, mode: Mode | None = None, socket: Path | None = None
+    ) -> None:
+        """socket: a Unix-domain socket to speak through, instead of the endpoint's own address."""
         self._endpoint, self._mode = endpoint, mode
+        through = None if socket is None else AsyncHTTPTransport(uds=str(socket))
         before = [strip] if endpoint.is_openai else [strip, strip_account]
         self._http = openai.DefaultAsyncHttpxClient(
-            event_hooks={"request": before, "response": [bound]}, follow_redirects=False
+            event_hooks={"request": before, "response": [bound]},
+            follow_redirects=False,
+            transport=through,
         )
         self._client = _RawChatOpenAI(
             model=endpoint.model,

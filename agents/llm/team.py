@@ -24,11 +24,12 @@ from rudder.training.workload import Workload
 
 @dataclass(frozen=True)
 class Team:
-    """Who decides."""
+    """Who decides; asker: the way to the model that some of them ask, None: nobody does."""
 
     observer: Observer
     planner: Planner
     critic: Critic
+    asker: Asker | None = None
 
 
 def ignore_exchange(exchange: Exchange) -> None:
@@ -50,7 +51,7 @@ def open_chat(options: SteeringOptions) -> Chat:
     )
     from rudder.agents.llm.openai_chat import OpenAIChat  # takes seconds to import
 
-    return OpenAIChat(endpoint)
+    return OpenAIChat(endpoint, socket=options.llm_socket)
 
 
 def asker_of(
@@ -88,4 +89,4 @@ def with_llm(team: Team, asker: Asker, *, options: SteeringOptions) -> Team:
         planner = LlmPlanner(asker, fallback=planner, objective=objective)
     if "critic" in roles:
         critic = LlmCritic(asker, fallback=critic, objective=objective)
-    return Team(observer, planner, critic)
+    return Team(observer, planner, critic, asker)

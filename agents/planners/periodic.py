@@ -18,9 +18,12 @@ class PeriodicPlanner:
 
     name = "periodic"
 
-    def __init__(self, *, period_steps: int = DEFAULT_PERIOD_STEPS) -> None:
+    def __init__(
+        self, *, period_steps: int = DEFAULT_PERIOD_STEPS, last_step: int | None = None
+    ) -> None:
+        """last_step: of the last round that was asked for; None: there was none."""
         self._period = period_steps
-        self._last_step: int | None = None
+        self._last_step = last_step
 
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox

@@ -192,5 +192,5 @@ def test_a_decision_that_fails_is_recorded_and_the_next_one_is_made(tmp_path: Pa
 
     asyncio.run(run())
     with RunReader(run_file(tmp_path, rank=0)) as reader:
-        notes = [row for row in reader.audit() if row.kind == "note"]
+        notes = [row for row in reader.audit() if row.tool == "decide"]
     assert [row.error_type for row in notes] == ["TimeoutError"]

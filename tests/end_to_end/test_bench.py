@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from rudder.agents.bench_grid import read_grid
+from rudder.agents.bench_steering import deeds_in
+from rudder.training.bench.grid import GridReport
 from rudder.training.bench.results import BenchReport
 
 pytestmark = pytest.mark.distributed
@@ -37,6 +40,49 @@ def test_variants_take_turns_in_one_job(tiny_parts: Path, tmp_path: Path) -> Non
         assert result.breakdown.compute > 0
     assert (out / "bench.png").exists()
     assert "repeat 1/1, floor" in done.stderr
+
+
+def bench(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(RUDDER), "bench", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
+
+
+def test_only_a_variant_whose_controller_is_on_is_steered(tiny_parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = bench(
+        tmp_path, "epochs", "--data", str(tiny_parts), "--repeats", "1", "--epochs-per-turn", "20",
+        "--variants", "lookahead:buffer=0.1,lookahead:buffer=0.1+controller=on+planner=fixed",
+        "--batch-size", "64", "--out", str(out), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = BenchReport.model_validate_json(done.stdout)
+    for result in report.results:
+        assert [len(epochs) for epochs in result.epochs_of_turns] == [20, 20]
+        assert result.rows_fetched < result.remote_rows
+    variants = out / "rate-none" / "variants"
+    assert [folder.name for folder in variants.iterdir()] == ["1"]
+    for deeds in deeds_in(variants / "1"):
+        assert deeds.applied == 0
+        assert deeds.last == deeds.first
+
+
+def test_a_grid_names_its_best_point(tiny_parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = bench(
+        tmp_path, "grid", "--data", str(tiny_parts), "--capacity", "0.05,0.5", "--lookahead",
+        "0,16", "--repeats", "1", "--epochs-per-turn", "1", "--out", str(out), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = GridReport.model_validate_json(done.stdout)
+    assert report == read_grid(out)
+    assert [(point.capacity, point.lookahead) for point in report.points] == [
+        ("0.05", 0), ("0.05", 16), ("0.5", 0), ("0.5", 16),
+    ]  # fmt: skip
+    assert report.best.epoch_seconds.median == min(
+        point.epoch_seconds.median for point in report.points
+    )
+    small, large = report.points[1], report.points[3]
+    assert large.rows_fetched < small.rows_fetched
 
 
 @pytest.mark.parametrize(

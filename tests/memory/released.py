@@ -2,8 +2,8 @@
 
     python -m tests.memory.released
 
-writes run-N.db and memory-N.db, N the number of the schema's last step, beside this file. A
-released file is never made again: that it still opens is the point.
+writes run-N.db and memory-N.db, N the number of the schema's last step, into released/ beside this
+file. A released file is never made again: that it still opens is the point.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from rudder.memory.exchange import fill
 from rudder.memory.sample import write_sample_run
 
 FOLDER = Path(__file__).parent / "released"
-VERSION = "0001"
+VERSIONS = {"run": "0002", "memory": "0001"}
+"""Numbers of the last steps."""
 
 
 def make() -> None:
-    """Write the files; raises FileExistsError for those that are there."""
+    """Write the files that are not there yet."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         run, memory = Path(folder) / "run", Path(folder) / "memory.db"
         first = write_sample_run(run, num_episodes=2)[0]
         fill(memory, run)
         for name, path in (("run", first), ("memory", memory)):
-            target = FOLDER / f"{name}-{VERSION}.db"
+            target = FOLDER / f"{name}-{VERSIONS[name]}.db"
             if target.exists():
-                raise FileExistsError(target)
+                continue
             connection = sqlite3.connect(path)
             connection.execute("PRAGMA page_size = 1024")
             connection.execute("VACUUM")

@@ -14,15 +14,13 @@ import torch
 
 from rudder.training.config import RunConfig
 from rudder.training.loader import NodeLoader
-from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds, Window
+from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds
 from rudder.training.settings import BufferSettings
 from rudder.training.sources import FEATURE, LABEL, Step, phases
 
 
 class FloorSource:
     """Batches whose features are rows of one constant tensor."""
-
-    num_buffered = 0
 
     def __init__(self, graph: Any, seeds: torch.Tensor, config: RunConfig) -> None:
         self._device = torch.device(config.device)
@@ -70,18 +68,20 @@ class FloorSource:
         """Pause the loader's thread."""
         return self._loader.paused()
 
-    def publish(self, window: Window) -> None:
-        """Nobody listens."""
-
     @property
     def settings(self) -> BufferSettings:
         """No buffer; the lookahead in force."""
         return self._loader.settings
 
     @property
-    def num_ready(self) -> int:
-        """Batches that wait for the trainer."""
-        return self._loader.num_ready
+    def num_halo(self) -> int:
+        """Nodes of other partitions within one hop."""
+        return len(self._loader.view.halo)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row that a model is given and nobody reads."""
+        return self._features[:1].nbytes
 
     def memory(self) -> Memory:
         """Bytes that the loader takes."""

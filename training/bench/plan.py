@@ -6,6 +6,7 @@ A round is a turn of each variant, a turn some epochs. Round 0 warms up: buffers
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -46,6 +47,15 @@ class BenchPlan(BaseModel):
         ]
         size = self.epochs_per_turn
         return tuple(Turn(number, who, i * size, size) for i, (number, who) in enumerate(order))
+
+    @property
+    def epochs_of_variant(self) -> int:
+        """Epochs of each variant, in all its turns."""
+        return (self.repeats + 1) * self.epochs_per_turn
+
+    def folder_of(self, variant: Variant) -> Path:
+        """Where in a job's folder a variant keeps what its controllers write."""
+        return Path("variants") / str(self.variants.index(variant))
 
     def turn_of(self, epoch: int) -> Turn:
         """The turn that an epoch of the run belongs to."""

@@ -50,13 +50,15 @@ class Bench:
         with self._stack:
             self._emit(PhaseEntered(role="trainer", rank=self._rank, phase="training"))
             self._warm_up()
+            for variant in self._plan.variants:
+                self._add_source(variant)
             for turn in self._plan.turns:
                 self._take(turn)
             self._emit(Reported(report=self._report()))
         self._emit(PhaseEntered(role="trainer", rank=self._rank, phase="finished"))
 
     def _take(self, turn: Turn) -> None:
-        source = self._source(turn.variant)
+        source = self._sources[turn.variant]
         source.expect(turn.num_epochs)
         for epoch in turn.epochs:
             distributed.barrier()
@@ -71,20 +73,26 @@ class Bench:
         self._loop.warm_up(source)
         source.close()
 
-    def _source(self, variant: Variant) -> Source:
-        if variant not in self._sources:
-            source = self._make_source(variant)
-            self._stack.callback(source.close)
-            self._sources[variant] = source
-        return self._sources[variant]
+    def _add_source(self, variant: Variant) -> None:
+        """Made before the first turn, so that controllers have started when theirs begins."""
+        source = self._make_source(variant)
+        self._stack.callback(source.close)
+        self._sources[variant] = source
 
     def _make_source(self, variant: Variant) -> Source:
-        config = variant.config(self._job.config)
+        update = {"epochs": self._plan.epochs_of_variant}
+        config = variant.config(self._job.config).model_copy(update=update)
         if variant.name == FLOOR:
             return FloorSource(self._graph, self._seeds, config)
         own = self._job.socket_of(self._rank)
-        control = own.with_stem(f"{own.stem}-{len(self._sources)}")
-        return make_source(self._graph, self._seeds, config, control=control)
+        return make_source(
+            self._graph,
+            self._seeds,
+            config,
+            control=own.with_stem(f"{own.stem}-{len(self._sources)}"),
+            controller=config.steering,
+            folder=self._job.run_dir / self._plan.folder_of(variant),
+        )
 
     def _report(self) -> RankReport:
         memories = [source.memory() for source in self._sources.values()]

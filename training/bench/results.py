@@ -43,6 +43,9 @@ class Result(_Frozen):
     variant: str
     epoch_seconds: Spread = Field(description="of an epoch, over the turns that count")
     turn_seconds: tuple[float, ...] = Field(description="mean epoch of each turn that counts")
+    epochs_of_turns: tuple[tuple[float, ...], ...] = Field(
+        (), description="seconds of each epoch of each turn, the warm-up round first"
+    )
     first_epoch_seconds: float = Field(description="the variant's very first epoch")
     speedup_vs_stock: float | None = Field(description="ratio of medians")
     paired_speedup_vs_stock: Spread | None = Field(description="ratios within a round")
@@ -102,7 +105,8 @@ class _Measured:
         self.variant = variant
         self.first_epoch = _slowest(epochs[0])
         self._steady = epochs[plan.epochs_per_turn :]
-        self.turns = tuple(_turn_seconds(turn, reports) for turn in turns if turn.round > 0)
+        self.epochs_of_turns = tuple(_epoch_seconds(turn, reports) for turn in turns)
+        self.turns = tuple(statistics.mean(seconds) for seconds in self.epochs_of_turns[1:])
 
     @property
     def spread(self) -> Spread:
@@ -117,6 +121,7 @@ class _Measured:
             variant=self.variant.text,
             epoch_seconds=self.spread,
             turn_seconds=self.turns,
+            epochs_of_turns=self.epochs_of_turns,
             first_epoch_seconds=self.first_epoch,
             speedup_vs_stock=stock and stock.spread.median / self.spread.median,
             paired_speedup_vs_stock=stock and Spread.of(_ratios(stock.turns, self.turns)),
@@ -132,10 +137,8 @@ def _slowest(ranks: Sequence[EpochMetrics]) -> float:
     return max(epoch.seconds_total for epoch in ranks)
 
 
-def _turn_seconds(turn: Turn, reports: Sequence[RankReport]) -> float:
-    return statistics.mean(
-        _slowest([report.epochs[epoch] for report in reports]) for epoch in turn.epochs
-    )
+def _epoch_seconds(turn: Turn, reports: Sequence[RankReport]) -> tuple[float, ...]:
+    return tuple(_slowest([report.epochs[epoch] for report in reports]) for epoch in turn.epochs)
 
 
 def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:

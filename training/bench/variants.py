@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
-from rudder.training.config import RunConfig, run_config
+from rudder.training.config import NO_MEMORY, RunConfig, run_config
 from rudder.training.errors import ConfigError
 
 STOCK, FLOOR = "stock", "floor"
-_OPTIONS = ("buffer", "lookahead")
+_OPTIONS = ("buffer", "lookahead", "eviction_threshold", "controller", "planner", "objective")
+_OF_CONTROLLERS = ("planner", "objective")
 
 
 class Variant(BaseModel):
     """`name`, or `name:key=value+key=value`.
 
     Names: stock (plain DistDGL), floor (Rudder's sampling, no feature reads: the limit of any
-    prefetcher), and every policy. Options: those of the policy, and buffer and lookahead.
+    prefetcher), and every policy. Options: those of the policy, and buffer, lookahead,
+    eviction_threshold, controller (none unless it is on), planner and objective.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -33,9 +35,12 @@ class Variant(BaseModel):
             if self.text != self.name:
                 raise ConfigError.for_field("variants", value=self.text, allowed=self.name)
             loader = "stock" if self.name == STOCK else "rudder"
-            return _changed(base, {"loader": loader, "policy": "none"})
+            return _changed(base, {"loader": loader, "policy": "none", "controller": "none"})
         common, own = self._options()
-        return _changed(base, {"loader": "rudder"} | _of_policy(own, base) | common)
+        fixed = {"loader": "rudder", "controller": "none", "memory": NO_MEMORY}
+        config = _changed(base, fixed | _of_policy(own, base) | common)
+        self._check_controller(config, common)
+        return config
 
     def _options(self) -> tuple[dict[str, object], str]:
         """Options that every policy has, and the text without them."""
@@ -44,6 +49,13 @@ class Variant(BaseModel):
         common: dict[str, object] = {key: value for key, _, value in pairs if key in _OPTIONS}
         own = "+".join("".join(pair) for pair in pairs if pair[0] not in _OPTIONS)
         return common, f"{self.name}:{own}" if own else self.name
+
+    def _check_controller(self, config: RunConfig, options: dict[str, object]) -> None:
+        """Raise ConfigError where a controller that is not there is told something."""
+        told = [name for name in _OF_CONTROLLERS if name in options]
+        if told and config.controller == "none":
+            allowed = f"{told[0]} with controller=on only"
+            raise ConfigError.for_field("variants", value=self.text, allowed=allowed)
 
 
 def _changed(base: RunConfig, changes: dict[str, object]) -> RunConfig:

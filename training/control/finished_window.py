@@ -41,5 +41,5 @@ class FinishedWindow:
             rank=window.rank,
             window=window.index,
             step_seconds=window.wall_seconds / window.num_steps,
-            exposed_wait_seconds=window.seconds.exposed_wait / window.num_steps,
+            exposed_wait_seconds=window.stalled_seconds / window.num_steps,
         )

@@ -22,7 +22,7 @@ from rudder.training.hosts.holders import Holder
 from rudder.training.hosts.host import Host, Network
 
 _SUBNET = "10.77.0"
-_INTERFACE = "eth0"
+INTERFACE = "eth0"
 _BRIDGE = "rudder"
 _FIRST_PORT = 30050
 _TOOLS = ("unshare", "nsenter", "mount", "ip", "tc")
@@ -98,7 +98,7 @@ class NamespaceCluster:
         cluster.configure(
             "ip",
             [
-                f"link add {cable} type veth peer name {_INTERFACE} netns {holder.pid}",
+                f"link add {cable} type veth peer name {INTERFACE} netns {holder.pid}",
                 f"link set {cable} master {_BRIDGE} up",
             ],
         )
@@ -106,12 +106,12 @@ class NamespaceCluster:
             "ip",
             [
                 "link set lo up",
-                f"addr add {_address(index)}/24 dev {_INTERFACE}",
-                f"link set {_INTERFACE} up",
+                f"addr add {_address(index)}/24 dev {INTERFACE}",
+                f"link set {INTERFACE} up",
             ],
         )
         if self._rate is not None:
-            host.configure("tc", [f"qdisc add dev {_INTERFACE} root {_shape(self._rate)}"])
+            host.configure("tc", [f"qdisc add dev {INTERFACE} root {shape_of(self._rate)}"])
         return host
 
 
@@ -150,7 +150,7 @@ def _host(space: _Namespace, index: int, *, of: Sequence[_Namespace]) -> Host:
     return Host(
         name=f"host{index}",
         address=_address(index),
-        interface=_INTERFACE,
+        interface=INTERFACE,
         num_cores=max(1, len(os.sched_getaffinity(0)) // len(of)),
         prefix=space.prefix,
     )
@@ -160,7 +160,8 @@ def _address(index: int) -> str:
     return f"{_SUBNET}.{index + 1}"
 
 
-def _shape(rate: str) -> str:
+def shape_of(rate: str) -> str:
+    """What `tc qdisc` is told, so that an interface sends at this rate."""
     return f"tbf rate {rate} burst 256kb latency 200ms"
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rudder.training.bench.plan import BenchPlan
 from rudder.training.config import RunConfig, write_config
@@ -23,6 +24,7 @@ from rudder.training.launch.preflight import (
     check_memory,
     check_parts,
 )
+from rudder.training.launch.relay import Relay
 from rudder.training.launch.supervise import Supervisor
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import RankReport
@@ -59,9 +61,12 @@ def launch(
         ):
             check_memory(config, manifest, data_dir, network=cluster.network)
             job = _write_job(config, manifest, data_dir, run_dir, cluster, bench)
-            with Crew(
-                job, cluster.hosts, job_file=run_dir / "job.json", logs=run_dir / "logs"
-            ) as crew:
+            with (
+                _way_to_model(job),
+                Crew(
+                    job, cluster.hosts, job_file=run_dir / "job.json", logs=run_dir / "logs"
+                ) as crew,
+            ):
                 return Supervisor(
                     servers=crew.servers,
                     trainers=crew.trainers,
@@ -109,6 +114,18 @@ def _write_job(
     write_config(config, run_dir / "config.toml")
     (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
     return job
+
+
+@contextmanager
+def _way_to_model(job: Job) -> Iterator[None]:
+    """A relay to the language model, for hosts whose network does not lead there."""
+    if job.llm_socket is None or job.config.llm is None:
+        yield
+        return
+    url = urlsplit(job.config.llm)
+    port = url.port or (443 if url.scheme == "https" else 80)
+    with Relay(job.llm_socket, host=url.hostname or "", port=port):
+        yield
 
 
 @contextmanager

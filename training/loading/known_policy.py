@@ -8,9 +8,10 @@ from rudder.training.buffer.capacity import capacity_of
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import PolicyOptions, make_policy
 from rudder.training.config import BufferSize
+from rudder.training.errors import ConfigError
 from rudder.training.loading.introduction import Known
 from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Change
 
 
 def policy_of(
@@ -19,6 +20,7 @@ def policy_of(
     *,
     buffer: str | float | BufferSize,
     lookahead: int,
+    eviction_threshold: float | None,
     options: PolicyOptions,
 ) -> Policy:
     """The policy that the run names; raises ConfigError, MachineError where it cannot be.
@@ -39,4 +41,13 @@ def policy_of(
         epoch_batches=known.batches_per_epoch,
     )
     settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
-    return make_policy(known.policy_name, view, settings, filled_in)
+    change = Change(eviction_threshold=eviction_threshold)
+    policy = make_policy(known.policy_name, view, _with(change, settings), filled_in)
+    if (reason := policy.refusal(change)) is not None:
+        raise ConfigError(reason, remedy="leave out eviction_threshold, or use another policy")
+    return policy
+
+
+def _with(change: Change, settings: BufferSettings) -> BufferSettings:
+    """Settings that are not given stay unset: some policies have defaults of their own."""
+    return settings if change.is_empty else change.over(settings)

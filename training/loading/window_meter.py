@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rudder.training.access_slice import NodeArray
 from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
+from rudder.training.loading.awake import awake_seconds
 from rudder.training.loading.owner_accounts import Pull, sum_of_owners
 from rudder.training.metrics import Rows, Seconds, Window
 from rudder.training.settings import BufferSettings
@@ -22,7 +23,7 @@ class WindowMeter:
         self._rank, self._rate = rank, rate
         self._epoch = -1
         self._num_windows = 0
-        self._begun = self._handed_over = 0.0
+        self._begun = self._handed_over = self._awake = 0.0
         self._step: tuple[Rows, Seconds] = (Rows(), Seconds())
         self._num_steps = 0
         self._reset()
@@ -53,7 +54,7 @@ class WindowMeter:
 
         seconds: what it took to make it, and the wait for it; accesses: its sampled nodes.
         """
-        self._handed_over = time.perf_counter()
+        self._handed_over, self._awake = time.perf_counter(), awake_seconds()
         if self._num_steps == 0:
             self._first_step = number
         self._step = (rows, seconds)
@@ -71,7 +72,9 @@ class WindowMeter:
         ended = time.perf_counter()
         rows, seconds = self._step
         self._rows += rows
-        self._seconds += seconds + Seconds(compute=ended - self._handed_over)
+        compute = ended - self._handed_over
+        blocked = min(max(compute - (awake_seconds() - self._awake), 0.0), compute)
+        self._seconds += seconds + Seconds(compute=compute, blocked=blocked)
         self._wall_seconds += ended - self._begun
         self._num_steps += 1
 

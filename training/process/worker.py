@@ -107,11 +107,11 @@ def _prepare_process() -> None:
 
 
 def _run(job: Job, place: Place, pipe: EventPipe) -> None:
-    if place.role == "trainer" and job.bench is None and job.config.steering is not None:
+    if place.role == "trainer" and job.bench is None and job.steering is not None:
         start_early(
             job.socket_of(place.rank),
             rank=place.rank,
-            options=job.config.steering,
+            options=job.steering,
             folder=job.run_dir,
         )
     _import_dgl()

@@ -28,3 +28,9 @@ def test_turns_share_out_all_epochs_in_order() -> None:
 
 def test_a_plan_survives_its_way_through_a_job_file() -> None:
     assert BenchPlan.model_validate_json(PLAN.model_dump_json()) == PLAN
+
+
+def test_variants_have_folders_of_their_own_and_know_how_long_they_train() -> None:
+    assert len({PLAN.folder_of(variant) for variant in PLAN.variants}) == 3
+    own = [turn for turn in PLAN.turns if turn.variant == PLAN.variants[0]]
+    assert PLAN.epochs_of_variant == sum(turn.num_epochs for turn in own) == 8

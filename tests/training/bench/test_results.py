@@ -78,3 +78,9 @@ def test_without_stock_there_is_no_ratio(plan: BenchPlan) -> None:
     (ours,) = results_of(alone, [report(0, alone)], rate="none")
     assert ours.speedup_vs_stock is None
     assert ours.paired_speedup_vs_stock is None
+
+
+def test_every_epoch_of_every_turn_is_kept_in_order(plan: BenchPlan) -> None:
+    stock, _ = results_of(plan, [report(0, plan), report(1, plan, lag=-0.05)], rate="none")
+    turns = [(8.9, 9.1), (3.9, 4.1), (5.9, 6.1), (4.9, 5.1)]
+    assert [pytest.approx(turn) for turn in turns] == list(stock.epochs_of_turns)

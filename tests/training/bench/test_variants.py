@@ -47,3 +47,26 @@ def test_a_list_has_commas_and_no_name_twice() -> None:
     for text in ("stock,stock", "", ","):
         with pytest.raises(ConfigError, match="different names"):
             parse_variants(text)
+
+
+def test_a_variant_is_fixed_unless_its_controller_is_on() -> None:
+    assert Variant(text="lookahead").config(BASE).steering is None
+    assert Variant(text="stock").config(BASE).steering is None
+    steered = Variant(text="lookahead:controller=on+planner=heuristic").config(BASE).steering
+    assert steered is not None
+    assert (steered.planner, steered.memory) == ("heuristic", None)
+
+
+def test_a_variant_may_begin_with_an_eviction_threshold() -> None:
+    assert Variant(text="lookahead:eviction_threshold=0").config(BASE).eviction_threshold == 0
+    assert Variant(text="lookahead").config(BASE).eviction_threshold is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["planner=fixed", "controller=none+planner=fixed", "controller=maybe",
+     "eviction_threshold=2", "controller=on+planner=somebody"],
+)  # fmt: skip
+def test_options_of_controllers_that_cannot_be_are_refused(options: str) -> None:
+    with pytest.raises(ConfigError):
+        Variant(text=f"lookahead:{options}").config(BASE)

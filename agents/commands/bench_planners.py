@@ -1,0 +1,120 @@
+"""`rudder bench planners`: planners side by side in the simulator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rudder.agents.planner_bench import Result, TeamMaker
+    from rudder.training.workload import Workload
+
+PLAIN = ("fixed", "periodic", "heuristic", "embedded")
+
+
+def planners(
+    planners: Annotated[
+        str, typer.Option(help="Those without a model: fixed, periodic, heuristic, embedded.")
+    ] = ",".join(PLAIN),
+    model_file: Annotated[
+        list[Path] | None,
+        typer.Option(help="What `rudder fit` wrote: a further planner; repeatable."),
+    ] = None,
+    llm: Annotated[
+        str | None, typer.Option(help="Address of an LLM, for a further planner; needs --model.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Name of the LLM.")] = None,
+    policy: Annotated[
+        Literal["lookahead", "score"], typer.Option(help="Of the buffer; score has rounds.")
+    ] = "lookahead",
+    seeds: Annotated[int, typer.Option(help="Draws of every workload.", min=1)] = 2,
+    windows: Annotated[int, typer.Option(help="Length of a run; 16 steps each.", min=4)] = 40,
+    json: Annotated[bool, typer.Option("--json", help="Print standings and cases.")] = False,
+) -> None:
+    """Compare planners on the same simulated workloads: three streams, three networks, two starts.
+
+    Times are simulated and the same on every machine. A decision takes none of them, which is
+    kind to an LLM.
+
+    Example: rudder bench planners --model-file rf.model --model-file xgb.model
+    """
+    from rudder.agents.command_lists import parts
+    from rudder.agents.planner_bench import compare
+    from rudder.agents.planner_cases import all_cases
+    from rudder.agents.progress import say
+
+    teams = _plain_teams(parts("planners", planners))
+    teams |= _learned_teams(model_file or [])
+    if llm is not None:
+        teams |= _llm_team(llm, model)
+    found: list[Result] = []
+    cases = all_cases(seeds=seeds, policy=policy)
+    for number, case in enumerate(cases, start=1):
+        say(f"workload {number}/{len(cases)}: {case.stream}, {case.row_ms} ms a row, {case.start}")
+        found += compare(teams, case, windows=windows)
+    _print(found, json=json)
+
+
+def _plain_teams(names: list[str]) -> dict[str, TeamMaker]:
+    from rudder.agents.team import make_team
+    from rudder.training.errors import ConfigError
+    from rudder.training.steering_options import SteeringOptions
+
+    if unknown := next((name for name in names if name not in PLAIN), None):
+        raise ConfigError.for_field("planners", value=unknown, allowed=", ".join(PLAIN))
+
+    def maker(name: str) -> TeamMaker:
+        options = SteeringOptions.model_validate({"planner": name})
+        return lambda workload: make_team(options, workload)
+
+    return {name: maker(name) for name in names}
+
+
+def _learned_teams(files: list[Path]) -> dict[str, TeamMaker]:
+    from rudder.agents.learned.model_file import read_model
+    from rudder.agents.learned.planner import LearnedPlanner
+    from rudder.agents.llm.team import Team
+    from rudder.agents.team import make_team
+    from rudder.training.steering_options import SteeringOptions
+
+    def maker(file: Path) -> tuple[str, TeamMaker]:
+        planner = LearnedPlanner(read_model(file))
+
+        def make(workload: Workload) -> Team:
+            roles = make_team(SteeringOptions(), workload)
+            return Team(roles.observer, planner, roles.critic)
+
+        return planner.name, make
+
+    return dict(maker(file) for file in files)
+
+
+def _llm_team(url: str, model: str | None) -> dict[str, TeamMaker]:
+    from rudder.agents.llm.team import open_chat
+    from rudder.agents.team import make_team
+    from rudder.training.steering_options import SteeringOptions
+
+    options = SteeringOptions(planner="llm", llm_url=url, llm_model=model)
+    open_chat(options)
+    return {f"llm:{model}": lambda workload: make_team(options, workload)}
+
+
+def _print(found: list[Result], *, json: bool) -> None:
+    import json as json_text
+
+    from rich.console import Console
+
+    from rudder.agents.planner_bench import standings
+    from rudder.agents.planner_table import planner_table
+
+    told = standings(found)
+    if json:
+        rows = {
+            "standings": [each.model_dump() for each in told],
+            "cases": [each.model_dump() for each in found],
+        }
+        typer.echo(json_text.dumps(rows, indent=2))
+    else:
+        Console().print(planner_table(told), highlight=False)

@@ -1,0 +1,1 @@
+"""Classifiers that learn from past episodes whether a change helps, and the planner they make."""

@@ -1,0 +1,89 @@
+"""The planner that asks a classifier which of a few changes is likely to help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rudder.agents.learned.examples import examples_of
+from rudder.agents.learned.features import features_of
+from rudder.agents.learned.metrics import THRESHOLD
+from rudder.agents.learned.model_file import Model
+from rudder.agents.planners.candidates import candidates
+from rudder.agents.planners.proposals import keep, propose
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import Change
+
+
+class LearnedPlanner:
+    """Proposes the candidate that is most likely to help, if that is likely enough.
+
+    Deterministic. Learns on, if it is to, from changes of its own run: recall shows those whose
+    trial is over.
+    """
+
+    def __init__(
+        self, model: Model, *, threshold: float = THRESHOLD, refit_every: int | None = None
+    ) -> None:
+        """model: becomes the planner's own where it learns on; refit_every: measured changes
+        after which it does, None: never."""
+        self.name = model.name
+        self._classifier, self._examples = model.classifier, model.examples
+        self._threshold, self._refit_every = threshold, refit_every
+        self._seen: set[str] = set()
+        self._num_new = 0
+
+    async def plan(
+        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
+    ) -> Plan:
+        """The best candidate, or to keep things; what it should bring is the estimator's word."""
+        self._learn(recalled, toolbox)
+        best, probability = self._best(observation, toolbox)
+        is_likely = probability > self._threshold
+        if not toolbox.whatif.is_ready:
+            reason = "too few accesses were seen to tell what a change would bring"
+        elif best is None:
+            reason = "no change is legal"
+        elif is_likely or _must_change(observation, toolbox):
+            reason = f"helps with a probability of {probability:.2f}"
+            return propose(self.name, best, toolbox, observation=observation, reason=reason)
+        else:
+            reason = f"no change helps with a probability above {self._threshold:g}"
+        return keep(self.name, toolbox, observation=observation, reason=reason)
+
+    def _best(self, observation: Observation, toolbox: Toolbox) -> tuple[Change | None, float]:
+        """Of equally likely ones the one that needs least memory."""
+        choices = candidates(observation, toolbox.limits)
+        if not choices:
+            return None, 0.0
+        workload = toolbox.history.workload
+        x = [features_of(observation, change=each, workload=workload) for each in choices]
+        probabilities = self._classifier.probabilities(np.stack(x))
+        best = int(np.argmax(probabilities))
+        return choices[best], float(probabilities[best])
+
+    def _learn(self, recalled: Sequence[Recalled], toolbox: Toolbox) -> None:
+        if self._refit_every is None:
+            return
+        run_key = toolbox.history.workload.run_key
+        fresh = [
+            (each.episode, each.workload)
+            for each in recalled
+            if each.episode.run_key == run_key and each.episode.episode_id not in self._seen
+        ]
+        self._seen.update(episode.episode_id for episode, _ in fresh)
+        new, _ = examples_of(fresh)
+        self._examples += new
+        self._num_new += len(new)
+        if self._num_new >= self._refit_every:
+            self._classifier.update(self._examples, num_new=self._num_new)
+            self._num_new = 0
+
+
+def _must_change(observation: Observation, toolbox: Toolbox) -> bool:
+    """Whether the settings in force are out of bounds, as after a budget came down."""
+    present = Change(capacity_rows=observation.settings.capacity_rows)
+    return toolbox.limits.problem(present) is not None

@@ -1,0 +1,1 @@
+"""Decisions made again from what was stored of them."""

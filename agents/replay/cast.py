@@ -1,0 +1,123 @@
+"""Who decided then: the roles of a recorded decision, and others in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rudder.agents.llm.team import Team, with_llm
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.periodic import PeriodicPlanner
+from rudder.agents.replay.answers import recorded_asker
+from rudder.agents.replay.recorded_run import Scene
+from rudder.agents.roles import Critic, Observer, Planner
+from rudder.agents.team import critic_of, planner_of
+from rudder.memory.decision_inputs import Node
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan, Verdict
+from rudder.tools.toolbox import Toolbox
+from rudder.training.steering_options import PlannerName, SteeringOptions
+
+_NODES: dict[str, Node] = {"observer": "observe", "planner": "plan", "critic": "criticise"}
+_PLANNERS: dict[str, PlannerName] = {
+    "embedded": "embedded",
+    "fixed": "fixed",
+    "periodic": "periodic",
+    "heuristic": "heuristic",
+    "collect": "collect",
+}
+_CRITICS = ("embedded", "collect")
+_LLM = "llm:"
+
+
+def why_not_recorded(scene: Scene) -> str | None:
+    """Why nobody here can play the roles of this decision, or None."""
+    asked = {each.asked.question.role for each in scene.exchanges}
+    planner = scene.episode.plan.planner
+    if planner not in _PLANNERS and not (planner.startswith(_LLM) and "planner" in asked):
+        return _nobody("planner", planner)
+    critic = scene.episode.verdict.critic if scene.episode.verdict else "embedded"
+    if critic not in _CRITICS and not (critic.startswith(_LLM) and "critic" in asked):
+        return _nobody("critic", critic)
+    return None
+
+
+def recorded_team(scene: Scene) -> Team:
+    """The roles of then; models answer as they did, and where they were not asked, nothing."""
+    name = _PLANNERS.get(scene.episode.plan.planner, "embedded")
+    team = Team(
+        observer=EmbeddedObserver(),
+        planner=planner_named(name, scene=scene),
+        critic=critic_of(_options(scene, name)),
+    )
+    roles = {each.asked.question.role for each in scene.exchanges} & _NODES.keys()
+    if not roles:
+        return team
+    asker = recorded_asker(scene.exchanges, on_answer=lambda role: scene.end(_NODES[role]))
+    options = _options(scene, name).model_copy(update={"llm_roles": tuple(sorted(roles))})
+    return with_llm(team, asker, options=options)
+
+
+def planner_named(name: PlannerName, *, scene: Scene) -> Planner:
+    """A planner in the state that one of its name would have been in."""
+    if name == "periodic":
+        return PeriodicPlanner(last_step=scene.last_round_step)
+    return planner_of(_options(scene, name))
+
+
+def paced(team: Team, scene: Scene) -> Team:
+    """The team with windows coming between the roles as they came then."""
+    return Team(
+        _PacedObserver(team.observer, scene),
+        _PacedPlanner(team.planner, scene),
+        _PacedCritic(team.critic, scene),
+    )
+
+
+def _options(scene: Scene, name: PlannerName) -> SteeringOptions:
+    inputs = scene.inputs
+    return SteeringOptions(
+        planner=name, objective=inputs.objective, tolerance=inputs.tolerance, seed=inputs.seed
+    )
+
+
+def _nobody(role: str, name: str) -> str:
+    if name.startswith(_LLM):
+        return f"the answers of the model that was its {role} were not kept"
+    return f"its {role}, {name}, is none that a name alone stands for"
+
+
+class _PacedObserver:
+    def __init__(self, observer: Observer, scene: Scene) -> None:
+        self._observer, self._scene = observer, scene
+        self.name = observer.name
+
+    async def observe(self, toolbox: Toolbox) -> Observation:
+        observation = await self._observer.observe(toolbox)
+        self._scene.begin("plan")
+        return observation
+
+
+class _PacedPlanner:
+    def __init__(self, planner: Planner, scene: Scene) -> None:
+        self._planner, self._scene = planner, scene
+        self.name = planner.name
+
+    async def plan(
+        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
+    ) -> Plan:
+        plan = await self._planner.plan(observation, recalled, toolbox)
+        self._scene.begin("criticise")
+        return plan
+
+
+class _PacedCritic:
+    def __init__(self, critic: Critic, scene: Scene) -> None:
+        self._critic, self._scene = critic, scene
+        self.name = critic.name
+
+    async def review(
+        self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
+    ) -> Verdict:
+        verdict = await self._critic.review(observation, recalled, plan, toolbox)
+        self._scene.begin("guard")
+        return verdict

@@ -1,0 +1,96 @@
+"""What a decision came to, and how two of them differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+from rudder.agents.state import DecisionState
+from rudder.memory.records import Episode, GuardResult, Observation, Plan, Verdict
+from rudder.training.settings import Change
+
+_REL = 1e-9
+"""By which figures may differ: the last digits of a sum depend on the processor."""
+_IDS = {"plan": {"calls": {"__all__": {"call_id"}}}}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """From what was seen to the guard's word; None: it did not get that far."""
+
+    observation: Observation
+    recalled: tuple[str, ...]
+    plan: Plan
+    verdict: Verdict | None
+    guard: GuardResult | None
+
+    @classmethod
+    def of_episode(cls, episode: Episode) -> Self:
+        """The stored one."""
+        return cls(
+            episode.observation, episode.recalled, episode.plan, episode.verdict, episode.guard
+        )
+
+    @classmethod
+    def of_state(cls, state: DecisionState) -> Self:
+        """The one that the graph came to."""
+        return cls(
+            state["observation"],
+            tuple(each.episode.episode_id for each in state["recalled"]),
+            state["proposal"],
+            state.get("verdict"),
+            state.get("ruling"),
+        )
+
+    @property
+    def change(self) -> Change:
+        """What would have been done: empty where anybody was against it."""
+        if self.verdict is None or self.guard is None or not self.guard.allowed:
+            return Change()
+        return self.verdict.change
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field, such as plan.change.capacity_rows, as it was stored and as it came out."""
+
+    field: str
+    stored: Any
+    replayed: Any
+
+
+def differences(stored: Decision, replayed: Decision) -> list[Difference]:
+    """All fields that are not equal; ids of calls are new each time and do not count."""
+    return list(_differences("", _plain(stored), _plain(replayed)))
+
+
+def _plain(decision: Decision) -> dict[str, Any]:
+    plan = decision.plan.model_dump(mode="json", exclude=_IDS["plan"])
+    verdict, guard = decision.verdict, decision.guard
+    return {
+        "observation": decision.observation.model_dump(mode="json"),
+        "recalled": list(decision.recalled),
+        "plan": plan,
+        "verdict": verdict.model_dump(mode="json") if verdict else None,
+        "guard": guard.model_dump(mode="json") if guard else None,
+    }
+
+
+def _differences(field: str, one: Any, other: Any) -> Iterator[Difference]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for name in sorted(one.keys() | other.keys()):
+            inner = f"{field}.{name}" if field else name
+            yield from _differences(inner, one.get(name), other.get(name))
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for number, (mine, yours) in enumerate(zip(one, other, strict=True)):
+            yield from _differences(f"{field}.{number}", mine, yours)
+    elif not _is_equal(one, other):
+        yield Difference(field, one, other)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=_REL, abs_tol=_REL)
+    return type(one) is type(other) and bool(one == other)

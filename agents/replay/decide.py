@@ -1,0 +1,25 @@
+"""The graph of agents over a recorded decision; nothing is carried out."""
+
+from __future__ import annotations
+
+from rudder.agents.act import NoActuator
+from rudder.agents.graph import build_graph, decide
+from rudder.agents.llm.team import Team
+from rudder.agents.replay.cast import paced
+from rudder.agents.replay.compare import Decision
+from rudder.agents.replay.recorded_run import Scene
+
+
+async def decide_again(scene: Scene, team: Team) -> Decision | None:
+    """What the team decides; None where it sees nothing to decide on."""
+    roles = paced(team, scene)
+    graph = build_graph(
+        observer=roles.observer,
+        planner=roles.planner,
+        critic=roles.critic,
+        guard=scene.guard,
+        act=NoActuator(),
+        recall=scene.recall,
+    )
+    state = await decide(graph, toolbox=scene.toolbox, episode_id=scene.episode.episode_id)
+    return Decision.of_state(state) if "proposal" in state else None

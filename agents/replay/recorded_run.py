@@ -1,0 +1,199 @@
+"""One rank's file, with each of its decisions as it was about to be made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from rudder.agents.guard import Guard
+from rudder.agents.lessons import Lessons
+from rudder.agents.llm.exchange import Exchange
+from rudder.agents.replay.fingerprint import fingerprint
+from rudder.memory.decision_inputs import DecisionInputs, KeptInputs, Node
+from rudder.memory.journal import NullJournal, Recalled
+from rudder.memory.records import Episode, Observation
+from rudder.memory.run_reader import RunReader
+from rudder.tools.history import History
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.tools.whatif import WhatIf
+from rudder.training.metrics import Window
+from rudder.training.workload import Workload
+
+_MEASURED = ("confirmed", "reverted")
+_LIMITS = "limits"
+"""What stands for the planner where a cut budget was kept to."""
+
+
+@dataclass(frozen=True)
+class NotReplayable:
+    """A decision that cannot be made again, and what is missing."""
+
+    episode: Episode
+    reason: str
+
+
+class Scene:
+    """A decision about to be made: all that it may look at, as it was."""
+
+    def __init__(
+        self,
+        episode: Episode,
+        *,
+        inputs: DecisionInputs,
+        session: _Session,
+        recalled: list[Recalled],
+        exchanges: tuple[Exchange, ...],
+    ) -> None:
+        self.episode, self.inputs, self.exchanges = episode, inputs, exchanges
+        self.workload = session.workload
+        self.last_round_step = session.last_round_step
+        self.guard = Guard(state=inputs.guard)
+        self._session = session
+        session.past.answer = recalled
+        self.lessons = session.lessons
+        history = session.history
+        limits = Limits.of(self.workload, memory_budget_bytes=inputs.memory_budget_bytes)
+        whatif = WhatIf(history, limits)
+        whatif.learn(inputs.learned)
+        self.toolbox = Toolbox(history, limits, whatif, self.lessons.last)
+
+    def recall(self, observation: Observation) -> list[Recalled]:
+        """The run's own lessons, and what was recalled of others."""
+        return self.lessons.recall(observation)
+
+    def begin(self, node: Node) -> None:
+        """Windows that came before a node began are known from now on."""
+        self._session.advance(self.inputs.begin(node))
+
+    def end(self, node: Node) -> None:
+        """The same of those that came while the node waited for an answer."""
+        self._session.advance(self.inputs.end(node))
+
+
+class RecordedRun:
+    """All sessions of a rank's file."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self._reader = reader
+        self._inputs = reader.inputs()
+        self._exchanges = _exchanges(reader)
+
+    def decisions(self, names: Collection[str] | None = None) -> Iterator[Scene | NotReplayable]:
+        """In their order; names: ids of those wanted, None: all. A scene holds until the next."""
+        session: _Session | None = None
+        for episode in sorted(self._reader.episodes(), key=self._session_of):
+            kept = self._inputs.get(episode.episode_id)
+            if kept is not None and (session is None or session.number != kept.session):
+                session = self._open(kept)
+            if names is None or episode.episode_id in names:
+                yield self._scene(episode, kept, session)
+            if session is not None and kept is not None:
+                session.follow(episode)
+
+    def _session_of(self, episode: Episode) -> int:
+        kept = self._inputs.get(episode.episode_id)
+        return 0 if kept is None else kept.session
+
+    def _open(self, kept: KeptInputs) -> _Session:
+        windows = self._reader.windows_of_session(kept.first_window)
+        workload = self._reader.workload_of_session(kept.session)
+        return _Session(kept.session, workload, iter(windows))
+
+    def _scene(
+        self, episode: Episode, kept: KeptInputs | None, session: _Session | None
+    ) -> Scene | NotReplayable:
+        if episode.plan.planner == _LIMITS:
+            return NotReplayable(episode, "a limit was kept to: nothing was decided")
+        if kept is None or session is None:
+            return NotReplayable(episode, "what it rested on was not kept")
+        reason = session.catch_up(kept.inputs)
+        recalled = self._reader.recalled(episode)
+        reason = reason or session.missing_lesson(episode, recalled)
+        if reason is not None:
+            return NotReplayable(episode, reason)
+        return Scene(
+            episode,
+            inputs=kept.inputs,
+            session=session,
+            recalled=recalled,
+            exchanges=self._exchanges.of(episode),
+        )
+
+
+@dataclass
+class _Past(NullJournal):
+    """Answers as the memory of earlier runs did."""
+
+    answer: list[Recalled] = field(default_factory=list)
+
+    def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
+        return self.answer
+
+
+class _Session:
+    """One controller's life: its history and lessons, growing from decision to decision."""
+
+    def __init__(self, number: int, workload: Workload, windows: Iterator[Window]) -> None:
+        self.number, self.workload = number, workload
+        self.history = History(workload)
+        self.past = _Past()
+        self.lessons = Lessons(self.past, workload=workload)
+        self.last_round_step: int | None = None
+        self._windows = windows
+        self._learned: set[str] = set()
+
+    def advance(self, version: int | None) -> bool:
+        """Take in windows until so many are known; False where there are not as many."""
+        while version is not None and self.history.version < version:
+            window = next(self._windows, None)
+            if window is None:
+                return False
+            self.history.add(window)
+        return True
+
+    def catch_up(self, inputs: DecisionInputs) -> str | None:
+        """Come to where a decision began; why that cannot be, or None."""
+        if not self.advance(inputs.begin("observe")):
+            return "windows that it rested on are missing"
+        if fingerprint(self.history) != inputs.fingerprint:
+            return "sampled accesses that it rested on were pruned"
+        return None
+
+    def missing_lesson(self, episode: Episode, recalled: list[Recalled]) -> str | None:
+        """The recalled episode that is not there any more, in words."""
+        known = self._learned | {each.episode.episode_id for each in recalled}
+        lost = next((each for each in episode.recalled if each not in known), None)
+        return None if lost is None else f"the episode {lost}, which it recalled, is missing"
+
+    def follow(self, episode: Episode) -> None:
+        """A decision is over: what it taught later ones."""
+        if episode.outcome is not None and episode.outcome.result in _MEASURED:
+            self._learned.add(episode.episode_id)
+        self.lessons.learn(episode)
+        if episode.plan.planner == "periodic" and episode.plan.change.replace_now:
+            self.last_round_step = episode.observation.step
+
+
+class _Exchanges:
+    """Questions to models, by the window that they were about."""
+
+    def __init__(self, exchanges: list[Exchange]) -> None:
+        self._by_place: dict[tuple[int, int], list[Exchange]] = {}
+        for each in exchanges:
+            self._by_place.setdefault((each.step, each.asked.window), []).append(each)
+
+    def of(self, episode: Episode) -> tuple[Exchange, ...]:
+        """Those of a decision, in their order."""
+        seen = episode.observation
+        return tuple(self._by_place.get((seen.step, seen.window), ()))
+
+
+def _exchanges(reader: RunReader) -> _Exchanges:
+    found = []
+    for call in reader.model_calls():
+        try:
+            found.append(Exchange.of_model_call(call))
+        except ValueError:
+            continue  # somebody else's question; a decision that needs it will not come out equal
+    return _Exchanges(found)

@@ -1,0 +1,66 @@
+"""A steered variant's epochs beside the best of some fixed variants in the same job."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from steered.job import Job
+from steered.show import Row
+
+
+class Speed(Row):
+    """speed: per epoch of the steered variant, the best fixed variant's seconds over its own (1:
+    as fast); best_s: that variant's median epoch; applied, rows_errors: over all ranks; most:
+    applied changes of the rank with most; capacity_rows: at the end, by rank."""
+
+    dataset: str
+    rate: str
+    what: str
+    repeat: int
+    best: str
+    best_s: float
+    steered_s: tuple[float, ...]
+    speed: tuple[float, ...]
+    applied: int
+    most: int
+    capacity_rows: tuple[int | None, ...]
+    rows_errors: tuple[float, ...]
+
+
+def speed_of(
+    job: Job,
+    steered: str,
+    *,
+    rate: str,
+    what: str,
+    repeat: int,
+    first_round: int,
+    best_from_round: int,
+) -> Speed:
+    """Epochs of `steered` from the turn of `first_round` on, beside the other variants' from that
+    of `best_from_round` on."""
+    others = [each.text for each in job.plan.variants if each.text != steered]
+    medians = {text: statistics.median(_epochs(job, text, best_from_round)) for text in others}
+    best = min(medians, key=lambda text: medians[text])
+    seconds = _epochs(job, steered, first_round)
+    deeds = job.deeds(steered)
+    return Speed(
+        dataset=job.report.dataset,
+        rate=rate,
+        what=what,
+        repeat=repeat,
+        best=best,
+        best_s=medians[best],
+        steered_s=tuple(seconds),
+        speed=tuple(medians[best] / each for each in seconds),
+        applied=sum(each.applied for each in deeds),
+        most=max(each.applied for each in deeds),
+        capacity_rows=tuple(each.last and each.last.capacity_rows for each in deeds),
+        rows_errors=tuple(error for each in deeds for error in each.rows_errors),
+    )
+
+
+def _epochs(job: Job, text: str, first_round: int) -> Sequence[float]:
+    turns = job.result(text).epochs_of_turns[first_round:]
+    return [seconds for turn in turns for seconds in turn]

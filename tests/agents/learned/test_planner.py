@@ -1,0 +1,228 @@
+"""A learned planner: legal, deterministic, refused like any other, and better than nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rudder.agents.guard import DEFAULT_STEPS, Guard
+from rudder.agents.learned.examples import Examples
+from rudder.agents.learned.fitting import fit
+from rudder.agents.learned.model_file import Model, read_model
+from rudder.agents.learned.opening import check_model, open_planner
+from rudder.agents.learned.planner import LearnedPlanner
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.candidates import candidates
+from rudder.agents.team import make_team, planner_of
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Plan
+from rudder.tools.toolbox import Toolbox
+from rudder.training.config import run_config
+from rudder.training.errors import ConfigError, DataError
+from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import SteeringOptions
+from tests.agents.steered import observation_of, run, toolbox_after, trainer_of
+
+POOR = BufferSettings(capacity_rows=200, lookahead_batches=4)
+
+
+@pytest.fixture(scope="module")
+def model_file(memory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("planner") / "lr.model"
+    fit(memory, planner="lr", out=path)
+    return path
+
+
+@pytest.fixture
+def model(model_file: Path) -> Model:
+    return read_model(model_file)
+
+
+class _Fixed:
+    """A classifier that says what it is told to, and keeps what it is taught."""
+
+    def __init__(self, *probabilities: float) -> None:
+        self.told = probabilities
+        self.taught: list[tuple[int, int]] = []
+
+    def fit(self, examples: Examples) -> None:
+        raise NotImplementedError
+
+    def update(self, examples: Examples, *, num_new: int) -> None:
+        self.taught.append((len(examples), num_new))
+
+    def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.resize(np.array(self.told), len(x))
+
+    def dump(self) -> bytes:
+        raise NotImplementedError
+
+
+class _Pupil(_Fixed):
+    """Says what a model says, and keeps what it is taught."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self._model = model
+
+    def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        return self._model.classifier.probabilities(x)
+
+
+def with_classifier(model: Model, classifier: _Fixed) -> Model:
+    return Model(model.header, classifier, model.examples)
+
+
+def plan_of(planner: LearnedPlanner, toolbox: Toolbox, *past: Recalled) -> Plan:
+    toolbox.begin()
+    observation = asyncio.run(EmbeddedObserver().observe(toolbox))
+    return asyncio.run(planner.plan(observation, past, toolbox))
+
+
+@pytest.mark.parametrize("windows", [2, 8])
+@pytest.mark.parametrize("rows", [0, 60, 2500, 6000])
+def test_a_plan_is_legal_staged_and_the_same_again(model: Model, windows: int, rows: int) -> None:
+    toolbox = toolbox_after(trainer_of(BufferSettings(capacity_rows=rows)), windows=windows)
+    planner = LearnedPlanner(model)
+    plan = plan_of(planner, toolbox)
+    assert toolbox.limits.problem(plan.change, settings=toolbox.history.settings) is None
+    assert toolbox.staging.change == plan.change
+    assert plan.calls
+    assert plan.planner == planner.name
+    assert plan_of(planner, toolbox).change == plan.change
+
+
+def test_it_sees_that_a_small_buffer_on_a_slow_network_should_grow(model: Model) -> None:
+    toolbox = toolbox_after(trainer_of(POOR))
+    plan = plan_of(LearnedPlanner(model), toolbox)
+    assert plan.change.over(POOR).capacity_rows > POOR.capacity_rows
+    assert plan.expected == toolbox.whatif.effect(plan.change)
+
+
+def test_it_keeps_things_where_nothing_is_likely_to_help(model: Model) -> None:
+    toolbox = toolbox_after(trainer_of())
+    doubtful = with_classifier(model, _Fixed(0.5))
+    assert plan_of(LearnedPlanner(doubtful), toolbox).change.is_empty
+    assert not plan_of(LearnedPlanner(doubtful, threshold=0.4), toolbox).change.is_empty
+
+
+def test_of_equally_likely_changes_it_takes_the_smallest_buffer(model: Model) -> None:
+    toolbox = toolbox_after(trainer_of())
+    plan = plan_of(LearnedPlanner(with_classifier(model, _Fixed(0.9))), toolbox)
+    observation = asyncio.run(EmbeddedObserver().observe(toolbox))
+    assert plan.change == candidates(observation, toolbox.limits)[0]
+
+
+def test_settings_that_are_out_of_bounds_are_left_however_unlikely_it_helps(model: Model) -> None:
+    toolbox = toolbox_after(trainer_of(), budget_bytes=400 * 1000)
+    plan = plan_of(LearnedPlanner(with_classifier(model, _Fixed(0.0))), toolbox)
+    assert plan.change.capacity_rows is not None
+    assert plan.change.capacity_rows <= 1000
+
+
+def test_it_steers_through_the_same_critic_guard_and_trial(model: Model) -> None:
+    lived = run(trainer_of(POOR), planner=LearnedPlanner(model), windows=40)
+    fixed = run(trainer_of(POOR), windows=40)
+    assert lived.seconds < 0.9 * fixed.seconds
+    for episode in lived.applied:
+        assert episode.verdict is not None
+        assert episode.verdict.critic == "embedded"
+        assert episode.guard is not None
+
+
+def test_a_model_that_is_always_wrong_does_no_harm(model: Model) -> None:
+    good = BufferSettings(capacity_rows=2500, lookahead_batches=48)
+    wrong = LearnedPlanner(with_classifier(model, _Fixed(1.0, 0.0)))
+    lived = run(trainer_of(good), planner=wrong, windows=40)
+    assert lived.seconds <= 1.05 * run(trainer_of(good), windows=40).seconds
+
+
+def test_it_learns_on_after_so_many_measured_changes_of_its_own_run(model: Model) -> None:
+    classifier = _Pupil(model)
+    planner = LearnedPlanner(with_classifier(model, classifier), refit_every=2)
+    lived = run(trainer_of(POOR), planner=planner, windows=40)
+    assert len(lived.applied) >= 3
+    known = len(model.examples)
+    assert classifier.taught
+    assert classifier.taught[0] == (known + 2, 2)
+    totals = [total for total, _ in classifier.taught]
+    assert totals == sorted(set(totals))
+    assert totals[-1] <= known + len(lived.applied)
+
+
+def test_it_learns_nothing_from_other_runs(model: Model) -> None:
+    classifier = _Fixed(0.9)
+    planner = LearnedPlanner(with_classifier(model, classifier), refit_every=1)
+    toolbox = toolbox_after(trainer_of())
+    (episode, *_) = run(trainer_of(POOR), planner=LearnedPlanner(model), windows=30).applied
+    workload = toolbox.history.workload
+    foreign = episode.model_copy(update={"run_key": "another"})
+    plan_of(planner, toolbox, Recalled(distance=0, workload=workload, episode=foreign))
+    assert classifier.taught == []
+    plan_of(planner, toolbox, Recalled(distance=0, workload=workload, episode=episode))
+    plan_of(planner, toolbox, Recalled(distance=0, workload=workload, episode=episode))
+    assert classifier.taught == [(len(model.examples) + 1, 1)]
+
+
+# -- from options ------------------------------------------------------------------------------
+
+
+def test_options_name_planner_and_file(model_file: Path) -> None:
+    for name in ("lr", "learned"):
+        steering = run_config(planner=name, planner_model=model_file).steering
+        assert steering is not None
+        assert planner_of(steering).name.startswith("lr:")
+        told = SteeringOptions.model_validate_json(steering.model_dump_json())
+        team = make_team(told, toolbox_after(trainer_of(), windows=1).history.workload)
+        assert (team.planner.name[:3], team.critic.name) == ("lr:", "embedded")
+
+
+def test_a_missing_or_wrong_file_is_told_before_the_run(model_file: Path) -> None:
+    assert check_model("embedded", None) is None
+    assert check_model("learned", model_file) is not None
+    with pytest.raises(ConfigError, match="planner_model"):
+        check_model("xgb", None)
+    with pytest.raises(DataError, match="not of xgb"):
+        check_model("xgb", model_file)
+    with pytest.raises(ConfigError, match="planner_model"):
+        open_planner(SteeringOptions(planner="learned"))
+
+
+def test_a_controller_imports_no_library_of_models_unless_it_is_asked_to() -> None:
+    code = (
+        "import sys, rudder.agents.controller, rudder.agents.learned.opening as opening\n"
+        "from rudder.agents.team import planner_of\n"
+        "from rudder.training.steering_options import SteeringOptions\n"
+        "planner_of(SteeringOptions()), planner_of(SteeringOptions(planner='collect'))\n"
+        "heavy = ('sklearn', 'skops', 'xgboost', 'pytorch_tabnet', 'torch')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# -- candidates --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [0, 1, 60, 2500, 6000])
+@pytest.mark.parametrize("budget_bytes", [None, 400 * 1000])
+def test_candidates_are_few_distinct_and_pass_the_guard(
+    rows: int, budget_bytes: int | None
+) -> None:
+    settings = BufferSettings(capacity_rows=rows, lookahead_batches=16, eviction_threshold=0.2)
+    toolbox = toolbox_after(trainer_of(settings), windows=2, budget_bytes=budget_bytes)
+    observation = observation_of(settings=settings)
+    found = candidates(observation, toolbox.limits)
+    assert 3 <= len(found) <= 40
+    assert len(set(found)) == len(found)
+    for change in found:
+        ruling = Guard(DEFAULT_STEPS).review(
+            change, observation=observation, bounds=toolbox.limits, now_step=observation.step
+        )
+        assert ruling.allowed

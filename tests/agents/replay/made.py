@@ -1,0 +1,166 @@
+"""Runs with decisions of all kinds, by simulation; and the small one that is kept as test data.
+
+    python -m tests.agents.replay.made
+
+writes data/embedded.db and data/llm.db beside this file. They are made anew where a decision is
+meant to come out otherwise than before; that is a change to be explained where it is committed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.llm.random_model import RandomChat
+from rudder.agents.llm.team import Team, asker_of, with_llm
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.collecting import CollectingCritic, CollectingPlanner
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.planners.heuristic import HeuristicPlanner
+from rudder.agents.planners.periodic import PeriodicPlanner
+from rudder.agents.preference import Preference
+from rudder.agents.roles import Planner
+from rudder.agents.simulated import Costs, SimulatedTrainer
+from rudder.agents.simulation import simulate
+from rudder.agents.streams import ZipfStream
+from rudder.memory.exchange import fill
+from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import PolicyName
+
+FOLDER = Path(__file__).parent / "data"
+PLANNERS: dict[str, Callable[[], Planner]] = {
+    "embedded": EmbeddedPlanner,
+    "heuristic": HeuristicPlanner,
+    "periodic": PeriodicPlanner,
+    "collect": CollectingPlanner,
+    "llm": EmbeddedPlanner,
+}
+"""By turns; `llm` names the one that takes over from the model."""
+_PULL_MS = 45.0
+"""Of a step's draws, were all of them fetched over a network of its own."""
+_BUDGETS = (None, 2**20, 400_000)
+_PREFERENCES = (Preference(), Preference("traffic"), Preference("memory", 0.05))
+
+
+@dataclass(frozen=True)
+class Make:
+    """One run: who plans, how long, and how much of the network there is."""
+
+    planner: str = "embedded"
+    seed: int = 0
+    windows: int = 40
+    num_remote: int = 3000
+    draws: int = 300
+
+    @property
+    def policy(self) -> PolicyName:
+        """Rounds need a policy that has some."""
+        return "score" if self.planner == "periodic" else "lookahead"
+
+    def costs(self, window: int) -> Costs:
+        """Somebody else uses the network for a while, now and then."""
+        share = 0.5 if window % 24 >= 16 or self.planner == "llm" else 1.0
+        return Costs(row_ms=_PULL_MS / self.draws / share)
+
+    def trainer(self) -> SimulatedTrainer:
+        """A trainer whose popular nodes change now and then."""
+        return SimulatedTrainer(
+            ZipfStream(self.num_remote, self.draws, phase_batches=320, seed=self.seed),
+            settings=BufferSettings(
+                capacity_rows=self.num_remote // (4 + self.seed % 5), lookahead_batches=8
+            ),
+            costs=self.costs(0),
+            policy=self.policy,
+            steps=4 * 16 * self.windows,
+            seed=self.seed,
+        )
+
+
+def make_run(path: Path, make: Make, *, memory: Path | None = None) -> int:
+    """Steer a simulated trainer into the file `path`; returns the number of decisions.
+
+    memory: what earlier runs left; this one is added to it.
+    """
+    journal = SqliteJournal.open(path, memory=memory)
+    preference = _PREFERENCES[make.seed % 3]
+    with contextlib.closing(journal):
+        team = _team(make, journal, preference)
+        run = asyncio.run(
+            simulate(
+                make.trainer(),
+                observer=team.observer,
+                planner=team.planner,
+                critic=team.critic,
+                windows=make.windows,
+                journal=journal,
+                preference=preference,
+                memory_budget_bytes=_BUDGETS[make.seed % len(_BUDGETS)],
+                disturbance=lambda number, trainer: setattr(trainer, "costs", make.costs(number)),
+            )
+        )
+    if memory is not None:
+        fill(memory, path)
+    return len(run.episodes)
+
+
+def make_runs(folder: Path, *, decisions: int, size: int = 3000) -> Iterator[Path]:
+    """Runs of all planners by turns, each remembering those before, until there are as many
+    decisions; size: remote nodes."""
+    made, seed, names = 0, 0, list(PLANNERS)
+    while made < decisions:
+        path = folder / f"run{seed}" / "steering" / "rank0.db"
+        make = Make(names[seed % len(names)], seed=seed, num_remote=size, draws=size // 10)
+        made += make_run(path, make, memory=folder / "memory.db")
+        seed += 1
+        yield path
+
+
+def _team(make: Make, journal: SqliteJournal, preference: Preference) -> Team:
+    planner = PLANNERS[make.planner]()
+    if make.planner == "collect":
+        return Team(EmbeddedObserver(), planner, CollectingCritic())
+    if isinstance(planner, EmbeddedPlanner):
+        planner = EmbeddedPlanner(preference=preference)
+    team = Team(EmbeddedObserver(), planner, EmbeddedCritic(preference=preference))
+    if make.planner != "llm":
+        return team
+    options = SteeringOptions(
+        planner="llm",
+        llm_roles=("observer", "planner", "critic"),
+        objective=preference.objective,
+        tolerance=preference.tolerance,
+    )
+    asker = asker_of(
+        RandomChat(make.seed, wildness=0.05),
+        options=options,
+        workload=make.trainer().workload,
+        on_exchange=lambda each: journal.add_model_call(each.to_model_call(uuid.uuid4().hex)),
+    )
+    return with_llm(team, asker, options=options)
+
+
+def make_data() -> None:
+    """Write the runs that are kept."""
+    FOLDER.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("embedded", "llm"):
+            path = Path(folder) / f"{name}.db"
+            make_run(path, Make(name, windows=24, num_remote=1000, draws=120))
+            connection = sqlite3.connect(path)
+            connection.execute("PRAGMA page_size = 1024")
+            connection.execute("VACUUM")
+            connection.close()
+            (FOLDER / path.name).write_bytes(path.read_bytes())
+
+
+if __name__ == "__main__":
+    make_data()

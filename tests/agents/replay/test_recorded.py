@@ -1,0 +1,226 @@
+"""Stored decisions come out equal, or it is said why not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.llm.messages import Mode, Question, Reply
+from rudder.agents.llm.random_model import RandomChat
+from rudder.agents.llm.team import Team, asker_of, with_llm
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.adversarial import AdversarialPlanner
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.simulated import SimulatedTrainer
+from rudder.agents.simulation import simulate
+from rudder.memory.episodes import checksum
+from rudder.memory.journal import Journal
+from rudder.memory.records import Observation
+from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.tools.toolbox import Toolbox
+from rudder.training.steering_options import SteeringOptions
+from tests.agents.replay.conftest import replayed
+from tests.agents.replay.made import FOLDER, Make, make_runs
+from tests.agents.steered import trainer_of
+
+
+def edit(path: Path, sql: str, *values: object) -> None:
+    with sqlite3.connect(path) as db:
+        assert db.execute(sql, values).rowcount > 0
+    db.close()
+
+
+def edit_json(path: Path, table: str, change: Callable[[dict[str, object]], None]) -> None:
+    """Change the content of a table's rows, as somebody who knows the checksum could."""
+    with sqlite3.connect(path) as db:
+        rows = db.execute(f"SELECT rowid, content FROM {table}").fetchall()
+        for row, content in rows:
+            value = json.loads(content)
+            change(value)
+            text = json.dumps(value)
+            db.execute(f"UPDATE {table} SET content = ? WHERE rowid = ?", (text, row))
+            if table == "episodes":
+                db.execute(
+                    "UPDATE episodes SET checksum = ? WHERE rowid = ?", (checksum(text), row)
+                )
+    db.close()
+
+
+def test_fifty_decisions_of_all_planners_come_out_equal(tmp_path: Path) -> None:
+    found = [
+        each for path in make_runs(tmp_path, decisions=50, size=1000) for each in replayed(path)
+    ]
+    assert len(found) >= 50
+    assert [each for each in found if each.result != "equal"] == []
+    planners = {each.episode.plan.planner for each in found}
+    assert planners >= {"embedded", "heuristic", "periodic", "collect", "llm:random"}
+    outcomes = {each.episode.outcome.result for each in found if each.episode.outcome}
+    assert outcomes >= {"confirmed", "reverted", "refused", "kept"}
+    assert any(each.episode.recalled for each in found)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.db")), ids=lambda path: path.stem)
+def test_the_kept_runs_of_this_repository_come_out_equal(path: Path) -> None:
+    found = replayed(path)
+    assert len(found) > 5
+    assert [each for each in found if each.result != "equal"] == []
+
+
+def test_a_run_that_a_second_controller_went_on_with_comes_out_equal(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    trainer = trainer_of()
+    for _ in range(2):
+        journal = SqliteJournal.open(path, memory=None)
+        asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=12, journal=journal))
+        journal.close()
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT count(DISTINCT session) FROM decision_inputs").fetchone() == (2,)
+    db.close()
+    assert {each.result for each in replayed(path)} == {"equal"}
+
+
+# -- differences are seen --------------------------------------------------------------------
+
+
+def test_another_plan_in_the_record_is_a_difference(file: Path) -> None:
+    def change(episode: dict[str, object]) -> None:
+        plan = episode["plan"]
+        assert isinstance(plan, dict)
+        plan["change"] = {"lookahead_batches": 3}
+
+    edit_json(file, "episodes", change)
+    found = replayed(file)
+    assert {each.result for each in found} == {"different"}
+    fields = {each.field for each in found[0].differences}
+    assert "plan.change.lookahead_batches" in fields
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("memory_budget_bytes", 1),
+        ("learned", {"sampled": 0.5, "measured": 0.1, "is_measured": True, "error_fraction": 0.9}),
+        ("objective", "traffic"),
+    ],
+)
+def test_a_decision_depends_on_every_input_that_is_kept(
+    file: Path, field: str, value: object
+) -> None:
+    edit_json(file, "decision_inputs", lambda inputs: inputs.update({field: value}))
+    assert "different" in {each.result for each in replayed(file)}
+
+
+def test_a_guard_that_was_quiet_is_quiet_again(file: Path) -> None:
+    state = {"in_flight": False, "quiet_until": 10**6}
+    edit_json(file, "decision_inputs", lambda inputs: inputs.update(guard=state))
+    fields = {each.field for one in replayed(file) for each in one.differences}
+    assert "guard.rule" in fields
+
+
+# -- what is missing is said -----------------------------------------------------------------
+
+
+def reasons(path: Path) -> set[str | None]:
+    return {each.reason for each in replayed(path)}
+
+
+def test_decisions_of_an_earlier_version_are_not_replayable(file: Path) -> None:
+    edit(file, "DELETE FROM decision_inputs")
+    assert reasons(file) == {"what it rested on was not kept"}
+
+
+def test_pruned_accesses_make_later_decisions_not_replayable(file: Path) -> None:
+    edit(file, "DELETE FROM slices WHERE number = 4")
+    assert reasons(file) == {None, "sampled accesses that it rested on were pruned"}
+    assert replayed(file)[0].result == "equal"
+
+
+def test_missing_windows_make_decisions_not_replayable(file: Path) -> None:
+    edit(file, "DELETE FROM slices WHERE number > 20")
+    edit(file, "DELETE FROM windows WHERE number > 20")
+    assert "windows that it rested on are missing" in reasons(file)
+
+
+def test_a_lost_lesson_makes_a_decision_not_replayable(file: Path) -> None:
+    edit_json(file, "episodes", lambda episode: episode.update(recalled=["gone"]))
+    assert reasons(file) == {"the episode gone, which it recalled, is missing"}
+
+
+def test_a_planner_that_no_name_stands_for_is_not_replayed(tmp_path: Path) -> None:
+    journal = SqliteJournal.open(tmp_path / "rank0.db", memory=None)
+    asyncio.run(simulate(trainer_of(), planner=AdversarialPlanner(), windows=12, journal=journal))
+    journal.close()
+    assert reasons(tmp_path / "rank0.db") == {
+        "its planner, adversarial, is none that a name alone stands for"
+    }
+
+
+def test_a_model_whose_answers_are_gone_is_not_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    path.write_bytes((FOLDER / "llm.db").read_bytes())
+    edit(path, "DELETE FROM model_calls")
+    assert "the answers of the model that was its planner were not kept" in reasons(path)
+
+
+# -- time passes while a model thinks --------------------------------------------------------
+
+
+class ThinkingChat(RandomChat):
+    """Windows go on coming while it thinks."""
+
+    def __init__(self, trainer: SimulatedTrainer, journal: Journal) -> None:
+        super().__init__(3)
+        self._trainer, self._journal = trainer, journal
+        self.toolbox: Toolbox | None = None
+        self.num_thoughts = 0
+
+    async def complete(self, question: Question, *, mode: Mode) -> Reply:
+        assert self.toolbox is not None
+        window = self._trainer.window()
+        self.toolbox.history.add(window)
+        self._journal.add_window(window)
+        self.num_thoughts += 1
+        return await super().complete(question, mode=mode)
+
+
+class ShowingObserver(EmbeddedObserver):
+    """Shows the chat where windows go."""
+
+    def __init__(self, chat: ThinkingChat) -> None:
+        self._chat = chat
+
+    async def observe(self, toolbox: Toolbox) -> Observation:
+        self._chat.toolbox = toolbox
+        return await super().observe(toolbox)
+
+
+def test_windows_that_came_while_a_model_thought_are_known_only_afterwards(tmp_path: Path) -> None:
+    path, trainer = tmp_path / "rank0.db", Make("llm").trainer()
+    journal = SqliteJournal.open(path, memory=None)
+    chat = ThinkingChat(trainer, journal)
+    options = SteeringOptions(planner="llm", llm_roles=("observer", "planner", "critic"))
+    asker = asker_of(
+        chat,
+        options=options,
+        workload=trainer.workload,
+        on_exchange=lambda each: journal.add_model_call(each.to_model_call(uuid.uuid4().hex)),
+    )
+    team = Team(ShowingObserver(chat), EmbeddedPlanner(), EmbeddedCritic())
+    team = with_llm(team, asker, options=options)
+    asyncio.run(
+        simulate(
+            trainer, observer=team.observer, planner=team.planner, critic=team.critic,
+            windows=32, journal=journal,
+        )
+    )  # fmt: skip
+    journal.close()
+    found = replayed(path)
+    assert chat.num_thoughts > 3
+    assert [each for each in found if each.result != "equal"] == []

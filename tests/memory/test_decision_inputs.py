@@ -1,0 +1,68 @@
+"""What decisions rest on is kept with the session that made them, and replaced as it grows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rudder.memory.decision_inputs import FRESH, DecisionInputs, Node, Passage
+from rudder.memory.run_reader import RunReader
+from rudder.memory.sample import sample_window, sample_workload
+from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.tools.learned import Learned
+
+WORK = sample_workload()
+LEARNED = Learned(sampled=0.5, measured=0.1 + 0.2, is_measured=True, error_fraction=None)
+
+
+def inputs_of(episode_id: str, *nodes: Node) -> DecisionInputs:
+    return DecisionInputs(
+        episode_id=episode_id,
+        objective="wait",
+        tolerance=0.01,
+        seed=0,
+        memory_budget_bytes=None,
+        learned=LEARNED,
+        guard=FRESH,
+        fingerprint=2**32 - 1,
+        passages=tuple(Passage(node=node, begin=i, end=i + 1) for i, node in enumerate(nodes)),
+    )
+
+
+def test_inputs_come_back_as_they_were_last_known(tmp_path: Path) -> None:
+    journal = SqliteJournal.open(tmp_path / "rank0.db", memory=None)
+    journal.begin(WORK)
+    for nodes in (("observe", "plan"), ("observe", "plan", "criticise")):
+        journal.add_inputs(inputs_of("a", *nodes))
+    journal.close()
+    with RunReader(tmp_path / "rank0.db") as reader:
+        (kept,) = reader.inputs().values()
+    assert kept.inputs == inputs_of("a", "observe", "plan", "criticise")
+    assert (kept.inputs.begin("criticise"), kept.inputs.end("criticise")) == (2, 3)
+    assert (kept.inputs.begin("guard"), kept.inputs.end("guard")) == (None, None)
+
+
+def test_each_session_knows_its_first_window_and_its_workload(tmp_path: Path) -> None:
+    later = WORK.model_copy(update={"epochs": 99})
+    for name, work in (("a", WORK), ("b", later)):
+        journal = SqliteJournal.open(tmp_path / "rank0.db", memory=None)
+        journal.begin(work)
+        for index in range(3):
+            journal.add_window(sample_window(index, workload=work))
+        journal.add_inputs(inputs_of(name, "observe"))
+        journal.close()
+    with RunReader(tmp_path / "rank0.db") as reader:
+        kept = reader.inputs()
+        assert [kept[name].first_window for name in "ab"] == [1, 4]
+        assert reader.workload_of_session(kept["a"].session) == WORK
+        assert reader.workload_of_session(kept["b"].session) == later
+        windows = reader.windows_of_session(4)
+    assert windows == [sample_window(index, workload=later) for index in range(3)]
+
+
+def test_a_journal_without_a_run_keeps_nothing(tmp_path: Path) -> None:
+    journal = SqliteJournal.open(tmp_path / "rank0.db", memory=None)
+    journal.add_inputs(inputs_of("a", "observe"))
+    assert journal.is_writing
+    journal.close()
+    with RunReader(tmp_path / "rank0.db") as reader:
+        assert reader.inputs() == {}

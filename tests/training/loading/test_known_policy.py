@@ -1,0 +1,41 @@
+"""A policy with what the user asked for, as far as it has a use for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from rudder.training.buffer.policy import Policy
+from rudder.training.buffer.registry import PolicyOptions
+from rudder.training.errors import ConfigError
+from rudder.training.loading.introduction import Known
+from rudder.training.loading.known_policy import policy_of
+from tests.training.buffer.player import view_of
+
+
+def policy(name: str, threshold: float | None) -> Policy:
+    known = Known(
+        rank=0, world_size=1, policy_name=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
+        epochs=3, fanouts=(5, 10), max_buffer_rows=99,
+    )  # fmt: skip
+    options = PolicyOptions(replacement_interval=10, alpha=0.1)
+    return policy_of(
+        known, view_of(100), buffer="20", lookahead=4, eviction_threshold=threshold, options=options
+    )
+
+
+@pytest.mark.parametrize("name", ["lookahead", "lfu", "score"])
+def test_a_threshold_that_is_given_is_in_force(name: str) -> None:
+    assert policy(name, 0.0).settings.eviction_threshold == 0.0
+    assert policy(name, 0.25).settings.eviction_threshold == 0.25
+
+
+def test_one_that_is_not_given_is_the_policy_s_own() -> None:
+    assert policy("lookahead", None).settings.eviction_threshold == 1.0
+    assert policy("score", None).settings.eviction_threshold == pytest.approx(0.9**10)
+
+
+@pytest.mark.parametrize("name", ["lru", "sieve", "s3fifo", "static", "none"])
+def test_policies_that_have_no_threshold_refuse_one(name: str) -> None:
+    assert policy(name, None).settings.lookahead_batches == 4
+    with pytest.raises(ConfigError, match="eviction_threshold means nothing"):
+        policy(name, 0.5)
