@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import subprocess
 import sys
 
@@ -22,7 +21,7 @@ from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import ConfigError
 from tests.agents.llm.conftest import AskerAt, Serve
 
-SECRETS = [f"sk-planted-{secrets.token_hex(12)}" for _ in range(50)]
+SECRETS = [f"sk-planted-{number:024x}" for number in range(0x5EC2E7, 0x5EC2E7 + 50)]
 VARIABLES = (
     "OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_WEBHOOK_SECRET", "AZURE_OPENAI_API_KEY",
     "LANGSMITH_API_KEY", "LANGCHAIN_API_KEY", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY",
