@@ -117,9 +117,33 @@ def train(
         typer.Option(help=_help("controller", "Agents that steer the buffer while it trains.")),
     ] = None,
     planner: Annotated[
-        Literal["embedded", "fixed", "periodic", "heuristic", "llm"] | None,
+        Literal[
+            "embedded",
+            "fixed",
+            "periodic",
+            "heuristic",
+            "llm",
+            "collect",
+            "learned",
+            "lr",
+            "rf",
+            "svm",
+            "mlp",
+            "xgb",
+            "tabnet",
+        ]
+        | None,
         typer.Option(help=_help("planner", "Who proposes changes.")),
     ] = None,
+    planner_model: Annotated[
+        Path | None, typer.Option(help="File that `rudder fit` wrote, for a fitted planner.")
+    ] = None,
+    planner_refit_every: Annotated[
+        int | None, typer.Option(help="Measured changes after which a fitted planner learns on.")
+    ] = None,
+    collect: Annotated[
+        bool, typer.Option("--collect", help="Explore, to have something to fit: planner collect.")
+    ] = False,
     objective: Annotated[
         Literal["wait", "traffic", "memory"] | None,
         typer.Option(help=_help("objective", "What steering makes least.")),
@@ -195,9 +219,12 @@ def train(
 
     Example: rudder train --dataset synthetic:tiny --hosts 2 --rate 200mbit --epochs 3
     """
-    options = {name: value for name, value in locals().items() if name not in ("config", "json")}
+    options = {
+        name: value for name, value in locals().items() if name not in ("config", "json", "collect")
+    }
     from rudder.agents.steering_end import check_record
 
+    options["planner"] = "collect" if collect else planner
     options["llm_roles"] = tuple(llm_roles.split(",")) if llm_roles else None
     effective = run_config(config, **options)
     summary = run(effective, quiet=json)

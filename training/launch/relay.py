@@ -7,34 +7,46 @@ which runs with the launcher, carries the bytes on to the model's address and to
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import socket
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rudder.training.errors import ConfigError
+
 _CHUNK_BYTES = 64 * 2**10
+_CONNECT_TIMEOUT_S = 30.0
 
 
 class Relay:
-    """Serves `path` from a thread of its own, within its `with` block."""
+    """Serves `path` within its `with` block; two threads carry each connection's bytes."""
 
     def __init__(self, path: Path, *, host: str, port: int) -> None:
         """Bytes that come at `path` go to `host`:`port`, and back."""
         self._path, self._host, self._port = path, host, port
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, name="rudder-relay", daemon=True)
-        self._listening = threading.Event()
-        self._error: OSError | None = None
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._thread = threading.Thread(target=self._accept, name="rudder-relay", daemon=True)
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._carrying: list[threading.Thread] = []
+        self._is_over = False
 
     def __enter__(self) -> Self:
-        """Listen; raises OSError where the path cannot be bound."""
+        """Listen; raises ConfigError where the path cannot be bound."""
+        try:
+            self._listener.bind(str(self._path))
+            self._path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+            self._listener.listen()
+        except OSError as error:
+            self._listener.close()
+            raise ConfigError(
+                f"the socket {self._path} to the language model cannot be made: {error}",
+                remedy="choose a run folder with a shorter path: --run-dir",
+            ) from None
         self._thread.start()
-        self._listening.wait()
-        if self._error is not None:
-            raise self._error
         return self
 
     def __exit__(
@@ -44,51 +56,66 @@ class Relay:
         trace: TracebackType | None,
     ) -> None:
         """Close every connection and remove the socket file."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._is_over = True
+        _shut(self._listener)
         self._thread.join()
+        self._listener.close()
+        with self._lock:
+            for each in self._open:
+                _shut(each)
+        for thread in self._carrying:
+            thread.join()
         self._path.unlink(missing_ok=True)
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        try:
-            server = self._loop.run_until_complete(
-                asyncio.start_unix_server(self._carry, self._path)
-            )
-            self._path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        except OSError as error:
-            self._error = error
-        finally:
-            self._listening.set()
-        if self._error is None:
-            self._loop.run_forever()
-            server.close()
-            self._end_all()
-        self._loop.close()
+    def _accept(self) -> None:
+        while not self._is_over:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._carry, args=(client,), daemon=True)
+            self._carrying = [each for each in self._carrying if each.is_alive()]
+            self._carrying.append(thread)
+            thread.start()
 
-    def _end_all(self) -> None:
-        tasks = asyncio.all_tasks(self._loop)
-        for task in tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    def _carry(self, here: socket.socket) -> None:
+        with here:
+            self._keep(here)
+            try:
+                there = socket.create_connection((self._host, self._port), _CONNECT_TIMEOUT_S)
+            except OSError:
+                self._drop(here)  # to whoever asked, as if nobody listened
+                return
+            with there:
+                there.settimeout(None)
+                self._keep(there)
+                back = threading.Thread(target=_copy, args=(there, here), daemon=True)
+                back.start()
+                _copy(here, there)
+                back.join()
+                self._drop(here)
+                self._drop(there)
 
-    async def _carry(self, here: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        try:
-            there, out = await asyncio.open_connection(self._host, self._port)
-        except OSError:
-            back.close()  # to whoever asked, as if nobody listened
-            return
-        try:
-            await asyncio.gather(_copy(here, out), _copy(there, back))
-        finally:
-            out.close()
-            back.close()
+    def _keep(self, each: socket.socket) -> None:
+        with self._lock:
+            self._open.add(each)
+            if self._is_over:
+                _shut(each)
+
+    def _drop(self, each: socket.socket) -> None:
+        with self._lock:
+            self._open.discard(each)
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while chunk := await source.read(_CHUNK_BYTES):
-            target.write(chunk)
-            await target.drain()
-    with contextlib.suppress(OSError, RuntimeError):
-        if target.can_write_eof():
-            target.write_eof()
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    """Until the source ends or either breaks; then the target is told that nothing follows."""
+    with suppress(OSError):
+        while chunk := source.recv(_CHUNK_BYTES):
+            target.sendall(chunk)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def _shut(each: socket.socket) -> None:
+    with suppress(OSError):
+        each.shutdown(socket.SHUT_RDWR)
