@@ -27,7 +27,8 @@ def rudder(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProce
 def train(tiny_parts: Path, tmp_path: Path, *arguments: str) -> dict[str, Any]:
     run_dir = tmp_path / "run"
     done = rudder(
-        "train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--json", *arguments,
+        "train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--json",
+        "--controller", "none", *arguments,
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -87,7 +88,7 @@ def test_several_trainers_and_servers_share_a_host(tiny_parts: Path, tmp_path: P
 def test_set_changes_a_live_run(tiny_parts: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     arguments = ["train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--epochs", "500",
-                 "--batch-size", "64"]  # fmt: skip
+                 "--batch-size", "64", "--controller", "none"]  # fmt: skip
     run = subprocess.Popen(
         [str(RUDDER), *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )

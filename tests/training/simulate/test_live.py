@@ -19,7 +19,13 @@ def test_a_live_runs_batches_are_counted_alike_in_the_simulator(tmp_path: Path) 
     data, run_dir = tmp_path / "parts", tmp_path / "run"
     manifest = prepare("synthetic:tiny", num_parts=2, out=data, progress=lambda text: None)
     config = run_config(
-        data=data, epochs=2, batch_size=128, buffer="0.3", lookahead=6, record_trace=True
+        controller="none",
+        data=data,
+        epochs=2,
+        batch_size=128,
+        buffer="0.3",
+        lookahead=6,
+        record_trace=True,
     )
     reports = launch(
         config, manifest=manifest, data_dir=data, run_dir=run_dir, on_event=lambda event: None
