@@ -119,8 +119,9 @@ def main() -> None:
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--options", required=True, help="SteeringOptions as JSON")
     parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--parent", type=int, help="process id of the trainer that started it")
     arguments = parser.parse_args()
-    _end_with_the_trainer()
+    _end_with_the_trainer(arguments.parent)
     options = SteeringOptions.model_validate_json(arguments.options)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
     sys.stderr.write(f"{started} controller of rank {arguments.rank}, process {os.getpid()}\n")
@@ -131,10 +132,12 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _end_with_the_trainer() -> None:
+def _end_with_the_trainer(parent: int | None) -> None:
     """Have the kernel end this process, even a stopped one, when its trainer is gone."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        sys.exit("the trainer ended before the kernel was told")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from rudder.memory.run_file import run_file
@@ -135,3 +136,26 @@ def test_steering_is_switched_off_though_the_controllers_are_stopped(
         stopped = controllers(run_dir)
     for pid in stopped:
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), within_s=20)
+
+
+@pytest.mark.parametrize("moment", ["starting", "steering"])
+def test_a_killed_launcher_leaves_no_controller(
+    tiny_parts: Path, tmp_path: Path, moment: str
+) -> None:
+    run_dir = tmp_path / "run"
+    with steered_run(tiny_parts, run_dir, "--epochs", "100000") as run:
+        wait_for(run_dir / "control" / "rank1.pid", run)
+        if moment == "steering":
+            wait_for(run_dir / "steering" / "rank1.json", run)
+        run.kill()
+        wait_until(lambda: not processes_about(run_dir), within_s=20)
+
+
+def processes_about(run_dir: Path) -> list[psutil.Process]:
+    """Processes whose command line or environment names the run's folder."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if str(run_dir) in " ".join((*process.cmdline(), *process.environ().values())):
+                found.append(process)
+    return found

@@ -184,4 +184,5 @@ def controller_command(
     """The command line of a trainer's controller."""
     module = ("-P", "-m", "rudder.agents.controller")
     values = ("--socket", str(socket), "--rank", str(rank), "--folder", str(folder))
-    return (sys.executable, *module, *values, "--options", options.model_dump_json())
+    parent = ("--parent", str(os.getpid()))
+    return (sys.executable, *module, *values, *parent, "--options", options.model_dump_json())
