@@ -222,11 +222,13 @@ def train(
     options = {
         name: value for name, value in locals().items() if name not in ("config", "json", "collect")
     }
+    from rudder.agents.learned.opening import check_model
     from rudder.agents.steering_end import check_record
 
     options["planner"] = "collect" if collect else planner
     options["llm_roles"] = tuple(llm_roles.split(",")) if llm_roles else None
     effective = run_config(config, **options)
+    check_model(effective.planner, effective.planner_model)
     summary = run(effective, quiet=json)
     if json:
         typer.echo(summary.model_dump_json(indent=2))
