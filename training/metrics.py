@@ -118,6 +118,10 @@ class PeerPace(_Frozen):
     exposed_wait_seconds: float
 
 
+_SELDOM = 0.2
+"""Share of the time below which rows on their way and blocked steps hardly ever coincide."""
+
+
 class Window(_Frozen):
     """One rank's measurements over consecutive steps; what the agents live on.
 
@@ -147,13 +151,15 @@ class Window(_Frozen):
         blocked within its steps the share in which rows were on their way.
 
         Rows and all-reduce share the link. Where pulls fill it, the all-reduce waits behind them
-        while the loader is ahead, so that there is no exposed wait to see.
+        while the loader is ahead, so that there is no exposed wait to see. Where rows are seldom
+        on their way, what blocks a step is something else.
         """
         seconds = self.seconds
         if not self.wall_seconds:
             return seconds.exposed_wait
         on_the_way = min(seconds.pull / self.wall_seconds, 1.0)
-        return seconds.exposed_wait + seconds.blocked * on_the_way
+        often = max(on_the_way - _SELDOM, 0.0) / (1.0 - _SELDOM)
+        return seconds.exposed_wait + seconds.blocked * often
 
 
 class EpochMetrics(_Frozen):
