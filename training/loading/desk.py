@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from rudder.training.errors import RunError
 from rudder.training.loading.batch import Journey
 from rudder.training.loading.owner_accounts import Pull
+from rudder.training.loading.pacing import Pacing
 from rudder.training.partition_view import IntArray, PartitionView
+from rudder.training.wire.connections import server_links
 from rudder.training.wire.lean import LeanWire
 from rudder.training.wire.services import services_registered
 from rudder.training.wire.stock import StockWire
-from rudder.training.wire.wire import Wire
+from rudder.training.wire.wire import Answer, Wire, num_bytes_of
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class _Question:
 class Desk:
     """Sends a batch's questions and puts each answer with the batch that waits for it."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, *, pacing: Pacing) -> None:
         self._wire = wire
+        self._pacing = pacing
         self._asked: dict[int, _Question] = {}
         self._last_answer = time.monotonic()
 
@@ -65,10 +68,14 @@ class Desk:
         question = self._asked.pop(ticket)
         question.journey.answers[ticket] = content
         if question.num_rows:
-            seconds = time.perf_counter() - question.asked
-            pull = Pull(owner=question.owner, rows=question.num_rows, seconds=seconds)
-            question.journey.pulls.append(pull)
+            self._pulled(question, content)
         return True
+
+    def _pulled(self, question: _Question, answer: Answer) -> None:
+        now, asked, owner = time.perf_counter(), question.asked, question.owner
+        pull = Pull(owner=owner, rows=question.num_rows, seconds=now - asked)
+        question.journey.pulls.append(pull)
+        self._pacing.answered(owner, num_bytes_of(answer), asked=asked, now=now)
 
     def check(self, *, timeout_s: float) -> None:
         """Raise RunError when open questions have had no answer for so long."""
@@ -83,6 +90,7 @@ class Desk:
 
 def open_desk(view: PartitionView, *, with_edge_ids: bool) -> Desk:
     """A desk with our own wire where the servers know it, else with DGL's requests."""
+    pacing = Pacing(server_links())
     if services_registered():
-        return Desk(LeanWire(view, with_edge_ids=with_edge_ids))
-    return Desk(StockWire(with_edge_ids=with_edge_ids))
+        return Desk(LeanWire(view, with_edge_ids=with_edge_ids), pacing=pacing)
+    return Desk(StockWire(with_edge_ids=with_edge_ids), pacing=pacing)

@@ -37,6 +37,13 @@ class Wire(Protocol):
         """Wait for the next complete answer, at most so long."""
 
 
+def num_bytes_of(answer: Answer) -> int:
+    """Bytes of rows in an answer; 0 of one about edges."""
+    if isinstance(answer, Edges):
+        return 0
+    return sum(rows.nbytes for rows in answer.values())
+
+
 def receive_message(timeout_ms: int) -> tuple[int, Any] | None:
     """Ticket and response of the next message, None when the time is up."""
     message = rpc.recv_rpc_message(timeout_ms)
