@@ -22,6 +22,8 @@ MIN_WINDOW_BYTES = 64 * 1024
 RATE_ANSWERS = 16
 """Answers that a rate is taken from; before there are so many, windows are left open."""
 _MAX_WINDOW_BYTES = 2**30
+_SAME = 0.125
+"""Windows that differ by a smaller share are not worth a system call."""
 
 
 class Link(Protocol):
@@ -42,15 +44,21 @@ class Pacer:
         self._link = link
         self._answers: deque[tuple[int, float]] = deque(maxlen=RATE_ANSWERS)
         self._last = 0.0
+        self._window = 0
 
     def answered(self, num_bytes: int, *, asked: float, now: float) -> None:
         """An answer has come; asked, now: seconds of one clock."""
         self._answers.append((num_bytes, now - max(asked, self._last)))
         self._last = now
         if len(self._answers) == RATE_ANSWERS:
-            self._link.limit_window(self._window())
+            self._offer(self._wanted())
 
-    def _window(self) -> int:
+    def _offer(self, window: int) -> None:
+        if abs(window - self._window) > _SAME * self._window:
+            self._window = window
+            self._link.limit_window(window)
+
+    def _wanted(self) -> int:
         num_bytes = sum(size for size, _ in self._answers)
         seconds = sum(busy for _, busy in self._answers)
         return window_bytes(num_bytes, seconds, round_trip_s=self._link.min_round_trip_s)
