@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from rudder.agents.act import JournaledActuator, Sender
+from rudder.agents.call_log import CallLog
 from rudder.agents.cpu_budget import CpuBudget
 from rudder.agents.graph import build_graph
 from rudder.agents.guard import Guard
@@ -26,7 +27,6 @@ from rudder.agents.trial import Yardstick
 from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode
 from rudder.memory.sqlite_journal import SqliteJournal
-from rudder.tools.calls import ToolCall, ToolResult
 from rudder.tools.history import History
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
@@ -144,6 +144,10 @@ class Cockpit:
         history = History(self._workload)
         lessons = Lessons(self._journal, workload=self._workload)
         limits = self._limits()
+        calls = CallLog(
+            self._journal,
+            recorder=DecisionRecorder(self._journal, guard=self._guard, options=self._options),
+        )
         graph = build_graph(
             observer=self._team.observer,
             planner=self._team.planner,
@@ -151,12 +155,12 @@ class Cockpit:
             guard=self._guard,
             act=self._actuator,
             recall=lessons.recall,
-            recorder=DecisionRecorder(self._journal, guard=self._guard, options=self._options),
+            recorder=calls,
         )
         return Steering(
             graph=graph,
             toolbox=Toolbox(
-                history, limits, WhatIf(history, limits), lessons.last, on_call=self._log_call
+                history, limits, WhatIf(history, limits), lessons.last, on_call=calls.write
             ),
             guard=self._guard,
             actuator=self._actuator,
@@ -181,31 +185,6 @@ class Cockpit:
             self._budget_bytes = budget
             self._steering.toolbox.set_limits(self._limits())
             self._steering.wake()
-
-    def _log_call(self, call: ToolCall, result: ToolResult, latency_ms: float) -> None:
-        step = self._steering.toolbox.history.next_step
-        self._journal.log(
-            AuditEntry(
-                kind="call",
-                call_id=call.call_id,
-                agent="planner",
-                tool=call.tool,
-                step=step,
-                arguments=call.model_dump_json(include={"arguments"}),
-            )
-        )
-        self._journal.log(
-            AuditEntry(
-                kind="result",
-                call_id=call.call_id,
-                agent="planner",
-                tool=call.tool,
-                step=step,
-                result=result.content,
-                outcome="refused" if result.is_error else "answered",
-                latency_ms=latency_ms,
-            )
-        )
 
     def _keep_exchange(self, exchange: Exchange) -> None:
         self._journal.add_model_call(exchange.to_model_call(uuid.uuid4().hex))
