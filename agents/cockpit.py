@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import sys
 import time
 import traceback
 import uuid
@@ -31,8 +30,10 @@ from rudder.tools.history import History
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
+from rudder.training.complaint import complain
 from rudder.training.control.messages import SteeringState
 from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.errors import RudderError
 from rudder.training.metrics import SteeringCounts, Window
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
@@ -114,7 +115,7 @@ class Cockpit:
 
     def fail(self, error: Exception) -> None:
         """A decision failed: it is in the log and in the record, and the next one is made."""
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        complain(_told(error))
         self._journal.log(
             AuditEntry(
                 kind="note",
@@ -211,6 +212,13 @@ class Cockpit:
             }
         )
         write_report(self._report, self._folder)
+
+
+def _told(error: Exception) -> str:
+    """A trainer that does not answer in a line; whatever nobody thought of with its place."""
+    if isinstance(error, RudderError | TimeoutError):
+        return f"rudder: a decision came to nothing: {error or 'no answer came in time'}"
+    return "".join(traceback.format_exception(error))
 
 
 def _read_budget(file: Path, otherwise: int | None) -> int | None:

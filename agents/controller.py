@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rudder.agents.link import Link
+from rudder.training.complaint import complain
 from rudder.training.control.client import Message
 from rudder.training.control.messages import SteeringState
 from rudder.training.errors import RudderError
@@ -124,11 +125,11 @@ def main() -> None:
     _end_with_the_trainer(arguments.parent)
     options = SteeringOptions.model_validate_json(arguments.options)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
-    sys.stderr.write(f"{started} controller of rank {arguments.rank}, process {os.getpid()}\n")
+    complain(f"{started} controller of rank {arguments.rank}, process {os.getpid()}")
     try:
         asyncio.run(control(arguments.socket, options=options, folder=arguments.folder))
     except RudderError as error:
-        sys.stderr.write(f"error: {error}\n")
+        complain(f"error: {error}")
         sys.exit(error.exit_code)
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from rudder.agents.progress import say
+from rudder.agents.report import write_summary
 from rudder.agents.steering_report import read_report
 from rudder.memory.exchange import fill
 from rudder.training.config import RunConfig
 from rudder.training.errors import MachineError, RudderError
-from rudder.training.metrics import SteeringCounts
+from rudder.training.metrics import SteeringCounts, Summary
 from rudder.training.steering_options import SteeringOptions
 
 
@@ -22,28 +24,69 @@ def steering_of(config: RunConfig, run_dir: Path) -> tuple[SteeringCounts, ...]:
     return tuple(report.counts for report in reports if report is not None)
 
 
-def check_record(config: RunConfig, run_dir: Path) -> None:
-    """Raises MachineError where a controller could not write down all that it did."""
+def keep_record(summary: Summary, config: RunConfig, run_dir: Path) -> None:
+    """Write down what is left of a run that is over: its summary, its episodes in the memory.
+
+    All that can be kept is kept; raises MachineError where something could not, also where a
+    controller could not write down all that it did.
+    """
+    steps = (
+        lambda: _keep_summary(summary, run_dir),
+        lambda: _keep_episodes(config.steering, run_dir),
+        lambda: _check_record(config, run_dir),
+    )
+    lost = [error for step in steps if (error := _lost_in(step)) is not None]
+    if lost:
+        what = "; ".join(error.message for error in lost)
+        raise MachineError(f"training is done, but {what}", remedy=lost[0].remedy)
+
+
+def _lost_in(step: Callable[[], None]) -> MachineError | None:
+    try:
+        step()
+    except MachineError as error:
+        return error
+    return None
+
+
+def _keep_summary(summary: Summary, run_dir: Path) -> None:
+    try:
+        write_summary(summary, run_dir)
+    except OSError as error:
+        raise MachineError(
+            f"its summary cannot be written to {run_dir}: {error.strerror}",
+            remedy="the figures are on the terminal; make room or give write access before the"
+            " next run, or choose another folder with --run-dir",
+        ) from None
+
+
+def _check_record(config: RunConfig, run_dir: Path) -> None:
     if config.steering is None:
         return
     reports = [read_report(run_dir, rank) for rank in range(config.num_trainers)]
     silent = [each.rank for each in reports if each is not None and not each.journal_is_writing]
     if silent:
+        ranks = ", ".join(map(str, silent))
         raise MachineError(
-            f"training is done, but the record of steering has gaps (ranks {silent})",
+            f"the record of steering has gaps (rank {ranks})",
             remedy=f"see {run_dir}/logs/controller{silent[0]}.log; make room, or give write access",
         )
 
 
-def keep_episodes(options: SteeringOptions, run_dir: Path) -> None:
+def _keep_episodes(options: SteeringOptions | None, run_dir: Path) -> None:
     """Add the run's episodes to the memory across runs, if there is to be one.
 
-    The run is over and its results are safe: what goes wrong here is told, and nothing else.
+    A memory that is of no use is told of, and no more; one whose disk is full or read-only is an
+    error, for the next run would not learn either.
     """
-    if options.memory is None:
+    if options is None or options.memory is None:
         return
+    remedy = f"`rudder memory merge {run_dir} --memory {options.memory}`, once that is mended"
+    lost = f"the run's episodes are not in {options.memory}"
     try:
         fill(options.memory, run_dir)
-    except (RudderError, OSError, sqlite3.Error) as error:
-        say(f"the run's episodes are not in {options.memory}: {error}")
-        say(f"what to do: rudder memory merge {run_dir} --memory FILE, once that is mended")
+    except RudderError as error:
+        say(f"{lost}: {error}")
+        say(f"what to do: {remedy}")
+    except (OSError, sqlite3.Error) as error:
+        raise MachineError(f"{lost}: {error}", remedy=remedy) from None

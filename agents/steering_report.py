@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,7 +36,10 @@ def report_file(folder: Path, rank: int) -> Path:
 
 
 def write_report(report: SteeringReport, folder: Path) -> None:
-    """Replace the rank's report in one step; a full disk leaves the old one."""
+    """Replace the rank's report in one step; on a full disk, what is short goes over the old one.
+
+    Never raises: where nothing at all can be written, the old report stays.
+    """
     file = report_file(folder, report.rank)
     fresh = file.with_suffix(".tmp")
     try:
@@ -43,7 +47,17 @@ def write_report(report: SteeringReport, folder: Path) -> None:
         fresh.write_text(report.model_dump_json())
         fresh.replace(file)
     except OSError:
-        fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # read-only
+            fresh.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _write_over(file, report.model_copy(update={"last": None}))
+
+
+def _write_over(file: Path, report: SteeringReport) -> None:
+    """Without taking another block of the disk."""
+    with file.open("r+") as old:
+        old.write(report.model_dump_json())
+        old.truncate()
 
 
 def read_report(folder: Path, rank: int) -> SteeringReport | None:

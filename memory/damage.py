@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-import sys
 from pathlib import Path
+
+from rudder.training.complaint import complain
 
 _BESIDE = ("-wal", "-shm", "-journal")
 _NO_DAMAGE = {
@@ -52,7 +53,5 @@ def set_aside(path: Path, *, reason: str) -> Path:
             beside.rename(target.with_name(target.name + end))
     if path.exists():
         path.rename(target)
-    sys.stderr.write(
-        f"rudder: {path} is damaged ({reason}); kept as {target.name}, a new file is begun\n"
-    )
+    complain(f"rudder: {path} is damaged ({reason}); kept as {target.name}, a new file is begun")
     return target

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Protocol
 
 from rudder.memory.journal import Recalled
 from rudder.memory.recall import Recall
 from rudder.memory.records import Observation
+from rudder.training.complaint import complain
 from rudder.training.errors import RudderError
 from rudder.training.workload import Workload
 
@@ -69,4 +69,4 @@ def open_past(path: Path) -> Past:
 
 
 def _say(error: RudderError) -> None:
-    sys.stderr.write(f"rudder: goes on without memory: {error}\n")
+    complain(f"rudder: goes on without memory: {error}")

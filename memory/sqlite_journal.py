@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sqlite3
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +26,7 @@ from rudder.memory.slices import Slices
 from rudder.memory.store import Store
 from rudder.memory.unfinished import Unfinished, unfinished
 from rudder.memory.windows import add_window, next_window
+from rudder.training.complaint import complain
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
@@ -174,15 +174,15 @@ class SqliteJournal:
             try:
                 return action(self._store)
             except _FAILURES as error:
-                sys.stderr.write(f"rudder: {self._store.path}: {error}\n")
+                complain(f"rudder: {self._store.path}: {error}")
                 return otherwise
 
     def _fail(self, reason: str) -> None:
         self.failure = reason
-        sys.stderr.write(
+        complain(
             f"rudder: the journal cannot be written: {reason}\n"
             "  what to do: make room or give write access; until then training goes on and no"
-            " further decision is recorded\n"
+            " further decision is recorded"
         )
 
 

@@ -18,7 +18,6 @@ is read up to its last whole chunk.
 from __future__ import annotations
 
 import struct
-import sys
 import threading
 import zlib
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.compiled import compiled
+from rudder.training.complaint import complain
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change
 
@@ -157,7 +157,7 @@ class TraceWriter:
             self._write_chunk(kind, content)
             self._file.flush()
         except OSError as error:
-            sys.stderr.write(f"the trace {self._path} ends here: {error.strerror}\n")
+            complain(f"the trace {self._path} ends here: {error.strerror}")
             return False
         return True
 

@@ -93,7 +93,10 @@ def recorded(config: RunConfig, out: Path) -> Path:
     run_dir = next(folder for folder in _folders(config, out) if _is_whole(folder, config))
     if not run_dir.exists():
         say(f"recording {config.epochs} epochs of {config.dataset} into {run_dir}")
-        run(config.model_copy(update={"run_dir": run_dir, "record_trace": True}), quiet=True)
+        run(
+            config.model_copy(update={"run_dir": run_dir, "record_trace": True}),
+            show=lambda _: None,
+        )
     return run_dir
 
 

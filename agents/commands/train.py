@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -223,24 +224,28 @@ def train(
         name: value for name, value in locals().items() if name not in ("config", "json", "collect")
     }
     from rudder.agents.learned.opening import check_model
-    from rudder.agents.steering_end import check_record
+    from rudder.agents.report import print_summary
 
     options["planner"] = "collect" if collect else planner
     options["llm_roles"] = tuple(llm_roles.split(",")) if llm_roles else None
     effective = run_config(config, **options)
     check_model(effective.planner, effective.planner_model)
-    summary = run(effective, quiet=json)
-    if json:
-        typer.echo(summary.model_dump_json(indent=2))
-    check_record(effective, Path(summary.run_dir))
+    run(effective, show=_print_json if json else print_summary)
 
 
-def run(config: RunConfig, *, quiet: bool) -> Summary:
-    """Prepare what is missing, train, and write the run's summary."""
+def _print_json(summary: Summary) -> None:
+    typer.echo(summary.model_dump_json(indent=2))
+
+
+def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
+    """Prepare what is missing, train, show the run's summary and write it.
+
+    Raises MachineError where that, or anything else of the record, cannot be written.
+    """
     from rudder.agents.display import make_display
-    from rudder.agents.report import print_summary, summarise, write_summary
+    from rudder.agents.report import summarise
     from rudder.agents.run_folder import new_run_dir
-    from rudder.agents.steering_end import keep_episodes, steering_of
+    from rudder.agents.steering_end import keep_record, steering_of
     from rudder.training.job import Job
     from rudder.training.launch.run import launch
     from rudder.training.versions import installed_versions
@@ -269,11 +274,8 @@ def run(config: RunConfig, *, quiet: bool) -> Summary:
         versions=installed_versions(),
         steering=steering_of(config, run_dir),
     )
-    write_summary(summary, run_dir)
-    if not quiet:
-        print_summary(summary)
-    if config.steering is not None:
-        keep_episodes(config.steering, run_dir)
+    show(summary)
+    keep_record(summary, config, run_dir)
     return summary
 
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rudder.training.complaint import complain
 from rudder.training.steering_options import SteeringOptions
 
 NICENESS = 19
@@ -142,9 +143,9 @@ class ControllerProcess:
         return process
 
     def _give_up(self) -> None:
-        sys.stderr.write(
+        complain(
             f"rudder: the controller failed {self._patience.restarts + 1} times in a row and is"
-            f" given up; training goes on without it. Its log: {self._log}\n"
+            f" given up; training goes on without it. Its log: {self._log}"
         )
 
 

@@ -6,10 +6,10 @@ is read was made before, empty where its rank has not written yet.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Protocol
 
+from rudder.training.complaint import complain
 from rudder.training.metrics import PeerPace
 
 _FIRST_LOOKS_AT_ONCE = 4
@@ -69,7 +69,7 @@ class Peers:
         except (RuntimeError, OSError, ValueError) as error:
             self._is_working = False
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            sys.stderr.write(f"rudder: the ranks' paces are no longer shared: {reason}\n")
+            complain(f"rudder: the ranks' paces are no longer shared: {reason}")
             return ()
 
     def _look_for_others(self) -> None:

@@ -6,11 +6,11 @@ controller: a stopped one cannot keep its settings in force.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
+from rudder.training.complaint import complain
 from rudder.training.control.messages import SteeringState
 from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, Change, Command
@@ -80,7 +80,7 @@ class Steering:
             return
         if self._why_off is None:
             self._fall_back()
-            sys.stderr.write(f"rudder: rank {self._rank} is back at its defaults: {why}\n")
+            complain(f"rudder: rank {self._rank} is back at its defaults: {why}")
         self._why_off = why
         self._tell(step)
 
