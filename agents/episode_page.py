@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 
@@ -66,10 +66,18 @@ def _seen(seen: Observation) -> Iterator[str]:
         f"{seen.step_ms:.2f} ms a step ({figures.percent(seen.exposed_fraction)})"
     )
     if seen.headroom_rows is not None:
-        wait = seen.headroom_wait_ms
-        saved = "" if wait is None else f", {wait:.2f} ms"
-        yield f"headroom {seen.headroom_rows:,.0f} rows{saved} a step"
+        yield from _headroom(seen.headroom_rows, seen)
     yield f"settings {_changed(seen.settings)}"
+
+
+def _headroom(rows: float, seen: Observation) -> Iterator[str]:
+    """The wait is an estimate for an estimate: it may be more than what was measured."""
+    yield f"headroom {rows:,.0f} rows a step that the best buffer allowed would not fetch (OPT)"
+    wait, measured = seen.headroom_wait_ms, seen.exposed_wait_ms
+    if wait is None:
+        return
+    most = f"; at most the {measured:.2f} ms measured can be saved" if wait > measured else ""
+    yield f"estimated wait of these settings less that of OPT: {wait:.2f} ms a step{most}"
 
 
 def _recalled(episode: Episode, recalled: Sequence[Recalled]) -> Iterator[str]:
@@ -90,8 +98,7 @@ def _proposed(episode: Episode, calls: Sequence[ModelCall]) -> Iterator[str]:
     yield f"{plan.planner}: {_changed(plan.change)}"
     yield f"because {plan.reason}"
     for call in plan.calls:
-        arguments = ", ".join(f"{name}={value}" for name, value in call.arguments.items())
-        yield f"call {call.tool}({arguments})"
+        yield f"call {call.tool}({', '.join(_named(call.arguments))})"
     for asked in calls:
         tokens = f"{asked.input_tokens} + {asked.output_tokens} tokens ({asked.tokens_source})"
         yield f"model {asked.model} asked by {asked.agent}: {asked.latency_ms:.0f} ms, {tokens}"
@@ -160,8 +167,12 @@ def _changed(settings: BaseModel) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, dict):
-        return " ".join(f"{name}={each}" for name, each in value.items() if name != "ids")
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        return " ".join(_named({name: of for name, of in value.items() if name != "ids"}))
+    return figures.plain(value)
+
+
+def _named(values: Mapping[str, object]) -> Iterator[str]:
+    return (f"{name}={figures.plain(value)}" for name, value in values.items())
 
 
 def _range(range_: Range, *, digits: int) -> str:

@@ -31,3 +31,12 @@ def decimal(value: float | None) -> str:
 def mebibytes(value: int | None) -> str:
     """12.3 MiB."""
     return ABSENT if value is None else f"{value / _MEBIBYTE:,.1f} MiB"
+
+
+def plain(value: object) -> str:
+    """Any value: whole numbers with commas, others with four digits, the rest as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -37,6 +38,9 @@ EpisodeOption = Annotated[str | None, typer.Option("--episode", help="Id of the 
 Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Up to this time (UTC).")]
 Steps = Annotated[str | None, typer.Option(help="Steps FIRST:LAST; either may be left out.")]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="One line a row: whole ids and times, all that is said.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -54,10 +58,11 @@ def list_(
     until: Until = None,
     steps: Steps = None,
     last: Annotated[int | None, typer.Option(help="Only so many rows of a rank.", min=1)] = None,
+    wide: Wide = False,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
 ) -> None:
-    """The rows that fit, rank by rank.
+    """The rows that fit, rank by rank; of an episode's id as much as `rudder explain` needs.
 
     Example: rudder audit list runs/demo --agent act --outcome applied
     """
@@ -70,7 +75,7 @@ def list_(
     elif csv:
         typer.echo(audit_table.as_csv(rows), nl=False)
     else:
-        _print_table(rows)
+        _print_text(rows, wide=wide)
 
 
 @app.command("show")
@@ -155,6 +160,7 @@ def tail(
     where: Where,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Rows of a rank.", min=1)] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    wide: Wide = False,
     json: Json = False,
 ) -> None:
     """The last rows; with -f also those to come, until Ctrl-C.
@@ -172,7 +178,7 @@ def tail(
             fresh = reader.audit(after=seen.get(reader.path, 0), last=last)
             seen[reader.path] = max([seen.get(reader.path, 0), *(row.number for row in fresh)])
             rows += fresh
-        _print_rows(rows, json=json)
+        _print_rows(rows, wide=wide, json=json)
         is_first = False
         if follow:
             time.sleep(0.5)
@@ -256,19 +262,18 @@ def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:
         )
 
 
-def _print_rows(rows: list[AuditRow], *, json: bool) -> None:
+def _print_rows(rows: list[AuditRow], *, wide: bool, json: bool) -> None:
     if json:
         typer.echo("".join(row.as_json() + "\n" for row in rows), nl=False)
     elif rows:
-        _print_table(rows)
+        _print_text(rows, wide=wide)
 
 
-def _print_table(rows: list[AuditRow]) -> None:
-    from rich.console import Console
+def _print_text(rows: list[AuditRow], *, wide: bool) -> None:
+    from rudder.agents.audit_text import audit_text, wide_text
 
-    from rudder.agents.audit_table import audit_table
-
-    Console().print(audit_table(rows), highlight=False)
+    width = shutil.get_terminal_size().columns
+    typer.echo(wide_text(rows) if wide else audit_text(rows, width=width))
 
 
 def _whole(row: AuditRow) -> str:

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from rudder.agents.commands import audit, memory
 from rudder.agents.commands.explain import explain
+from rudder.agents.episode_page import episode_page
 from rudder.memory.exchange import fill
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
 from rudder.training.errors import ConfigError, DataError
@@ -126,6 +127,16 @@ def test_explain_tells_the_whole_story(run: Path) -> None:
     assert json.loads(said("explain", EPISODE.episode_id, "--run", run, "--json")) == json.loads(
         EPISODE.model_dump_json()
     )
+
+
+def test_explain_says_what_the_headroom_counts_where_it_is_more_than_was_measured() -> None:
+    seen = EPISODE.observation.model_copy(
+        update={"exposed_wait_ms": 1.23456, "headroom_rows": 50.0, "headroom_wait_ms": 4.56789}
+    )
+    page = episode_page(EPISODE.model_copy(update={"observation": seen}))
+    assert "estimated wait of these settings less that of OPT: 4.57 ms a step" in page
+    assert "at most the 1.23 ms measured can be saved" in page
+    assert "can be saved" not in episode_page(EPISODE)
 
 
 def test_explain_finds_an_episode_whose_run_is_gone(past: Path) -> None:

@@ -1,0 +1,120 @@
+"""Rows of the audit log as lines for people, within 80 columns or as wide as it takes."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from rudder.agents import figures
+from rudder.memory.audit import AuditRow
+
+_COLUMNS = ("seq", "time", "rank", "step", "agent", "what", "episode")
+_RIGHT = {"seq", "rank", "step"}
+_INDENT = "      "
+_LEAST_PREFIX = 8
+_SECONDS = slice(11, 19)
+"""Of a stored time: hours, minutes, seconds."""
+
+
+def audit_text(rows: Sequence[AuditRow], *, width: int) -> str:
+    """A line a row; what a row says in full follows on lines of its own, cut after two of them.
+
+    width: columns of the terminal. Episodes are named by as much of their ids as tells them apart.
+    """
+    lines = _aligned([_COLUMNS, *_cells(rows)])
+    texts = [next(lines)]
+    for row, line in zip(rows, lines, strict=True):
+        texts.append(line)
+        texts += textwrap.wrap(
+            detail(row),
+            width,
+            initial_indent=_INDENT,
+            subsequent_indent=_INDENT,
+            max_lines=2,
+            placeholder=" ...",
+        )
+    return "\n".join(texts)
+
+
+def wide_text(rows: Sequence[AuditRow]) -> str:
+    """A line a row with whole times and ids, milliseconds, and all that it says at the end."""
+    header = ("seq", "time", "rank", "step", "agent", "what", "ms", "episode", "detail")
+    cells = [
+        (
+            str(row.number),
+            row.time,
+            str(row.rank),
+            str(row.step),
+            row.agent,
+            _what(row),
+            figures.ABSENT if row.latency_ms is None else f"{row.latency_ms:.1f}",
+            row.episode_id or figures.ABSENT,
+            detail(row),
+        )
+        for row in rows
+    ]
+    return "\n".join(_aligned([header, *cells]))
+
+
+def detail(row: AuditRow) -> str:
+    """An error, or else the result or the arguments, as names and rounded values."""
+    text = row.result or row.arguments or ""
+    try:
+        content = json.loads(text) if text else {}
+    except ValueError:
+        content = text
+    if isinstance(content, dict) and set(content) == {"arguments"}:
+        content = content["arguments"]
+    said = ", ".join(_flat(content)) if isinstance(content, dict | list) else str(content)
+    return f"{row.error_type}: {said}" if row.error_type and said else row.error_type or said
+
+
+def _cells(rows: Sequence[AuditRow]) -> Iterator[tuple[str, ...]]:
+    names = _prefixes({row.episode_id for row in rows if row.episode_id})
+    for row in rows:
+        yield (
+            str(row.number),
+            row.time[_SECONDS],
+            str(row.rank),
+            str(row.step),
+            row.agent,
+            _what(row),
+            names[row.episode_id] if row.episode_id else figures.ABSENT,
+        )
+
+
+def _what(row: AuditRow) -> str:
+    """`set_lookahead call`, `set_lookahead staged`; `apply_change intent` or `applied`."""
+    begins = row.kind in ("call", "intent")
+    return f"{row.tool} {row.kind if begins else row.outcome or row.kind}"
+
+
+def _prefixes(ids: set[str]) -> dict[str, str]:
+    """The same number of letters of each, so many that no two are alike."""
+    longest = max(map(len, ids), default=0)
+    num = next(
+        (n for n in range(_LEAST_PREFIX, longest) if len({name[:n] for name in ids}) == len(ids)),
+        longest,
+    )
+    return {name: name[:num] for name in ids}
+
+
+def _aligned(table: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for cells in table:
+        parts = [
+            cell.rjust(width) if name in _RIGHT else cell.ljust(width)
+            for name, cell, width in zip(table[0], cells, widths, strict=True)
+        ]
+        yield " ".join(parts).rstrip()
+
+
+def _flat(content: object, name: str = "") -> Iterator[str]:
+    """`settings.capacity_rows=1,200` and so on; what is absent is left out."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from _flat(value, f"{name}.{key}" if name else str(key))
+    elif content is not None and content != []:
+        said = figures.plain(content)
+        yield f"{name}={said}" if name else said
