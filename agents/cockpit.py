@@ -174,6 +174,7 @@ class Cockpit:
             ),
             may_decide=lambda: self._cpu.has_left,
             first_number=self._journal.next_number(),
+            recorder=calls,
         )
 
     def _limits(self) -> Limits:

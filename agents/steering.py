@@ -14,15 +14,16 @@ from rudder.agents.act import Actuator
 from rudder.agents.graph import Graph, decide
 from rudder.agents.guard import Guard
 from rudder.agents.lessons import Lessons
+from rudder.agents.limit_plan import REASON, limit_plan
 from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.replay.recorder import NO_RECORDER, Recorder
 from rudder.agents.rest import Rest
 from rudder.agents.state import DecisionState
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, Yardstick
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
-from rudder.memory.records import Episode, Outcome, Plan
+from rudder.memory.records import Episode, Outcome
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
-from rudder.training.settings import Change
 
 Refusal: TypeAlias = Literal["expired", "refused"]
 
@@ -46,14 +47,17 @@ class Steering:
         yardstick: Yardstick = DEFAULT_YARDSTICK,
         may_decide: Callable[[], bool] = _always,
         first_number: int = 0,
+        recorder: Recorder = NO_RECORDER,
     ) -> None:
         """guard, actuator, lessons: the same that `graph` was built with; may_decide: asked before
-        each decision, such as a budget of processor time."""
+        each decision, such as a budget of processor time; recorder: the graph's, told of what
+        is done without the graph."""
         self.toolbox = toolbox
         self._graph, self._guard, self._actuator = graph, guard, actuator
         self._journal, self._lessons, self._yardstick = journal, lessons, yardstick
         self._may_decide = may_decide
         self._next_number = first_number
+        self._recorder = recorder
         self._episode: Episode | None = None
         self._trial: Trial | None = None
         self._rest = Rest()
@@ -101,19 +105,20 @@ class Steering:
 
         This is no decision: nobody is asked, and nothing is tried. Raises as `take`.
         """
-        history, limits = self.toolbox.history, self.toolbox.limits
-        change = Change(capacity_rows=limits.max_capacity_rows)
-        window = history.latest
-        if window is None or window.settings.capacity_rows <= limits.max_capacity_rows:
+        history, plan = self.toolbox.history, limit_plan(self.toolbox)
+        if plan is None:
             return None
         self.abandon("a limit must be kept to")
-        observation = await EmbeddedObserver().observe(self.toolbox)
         episode_id = uuid.uuid4().hex
+        self._recorder.begin(self.toolbox, episode_id=episode_id)
+        with self._recorder.passing("observe", self.toolbox):
+            observation = await EmbeddedObserver().observe(self.toolbox)
+        with self._recorder.passing("plan", self.toolbox):
+            pass  # it was made before, of the same windows
         applied = await self._actuator.carry_out(
-            change, observation=observation, episode_id=episode_id
+            plan.change, observation=observation, episode_id=episode_id
         )
         self._rest.end()
-        reason = "the buffer is larger than its limit"
         result: Literal["confirmed", "refused"] = (
             "confirmed" if applied.outcome == "applied" else "refused"
         )
@@ -123,10 +128,10 @@ class Steering:
             rank=history.workload.rank,
             number=self._take_number(),
             observation=observation,
-            plan=Plan(planner="limits", change=change, expected=None, reason=reason),
+            plan=plan,
             command_id=applied.command_id,
             applied=applied,
-            outcome=Outcome(result=result, reason=reason),
+            outcome=Outcome(result=result, reason=REASON),
         )
         self._journal.save(episode)
         return episode

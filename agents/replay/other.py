@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+from rudder.agents.limit_plan import LIMITS
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.team import Team, asker_of, open_chat, with_llm
 from rudder.agents.replay.cast import recorded_team
@@ -18,6 +19,8 @@ from rudder.agents.team import planner_of
 from rudder.memory.records import Episode
 from rudder.memory.run_reader import RunReader
 from rudder.training.steering_options import SteeringOptions
+
+_NO_CHOICE = "a limit was kept to: no planner was asked"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class OtherPlanner:
             stored = Decision.of_episode(scene.episode)
             if isinstance(scene, NotReplayable):
                 yield Alternative(scene.episode, stored, None, scene.reason)
+                continue
+            if scene.episode.plan.planner == LIMITS:
+                yield Alternative(scene.episode, stored, None, _NO_CHOICE)
                 continue
             team = recorded_team(scene)
             team = Team(team.observer, self._planner(scene, team), team.critic)

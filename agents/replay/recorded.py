@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from rudder.agents.limit_plan import LIMITS
 from rudder.agents.replay.cast import recorded_team, why_not_recorded
 from rudder.agents.replay.compare import Decision, Difference, differences
-from rudder.agents.replay.decide import decide_again
+from rudder.agents.replay.decide import decide_again, keep_to_limits_again
 from rudder.agents.replay.offline import no_sockets
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.memory.records import Episode
@@ -49,11 +50,17 @@ async def replay(
 
 
 async def _replayed(scene: Scene) -> Replayed:
+    if scene.episode.plan.planner == LIMITS:
+        return _compared(scene, await keep_to_limits_again(scene))
     reason = why_not_recorded(scene)
     if reason is not None:
         return Replayed(scene.episode, reason=reason)
     with no_sockets():
         decision = await decide_again(scene, recorded_team(scene))
+    return _compared(scene, decision)
+
+
+def _compared(scene: Scene, decision: Decision | None) -> Replayed:
     if decision is None:
         return Replayed(scene.episode, (_NOTHING_DECIDED,))
     found = differences(Decision.of_episode(scene.episode), decision)

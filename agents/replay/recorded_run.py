@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rudder.agents.guard import Guard
 from rudder.agents.lessons import Lessons
+from rudder.agents.limit_plan import LIMITS
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.replay.fingerprint import fingerprint
 from rudder.memory.decision_inputs import DecisionInputs, KeptInputs, Node
@@ -21,8 +22,6 @@ from rudder.training.metrics import Window
 from rudder.training.workload import Workload
 
 _MEASURED = ("confirmed", "reverted")
-_LIMITS = "limits"
-"""What stands for the planner where a cut budget was kept to."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class RecordedRun:
                 session = self._open(kept)
             if names is None or episode.episode_id in names:
                 yield self._scene(episode, kept, session)
-            if session is not None and kept is not None:
+            if session is not None and kept is not None and episode.plan.planner != LIMITS:
                 session.follow(episode)
 
     def _session_of(self, episode: Episode) -> int:
@@ -103,8 +102,6 @@ class RecordedRun:
     def _scene(
         self, episode: Episode, kept: KeptInputs | None, session: _Session | None
     ) -> Scene | NotReplayable:
-        if episode.plan.planner == _LIMITS:
-            return NotReplayable(episode, "a limit was kept to: nothing was decided")
         if kept is None or session is None:
             return NotReplayable(episode, "what it rested on was not kept")
         reason = session.catch_up(kept.inputs)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from rudder.agents.limit_plan import LIMITS
 from rudder.agents.llm.briefing import brief
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.memory.records import Episode
@@ -79,8 +80,10 @@ def _outlook(kind: Kind, change: Change, present: BufferSettings, effect: Effect
 
 
 def _decided(episode: Episode) -> tuple[Kind, Change]:
-    """What was let through; else what was proposed."""
+    """What was let through, or a limit asked for; else what was proposed."""
     verdict, guard = episode.verdict, episode.guard
+    if episode.plan.planner == LIMITS:
+        return "decision", episode.plan.change
     if verdict is not None and guard is not None and guard.allowed:
         return "decision", verdict.change
     return "refused plan", episode.plan.change
