@@ -32,6 +32,7 @@ class Link:
         self._reader, self._writer = reader, writer
         self._asked: dict[str, asyncio.Future[Applied]] = {}
         self._num_beats = 0
+        self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
     @classmethod
     async def open(cls, path: Path) -> Link:
@@ -46,17 +47,16 @@ class Link:
         return link
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What the trainer tells, until it ends; answers to commands go to who asked."""
-        while line := await self._next_line():
-            message = read_message(line)
-            if isinstance(message, Applied):
-                self._settle(message.command_id, message)
-            elif isinstance(message, Rejected):
-                self._fail(message)
-            elif message is not None:
+        """What the trainer tells, until it ends.
+
+        Answers to commands go to who asked, also while what was told before is still worked on.
+        """
+        reading = asyncio.create_task(self._read())
+        try:
+            while (message := await self._inbox.get()) is not None:
                 yield message
-        for future in self._asked.values():
-            future.cancel()
+        finally:
+            reading.cancel()
 
     async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
         """Send a change (an empty one asks for the state) and wait for the answer.
@@ -86,6 +86,19 @@ class Link:
     async def close(self) -> None:
         """Hang up."""
         self._writer.close()
+
+    async def _read(self) -> None:
+        while line := await self._next_line():
+            message = read_message(line)
+            if isinstance(message, Applied):
+                self._settle(message.command_id, message)
+            elif isinstance(message, Rejected):
+                self._fail(message)
+            elif message is not None:
+                self._inbox.put_nowait(message)
+        for future in self._asked.values():
+            future.cancel()
+        self._inbox.put_nowait(None)
 
     async def _next_line(self) -> bytes:
         try:
