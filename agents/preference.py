@@ -52,7 +52,7 @@ class Preference:
         fewer = rows > max(self.rows_margin(observation), 0.05 * observation.rows_fetched)
         if self.objective == "traffic":
             return "fewer rows are fetched" if fewer else None
-        if wait > max(observation.noise_wait_ms, 0.5 * self.tolerance * observation.step_ms):
+        if wait > max(observation.noise_wait_ms, self.tolerance * observation.step_ms):
             return "the trainer waits less"
         if fewer and effect.buffer_bytes <= present.buffer_bytes:
             return "fewer rows are fetched, for no more memory"

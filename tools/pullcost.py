@@ -7,12 +7,13 @@ trainer computes meanwhile, and stands still where the loader is later.
     loader(rows) = loader now + max(thread, net(rows)) - max(thread, net now)
     net(rows) = net now + ms_per_row * (rows - rows now)
 
-thread: what the loader does itself. loader now: where the trainer waits, the loader sets the pace,
-and takes as long as the step; else what it is busy or waits. net now: as long as that where the
-loader waits for rows at all, else the time that pulls take, hidden behind the thread. So fewer
-rows take away wait until none is left or the thread itself is too slow, and where the trainer does
-not wait, more rows eat the slack first. rest: wait that no pace explains, such as the first batch
-of an epoch. A longer lookahead changes rows, and time only through them.
+thread: what the loader does itself. loader now: the time in which it works or waits for rows; where
+the trainer waits and the loader is never idle, it sets the pace, and takes as long as the step.
+net now: as long as that where the loader waits for rows at all, else the time that pulls take,
+hidden behind the thread. So fewer rows take away wait until none is left or the thread itself is
+too slow, and where the trainer does not wait, more rows eat the slack first. rest: wait that no
+pace explains, such as the first batch of an epoch, or a host that is busy with something else while
+the loader is idle. A longer lookahead changes rows, and time only through them.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ _MIN_SPREAD = 0.1
 _WAITS_SHARE = 0.02
 _WAITS_MS = 0.05
 """Exposed wait of less than both says nothing about who sets the pace."""
+_IDLE_SHARE, _BUSY_SHARE = 0.7, 0.9
+"""Of the step: a loader that works or waits for rows for less does not set the pace; for more, it
+does."""
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,20 @@ class _Point:
 
     @property
     def loader_ms(self) -> float:
-        """What the loader takes for a batch; no longer than the trainer where that never waits."""
-        if self.wait_ms > max(_WAITS_SHARE * self.step_ms, _WAITS_MS):
-            return self.step_ms
-        taken = max(self.thread_ms + self.pull_ms, self.busy_ms)
-        return min(taken, self.step_ms - self.wait_ms)
+        """What the loader takes for a batch; no longer than the trainer where that never waits.
+
+        The time that pulls take says little: they overlap, and answers wait for processors.
+        """
+        taken = min(self.thread_ms + self.pull_ms, self.step_ms - self.wait_ms)
+        if self.wait_ms <= max(_WAITS_SHARE * self.step_ms, _WAITS_MS):
+            return taken
+        return taken + self._sets_the_pace * (self.step_ms - taken)
+
+    @property
+    def _sets_the_pace(self) -> float:
+        """How far the loader is what the trainer waits for: 0 where it is idle itself, to 1."""
+        busy = (self.thread_ms + self.pull_ms) / self.step_ms if self.step_ms else 0.0
+        return min(max((busy - _IDLE_SHARE) / (_BUSY_SHARE - _IDLE_SHARE), 0.0), 1.0)
 
     @property
     def waits_for_rows(self) -> bool:

@@ -16,6 +16,7 @@ from rudder.tools.limits import Limits
 from rudder.tools.means import Means
 from rudder.tools.pullcost import PullCost
 from rudder.tools.sampled import SampledTrace
+from rudder.tools.settling import without_growth
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings, Change
 
@@ -167,7 +168,7 @@ class WhatIf:
         self._replays.clear()
         self._cost = PullCost.fit(self._history.windows)
         self._means = Means.of(self._history.recent(_ROWS_WINDOWS))
-        settled = self._history.settled
+        settled = without_growth(self._history.settled, self._history.windows)
         if self.is_ready and settled:
             rows = self._rows(self._history.settings, Change())
             found = Calibration.of(rows, self._trace(), settled)

@@ -126,3 +126,34 @@ def test_predictions_are_finite_and_rise_with_the_rows(
     few, many = model.exposed_wait_ms(rows), model.exposed_wait_ms(2 * rows + 1)
     assert 0 <= few <= many + 1e-9
     assert math.isfinite(many)
+
+
+def idle(index: int, *, wait_ms: float) -> Window:
+    """The loader works or waits for half of the step; pulls overlap, and take long."""
+    pulls = OwnerTraffic(part=2, rows=16000, pulls=WINDOW_STEPS, seconds=0.9 * WINDOW_STEPS / 50)
+    per_window = WINDOW_STEPS / 1000
+    return measured(index, 1000).model_copy(
+        update={
+            "seconds": Seconds(
+                sample=7 * per_window,
+                pull=3 * per_window,
+                exposed_wait=wait_ms * per_window,
+                compute=(20 - wait_ms) * per_window,
+            ),
+            "wall_seconds": 20 * per_window,
+            "owners": (pulls,),
+        }
+    )
+
+
+def test_what_is_waited_for_beside_an_idle_loader_is_not_won_by_fewer_rows() -> None:
+    model = PullCost.fit([idle(number, wait_ms=1.0) for number in range(4)])
+    assert model is not None
+    assert model.exposed_wait_ms(100) == pytest.approx(1.0)
+
+
+def test_pulls_that_overlap_leave_the_loader_ahead() -> None:
+    model = PullCost.fit([idle(number, wait_ms=0.0) for number in range(4)])
+    assert model is not None
+    assert model.spare_ms == pytest.approx(10.0)
+    assert model.exposed_wait_ms(1200) == 0.0
