@@ -1,17 +1,21 @@
 """A change on trial: what it brought against what was before, and whether it stays.
 
 A pure state machine: opened when the trainer has answered, fed with windows, done with an outcome.
-Rows per step are precise; the exposed wait is noisy, so it is judged by its noise and the step.
+Rows per step are precise; the exposed wait is noisy, so it is judged by its noise and the step, and
+where windows disagree by more of them.
 """
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rudder.memory.records import Observation, Outcome
 from rudder.tools.effects import Effect
+from rudder.tools.settling import settling_steps
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
 from rudder.training.steering_options import Objective
@@ -22,18 +26,22 @@ _MIN_WAIT_FRACTION = 0.01
 _CATASTROPHE_FRACTION = 0.25
 _NOISES = 2.0
 _CATASTROPHE_NOISES = 4.0
-_FILL_SLACK = 1.5
 _STILL_FILLING_FRACTION = 0.02
 _STEADY_FRACTION = 0.05
 _MAX_SETTLING_WINDOWS = 6
+_EXACT_FRACTION = 0.025
+"""Of the rows: how exact, by their noise, the mean of the windows should be that are judged."""
+_MAX_JUDGED_WINDOWS = 4
+_MIN_KEPT_SHARE = 0.2
+"""Of the wait that was to be won by more memory: what must be won at least."""
 
 
 @dataclass(frozen=True)
 class Yardstick:
     """How a trial is judged.
 
-    windows: settled ones to be seen; tolerance: share of the step time that a smaller buffer may
-    cost where the objective is `memory`, and that no other may exceed.
+    windows: settled ones to be seen, more where rows are noisy; tolerance: share of the step time
+    that a smaller buffer may cost where the objective is `memory`, and that no other may exceed.
     """
 
     windows: int = 2
@@ -62,7 +70,11 @@ class Trial:
         self._settled: list[Window] = []
         self._num_unsettled = 0
         self._previous: Window | None = None
-        self._last_settling_step = applied.step + _fill_steps(change, before)
+        grown = applied.settings.capacity_rows - before.settings.capacity_rows
+        self._is_growth = grown > 0
+        self._last_settling_step = applied.step + settling_steps(
+            grown, rows_per_step=before.rows_fetched
+        )
 
     @property
     def undo(self) -> Change:
@@ -80,7 +92,7 @@ class Trial:
         if not self._is_settled(window):
             return None
         self._settled.append(window)
-        if len(self._settled) < self._yardstick.windows:
+        if len(self._settled) < self._num_wanted or self._is_doubtful:
             return None
         return self._judge()
 
@@ -99,7 +111,8 @@ class Trial:
             return False
         grown = window.buffered_rows - previous.buffered_rows
         is_filling = grown > _STILL_FILLING_FRACTION * max(window.settings.capacity_rows, 1)
-        return not is_filling or window.first_step >= self._last_settling_step
+        is_over = window.first_step >= self._last_settling_step
+        return is_over or not (is_filling or self._is_growth)
 
     def _is_steady(self, earlier: Window, later: Window) -> bool:
         """Whether the rows fetched do not go on changing."""
@@ -109,17 +122,45 @@ class Trial:
 
     # -- judging ------------------------------------------------------------------------
 
+    @property
+    def _num_wanted(self) -> int:
+        """Settled windows to be judged: as many as make their rows exact, within bounds."""
+        fewest = self._yardstick.windows
+        if not self._before.rows_fetched:
+            return fewest
+        noise = self._before.noise_rows / self._before.rows_fetched
+        wanted = math.ceil((noise / _EXACT_FRACTION) ** 2)
+        return max(min(wanted, _MAX_JUDGED_WINDOWS), fewest)
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether some windows waited too long and others did not, and more may tell."""
+        if len(self._settled) >= _MAX_JUDGED_WINDOWS:
+            return False
+        most = self._before.exposed_wait_ms + self._tolerated_wait_ms
+        return len({_wait_ms([window]) > most for window in self._settled}) > 1
+
     def _judge(self) -> Outcome:
         """Where fewer rows came, a longer wait is not the change's doing: all ranks share links,
         and wait for each other in every step."""
-        wait_gain = self._before.exposed_wait_ms - _wait_ms(self._settled)
+        wait_gain = self._before.exposed_wait_ms - _usual_wait_ms(self._settled)
         rows_gain = self._before.rows_fetched - self._comparable_rows(self._settled)
         rows_noise = max(self._before.noise_rows, _MIN_ROWS_FRACTION * self._before.rows_fetched)
         if -wait_gain > self._tolerated_wait_ms and rows_gain <= rows_noise:
             return self._outcome(self._settled, "reverted", "the trainer waits longer than before")
         if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
             return self._outcome(self._settled, "reverted", "more rows are fetched, for no gain")
+        if self._is_growth and wait_gain < self._owed_wait_ms:
+            return self._outcome(self._settled, "reverted", "a larger buffer, for no less waiting")
         return self._outcome(self._settled, "confirmed", "no worse than before")
+
+    @property
+    def _owed_wait_ms(self) -> float:
+        """What memory must win at least; minus infinity where no wait was to be won by it."""
+        if self._expected is None or self._yardstick.objective == "traffic":
+            return -math.inf
+        promised = self._before.exposed_wait_ms - self._expected.exposed_wait_ms.mid
+        return _MIN_KEPT_SHARE * promised if promised > 0 else -math.inf
 
     @property
     def _tolerated_wait_ms(self) -> float:
@@ -157,7 +198,7 @@ class Trial:
             rows_before=self._before.rows_fetched,
             rows_after=rows,
             wait_ms_before=self._before.exposed_wait_ms,
-            wait_ms_after=_wait_ms(windows),
+            wait_ms_after=_usual_wait_ms(windows),
             noise_rows=self._before.noise_rows,
             noise_wait_ms=self._before.noise_wait_ms,
             rows_error=(rows - expected) / expected if expected else None,
@@ -165,14 +206,11 @@ class Trial:
         )
 
 
-def _fill_steps(change: Change, before: Observation) -> int:
-    """Steps until a larger buffer should be full: every row fetched may fill a slot."""
-    grown = (change.capacity_rows or 0) - before.settings.capacity_rows
-    if grown <= 0 or before.rows_fetched <= 0:
-        return 0
-    return int(_FILL_SLACK * grown / before.rows_fetched)
-
-
 def _wait_ms(windows: Sequence[Window]) -> float:
     steps = sum(window.num_steps for window in windows)
     return 1000 * sum(window.stalled_seconds for window in windows) / max(steps, 1)
+
+
+def _usual_wait_ms(windows: Sequence[Window]) -> float:
+    """The median: a window that a busy host held up is not the change's doing."""
+    return statistics.median(_wait_ms([window]) for window in windows)

@@ -80,15 +80,15 @@ def test_a_catastrophe_ends_the_trial_with_its_first_window() -> None:
 
 
 def test_windows_from_before_the_change_and_the_first_after_it_do_not_count() -> None:
-    trial = trial_of(LARGER, yardstick=Yardstick(windows=1))
-    settings = LARGER.over(SETTINGS)
+    trial = trial_of(SMALLER, yardstick=Yardstick(windows=1))
+    settings = SMALLER.over(SETTINGS)
     assert trial.feed(window_of(144, settings=SETTINGS)) is None
     assert trial.feed(window_of(160, settings=settings)) is None
     assert trial.feed(window_of(176, settings=settings)) is not None
 
 
 def test_a_buffer_that_still_fills_is_waited_for() -> None:
-    before = observation_of(rows_fetched=10.0)
+    before = observation_of(rows_fetched=10.0, noise_rows=0.1)
     trial = trial_of(LARGER, before=before, yardstick=Yardstick(windows=1))
     settings = LARGER.over(SETTINGS)
     filling = [
@@ -120,3 +120,47 @@ def test_undo_leads_back_from_any_change(rows: int, ahead: int, threshold: float
     change = Change(capacity_rows=rows, lookahead_batches=ahead, eviction_threshold=threshold)
     now: BufferSettings = change.over(SETTINGS)
     assert trial_of(change).undo.over(now) == SETTINGS
+
+
+def waits(trial: Trial, *wait_ms: float) -> Outcome | None:
+    """The outcome after windows that waited so long; two of them settle the buffer."""
+    settings, outcome = trial.change.over(SETTINGS), None
+    for number, wait in enumerate((5.0, *wait_ms)):
+        window = window_of(160 + 16 * number, settings=settings, rows=200.0, wait_ms=wait)
+        outcome = trial.feed(window)
+    return outcome
+
+
+def test_one_window_that_a_busy_host_held_up_is_outvoted_by_more() -> None:
+    assert waits(trial_of(SMALLER), 5.0, 9.0) is None
+    outcome = waits(trial_of(SMALLER), 5.0, 9.0, 5.0, 5.0)
+    assert outcome is not None
+    assert outcome.result == "confirmed"
+
+
+def test_windows_that_all_wait_longer_need_no_more_of_them() -> None:
+    outcome = waits(trial_of(SMALLER), 9.0, 9.0)
+    assert outcome is not None
+    assert outcome.result == "reverted"
+
+
+def test_the_noisier_the_rows_the_more_windows_are_judged() -> None:
+    noisy = observation_of(noise_rows=20.0)
+    assert waits(trial_of(SMALLER), 5.0, 5.0) is not None
+    assert waits(trial_of(SMALLER, before=noisy), 5.0, 5.0, 5.0) is None
+    assert waits(trial_of(SMALLER, before=noisy), 5.0, 5.0, 5.0, 5.0) is not None
+
+
+def test_memory_given_for_less_waiting_is_taken_back_where_none_is_won() -> None:
+    promise = effect_of(100.0, 1.0)
+    outcome = outcome_of(trial_of(LARGER, expected=promise), rows=100.0, wait_ms=4.9)
+    assert (outcome.result, outcome.reason) == ("reverted", "a larger buffer, for no less waiting")
+    thrift = trial_of(LARGER, expected=promise, yardstick=Yardstick(objective="traffic"))
+    assert outcome_of(thrift, rows=100.0, wait_ms=4.9).result == "confirmed"
+
+
+def test_a_larger_buffer_is_judged_when_its_rows_have_been_replaced() -> None:
+    settings = LARGER.over(SETTINGS)
+    trial = trial_of(LARGER, before=observation_of(rows_fetched=100.0, noise_rows=0.1))
+    full = [window_of(160 + 16 * number, settings=settings, rows=100.0) for number in range(6)]
+    assert [trial.feed(window) is not None for window in full] == [False] * 4 + [True, True]
