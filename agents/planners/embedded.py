@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.planners.priors import Priors
 from rudder.agents.planners.proposals import keep, propose
+from rudder.agents.planners.regret import Regret
 from rudder.agents.planners.search import Search
 from rudder.agents.preference import DEFAULT_PREFERENCE, ROWS_FRACTION, Preference
 from rudder.memory.journal import Recalled
@@ -26,6 +27,8 @@ SHORT_LOOKAHEADS = (4, 16)
 INTERVAL = 32
 MAX_SMALLER = 0.85
 """Of the present capacity: a buffer that shrinks by less is left as it is."""
+MIN_GIVEN_BACK = 0.05
+"""Of the capacity that the run began with: less than that is not worth a trial."""
 MAX_SHRINK = 0.5
 """Of the present capacity: what is not seen to be waited for is given back in steps."""
 BOLD_GAIN = 0.1
@@ -56,6 +59,7 @@ class EmbeddedPlanner:
                 observation=observation,
                 reason="too few accesses were seen to estimate anything",
             )
+        workload = toolbox.history.workload
         search = Search(
             toolbox.whatif, toolbox.limits, present=observation.settings, steps=self._steps
         )
@@ -64,6 +68,8 @@ class EmbeddedPlanner:
             observation,
             Priors.of(recalled, observation),
             self._preference,
+            regret=Regret.of(recalled, observation, run_key=workload.run_key),
+            worth_rows=MIN_GIVEN_BACK * workload.defaults.capacity_rows,
             is_settled=_is_settled(toolbox),
         )
         found = task.solve()
@@ -105,9 +111,12 @@ class _Task:
         priors: Priors,
         preference: Preference,
         *,
+        regret: Regret,
+        worth_rows: float,
         is_settled: bool,
     ) -> None:
-        self._is_settled = is_settled
+        """worth_rows: how many must be given back for a smaller buffer to be worth a trial."""
+        self._regret, self._worth_rows, self._is_settled = regret, worth_rows, is_settled
         self._search, self._observation = search, observation
         self._priors, self._preference = priors, preference
         self._present = search.present
@@ -134,9 +143,17 @@ class _Task:
             return None
         if gain := self._preference.gain(effect, present=present, observation=observation):
             return gain
-        smaller = found.capacity_rows <= MAX_SMALLER * self._present.capacity_rows
         harm = self._preference.harm(effect, present=present, observation=observation)
-        return "a smaller buffer does as well" if smaller and harm is None else None
+        if harm is not None or not self._is_worth_a_trial(found, effect):
+            return None
+        return "a smaller buffer does as well"
+
+    def _is_worth_a_trial(self, found: BufferSettings, effect: Effect) -> bool:
+        """Whether enough memory would be given back, and its trial can be afforded."""
+        now, then = found.capacity_rows, self._present.capacity_rows
+        if now > MAX_SMALLER * then or then - now < self._worth_rows:
+            return False
+        return self._regret.allows(effect, present=self._search.present_effect)
 
     # -- coarse -------------------------------------------------------------------------
 

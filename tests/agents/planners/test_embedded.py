@@ -116,3 +116,12 @@ def test_a_budget_that_was_cut_is_obeyed_at_once() -> None:
     plan = plan_of(toolbox)
     assert plan.change.capacity_rows is not None
     assert plan.change.capacity_rows <= 1000
+
+
+def test_what_is_little_beside_the_first_buffer_is_not_given_back() -> None:
+    trainer = trainer_of(BufferSettings(capacity_rows=5500, lookahead_batches=48))
+    toolbox = toolbox_after(trainer, windows=24)
+    assert plan_of(toolbox).change.capacity_rows is not None
+    large = BufferSettings(capacity_rows=60_000, lookahead_batches=48)
+    toolbox.history.workload = toolbox.history.workload.model_copy(update={"defaults": large})
+    assert plan_of(toolbox).change.is_empty
