@@ -14,13 +14,14 @@ from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.planners.priors import Priors
 from rudder.agents.planners.proposals import keep, propose
 from rudder.agents.planners.regret import Regret
+from rudder.agents.planners.rounds import Rounds
 from rudder.agents.planners.search import Search
 from rudder.agents.preference import DEFAULT_PREFERENCE, ROWS_FRACTION, Preference
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Change
 
 LONG_LOOKAHEAD = 48
 SHORT_LOOKAHEADS = (4, 16)
@@ -59,7 +60,14 @@ class EmbeddedPlanner:
                 observation=observation,
                 reason="too few accesses were seen to estimate anything",
             )
-        workload = toolbox.history.workload
+        rounds, workload = Rounds.of(toolbox, observation), toolbox.history.workload
+        if not rounds.are_enough and toolbox.limits.problem(_capacity_of(observation)) is None:
+            return keep(
+                self.name,
+                toolbox,
+                observation=observation,
+                reason="too few rounds of replacement were seen to tell what a change would bring",
+            )
         search = Search(
             toolbox.whatif, toolbox.limits, present=observation.settings, steps=self._steps
         )
@@ -70,6 +78,7 @@ class EmbeddedPlanner:
             self._preference,
             regret=Regret.of(recalled, observation, run_key=workload.run_key),
             worth_rows=MIN_GIVEN_BACK * workload.defaults.capacity_rows,
+            rounds=rounds,
             is_settled=_is_settled(toolbox),
         )
         found = task.solve()
@@ -95,6 +104,10 @@ class EmbeddedPlanner:
         )
 
 
+def _capacity_of(observation: Observation) -> Change:
+    return Change(capacity_rows=observation.settings.capacity_rows)
+
+
 def _is_settled(toolbox: Toolbox) -> bool:
     """Whether estimates were confirmed, and the buffer is not still getting better by itself."""
     trend = toolbox.history.trend("rows")
@@ -113,9 +126,11 @@ class _Task:
         *,
         regret: Regret,
         worth_rows: float,
+        rounds: Rounds,
         is_settled: bool,
     ) -> None:
         """worth_rows: how many must be given back for a smaller buffer to be worth a trial."""
+        self._rounds = rounds
         self._regret, self._worth_rows, self._is_settled = regret, worth_rows, is_settled
         self._search, self._observation = search, observation
         self._priors, self._preference = priors, preference
@@ -124,6 +139,7 @@ class _Task:
     def solve(self) -> BufferSettings:
         """The settings to have; those in force where nothing is as good."""
         low, high = self._priors.narrowed(self._search.reach)
+        high = max(min(high, self._rounds.most_rows), low)
         low = min(max(low, round(MAX_SHRINK * self._present.capacity_rows)), high)
         top = self._search.first(self._well_set(high))
         best = self._search.effect(top) if top is not None else None
@@ -160,6 +176,11 @@ class _Task:
     def _well_set(self, rows: int) -> Iterator[BufferSettings]:
         """Settings of a capacity with all other knobs as they should serve best."""
         present = self._present
+        if (
+            self._rounds.fill_the_buffer
+        ):  # no lookahead helps, and another threshold has rows swapped at once
+            yield self._search.with_capacity(present, rows)
+            return
         ahead = max(present.lookahead_batches, LONG_LOOKAHEAD)
         interval = present.replacement_interval
         for lookahead in (ahead, ahead // 2, present.lookahead_batches):
