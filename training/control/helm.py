@@ -15,7 +15,7 @@ from rudder.training.control.controller_process import (
     NoController,
     controller_at,
 )
-from rudder.training.control.peers import NO_PEERS, Peers, Store
+from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
 from rudder.training.control.port import ControlPort, NoControl
 from rudder.training.control.steering import OFF_FILE, NoSteering, Steering
 from rudder.training.steering_options import SteeringOptions
@@ -34,12 +34,11 @@ class Meeting:
     rank: int
     world_size: int
 
-    @property
-    def peers(self) -> Peers | None:
-        """The other ranks, where there may be some."""
+    def peers(self, run_key: str) -> Peers | NoPeers:
+        """The other ranks of one loader's run, where there may be some."""
         if self.store is None or self.world_size < 2:
-            return None
-        return Peers(self.store, rank=self.rank, world_size=self.world_size)
+            return NO_PEERS
+        return Peers(self.store, rank=self.rank, world_size=self.world_size, run_key=run_key)
 
     def agree(self, subject: str, proposal: str) -> str:
         """The same text on all ranks: what the first of them proposed; never waits for a rank."""
@@ -104,11 +103,12 @@ class Helm:
         self.controller: ControllerProcess | NoController = NoController()
         if place.socket is None:
             return
+        run_key = meeting.new_run_key()
         self.door = ControlPort(
             place.socket,
             rank=meeting.rank,
-            workload=introduce(meeting.new_run_key()),
-            peers=meeting.peers or NO_PEERS,
+            workload=introduce(run_key),
+            peers=meeting.peers(run_key),
         )
         self.steering = Steering(
             self.door,

@@ -1,7 +1,8 @@
 """The ranks' paces, told through the key-value store that they met at.
 
-A rank writes under its own key and reads the others'. Nothing here waits for a rank: a key that
-is read was made before, empty where its rank has not written yet.
+A rank writes under its own key and reads the others'. Each loader of a job has keys of its own.
+Nothing here waits for a rank: a key that is read was made before, empty where its rank has not
+written yet.
 """
 
 from __future__ import annotations
@@ -49,11 +50,12 @@ NO_PEERS = NoPeers()
 class Peers:
     """The other ranks' last words. An error ends the exchange, not the run."""
 
-    def __init__(self, store: Store, *, rank: int, world_size: int) -> None:
-        """Use the store from one thread."""
+    def __init__(self, store: Store, *, rank: int, world_size: int, run_key: str) -> None:
+        """Use the store from one thread; run_key: of this loader's run, the same on all ranks."""
         self._store = store
-        self._key = _key(rank)
-        self._unseen = [_key(other) for other in range(world_size) if other != rank]
+        self._key = pace_key(run_key, rank)
+        others = (other for other in range(world_size) if other != rank)
+        self._unseen = [pace_key(run_key, other) for other in others]
         self._seen: list[str] = []
         self._is_working = True
 
@@ -85,5 +87,6 @@ class Peers:
         return [self._store.get(key) for key in keys]
 
 
-def _key(rank: int) -> str:
-    return f"rudder/pace/{rank}"
+def pace_key(run_key: str, rank: int) -> str:
+    """Where a rank tells its pace in one loader's run."""
+    return f"rudder/pace/{run_key}/{rank}"

@@ -20,7 +20,7 @@ from rudder.training.control.messages import (
     Subscribe,
     to_line,
 )
-from rudder.training.control.peers import Peers
+from rudder.training.control.peers import Peers, pace_key
 from rudder.training.control.port import ControlPort
 from rudder.training.metrics import PeerPace, Rows, Seconds, Window
 from rudder.training.settings import Applied, BufferSettings
@@ -109,7 +109,7 @@ def test_accesses_are_packed_by_the_doors_thread_and_only_for_subscribers(tmp_pa
 def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     store = TORCH.FileStore(str(tmp_path / "store"), 2)
     other = PeerPace(rank=1, window=1, step_seconds=0.4, exposed_wait_seconds=0.1)
-    Peers(store, rank=1, world_size=2).exchange(other)
+    Peers(store, rank=1, world_size=2, run_key="5e").exchange(other)
     threads: set[str] = set()
 
     class WatchedPeers(Peers):
@@ -118,7 +118,7 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
             return super().exchange(pace)
 
     path = tmp_path / "rank0.sock"
-    peers = WatchedPeers(store, rank=0, world_size=2)
+    peers = WatchedPeers(store, rank=0, world_size=2, run_key="5e")
     with (
         ControlPort(path, rank=0, peers=peers) as door,
         unix_socket.connect(path, timeout_s=WAIT_S) as client,
@@ -131,5 +131,5 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     assert isinstance(window, Window)
     assert window.peers == (other,)
     assert threads == {"rudder-control"}
-    told = PeerPace.model_validate_json(store.get("rudder/pace/0"))
+    told = PeerPace.model_validate_json(store.get(pace_key("5e", 0)))
     assert told == PeerPace(rank=0, window=2, step_seconds=0.5, exposed_wait_seconds=0.1)
