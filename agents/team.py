@@ -10,6 +10,7 @@ from rudder.agents.learned.opening import is_learned, open_planner
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.team import Team, asker_of, ignore_exchange, open_chat, with_llm
 from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.adversarial import AdversarialPlanner
 from rudder.agents.planners.collecting import (
     COLLECTING_STEPS,
     CollectingCritic,
@@ -45,6 +46,8 @@ def planner_of(options: SteeringOptions) -> Planner:
         return PeriodicPlanner()
     if options.planner == "heuristic":
         return HeuristicPlanner()
+    if options.planner == "adversarial":
+        return AdversarialPlanner(seed=options.seed)
     return EmbeddedPlanner(preference=preference_of(options))
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import typer
 from steered import change as changes
 from steered.adversary import adversary as measure_adversary
+from steered.adversary import live_adversary
 from steered.harm import harm as measure_harm
 from steered.honesty import honesty as measure_honesty
 from steered.job import Work
@@ -136,12 +137,23 @@ def kills(
 
 @app.command()
 def adversary(
-    seeds: int = 20,
-    windows: Annotated[int, typer.Option(help="Windows of 16 steps, of a run.")] = 100,
-    json: Json = False,
-) -> None:
-    """A planner that wants harm, on a simulated trainer: slowdown beside fixed settings."""
-    show(measure_adversary(seeds=seeds, windows=windows), as_json=json)
+    seeds: Annotated[int, typer.Option(help="Simulated runs.")] = 20,
+    windows: Annotated[int, typer.Option(help="Windows of 16 steps, of a simulated run.")] = 100,
+    live: Annotated[bool, typer.Option("--live", help="In a real job, in turns.")] = False,
+    dataset: Dataset = GRAPH, rate: Rate = SLOW, settings: str = "buffer=0.25+lookahead=40",
+    repeats: Repeats = 4, epochs: Epochs = 3, fanout: Fanout = None, batch_size: BatchSize = None,
+    out: Out = None, json: Json = False,
+) -> None:  # fmt: skip
+    """A planner that wants harm, beside the planner `fixed`: slowdown of the whole run.
+
+    On a simulated trainer; the options from --dataset on are those of --live.
+    """
+    if not live:
+        show(measure_adversary(seeds=seeds, windows=windows), as_json=json)
+        return
+    work = Work(dataset, rate, fanout, batch_size)
+    rows = live_adversary(work, settings=settings, repeats=repeats, epochs=epochs, out=_folder(out))
+    show(rows, as_json=json)
 
 
 def _measure_grid(work: Work, out: Path) -> GridReport:

@@ -10,7 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 ClassifierName = Literal["lr", "rf", "svm", "mlp", "xgb", "tabnet"]
 PlannerName = Literal[
-    "embedded", "fixed", "periodic", "heuristic", "llm", "collect", "learned", ClassifierName
+    "embedded",
+    "fixed",
+    "periodic",
+    "heuristic",
+    "llm",
+    "collect",
+    "learned",
+    "adversarial",
+    ClassifierName,
 ]
 LlmRole = Literal["observer", "planner", "critic"]
 Objective = Literal["wait", "traffic", "memory"]
@@ -30,8 +38,9 @@ class SteeringOptions(BaseModel):
     memory: file of past episodes, None: no memory across runs; llm_key is never here: controllers
     read it from the environment variable RUDDER_LLM_KEY; llm_socket: Unix-domain socket that leads
     to llm_url's host, where a controller cannot reach that itself; planner: `collect` explores, a
-    classifier's name or `learned` (whatever the file holds) is a fitted model; planner_model: its
-    file; planner_refit_every: measured changes of this run after which it learns on, None: never.
+    classifier's name or `learned` (whatever the file holds) is a fitted model, `adversarial` is
+    for tests and wants harm; planner_model: file of a fitted one; planner_refit_every: measured
+    changes of this run after which it learns on, None: never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -132,9 +132,12 @@ def train(
             "mlp",
             "xgb",
             "tabnet",
+            "adversarial",
         ]
         | None,
-        typer.Option(help=_help("planner", "Who proposes changes.")),
+        typer.Option(
+            help=_help("planner", "Who proposes changes; adversarial, for tests: the worst ones.")
+        ),
     ] = None,
     planner_model: Annotated[
         Path | None, typer.Option(help="File that `rudder fit` wrote, for a fitted planner.")

@@ -1,8 +1,9 @@
-"""Adversary: a planner that proposes the worst legal change each time, on a simulated trainer."""
+"""Adversary: a planner that proposes the worst legal change each time, beside fixed settings."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from rudder.agents.planners.adversarial import AdversarialPlanner
 from rudder.agents.planners.fixed import FixedPlanner
@@ -11,6 +12,7 @@ from rudder.agents.simulated import Costs, SimulatedTrainer
 from rudder.agents.simulation import Run, simulate
 from rudder.agents.streams import ZipfStream
 from rudder.training.settings import BufferSettings
+from steered.job import Job, Work, measure, plan_of
 from steered.show import Row
 
 STREAM = ZipfStream(num_remote=6000, draws=600)
@@ -24,6 +26,22 @@ class Adversary(Row):
     seed: int
     slowdown: float
     applied: int
+    reverted: int
+
+
+class LiveAdversary(Row):
+    """Of a whole job, its warm-up round too: run_s: seconds of the variant's turns; slowdown: over
+    those of the planner `fixed`, less 1; rounds: the same of each round; the other columns are of
+    all ranks."""
+
+    dataset: str
+    rate: str
+    variant: str
+    run_s: float
+    slowdown: float
+    rounds: tuple[float, ...]
+    applied: int
+    confirmed: int
     reverted: int
 
 
@@ -46,3 +64,34 @@ def _one(seed: int, windows: int) -> Adversary:
 def _live(planner: Planner, seed: int, windows: int) -> Run:
     trainer = SimulatedTrainer(STREAM, settings=GOOD, costs=SLOW, seed=seed)
     return asyncio.run(simulate(trainer, planner=planner, windows=windows))
+
+
+def live_adversary(
+    work: Work, *, settings: str, repeats: int, epochs: int, out: Path
+) -> list[LiveAdversary]:
+    """settings: `buffer=0.25+lookahead=40`, where both planners start."""
+    start = f"lookahead:{settings}+controller=on"
+    fixed, harmful = f"{start}+planner=fixed", f"{start}+planner=adversarial"
+    plan = plan_of(fixed, harmful, repeats=repeats, epochs=epochs)
+    job = measure(work, plan, out=out)
+    return [_live_row(job, text, work, fixed) for text in (fixed, harmful)]
+
+
+def _live_row(job: Job, text: str, work: Work, fixed: str) -> LiveAdversary:
+    own, base = _round_seconds(job, text), _round_seconds(job, fixed)
+    deeds = job.deeds(text)
+    return LiveAdversary(
+        dataset=work.dataset,
+        rate=work.rate,
+        variant=text,
+        run_s=sum(own),
+        slowdown=sum(own) / sum(base) - 1,
+        rounds=tuple(mine / theirs - 1 for mine, theirs in zip(own, base, strict=True)),
+        applied=sum(each.applied for each in deeds),
+        confirmed=sum(each.confirmed for each in deeds),
+        reverted=sum(each.reverted for each in deeds),
+    )
+
+
+def _round_seconds(job: Job, text: str) -> list[float]:
+    return [sum(turn) for turn in job.result(text).epochs_of_turns]
