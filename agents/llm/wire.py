@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-# The HTTP library that the installed OpenAI client is built on; this is the place to get it from.
-from langchain_openai._compat import httpx
+import httpx2  # what the OpenAI client is built on, from its version 3 on
 
 from rudder.agents.llm.errors import InvalidAnswerError
 
@@ -18,10 +17,10 @@ _OF_OPENAI_ACCOUNTS = ("openai-organization", "openai-project")
 """The client takes these from the environment, whichever endpoint is asked."""
 
 
-class _BoundedStream(httpx.AsyncByteStream):
+class _BoundedStream(httpx2.AsyncByteStream):
     """A body that breaks off with InvalidAnswerError once it is longer than MAX_BODY_BYTES."""
 
-    def __init__(self, stream: httpx.AsyncByteStream) -> None:
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -38,24 +37,24 @@ class _BoundedStream(httpx.AsyncByteStream):
         await self._stream.aclose()
 
 
-async def bound(response: httpx.Response) -> None:
+async def bound(response: httpx2.Response) -> None:
     """Bound a response whose body was not read yet; for `event_hooks`.
 
     Raises InvalidAnswerError for a compressed body, which may be of any size once it is unpacked.
     """
     if response.headers.get("content-encoding", "identity") != "identity":
         raise InvalidAnswerError("encoding", "the answer is compressed though plain was asked for")
-    if isinstance(response.stream, httpx.AsyncByteStream):
+    if isinstance(response.stream, httpx2.AsyncByteStream):
         response.stream = _BoundedStream(response.stream)
 
 
-async def strip(request: httpx.Request) -> None:
+async def strip(request: httpx2.Request) -> None:
     """Take off what the client tells of this machine; for `event_hooks`."""
     for name in _ABOUT_THIS_MACHINE:
         request.headers.pop(name, None)
 
 
-async def strip_account(request: httpx.Request) -> None:
+async def strip_account(request: httpx2.Request) -> None:
     """Take off the names of an OpenAI account, which are no other endpoint's business."""
     for name in _OF_OPENAI_ACCOUNTS:
         request.headers.pop(name, None)
