@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import ThreadpoolController
 
 from rudder.agents.learned.classifiers import DamagedError, Probabilities, balanced_weights
 from rudder.agents.learned.examples import Examples
@@ -35,8 +37,18 @@ _MODELS = {
 }
 
 
+@cache
+def _threads() -> ThreadpoolController:
+    """Of the libraries that are loaded; finding them takes milliseconds, so it is done once."""
+    return ThreadpoolController()
+
+
 class ScikitClassifier:
-    """Features are brought to mean 0 and spread 1 first."""
+    """Features are brought to mean 0 and spread 1 first.
+
+    Learns and answers on one thread: on so few rows threads only wait for each other, and the
+    trainers want the cores.
+    """
 
     def __init__(self, kind: ClassifierName, pipeline: Pipeline) -> None:
         self._kind, self._pipeline = kind, pipeline
@@ -68,7 +80,7 @@ class ScikitClassifier:
     def fit(self, examples: Examples) -> None:
         """Learn from scratch."""
         weights = balanced_weights(examples.y)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _threads().limit(limits=1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # of 1000 rounds: enough
             self._pipeline.fit(examples.x, examples.y, model__sample_weight=weights)
 
@@ -79,14 +91,16 @@ class ScikitClassifier:
             self.fit(examples)
             return
         x, y = examples.x[-num_new:], examples.y[-num_new:]
-        model.partial_fit(self._pipeline["scale"].transform(x), y)
+        with _threads().limit(limits=1):
+            model.partial_fit(self._pipeline["scale"].transform(x), y)
 
     def probabilities(self, x: NDArray[np.float32]) -> Probabilities:
         """float64[n]; of support vectors the distance from the border, squeezed between 0 and 1."""
         model: Any = self._pipeline
-        if hasattr(model, "predict_proba"):
-            return np.asarray(model.predict_proba(x)[:, 1], dtype=np.float64)
-        distance = np.asarray(model.decision_function(x), dtype=np.float64).clip(-30, 30)
+        with _threads().limit(limits=1):
+            if hasattr(model, "predict_proba"):
+                return np.asarray(model.predict_proba(x)[:, 1], dtype=np.float64)
+            distance = np.asarray(model.decision_function(x), dtype=np.float64).clip(-30, 30)
         return np.asarray(1 / (1 + np.exp(-distance)), dtype=np.float64)
 
     def dump(self) -> bytes:

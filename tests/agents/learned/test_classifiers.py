@@ -81,9 +81,9 @@ def test_it_learns_on(kind: ClassifierName, sides: tuple[Examples, Examples]) ->
     before = classifier.probabilities(test.x)
     denied = Examples(test.x, np.zeros(len(test), dtype=np.bool_))
     learned = train
-    for _ in range(10):
-        learned += denied
-        classifier.update(learned, num_new=len(denied))
+    for _ in range(5):
+        learned += denied + denied
+        classifier.update(learned, num_new=2 * len(denied))
     assert classifier.probabilities(test.x).mean() < before.mean()
 
 

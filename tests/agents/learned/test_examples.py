@@ -12,7 +12,6 @@ import pytest
 from rudder.agents.learned.examples import Examples, read_examples, split
 from rudder.agents.learned.features import FEATURES
 from rudder.agents.learned.labels import Label
-from rudder.agents.learned.rehearsal import rehearse
 from rudder.memory.exchange import export, fill, import_
 from rudder.memory.experience import Experience
 from rudder.training.errors import DataError
@@ -52,8 +51,10 @@ def test_a_split_without_both_kinds_on_both_sides_is_refused() -> None:
     assert "--collect" in error.value.remedy
 
 
-def test_too_few_runs_are_refused_with_what_is_missing(tmp_path: Path) -> None:
-    few = rehearse(tmp_path, runs=2, windows=16)
+def test_too_few_runs_are_refused_with_what_is_missing(memory: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.db"
+    for number in range(2):
+        fill(few, memory.parent / f"run{number}")
     with pytest.raises(DataError, match=r"of 2 runs.*needed: 4 runs") as error:
         read_examples(few)
     assert "--collect" in error.value.remedy

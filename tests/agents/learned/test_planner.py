@@ -160,7 +160,7 @@ def test_it_learns_nothing_from_other_runs(model: Model) -> None:
     classifier = _Fixed(0.9)
     planner = LearnedPlanner(with_classifier(model, classifier), refit_every=1)
     toolbox = toolbox_after(trainer_of())
-    (episode, *_) = run(trainer_of(POOR), planner=LearnedPlanner(model), windows=30).applied
+    (episode, *_) = run(trainer_of(POOR), planner=LearnedPlanner(model), windows=12).applied
     workload = toolbox.history.workload
     foreign = episode.model_copy(update={"run_key": "another"})
     plan_of(planner, toolbox, Recalled(distance=0, workload=workload, episode=foreign))
