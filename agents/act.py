@@ -1,4 +1,4 @@
-"""Carrying a change out: the intent is on disk before the command is sent, its effect after."""
+"""Carrying a change out: the intent is written before the command is sent, its effect after."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class AuditLog:
         self._redaction = redaction
 
     def append(self, entry: AuditEntry) -> int:
-        """Append a row; it is on disk when this returns. Returns its number."""
+        """Append a row; safe from a kill when this returns. Returns its number."""
         values = self._values(entry)
         with self._store.transaction() as db:
             head = read_head(db)

@@ -69,7 +69,7 @@ class DecisionInputs(_Frozen):
 
 
 def save_inputs(store: Store, inputs: DecisionInputs, *, session: int, first_window: int) -> None:
-    """Keep a decision's inputs in place of those known so far; on disk when this returns."""
+    """Keep a decision's inputs in place of those known so far, safe from a kill."""
     with store.transaction() as db:
         db.conn.execute(
             "INSERT INTO decision_inputs VALUES (?, ?, ?, ?) ON CONFLICT (episode_id)"

@@ -27,7 +27,7 @@ _UPSERT = (
 
 
 def save_episode(store: Store, episode: Episode, *, redaction: Redaction) -> None:
-    """Keep an episode in place of what was known under its id; on disk when this returns."""
+    """Keep an episode in place of what was known under its id, safe from a kill."""
     content = redaction.clean(episode.model_dump_json())
     outcome = episode.outcome
     moment = now()

@@ -75,7 +75,7 @@ class Journal(Protocol):
         """Keep an episode, replacing what was known of it under its id."""
 
     def log(self, entry: AuditEntry) -> None:
-        """Append to the audit log; on disk when this returns."""
+        """Append to the audit log; safe from a kill when this returns."""
 
     def add_model_call(self, call: ModelCall) -> None:
         """Keep a question to a model and its answer."""

@@ -43,7 +43,7 @@ _INSERT = (
 
 
 def add_model_call(store: Store, call: ModelCall, *, redaction: Redaction) -> None:
-    """Keep a call; on disk when this returns."""
+    """Keep a call; safe from a kill when this returns."""
     values = call.model_dump()
     cleaned = {
         name: redaction.clean(value) if isinstance(value, str) else value

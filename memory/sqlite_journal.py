@@ -40,7 +40,7 @@ _FAILURES = (sqlite3.Error, OSError, OverflowError, RudderError)
 class SqliteJournal:
     """Writes until it cannot: then says so once, and the run goes on without.
 
-    `is_writing`: whether all that was given so far is on disk; `failure`: why not, or None.
+    `is_writing`: whether all that was given so far was written; `failure`: why not, or None.
     Usable from any thread.
     """
 
@@ -82,17 +82,18 @@ class SqliteJournal:
         self._write(lambda store: self._begin(store, workload))
 
     def add_window(self, window: Window) -> None:
-        """Keep a window; slices are pruned as slices.py says."""
+        """Keep a window; slices are pruned as slices.py says. A moment at which nobody waits."""
         slices = self._slices
         if slices is not None:
             self._write(lambda store: add_window(store, window, slices=slices))
+            self._write(Store.rest)
 
     def save(self, episode: Episode) -> None:
         """Keep an episode, replacing what was known of it under its id."""
         self._write(lambda store: save_episode(store, episode, redaction=self._redaction))
 
     def log(self, entry: AuditEntry) -> None:
-        """Append to the audit log; on disk when this returns."""
+        """Append to the audit log; safe from a kill when this returns."""
         audit = self._audit
         if audit is not None:
             self._write(lambda _: audit.append(entry))
@@ -111,7 +112,7 @@ class SqliteJournal:
         return found
 
     def add_inputs(self, inputs: DecisionInputs) -> None:
-        """Keep what a decision rests on; on disk when this returns."""
+        """Keep what a decision rests on; safe from a kill when this returns."""
         session, first = self._session, self._first_window
         if session is not None:
             self._write(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -16,6 +17,17 @@ MOUNTS = """22 1 254:0 / / rw,relatime - ext4 /dev/root rw
 40 22 0:40 / /home/shared\\040disk rw - nfs4 server:/export rw
 41 40 0:41 / /home/shared\\040disk/scratch rw - xfs /dev/sdb rw
 """
+
+
+def rows_without_log(path: Path) -> int | None:
+    """What the file alone holds; None: not even the tables."""
+    copy = path.with_name("copy.db")
+    shutil.copy(path, copy)
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM recalls").fetchone()[0])
+        except sqlite3.OperationalError:
+            return None
 
 
 def test_the_deepest_mount_says_which_file_system_a_path_lies_on() -> None:
@@ -34,11 +46,11 @@ def test_network_file_systems_are_refused_with_reason_and_remedy() -> None:
     refuse_network(Path("/var/run.db"), mounts=MOUNTS)
 
 
-def test_what_is_written_is_on_disk_in_write_ahead_mode(tmp_path: Path) -> None:
+def test_a_closed_file_is_one_plain_file_written_ahead_before(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "rank0.db", migrations=RUN_FILE)
     pragmas = ("journal_mode", "synchronous", "mmap_size")
     found = [store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]
-    assert found == ["wal", 2, 0]
+    assert found == ["wal", 1, 0]
     store.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".rank0.db.lock", "rank0.db"]
 
@@ -72,6 +84,21 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
         raise KeyError
     assert store.db.execute("SELECT count(*) FROM recalls").fetchone() == (0,)
     store.close()
+
+
+def test_commits_leave_it_to_a_rest_to_bring_much_into_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    store = Store.open(path, migrations=RUN_FILE)
+    found = []
+    for number in range(600):
+        with store.transaction() as db:
+            db.execute("INSERT INTO recalls (step, window, content) VALUES (1, 2, ?)", ["-" * 4096])
+        if number % 200 == 199:
+            store.rest()
+            found.append(rows_without_log(path))
+    assert found == [None, 400, 400]
+    store.close()
+    assert rows_without_log(path) == 600
 
 
 def test_a_connection_is_refused_after_a_fork(tmp_path: Path) -> None:
