@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,8 +97,9 @@ class RunReader:
         return self._read(read_head)
 
     def verify(self, *, known: tuple[Head, ...] = ()) -> Verification:
-        """Whether the audit log is as it was written; never raises."""
-        return verify(self._db, known=known)
+        """Whether the audit log is as it was written, at one moment of a run; never raises."""
+        with self._one_moment():
+            return verify(self._db, known=known)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -108,6 +110,17 @@ class RunReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _one_moment(self) -> Iterator[None]:
+        """What a controller writes meanwhile is not seen within."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.conn.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.conn.rollback()
 
     def _read(self, action: Callable[[Database], Found]) -> Found:
         try:

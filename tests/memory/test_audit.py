@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,9 @@ from rudder.memory.open_telemetry import attributes
 from rudder.memory.redaction import Redaction
 from rudder.memory.run_reader import RunReader
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
+from rudder.memory.sqlite_journal import SqliteJournal
 from rudder.memory.store import Store
-from rudder.memory.verify import verify
+from rudder.memory.verify import Verification, verify
 
 ENTRY = AuditEntry(kind="call", call_id="c", agent="planner", tool="read", step=3)
 TEXT = st.none() | st.text(max_size=40)
@@ -102,6 +105,29 @@ def test_a_log_that_was_written_anew_does_not_have_the_end_that_is_known(tmp_pat
         assert not verify(store.db, known=[Head(5, found.head.hash)]).holds
         assert verify(store.db, known=heads[:1]).holds == (name == "one")
         store.close()
+
+
+def test_a_log_that_grows_while_it_is_verified_holds(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    journal = SqliteJournal.open(path, memory=None)
+    journal.begin(sample_workload())
+    done = threading.Event()
+
+    def write() -> None:
+        entries = itertools.cycle(sample_entries(sample_episode(0, workload=sample_workload())))
+        while not done.is_set():
+            journal.log(next(entries))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found: list[Verification] = []
+    with RunReader(path) as reader:
+        while not found or (found[-1].holds and found[-1].rows < 200):
+            found.append(reader.verify())
+    done.set()
+    writer.join()
+    journal.close()
+    assert {each.reason for each in found} == {None}
 
 
 def test_an_effect_without_its_intent_is_pointed_out(tmp_path: Path) -> None:
