@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import time
 import traceback
@@ -31,7 +32,7 @@ from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
 from rudder.training.complaint import complain
-from rudder.training.control.messages import SteeringState
+from rudder.training.control.messages import Intervention, SteeringState
 from rudder.training.control.steering import BUDGET_FILE
 from rudder.training.errors import RudderError
 from rudder.training.metrics import SteeringCounts, Window
@@ -113,20 +114,28 @@ class Cockpit:
         self._is_on = state.is_on
         self._tell()
 
-    def fail(self, error: Exception) -> None:
-        """A decision failed: it is in the log and in the record, and the next one is made."""
-        complain(_told(error))
+    def record(self, done: Intervention) -> None:
+        """What was done without a controller is in the log, once, however often it is told."""
+        if self._journal.has_logged(done.intervention_id):
+            return
+        applied = done.applied
         self._journal.log(
             AuditEntry(
                 kind="note",
-                call_id=uuid.uuid4().hex,
-                agent="act",
-                tool="decide",
-                step=self._steering.toolbox.history.next_step,
-                outcome="failed",
-                error_type=type(error).__name__,
+                call_id=done.intervention_id,
+                agent=done.agent,
+                tool=done.tool,
+                step=done.step,
+                arguments=done.change.model_dump_json(exclude_defaults=True),
+                result=applied.model_dump_json() if applied else None,
+                outcome=applied.outcome if applied else None,
             )
         )
+
+    def fail(self, error: Exception) -> None:
+        """A decision failed: it is in the log and in the record, and the next one is made."""
+        complain(_told(error))
+        self._note("act", "decide", outcome="failed", error_type=type(error).__name__)
         self._steering.abandon("the trainer gave no answer")
 
     async def close(self) -> None:
@@ -185,8 +194,14 @@ class Cockpit:
         budget = _read_budget(self._budget_file, self._options.memory_budget_bytes)
         if budget != self._budget_bytes:
             self._budget_bytes = budget
+            self._note("user", "steer_budget", arguments=json.dumps({"num_bytes": budget}))
             self._steering.toolbox.set_limits(self._limits())
             self._steering.wake()
+
+    def _note(self, agent: str, tool: str, **values: object) -> None:
+        at = {"call_id": uuid.uuid4().hex, "step": self._steering.toolbox.history.next_step}
+        row = {"kind": "note", "agent": agent, "tool": tool, **at, **values}
+        self._journal.log(AuditEntry.model_validate(row))
 
     def _keep_exchange(self, exchange: Exchange) -> None:
         self._journal.add_model_call(exchange.to_model_call(uuid.uuid4().hex))

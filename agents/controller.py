@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from rudder.agents.link import Link
 from rudder.training.complaint import complain
 from rudder.training.control.client import Message
-from rudder.training.control.messages import SteeringState
+from rudder.training.control.messages import Intervention, SteeringState
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
@@ -71,6 +71,8 @@ class Controller:
             return
         elif isinstance(message, SteeringState):
             self._cockpit.switch(message)
+        elif isinstance(message, Intervention):
+            self._cockpit.record(message)
         elif isinstance(message, Window):
             self._see(self._cockpit, message)
             await asyncio.sleep(0)  # a decision of plain code is made before the next window

@@ -32,6 +32,7 @@ class Link:
         self._reader, self._writer = reader, writer
         self._asked: dict[str, asyncio.Future[Applied]] = {}
         self._num_beats = 0
+        self._reading: asyncio.Task[None] | None = None
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
     @classmethod
@@ -51,12 +52,9 @@ class Link:
 
         Answers to commands go to who asked, also while what was told before is still worked on.
         """
-        reading = asyncio.create_task(self._read())
-        try:
-            while (message := await self._inbox.get()) is not None:
-                yield message
-        finally:
-            reading.cancel()
+        self._reading = asyncio.create_task(self._read())
+        while (message := await self._inbox.get()) is not None:
+            yield message
 
     async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
         """Send a change (an empty one asks for the state) and wait for the answer.
@@ -85,6 +83,8 @@ class Link:
 
     async def close(self) -> None:
         """Hang up."""
+        if self._reading is not None:
+            self._reading.cancel()
         self._writer.close()
 
     async def _read(self) -> None:

@@ -146,6 +146,16 @@ def row_hash(row: Mapping[str, object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def is_logged(db: Database, call_id: str) -> bool:
+    """Whether there is a row of this call, or of the command of this id that was applied."""
+    found = db.conn.execute(
+        "SELECT 1 FROM audit WHERE call_id = ?1 OR (outcome = 'applied' AND json_valid(result)"
+        " AND json_extract(result, '$.command_id') = ?1) LIMIT 1",
+        [call_id],
+    )
+    return found.fetchone() is not None
+
+
 def read_head(db: Database) -> Head:
     """Where the log ends; raises sqlite3.DatabaseError where that is lost."""
     found = db.conn.execute("SELECT number, hash FROM audit_head").fetchall()

@@ -30,7 +30,8 @@ class AuditEntry(BaseModel):
     """One row of the audit log: a call, or what became of one.
 
     kind: `call` and `result` are joined by call_id; an `intent` comes before the `effect` that it
-    announces; agent: observer, planner, critic, guard, act or user; arguments, result: JSON.
+    announces, a `note` stands alone; agent: observer, planner, critic, guard, act, user or trainer;
+    arguments, result: JSON.
     """
 
     model_config = ConfigDict(frozen=True)

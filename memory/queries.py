@@ -32,9 +32,9 @@ QUERIES = (
           "       1000 * sum(exposed_wait_s) / sum(num_steps) AS wait_ms_per_step\n"
           "FROM windows GROUP BY epoch ORDER BY epoch"),
     Query("settings_over_time", "From which step on which settings held", "rank0",
-          "SELECT step, json_extract(result, '$.step') AS since_step,\n"
+          "SELECT agent, tool, json_extract(result, '$.step') AS since_step,\n"
           "       json_extract(result, '$.settings') AS settings\n"
-          "FROM audit WHERE kind = 'effect' AND outcome = 'applied' ORDER BY number"),
+          "FROM audit WHERE outcome = 'applied' ORDER BY number"),
     Query("calls_by_tool", "Calls, refusals and time, by agent and tool", "rank0",
           "SELECT agent, tool, count(*) AS calls, sum(outcome = 'refused') AS refused,\n"
           "       avg(latency_ms) AS mean_ms\n"

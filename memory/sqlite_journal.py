@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from pydantic import TypeAdapter
 
-from rudder.memory.audit import AuditLog
+from rudder.memory.audit import AuditLog, is_logged
 from rudder.memory.clock import now
 from rudder.memory.decision_inputs import DecisionInputs, save_inputs
 from rudder.memory.episodes import next_number, save_episode
@@ -122,6 +122,10 @@ class SqliteJournal:
     def next_number(self) -> int:
         """The number that the next episode takes."""
         return self._read(lambda store: next_number(store.db), 0)
+
+    def has_logged(self, call_id: str) -> bool:
+        """Whether the audit log has a row of this call, or of this command's being applied."""
+        return self._read(lambda store: is_logged(store.db, call_id), False)
 
     def unfinished(self) -> Unfinished:
         """After a restart: the newest episode if its outcome is missing, and its change with the

@@ -29,7 +29,9 @@ Rank = Annotated[int | None, typer.Option(help="Rank.")]
 Kind = Annotated[
     Literal["call", "result", "intent", "effect", "note"] | None, typer.Option(help="Kind of row.")
 ]
-Agent = Annotated[str | None, typer.Option(help="observer, planner, critic, guard, act or user.")]
+Agent = Annotated[
+    str | None, typer.Option(help="observer, planner, critic, guard, act, user or trainer.")
+]
 Tool = Annotated[str | None, typer.Option(help="Name of the tool.")]
 OutcomeOption = Annotated[
     str | None, typer.Option("--outcome", help="staged, approved, refused, applied, confirmed, ...")

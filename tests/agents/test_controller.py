@@ -5,23 +5,27 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from rudder.agents.controller import Controller
 from rudder.agents.link import Link
+from rudder.memory.audit import AuditFilter, AuditRow
 from rudder.memory.records import Episode
 from rudder.memory.run_file import run_file
 from rudder.memory.run_reader import RunReader
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
 from rudder.memory.sqlite_journal import SqliteJournal
-from rudder.training.control.port import ControlPort
+from rudder.training.control.port import ControlPort, send_command
 from rudder.training.control.steering import OFF_FILE, Steering
-from rudder.training.settings import Change
+from rudder.training.errors import DataError
+from rudder.training.settings import Applied, Change, Command
 from rudder.training.steering_options import SteeringOptions
 from tests.training.buffer.player import buffer_of
-from tests.training.control.doors import until
+from tests.training.control.doors import WAIT_S, until
 
 ROWS = 10_000
 
@@ -51,6 +55,24 @@ class Trainer:
         self.num_applied += 1
         self._apply(change)
 
+    def command(self, change: Change, *, origin: Literal["user", "controller"] = "user") -> Applied:
+        command = Command(command_id=uuid.uuid4().hex, change=change, origin=origin)
+        return send_command(self.path, command, WAIT_S)
+
+    def log(self, *, agent: str | None = None) -> list[AuditRow]:
+        """Rows written so far; of one agent, or all."""
+        with RunReader(run_file(self.folder, rank=0)) as reader:
+            assert reader.verify().holds
+            return reader.audit(AuditFilter(agent=agent))
+
+    def says(self, *tools: str) -> bool:
+        """Whether the log has just these rows that somebody else than the controller caused."""
+        try:
+            found = [row for row in self.log() if row.agent in ("user", "trainer")]
+        except DataError:  # it is being made
+            return False
+        return [row.tool for row in found] == list(tools)
+
     def _run(self) -> None:
         step = 0
         while not self._done.is_set():
@@ -70,31 +92,25 @@ class Trainer:
 
 @contextmanager
 def controller_of(trainer: Trainer) -> Iterator[None]:
-    """A controller in a thread of its own, until it is cancelled, as a killed one ends."""
-    loop = asyncio.new_event_loop()
+    """A controller in a thread of its own, until its trainer no longer needs it."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
     async def control() -> None:
         link = await Link.open(trainer.path)
         controller = Controller(
             link, options=SteeringOptions(), folder=trainer.folder, socket=trainer.path
         )
-        await controller.run()
+        task = asyncio.ensure_future(controller.run())
+        running.append((asyncio.get_running_loop(), task))
+        await asyncio.wait([task])
 
-    task = loop.create_task(control())
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(task)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            loop.close()
-
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=asyncio.run, args=(control(),))
     thread.start()
+    until(lambda: bool(running))
     try:
         yield
     finally:
+        loop, task = running[0]
         loop.call_soon_threadsafe(task.cancel)
         thread.join()
 
@@ -121,16 +137,69 @@ def left_open(trainer: Trainer) -> Episode:
     return episode
 
 
+def result_of(trainer: Trainer, episode: Episode) -> str | None:
+    with RunReader(run_file(trainer.folder, rank=0)) as reader:
+        found = reader.episode(episode.episode_id)
+    assert found is not None
+    return found.outcome.result if found.outcome is not None else None
+
+
 def test_a_controller_that_comes_back_undoes_what_was_on_trial_at_once(tmp_path: Path) -> None:
     with Trainer(tmp_path) as trainer:
         episode = left_open(trainer)
         assert trainer.policy.settings != episode.observation.settings
         started = time.monotonic()
         with controller_of(trainer):
-            until(lambda: trainer.policy.settings == episode.observation.settings)
+            until(lambda: result_of(trainer, episode) == "abandoned")
             assert time.monotonic() - started < 5
-    with RunReader(run_file(tmp_path, rank=0)) as reader:
-        closed = reader.episode(episode.episode_id)
-        assert closed is not None
-        assert closed.outcome is not None
-        assert closed.outcome.result == "abandoned"
+            assert trainer.policy.settings == episode.observation.settings
+
+
+def test_what_a_user_does_is_in_the_log_with_what_became_of_it(tmp_path: Path) -> None:
+    with Trainer(tmp_path) as trainer, controller_of(trainer):
+        trainer.command(Change(capacity_rows=500))
+        trainer.command(Change(capacity_rows=10**9))
+        trainer.command(Change())
+        until(lambda: trainer.says("set_buffer", "set_buffer"))
+        (tmp_path / "control" / OFF_FILE).touch()
+        until(lambda: trainer.says("set_buffer", "set_buffer", "steer_off"))
+        (tmp_path / "control" / OFF_FILE).unlink()
+        until(lambda: trainer.says("set_buffer", "set_buffer", "steer_off", "steer_on"))
+    applied, refused, *_ = trainer.log(agent="user")
+    assert (applied.outcome, refused.outcome) == ("applied", "refused")
+    assert applied.arguments == '{"capacity_rows":500}'
+    assert applied.result is not None
+    assert Applied.model_validate_json(applied.result).settings.capacity_rows == 500
+    assert trainer.num_applied == 1
+
+
+def test_a_trainer_that_falls_back_is_in_the_log(tmp_path: Path) -> None:
+    with Trainer(tmp_path) as trainer, controller_of(trainer):
+        until(lambda: trainer.says())
+        trainer.command(Change(capacity_rows=700), origin="controller")
+        (tmp_path / "control" / OFF_FILE).touch()
+        until(lambda: trainer.says("steer_off", "fall_back"))
+        (row,) = trainer.log(agent="trainer")
+    assert row.result is not None
+    found = Applied.model_validate_json(row.result)
+    assert (row.outcome, found.settings.capacity_rows) == ("applied", ROWS)
+    assert "switched off" in str(found.reason)
+
+
+def test_what_was_done_while_no_controller_lived_is_written_once_by_the_next(
+    tmp_path: Path,
+) -> None:
+    with Trainer(tmp_path) as trainer:
+        with controller_of(trainer):
+            trainer.command(Change(capacity_rows=500))
+            until(lambda: trainer.says("set_buffer"))
+        trainer.command(Change(capacity_rows=400))
+        trainer.command(Change(capacity_rows=300), origin="controller")  # killed before it wrote
+        with controller_of(trainer):
+            until(lambda: trainer.says("set_buffer", "set_buffer", "apply_change"))
+        with controller_of(trainer):
+            trainer.command(Change(capacity_rows=200))
+            until(lambda: trainer.says("set_buffer", "set_buffer", "apply_change", "set_buffer"))
+        rows = trainer.log()
+        assert trainer.num_applied == sum(row.outcome == "applied" for row in rows) == 4
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))

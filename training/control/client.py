@@ -6,16 +6,14 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from rudder.training.control.messages import Introduction, Rejected, SteeringState
+from rudder.training.control.messages import Intervention, Introduction, Rejected, SteeringState
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied
 from rudder.training.workload import Workload
 
-Message = Applied | Rejected | Workload | Window | SteeringState
-_Line = Annotated[
-    Applied | Rejected | Introduction | SteeringState | Window, Field(union_mode="left_to_right")
-]
-_LINE: TypeAdapter[Applied | Rejected | Introduction | SteeringState | Window] = TypeAdapter(_Line)
+Message = Applied | Rejected | Workload | Window | SteeringState | Intervention
+_Sent = Applied | Rejected | Introduction | SteeringState | Intervention | Window
+_LINE: TypeAdapter[_Sent] = TypeAdapter(Annotated[_Sent, Field(union_mode="left_to_right")])
 
 
 def read_message(line: bytes) -> Message | None:

@@ -1,8 +1,9 @@
 """What is said at a trainer's control port: one JSON object a line, in both directions.
 
 A client sends a `Command` (settings.py), `Subscribe` or `Heartbeat`. A command is answered with
-`Applied` or `Rejected`. A subscriber is sent an `Introduction`, the `SteeringState` and then every
-finished `Window`, and the state again whenever it changes.
+`Applied` or `Rejected`. A subscriber is sent an `Introduction`, the `SteeringState`, the
+`Intervention`s so far and then every finished `Window`, and the state and interventions again
+whenever there are new ones.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from rudder.training.settings import BufferSettings, Command
+from rudder.training.settings import Applied, BufferSettings, Change, Command
 from rudder.training.workload import Workload
 
 MAX_LINE_BYTES = 4 * 2**20
 """Room for the 100,000 ids of the largest fetch targets, and a bound on what a client can send."""
 _MAX_REASON = 300
+Tool = Literal["set_buffer", "steer_off", "steer_on", "fall_back", "apply_change"]
+"""What may be done to a trainer without its controller, as the audit log names it."""
 
 
 class Subscribe(BaseModel):
@@ -59,6 +62,31 @@ class SteeringState(BaseModel):
     settings: BufferSettings
     defaults: BufferSettings
     reason: str | None = None
+
+
+class Intervention(BaseModel):
+    """What a controller may not know of, for its audit log.
+
+    tool: `set_buffer` what a user set, `steer_off`, `steer_on` the switch, `fall_back` the trainer
+    going back to its defaults, `apply_change` what a controller had done, which may have been
+    killed before it wrote that down; change: what was asked for, without ids of fetch targets;
+    applied: what became of it, with why it fell back, absent for the switch. A subscriber is sent
+    those of before, too, as far as they are kept; intervention_id tells them apart.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["intervention"] = "intervention"
+    intervention_id: str
+    tool: Tool
+    step: int
+    change: Change = Change()
+    applied: Applied | None = None
+
+    @property
+    def agent(self) -> Literal["user", "trainer"]:
+        """Who did it."""
+        return "trainer" if self.tool in ("fall_back", "apply_change") else "user"
 
 
 class Rejected(BaseModel):

@@ -12,7 +12,7 @@ from typing import Self
 from rudder.training.control import unix_socket
 from rudder.training.control.client import read_message
 from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
-from rudder.training.control.messages import Rejected, SteeringState, to_line
+from rudder.training.control.messages import Intervention, Rejected, SteeringState, to_line
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers
 from rudder.training.control.service import ControlService
 from rudder.training.errors import RunError
@@ -80,10 +80,10 @@ class ControlPort:
         if (service := self._service) is not None:
             service.publish(FinishedWindow(window, accesses))
 
-    def tell(self, state: SteeringState) -> None:
-        """Tell subscribers, now and to come, how steering stands."""
+    def tell(self, news: SteeringState | Intervention) -> None:
+        """Tell subscribers, now and to come, how steering stands or what was done without them."""
         if (service := self._service) is not None:
-            service.tell(state)
+            service.tell(news)
 
     def close(self) -> None:
         """Refuse what still waits, end the thread and remove the socket file."""
@@ -124,7 +124,7 @@ class NoControl:
     def publish(self, window: Window, accesses: SampledAccesses | None = None) -> None:
         """Do nothing."""
 
-    def tell(self, state: SteeringState) -> None:
+    def tell(self, news: SteeringState | Intervention) -> None:
         """Do nothing."""
 
     def close(self) -> None:

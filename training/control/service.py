@@ -18,6 +18,7 @@ from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import (
     MAX_LINE_BYTES,
     Heartbeat,
+    Intervention,
     Introduction,
     InvalidRequestError,
     Rejected,
@@ -35,6 +36,8 @@ MAX_CONNECTIONS = 64
 _ACCEPTS_AT_ONCE = 16
 _MAX_REJECTIONS = 8
 _MAX_WAITING_ANSWERS = 64
+_MAX_INTERVENTIONS = 256
+"""Kept for a controller that is yet to come back."""
 _CHUNK_BYTES = 64 * 2**10
 _PAUSE_S = 0.001
 _PAUSE_PER_WORK = 4
@@ -62,7 +65,8 @@ class ControlService:
         self._peers = peers
         self._listener = listener
         self._listener.setblocking(False)
-        self._answers: deque[Applied | SteeringState] = deque()
+        self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
+        self._answers: deque[Applied | SteeringState | Intervention] = deque()
         self._windows: deque[FinishedWindow] = deque()
         self._num_dropped_unread = 0
         self._num_dropped_unsent = 0
@@ -97,9 +101,9 @@ class ControlService:
         self._answers.append(applied)
         self._ring()
 
-    def tell(self, state: SteeringState) -> None:
-        """Send the state to all subscribers, and to those to come first of all; never waits."""
-        self._answers.append(state)
+    def tell(self, news: SteeringState | Intervention) -> None:
+        """Send news to all subscribers, and to those to come first of all; never waits."""
+        self._answers.append(news)
         self._ring()
 
     def publish(self, window: FinishedWindow) -> None:
@@ -195,8 +199,9 @@ class ControlService:
     def _subscribe(self, connection: Connection) -> None:
         if connection.is_subscribed:
             return
-        first = [message for message in (self._introduction, self._state) if message is not None]
-        connection.answers.extend(to_line(message) for message in first)
+        first = (self._introduction, self._state, *self._interventions)
+        lines = (to_line(message) for message in first if message is not None)
+        connection.answers.append(b"".join(lines))
         connection.is_subscribed = True
         self.num_subscribers += 1
         self._write(connection)
@@ -239,9 +244,14 @@ class ControlService:
         for connection in touched:
             self._write(connection)
 
-    def _receivers(self, answer: Applied | SteeringState) -> list[Connection]:
-        if isinstance(answer, SteeringState):
-            self._state = answer
+    def _receivers(self, answer: Applied | SteeringState | Intervention) -> list[Connection]:
+        if not isinstance(answer, Applied):
+            if isinstance(answer, SteeringState):
+                self._state = answer
+            else:
+                self._interventions.append(answer)
+                if answer.tool == "apply_change":
+                    return []  # news only for a controller that takes over
             return [connection for connection in self._connections if connection.is_subscribed]
         connection = self._asked_by.pop(answer.command_id, None)
         return [connection] if connection is not None and connection.is_open else []

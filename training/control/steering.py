@@ -7,11 +7,12 @@ controller: a stopped one cannot keep its settings in force.
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
 from rudder.training.complaint import complain
-from rudder.training.control.messages import SteeringState
+from rudder.training.control.messages import Intervention, SteeringState, Tool
 from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, Change, Command
 
@@ -21,6 +22,7 @@ BUDGET_FILE = "memory-budget"
 """Bytes that all buffers of a host may take, where they were changed during the run."""
 HEARTBEAT_TIMEOUT_S = 30.0
 LOOK_EVERY_STEPS = 16
+_NO_CHANGE = Change()
 
 
 class NoSteering:
@@ -59,6 +61,7 @@ class Steering:
         self._timeout_s = heartbeat_timeout_s
         self._defaults = policy.settings
         self._why_off: str | None = None
+        self._is_switched_off = False
         self._next_look = 0
 
     def attend(self, step: int) -> None:
@@ -78,8 +81,12 @@ class Steering:
         why = self._why_it_is_off()
         if why == self._why_off:
             return
+        if self._off_file.exists() != self._is_switched_off:
+            self._is_switched_off = not self._is_switched_off
+            tool: Tool = "steer_off" if self._is_switched_off else "steer_on"
+            self._report(tool, step)
         if self._why_off is None:
-            self._fall_back()
+            self._fall_back(step, str(why))
             complain(f"rudder: rank {self._rank} is back at its defaults: {why}")
         self._why_off = why
         self._tell(step)
@@ -92,26 +99,26 @@ class Steering:
             return f"no controller was heard for {self._timeout_s:g} s"
         return None
 
-    def _fall_back(self) -> None:
+    def _fall_back(self, step: int, why: str) -> None:
         change = Change.between(self._policy.settings, self._defaults)
         if not change.is_empty and self._policy.refusal(change) is None:
             self._policy.apply(change)
+            applied = self._applied(uuid.uuid4().hex, step).model_copy(update={"reason": why})
+            self._report("fall_back", step, change=change, applied=applied)
 
     def _obey(self, command: Command, step: int) -> None:
         reason = self._refusal(command)
         if reason is None and not command.change.is_empty:
             self._policy.apply(command.change)
-        self._door.answer(
-            Applied(
-                command_id=command.command_id,
-                outcome="refused" if reason else "applied",
-                rank=self._rank,
-                step=step,
-                settings=self._policy.settings,
-                reason=reason,
-            )
-        )
-        if command.origin == "user" and reason is None:
+        applied = self._applied(command.command_id, step, reason)
+        self._door.answer(applied)
+        if command.change.is_empty:
+            return
+        is_user = command.origin == "user"
+        if is_user or reason is None:
+            tool: Tool = "set_buffer" if is_user else "apply_change"
+            self._report(tool, step, change=command.change, applied=applied)
+        if is_user and reason is None:
             self._keep(command.change, step)
 
     def _keep(self, change: Change, step: int) -> None:
@@ -134,6 +141,35 @@ class Steering:
             )
         return self._policy.refusal(command.change)
 
+    def _applied(self, command_id: str, step: int, reason: str | None = None) -> Applied:
+        return Applied(
+            command_id=command_id,
+            outcome="refused" if reason else "applied",
+            rank=self._rank,
+            step=step,
+            settings=self._policy.settings,
+            reason=reason,
+        )
+
+    def _report(
+        self,
+        tool: Tool,
+        step: int,
+        *,
+        change: Change = _NO_CHANGE,
+        applied: Applied | None = None,
+    ) -> None:
+        """Have the controller write down what it did not do itself."""
+        self._door.tell(
+            Intervention(
+                intervention_id=applied.command_id if applied else uuid.uuid4().hex,
+                tool=tool,
+                step=step,
+                change=_without_ids(change),
+                applied=applied,
+            )
+        )
+
     def _tell(self, step: int) -> None:
         self._door.tell(
             SteeringState(
@@ -145,3 +181,11 @@ class Steering:
                 reason=self._why_off,
             )
         )
+
+
+def _without_ids(change: Change) -> Change:
+    """There may be 100,000 of them."""
+    if change.fetch_targets is None:
+        return change
+    targets = change.fetch_targets.model_copy(update={"ids": ()})
+    return change.model_copy(update={"fetch_targets": targets})

@@ -11,15 +11,22 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from rudder.training.control import unix_socket
 from rudder.training.control.client import read_message
-from rudder.training.control.messages import Heartbeat, SteeringState, Subscribe, to_line
+from rudder.training.control.messages import (
+    Heartbeat,
+    Intervention,
+    SteeringState,
+    Subscribe,
+    to_line,
+)
 from rudder.training.control.port import ControlPort, send_command
 from rudder.training.control.steering import LOOK_EVERY_STEPS, NoSteering, Steering
-from rudder.training.settings import Applied, Change, Command
+from rudder.training.settings import Applied, Change, Command, FetchTargets
 from tests.training.buffer.player import buffer_of
 from tests.training.control.doors import WAIT_S, Trainer, stepping, until
 
@@ -140,6 +147,13 @@ def test_without_any_controller_there_is_no_silence(
     assert capfd.readouterr().err == ""
 
 
+def next_state(stream: IO[bytes]) -> SteeringState:
+    """The next news of how steering stands, whatever was told between."""
+    while not isinstance(message := read_message(stream.readline()), SteeringState):
+        assert message is not None
+    return message
+
+
 def test_a_subscriber_is_told_how_steering_stands(tmp_path: Path) -> None:
     with (
         stepping(tmp_path) as trainer,
@@ -149,18 +163,38 @@ def test_a_subscriber_is_told_how_steering_stands(tmp_path: Path) -> None:
         client.sendall(to_line(Subscribe(subscribe="windows")) + to_line(Heartbeat(heartbeat=1)))
         until(lambda: trainer.door.has_subscribers)
         trainer.off_file.touch()
-        state = read_message(stream.readline())
-        assert isinstance(state, SteeringState)
+        state = next_state(stream)
         assert not state.is_on
         assert state.defaults.capacity_rows == 100
         trainer.off_file.unlink()
-        state = read_message(stream.readline())
-        assert isinstance(state, SteeringState)
+        state = next_state(stream)
         assert state.is_on
         send(trainer, Change(capacity_rows=40), origin="user")
-        state = read_message(stream.readline())
-        assert isinstance(state, SteeringState)
+        state = next_state(stream)
         assert state.defaults.capacity_rows == state.settings.capacity_rows == 40
+
+
+def test_a_subscriber_is_told_what_was_done_without_it_also_before_it_came(tmp_path: Path) -> None:
+    many = Change(fetch_targets=FetchTargets(source="ids", row_budget=3, ids=(1, 2, 3)))
+    with stepping(tmp_path) as trainer:
+        send(trainer, Change(capacity_rows=40), origin="user")
+        with (
+            unix_socket.connect(trainer.path, timeout_s=WAIT_S) as client,
+            client.makefile("rb") as stream,
+        ):
+            client.sendall(to_line(Subscribe(subscribe="windows")))
+            until(lambda: trainer.door.has_subscribers)
+            send(trainer, many, origin="user")
+            found: list[Intervention] = []
+            while len(found) < 2:
+                message = read_message(stream.readline())
+                found += [message] if isinstance(message, Intervention) else []
+    assert [(each.agent, each.tool) for each in found] == [("user", "set_buffer")] * 2
+    assert found[0].change == Change(capacity_rows=40)
+    assert found[0].applied is not None
+    assert found[0].applied.settings.capacity_rows == 40
+    assert found[1].change.fetch_targets is not None
+    assert found[1].change.fetch_targets.ids == ()
 
 
 def test_a_command_beyond_the_hosts_memory_is_refused(tmp_path: Path) -> None:
