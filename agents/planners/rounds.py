@@ -41,11 +41,15 @@ class Rounds:
 
 
 def _new_rows(toolbox: Toolbox, observation: Observation) -> int:
-    """Rows that a round may fetch beside the usual ones; none where their cost is not known."""
+    """Rows that a round may fetch beside the usual ones; none where their cost is not known.
+
+    What pulls cost however few the rows counts as theirs: what is fixed is the least known.
+    """
     cost = toolbox.whatif.cost
-    if cost is None or cost.ms_per_row <= 0:
+    if cost is None or cost.rows <= 0:
         return 0
-    return int(_MAX_WAIT_SHARE * _WINDOW_STEPS * observation.step_ms / cost.ms_per_row)
+    row_ms = cost.ms_per_row + cost.fixed_ms / cost.rows
+    return int(_MAX_WAIT_SHARE * _WINDOW_STEPS * observation.step_ms / row_ms) if row_ms else 0
 
 
 def _num_rounds(toolbox: Toolbox, observation: Observation) -> float:
