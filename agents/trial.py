@@ -32,8 +32,6 @@ _MAX_SETTLING_WINDOWS = 6
 _EXACT_FRACTION = 0.025
 """Of the rows: how exact, by their noise, the mean of the windows should be that are judged."""
 _MAX_JUDGED_WINDOWS = 4
-_MIN_KEPT_SHARE = 0.2
-"""Of the wait that was to be won by more memory: what must be won at least."""
 
 
 @dataclass(frozen=True)
@@ -150,17 +148,7 @@ class Trial:
             return self._outcome(self._settled, "reverted", "the trainer waits longer than before")
         if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
             return self._outcome(self._settled, "reverted", "more rows are fetched, for no gain")
-        if self._is_growth and wait_gain < self._owed_wait_ms:
-            return self._outcome(self._settled, "reverted", "a larger buffer, for no less waiting")
         return self._outcome(self._settled, "confirmed", "no worse than before")
-
-    @property
-    def _owed_wait_ms(self) -> float:
-        """What memory must win at least; minus infinity where no wait was to be won by it."""
-        if self._expected is None or self._yardstick.objective == "traffic":
-            return -math.inf
-        promised = self._before.exposed_wait_ms - self._expected.exposed_wait_ms.mid
-        return _MIN_KEPT_SHARE * promised if promised > 0 else -math.inf
 
     @property
     def _tolerated_wait_ms(self) -> float:

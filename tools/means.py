@@ -14,7 +14,6 @@ from rudder.training.metrics import Rows, Seconds, Window
 Trend = Literal["better", "steady", "worse", "unknown"]
 Measure = Literal["rows", "wait"]
 _MAD_TO_SIGMA = 1.4826
-_MEAN_TO_SIGMA = 1.2533
 _MIN_FOR_NOISE = 3
 _PRIOR_ROWS_SHARE = 0.05
 _PRIOR_WAIT_SHARE = 0.02
@@ -81,8 +80,7 @@ class Noise:
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> Noise:
-        """Absolute deviation from the median of windows under equal settings, pooled: its median,
-        or of waits its mean where that tells more, for most windows wait little and a few long."""
+        """Median absolute deviation from the median of windows under equal settings, pooled."""
         groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
         rows, waits = deviations(groups, "rows"), deviations(groups, "wait")
         if len(rows) < _MIN_FOR_NOISE:
@@ -97,11 +95,7 @@ class Noise:
             )
         return cls(
             _MAD_TO_SIGMA * float(np.median(rows)),
-            max(
-                _MAD_TO_SIGMA * float(np.median(waits)),
-                _MEAN_TO_SIGMA * float(np.mean(waits)),
-                _MIN_WAIT_NOISE_MS,
-            ),
+            max(_MAD_TO_SIGMA * float(np.median(waits)), _MIN_WAIT_NOISE_MS),
             is_measured=True,
         )
 

@@ -30,6 +30,8 @@ MAX_SMALLER = 0.85
 """Of the present capacity: a buffer that shrinks by less is left as it is."""
 MIN_GIVEN_BACK = 0.05
 """Of the capacity that the run began with: less than that is not worth a trial."""
+HIDDEN_SHARE = 0.05
+"""Of the step: who waits for longer has not hidden all communication, and gives no memory back."""
 MAX_SHRINK = 0.5
 """Of the present capacity: what is not seen to be waited for is given back in steps."""
 BOLD_GAIN = 0.1
@@ -165,7 +167,12 @@ class _Task:
         return "a smaller buffer does as well"
 
     def _is_worth_a_trial(self, found: BufferSettings, effect: Effect) -> bool:
-        """Whether enough memory would be given back, and its trial can be afforded."""
+        """Whether memory can be spared, enough of it, and its trial can be afforded."""
+        observation = self._observation
+        if observation.exposed_wait_ms > HIDDEN_SHARE * observation.step_ms:
+            return False
+        if observation.trend in ("better", "worse"):
+            return False
         now, then = found.capacity_rows, self._present.capacity_rows
         if now > MAX_SMALLER * then or then - now < self._worth_rows:
             return False

@@ -125,3 +125,20 @@ def test_what_is_little_beside_the_first_buffer_is_not_given_back() -> None:
     large = BufferSettings(capacity_rows=60_000, lookahead_batches=48)
     toolbox.history.workload = toolbox.history.workload.model_copy(update={"defaults": large})
     assert plan_of(toolbox).change.is_empty
+
+
+@pytest.mark.parametrize("update", [{"trend": "better"}, {"exposed_wait_ms": 2.0, "step_ms": 20.0}])
+def test_memory_is_given_back_only_where_waits_are_few_and_steady(
+    update: dict[str, object],
+) -> None:
+    toolbox = toolbox_after(
+        trainer_of(BufferSettings(capacity_rows=5500, lookahead_batches=48)), windows=24
+    )
+
+    async def ask(update: dict[str, object]) -> Plan:
+        toolbox.begin()
+        observation = await EmbeddedObserver().observe(toolbox)
+        return await EmbeddedPlanner().plan(observation.model_copy(update=update), (), toolbox)
+
+    assert not asyncio.run(ask({})).change.is_empty
+    assert asyncio.run(ask(update)).change.is_empty
