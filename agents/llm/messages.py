@@ -18,6 +18,9 @@ MAX_CALLS = 8
 CHARS_PER_TOKEN = 3
 """For estimates. Prose has four and more, tables of numbers about three: this errs upwards."""
 
+SCHEMA_IN_WORDS = "ANSWER with one JSON object of this schema, nothing else:"
+"""What comes before the schema in text mode."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,9 +51,7 @@ class Question(_Frozen):
         """The messages in order; only text mode has the schema in words."""
         user = self.user
         if mode == "text":
-            user += (
-                f"\n\nANSWER with one JSON object of this schema, nothing else:\n{self._words()}"
-            )
+            user += f"\n\n{SCHEMA_IN_WORDS}\n{self._words()}"
         elif mode == "structured":
             user += "\n\nANSWER with one JSON object of the given schema."
         else:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rudder.memory.records import Observation
+from rudder.training.settings import BufferSettings
 
 _FIRST_TURNS = 2
 _MAX_TURNS = 16
@@ -17,17 +20,16 @@ class Patience:
     """
 
     def __init__(self) -> None:
-        self._headroom_ms: float | None = None
+        self._before: _Before | None = None
         self._turns_left = 0
         self._turns = _FIRST_TURNS
 
     def lasts(self, observation: Observation) -> bool:
-        """Whether the model may plan now. A plan has gained if the wait that could be saved came
-        down by more than the noise."""
-        if self._headroom_ms is not None:
-            headroom_ms = observation.headroom_wait_ms or 0.0
-            gained = self._headroom_ms - headroom_ms > observation.noise_wait_ms
-            self._headroom_ms = None
+        """Whether the model may plan now. A plan has gained if settings are others than before
+        and the wait that could be saved came down by more than the noise."""
+        if self._before is not None:
+            gained = self._before.is_gain(observation)
+            self._before = None
             self._turns_left = 0 if gained else self._turns
             self._turns = _FIRST_TURNS if gained else min(2 * self._turns, _MAX_TURNS)
         self._turns_left -= 1
@@ -35,4 +37,16 @@ class Patience:
 
     def planned(self, observation: Observation) -> None:
         """The model has planned on this observation."""
-        self._headroom_ms = observation.headroom_wait_ms or 0.0
+        self._before = _Before(observation.settings, observation.headroom_wait_ms or 0.0)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a model's plan was made on; the wait that could be saved drifts by itself, too."""
+
+    settings: BufferSettings
+    headroom_ms: float
+
+    def is_gain(self, after: Observation) -> bool:
+        saved_ms = self.headroom_ms - (after.headroom_wait_ms or 0.0)
+        return after.settings != self.settings and saved_ms > after.noise_wait_ms

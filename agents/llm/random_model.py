@@ -39,12 +39,13 @@ class RandomChat:
     def reply(self, tools: tuple[ToolForm, ...]) -> Reply:
         """A call of one of these tools, or several calls or none if it is wild."""
         tool = self._random.choice(tools)
-        calls = [RawCall(name=tool.name, arguments=self._arguments(tool.parameters))]
+        calls = [RawCall(name=tool.name, arguments=self.arguments(tool.parameters))]
         if self._is_wild(share=0.1):
             calls *= self._random.choice((0, 2))
         return Reply(text="" if calls else self._wild(), calls=tuple(calls))
 
-    def _arguments(self, schema: JsonObject) -> str:
+    def arguments(self, schema: JsonObject) -> str:
+        """JSON text of an object of this schema, or of a wild one."""
         properties = schema["properties"]
         assert isinstance(properties, dict)
         values = {name: self._value(of) for name, of in properties.items()}

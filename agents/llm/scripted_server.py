@@ -91,14 +91,18 @@ class Request:
 
 @dataclass
 class ScriptedServer:
-    """Serves while it is entered, in a thread of its own; `requests` grows as they come."""
+    """Serves while it is entered, in a thread of its own; `requests` grows as they come.
+
+    port: 0 for any that is free; raises OSError for one that is taken.
+    """
 
     script: Script | Sequence[Step]
+    port: int = 0
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = socket.create_server(("127.0.0.1", self.port))
         self._thread = threading.Thread(target=self._run, name="scripted-server", daemon=True)
         self._stop = asyncio.Event()
 

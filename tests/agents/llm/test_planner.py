@@ -166,14 +166,39 @@ def test_after_a_plan_without_a_gain_the_embedded_planner_has_some_turns(
         planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
         names = []
         for number, headroom_ms in enumerate(headrooms):
-            update = {"window": number, "headroom_wait_ms": headroom_ms}
-            plan = await planner.plan(observation.model_copy(update=update), (), toolbox)
+            seen = later(observation, window=number, headroom_ms=headroom_ms)
+            plan = await planner.plan(seen, (), toolbox)
             names.append(plan.planner.partition(":")[0])
         await asker.close()
         return names
 
     turns = [1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 0]
     assert asyncio.run(run()) == ["llm" if turn else "embedded" for turn in turns]
+
+
+def test_less_headroom_under_the_same_settings_is_no_gain(
+    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
+) -> None:
+    asker = asker_at(serve([GROW]).url, deadline_s=5.0)
+
+    async def run() -> list[str]:
+        planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
+        drifts = [later(observation, window=n, headroom_ms=5.0 - n, changes=0) for n in range(2)]
+        plans = [await planner.plan(seen, (), toolbox) for seen in drifts]
+        await asker.close()
+        return [plan.planner.partition(":")[0] for plan in plans]
+
+    assert asyncio.run(run()) == ["llm", "embedded"]
+
+
+def later(
+    observation: Observation, *, window: int, headroom_ms: float, changes: int = 1
+) -> Observation:
+    """A window after so many changes of the settings for each one before it."""
+    rows = observation.settings.capacity_rows + window * changes
+    settings = observation.settings.model_copy(update={"capacity_rows": rows})
+    update = {"window": window, "headroom_wait_ms": headroom_ms, "settings": settings}
+    return observation.model_copy(update=update)
 
 
 def only_knows(mode: str) -> Step | object:
@@ -205,9 +230,7 @@ def test_the_mode_that_works_is_found_and_kept(
         planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
         return [
             await planner.plan(
-                observation.model_copy(update={"window": number, "headroom_wait_ms": 5.0 - number}),
-                (),
-                toolbox,
+                later(observation, window=number, headroom_ms=5.0 - number), (), toolbox
             )
             for number in range(2)
         ]
