@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -114,14 +116,17 @@ def _order(near: Near) -> tuple[float, int]:
 
 
 def _load(db: Database) -> dict[tuple[str, str], NearestIndex]:
-    """An index per policy and result."""
-    rows: defaultdict[tuple[str, str], list[tuple[int, bytes]]] = defaultdict(list)
+    """An index per policy and result; rows go into arrays at once, for they may be millions."""
+    numbers: defaultdict[tuple[str, str], array[int]] = defaultdict(partial(array, "q"))
+    vectors: defaultdict[tuple[str, str], bytearray] = defaultdict(bytearray)
     for number, policy, result, vector in db.conn.execute(_READ):
-        rows[policy, result].append((number, vector))
-    return {key: _index(each) for key, each in rows.items()}
+        numbers[policy, result].append(number)
+        vectors[policy, result] += vector
+    return {key: _index(numbers.pop(key), vectors.pop(key)) for key in list(numbers)}
 
 
-def _index(rows: list[tuple[int, bytes]]) -> NearestIndex:
-    numbers = np.array([number for number, _ in rows], dtype=np.int64)
-    packed = np.frombuffer(b"".join(vector for _, vector in rows), dtype=np.uint8)
-    return NearestIndex(packed.reshape(len(rows), NUM_FEATURES), numbers)
+def _index(numbers: array[int], vectors: bytearray) -> NearestIndex:
+    packed = np.frombuffer(vectors, dtype=np.uint8)
+    return NearestIndex(
+        packed.reshape(len(numbers), NUM_FEATURES), np.frombuffer(numbers, dtype=np.int64)
+    )
