@@ -16,7 +16,6 @@ from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.reactive import ReactiveBuffer
 from rudder.training.buffer.records import Int32s, Records
-from rudder.training.buffer.scratch import Scratch
 from rudder.training.buffer.stacks import (
     NONE,
     Chunks,
@@ -150,7 +149,6 @@ class LfuBuffer(ReactiveBuffer):
         vip: InclusionProbability | None = None,
     ) -> None:
         super().__init__(view, settings, vip=vip)
-        self._scratch = Scratch()
         self._make_stacks(64)
 
     def _admit(self, missed: IntArray, targets: IntArray) -> None:
@@ -187,13 +185,11 @@ class LfuBuffer(ReactiveBuffer):
     def _make_stacks(self, num_counts: int) -> None:
         """One stack per count below `num_counts` (the last: all above), filled anew."""
         self._num_counts = num_counts
-        self._stacks = make_stacks(
-            num_counts, room=len(self._owners), largest=self._view.num_remote
-        )
+        self._stacks = make_stacks(num_counts, room=len(self._owners))
         buffered = self._owners[self._used_slots()]
         stack_all(buffered, self._nodes, self._stacks.chunks, self._stacks.tops)
 
     @property
     def num_bytes(self) -> int:
         """Memory of the policy's own state."""
-        return super().num_bytes + self._stacks.num_bytes + self._scratch.num_bytes
+        return super().num_bytes + self._stacks.num_bytes

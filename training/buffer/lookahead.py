@@ -4,7 +4,7 @@ Inside the window of observed batches the next use of a row is known; beyond it,
 their decayed count of uses (heat). A batch's misses are admitted for free, for their rows are in
 hand; they displace the rows worth least, and only while those are worth less. Eager fetches
 happen on request only. An on-line form of Belady's OPT with bypass (1966): with an endless window
-it is OPT. Cost: O(batch) a batch, O(remote nodes) a change of settings or an eager fetch.
+it is OPT. Cost: O(batch) a batch, O(nodes seen) a change of settings or an eager fetch.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from rudder.training.buffer import lookahead_kernels as kernels
+from rudder.training.buffer.directory import make_directory
 from rudder.training.buffer.memory import zeros
 from rudder.training.buffer.policy import IntArray, Plan, Resize, after_another
 from rudder.training.buffer.ranks import HEAT_RANKS
-from rudder.training.buffer.records import LOOKAHEAD_NODE
+from rudder.training.buffer.records import LOOKAHEAD_NODE, Records
 from rudder.training.buffer.scratch import Scratch
 from rudder.training.buffer.stacks import drain, make_stacks
-from rudder.training.buffer.targets import choose_targets, refusal_of_targets
+from rudder.training.buffer.targets import choose_all, refusal_of_targets
 from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.buffer.window import Window
 from rudder.training.partition_view import PartitionView
@@ -46,6 +47,7 @@ class LookaheadBuffer:
         self._view = view
         self._vip = vip
         self._settings = settings
+        self._directory = make_directory(view.num_remote)
         self._nodes = zeros(view.num_remote, LOOKAHEAD_NODE)
         self._window = Window()
         self._scratch = Scratch()
@@ -71,18 +73,18 @@ class LookaheadBuffer:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of node, slot and window state."""
+        """Memory of node, slot and window state; of the records, those in use."""
         in_slots = self._free.nbytes + self._stacks.num_bytes
         passing = self._window.num_bytes + self._scratch.num_bytes
-        return self._nodes.nbytes + in_slots + passing
+        return self._directory.num_bytes + self._records().nbytes + in_slots + passing
 
     def observe(self, nodes: IntArray) -> None:
         """Link the batch into the window: O(len(nodes))."""
         window = self._window
         window.make_room(len(nodes))
         kernels.observe(
-            nodes, self._batch + len(window), np.float32(self._weight), self._nodes,
-            window.next_use, window.head,
+            self._directory.find(nodes), self._batch + len(window), np.float32(self._weight),
+            self._nodes, window.next_use, window.records, window.head,
         )  # fmt: skip
         window.append(len(nodes))
         self._total_weight += self._weight
@@ -94,7 +96,7 @@ class LookaheadBuffer:
 
     def plan(self, nodes: IntArray) -> Plan:
         """Split into hits and misses, and admit the misses that are worth a slot."""
-        hits, hit_slots, misses, missed, ranks = self._split(nodes)
+        hits, hit_slots, misses, missed, ranks = self._split(len(nodes))
         targets = self._take_targets(missed)
         if len(targets):
             ranks = np.concatenate([ranks, self._ranks_of(targets)])
@@ -113,14 +115,14 @@ class LookaheadBuffer:
             misses=misses,
             admitted=admitted,
             admitted_slots=slots,
-            targets=targets,
+            targets=self._directory.nodes_of(targets),
             target_slots=target_slots,
             resize=resize,
         )
 
     def skip(self, nodes: IntArray) -> None:
         """Pass over the oldest observed batch: its uses count, nothing is admitted."""
-        self._split(nodes)
+        self._split(len(nodes))
         self._end_batch()
 
     def refusal(self, change: Change) -> str | None:
@@ -158,15 +160,16 @@ class LookaheadBuffer:
 
     # -- one batch ----------------------------------------------------------------------
 
-    def _split(self, nodes: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
-        """Hits and their slots; misses, their nodes and ranks."""
-        window, size = self._window, len(nodes)
+    def _split(self, size: int) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
+        """Of the oldest batch: hits and their slots; misses, their records and ranks."""
+        window = self._window
         window.check_oldest(size)
-        hits, hit_slots, *of_misses = (self._scratch.empty(size) for _ in range(5))
+        moved, hits, hit_slots, *of_misses = (self._scratch.empty(size) for _ in range(6))
         misses, missed, ranks = of_misses
         num_hits = kernels.split(
-            nodes, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops,
-            window.next_use, window.tail, hits, hit_slots, misses, missed, ranks,
+            size, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops,
+            window.next_use, window.records, window.tail, moved, hits, hit_slots, misses, missed,
+            ranks,
         )  # fmt: skip
         left = size - num_hits
         return hits[:num_hits], hit_slots[:num_hits], misses[:left], missed[:left], ranks[:left]
@@ -187,19 +190,25 @@ class LookaheadBuffer:
         return admitted[:count], slots[:count]
 
     def _take_targets(self, missed: IntArray) -> IntArray:
-        """Remote numbers wanted eagerly, neither buffered nor missed by this batch."""
-        targets = np.empty(0, dtype=np.int64)
+        """Records of rows wanted eagerly, neither buffered nor missed by this batch."""
+        if not self._pending:
+            return np.empty(0, dtype=np.int64)
         pending, self._pending = self._pending, []
-        if pending:
-            absent = self._nodes["slot"] == 0
-            absent[missed] = False
-        for wanted in pending:
-            more = choose_targets(
-                wanted, self._view, heat=self._nodes["heat"], absent=absent, vip=self._vip
-            )
-            absent[more] = False
-            targets = np.concatenate([targets, more])
-        return targets
+        records = self._records()
+        blocked = records["slot"] != 0
+        blocked[missed] = True
+        return choose_all(
+            pending,
+            self._view,
+            self._directory,
+            heat=records["heat"],
+            blocked=blocked,
+            vip=self._vip,
+        )
+
+    def _records(self) -> Records:
+        """The records in use."""
+        return self._nodes[: len(self._directory)]
 
     def _ranks_of(self, targets: IntArray) -> IntArray:
         ranks = np.empty(len(targets), dtype=np.int64)
@@ -218,12 +227,10 @@ class LookaheadBuffer:
         self._make_stacks()
 
     def _make_stacks(self) -> None:
-        self._stacks = make_stacks(
-            HEAT_RANKS + 2 * self._ring, room=len(self._free), largest=self._view.num_remote
-        )
+        self._stacks = make_stacks(HEAT_RANKS + 2 * self._ring, room=len(self._free))
 
     def _buffered(self) -> IntArray:
-        """int64: all buffered nodes, which are in no stack any more."""
+        """int64: all buffered records, which are in no stack any more."""
         buffered = np.empty(self.num_buffered, dtype=np.int64)
         drain(self._stacks.chunks, self._stacks.tops, buffered)
         return buffered
@@ -262,7 +269,7 @@ class LookaheadBuffer:
         self._resize = after_another(self._resize, Resize(size, sources, targets))
 
     def _cool(self) -> None:
-        self._nodes["heat"] /= np.float32(self._weight)
+        self._records()["heat"] /= np.float32(self._weight)
         self._total_weight /= self._weight
         self._weight = 1.0
         self._restack(ring=self._ring)

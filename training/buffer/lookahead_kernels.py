@@ -24,19 +24,22 @@ _AHEAD = 12
 
 @compiled
 def observe(
-    remote: Int64s, batch: int, weight: np.float32, nodes: Records, next_use: Int32s, head: int
-) -> None:
+    records: Int64s, batch: int, weight: np.float32, nodes: Records, next_use: Int32s,
+    of_places: Int32s, head: int,
+) -> None:  # fmt: skip
     """Enter a batch into the window: link each node's last use to this one, and heat it.
 
-    remote: int64[n]; batch: number of this batch; weight: heat of one use now;
-    nodes: LOOKAHEAD_NODE[num_remote]; next_use: the window, with room from place `head` on.
+    records: int64[n]; batch: number of this batch; weight: heat of one use now; nodes:
+    LOOKAHEAD_NODE[..]; next_use, of_places: the window's next uses and records, with room from
+    place `head` on.
     """
-    mask, last_one = next_use.shape[0] - 1, remote.shape[0] - 1
-    for i in range(remote.shape[0]):
-        prefetch(nodes, remote[min(i + 2 * _AHEAD, last_one)])
-        prefetch(next_use, int(nodes[remote[min(i + _AHEAD, last_one)]].place) & mask)
-        node = remote[i]
+    mask, last_one = next_use.shape[0] - 1, records.shape[0] - 1
+    for i in range(records.shape[0]):
+        prefetch(nodes, records[min(i + 2 * _AHEAD, last_one)])
+        prefetch(next_use, int(nodes[records[min(i + _AHEAD, last_one)]].place) & mask)
+        node = records[i]
         place = (head + i) & 0xFFFFFFFF
+        of_places[place & mask] = node
         first_use = int(nodes[node].first_use)
         last = int(nodes[node].place) if first_use != 0 else place
         next_use[last & mask] = batch
@@ -48,21 +51,22 @@ def observe(
 
 @compiled
 def split(
-    remote: Int64s, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s,
-    next_use: Int32s, tail: int, hits: Int64s, hit_slots: Int64s, misses: Int64s, missed: Int64s,
-    miss_ranks: Int64s,
+    size: int, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s,
+    next_use: Int32s, of_places: Int32s, tail: int, moved: Int64s, hits: Int64s, hit_slots: Int64s,
+    misses: Int64s, missed: Int64s, miss_ranks: Int64s,
 ) -> int:  # fmt: skip
     """Tell hits from misses of the window's oldest batch, and rank the misses.
 
-    The window's uses of this batch begin at place `tail`. Fills hits, hit_slots, misses,
-    missed (their remote numbers) and miss_ranks (all int64[n]); returns how many hits there are.
+    The window's `size` uses of this batch begin at place `tail`. Fills hits, hit_slots, misses,
+    missed (their records) and miss_ranks; moved is room to work in (all int64[size]). Returns how
+    many hits there are.
     """
-    mask, last_one = next_use.shape[0] - 1, remote.shape[0] - 1
+    mask, last_one = next_use.shape[0] - 1, size - 1
     num_hits = 0
     num_misses = 0
-    for i in range(remote.shape[0]):
-        prefetch(nodes, remote[min(i + 2 * _AHEAD, last_one)])
-        node = remote[i]
+    for i in range(size):
+        prefetch(nodes, of_places[(tail + min(i + 2 * _AHEAD, last_one)) & mask])
+        node = int(of_places[(tail + i) & mask])
         use = int(next_use[(tail + i) & mask])
         nodes[node].first_use = use
         slot = int(nodes[node].slot)
@@ -74,10 +78,14 @@ def split(
         is_hit = 1 if slot > 0 else 0
         num_hits += is_hit
         num_misses += 1 - is_hit
+    num_moved = 0
     for stack in (HEAT_RANKS + (batch & (ring - 1)), HEAT_RANKS + ring + (batch & (ring - 1))):
         while not is_empty(tops, stack):
-            prefetch(nodes, soon(chunks, tops, stack, _AHEAD))
-            _restack(pop(chunks, tops, stack), batch, ring, nodes, chunks, tops)
+            moved[num_moved] = pop(chunks, tops, stack)
+            num_moved += 1
+    for j in range(num_moved):
+        prefetch(nodes, moved[min(j + _AHEAD, num_moved - 1)])
+        _restack(moved[j], batch, ring, nodes, chunks, tops)
     return num_hits
 
 
@@ -134,7 +142,7 @@ def admit(
 ) -> tuple[int, int]:  # fmt: skip
     """Give newcomers the free slots, then the slots of rows worth less, best newcomers first.
 
-    newcomers: int64[m] remote numbers, not buffered; ranks: int64[m]; threshold_heat: rows of this
+    newcomers: int64[m] records, not buffered; ranks: int64[m]; threshold_heat: rows of this
     heat's rank or above stay; free: int32[capacity], a stack of `num_free` free slots.
     order: int64[m], room to sort them. Fills `admitted` (positions in `newcomers`) and
     `admitted_slots`; returns (admitted, free slots left).

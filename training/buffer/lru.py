@@ -25,15 +25,15 @@ _NO_ROUNDS = "it admits every miss at once and has no rounds"
 
 @compiled
 def split(
-    remote: IntArray, batch: int, nodes: Records, log: IntArray, log_batches: Int32s, head: int,
-    hits: IntArray, hit_slots: IntArray, misses: IntArray,
+    records: IntArray, batch: int, nodes: Records, log: IntArray, log_batches: Int32s, head: int,
+    hits: IntArray, hit_slots: IntArray, misses: IntArray, missed: IntArray,
 ) -> tuple[int, int]:  # fmt: skip
     """Tell hits from misses, and log the hits; returns (hits, head of the log)."""
     num_hits = 0
     num_misses = 0
-    for i in range(remote.shape[0]):
-        prefetch(nodes, remote[min(i + AHEAD, remote.shape[0] - 1)])
-        node = remote[i]
+    for i in range(records.shape[0]):
+        prefetch(nodes, records[min(i + AHEAD, records.shape[0] - 1)])
+        node = records[i]
         nodes[node].uses += np.uint32(1)
         slot = nodes[node].slot
         if slot > 0:
@@ -45,6 +45,7 @@ def split(
             num_hits += 1
         else:
             misses[num_misses] = i
+            missed[num_misses] = node
             num_misses += 1
     return num_hits, head + num_hits
 
@@ -137,14 +138,16 @@ class LruBuffer(ReactiveBuffer):
         self._log_batches = np.empty(0, dtype=np.int32)
         self._tail = self._head = 0
 
-    def _split(self, nodes: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-        self._make_room(len(nodes))
-        hits, hit_slots, misses = (np.empty(len(nodes), dtype=np.int64) for _ in range(3))
+    def _split(self, records: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        size = len(records)
+        self._make_room(size)
+        hits, hit_slots, misses, missed = (self._scratch.empty(size) for _ in range(4))
         count, self._head = split(
-            nodes, self._batches, self._nodes, self._log, self._log_batches, self._head,
-            hits, hit_slots, misses,
+            records, self._batches, self._nodes, self._log, self._log_batches, self._head,
+            hits, hit_slots, misses, missed,
         )  # fmt: skip
-        return hits[:count], hit_slots[:count], misses[: len(nodes) - count]
+        left = size - count
+        return hits[:count], hit_slots[:count], misses[:left], missed[:left]
 
     def _admit(self, missed: IntArray, targets: IntArray) -> None:
         newcomers = np.concatenate([missed, targets]) if len(targets) else missed

@@ -10,38 +10,40 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.training.buffer.directory import make_directory
 from rudder.training.buffer.memory import zeros
 from rudder.training.buffer.policy import IntArray, Plan, Resize, after_another
 from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.records import Records
-from rudder.training.buffer.targets import choose_targets, refusal_of_targets
+from rudder.training.buffer.scratch import Scratch
+from rudder.training.buffer.targets import choose_all, refusal_of_targets
 from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 
 NODE = np.dtype([("slot", np.int32), ("uses", np.uint32), ("mark", np.int32)])
-"""Of each remote node: 1 + the buffer row it is in, 0: in none; the batches that used it; and a
-mark of the policy's own. All zero at first: pages of nodes never seen take no memory."""
+"""Of each remote node seen: 1 + the buffer row it is in, 0: in none; the batches that used it; and
+a mark of the policy's own. All zero at first. Loops work on the numbers of records (seen.py)."""
 
 _SETTINGS = ("capacity_rows", "eviction_threshold", "lookahead_batches", "replacement_interval")
 
 
 @compiled
 def split(
-    remote: IntArray, max_mark: int, nodes: Records, hits: IntArray, hit_slots: IntArray,
-    misses: IntArray,
+    records: IntArray, max_mark: int, nodes: Records, hits: IntArray, hit_slots: IntArray,
+    misses: IntArray, missed: IntArray,
 ) -> int:  # fmt: skip
     """Tell hits from misses and count the uses; a hit raises the node's mark up to `max_mark`.
 
-    remote: int64[n]; nodes: NODE[num_remote]. Fills hits, hit_slots and misses (int64[n]) and
-    returns how many hits there are.
+    records: int64[n]; nodes: NODE[..]. Fills hits, hit_slots, misses and missed (their records;
+    all int64[n]) and returns how many hits there are.
     """
     num_hits = 0
     num_misses = 0
-    for i in range(remote.shape[0]):
-        prefetch(nodes, remote[min(i + AHEAD, remote.shape[0] - 1)])
-        node = remote[i]
+    for i in range(records.shape[0]):
+        prefetch(nodes, records[min(i + AHEAD, records.shape[0] - 1)])
+        node = records[i]
         nodes[node].uses += np.uint32(1)
         slot = nodes[node].slot
         if slot > 0:
@@ -52,8 +54,22 @@ def split(
             num_hits += 1
         else:
             misses[num_misses] = i
+            missed[num_misses] = node
             num_misses += 1
     return num_hits
+
+
+@compiled
+def find_admitted(records: IntArray, nodes: Records, admitted: IntArray, slots: IntArray) -> int:
+    """Fill admitted with the positions of records that have a slot, and slots; returns how many."""
+    count = 0
+    for j in range(records.shape[0]):
+        slot = nodes[records[j]].slot
+        if slot > 0:
+            admitted[count] = j
+            slots[count] = slot - 1
+            count += 1
+    return count
 
 
 class ReactiveBuffer:
@@ -76,6 +92,8 @@ class ReactiveBuffer:
         self._settings = settings
         self._vip = vip
         self._batches = 0
+        self._directory = make_directory(view.num_remote)
+        self._scratch = Scratch()
         self._nodes = zeros(view.num_remote, self.node)
         self._pending: list[FetchTargets] = []
         self._resize: Resize | None = None
@@ -93,8 +111,10 @@ class ReactiveBuffer:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the policy's own state."""
-        return sum(array.nbytes for array in vars(self).values() if isinstance(array, np.ndarray))
+        """Memory of the policy's own state; of the records, those in use."""
+        arrays = [array for array in vars(self).values() if isinstance(array, np.ndarray)]
+        used = sum(array.nbytes for array in arrays) - self._nodes.nbytes + self._records().nbytes
+        return used + self._directory.num_bytes + self._scratch.num_bytes
 
     def observe(self, nodes: IntArray) -> None:
         """Nothing is learned from the future."""
@@ -105,22 +125,20 @@ class ReactiveBuffer:
     def plan(self, nodes: IntArray) -> Plan:
         """Split into hits and misses, and let the misses in that the policy wants."""
         self._batches += 1
-        hits, hit_slots, misses = self._split(nodes)
-        missed = nodes[misses]
+        hits, hit_slots, misses, missed = self._split(self._directory.find(nodes))
         targets = self._take_targets(missed)
         self._admit(missed, targets)
-        slots = self._nodes["slot"][missed].astype(np.int64) - 1
-        target_slots = self._nodes["slot"][targets].astype(np.int64) - 1
-        admitted, chosen = np.flatnonzero(slots >= 0), np.flatnonzero(target_slots >= 0)
+        admitted, slots = self._admitted(missed)
+        chosen, target_slots = self._admitted(targets)
         resize, self._resize = self._resize, None
         return Plan(
             hits=hits,
             hit_slots=hit_slots,
             misses=misses,
             admitted=admitted,
-            admitted_slots=slots[admitted],
-            targets=targets[chosen],
-            target_slots=target_slots[chosen],
+            admitted_slots=slots,
+            targets=self._directory.nodes_of(targets[chosen]),
+            target_slots=target_slots,
             resize=resize,
         )
 
@@ -167,30 +185,39 @@ class ReactiveBuffer:
         """Called on request of a replacement round."""
 
     def _heat(self) -> NDArray[np.float32]:
-        """float32[num_remote]: how much used each node is that is not buffered."""
-        return self._nodes["uses"].astype(np.float32)
+        """float32[records]: how much used each node is that is not buffered."""
+        return self._records()["uses"].astype(np.float32)
 
-    def _split(self, nodes: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-        """Positions of hits, their slots, and positions of misses."""
-        hits, hit_slots, misses = (np.empty(len(nodes), dtype=np.int64) for _ in range(3))
-        count = split(nodes, self.max_mark, self._nodes, hits, hit_slots, misses)
-        return hits[:count], hit_slots[:count], misses[: len(nodes) - count]
+    def _split(self, records: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Positions of hits, their slots, positions of misses, and their records."""
+        size = len(records)
+        hits, hit_slots, misses, missed = (self._scratch.empty(size) for _ in range(4))
+        count = split(records, self.max_mark, self._nodes, hits, hit_slots, misses, missed)
+        left = size - count
+        return hits[:count], hit_slots[:count], misses[:left], missed[:left]
+
+    def _admitted(self, records: IntArray) -> tuple[IntArray, IntArray]:
+        """Positions of the records that have a slot by now, and their slots."""
+        admitted, slots = (self._scratch.empty(len(records)) for _ in range(2))
+        count = find_admitted(records, self._nodes, admitted, slots)
+        return admitted[:count], slots[:count]
+
+    def _records(self) -> Records:
+        """The records in use."""
+        return self._nodes[: len(self._directory)]
 
     # -- targets and slots --------------------------------------------------------------
 
     def _take_targets(self, missed: IntArray) -> IntArray:
-        """Remote numbers wanted eagerly: not buffered, not missed, no more than the capacity."""
-        targets = np.empty(0, dtype=np.int64)
+        """Records of rows wanted eagerly: not buffered, not missed, no more than the capacity."""
         if not self._pending:
-            return targets
+            return np.empty(0, dtype=np.int64)
         pending, self._pending = self._pending, []
-        absent = self._nodes["slot"] == 0
-        absent[missed] = False
-        heat = self._heat()
-        for wanted in pending:
-            more = choose_targets(wanted, self._view, heat=heat, absent=absent, vip=self._vip)
-            absent[more] = False
-            targets = np.concatenate([targets, more])
+        blocked = self._records()["slot"] != 0
+        blocked[missed] = True
+        targets = choose_all(
+            pending, self._view, self._directory, heat=self._heat(), blocked=blocked, vip=self._vip
+        )
         return targets[: len(self._owners)]
 
     def _make_slots(self, capacity: int) -> None:

@@ -23,52 +23,15 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.highest import highest
 from rudder.training.buffer.policy import IntArray, Plan
-from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.reactive import ReactiveBuffer
-from rudder.training.buffer.records import Records
+from rudder.training.buffer.score_split import NODE, split
 from rudder.training.buffer.vip import FloatArray, InclusionProbability
-from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
 
 Start = Literal["empty", "degree", "random"]
 DEFAULT_INTERVAL = 32
-NODE = np.dtype([("slot", np.int32), ("access", np.float64)])
-"""1 + slot, 0: not buffered; and S_A, 0 while buffered."""
 _ROUNDING = 1e-9
-
-
-@compiled
-def split(
-    remote: IntArray, counts: bool, countable: NDArray[np.bool_], nodes: Records,
-    keys: FloatArray, seen: IntArray, num_seen: int, hits: IntArray, hit_slots: IntArray,
-    misses: IntArray,
-) -> tuple[int, int]:  # fmt: skip
-    """Tell hits from misses, score both, and note nodes that get their first S_A in `seen`.
-
-    remote: int64[n]; counts: whether misses raise S_A; countable: bool[num_remote], of which
-    nodes, or bool[0]: of all. Fills hits, hit_slots and misses; returns (hits, seen nodes).
-    """
-    num_hits = 0
-    num_misses = 0
-    for i in range(remote.shape[0]):
-        prefetch(nodes, remote[min(i + AHEAD, remote.shape[0] - 1)])
-        node = remote[i]
-        slot = nodes[node].slot
-        if slot > 0:
-            keys[slot - 1] -= 1.0
-            hits[num_hits] = i
-            hit_slots[num_hits] = slot - 1
-            num_hits += 1
-            continue
-        misses[num_misses] = i
-        num_misses += 1
-        if counts and (countable.shape[0] == 0 or countable[node]):
-            if nodes[node].access == 0:
-                seen[num_seen] = node
-                num_seen += 1
-            nodes[node].access += 1.0
-    return num_hits, num_seen
 
 
 class ScoreBuffer(ReactiveBuffer):
@@ -107,8 +70,8 @@ class ScoreBuffer(ReactiveBuffer):
         self._start = start
         self._random = np.random.default_rng(seed)
         self._is_asked = False
-        self._seen = np.empty(16, dtype=np.int64)
-        self._num_seen = 0
+        self._scored = np.empty(16, dtype=np.int64)
+        self._num_scored = 0
         super().__init__(view, settings, vip=vip)
         self._keys = np.zeros(len(self._owners))
         self._countable = np.zeros(view.num_remote if faithful else 0, dtype=bool)
@@ -120,8 +83,8 @@ class ScoreBuffer(ReactiveBuffer):
         self._batches += 1
         is_round, self._is_asked = self._is_round, False
         may_lose_counts = self._faithful and is_round
-        hits, hit_slots, misses = self._split_and_score(nodes, counts=not may_lose_counts)
-        missed = nodes[misses]
+        records = self._directory.find(nodes)
+        hits, hit_slots, misses, missed = self._split_and_score(records, counts=not may_lose_counts)
         if may_lose_counts and not len(self._victims()):
             self._split_and_score(missed, counts=True)
         entering, slots = self._swap(missed, is_round=is_round)
@@ -134,7 +97,7 @@ class ScoreBuffer(ReactiveBuffer):
             misses=misses,
             admitted=positions[is_missed],
             admitted_slots=slots[is_missed],
-            targets=entering[~is_missed],
+            targets=self._directory.nodes_of(entering[~is_missed]),
             target_slots=slots[~is_missed],
             resize=resize,
         )
@@ -143,7 +106,8 @@ class ScoreBuffer(ReactiveBuffer):
         """S_E of each buffered node, by remote number."""
         used = self._used_slots()
         scores = self._scores(used)
-        return dict(zip(self._owners[used].tolist(), scores.tolist(), strict=True))
+        nodes = self._nodes_in(used)
+        return dict(zip(nodes.tolist(), scores.tolist(), strict=True))
 
     @property
     def _is_round(self) -> bool:
@@ -154,23 +118,28 @@ class ScoreBuffer(ReactiveBuffer):
         self._is_asked = True
 
     def _heat(self) -> NDArray[np.float32]:
-        return self._nodes["access"].astype(np.float32)
+        return self._records()["access"].astype(np.float32)
 
     def _split_and_score(
-        self, nodes: IntArray, *, counts: bool
-    ) -> tuple[IntArray, IntArray, IntArray]:
-        self._make_room(len(nodes))
-        hits, hit_slots, misses = (np.empty(len(nodes), dtype=np.int64) for _ in range(3))
-        num_hits, self._num_seen = split(
-            nodes, counts, self._countable, self._nodes, self._keys, self._seen, self._num_seen,
-            hits, hit_slots, misses,
+        self, records: IntArray, *, counts: bool
+    ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        size = len(records)
+        self._make_room(size)
+        hits, hit_slots, misses, missed = (self._scratch.empty(size) for _ in range(4))
+        countable = self._countable
+        if self._faithful:
+            countable = countable[self._directory.nodes_of(records)]
+        num_hits, self._num_scored = split(
+            records, counts, countable, self._nodes, self._keys, self._scored, self._num_scored,
+            hits, hit_slots, misses, missed,
         )  # fmt: skip
-        return hits[:num_hits], hit_slots[:num_hits], misses[: len(nodes) - num_hits]
+        left = size - num_hits
+        return hits[:num_hits], hit_slots[:num_hits], misses[:left], missed[:left]
 
     # -- a round ------------------------------------------------------------------------
 
     def _swap(self, missed: IntArray, *, is_round: bool) -> tuple[IntArray, IntArray]:
-        """Nodes that enter, and their slots: start rows, rows asked for, and a round's."""
+        """Records that enter, and their slots: start rows, rows asked for, and a round's."""
         wanted = self._wanted(missed)
         if not (is_round or len(wanted)):
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -202,18 +171,19 @@ class ScoreBuffer(ReactiveBuffer):
         view, count = self._view, len(self._owners)
         halo = view.to_remote(view.halo)
         if self._start == "random":
-            return self._random.permutation(halo)[:count]
+            return self._directory.find(self._random.permutation(halo)[:count])
         if self._start == "degree":
-            return np.asarray(halo[np.argsort(-view.halo_degree, kind="stable")[:count]])
+            return self._directory.find(halo[np.argsort(-view.halo_degree, kind="stable")[:count]])
         return halo[:0]
 
     def _candidates(self, count: int, *, but: IntArray) -> IntArray:
-        """Nodes outside with the highest S_A > 0, best first; of equals the lower numbers."""
-        seen = self._seen[: self._num_seen]
+        """Records outside with the highest S_A > 0, best first; of equals the lower nodes."""
+        scored = self._scored[: self._num_scored]
         if len(but):
-            seen = seen[~np.isin(seen, but)]
-        chosen = seen[highest(self._nodes["access"][seen], seen, count)]
-        order = np.lexsort((chosen, -np.round(self._nodes["access"][chosen], 9)))
+            scored = scored[~np.isin(scored, but)]
+        nodes_of, access = self._directory.nodes_of, self._nodes["access"]
+        chosen = scored[highest(access[scored], nodes_of(scored), count)]
+        order = np.lexsort((nodes_of(chosen), -np.round(access[chosen], 9)))
         return np.asarray(chosen[order])
 
     def _num_worthwhile(self, chosen: IntArray, victims: IntArray, num_free: int) -> int:
@@ -241,9 +211,9 @@ class ScoreBuffer(ReactiveBuffer):
         self._num_free -= taken
         free = self._free[self._num_free : self._num_free + taken].astype(np.int64)
         if self._faithful:
-            left = victims[np.argsort(self._owners[victims])][: count - taken]
+            left = victims[np.argsort(self._nodes_in(victims))][: count - taken]
         else:
-            left = victims[highest(self._keys[victims], self._owners[victims], count - taken)]
+            left = victims[highest(self._keys[victims], self._nodes_in(victims), count - taken)]
         self._leave(left)
         return np.concatenate([free, left])
 
@@ -255,8 +225,11 @@ class ScoreBuffer(ReactiveBuffer):
         self._nodes["access"][nodes] = scores
         remembered = nodes[scores > 0]
         self._make_room(len(remembered))
-        self._seen[self._num_seen : self._num_seen + len(remembered)] = remembered
-        self._num_seen += len(remembered)
+        self._scored[self._num_scored : self._num_scored + len(remembered)] = remembered
+        self._num_scored += len(remembered)
+
+    def _nodes_in(self, slots: IntArray) -> IntArray:
+        return self._directory.nodes_of(self._owners[slots])
 
     def _scores(self, slots: IntArray) -> FloatArray:
         return np.asarray(np.exp((self._keys[slots] + self._batches) * self._log_gamma))
@@ -276,7 +249,7 @@ class ScoreBuffer(ReactiveBuffer):
 
     def _evict(self, count: int) -> None:
         used = self._used_slots()
-        dropped = used[highest(self._keys[used], self._owners[used], count)]
+        dropped = used[highest(self._keys[used], self._nodes_in(used), count)]
         self._leave(dropped)
         self._free[self._num_free : self._num_free + count] = dropped
         self._num_free += count
@@ -287,14 +260,14 @@ class ScoreBuffer(ReactiveBuffer):
         self._keys = keys
 
     def _forget_buffered(self) -> None:
-        seen = self._seen[: self._num_seen]
-        seen = seen[self._nodes["slot"][seen] == 0]
-        self._num_seen = len(seen)
-        self._seen[: len(seen)] = seen
+        scored = self._scored[: self._num_scored]
+        scored = scored[self._nodes["slot"][scored] == 0]
+        self._num_scored = len(scored)
+        self._scored[: len(scored)] = scored
 
     def _make_room(self, more: int) -> None:
-        wanted = self._num_seen + more
-        if wanted > len(self._seen):
+        wanted = self._num_scored + more
+        if wanted > len(self._scored):
             grown = np.empty(wanted + wanted // 2, dtype=np.int64)
-            grown[: self._num_seen] = self._seen[: self._num_seen]
-            self._seen = grown
+            grown[: self._num_scored] = self._scored[: self._num_scored]
+            self._scored = grown

@@ -3,7 +3,7 @@
 Numbers lie side by side in chunks, so that a loop sees which come next and can ask for their
 records before it needs them. A chunk that becomes empty is there for any stack again.
 
-`chunks`: int32 or int64[num_chunks, CHUNK], each with the number of the chunk below it (of the same
+`chunks`: int32[num_chunks, CHUNK], each with the number of the chunk below it (of the same
 stack, or of the spare ones), then its numbers; `tops`: int32[stacks + 1, 2], the top chunk of each
 stack and its numbers so far, in the last row the first spare chunk. Loops take both arrays apart,
 for a tuple of arrays costs them an atomic count at every access.
@@ -25,7 +25,7 @@ _TOP, _FILL = 0, 1
 _BELOW, _FIRST = 0, 1
 _IN_CHUNK = CHUNK - _FIRST
 
-Chunks = NDArray[np.int32] | Int64s
+Chunks = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,11 @@ class Stacks:
         return self.chunks.nbytes + self.tops.nbytes
 
 
-def make_stacks(count: int, *, room: int, largest: int) -> Stacks:
-    """`count` empty stacks, with room for `room` numbers in all, none above `largest`."""
+def make_stacks(count: int, *, room: int) -> Stacks:
+    """`count` empty stacks, with room for `room` numbers in all."""
     num_chunks = min(room // _IN_CHUNK + count, room) + 1
     shape = (num_chunks, CHUNK)
     chunks: Chunks = np.empty(shape, dtype=np.int32)
-    if largest >= 2**31:
-        chunks = np.empty(shape, dtype=np.int64)
     chunks[:, _BELOW] = np.arange(1, num_chunks + 1)
     tops = np.zeros((count + 1, 2), dtype=np.int32)
     tops[:-1, _TOP] = NONE

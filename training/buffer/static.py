@@ -120,22 +120,23 @@ class StaticBuffer(ReactiveBuffer):
         if len(nodes) > size:
             best = np.argsort(-worth, kind="stable")[:size]
             nodes = nodes[best]
-        self._nodes["mark"] = 0
-        self._nodes["mark"][nodes] = CHOSEN
+        self._records()["mark"] = 0
+        self._nodes["mark"][self._directory.find(nodes)] = CHOSEN
         self._room = size - len(nodes)
         self._note_spare()
 
     def _ranking(self) -> tuple[IntArray, FloatArray]:
-        """Nodes that are worth something, and how much."""
+        """Nodes that are worth something, in order, and how much."""
         if self._source == "presample":
-            nodes = np.flatnonzero(self._nodes["uses"])
-            return nodes, self._nodes["uses"][nodes].astype(np.float64)
+            used = np.flatnonzero(self._records()["uses"])
+            used = used[np.argsort(self._directory.nodes_of(used))]
+            return self._directory.nodes_of(used), self._nodes["uses"][used].astype(np.float64)
         worth = halo_worth(self._source, self._view, self._vip)
         useful = worth > 0
         return self._view.to_remote(self._view.halo)[useful], worth[useful]
 
     def _pin(self, targets: IntArray) -> None:
-        """Take nodes into the set, in place of those worth least."""
+        """Take records into the set, in place of those worth least."""
         fresh = targets[self._nodes["mark"][targets] != CHOSEN]
         if not len(fresh):
             return
@@ -146,20 +147,22 @@ class StaticBuffer(ReactiveBuffer):
         self._room -= len(fresh)
 
     def _worth_least(self, count: int, *, but: IntArray) -> IntArray:
-        chosen = np.flatnonzero(self._nodes["mark"] == CHOSEN)
+        chosen = np.flatnonzero(self._records()["mark"] == CHOSEN)
         chosen = chosen[~np.isin(chosen, but)]
+        chosen = chosen[np.argsort(self._directory.nodes_of(chosen))]
         return np.asarray(chosen[np.argsort(self._worth()[chosen], kind="stable")[:count]])
 
     def _worth(self) -> FloatArray:
-        """float64[num_remote]."""
-        worth = np.zeros(self._view.num_remote)
+        """float64[records]."""
+        worth = np.zeros(len(self._directory))
         nodes, of_nodes = self._ranking()
-        worth[nodes] = of_nodes
+        is_seen = self._directory.is_seen(nodes)
+        worth[self._directory.find(nodes[is_seen])] = of_nodes[is_seen]
         return worth
 
-    def _unpin(self, nodes: IntArray) -> None:
-        self._nodes["mark"][nodes] = 0
-        self._room += len(nodes)
+    def _unpin(self, records: IntArray) -> None:
+        self._nodes["mark"][records] = 0
+        self._room += len(records)
         self._note_spare()
 
     def _note_spare(self) -> None:
@@ -185,7 +188,7 @@ class StaticBuffer(ReactiveBuffer):
         if not self._is_counting:
             self._choose()
             return
-        self._nodes["mark"] = 0
+        self._records()["mark"] = 0
         self._nodes["mark"][self._owners[: len(kept)]] = CHOSEN
         self._room = len(self._owners) - len(kept)
         self._note_spare()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.training.buffer.directory import Directory
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.vip import FloatArray, InclusionProbability
 from rudder.training.partition_view import PartitionView
@@ -13,29 +16,68 @@ from rudder.training.settings import FetchTargets
 _BY_ID = ("ids", "hot_set")
 
 
+def choose_all(
+    pending: Sequence[FetchTargets],
+    view: PartitionView,
+    directory: Directory,
+    *,
+    heat: NDArray[np.float32],
+    blocked: NDArray[np.bool_],
+    vip: InclusionProbability | None = None,
+) -> IntArray:
+    """Records of the rows of several eager fetches, none of them twice, none `blocked`.
+
+    heat: float32[records], decayed uses so far; blocked: bool[records], buffered, or fetched by
+    this batch anyway; vip: needed for the source of that name. What is chosen is seen from now on.
+    """
+    targets = np.empty(0, dtype=np.int64)
+    for wanted in pending:
+        nodes = choose_targets(wanted, view, directory, heat=heat, blocked=blocked, vip=vip)
+        more = directory.find(nodes)
+        num_new = len(directory) - len(heat)
+        heat = np.append(heat, np.zeros(num_new, dtype=np.float32))
+        blocked = np.append(blocked, np.zeros(num_new, dtype=bool))
+        blocked[more] = True
+        targets = np.concatenate([targets, more])
+    return targets
+
+
 def choose_targets(
     wanted: FetchTargets,
     view: PartitionView,
+    directory: Directory,
     *,
     heat: NDArray[np.float32],
-    absent: NDArray[np.bool_],
+    blocked: NDArray[np.bool_],
     vip: InclusionProbability | None = None,
 ) -> IntArray:
-    """Remote numbers to fetch, best first, at most `wanted.row_budget`, all of them `absent`.
-
-    heat: float32[num_remote], decayed uses so far; absent: bool[num_remote], neither buffered nor
-    fetched by this batch anyway; vip: needed for the source of that name.
-    """
+    """Remote numbers to fetch, best first, at most `wanted.row_budget`; as `choose_all`."""
     if wanted.source in _BY_ID:
         nodes = view.to_remote(np.array(list(dict.fromkeys(wanted.ids)), dtype=np.int64))
-        return np.asarray(nodes[absent[nodes]][: wanted.row_budget])
+        return np.asarray(nodes[_is_open(nodes, directory, blocked)][: wanted.row_budget])
     if wanted.source in ("degree", "vip"):
         worth = halo_worth(wanted.source, view, vip)
-        return _best(view.to_remote(view.halo), worth, absent, wanted.row_budget)
-    nodes = np.flatnonzero(absent & (heat > 0))
+        nodes = view.to_remote(view.halo)
+        open_ = _is_open(nodes, directory, blocked)
+        return _best(nodes[open_], worth[open_], wanted.row_budget)
+    records = np.flatnonzero(~blocked & (heat > 0))
+    nodes = directory.nodes_of(records)
+    order = np.argsort(nodes)
+    nodes, worth = nodes[order], heat[records[order]].astype(np.float64)
     if wanted.source == "owner":
-        nodes = nodes[view.owners(view.to_global(nodes)) == wanted.owner]
-    return _best(nodes, heat[nodes].astype(np.float64), absent, wanted.row_budget)
+        is_its = view.owners(view.to_global(nodes)) == wanted.owner
+        nodes, worth = nodes[is_its], worth[is_its]
+    return _best(nodes, worth, wanted.row_budget)
+
+
+def _is_open(
+    nodes: IntArray, directory: Directory, blocked: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """bool[n]: which nodes are not blocked."""
+    is_seen = directory.is_seen(nodes)
+    is_open = ~is_seen
+    is_open[is_seen] = ~blocked[directory.find(nodes[is_seen])]
+    return is_open
 
 
 def halo_worth(source: str, view: PartitionView, vip: InclusionProbability | None) -> FloatArray:
@@ -66,11 +108,9 @@ def refusal_of_targets(
     return None
 
 
-def _best(
-    nodes: IntArray, worth: NDArray[np.float64], absent: NDArray[np.bool_], budget: int
-) -> IntArray:
-    open_ = absent[nodes] & (worth > 0)
-    nodes, worth = nodes[open_], worth[open_]
+def _best(nodes: IntArray, worth: NDArray[np.float64], budget: int) -> IntArray:
+    useful = worth > 0
+    nodes, worth = nodes[useful], worth[useful]
     if len(nodes) > budget:
         chosen = np.argpartition(-worth, budget)[:budget]
         nodes, worth = nodes[chosen], worth[chosen]

@@ -11,19 +11,20 @@ from rudder.training.errors import MachineError
 
 _MIN_SIZE = 16
 _MAX_SIZE = 2**31
-"""Places are numbered by uint32; the ring takes 8 GiB by then."""
+"""Places are numbered by uint32; the ring takes 16 GiB by then."""
 
 
 class Window:
     """The batches observed and not yet planned, oldest first.
 
-    next_use: int32[size], size a power of two; place p is next_use[p % size]. Its value is the
-    number of the next batch that uses the same node, 0 where none is known. Places are counted on
-    without end, so that they stay right while the ring grows.
+    next_use, records: int32[size], size a power of two; place p is at p % size. Its values are the
+    number of the next batch that uses the same node, 0 where none is known, and the node's record.
+    Places are counted on without end, so that they stay right while the ring grows.
     """
 
     def __init__(self) -> None:
         self.next_use: Int32s = np.empty(_MIN_SIZE, dtype=np.int32)
+        self.records: Int32s = np.empty(_MIN_SIZE, dtype=np.int32)
         self.tail = 0
         self.head = 0
         self._widths: deque[int] = deque()
@@ -35,7 +36,7 @@ class Window:
     @property
     def num_bytes(self) -> int:
         """Memory of the ring."""
-        return self.next_use.nbytes
+        return self.next_use.nbytes + self.records.nbytes
 
     def make_room(self, width: int) -> None:
         """Make sure that `width` more nodes fit from place `head` on.
@@ -53,9 +54,11 @@ class Window:
                 remedy="lower lookahead_batches or the batch size",
             )
         places = np.arange(self.tail, self.head)
-        grown = np.empty(1 << (wanted - 1).bit_length(), dtype=np.int32)
-        grown[places % len(grown)] = self.next_use[places % size]
-        self.next_use = grown
+        grown_size = 1 << (wanted - 1).bit_length()
+        for name in ("next_use", "records"):
+            grown = np.empty(grown_size, dtype=np.int32)
+            grown[places % grown_size] = getattr(self, name)[places % size]
+            setattr(self, name, grown)
 
     def append(self, width: int) -> None:
         """Take in the newest batch, whose nodes are there already."""

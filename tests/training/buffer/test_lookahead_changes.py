@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rudder.training.buffer.directory import WHOLE_UP_TO
 from rudder.training.settings import Change
 from tests.training.buffer.player import (
     NUM_REMOTE,
@@ -131,7 +133,14 @@ def test_an_equal_capacity_moves_nothing() -> None:
     assert player.plan().resize is None
 
 
-def test_the_map_takes_at_most_16_bytes_a_remote_node() -> None:
+def test_the_map_of_a_small_graph_takes_at_most_16_bytes_a_remote_node() -> None:
     num_remote = 100_000
     policy = buffer_of(0, view=view_of(num_remote))
-    assert policy.num_bytes <= 16 * num_remote + 2**13
+    assert policy.num_bytes <= 16 * num_remote + 2**14
+
+
+def test_the_map_of_a_large_graph_goes_with_what_was_seen() -> None:
+    policy = buffer_of(0, view=view_of(WHOLE_UP_TO + 2))
+    assert policy.num_bytes <= 2**15
+    policy.observe(np.arange(5, 400_005, 100))
+    assert policy.num_bytes <= 100 * 4000

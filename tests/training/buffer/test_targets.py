@@ -5,22 +5,31 @@ from __future__ import annotations
 from collections.abc import Set
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.training.buffer.targets import choose_targets
+from rudder.training.buffer.directory import Directory, WholeDirectory
+from rudder.training.buffer.seen import SeenDirectory
+from rudder.training.buffer.targets import choose_all
 from rudder.training.settings import FetchTargets
 from tests.training.buffer.player import view_of
 
 NUM_REMOTE = 20
 VIEW = view_of(NUM_REMOTE)
 HEAT = np.arange(NUM_REMOTE, dtype=np.float32)
+IDS = tuple(VIEW.to_global(np.arange(9)).tolist())
 
 
-def choose(wanted: FetchTargets, *, present: Set[int] = frozenset()) -> list[int]:
-    absent = np.ones(NUM_REMOTE, dtype=bool)
-    absent[list(present)] = False
-    return list(choose_targets(wanted, VIEW, heat=HEAT, absent=absent).tolist())
+def choose(
+    *pending: FetchTargets, present: Set[int] = frozenset(), directory: Directory | None = None
+) -> list[int]:
+    """directory: default one of all nodes; else heat and presence are of the nodes it has seen."""
+    directory = directory or WholeDirectory(NUM_REMOTE)
+    seen = directory.nodes_of(np.arange(len(directory)))
+    blocked = np.isin(seen, list(present))
+    records = choose_all(pending, VIEW, directory, heat=HEAT[seen], blocked=blocked)
+    return list(directory.nodes_of(records).tolist())
 
 
 def test_observed_takes_the_hottest_first() -> None:
@@ -53,6 +62,33 @@ def test_ids_are_taken_in_the_order_given_and_once_each() -> None:
     assert choose(FetchTargets(source="ids", ids=ids, row_budget=2)) == [15, 3]
 
 
+def test_several_fetches_choose_no_row_twice() -> None:
+    hottest = FetchTargets(source="observed", row_budget=3)
+    assert choose(hottest, hottest, present={18}) == [19, 17, 16, 15, 14, 13]
+
+
+@pytest.mark.parametrize("source", ["observed", "owner", "degree", "ids"])
+def test_what_was_seen_in_any_order_is_chosen_as_if_all_were_known(source: str) -> None:
+    values = {"source": source, "row_budget": 5, "owner": 0, "ids": IDS}
+    wanted = FetchTargets.model_validate(values)
+    directory = SeenDirectory(NUM_REMOTE)
+    directory.find(np.random.default_rng(1).permutation(NUM_REMOTE))
+    chosen = choose(wanted, present={8, 14}, directory=directory)
+    assert chosen == choose(wanted, present={8, 14})
+
+
+def test_rows_never_seen_can_be_chosen_and_are_seen_then() -> None:
+    directory = SeenDirectory(NUM_REMOTE)
+    directory.find(np.array([14, 2]))
+    wanted = FetchTargets(source="ids", row_budget=9, ids=IDS)
+    again = FetchTargets(source="degree", row_budget=2)
+    chosen = choose(wanted, again, present={14}, directory=directory)
+    assert chosen[:9] == list(range(9))
+    assert len(set(chosen)) == 11
+    assert 14 not in chosen
+    assert directory.is_seen(np.array(chosen)).all()
+
+
 @given(
     present=st.sets(st.integers(0, NUM_REMOTE - 1)),
     budget=st.integers(1, 30),
@@ -67,7 +103,7 @@ def test_any_choice_is_absent_distinct_and_within_the_budget(
             "source": source,
             "row_budget": budget,
             "owner": 2,
-            "ids": tuple(VIEW.to_global(np.arange(9)).tolist()),
+            "ids": IDS,
         }
     )
     chosen = choose(wanted, present=present)

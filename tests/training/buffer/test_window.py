@@ -34,11 +34,11 @@ def test_the_ring_keeps_uses_in_order_however_it_grows_and_turns() -> None:
         assert len(window) == len(expected)
 
 
-def test_the_ring_takes_at_most_8_bytes_a_use() -> None:
+def test_the_rings_take_at_most_16_bytes_a_use() -> None:
     window = Window()
     for _ in range(50):
         enter(window, [1] * 10_000)
-    assert window.num_bytes <= 8 * 500_000 * 1.05
+    assert window.num_bytes <= 16 * 500_000 * 1.05
 
 
 def test_a_window_beyond_what_places_can_number_names_the_setting_to_lower() -> None:

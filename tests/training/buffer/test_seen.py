@@ -1,0 +1,103 @@
+"""Records are numbered in the order in which nodes come by, whatever the form of the map."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rudder.training.bench.policy_cost import VARIANTS
+from rudder.training.buffer.directory import WHOLE_UP_TO, WholeDirectory, make_directory
+from rudder.training.buffer.policy import IntArray
+from rudder.training.buffer.registry import PolicyOptions, make_policy, parse_variant
+from rudder.training.buffer.seen import SeenDirectory
+from rudder.training.buffer.seen_maps import DenseMap, HashedMap
+from rudder.training.settings import BufferSettings
+from tests.training.buffer.player import view_of
+
+
+def batches(random: np.random.Generator, num_remote: int, step: int) -> list[IntArray]:
+    """Distinct nodes in each, some in many of them, all multiples of `step`."""
+    nodes = random.permutation(np.arange(0, num_remote, step)[-6000:])
+    return [random.choice(nodes, random.integers(0, len(nodes)), replace=False) for _ in range(6)]
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    num_remote=st.sampled_from([3, 1000, 40_000, 3_000_000]),
+    step=st.sampled_from([1, 3, 8, 512]),
+)
+@settings(max_examples=60, deadline=None)
+def test_records_are_what_a_dictionary_says(seed: int, num_remote: int, step: int) -> None:
+    directory, expected = SeenDirectory(num_remote), dict[int, int]()
+    for nodes in batches(np.random.default_rng(seed), num_remote, step):
+        known = [node in expected for node in nodes.tolist()]
+        assert directory.is_seen(nodes).tolist() == known
+        found = directory.find(nodes)
+        for node in nodes.tolist():
+            expected.setdefault(node, len(expected))
+        assert found.tolist() == [expected[node] for node in nodes.tolist()]
+        assert directory.nodes_of(found).tolist() == nodes.tolist()
+        assert len(directory) == len(expected)
+
+
+def test_records_found_stay_as_they_are_while_others_are_found() -> None:
+    directory = SeenDirectory(1000)
+    first = directory.find(np.array([7, 5, 900]))
+    directory.find(np.arange(500))
+    assert first.tolist() == [0, 1, 2]
+
+
+def test_nodes_beyond_32_bits_are_told_apart() -> None:
+    table, numbers = HashedMap(2**33), np.zeros(8, dtype=np.int64)
+    nodes = np.array([5, 2**32 + 5, 2**32, 0, 2**33 - 1])
+    found = np.empty(5, dtype=np.int64)
+    assert not table.has(nodes).any()
+    for count in (0, 5):
+        assert table.find(nodes, numbers=numbers, count=count, found=found) == 5
+        assert found.tolist() == [0, 1, 2, 3, 4]
+    assert numbers[:5].tolist() == nodes.tolist()
+
+
+def test_a_hashed_map_becomes_dense_where_that_takes_less() -> None:
+    num_remote = 100_000
+    seen_maps: HashedMap | DenseMap = HashedMap(num_remote)
+    assert isinstance(seen_maps, HashedMap)
+    assert isinstance(seen_maps.with_room(15_000), HashedMap)
+    assert isinstance(seen_maps.with_room(20_000), DenseMap)
+
+
+def test_of_111_million_nodes_the_map_takes_half_a_gigabyte_at_most() -> None:
+    num_remote = 111_000_000
+    directory = SeenDirectory(num_remote)
+    directory.find(np.arange(0, num_remote, 1000))
+    assert directory.num_bytes < 2**23
+    assert DenseMap(num_remote).num_bytes < 0.5e9
+
+
+@pytest.mark.parametrize("num_remote", [1, WHOLE_UP_TO, WHOLE_UP_TO + 1])
+def test_only_a_small_graph_has_a_record_of_every_node(num_remote: int) -> None:
+    is_whole = isinstance(make_directory(num_remote), WholeDirectory)
+    assert is_whole == (num_remote <= WHOLE_UP_TO)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_policy_plans_the_same_whether_its_records_are_of_all_nodes_or_of_those_seen(
+    variant: str,
+) -> None:
+    name, options = parse_variant(variant, PolicyOptions(epoch_batches=10))
+    small, large = view_of(3000), view_of(WHOLE_UP_TO + 3000)
+    settings = BufferSettings(capacity_rows=400)
+    both = [make_policy(name, view, settings, options) for view in (small, large)]
+    step = large.num_remote // small.num_remote
+    random = np.random.default_rng(3)
+    for _ in range(40):
+        nodes = random.permutation(np.unique((3000 * random.random(500) ** 3).astype(np.int64)))
+        plans = []
+        for policy, scale in zip(both, (1, step), strict=True):
+            policy.observe(nodes * scale)
+            plans.append(policy.plan(nodes * scale))
+        for each in ("hits", "hit_slots", "misses", "admitted", "admitted_slots", "target_slots"):
+            assert getattr(plans[0], each).tolist() == getattr(plans[1], each).tolist()
+        assert (plans[0].targets * step).tolist() == plans[1].targets.tolist()

@@ -1,0 +1,166 @@
+"""From a remote node to the number of its record, in one of two forms.
+
+Hashed: eight bytes (sixteen beyond 2 ** 32 nodes) a place, in a table at most half full. Where it
+would take more than the dense form it becomes dense: four bytes for every node of the graph. So the
+map of 111 million remote nodes takes 0.44 GB at most, and little while little was seen.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.training.buffer.memory import zeros
+from rudder.training.buffer.policy import IntArray
+from rudder.training.buffer.prefetch import AHEAD, prefetch
+from rudder.training.buffer.records import Int32s, Int64s, Numbers, Records
+from rudder.training.compiled import compiled, inlined
+
+_NARROW = np.dtype([("node", np.uint32), ("record", np.uint32)])
+_WIDE = np.dtype([("node", np.uint64), ("record", np.uint64)])
+_MIN_BITS = 10
+_IN_LINE = 8
+"""Entries that stay together: neighbours in the graph's order share a cache line."""
+_LINE_BITS = 3
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""2 ** 64 over the golden ratio: Fibonacci hashing (Knuth, vol. 3, 6.4)."""
+
+
+@compiled
+def find_dense(remote: Int64s, records: Int32s, numbers: Numbers, count: int, found: Int64s) -> int:
+    """Fill found with the records of nodes; those not seen get one, after the first `count`.
+
+    remote, found: int64[n]; records: int32[num_remote], 1 + record, 0: none; numbers: the node of
+    each record. Returns the number of records.
+    """
+    last_one = remote.shape[0] - 1
+    for i in range(remote.shape[0]):
+        prefetch(records, remote[min(i + AHEAD, last_one)])
+        node = remote[i]
+        record = int(records[node])
+        if record == 0:
+            numbers[count] = node
+            count += 1
+            record = count
+            records[node] = record
+        found[i] = record - 1
+    return count
+
+
+@inlined
+def _home(node: int, bits: int) -> int:
+    """Where a node's entry is looked for first: the line of its neighbours, somewhere in it."""
+    mixed = np.uint64(node >> _LINE_BITS) * _MULTIPLIER
+    line = int(mixed >> np.uint64(64 - (bits - _LINE_BITS)))
+    return (line << _LINE_BITS) | ((node ^ int(mixed >> np.uint64(16))) & (_IN_LINE - 1))
+
+
+@inlined
+def _entry(node: int, table: Records, bits: int) -> int:
+    """The node's place in the table, or the empty one where it belongs."""
+    mask = table.shape[0] - 1
+    place = _home(node, bits)
+    while table[place].record != 0 and int(table[place].node) != node:
+        place = (place + 1) & mask
+    return place
+
+
+@compiled
+def find_hashed(
+    remote: Int64s, table: Records, bits: int, numbers: Numbers, count: int, found: Int64s
+) -> int:
+    """As find_dense; table: _NARROW or _WIDE [2 ** bits], more than half empty in the end."""
+    last_one = remote.shape[0] - 1
+    for i in range(remote.shape[0]):
+        prefetch(table, _home(remote[min(i + AHEAD, last_one)], bits))
+        node = remote[i]
+        place = _entry(node, table, bits)
+        if table[place].record == 0:
+            numbers[count] = node
+            count += 1
+            table[place].node = node
+            table[place].record = count
+        found[i] = int(table[place].record) - 1
+    return count
+
+
+@compiled
+def has_hashed(remote: Int64s, table: Records, bits: int, found: NDArray[np.bool_]) -> None:
+    """Tell which nodes are in the table."""
+    for i in range(remote.shape[0]):
+        found[i] = table[_entry(remote[i], table, bits)].record != 0
+
+
+@compiled
+def enter_all(old: Records, table: Records, bits: int) -> None:
+    """Copy all entries to another table, which has none."""
+    for place in range(old.shape[0]):
+        if old[place].record != 0:
+            target = _entry(int(old[place].node), table, bits)
+            table[target].node = old[place].node
+            table[target].record = old[place].record
+
+
+class DenseMap:
+    """A place for each node of the graph."""
+
+    def __init__(self, num_remote: int) -> None:
+        self._records: Int32s = zeros(num_remote, np.dtype(np.int32))
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory once all of it is touched."""
+        return self._records.nbytes
+
+    def find(self, nodes: IntArray, *, numbers: Numbers, count: int, found: Int64s) -> int:
+        """Fill `found` with records, and `numbers` with new nodes; returns the records' number."""
+        return find_dense(nodes, self._records, numbers, count, found)
+
+    def has(self, nodes: IntArray) -> NDArray[np.bool_]:
+        """bool[n]: which nodes have a record."""
+        return np.not_equal(self._records[nodes], 0)
+
+    def take(self, table: Records) -> None:
+        """Take over the entries of a hashed map."""
+        entries = table[table["record"] != 0]
+        self._records[entries["node"]] = entries["record"]
+
+
+class HashedMap:
+    """Open addressing with linear probing, by cache lines of neighbours."""
+
+    def __init__(self, num_remote: int) -> None:
+        self._num_remote = num_remote
+        self._bits = _MIN_BITS
+        self._count = 0
+        self._table: Records = zeros(1 << _MIN_BITS, _NARROW if num_remote <= 2**32 else _WIDE)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the table."""
+        return self._table.nbytes
+
+    def with_room(self, more: int) -> DenseMap | HashedMap:
+        """This map, with room for so many more nodes, or what takes less memory than it would."""
+        bits = max((2 * (self._count + more) - 1).bit_length(), self._bits)
+        if bits == self._bits:
+            return self
+        if self._table.itemsize << bits > np.dtype(np.int32).itemsize * self._num_remote:
+            dense = DenseMap(self._num_remote)
+            dense.take(self._table)
+            return dense
+        table = zeros(1 << bits, self._table.dtype)
+        enter_all(self._table, table, bits)
+        self._table, self._bits = table, bits
+        return self
+
+    def find(self, nodes: IntArray, *, numbers: Numbers, count: int, found: Int64s) -> int:
+        """As DenseMap's; there is room."""
+        self._count = find_hashed(nodes, self._table, self._bits, numbers, count, found)
+        return self._count
+
+    def has(self, nodes: IntArray) -> NDArray[np.bool_]:
+        """bool[n]: which nodes have a record."""
+        found = np.empty(len(nodes), dtype=bool)
+        has_hashed(nodes, self._table, self._bits, found)
+        return found
