@@ -25,17 +25,20 @@ app = typer.Typer(
 
 Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
 Run = Annotated[str | None, typer.Option("--run", help="Key of the run.")]
-Rank = Annotated[int | None, typer.Option(help="Rank.")]
+Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
 Kind = Annotated[
     Literal["call", "result", "intent", "effect", "note"] | None, typer.Option(help="Kind of row.")
 ]
 Agent = Annotated[
-    str | None, typer.Option(help="observer, planner, critic, guard, act, user or trainer.")
+    Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"] | None,
+    typer.Option(help="Who called, or did something."),
 ]
 Tool = Annotated[str | None, typer.Option(help="Name of the tool.")]
 OutcomeOption = Annotated[
-    str | None, typer.Option("--outcome", help="staged, approved, refused, applied, confirmed, ...")
-]
+    Literal["answered", "staged", "approved", "refused", "applied", "confirmed", "reverted",
+            "expired", "failed"] | None,
+    typer.Option("--outcome", help="What came of it."),
+]  # fmt: skip
 EpisodeOption = Annotated[str | None, typer.Option("--episode", help="Id of the episode.")]
 Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
 Until = Annotated[datetime | None, typer.Option(help="Up to this time (UTC).")]
@@ -117,9 +120,11 @@ def verify(
 
     Example: rudder audit verify runs/demo
     """
-    from rudder.memory.run_file import run_files
+    from rudder.agents.arguments import check_memory
 
-    results = [_verified(path, memory) for path in run_files(where)]
+    if memory is not None:
+        check_memory(memory)
+    results = [_verified(path, memory) for path in _files(where)]
     typer.echo(json_text.dumps(results, indent=2) if json else "\n".join(map(_said, results)))
     if not all(result["holds"] for result in results):
         raise typer.Exit(1)
@@ -146,6 +151,7 @@ def export(
     Example: rudder audit export runs/demo audit.jsonl --kind effect
     """
     from rudder.agents import audit_table
+    from rudder.agents.arguments import writing_to
 
     only = _filter(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
     rows = _rows(where, only)
@@ -153,7 +159,8 @@ def export(
     if str(out) == "-":
         typer.echo(text, nl=False)
     else:
-        out.write_text(text)
+        with writing_to(out, name="out"):
+            out.write_text(text)
         typer.echo(f"{len(rows):,} rows: {out}", err=True)
 
 
@@ -169,13 +176,11 @@ def tail(
 
     Example: rudder audit tail runs/demo -f
     """
-    from rudder.memory.run_file import run_files
-
     seen: dict[Path, int] = {}
     is_first = True
     while is_first or follow:
         rows: list[AuditRow] = []
-        for reader in _readers(run_files(where)):
+        for reader in _readers(_files(where)):
             last = lines if is_first else None
             fresh = reader.audit(after=seen.get(reader.path, 0), last=last)
             seen[reader.path] = max([seen.get(reader.path, 0), *(row.number for row in fresh)])
@@ -212,6 +217,14 @@ def _steps(text: str | None) -> tuple[int | None, int | None]:
     return int(ends[0]) if ends[0] else None, int(ends[1]) if ends[1] else None
 
 
+def _files(where: Path) -> list[Path]:
+    from rudder.agents.arguments import check_run
+    from rudder.memory.run_file import run_files
+
+    check_run(where, name="where")
+    return run_files(where)
+
+
 def _readers(paths: list[Path]) -> Iterator[RunReader]:
     from rudder.memory.run_reader import read_runs
 
@@ -219,9 +232,7 @@ def _readers(paths: list[Path]) -> Iterator[RunReader]:
 
 
 def _rows(where: Path, only: AuditFilter, *, last: int | None = None) -> list[AuditRow]:
-    from rudder.memory.run_file import run_files
-
-    return [row for reader in _readers(run_files(where)) for row in reader.audit(only, last=last)]
+    return [row for reader in _readers(_files(where)) for row in reader.audit(only, last=last)]
 
 
 def _verified(path: Path, memory: Path | None) -> dict[str, Any]:

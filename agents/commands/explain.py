@@ -26,6 +26,12 @@ def explain(
 
     Example: rudder explain 5a4d91e0-0-3 --run runs/demo
     """
+    from rudder.agents.arguments import check_memory, check_run
+
+    if run is not None:
+        check_run(run, name="run")
+    if memory is not None:
+        check_memory(memory)
     text = _from_runs(episode, run, json=json) or _from_memory(episode, memory, json=json)
     if text is None:
         from rudder.training.errors import ConfigError

@@ -47,7 +47,7 @@ def list_(
     """
     from rudder.memory.catalog import Catalog
 
-    with Catalog(_path(memory)) as catalog:
+    with Catalog(_known(memory)) as catalog:
         lines = catalog.lines(result=result, run_key=run, origin=origin, limit=limit)
     if json:
         _print_json(lines)
@@ -69,7 +69,7 @@ def show(
     from rudder.memory.catalog import Catalog
     from rudder.training.errors import ConfigError
 
-    with Catalog(_path(memory)) as catalog:
+    with Catalog(_known(memory)) as catalog:
         found = catalog.find(episode)
     if len(found) != 1:
         problem = "several episodes are" if found else "no episode is"
@@ -92,9 +92,12 @@ def merge(
 
     Example: rudder memory merge runs/demo host2/rank1.db
     """
+    from rudder.agents.arguments import check_run
     from rudder.memory import exchange
     from rudder.memory.experience import Added
 
+    for source in sources:
+        check_run(source, name="sources")
     _print_added(
         sum((exchange.merge(_path(memory), source) for source in sources), Added()), json=json
     )
@@ -111,13 +114,15 @@ def export(
 
     Example: rudder memory export episodes.jsonl
     """
+    from rudder.agents.arguments import writing_to
     from rudder.memory import exchange
 
     if str(out) == "-":
-        exchange.export(_path(memory), sys.stdout, origin=origin)
+        exchange.export(_known(memory), sys.stdout, origin=origin)
         return
-    with out.open("w") as file:
-        count = exchange.export(_path(memory), file, origin=origin)
+    known = _known(memory)
+    with writing_to(out, name="out"), out.open("w") as file:
+        count = exchange.export(known, file, origin=origin)
     _say({"episodes": count}, f"{count:,} episodes: {out}", json=json)
 
 
@@ -131,11 +136,15 @@ def import_(
 
     Example: rudder memory import episodes.jsonl
     """
+    from rudder.agents.arguments import check_file
     from rudder.memory import exchange
-    from rudder.training.errors import DataError
 
-    if not file.is_file():
-        raise DataError(f"{file} does not exist", remedy="name a file")
+    check_file(
+        file,
+        name="file",
+        allowed="a file that exists",
+        remedy="name one that `rudder memory export` wrote",
+    )
     with file.open() as lines:
         _print_added(exchange.import_(_path(memory), lines, name=str(file)), json=json)
 
@@ -152,7 +161,7 @@ def trust(
     """
     from rudder.memory.experience import Experience
 
-    with Experience.open(_path(memory)) as experience:
+    with Experience.open(_known(memory)) as experience:
         count = experience.trust(origin)
     _say({"trusted": count}, f"{count:,} episodes are used from now on", json=json)
 
@@ -170,7 +179,7 @@ def prune(
     """
     from rudder.memory.experience import Experience
 
-    with Experience.open(_path(memory)) as experience:
+    with Experience.open(_known(memory)) as experience:
         count = experience.prune(keep=keep, origin=origin)
     _say({"dropped": count}, f"{count:,} episodes dropped", json=json)
 
@@ -183,7 +192,7 @@ def stats(memory: Memory = None, json: Json = False) -> None:
     """
     from rudder.memory.catalog import Catalog
 
-    with Catalog(_path(memory)) as catalog:
+    with Catalog(_known(memory)) as catalog:
         found = catalog.stats()
     if json:
         _print_json(found)
@@ -205,11 +214,14 @@ def sample(
 
     Example: rudder memory sample runs/sample
     """
+    from rudder.agents.arguments import writing_to
     from rudder.memory.sample import write_sample_run
     from rudder.training.errors import ConfigError
 
     if run_dir.exists():
         raise ConfigError(f"{run_dir} exists already", remedy="name a new folder")
+    with writing_to(run_dir, name="run_dir"):
+        run_dir.mkdir(parents=True)
     for path in write_sample_run(run_dir, num_episodes=episodes):
         typer.echo(path)
 
@@ -244,6 +256,15 @@ def _path(memory: Path | None) -> Path:
     from rudder.training.steering_options import default_memory
 
     return memory or default_memory()
+
+
+def _known(memory: Path | None) -> Path:
+    """A memory that is there, if it was named."""
+    from rudder.agents.arguments import check_memory
+
+    if memory is not None:
+        check_memory(memory)
+    return _path(memory)
 
 
 def _print_json(found: Sequence[BaseModel]) -> None:

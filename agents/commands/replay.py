@@ -68,6 +68,7 @@ def replay(
 
 
 def _found(names: list[str], run: Path | None, all_: bool) -> list[Found]:
+    from rudder.agents.arguments import check_run
     from rudder.agents.replay.finding import find
     from rudder.training.errors import ConfigError
 
@@ -75,6 +76,8 @@ def _found(names: list[str], run: Path | None, all_: bool) -> list[Found]:
         raise ConfigError("nothing to replay", remedy="name an episode, --run FOLDER, or --all")
     if all_ and (names or run is not None):
         raise ConfigError("--all goes with no episode and no run", remedy="leave it out")
+    if run is not None:
+        check_run(run, name="run")
     return find(names, run=run)
 
 
@@ -84,6 +87,7 @@ def _options(
     """Of the other planner, if one is wanted; raises ConfigError for what does not go together."""
     from pydantic import ValidationError
 
+    from rudder.agents.learned.opening import check_model
     from rudder.training.errors import ConfigError
     from rudder.training.steering_options import SteeringOptions
 
@@ -99,6 +103,7 @@ def _options(
             remedy="--llm URL and --model NAME for a language model, --planner-model FILE for a"
             " fitted one, --planner NAME for any other",
         )
+    check_model(planner, planner_model)
     try:
         return SteeringOptions(
             planner=planner, planner_model=planner_model, llm_url=llm, llm_model=model

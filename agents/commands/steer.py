@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rudder.training.errors import ConfigError, RudderError
+from rudder.training.errors import ConfigError
 
 if TYPE_CHECKING:
     from rudder.training.settings import Applied
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="steer", help="Steering of a running job: off, on, status.", no_args_is_help=True
 )
+_CONNECT_S = 1.0
 Run = Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)]
 
 
@@ -61,6 +62,9 @@ def status(
     folder = control_folder(run)
     typer.echo(f"steering is {'off' if (folder / OFF_FILE).exists() else 'on'}")
     for socket in _sockets(folder):
+        if not _listens(socket):
+            typer.echo(f"{socket.stem}: no trainer listens; it ended without closing its loader")
+            continue
         answer = send_command(socket, Command(command_id=uuid.uuid4().hex), timeout)
         pid = _running(pid_file_of(socket))
         typer.echo(f"{_line(answer)}; {'no controller' if pid is None else f'controller {pid}'}")
@@ -92,14 +96,36 @@ def budget(
 
 
 def control_folder(run: Path) -> Path:
-    """Where a run's sockets and switches are; raises RudderError for a run that is over."""
+    """Where a run's sockets and switches are; raises ConfigError for a run that is over."""
     folder = run / "control"
-    if folder.is_dir():
-        return folder
-    raise RudderError(
-        f"{run} is not a run that is training now",
-        remedy="give the folder of a run that is; it is over, or has not started",
-    )
+    if not folder.is_dir():
+        raise ConfigError(
+            f"run = {str(run)!r} is not a run that is training now",
+            remedy="give the folder of a run that is; it is over, or has not started",
+        )
+    sockets = _sockets(folder)
+    if sockets and not any(map(_listens, sockets)):
+        names = ", ".join(socket.stem for socket in sockets)
+        raise ConfigError(
+            f"run = {str(run)!r} is over: none of its trainers ({names}) listens any more; they"
+            " crashed, were killed, or ended without closing their loaders",
+            remedy=f"`rudder audit list {run}` shows what was done;"
+            f" to have this not told again: rm -r {folder}",
+        )
+    return folder
+
+
+def _listens(socket: Path) -> bool:
+    """Whether a trainer is at its socket; a busy one is."""
+    from rudder.training.control import unix_socket
+
+    try:
+        unix_socket.connect(socket, timeout_s=_CONNECT_S).close()
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def _sockets(folder: Path) -> list[Path]:

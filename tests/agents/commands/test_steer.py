@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,28 @@ def test_a_budget_that_is_no_number_of_bytes_is_refused(tmp_path: Path, size: st
     result = steer("budget", "--run", str(tmp_path), "--", size)
     assert isinstance(result.exception, ConfigError)
     assert list((tmp_path / "control").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["on", "off", "status"])
+def test_a_run_that_crashed_is_over(tmp_path: Path, what: str) -> None:
+    (tmp_path / "control").mkdir()
+    for rank in range(2):
+        with socket.socket(socket.AF_UNIX) as crashed:
+            crashed.bind(str(tmp_path / "control" / f"rank{rank}.sock"))
+            crashed.listen()
+    error = steer(what, "--run", str(tmp_path)).exception
+    assert isinstance(error, ConfigError)
+    assert "is over: none of its trainers (rank0, rank1) listens any more" in str(error)
+    assert f"rudder audit list {tmp_path}" in error.remedy
+    assert not (tmp_path / "control" / "steering-off").exists()
+
+
+def test_status_names_the_trainer_that_is_gone_beside_one_that_is_not(tmp_path: Path) -> None:
+    with stepping(tmp_path), socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(tmp_path / "control" / "rank1.sock"))
+        output = steer("status", "--run", str(tmp_path)).output
+    assert "rank1: no trainer listens" in output
+    assert "capacity 100 rows" in output
 
 
 @pytest.mark.parametrize("what", ["on", "off", "status"])
