@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import secrets
 import time
@@ -121,8 +122,10 @@ class Helm:
             self.controller = controller_at(
                 place.socket, rank=meeting.rank, options=controller, folder=place.folder
             )
+        atexit.register(self.close)  # after the controller's own, so that it comes before that
 
     def close(self) -> None:
-        """Close the door, and let the controller end."""
+        """Close the door, and let the controller end; once, at the latest when Python ends."""
+        atexit.unregister(self.close)
         self.steering.close()
         self.controller.close()
