@@ -32,6 +32,7 @@ from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
 from rudder.training.complaint import complain
+from rudder.training.control.allotment import read_budget
 from rudder.training.control.messages import Intervention, SteeringState
 from rudder.training.control.steering import BUDGET_FILE
 from rudder.training.errors import RudderError
@@ -55,6 +56,7 @@ class Cockpit:
         self._workload, self._options, self._folder = workload, options, folder
         self._budget_file = socket.parent / BUDGET_FILE
         self._budget_bytes = options.memory_budget_bytes
+        self._allotted_rows: int | None = None
         self._is_on = True
         self._cpu = CpuBudget()
         self._journal = SqliteJournal.open(
@@ -89,7 +91,7 @@ class Cockpit:
 
     async def take(self, window: Window) -> None:
         """A window to decide on."""
-        self._look_at_budget()
+        self._look_at_budget(window)
         if not self._is_on:
             self.note(window)
             return
@@ -187,14 +189,19 @@ class Cockpit:
         )
 
     def _limits(self) -> Limits:
-        return Limits.of(self._workload, memory_budget_bytes=self._budget_bytes)
+        return Limits.of(
+            self._workload,
+            memory_budget_bytes=self._budget_bytes,
+            allotted_rows=self._allotted_rows,
+        )
 
-    def _look_at_budget(self) -> None:
-        """A budget that was changed while the run goes on holds from the next decision on."""
-        budget = _read_budget(self._budget_file, self._options.memory_budget_bytes)
+    def _look_at_budget(self, window: Window) -> None:
+        """A budget, or a part of one, that has changed holds from the next decision on."""
+        budget = read_budget(self._budget_file, self._options.memory_budget_bytes)
         if budget != self._budget_bytes:
-            self._budget_bytes = budget
             self._note("user", "steer_budget", arguments=json.dumps({"num_bytes": budget}))
+        if (budget, window.allotted_rows) != (self._budget_bytes, self._allotted_rows):
+            self._budget_bytes, self._allotted_rows = budget, window.allotted_rows
             self._steering.toolbox.set_limits(self._limits())
             self._steering.wake()
 
@@ -235,15 +242,6 @@ def _told(error: Exception) -> str:
     if isinstance(error, RudderError | TimeoutError):
         return f"rudder: a decision came to nothing: {error or 'no answer came in time'}"
     return "".join(traceback.format_exception(error))
-
-
-def _read_budget(file: Path, otherwise: int | None) -> int | None:
-    """Bytes for all buffers of a host, as the file says; a file that says nothing counts not."""
-    try:
-        budget = int(file.read_text())
-    except (OSError, ValueError):
-        return otherwise
-    return budget if budget >= 0 else otherwise
 
 
 def _counts_so_far(folder: Path, workload: Workload) -> SteeringCounts:

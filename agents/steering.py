@@ -24,6 +24,7 @@ from rudder.memory.journal import AuditEntry, CallOutcome, Journal
 from rudder.memory.records import Episode, Outcome
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
+from rudder.training.settings import Change
 
 Refusal: TypeAlias = Literal["expired", "refused"]
 
@@ -148,14 +149,21 @@ class Steering:
         self._journal.save(episode)
         self._lessons.learn(episode)
         self._note_error(episode)
-        if is_revert and not trial.undo.is_empty:
+        if is_revert and not (undo := self._within_limits(trial.undo)).is_empty:
             await self._actuator.carry_out(
-                trial.undo,
+                undo,
                 observation=episode.observation,
                 episode_id=episode.episode_id,
                 purpose="revert_change",
             )
         return episode
+
+    def _within_limits(self, undo: Change) -> Change:
+        """As far back as the limits allow: they may have come down since the change."""
+        most = self.toolbox.limits.max_capacity_rows
+        if undo.capacity_rows is None or undo.capacity_rows <= most:
+            return undo
+        return undo.model_copy(update={"capacity_rows": most})
 
     def _note_error(self, episode: Episode) -> None:
         """Let the estimator know how wrong it was; a catastrophe's first window says nothing."""

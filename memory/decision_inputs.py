@@ -44,9 +44,10 @@ class Passage(_Frozen):
 class DecisionInputs(_Frozen):
     """Kept for replay, before a decision has any effect.
 
-    objective, tolerance, seed: of the run's options; memory_budget_bytes: in force then; learned:
-    what the estimator had learned before; fingerprint: of the sampled accesses, None without
-    any; passages: in order, as far as the decision got.
+    objective, tolerance, seed: of the run's options; memory_budget_bytes: in force then;
+    allotted_rows: this trainer's part of it, None: all had the same; learned: what the estimator
+    had learned before; fingerprint: of the sampled accesses, None without any; passages: in
+    order, as far as the decision got.
     """
 
     episode_id: str
@@ -54,6 +55,7 @@ class DecisionInputs(_Frozen):
     tolerance: float
     seed: int
     memory_budget_bytes: int | None
+    allotted_rows: int | None = None
     learned: Learned
     guard: GuardState
     fingerprint: int | None

@@ -56,24 +56,35 @@ def _exact(end: float) -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """All bounds of one trainer; memory_budget_bytes: the budget that they keep to."""
+    """All bounds of one trainer; memory_budget_bytes, allotted_rows: what they keep to."""
 
     workload: Workload
     bounds: tuple[Bound, ...]
     memory_budget_bytes: int | None = None
+    allotted_rows: int | None = None
 
     @classmethod
-    def of(cls, workload: Workload, *, memory_budget_bytes: int | None) -> Limits:
-        """Bounds of a run; memory_budget_bytes: of all buffers of this host, None: no budget."""
+    def of(
+        cls,
+        workload: Workload,
+        *,
+        memory_budget_bytes: int | None,
+        allotted_rows: int | None = None,
+    ) -> Limits:
+        """Bounds of a run.
+
+        memory_budget_bytes: of all buffers of this host, None: no budget; allotted_rows: this
+        trainer's part of it, where the trainers have come to one; None: all have the same.
+        """
         bounds = (
-            _capacity(workload, memory_budget_bytes),
+            _capacity(workload, memory_budget_bytes, allotted_rows),
             Bound("eviction_threshold", 0.0, 1.0, "uses per batch",
                   "a row is used at most once per batch; at 1 every row may be displaced"),
             _lookahead(workload),
             Bound("replacement_interval", 0, MAX_INTERVAL_BATCHES, "batches",
                   "0 means rounds on request only"),
         )  # fmt: skip
-        return cls(workload, bounds, memory_budget_bytes)
+        return cls(workload, bounds, memory_budget_bytes, allotted_rows)
 
     @property
     def max_capacity_rows(self) -> int:
@@ -127,7 +138,7 @@ def _no_buffer(name: str) -> str:
     )
 
 
-def _capacity(workload: Workload, budget: int | None) -> Bound:
+def _capacity(workload: Workload, budget: int | None, allotted_rows: int | None) -> Bound:
     """The tightest of what helps, what the host has, and what the user allows."""
     ends = [
         (workload.num_remote, "there are no more remote nodes"),
@@ -136,6 +147,8 @@ def _capacity(workload: Workload, budget: int | None) -> Bound:
     if budget is not None:
         row_bytes = max(workload.row_bytes, 1)
         rows = budget // max(workload.trainers_on_host, 1) // row_bytes
+        if allotted_rows is not None:
+            rows = min(allotted_rows, budget // row_bytes)
         ends.append((rows, "the memory budget, shared by this host's trainers, ends there"))
     high, reason = min(ends, key=lambda end: end[0])
     return Bound("capacity_rows", 0, max(high, 0), "rows", reason)

@@ -109,13 +109,30 @@ class OwnerTraffic(_Frozen):
     seconds: float
 
 
+class Stake(_Frozen):
+    """What a trainer says of its part in the memory budget of its host (control/allotment.py).
+
+    host: the number of the partition, which all trainers of a host share; held_bytes: of its
+    buffer; claimed_parts: how many more it would have, 0: none; given_parts: to each rank, in all.
+    """
+
+    host: int
+    held_bytes: int
+    claimed_parts: int = 0
+    given_parts: dict[int, int] = {}
+
+
 class PeerPace(_Frozen):
-    """A trainer's pace in its last window, as all trainers tell each other: seconds per step."""
+    """A trainer's pace in its last window, as all trainers tell each other: seconds per step.
+
+    stake: None where there is no memory budget to share.
+    """
 
     rank: int
     window: int
     step_seconds: float
     exposed_wait_seconds: float
+    stake: Stake | None = None
 
 
 _SELDOM = 0.2
@@ -127,7 +144,8 @@ class Window(_Frozen):
 
     wall_seconds: from the first step's beginning to the last one's end, evaluations left out;
     peers: the other ranks' last words, older or newer by a window or two; accesses: None where
-    the loader has no buffer.
+    the loader has no buffer; allotted_rows: what the buffer may have of a memory budget, None
+    without one.
     """
 
     rank: int
@@ -144,6 +162,7 @@ class Window(_Frozen):
     owners: tuple[OwnerTraffic, ...] = ()
     peers: tuple[PeerPace, ...] = ()
     accesses: AccessSlice | None = None
+    allotted_rows: int | None = None
 
     @property
     def stalled_seconds(self) -> float:

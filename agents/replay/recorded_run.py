@@ -52,7 +52,11 @@ class Scene:
         session.past.answer = recalled
         self.lessons = session.lessons
         history = session.history
-        limits = Limits.of(self.workload, memory_budget_bytes=inputs.memory_budget_bytes)
+        limits = Limits.of(
+            self.workload,
+            memory_budget_bytes=inputs.memory_budget_bytes,
+            allotted_rows=inputs.allotted_rows,
+        )
         whatif = WhatIf(history, limits)
         whatif.learn(inputs.learned)
         self.toolbox = Toolbox(history, limits, whatif, self.lessons.last)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rudder.training.access_slice import AccessSlice, NodeArray
+from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.peers import NoPeers, Peers
 from rudder.training.metrics import PeerPace, Window
 
@@ -24,11 +25,16 @@ class FinishedWindow:
     window: Window
     accesses: SampledAccesses | None = None
 
-    def completed(self, peers: Peers | NoPeers) -> Window:
-        """The window as subscribers get it; tells the other ranks this one's pace."""
+    def completed(
+        self, peers: Peers | NoPeers, *, allotment: Allotment | NoAllotment = NO_ALLOTMENT
+    ) -> Window:
+        """The window as subscribers get it; tells the other ranks this one's pace and stake."""
         update: dict[str, object] = {}
         if (pace := self._pace()) is not None:
-            update["peers"] = peers.exchange(pace)
+            told = pace.model_copy(update={"stake": allotment.stake(pace)})
+            update["peers"] = heard = peers.exchange(told)
+            allotment.hear(pace, heard)
+        update["allotted_rows"] = allotment.offered_rows
         if self.accesses is not None:
             update["accesses"] = AccessSlice.of(self.accesses.batches, rate=self.accesses.rate)
         return self.window.model_copy(update=update)

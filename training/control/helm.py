@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
+from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.controller_process import (
     ControllerProcess,
     NoController,
@@ -18,7 +19,7 @@ from rudder.training.control.controller_process import (
 )
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
 from rudder.training.control.port import ControlPort, NoControl
-from rudder.training.control.steering import OFF_FILE, NoSteering, Steering
+from rudder.training.control.steering import BUDGET_FILE, OFF_FILE, NoSteering, Steering
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
@@ -105,11 +106,14 @@ class Helm:
         if place.socket is None:
             return
         run_key = meeting.new_run_key()
+        workload = introduce(run_key)
+        allotment = _allotment_of(workload, controller, folder=place.socket.parent)
         self.door = ControlPort(
             place.socket,
             rank=meeting.rank,
-            workload=introduce(run_key),
+            workload=workload,
             peers=meeting.peers(run_key),
+            allotment=allotment,
         )
         self.steering = Steering(
             self.door,
@@ -117,6 +121,7 @@ class Helm:
             rank=meeting.rank,
             max_buffer_rows=max_buffer_rows,
             off_file=place.socket.parent / OFF_FILE,
+            allotment=allotment,
         )
         if controller is not None and place.folder is not None:
             self.controller = controller_at(
@@ -129,3 +134,13 @@ class Helm:
         atexit.unregister(self.close)
         self.steering.close()
         self.controller.close()
+
+
+def _allotment_of(
+    workload: Workload, controller: SteeringOptions | None, *, folder: Path
+) -> Allotment | NoAllotment:
+    """A budget is for controllers to keep to: where there are none, the buffer stays as it is."""
+    if controller is None:
+        return NO_ALLOTMENT
+    budget = controller.memory_budget_bytes
+    return Allotment(workload, budget_bytes=budget, budget_file=folder / BUDGET_FILE)

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from rudder.training.control import unix_socket
+from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.client import read_message
 from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
 from rudder.training.control.messages import Intervention, Rejected, SteeringState, to_line
@@ -34,16 +35,18 @@ class ControlPort:
         *,
         workload: Workload | None = None,
         peers: Peers | NoPeers = NO_PEERS,
+        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
     ) -> None:
         """Listen at `path`; raises RunError where that is impossible.
 
-        workload: what subscribers are told of the run; peers: the other ranks.
+        workload: what subscribers are told of the run; peers: the other ranks; allotment: what
+        the buffer may take of a memory budget.
         """
         listener = unix_socket.listen(path)
         self._path = path
         self._inode = path.stat().st_ino
         self._service: ControlService | None = ControlService(
-            listener, rank=rank, workload=workload, peers=peers
+            listener, rank=rank, workload=workload, peers=peers, allotment=allotment
         )
         self._service.start()
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from contextlib import suppress
 
+from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.connection import MAX_WAITING_WINDOWS, Connection
 from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import (
@@ -54,6 +55,7 @@ class ControlService:
         rank: int,
         workload: Workload | None = None,
         peers: Peers | NoPeers = NO_PEERS,
+        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
     ) -> None:
         """Take over the listening socket; `start` begins to serve it."""
         self.commands: deque[Command] = deque()
@@ -62,7 +64,7 @@ class ControlService:
         self._rank = rank
         self._introduction = None if workload is None else Introduction(workload=workload)
         self._state: SteeringState | None = None
-        self._peers = peers
+        self._peers, self._allotment = peers, allotment
         self._listener = listener
         self._listener.setblocking(False)
         self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
@@ -236,7 +238,7 @@ class ControlService:
             for connection in receivers:
                 connection.answers.append(to_line(answer))
         while (window := self._next_window()) is not None:
-            line = to_line(window.completed(self._peers))
+            line = to_line(window.completed(self._peers, allotment=self._allotment))
             for connection in self._connections:
                 if connection.is_subscribed:
                     self._num_dropped_unsent += connection.add_window(line)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
 from rudder.training.complaint import complain
+from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.messages import Intervention, SteeringState, Tool
 from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, Change, Command
@@ -46,10 +47,12 @@ class Steering:
         rank: int,
         max_buffer_rows: int,
         off_file: Path,
+        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
         """The settings in force now are those to fall back on; max_buffer_rows: a command's limit.
 
+        allotment: what the buffer may take of the host's memory budget, whoever commands;
         off_file: while it exists, and when a controller that was heard has been silent for
         `heartbeat_timeout_s`, steering is off.
         """
@@ -58,6 +61,7 @@ class Steering:
         self._rank = rank
         self._max_buffer_rows = max_buffer_rows
         self._off_file = off_file
+        self._allotment = allotment
         self._timeout_s = heartbeat_timeout_s
         self._defaults = policy.settings
         self._why_off: str | None = None
@@ -78,6 +82,7 @@ class Steering:
         self._door.close()
 
     def _look(self, step: int) -> None:
+        self._allotment.look()
         why = self._why_it_is_off()
         if why == self._why_off:
             return
@@ -100,7 +105,10 @@ class Steering:
         return None
 
     def _fall_back(self, step: int, why: str) -> None:
-        change = Change.between(self._policy.settings, self._defaults)
+        """To the defaults, or to as much of them as the memory budget holds."""
+        rows = self._allotment.hold_at_most(self._defaults.capacity_rows)
+        wanted = self._defaults.model_copy(update={"capacity_rows": rows})
+        change = Change.between(self._policy.settings, wanted)
         if not change.is_empty and self._policy.refusal(change) is None:
             self._policy.apply(change)
             applied = self._applied(uuid.uuid4().hex, step).model_copy(update={"reason": why})
@@ -139,7 +147,13 @@ class Steering:
                 f"capacity_rows = {rows} is more than this host has memory for;"
                 f" allowed: 0 to {self._max_buffer_rows}"
             )
-        return self._policy.refusal(command.change)
+        reason = self._policy.refusal(command.change)
+        if reason is None and rows is not None and not self._allotment.hold(rows):
+            return (
+                f"capacity_rows = {rows} is more than this trainer's part of the host's memory"
+                f" budget; allowed: 0 to {self._allotment.limit_rows}"
+            )
+        return reason
 
     def _applied(self, command_id: str, step: int, reason: str | None = None) -> Applied:
         return Applied(

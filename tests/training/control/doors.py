@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Self
 
 from rudder.training.buffer.policy import Policy
+from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.port import ControlPort
 from rudder.training.control.steering import OFF_FILE, Steering
 from rudder.training.settings import BufferSettings
+from rudder.training.workload import Workload
 from tests.training.buffer.player import buffer_of
 
 WAIT_S = 20.0
@@ -21,7 +23,14 @@ WAIT_S = 20.0
 class Trainer:
     """Takes steps all the time, and attends to its door between them, as a loader's thread does."""
 
-    def __init__(self, folder: Path, *, heartbeat_timeout_s: float = 30.0, rank: int = 3) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        heartbeat_timeout_s: float = 30.0,
+        rank: int = 3,
+        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
+    ) -> None:
         self.path = folder / "control" / f"rank{rank}.sock"
         self.policy: Policy = buffer_of(100)
         self.door = ControlPort(self.path, rank=rank)
@@ -33,6 +42,7 @@ class Trainer:
             rank=rank,
             max_buffer_rows=1000,
             off_file=self.off_file,
+            allotment=allotment,
             heartbeat_timeout_s=heartbeat_timeout_s,
         )
         self._done = threading.Event()
@@ -69,3 +79,28 @@ def until(holds: Callable[[], bool]) -> None:
 def stepping(folder: Path, *, heartbeat_timeout_s: float = 30.0) -> Iterator[Trainer]:
     with Trainer(folder, heartbeat_timeout_s=heartbeat_timeout_s) as trainer:
         yield trainer
+
+
+def workload_of(
+    *, rank: int = 0, part: int = 0, trainers_on_host: int = 1, capacity_rows: int = 100
+) -> Workload:
+    """Of one of the trainers that share a host; a row has 400 bytes."""
+    return Workload(
+        run_key="5e",
+        rank=rank,
+        world_size=8,
+        trainers_on_host=trainers_on_host,
+        part=part,
+        num_parts=2,
+        num_inner=10,
+        num_halo=10_000,
+        num_remote=10_000,
+        row_bytes=400,
+        batch_size=100,
+        batches_per_epoch=10,
+        epochs=None,
+        fanouts=None,
+        policy="lookahead",
+        defaults=BufferSettings(capacity_rows=capacity_rows),
+        max_buffer_rows=10_000,
+    )

@@ -16,6 +16,7 @@ from typing import IO
 import pytest
 
 from rudder.training.control import unix_socket
+from rudder.training.control.allotment import Allotment
 from rudder.training.control.client import read_message
 from rudder.training.control.messages import (
     Heartbeat,
@@ -28,7 +29,7 @@ from rudder.training.control.port import ControlPort, send_command
 from rudder.training.control.steering import LOOK_EVERY_STEPS, NoSteering, Steering
 from rudder.training.settings import Applied, Change, Command, FetchTargets
 from tests.training.buffer.player import buffer_of
-from tests.training.control.doors import WAIT_S, Trainer, stepping, until
+from tests.training.control.doors import WAIT_S, Trainer, stepping, until, workload_of
 
 SMALL_CONTROLLER = Path(__file__).parent / "small_controller.py"
 
@@ -208,3 +209,30 @@ def test_no_steering_does_nothing() -> None:
     steering = NoSteering()
     steering.attend(3)
     steering.close()
+
+
+@pytest.mark.parametrize("origin", ["controller", "user"])
+def test_nobody_may_have_more_than_the_trainers_part_of_the_memory_budget(
+    tmp_path: Path, origin: str
+) -> None:
+    allotment = Allotment(workload_of(trainers_on_host=2), budget_bytes=2 * 120 * 400)
+    with Trainer(tmp_path, allotment=allotment) as trainer:
+        answer = send(trainer, Change(capacity_rows=121), origin=origin)
+        assert answer.outcome == "refused"
+        assert answer.reason is not None
+        assert "allowed: 0 to 120" in answer.reason
+        assert trainer.settings.capacity_rows == 100
+        assert send(trainer, Change(capacity_rows=120), origin=origin).outcome == "applied"
+
+
+def test_a_trainer_falls_back_to_as_much_of_its_defaults_as_the_budget_holds(
+    tmp_path: Path,
+) -> None:
+    budget = tmp_path / "memory-budget"
+    allotment = Allotment(workload_of(), budget_bytes=None, budget_file=budget)
+    with Trainer(tmp_path, allotment=allotment) as trainer:
+        assert send(trainer, Change(capacity_rows=7)).outcome == "applied"
+        budget.write_text(f"{40 * 400}")
+        until(lambda: allotment.limit_rows == 40)
+        trainer.off_file.touch()
+        until(lambda: trainer.settings.capacity_rows == 40)

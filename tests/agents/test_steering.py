@@ -1,0 +1,53 @@
+"""What becomes of a trial when the limits come down while it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rudder.agents.planners.proposals import keep, propose
+from rudder.agents.simulated import Costs, SimulatedTrainer
+from rudder.agents.simulation import simulate
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import Change
+from tests.agents.steered import SETTINGS, Believer, trainer_of
+
+ROW_BYTES = 400
+
+
+class Shrinker:
+    """Shrinks the buffer once, by far too much; `toolbox` is None until then."""
+
+    name = "shrinker"
+
+    def __init__(self) -> None:
+        self.toolbox: Toolbox | None = None
+
+    async def plan(
+        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
+    ) -> Plan:
+        if self.toolbox is not None or not toolbox.whatif.is_ready:
+            return keep(self.name, toolbox, observation=observation, reason="done")
+        self.toolbox = toolbox
+        change = Change(capacity_rows=SETTINGS.capacity_rows // 4)
+        return propose(self.name, change, toolbox, observation=observation, reason="less")
+
+
+def test_what_a_trial_takes_back_is_no_more_than_the_limits_then_allow() -> None:
+    planner, trainer = Shrinker(), trainer_of(costs=Costs(row_ms=0.3))
+    limit = SETTINGS.capacity_rows * 4 // 5
+
+    def cut(number: int, trainer: SimulatedTrainer) -> None:
+        if planner.toolbox is not None:
+            budget = limit * ROW_BYTES
+            planner.toolbox.set_limits(Limits.of(trainer.workload, memory_budget_bytes=budget))
+
+    lived = asyncio.run(
+        simulate(trainer, planner=planner, critic=Believer(), windows=16, disturbance=cut)
+    )
+    outcomes = [each.outcome.result for each in lived.applied if each.outcome is not None]
+    assert outcomes == ["reverted"]
+    assert trainer.settings.capacity_rows == limit
