@@ -136,7 +136,8 @@ def _causes(fetched: Sequence[RowsFetched]) -> list[str]:
 
 
 def _steering_table(summary: Summary) -> Table:
-    """What became of the agents' decisions; the error is the median of expected rows fetched."""
+    """What became of the agents' decisions; medians of how far off the expected rows fetched were,
+    and of the steps from an observation to its change being in force."""
     names = ("proposed", "approved", "refused", "late", "applied", "confirmed", "reverted",
              "abandoned")  # fmt: skip
     heads = ("pro-\nposed", "ap-\nproved", "re-\nfused", "late", "ap-\nplied", "con-\nfirmed",
@@ -144,7 +145,7 @@ def _steering_table(summary: Summary) -> Table:
     table = Table(
         title="Steering", title_justify="left", title_style="bold", box=None, pad_edge=False
     )
-    for name in ("rank", "deci-\nsions", *heads, "rows'\nerror"):
+    for name in ("rank", "deci-\nsions", *heads, "rows'\nerror", "age\nsteps"):
         table.add_column(name, justify="right", overflow="fold")
     for counts in summary.steering:
         approved = counts.approved + counts.trimmed
@@ -155,6 +156,7 @@ def _steering_table(summary: Summary) -> Table:
             figures.count(counts.decisions),
             *map(figures.count, values),
             figures.percent(median(errors) if errors else None),
+            f"{median(counts.ages_steps):.0f}" if counts.ages_steps else figures.ABSENT,
         )
     return table
 
@@ -164,17 +166,20 @@ def _model_table(summary: Summary) -> Table:
     table = Table(
         title="Language model", title_justify="left", title_style="bold", box=None, pad_edge=False
     )
-    for name in ("rank", "questions", "valid at\nonce", "valid re-\nasked", "left to\nembedded",
-                 "calls", "tokens\nin", "tokens\nout", "latency\np50 ms"):  # fmt: skip
+    for name in ("rank", "questions", "Pass@1", "valid at\nonce", "valid re-\nasked",
+                 "left to\nembedded", "calls", "tokens\nin", "tokens\nout",
+                 "latency\np50 ms"):  # fmt: skip
         table.add_column(name, justify="right", overflow="fold")
     for counts in summary.steering:
         if (use := counts.model) is not None:
             latency = use.latency_ms_p50
             table.add_row(
                 str(counts.rank),
+                figures.count(use.questions),
+                figures.percent(use.pass_at_1),
                 *map(
                     figures.count,
-                    (use.questions, use.valid_first, use.valid_second, sum(use.fallbacks.values()),
+                    (use.valid_first, use.valid_second, sum(use.fallbacks.values()),
                      use.calls, use.input_tokens, use.output_tokens),
                 ),
                 figures.ABSENT if latency is None else f"{latency:.0f}",

@@ -32,6 +32,7 @@ def _of_decision(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
             "refused": counts.refused + (result == "refused"),
             "late": counts.late + (result == "expired"),
             "applied": counts.applied + _was_applied(episode),
+            "ages_steps": (*counts.ages_steps, *_age_steps(episode)),
         }
     )
 
@@ -50,6 +51,13 @@ def _of_outcome(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
             "rows_errors": errors,
         }
     )
+
+
+def _age_steps(episode: Episode) -> tuple[int, ...]:
+    applied = episode.applied
+    if applied is None or not _was_applied(episode):
+        return ()
+    return (applied.step - episode.observation.step,)
 
 
 def _was_applied(episode: Episode) -> bool:

@@ -244,6 +244,12 @@ class ModelUse(_Frozen):
     latency_ms_p50: float | None = None
     latency_ms_p95: float | None = None
 
+    @property
+    def pass_at_1(self) -> float | None:
+        """Share of the questions that reached the model and were answered usably at once."""
+        reached = self.questions - self.fallbacks.get("NotAskedError", 0)
+        return self.valid_first / reached if reached else None
+
 
 class SteeringCounts(_Frozen):
     """Decisions of one rank's controller by what became of them.
@@ -251,6 +257,7 @@ class SteeringCounts(_Frozen):
     decisions: times the agents were asked; proposed: plans that change something; late: dropped
     because their observation was too old; abandoned: changes whose trial was cut short;
     rows_errors: (measured - expected) / expected rows fetched of each change that was tried;
+    ages_steps: of each applied change, steps from its observation until it was in force;
     model: None where no language model was asked.
     """
 
@@ -266,6 +273,7 @@ class SteeringCounts(_Frozen):
     abandoned: int = 0
     late: int = 0
     rows_errors: tuple[float, ...] = ()
+    ages_steps: tuple[int, ...] = ()
     model: ModelUse | None = None
 
 

@@ -33,12 +33,6 @@ class LlmReport(BaseModel):
     latency_ms_p50: float | None
     latency_ms_p95: float | None
 
-    @property
-    def pass_at_1(self) -> float | None:
-        """Share of the questions that reached the model and were answered usably at once."""
-        reached = self.questions - self.fallbacks.get("NotAskedError", 0)
-        return self.valid_first / reached if reached else None
-
 
 class Tally:
     """Counts exchanges and how questions ended."""

@@ -70,7 +70,7 @@ def test_a_tool_call_becomes_a_staged_plan(
     assert plan.expected is not None
     assert plan.expected.rows_fetched.high == 20.5
     assert toolbox.staging.change == plan.change
-    assert report.pass_at_1 == 1.0
+    assert report.valid_first == report.questions
     assert (report.input_tokens, report.output_tokens) == (100, 10)
     assert report.tokens_source == {"server": 1}
 
