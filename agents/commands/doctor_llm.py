@@ -8,11 +8,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rudder.agents.llm.endpoint import KEY_VARIABLE, NO_KEY, Endpoint
+from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport, probe
 from rudder.agents.llm.server_flags import RECIPES
 
 _FAILED = 4
+_ERROR_WIDTH = 24
 
 
 def doctor_llm(url: str, *, model: str, deadline_s: float = 20.0, json: bool = False) -> None:
@@ -43,17 +44,20 @@ async def probed(endpoint: Endpoint, *, deadline_s: float, repeats: int = 2) -> 
 
 def show(report: ProbeReport, endpoint: Endpoint, console: Console) -> None:
     """Print a report for people."""
-    key = "none" if endpoint.key.get_secret_value() == NO_KEY else f"from {KEY_VARIABLE}"
+    key = "none" if endpoint.key_from is None else f"from {endpoint.key_from}"
     console.print(f"endpoint {endpoint.url}, model {endpoint.model}, key {key}", markup=False)
     warm_up = "no answer" if report.warm_up_ms is None else f"{report.warm_up_ms:.0f} ms"
     console.print(f"first answer (loads the model): {warm_up}")
-    table = Table("mode", "usable", "latency ms", "tokens in/out", "counted by", "error")
+    table = Table("mode", "usable", "latency\nms", "tokens\nin/out", "counted\nby")
+    table.add_column("error", overflow="fold", min_width=_ERROR_WIDTH)
     for each in report.modes:
         latency = ", ".join(f"{value:.0f}" for value in each.latencies_ms) or "-"
         tokens = f"{each.input_tokens or '-'}/{each.output_tokens or '-'}"
         usable = f"{each.usable} of {each.asked}"
         table.add_row(each.mode, usable, latency, tokens, each.tokens_source, each.error or "none")
     console.print(table)
+    for remedy in dict.fromkeys(each.remedy for each in report.modes if each.remedy):
+        console.print(f"what to do: {remedy}", markup=False)
     best = report.best or "none: the embedded agents would decide everything"
     console.print(f"a run would use: {best}")
     console.print("flags that help:")

@@ -227,12 +227,14 @@ def train(
         name: value for name, value in locals().items() if name not in ("config", "json", "collect")
     }
     from rudder.agents.learned.opening import check_model
+    from rudder.agents.llm.endpoint import check_endpoint
     from rudder.agents.report import print_summary
 
     options["planner"] = "collect" if collect else planner
     options["llm_roles"] = tuple(llm_roles.split(",")) if llm_roles else None
     effective = run_config(config, **options)
     check_model(effective.planner, effective.planner_model)
+    check_endpoint(effective.steering)
     run(effective, show=_print_json if json else print_summary)
 
 

@@ -58,7 +58,7 @@ class EndpointError(ChatError):
 
 
 class UnreachableError(EndpointError):
-    """RefusedError, reset, or no HTTP."""
+    """Refused, reset, or no HTTP."""
 
     default_remedy = "check that the server runs and that --llm has its address, ending in /v1"
 
@@ -82,7 +82,9 @@ class RateLimitedError(EndpointError):
 class RefusedError(EndpointError):
     """The endpoint accepts neither the key, nor the model's name, nor this kind of request."""
 
-    default_remedy = "check RUDDER_LLM_KEY and --model"
+    default_remedy = (
+        "check the key (RUDDER_LLM_KEY), the model's name, and that the address ends in /v1"
+    )
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rudder.agents.chat import Chat
 from rudder.agents.llm.errors import ChatError, TooSlowError
-from rudder.agents.llm.messages import Mode, Question, TokensSource
+from rudder.agents.llm.messages import Mode, Question, TokensSource, Usage
 from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.proposals import stage
 from rudder.agents.prompts import Briefing
@@ -26,7 +26,8 @@ _SETTINGS = BufferSettings(capacity_rows=4000, lookahead_batches=8)
 
 
 class ModeReport(BaseModel):
-    """One mode over several questions; error: the last one's, None where all were answered.
+    """One mode over several questions; error: the last one's name, None where all were answered;
+    remedy: what to do about it.
 
     latencies in milliseconds, one per question that the endpoint answered, usably or not.
     """
@@ -37,6 +38,7 @@ class ModeReport(BaseModel):
     asked: int
     usable: int
     error: str | None
+    remedy: str | None = None
     latencies_ms: tuple[float, ...]
     input_tokens: int | None
     output_tokens: int | None
@@ -102,7 +104,9 @@ async def _try(
     repeats: int,
     deadline_s: float,
 ) -> ModeReport:
-    usable, latencies, last, usage = 0, [], None, None
+    usable, latencies = 0, []
+    last: ChatError | None = None
+    usage: Usage | None = None
     for number in range(repeats):
         began = time.monotonic()
         try:
@@ -113,14 +117,15 @@ async def _try(
             stage(reply, question.tools, toolbox, call_id=f"probe-{number}")
             usable += 1
         except TimeoutError:
-            last = TooSlowError.__name__
+            last = TooSlowError("no answer")
         except ChatError as error:
-            last = error.name
+            last = error
     return ModeReport(
         mode=mode,
         asked=repeats,
         usable=usable,
-        error=last,
+        error=last.name if last else None,
+        remedy=last.remedy if last else None,
         latencies_ms=tuple(latencies),
         input_tokens=usage.input_tokens if usage else None,
         output_tokens=usage.output_tokens if usage else None,

@@ -1,0 +1,65 @@
+"""Where a model is and with which key: what cannot be is told before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rudder.agents.llm.endpoint import NO_KEY, Endpoint, check_endpoint
+from rudder.training.errors import ConfigError
+from rudder.training.steering_options import SteeringOptions
+
+URL = "http://127.0.0.1:8000/v1"
+
+
+def endpoint(**environment: str) -> Endpoint:
+    return Endpoint.of(URL, model="m", environment=environment)
+
+
+def test_the_key_is_from_the_variable_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("from-the-file\n")
+    both = endpoint(RUDDER_LLM_KEY="from-the-variable", RUDDER_LLM_KEY_FILE=str(file))
+    assert both.key.get_secret_value() == "from-the-variable"
+    assert both.key_from == "RUDDER_LLM_KEY"
+    one = endpoint(RUDDER_LLM_KEY_FILE=str(file))
+    assert one.key.get_secret_value() == "from-the-file"
+    assert one.key_from == "RUDDER_LLM_KEY_FILE"
+    assert "from-the" not in repr(one)
+
+
+def test_the_key_of_another_service_is_not_taken() -> None:
+    found = endpoint(OPENAI_API_KEY="not-yours")
+    assert found.key.get_secret_value() == NO_KEY
+    assert found.key_from is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"\xff\xfe", "schlüssel".encode()])
+def test_a_file_that_holds_no_key_is_told_without_its_content(
+    content: bytes, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match="RUDDER_LLM_KEY_FILE") as error:
+        endpoint(RUDDER_LLM_KEY_FILE=str(file))
+    assert "lines" not in error.value.message.replace("line breaks", "")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        endpoint(RUDDER_LLM_KEY_FILE=str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "nonsense", "ftp://h/v1", "http://h:0/v1"])
+def test_an_address_that_cannot_be_one_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="llm"):
+        Endpoint.of(url, model="m", environment={})
+
+
+def test_a_run_is_refused_before_it_starts() -> None:
+    check_endpoint(None)
+    check_endpoint(SteeringOptions())
+    check_endpoint(SteeringOptions(llm_url=URL, llm_model="m"))
+    with pytest.raises(ConfigError, match="a password"):
+        check_endpoint(SteeringOptions(llm_url="http://u:p@h/v1", llm_model="m"))
+    with pytest.raises(ConfigError, match="no name") as error:
+        check_endpoint(SteeringOptions(llm_url=URL))
+    assert "--llm-model" in error.value.remedy
