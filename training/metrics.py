@@ -182,7 +182,7 @@ class Window(_Frozen):
 
 
 class EpochMetrics(_Frozen):
-    """One rank's epoch."""
+    """One rank's epoch; step_seconds_p99: of waiting for a batch and computing it, together."""
 
     epoch: int
     num_steps: int
@@ -190,6 +190,7 @@ class EpochMetrics(_Frozen):
     seconds: Seconds
     rows: Rows
     loss: float | None
+    step_seconds_p99: float | None = None
 
 
 class Memory(_Frozen):

@@ -17,11 +17,18 @@ class _Sum:
     steps: int = 0
     rows: Rows = field(default_factory=Rows)
     seconds: Seconds = field(default_factory=Seconds)
+    of_steps: list[float] = field(default_factory=list)
 
     def add(self, rows: Rows, seconds: Seconds) -> None:
         self.steps += 1
         self.rows += rows
         self.seconds += seconds
+        self.of_steps.append(seconds.exposed_wait + seconds.compute)
+
+    @property
+    def step_seconds_p99(self) -> float | None:
+        ordered = sorted(self.of_steps)
+        return ordered[int(0.99 * len(ordered))] if ordered else None
 
 
 class Recorder:
@@ -63,6 +70,7 @@ class Recorder:
             seconds=done.seconds,
             rows=done.rows,
             loss=loss,
+            step_seconds_p99=done.step_seconds_p99,
         )
         self.epochs.append(metrics)
         return metrics

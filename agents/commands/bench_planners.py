@@ -1,4 +1,4 @@
-"""`rudder bench planners`: planners side by side in the simulator."""
+"""`rudder bench planners`: planners side by side, in the simulator or in real jobs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import typer
 
 if TYPE_CHECKING:
     from rudder.agents.planner_bench import Result, TeamMaker
+    from rudder.agents.planner_live import LivePlanner
+    from rudder.training.bench.variants import Variant
+    from rudder.training.config import RunConfig
     from rudder.training.workload import Workload
 
 PLAIN = ("fixed", "periodic", "heuristic", "embedded")
+_LIVE_BATCH = 64
 
 
 def planners(
@@ -25,26 +29,47 @@ def planners(
     llm: Annotated[
         str | None, typer.Option(help="Address of an LLM, for a further planner; needs --model.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the LLM.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "--llm-model", help="Name of the LLM.")
+    ] = None,
     policy: Annotated[
         Literal["lookahead", "score"], typer.Option(help="Of the buffer; score has rounds.")
     ] = "lookahead",
     seeds: Annotated[int, typer.Option(help="Draws of every workload.", min=1)] = 2,
     windows: Annotated[int, typer.Option(help="Length of a run; 16 steps each.", min=4)] = 40,
+    live: Annotated[
+        bool, typer.Option("--live", help="Real jobs instead; beside a run without controller.")
+    ] = False,
+    dataset: Annotated[str, typer.Option(help="Graph of --live.")] = "synthetic:tiny",
+    rate: Annotated[str, typer.Option(help="Rate of each host's link, with --live.")] = "10mbit",
+    turns: Annotated[int, typer.Option(help="Turns of 3 epochs in a job.", min=2)] = 4,
+    jobs: Annotated[int, typer.Option(help="Jobs of --live.", min=1)] = 3,
+    llm_deadline: Annotated[float, typer.Option(help="Seconds for a decision of --live.")] = 20.0,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder of --live; default: bench/<time>.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print standings and cases.")] = False,
 ) -> None:
-    """Compare planners on the same simulated workloads: three streams, three networks, two starts.
+    """Compare planners on the same workloads: simulated, or with --live in real jobs.
 
-    Times are simulated and the same on every machine. A decision takes none of them, which is
-    kind to an LLM.
+    Simulated times are the same on every machine; a decision takes none of them, which is kind to
+    an LLM. Live, all planners take turns in the same trainers, from a buffer that is far too small.
 
-    Example: rudder bench planners --model-file rf.model --model-file xgb.model
+    Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """
     from rudder.agents.command_lists import parts
     from rudder.agents.planner_bench import compare
     from rudder.agents.planner_cases import all_cases
+    from rudder.agents.planner_live import compare_live
     from rudder.agents.progress import say
 
+    if live:
+        config = _live_config(dataset, llm, model, llm_deadline)
+        told = _live_variants(parts("planners", planners), model_file or [], asks=llm is not None)
+        where = out or _new_folder()
+        lived = compare_live(told, config, rate=rate, turns=turns, jobs=jobs, out=where)
+        _print_live(lived, json=json)
+        return
     teams = _plain_teams(parts("planners", planners))
     teams |= _learned_teams(model_file or [])
     if llm is not None:
@@ -99,6 +124,49 @@ def _llm_team(url: str, model: str | None) -> dict[str, TeamMaker]:
     options = SteeringOptions(planner="llm", llm_url=url, llm_model=model)
     open_chat(options)
     return {f"llm:{model}": lambda workload: make_team(options, workload)}
+
+
+def _live_config(
+    dataset: str, llm: str | None, model: str | None, llm_deadline: float
+) -> RunConfig:
+    from rudder.agents.llm.endpoint import check_endpoint
+    from rudder.training.config import run_config
+
+    config = run_config(
+        dataset=dataset, batch_size=_LIVE_BATCH, llm=llm, llm_model=model, llm_deadline=llm_deadline
+    )
+    check_endpoint(config.steering)
+    return config
+
+
+def _live_variants(names: list[str], files: list[Path], *, asks: bool) -> dict[str, Variant]:
+    from rudder.agents.learned.model_file import read_header
+    from rudder.agents.planner_live import UNSTEERED, variant_of
+
+    found = {name: variant_of(name) for name in (UNSTEERED, *names)}
+    for file in files:
+        kind = read_header(file).planner
+        found[f"{kind}:{file.name}"] = variant_of(kind, model_file=file)
+    return found | ({"llm": variant_of("llm")} if asks else {})
+
+
+def _new_folder() -> Path:
+    from rudder.agents.commands.bench_run import new_folder
+
+    return new_folder()
+
+
+def _print_live(found: list[LivePlanner], *, json: bool) -> None:
+    import json as json_text
+
+    from rich.console import Console
+
+    from rudder.agents.planner_table import live_table
+
+    if json:
+        typer.echo(json_text.dumps([each.model_dump() for each in found], indent=2))
+    else:
+        Console().print(live_table(found), highlight=False)
 
 
 def _print(found: list[Result], *, json: bool) -> None:

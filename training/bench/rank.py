@@ -90,7 +90,7 @@ class Bench:
             self._seeds,
             config,
             control=own.with_stem(f"{own.stem}-{len(self._sources)}"),
-            controller=config.steering,
+            controller=self._job.model_copy(update={"config": config}).steering,
             folder=self._job.run_dir / self._plan.folder_of(variant),
         )
 

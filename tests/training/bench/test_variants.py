@@ -57,6 +57,20 @@ def test_a_variant_is_fixed_unless_its_controller_is_on() -> None:
     assert (steered.planner, steered.memory) == ("heuristic", None)
 
 
+def test_the_run_s_language_model_is_asked_by_the_planner_llm_alone() -> None:
+    base = BASE.model_copy(update={"llm": "http://localhost:1/v1", "llm_model": "m"})
+    steered = {
+        name: Variant(text=f"lookahead:controller=on+planner={name}").config(base).steering
+        for name in ("embedded", "llm")
+    }
+    assert steered["embedded"] is not None
+    assert (steered["embedded"].planner, steered["embedded"].llm_url) == ("embedded", None)
+    assert steered["llm"] is not None
+    assert (steered["llm"].planner, steered["llm"].llm_model) == ("llm", "m")
+    with pytest.raises(ConfigError, match="needs an address"):
+        Variant(text="lookahead:controller=on+planner=llm").config(BASE)
+
+
 def test_a_variant_may_begin_with_an_eviction_threshold() -> None:
     assert Variant(text="lookahead:eviction_threshold=0").config(BASE).eviction_threshold == 0
     assert Variant(text="lookahead").config(BASE).eviction_threshold is None
