@@ -164,12 +164,15 @@ class LookaheadBuffer:
         """Of the oldest batch: hits and their slots; misses, their records and ranks."""
         window = self._window
         window.check_oldest(size)
-        moved, hits, hit_slots, *of_misses = (self._scratch.empty(size) for _ in range(6))
+        moved, stacks, hits, hit_slots, *of_misses = (self._scratch.empty(size) for _ in range(7))
         misses, missed, ranks = of_misses
         num_hits = kernels.split(
-            size, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops,
-            window.next_use, window.records, window.tail, moved, hits, hit_slots, misses, missed,
-            ranks,
+            size, self._batch, self._ring, self._nodes, window.next_use, window.records,
+            window.tail, hits, hit_slots, misses, missed, ranks,
+        )  # fmt: skip
+        kernels.restack_used(
+            self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops, moved,
+            stacks,
         )  # fmt: skip
         left = size - num_hits
         return hits[:num_hits], hit_slots[:num_hits], misses[:left], missed[:left], ranks[:left]

@@ -51,15 +51,14 @@ def observe(
 
 @compiled
 def split(
-    size: int, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s,
-    next_use: Int32s, of_places: Int32s, tail: int, moved: Int64s, hits: Int64s, hit_slots: Int64s,
-    misses: Int64s, missed: Int64s, miss_ranks: Int64s,
+    size: int, batch: int, ring: int, nodes: Records, next_use: Int32s, of_places: Int32s,
+    tail: int, hits: Int64s, hit_slots: Int64s, misses: Int64s, missed: Int64s,
+    miss_ranks: Int64s,
 ) -> int:  # fmt: skip
     """Tell hits from misses of the window's oldest batch, and rank the misses.
 
     The window's `size` uses of this batch begin at place `tail`. Fills hits, hit_slots, misses,
-    missed (their records) and miss_ranks; moved is room to work in (all int64[size]). Returns how
-    many hits there are.
+    missed (their records) and miss_ranks (all int64[size]); returns how many hits there are.
     """
     mask, last_one = next_use.shape[0] - 1, size - 1
     num_hits = 0
@@ -78,15 +77,31 @@ def split(
         is_hit = 1 if slot > 0 else 0
         num_hits += is_hit
         num_misses += 1 - is_hit
+    return num_hits
+
+
+@compiled
+def restack_used(
+    batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s, moved: Int64s,
+    stacks: Int64s,
+) -> None:  # fmt: skip
+    """Put the nodes that stood waiting for this batch where they belong from now on.
+
+    moved, stacks: int64[nodes of the batch], room to note them and where they go. Their records lie
+    all over, and are read in a loop that does nothing else, so that many are on their way at once.
+    """
     num_moved = 0
     for stack in (HEAT_RANKS + (batch & (ring - 1)), HEAT_RANKS + ring + (batch & (ring - 1))):
         while not is_empty(tops, stack):
             moved[num_moved] = pop(chunks, tops, stack)
             num_moved += 1
     for j in range(num_moved):
-        prefetch(nodes, moved[min(j + _AHEAD, num_moved - 1)])
-        _restack(moved[j], batch, ring, nodes, chunks, tops)
-    return num_hits
+        prefetch(nodes, moved[min(j + 2 * _AHEAD, num_moved - 1)])
+        record = nodes[moved[j]]
+        rank = rank_of(int(record.first_use), record.heat, batch, ring)
+        stacks[j] = stack_of(rank, batch, ring)
+    for j in range(num_moved):
+        push(chunks, tops, stacks[j], moved[j])
 
 
 @inlined

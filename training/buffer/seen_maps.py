@@ -56,10 +56,9 @@ def _home(node: int, bits: int) -> int:
 
 
 @inlined
-def _entry(node: int, table: Records, bits: int) -> int:
-    """The node's place in the table, or the empty one where it belongs."""
+def _entry(node: int, place: int, table: Records) -> int:
+    """The node's place in the table, or the empty one where it belongs, from its home on."""
     mask = table.shape[0] - 1
-    place = _home(node, bits)
     while table[place].record != 0 and int(table[place].node) != node:
         place = (place + 1) & mask
     return place
@@ -70,11 +69,16 @@ def find_hashed(
     remote: Int64s, table: Records, bits: int, numbers: Numbers, count: int, found: Int64s
 ) -> int:
     """As find_dense; table: _NARROW or _WIDE [2 ** bits], more than half empty in the end."""
-    last_one = remote.shape[0] - 1
-    for i in range(remote.shape[0]):
-        prefetch(table, _home(remote[min(i + AHEAD, last_one)], bits))
+    size = remote.shape[0]
+    for i in range(-AHEAD, size):
+        soon = i + AHEAD
+        if soon < size:
+            found[soon] = _home(remote[soon], bits)
+            prefetch(table, found[soon])
+        if i < 0:
+            continue
         node = remote[i]
-        place = _entry(node, table, bits)
+        place = _entry(node, found[i], table)
         if table[place].record == 0:
             numbers[count] = node
             count += 1
@@ -88,7 +92,7 @@ def find_hashed(
 def has_hashed(remote: Int64s, table: Records, bits: int, found: NDArray[np.bool_]) -> None:
     """Tell which nodes are in the table."""
     for i in range(remote.shape[0]):
-        found[i] = table[_entry(remote[i], table, bits)].record != 0
+        found[i] = table[_entry(remote[i], _home(remote[i], bits), table)].record != 0
 
 
 @compiled
@@ -96,7 +100,8 @@ def enter_all(old: Records, table: Records, bits: int) -> None:
     """Copy all entries to another table, which has none."""
     for place in range(old.shape[0]):
         if old[place].record != 0:
-            target = _entry(int(old[place].node), table, bits)
+            node = int(old[place].node)
+            target = _entry(node, _home(node, bits), table)
             table[target].node = old[place].node
             table[target].record = old[place].record
 
