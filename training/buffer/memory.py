@@ -18,11 +18,12 @@ def zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
 
     Records of nodes and slots are touched all over. With small pages most of these accesses would
     miss the processor's address cache; numpy asks for huge ones, too, but not for zeroed memory.
+    Private, for shared memory gets huge pages only where the machine is set up for it.
     """
     num_bytes = size * dtype.itemsize
     if num_bytes < _WORTH_IT:
         return np.zeros(size, dtype=dtype)
-    memory = mmap.mmap(-1, num_bytes)
+    memory = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
             memory.madvise(mmap.MADV_HUGEPAGE)
