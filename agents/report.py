@@ -191,14 +191,13 @@ def _run_table(summary: Summary) -> Table:
     table = Table.grid(padding=(0, 2))
     last = summary.evaluations[-1] if summary.evaluations else None
     memories = [report.memory for report in summary.ranks]
-    buffers = [report.settings for report in summary.ranks]
     for name, value in (
         ("test accuracy", figures.percent(summary.test_accuracy)),
         ("micro-F1", figures.decimal(last.test_f1 if last else None)),
         ("validation accuracy", figures.percent(last.val_accuracy if last else None)),
         ("hits of remote rows", figures.percent(summary.hit_fraction)),
         ("hits of halo rows", figures.percent(summary.halo_hit_fraction)),
-        ("buffer rows a rank", _span([each.capacity_rows if each else None for each in buffers])),
+        ("buffer rows a rank", _span([memory.buffer_rows for memory in memories])),
         ("buffer bytes a rank", _span_bytes([memory.buffer_bytes or None for memory in memories])),
         ("peak memory a rank", _span_bytes([memory.peak_rss_bytes for memory in memories])),
         ("run folder", summary.run_dir),

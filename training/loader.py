@@ -279,9 +279,11 @@ class NodeLoader:
 
     def memory(self) -> Memory:
         """Bytes that the loader takes."""
+        rows = self._pipeline.buffer_rows
         return Memory(
             peak_rss_bytes=peak_rss_bytes(),
-            buffer_bytes=self._pipeline.buffer_bytes,
+            buffer_rows=rows,
+            buffer_bytes=rows * self.row_bytes,
             waiting_bytes=self._thread.max_waiting_bytes,
             map_bytes=self.policy.num_bytes,
             map_nodes=self.view.num_remote,

@@ -197,7 +197,8 @@ class Memory(_Frozen):
     """Bytes of one trainer."""
 
     peak_rss_bytes: int
-    buffer_bytes: int = 0
+    buffer_rows: int | None = Field(None, description="rows that the buffer has memory for")
+    buffer_bytes: int = Field(0, description="buffer_rows times the bytes of a row")
     waiting_bytes: int = Field(0, description="largest size of sampled and assembled batches")
     map_bytes: int = Field(0, description="per-node state of the policy")
     map_nodes: int = Field(0, description="remote nodes that the map covers")

@@ -45,7 +45,7 @@ def epoch(number: int, *, seconds: float = 1.0, rows: Rows | None = None) -> Epo
 
 def report(rank: int, *epochs: EpochMetrics, **changes: Any) -> RankReport:
     values: dict[str, Any] = {
-        "memory": Memory(peak_rss_bytes=2**30, buffer_bytes=2**20),
+        "memory": Memory(peak_rss_bytes=2**30, buffer_rows=1234, buffer_bytes=2**20),
         "settings": BufferSettings(capacity_rows=1234),
     }
     return RankReport(rank=rank, host=f"host{rank}", epochs=epochs, **values | changes)
@@ -174,7 +174,11 @@ def test_the_run_is_told_with_its_quality_and_memory() -> None:
     text = printed(
         summary_of(
             report(0, epoch(0)),
-            report(1, epoch(0), memory=Memory(peak_rss_bytes=2**31, buffer_bytes=2**20)),
+            report(
+                1,
+                epoch(0),
+                memory=Memory(peak_rss_bytes=2**31, buffer_rows=1234, buffer_bytes=2**20),
+            ),
         )
     )
     facts = {

@@ -51,6 +51,8 @@ def test_train_reports_what_happened(tiny_parts: Path, tmp_path: Path) -> None:
         for epoch in rank["epochs"]:
             rows = epoch["rows"]
             assert rows["hits"] + rows["rows_fetched"]["miss"] == rows["remote_rows"]
+        held = rank["memory"]["buffer_rows"] * rank["row_bytes"]
+        assert rank["memory"]["buffer_bytes"] == held > 0
         assert rank["memory"]["map_bytes"] <= 16 * rank["memory"]["map_nodes"] + 2**20
     stored = run_config(tmp_path / "run" / "config.toml")
     assert Summary.model_validate(summary).config == stored

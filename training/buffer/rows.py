@@ -51,9 +51,9 @@ class BufferRows:
         return as_words(np.empty((capacity, self._row_bytes), dtype=np.uint8))
 
     @property
-    def num_bytes(self) -> int:
-        """Memory of the rows."""
-        return self._words.nbytes
+    def capacity(self) -> int:
+        """Rows that there is memory for."""
+        return len(self._words)
 
     def resize(self, plan: Plan) -> None:
         """Do the plan's change of capacity, if it has one."""

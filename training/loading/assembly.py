@@ -39,9 +39,9 @@ class Assembly:
         self._pool = pool
 
     @property
-    def buffer_bytes(self) -> int:
-        """Memory of the buffered rows."""
-        return sum(rows.num_bytes for rows in self._buffers.values())
+    def buffer_rows(self) -> int:
+        """Rows that there is memory for, after the last plan that was carried out."""
+        return max((rows.capacity for rows in self._buffers.values()), default=0)
 
     def run(
         self,

@@ -100,9 +100,9 @@ class Pipeline:
         return sum(journey.num_bytes for journey in under_way) + self._pool.num_bytes
 
     @property
-    def buffer_bytes(self) -> int:
-        """Memory of the buffered rows."""
-        return self._assembly.buffer_bytes
+    def buffer_rows(self) -> int:
+        """Rows that the buffer has memory for."""
+        return self._assembly.buffer_rows
 
     def add(self, batches: Iterable[IntArray]) -> None:
         """Queue batches of seeds (int64 global ids)."""

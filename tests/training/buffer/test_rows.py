@@ -87,7 +87,7 @@ def test_a_buffer_gives_back_what_was_stored_after_any_resize(row_bytes: int) ->
     buffer = BufferRows(4, row_bytes)
     buffer.store(as_words(rows), np.array([0, 1, 2]), np.array([3, 0, 1]))
     buffer.resize(resize_to(2, {3: 0, 1: 1}))
-    assert buffer.num_bytes == 2 * row_bytes
+    assert buffer.capacity == 2
     buffer.resize(resize_to(9, {0: 8, 1: 2}))
     out = np.zeros((2, row_bytes), dtype=np.uint8)
     buffer.read(np.array([8, 2]), as_words(out), np.array([1, 0]))
@@ -97,7 +97,7 @@ def test_a_buffer_gives_back_what_was_stored_after_any_resize(row_bytes: int) ->
 def test_a_buffer_without_capacity_holds_nothing() -> None:
     buffer = BufferRows(0, 8)
     buffer.resize(resize_to(0, {}))
-    assert buffer.num_bytes == 0
+    assert buffer.capacity == 0
 
 
 # -- memory pool ------------------------------------------------------------------------
