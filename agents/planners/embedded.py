@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
+from rudder.agents.planners.opening import opening
 from rudder.agents.planners.priors import Priors
 from rudder.agents.planners.proposals import keep, propose
 from rudder.agents.planners.regret import Regret
@@ -56,7 +57,10 @@ class EmbeddedPlanner:
     ) -> Plan:
         """The best settings in reach, or to keep those in force."""
         if not toolbox.whatif.is_ready:
-            return keep(
+            first = opening(
+                self.name, recalled, toolbox, observation=observation, steps=self._steps
+            )
+            return first or keep(
                 self.name,
                 toolbox,
                 observation=observation,

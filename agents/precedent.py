@@ -1,0 +1,76 @@
+"""What an earlier run on the same work came to: evidence before this run has any of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rudder.memory.circumstances import signature
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Episode, Observation
+from rudder.tools.effects import Effect, Range
+from rudder.training.settings import BufferSettings, Change
+from rudder.training.workload import Workload
+
+_SPREAD = 0.1
+"""Share by which what was measured then may be missed now."""
+
+
+@dataclass(frozen=True)
+class Precedent:
+    """Settings that a change of an earlier run led to and that were confirmed, and what was
+    measured under them, per step."""
+
+    settings: BufferSettings
+    rows_fetched: float
+    exposed_wait_ms: float
+
+    @classmethod
+    def of(cls, recalled: Sequence[Recalled], workload: Workload) -> Precedent | None:
+        """The one of equal work in another run that waited least; None: there was no such run."""
+        known = [
+            found
+            for each in recalled
+            if each.workload.run_key != workload.run_key
+            and signature(each.workload) == signature(workload)
+            and (found := _measured(each.episode)) is not None
+        ]
+        return min(known, key=lambda each: each.exposed_wait_ms, default=None)
+
+    @property
+    def effect(self) -> Effect:
+        """What to expect of the same settings; the wait may differ by that of the step's noise."""
+        return Effect(
+            rows_fetched=_around(self.rows_fetched),
+            exposed_wait_ms=_around(self.exposed_wait_ms),
+            buffer_bytes=0,
+        )
+
+    def gain_ms(self, observation: Observation) -> float:
+        """Milliseconds per step that the trainer waited less then than it does now."""
+        return observation.exposed_wait_ms - self.exposed_wait_ms
+
+    def leads_to(self, change: Change, *, settings: BufferSettings) -> bool:
+        """Whether a change of these settings sets what was in force then, its capacity at least
+        in part, and nothing else."""
+        wanted = change.over(settings)
+        low, high = sorted((settings.capacity_rows, self.settings.capacity_rows))
+        same = {"capacity_rows": wanted.capacity_rows}
+        return (
+            low <= wanted.capacity_rows <= high
+            and wanted == self.settings.model_copy(update=same)
+            and change == Change.between(settings, wanted)
+        )
+
+
+def _measured(episode: Episode) -> Precedent | None:
+    outcome, applied = episode.outcome, episode.applied
+    if outcome is None or applied is None or outcome.result != "confirmed":
+        return None
+    if outcome.rows_after is None or outcome.wait_ms_after is None:
+        return None
+    return Precedent(applied.settings, outcome.rows_after, outcome.wait_ms_after)
+
+
+def _around(value: float) -> Range:
+    return Range(low=(1 - _SPREAD) * value, mid=value, high=(1 + _SPREAD) * value)

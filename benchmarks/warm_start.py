@@ -1,0 +1,169 @@
+"""How soon a second run on a known workload is as fast as the best settings make it.
+
+    python benchmarks/warm_start.py
+    python benchmarks/warm_start.py --seeds 3 --json
+
+Simulated workloads (agents/planner_cases.py), each run twice under the embedded planner: cold, with
+an empty memory, and warm, with other draws and the memory that the cold run's record was filled
+into. `cold`, `warm`: steps until speed is and stays within 95 % of the best settings of a fixed
+grid; `fixed`: of those settings themselves, from an empty buffer. Workloads whose starting settings
+get there when left alone have nothing to learn, and are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rudder.agents.planner_cases import GRID, Case, all_cases
+from rudder.agents.simulated import SimulatedTrainer
+from rudder.agents.simulation import simulate
+from rudder.agents.team import make_team
+from rudder.memory.exchange import fill
+from rudder.memory.run_file import run_file
+from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.training.metrics import Window
+from rudder.training.steering_options import SteeringOptions
+
+_NEAR = 0.95
+_LASTING_WINDOWS = 4
+_COLD_KEY, _WARM_KEY = "c" * 32, "d" * 32
+_OTHER_DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of one workload, in steps; first_*: the step of the first change."""
+
+    stream: str
+    row_ms: float
+    start: str
+    seed: int
+    cold: int
+    warm: int
+    fixed: int
+    first_cold: int | None
+    first_warm: int | None
+
+
+def compare(case: Case, *, windows: int, folder: Path) -> Found | None:
+    """Both runs of a case; None where there is nothing to learn."""
+    alone = _alone(case.trainer(), windows)
+    grid = [_alone(case.trainer(settings), windows) for settings in GRID]
+    best = max(grid, key=_settled_speed)
+    enough = _NEAR * _settled_speed(best)
+    if _settled_speed(alone) >= enough:
+        return None
+    memory = folder / "memory.db"
+    cold, first_cold = _steered(
+        case, folder / "cold", memory=memory, key=_COLD_KEY, windows=windows
+    )
+    fill(memory, folder / "cold")
+    again = replace(case, seed=case.seed + _OTHER_DRAWS)
+    warm, first_warm = _steered(
+        again, folder / "warm", memory=memory, key=_WARM_KEY, windows=windows
+    )
+    return Found(
+        stream=case.stream,
+        row_ms=case.row_ms,
+        start=case.start,
+        seed=case.seed,
+        cold=steps_until(enough, cold),
+        warm=steps_until(enough, warm),
+        fixed=steps_until(enough, best),
+        first_cold=first_cold,
+        first_warm=first_warm,
+    )
+
+
+def steps_until(speed: float, windows: Sequence[Window]) -> int:
+    """Steps before the first window from which on the speed, in steps per second, is reached; all
+    of them where it never is."""
+    speeds = [_speed(window) for window in windows]
+    for number, now in enumerate(speeds):
+        if now >= speed <= statistics.median(speeds[number : number + _LASTING_WINDOWS]):
+            return windows[number].first_step
+    return sum(window.num_steps for window in windows)
+
+
+def _speed(window: Window) -> float:
+    return window.num_steps / (window.wall_seconds or float("inf"))
+
+
+def _settled_speed(windows: Sequence[Window]) -> float:
+    return statistics.median(_speed(window) for window in windows[len(windows) // 2 :])
+
+
+def _alone(trainer: SimulatedTrainer, windows: int) -> tuple[Window, ...]:
+    return tuple(trainer.window() for _ in range(windows))
+
+
+def _steered(
+    case: Case, folder: Path, *, memory: Path, key: str, windows: int
+) -> tuple[tuple[Window, ...], int | None]:
+    """The windows, and the step of the first change."""
+    trainer = case.trainer()
+    trainer.workload = trainer.workload.model_copy(update={"run_key": key})
+    journal = SqliteJournal.open(run_file(folder, rank=0), memory=memory)
+    team = make_team(SteeringOptions(), trainer.workload)
+    lived = asyncio.run(
+        simulate(
+            trainer,
+            planner=team.planner,
+            observer=team.observer,
+            critic=team.critic,
+            windows=windows,
+            journal=journal,
+        )
+    )
+    journal.close()
+    first = next((each.applied.step for each in lived.applied if each.applied), None)
+    return lived.windows, first
+
+
+def _summary(found: Sequence[Found]) -> dict[str, float]:
+    """Medians over the workloads."""
+    return {
+        "workloads": len(found),
+        "cold": statistics.median(each.cold for each in found),
+        "warm": statistics.median(each.warm for each in found),
+        "fixed": statistics.median(each.fixed for each in found),
+        "ratio": statistics.median(each.cold / max(each.warm, 1) for each in found),
+        "least ratio": min(each.cold / max(each.warm, 1) for each in found),
+    }
+
+
+def main() -> None:
+    """Print each workload and the medians."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--windows", type=int, default=40)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    cases = [case for case in all_cases(seeds=options.seeds) if case.stream != "phases"]
+    found = []
+    for case in cases:
+        with tempfile.TemporaryDirectory() as name:
+            if (one := compare(case, windows=options.windows, folder=Path(name))) is not None:
+                found.append(one)
+    if options.json:
+        print(json.dumps({**_summary(found), "each": [asdict(one) for one in found]}, indent=2))
+        return
+    print(f"{'workload':28} {'cold':>5} {'warm':>5} {'fixed':>5} {'first change':>14}")
+    for one in found:
+        name = f"{one.stream} {one.row_ms} ms/row {one.start} #{one.seed}"
+        first = f"{one.first_cold} / {one.first_warm}"
+        print(f"{name:28} {one.cold:5} {one.warm:5} {one.fixed:5} {first:>14}")
+    print(", ".join(f"{name} {value:g}" for name, value in _summary(found).items()))
+
+
+if __name__ == "__main__":
+    main()

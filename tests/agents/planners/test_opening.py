@@ -1,0 +1,97 @@
+"""The first move on known work: made before anything can be estimated, and only on evidence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.simulation import Run, simulate
+from rudder.memory.exchange import fill
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Plan, Verdict
+from rudder.memory.run_file import run_file
+from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings, Change
+from tests.agents.steered import toolbox_after, trainer_of
+from tests.agents.test_precedent import GOOD, START, came_to
+
+
+@pytest.fixture(scope="module")
+def early() -> Toolbox:
+    """Too early to estimate anything."""
+    toolbox = toolbox_after(trainer_of(START), windows=2)
+    assert not toolbox.whatif.is_ready
+    return toolbox
+
+
+def planned(toolbox: Toolbox, recalled: Sequence[Recalled]) -> tuple[Plan, Verdict]:
+    async def ask() -> tuple[Plan, Verdict]:
+        toolbox.begin()
+        observation = await EmbeddedObserver().observe(toolbox)
+        plan = await EmbeddedPlanner().plan(observation, recalled, toolbox)
+        return plan, await EmbeddedCritic().review(observation, recalled, plan, toolbox)
+
+    return asyncio.run(ask())
+
+
+def test_what_an_earlier_run_came_to_is_proposed_and_approved_at_once(early: Toolbox) -> None:
+    plan, verdict = planned(early, [came_to()])
+    assert plan.change.over(START) == GOOD
+    assert verdict.decision == "approve"
+    assert verdict.change == plan.change
+    assert verdict.expected is not None
+    assert verdict.expected.exposed_wait_ms.mid == 1.0
+
+
+def test_without_evidence_or_gain_nothing_is_proposed(early: Toolbox) -> None:
+    waits_as_long = came_to(wait_ms=1000.0)
+    for recalled in ([], [waits_as_long], [came_to(result="reverted")]):
+        plan, _ = planned(early, recalled)
+        assert plan.change.is_empty
+
+
+def test_an_opening_goes_no_further_than_one_change_may(early: Toolbox) -> None:
+    far = BufferSettings(capacity_rows=5900, lookahead_batches=16)
+    plan, verdict = planned(early, [came_to(far)])
+    assert plan.change == Change(capacity_rows=3200, lookahead_batches=16)
+    assert verdict.decision == "approve"
+
+
+def test_a_critic_without_estimates_refuses_what_has_no_precedent(early: Toolbox) -> None:
+    plan, _ = planned(early, [came_to()])
+
+    async def ask() -> Verdict:
+        observation = await EmbeddedObserver().observe(early)
+        return await EmbeddedCritic().review(observation, [], plan, early)
+
+    assert asyncio.run(ask()).decision == "refuse"
+
+
+def test_a_second_run_goes_where_the_first_one_went_and_is_there_sooner(tmp_path: Path) -> None:
+    memory = tmp_path / "memory.db"
+    first = lived(tmp_path / "first", memory=memory, seed=1)
+    fill(memory, tmp_path / "first")
+    second = lived(tmp_path / "second", memory=memory, seed=2)
+    (one, *_), (other, *_) = first.applied, second.applied
+    assert one.applied is not None
+    assert other.applied is not None
+    assert other.applied.step < one.applied.step
+    assert other.outcome is not None
+    assert other.outcome.result == "confirmed"
+    assert second.seconds < first.seconds
+
+
+def lived(folder: Path, *, memory: Path, seed: int) -> Run:
+    trainer = trainer_of(START, seed=seed)
+    trainer.workload = trainer.workload.model_copy(update={"run_key": f"{seed}" * 32})
+    journal = SqliteJournal.open(run_file(folder, rank=0), memory=memory)
+    run = asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=16, journal=journal))
+    journal.close()
+    return run
