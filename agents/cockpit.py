@@ -20,8 +20,13 @@ from rudder.agents.llm.exchange import Exchange
 from rudder.agents.replay.recorder import DecisionRecorder
 from rudder.agents.settlement import settle
 from rudder.agents.steering import Steering
-from rudder.agents.steering_counts import counted, model_use
-from rudder.agents.steering_report import SteeringReport, read_report, write_report
+from rudder.agents.steering_counts import counted, is_change, model_use
+from rudder.agents.steering_report import (
+    RUN_ENDED,
+    SteeringReport,
+    read_report,
+    write_report,
+)
 from rudder.agents.team import make_team, steps_of
 from rudder.agents.trial import Yardstick
 from rudder.memory.journal import AuditEntry
@@ -65,10 +70,12 @@ class Cockpit:
         self._journal.begin(workload)
         self._actuator = JournaledActuator(sender, journal=self._journal)
         self._team = make_team(options, workload, on_exchange=self._keep_exchange)
+        before = read_report(folder, workload.rank)  # of a controller before this one
         self._report = SteeringReport(
             rank=workload.rank,
             planner=self._team.planner.name,
-            counts=_counts_so_far(folder, workload),
+            counts=SteeringCounts(rank=workload.rank) if before is None else before.counts,
+            last_applied=None if before is None else before.last_applied,
         )
         self._guard = Guard(steps_of(options))
         self._steering = self._make_steering()
@@ -85,7 +92,10 @@ class Cockpit:
     ) -> Self:
         """Make one; what a controller before it left open is settled first."""
         cockpit = cls(workload, sender=sender, options=options, folder=folder, socket=socket)
-        await settle(cockpit._journal, sender, actuator=cockpit._actuator)
+        closed = await settle(cockpit._journal, sender, actuator=cockpit._actuator)
+        if closed is not None and is_change(closed):
+            update = {"counts": counted(cockpit._report.counts, closed), "last_applied": closed}
+            cockpit._report = cockpit._report.model_copy(update=update)
         cockpit._tell()
         return cockpit
 
@@ -95,6 +105,8 @@ class Cockpit:
         if not self._is_on:
             self.note(window)
             return
+        if self._steering.is_beyond_limits:
+            self._abandon("a limit must be kept to")
         forced = await self._steering.keep_to_limits()
         if forced is not None:
             self._count(forced.model_copy(update={"outcome": None}))
@@ -110,9 +122,7 @@ class Cockpit:
     def switch(self, state: SteeringState) -> None:
         """The trainer tells whether it can be steered; what was on trial is given up if not."""
         if self._is_on and not state.is_on:
-            episode = self._steering.abandon("steering was switched off")
-            if episode is not None:
-                self._count(episode)
+            self._abandon("steering was switched off")
         self._is_on = state.is_on
         self._tell()
 
@@ -138,12 +148,11 @@ class Cockpit:
         """A decision failed: it is in the log and in the record, and the next one is made."""
         complain(_told(error))
         self._note("act", "decide", outcome="failed", error_type=type(error).__name__)
-        self._steering.abandon("the trainer gave no answer")
+        self._abandon("the trainer gave no answer")
 
     async def close(self) -> None:
         """The run is over."""
-        if (episode := self._steering.abandon("the run ended")) is not None:
-            self._count(episode)
+        self._abandon(RUN_ENDED)
         self._report = self._report.model_copy(update={"phase": "ended"})
         self._tell()
         self._journal.close()
@@ -213,10 +222,17 @@ class Cockpit:
     def _keep_exchange(self, exchange: Exchange) -> None:
         self._journal.add_model_call(exchange.to_model_call(uuid.uuid4().hex))
 
+    def _abandon(self, reason: str) -> None:
+        """What is on trial, if anything is, goes on untried."""
+        if (episode := self._steering.abandon(reason)) is not None:
+            self._count(episode)
+
     def _count(self, episode: Episode) -> None:
         counts = counted(self._report.counts, episode)
         phase = "on trial" if self._steering.is_on_trial else "watching"
         update: dict[str, object] = {"counts": counts, "last": episode, "phase": phase}
+        if is_change(episode):
+            update["last_applied"] = episode
         if not self._steering.is_on_trial and episode.applied is not None:
             update["confirmed"] = self._steering.toolbox.history.settings
         self._report = self._report.model_copy(update=update)
@@ -242,9 +258,3 @@ def _told(error: Exception) -> str:
     if isinstance(error, RudderError | TimeoutError):
         return f"rudder: a decision came to nothing: {error or 'no answer came in time'}"
     return "".join(traceback.format_exception(error))
-
-
-def _counts_so_far(folder: Path, workload: Workload) -> SteeringCounts:
-    """Those of the controller before this one, where it was restarted."""
-    before = read_report(folder, workload.rank)
-    return SteeringCounts(rank=workload.rank) if before is None else before.counts

@@ -86,6 +86,8 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     """
     console = Console() if console is None else console
     steering = [_steering_table(summary)] if summary.steering else []
+    if any(counts.last_change is not None for counts in summary.steering):
+        steering.append(_last_change_table(summary))
     if any(counts.model is not None for counts in summary.steering):
         steering.append(_model_table(summary))
     for table in (_time_table(summary), _row_table(summary), *steering, _run_table(summary)):
@@ -158,6 +160,21 @@ def _steering_table(summary: Summary) -> Table:
             figures.percent(median(errors) if errors else None),
             f"{median(counts.ages_steps):.0f}" if counts.ages_steps else figures.ABSENT,
         )
+    return table
+
+
+def _last_change_table(summary: Summary) -> Table:
+    """The display may have ended before it was told of the last change, or what became of it."""
+    table = Table(
+        title="Last change", title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    for name in ("rank", "step"):
+        table.add_column(name, justify="right")
+    for name in ("change", "result"):
+        table.add_column(name, overflow="fold")
+    for counts in summary.steering:
+        if (last := counts.last_change) is not None:
+            table.add_row(str(counts.rank), figures.count(last.step), last.change, last.judgement)
     return table
 
 

@@ -68,6 +68,11 @@ class Steering:
         """Whether a change waits for its outcome."""
         return self._trial is not None
 
+    @property
+    def is_beyond_limits(self) -> bool:
+        """Whether the buffer is larger than the limits allow."""
+        return limit_plan(self.toolbox) is not None
+
     async def take(self, window: Window) -> Episode | None:
         """Take in a window; the episode that it began, or ended, if any.
 

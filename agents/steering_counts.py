@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
     """The counts with what is new of an episode: it comes once when it was decided, and again
     when its trial is over."""
-    if _was_applied(episode) and episode.outcome is not None:
+    if is_change(episode) and episode.outcome is not None:
         return _of_outcome(counts, episode)
     return _of_decision(counts, episode)
 
@@ -31,7 +31,7 @@ def _of_decision(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
             "trimmed": counts.trimmed + (decision == "trim"),
             "refused": counts.refused + (result == "refused"),
             "late": counts.late + (result == "expired"),
-            "applied": counts.applied + _was_applied(episode),
+            "applied": counts.applied + is_change(episode),
             "ages_steps": (*counts.ages_steps, *_age_steps(episode)),
         }
     )
@@ -55,12 +55,13 @@ def _of_outcome(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
 
 def _age_steps(episode: Episode) -> tuple[int, ...]:
     applied = episode.applied
-    if applied is None or not _was_applied(episode):
+    if applied is None or not is_change(episode):
         return ()
     return (applied.step - episode.observation.step,)
 
 
-def _was_applied(episode: Episode) -> bool:
+def is_change(episode: Episode) -> bool:
+    """Whether the decision changed the settings."""
     return episode.applied is not None and episode.applied.outcome == "applied"
 
 

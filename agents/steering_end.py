@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rudder.agents.progress import say
 from rudder.agents.report import write_summary
-from rudder.agents.steering_report import read_report
+from rudder.agents.steering_report import SteeringReport, read_report
+from rudder.agents.steering_watch import last_change
 from rudder.memory.exchange import fill
 from rudder.training.config import RunConfig
 from rudder.training.errors import MachineError, RudderError
@@ -21,7 +22,12 @@ def steering_of(config: RunConfig, run_dir: Path) -> tuple[SteeringCounts, ...]:
     if config.steering is None:
         return ()
     reports = [read_report(run_dir, rank) for rank in range(config.num_trainers)]
-    return tuple(report.counts for report in reports if report is not None)
+    return tuple(_counts(report) for report in reports if report is not None)
+
+
+def _counts(report: SteeringReport) -> SteeringCounts:
+    last = None if report.last_applied is None else last_change(report.last_applied)
+    return report.counts.model_copy(update={"last_change": last})
 
 
 def keep_record(summary: Summary, config: RunConfig, run_dir: Path) -> None:

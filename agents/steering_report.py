@@ -11,10 +11,14 @@ from rudder.memory.records import Episode
 from rudder.training.metrics import SteeringCounts
 from rudder.training.settings import BufferSettings
 
+RUN_ENDED = "the run ended"
+"""Why a trial was cut short that nothing was wrong with."""
+
 
 class SteeringReport(BaseModel):
     """One rank's steering up to now; `phase` is what the controller is doing,
-    is_on whether the trainer lets itself be steered."""
+    is_on whether the trainer lets itself be steered; last: the last decision, last_applied: the
+    last one that changed something."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -25,6 +29,7 @@ class SteeringReport(BaseModel):
     counts: SteeringCounts = SteeringCounts()
     confirmed: BufferSettings | None = None
     last: Episode | None = None
+    last_applied: Episode | None = None
     journal_is_writing: bool = True
     cpu_seconds: float = 0.0
     peak_rss_bytes: int = 0

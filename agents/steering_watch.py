@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from rudder.agents import figures
-from rudder.agents.steering_report import SteeringReport, read_report
+from rudder.agents.steering_report import RUN_ENDED, SteeringReport, read_report
 from rudder.memory.records import Episode, Outcome
+from rudder.training.last_change import Judgement, LastChange
 from rudder.training.settings import BufferSettings, Change
 
 _KNOBS = {
@@ -68,6 +69,24 @@ def episode_line(episode: Episode) -> str | None:
             f" wait {seen.exposed_wait_ms:.1f} -> {wait:.1f} ms"
         )
     return f"{head}: {episode.outcome.result}{_measured(episode.outcome)}"
+
+
+def last_change(episode: Episode) -> LastChange | None:
+    """What became of a change; None for a decision that made none."""
+    if episode.applied is None or episode.applied.outcome != "applied":
+        return None
+    return LastChange(
+        step=episode.applied.step,
+        change=change_text(episode.observation.settings, _changed(episode)),
+        judgement=_judgement(episode.outcome),
+    )
+
+
+def _judgement(outcome: Outcome | None) -> Judgement:
+    """A trial that the run's end cut short, or whose controller died with it, judged nothing."""
+    if outcome is None or outcome.reason == RUN_ENDED:
+        return "unjudged"
+    return outcome.result if outcome.result in ("confirmed", "reverted") else "abandoned"
 
 
 def change_text(before: BufferSettings, change: Change) -> str:

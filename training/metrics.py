@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rudder.training.access_slice import AccessSlice
 from rudder.training.config import RunConfig
+from rudder.training.last_change import LastChange
 from rudder.training.settings import BufferSettings
 
 
@@ -260,7 +261,7 @@ class SteeringCounts(_Frozen):
     because their observation was too old; abandoned: changes whose trial was cut short;
     rows_errors: (measured - expected) / expected rows fetched of each change that was tried;
     ages_steps: of each applied change, steps from its observation until it was in force;
-    model: None where no language model was asked.
+    model: None where no language model was asked; last_change: None where there was none.
     """
 
     rank: int = 0
@@ -277,6 +278,7 @@ class SteeringCounts(_Frozen):
     rows_errors: tuple[float, ...] = ()
     ages_steps: tuple[int, ...] = ()
     model: ModelUse | None = None
+    last_change: LastChange | None = None
 
 
 class Summary(_Frozen):

@@ -9,12 +9,15 @@ import pytest
 
 from rudder.agents.cockpit import Cockpit
 from rudder.agents.simulated import Costs, SimulatedTrainer
+from rudder.agents.steering_end import steering_of
 from rudder.agents.steering_report import SteeringReport, read_report
 from rudder.agents.streams import ZipfStream
 from rudder.memory.run_file import run_file
 from rudder.memory.run_reader import RunReader
+from rudder.training.config import run_config
 from rudder.training.control.messages import SteeringState
 from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.last_change import LastChange
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.steering_options import SteeringOptions
 
@@ -173,6 +176,7 @@ def test_a_restarted_controller_undoes_what_was_on_trial_and_sends_nothing_twice
         episodes = reader.episodes()
         rows = reader.audit()
     assert [each.number for each in episodes] == list(range(len(episodes)))
+    assert report_of(tmp_path).counts.abandoned >= 1
     results = [each.outcome.result for each in episodes if each.outcome is not None]
     assert results.count("abandoned") >= 1
     intents = [row.call_id for row in rows if row.kind == "intent"]
@@ -208,3 +212,59 @@ def test_a_decision_that_fails_is_recorded_and_the_next_one_is_made(tmp_path: Pa
     with RunReader(run_file(tmp_path, rank=0)) as reader:
         notes = [row for row in reader.audit() if row.tool == "decide"]
     assert [row.error_type for row in notes] == ["TimeoutError"]
+
+
+def last_change_of(folder: Path) -> LastChange:
+    (counts,) = steering_of(run_config(hosts=1, trainers_per_host=1), folder)
+    assert counts.last_change is not None
+    assert counts.applied == counts.confirmed + counts.reverted + counts.abandoned
+    return counts.last_change
+
+
+def test_a_change_that_the_run_ended_before_it_was_tried_is_told_as_unjudged(
+    tmp_path: Path,
+) -> None:
+    async def run() -> Change:
+        trainer = make_trainer(60)
+        cockpit = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(cockpit, trainer, 1)
+        await cockpit.close()
+        return Change(capacity_rows=trainer.settings.capacity_rows)
+
+    made = asyncio.run(run())
+    last = last_change_of(tmp_path)
+    assert last.judgement == "unjudged"
+    assert f"capacity 60 -> {made.capacity_rows:,}" in last.change
+
+
+def test_the_last_change_is_told_however_many_decisions_to_keep_come_after(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        cockpit = await opened(trainer, tmp_path)
+        await steer(cockpit, trainer, 40)
+        await cockpit.close()
+
+    asyncio.run(run())
+    report = report_of(tmp_path)
+    assert report.last is not None
+    assert report.last.plan.change.is_empty
+    assert last_change_of(tmp_path).judgement in ("confirmed", "reverted")
+
+
+def test_a_trial_that_a_cut_budget_ends_counts_as_abandoned(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        cockpit = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(cockpit, trainer, 1)
+        (tmp_path / "control" / BUDGET_FILE).write_text(f"{70 * ROW_BYTES}\n")
+        await steer(cockpit, trainer, 2)
+        await cockpit.close()
+        assert trainer.settings.capacity_rows <= 70
+
+    asyncio.run(run())
+    assert report_of(tmp_path).counts.abandoned == 1
+    assert last_change_of(tmp_path).judgement == "confirmed"

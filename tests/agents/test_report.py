@@ -14,6 +14,7 @@ from rich.console import Console
 
 from rudder.agents.report import print_summary, summarise, write_summary
 from rudder.training.config import run_config
+from rudder.training.last_change import LastChange
 from rudder.training.metrics import (
     EpochMetrics,
     Evaluation,
@@ -22,6 +23,7 @@ from rudder.training.metrics import (
     Rows,
     RowsFetched,
     Seconds,
+    SteeringCounts,
     Summary,
 )
 from rudder.training.settings import BufferSettings
@@ -215,3 +217,16 @@ def test_the_tables_fit_into_80_columns() -> None:
     text = printed(summary_of(report(0, epoch(0, rows=rows))), width=80)
     assert "100,000,000" in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_last_change_is_printed_with_what_became_of_it() -> None:
+    last = LastChange(step=1234, change="capacity 60 -> 500", judgement="unjudged")
+    told = SteeringCounts(rank=1, applied=1, last_change=last)
+    steered = summary_of(report(0, epoch(0))).model_copy(
+        update={"steering": (SteeringCounts(rank=0), told)}
+    )
+    lines = printed(steered).splitlines()
+    (line,) = [line for line in lines if "unjudged" in line]
+    assert line.split() == ["1", "1,234", "capacity", "60", "->", "500", "unjudged"]
+    calm = steered.model_copy(update={"steering": (SteeringCounts(rank=0),)})
+    assert "Last change" not in printed(calm)
