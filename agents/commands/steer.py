@@ -93,6 +93,8 @@ def budget(
     fresh.write_text(f"{num_bytes}\n")
     fresh.replace(file)
     typer.echo(f"buffers of a host may take {num_bytes} bytes")
+    if problem := _why_no_buffer(run, num_bytes):
+        typer.echo(problem, err=True)
 
 
 def control_folder(run: Path) -> Path:
@@ -126,6 +128,21 @@ def _listens(socket: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _why_no_buffer(run: Path, num_bytes: int) -> str | None:
+    """As far as the record tells what a row takes: a run that keeps none cannot be asked."""
+    from rudder.memory.run_file import run_files
+    from rudder.memory.run_reader import RunReader
+    from rudder.training.errors import RudderError
+    from rudder.training.memory_budget import why_no_buffer
+
+    try:
+        with RunReader(run_files(run)[0]) as reader:
+            work = next(iter(reader.workloads().values()))
+    except (RudderError, LookupError, StopIteration):
+        return None
+    return why_no_buffer(num_bytes, trainers=work.trainers_on_host, row_bytes=work.row_bytes)
 
 
 def _sockets(folder: Path) -> list[Path]:

@@ -247,6 +247,7 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
 
     Raises MachineError where that, or anything else of the record, cannot be written.
     """
+    from rudder.agents.budget_notice import tell_of_budget
     from rudder.agents.display import make_display
     from rudder.agents.report import summarise
     from rudder.agents.run_folder import new_run_dir
@@ -259,6 +260,7 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
     run_dir = config.run_dir or new_run_dir(manifest.dataset)
     config = config.model_copy(update={"run_dir": run_dir, "data": data_dir})
     steered = run_dir if config.steering is not None else None
+    tell_of_budget(config, row_bytes=manifest.row_bytes)
     with make_display(
         num_ranks=config.num_trainers, epochs=config.epochs, steered=steered
     ) as display:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
+from rudder.training.complaint import complain
 from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.controller_process import (
     ControllerProcess,
@@ -20,6 +21,7 @@ from rudder.training.control.controller_process import (
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
 from rudder.training.control.port import ControlPort, NoControl
 from rudder.training.control.steering import BUDGET_FILE, OFF_FILE, NoSteering, Steering
+from rudder.training.memory_budget import why_no_buffer
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
@@ -107,7 +109,7 @@ class Helm:
             return
         run_key = meeting.new_run_key()
         workload = introduce(run_key)
-        allotment = _allotment_of(workload, controller, folder=place.socket.parent)
+        allotment = allotment_of(workload, controller, folder=place.socket.parent)
         self.door = ControlPort(
             place.socket,
             rank=meeting.rank,
@@ -136,11 +138,19 @@ class Helm:
         self.controller.close()
 
 
-def _allotment_of(
+def allotment_of(
     workload: Workload, controller: SteeringOptions | None, *, folder: Path
 ) -> Allotment | NoAllotment:
-    """A budget is for controllers to keep to: where there are none, the buffer stays as it is."""
+    """The part of a budget that this loader begins with; a budget that leaves none is told of.
+
+    A budget is for controllers to keep to: where there are none, the buffer stays as it is.
+    """
     if controller is None:
         return NO_ALLOTMENT
     budget = controller.memory_budget_bytes
+    problem = why_no_buffer(
+        budget, trainers=workload.trainers_on_host, row_bytes=workload.row_bytes
+    )
+    if problem is not None:
+        complain(f"rudder: rank {workload.rank}: {problem}")
     return Allotment(workload, budget_bytes=budget, budget_file=folder / BUDGET_FILE)

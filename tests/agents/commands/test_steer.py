@@ -10,10 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rudder.agents.commands.steer import app
+from rudder.memory.run_file import run_file
+from rudder.memory.sqlite_journal import SqliteJournal
 from rudder.training.control.controller_process import pid_file_of
 from rudder.training.errors import ConfigError, RudderError
 from rudder.training.settings import Change
-from tests.training.control.doors import stepping, until
+from tests.training.control.doors import stepping, until, workload_of
 
 
 def steer(*arguments: str) -> Result:
@@ -46,6 +48,18 @@ def test_a_budget_is_left_where_controllers_read_it(tmp_path: Path) -> None:
     assert steer("budget", "--run", str(tmp_path), "512MiB").exit_code == 0
     assert (tmp_path / "control" / "memory-budget").read_text() == f"{512 * 2**20}\n"
     assert [file.name for file in (tmp_path / "control").iterdir()] == ["memory-budget"]
+
+
+def test_a_budget_that_leaves_no_buffer_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    journal = SqliteJournal.open(run_file(tmp_path, rank=0), memory=None)
+    journal.begin(workload_of(trainers_on_host=2))
+    enough = steer("budget", "--run", str(tmp_path), "800")
+    assert enough.stderr == ""
+    short = steer("budget", "--run", str(tmp_path), "799")
+    journal.close()
+    assert short.exit_code == 0
+    assert "there is no buffer; give 800 bytes or more" in short.stderr
 
 
 @pytest.mark.parametrize("size", ["lots", "-5", "1.5"])
