@@ -150,7 +150,7 @@ class Allotment:
                 self._receive(mate)
             self._recently_held.append(self._held_rows)
             needy = [mate for mate in mates if _needs_more_than(mate, pace)]
-            if self._budget is None or not needy:
+            if self._budget is None or not self._num_mates or not needy:
                 self._squeezed_parts = 0
                 return
             neediest = min(needy, key=lambda mate: (-mate.exposed_wait_seconds, mate.rank))
