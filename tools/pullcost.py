@@ -82,12 +82,25 @@ class PullCost:
 
     def exposed_wait_ms(self, rows: float) -> float:
         """Exposed wait per step if so many rows were fetched per step; it rises with them."""
+        return self._wait_ms(rows, trainer_ms=self.trainer_ms)
+
+    def worst_wait_ms(self, rows: float) -> float:
+        """The same with as fast a trainer as may come to light.
+
+        One that waits for rows has not shown its pace: its gradients queue behind rows, and both
+        share processors. The more it waits, the less is known.
+        """
+        step_ms = self.trainer_ms + self.wait_ms
+        known = self.trainer_ms / step_ms if step_ms and rows < self.rows else 1.0
+        return self._wait_ms(rows, trainer_ms=known * self.trainer_ms)
+
+    def _wait_ms(self, rows: float, *, trainer_ms: float) -> float:
         net = self.net_ms + self.ms_per_row * (rows - self.rows)
         pace, pace_now = max(self.thread_ms, net), max(self.thread_ms, self.net_ms)
         loader = self.loader_ms + pace - pace_now
         explained = max(self.loader_ms - self.trainer_ms, 0.0)
         rest = max(self.wait_ms - explained, 0.0)
-        return rest + max(loader - self.trainer_ms, 0.0)
+        return rest + max(loader - trainer_ms, 0.0)
 
     @property
     def spare_ms(self) -> float:

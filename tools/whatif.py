@@ -215,7 +215,7 @@ class WhatIf:
         cost = self._cost
         assert cost is not None
         mid = cost.exposed_wait_ms(rows.mid)
-        low, high = cost.exposed_wait_ms(rows.low), cost.exposed_wait_ms(rows.high)
+        low, high = cost.exposed_wait_ms(rows.low), cost.worst_wait_ms(rows.high)
         return Range(
             low=max(min(low, mid) - noise_ms, 0.0), mid=mid, high=max(high, mid) + noise_ms
         )
