@@ -12,6 +12,7 @@ from langsmith.run_helpers import tracing_context
 
 from rudder.agents.act import Actuator
 from rudder.agents.guard import Guard
+from rudder.agents.precedent import Precedent
 from rudder.agents.replay.recorder import NO_RECORDER, Recorder
 from rudder.agents.roles import Critic, Observer, Planner
 from rudder.agents.state import DecisionState, Surroundings
@@ -48,8 +49,8 @@ def build_graph(
     graph.add_node("guard", nodes.guard)
     graph.add_node("act", nodes.act)
     graph.add_edge(START, "observe")
-    graph.add_conditional_edges("observe", _after_observation, {"known": "recall", "unknown": END})
-    graph.add_edge("recall", "plan")
+    graph.add_conditional_edges("observe", _after_observation, {"seen": "recall", "nothing": END})
+    graph.add_conditional_edges("recall", _after_recall, {"known": "plan", "unknown": END})
     graph.add_conditional_edges("plan", _after_plan, {"change": "criticise", "keep": END})
     graph.add_conditional_edges("criticise", _after_verdict, {"let pass": "guard", "refuse": END})
     graph.add_conditional_edges("guard", _after_ruling, {"allowed": "act", "refused": END})
@@ -140,8 +141,18 @@ class _Nodes:
         return {"applied": applied}
 
 
-def _after_observation(state: DecisionState) -> Literal["known", "unknown"]:
-    return "unknown" if state["observation"].bottleneck == "unknown" else "known"
+def _after_observation(state: DecisionState) -> Literal["seen", "nothing"]:
+    return "seen" if state["observation"].step_ms > 0 else "nothing"
+
+
+def _after_recall(
+    state: DecisionState, runtime: Runtime[Surroundings]
+) -> Literal["known", "unknown"]:
+    """A first window says too little by itself, but enough where memory knows the work."""
+    if state["observation"].bottleneck != "unknown":
+        return "known"
+    workload = runtime.context.toolbox.history.workload
+    return "unknown" if Precedent.of(state["recalled"], workload) is None else "known"
 
 
 def _after_plan(state: DecisionState) -> Literal["change", "keep"]:

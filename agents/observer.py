@@ -28,19 +28,21 @@ class EmbeddedObserver:
     name = "embedded"
 
     async def observe(self, toolbox: Toolbox) -> Observation:
-        """The observation; its bottleneck is `unknown` until a second window is there."""
+        """The observation; its bottleneck is `unknown` until a second window is there, for
+        the first one begins with an empty buffer."""
         history = toolbox.history
         means = Means.of(_windows(history))
-        if means is None or len(history.windows) < _MIN_WINDOWS:
+        if means is None:
             return _nothing_yet(history)
         noise, peers = history.noise, _peers(history)
+        is_first = len(history.windows) < _MIN_WINDOWS
         step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
         return Observation(
             step=history.next_step,
             window=history.windows[-1].index,
             steps_left=history.steps_left,
             settings=history.settings,
-            bottleneck=_bottleneck(means, step_ms, peers),
+            bottleneck="unknown" if is_first else _bottleneck(means, step_ms, peers),
             trend=history.trend("wait"),
             hit_fraction=means.hit_fraction,
             remote_rows=means.remote_rows,

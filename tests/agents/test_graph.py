@@ -31,6 +31,7 @@ from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import Believer, toolbox_after, trainer_of
+from tests.agents.test_precedent import GOOD, START, came_to
 
 LOST = BufferSettings(capacity_rows=60, lookahead_batches=0)
 SNAPSHOT = Path(__file__).with_name("graph.mmd")
@@ -67,6 +68,7 @@ def decision(
     guard: Guard | None = None,
     windows: int = 6,
     log: Log | None = None,
+    recalled: Sequence[Recalled] = (),
 ) -> DecisionState:
     trainer = trainer or trainer_of(LOST)
     toolbox = toolbox_after(trainer, windows=windows)
@@ -76,7 +78,7 @@ def decision(
         critic=critic or EmbeddedCritic(),
         guard=guard or Guard(),
         act=JournaledActuator(trainer, journal=log or Log()),
-        recall=lambda observation: [],
+        recall=lambda observation: recalled,
     )
     return asyncio.run(decide(graph, toolbox=toolbox, episode_id="e1"))
 
@@ -91,9 +93,16 @@ def test_the_drawn_graph_is_as_ever() -> None:
     assert printed.output == SNAPSHOT.read_text()
 
 
-def test_with_one_window_the_decision_ends_at_once() -> None:
-    state = decision(EmbeddedPlanner(), windows=1)
+def test_without_a_window_the_decision_ends_at_once() -> None:
+    state = decision(EmbeddedPlanner(), windows=0)
     assert set(state) == {"episode_id", "observation"}
+
+
+def test_the_first_window_is_decided_on_only_where_memory_knows_the_work() -> None:
+    state = decision(EmbeddedPlanner(), windows=1)
+    assert set(state) == {"episode_id", "observation", "recalled"}
+    state = decision(EmbeddedPlanner(), trainer=trainer_of(START), windows=1, recalled=[came_to()])
+    assert state["applied"].settings == GOOD
 
 
 def test_keeping_things_ends_before_the_critic() -> None:
