@@ -30,11 +30,8 @@ class RowsFetched(_Frozen):
         return self.miss + self.target + self.seed
 
     def __add__(self, other: RowsFetched) -> RowsFetched:
-        return RowsFetched(
-            miss=self.miss + other.miss,
-            target=self.target + other.target,
-            seed=self.seed + other.seed,
-        )
+        miss, target = self.miss + other.miss, self.target + other.target
+        return RowsFetched(miss=miss, target=target, seed=self.seed + other.seed)
 
 
 class Rows(_Frozen):
