@@ -57,13 +57,14 @@ class Cockpit:
         options: SteeringOptions,
         folder: Path,
         socket: Path,
+        cpu: CpuBudget,
     ) -> None:
         self._workload, self._options, self._folder = workload, options, folder
         self._budget_file = socket.parent / BUDGET_FILE
         self._budget_bytes = options.memory_budget_bytes
         self._allotted_rows: int | None = None
         self._is_on = True
-        self._cpu = CpuBudget()
+        self._cpu = cpu
         self._journal = SqliteJournal.open(
             folder / "steering" / f"rank{workload.rank}.db", memory=options.memory
         )
@@ -89,9 +90,14 @@ class Cockpit:
         options: SteeringOptions,
         folder: Path,
         socket: Path,
+        cpu: CpuBudget | None = None,
     ) -> Self:
-        """Make one; what a controller before it left open is settled first."""
-        cockpit = cls(workload, sender=sender, options=options, folder=folder, socket=socket)
+        """Make one; what a controller before it left open is settled first. cpu: what decisions
+        may take of this process's processor time; a controller's share where None."""
+        cpu = cpu or CpuBudget()
+        cockpit = cls(
+            workload, sender=sender, options=options, folder=folder, socket=socket, cpu=cpu
+        )
         closed = await settle(cockpit._journal, sender, actuator=cockpit._actuator)
         if closed is not None and is_change(closed):
             update = {"counts": counted(cockpit._report.counts, closed), "last_applied": closed}

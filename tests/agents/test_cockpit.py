@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rudder.agents.cockpit import Cockpit
+from rudder.agents.cpu_budget import CpuBudget
 from rudder.agents.simulated import Costs, SimulatedTrainer
 from rudder.agents.steering_end import steering_of
 from rudder.agents.steering_report import SteeringReport, read_report
@@ -39,6 +40,7 @@ async def opened(trainer: SimulatedTrainer, folder: Path) -> Cockpit:
         options=SteeringOptions(),
         folder=folder,
         socket=folder / "control" / "rank0.sock",
+        cpu=CpuBudget(initial_seconds=60),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Self
 import pytest
 
 from rudder.agents.cockpit import Cockpit
+from rudder.agents.cpu_budget import CpuBudget
 from rudder.agents.simulated import Costs, SimulatedTrainer
 from rudder.training.control.allotment import Allotment
 from rudder.training.control.finished_window import FinishedWindow
@@ -70,6 +71,7 @@ class Housed:
             options=SteeringOptions(memory_budget_bytes=2 * FAIR_ROWS * ROW_BYTES),
             folder=folder,
             socket=folder / "control" / f"rank{self.workload.rank}.sock",
+            cpu=CpuBudget(initial_seconds=60),
         )
         return self
 

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from rudder.agents.cockpit import Cockpit
+from rudder.agents.cpu_budget import CpuBudget
 from rudder.agents.limit_plan import LIMITS
 from rudder.agents.replay.what_if import what_if
 from rudder.memory.run_reader import RunReader
@@ -22,6 +23,7 @@ async def steer(folder: Path, options: SteeringOptions) -> None:
         cockpit = await Cockpit.open(
             trainer.workload, sender=trainer, options=options, folder=folder,
             socket=folder / "rank0.sock",
+            cpu=CpuBudget(initial_seconds=60),
         )  # fmt: skip
         for number in range(24):
             if number == 16:
