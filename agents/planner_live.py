@@ -20,7 +20,7 @@ from rudder.training.metrics import ModelUse
 
 UNSTEERED = "none"
 """The name of the variant without a controller."""
-START = "buffer=0.01+lookahead=0"
+POOR_START = "buffer=0.01+lookahead=0"
 """Far too small, so that every planner has something to find."""
 TURN_EPOCHS = 3
 
@@ -44,9 +44,10 @@ class LivePlanner(BaseModel):
     models: tuple[ModelUse, ...] = ()
 
 
-def variant_of(name: str, *, model_file: Path | None = None) -> Variant:
-    """The variant of a planner; model_file: what `rudder fit` wrote, for learned ones."""
-    text = f"lookahead:{START}"
+def variant_of(name: str, *, model_file: Path | None = None, start: str = POOR_START) -> Variant:
+    """The variant of a planner; model_file: what `rudder fit` wrote, for learned ones; start: the
+    settings that it begins with, as a variant's options."""
+    text = f"lookahead:{start}"
     if name != UNSTEERED:
         text += f"+controller=on+planner={name}"
     if model_file is not None:

@@ -42,6 +42,8 @@ def planners(
     ] = False,
     dataset: Annotated[str, typer.Option(help="Graph of --live.")] = "synthetic:tiny",
     rate: Annotated[str, typer.Option(help="Rate of each host's link, with --live.")] = "10mbit",
+    buffer: Annotated[str, typer.Option(help="Buffer that --live starts with.")] = "0.01",
+    lookahead: Annotated[int, typer.Option(help="Lookahead that --live starts with.", min=0)] = 0,
     turns: Annotated[int, typer.Option(help="Turns of 3 epochs in a job.", min=2)] = 4,
     jobs: Annotated[int, typer.Option(help="Jobs of --live.", min=1)] = 3,
     llm_deadline: Annotated[float, typer.Option(help="Seconds for a decision of --live.")] = 20.0,
@@ -53,7 +55,8 @@ def planners(
     """Compare planners on the same workloads: simulated, or with --live in real jobs.
 
     Simulated times are the same on every machine; a decision takes none of them, which is kind to
-    an LLM. Live, all planners take turns in the same trainers, from a buffer that is far too small.
+    an LLM. Live, all planners take turns in the same trainers, from the same start: by default a
+    buffer that is far too small.
 
     Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """
@@ -65,7 +68,9 @@ def planners(
 
     if live:
         config = _live_config(dataset, llm, model, llm_deadline)
-        told = _live_variants(parts("planners", planners), model_file or [], asks=llm is not None)
+        start = f"buffer={buffer}+lookahead={lookahead}"
+        names = parts("planners", planners)
+        told = _live_variants(names, model_file or [], start=start, asks=llm is not None)
         where = out or _new_folder()
         lived = compare_live(told, config, rate=rate, turns=turns, jobs=jobs, out=where)
         _print_live(lived, json=json)
@@ -139,15 +144,17 @@ def _live_config(
     return config
 
 
-def _live_variants(names: list[str], files: list[Path], *, asks: bool) -> dict[str, Variant]:
+def _live_variants(
+    names: list[str], files: list[Path], *, start: str, asks: bool
+) -> dict[str, Variant]:
     from rudder.agents.learned.model_file import read_header
     from rudder.agents.planner_live import UNSTEERED, variant_of
 
-    found = {name: variant_of(name) for name in (UNSTEERED, *names)}
+    found = {name: variant_of(name, start=start) for name in (UNSTEERED, *names)}
     for file in files:
         kind = read_header(file).planner
-        found[f"{kind}:{file.name}"] = variant_of(kind, model_file=file)
-    return found | ({"llm": variant_of("llm")} if asks else {})
+        found[f"{kind}:{file.name}"] = variant_of(kind, model_file=file, start=start)
+    return found | ({"llm": variant_of("llm", start=start)} if asks else {})
 
 
 def _new_folder() -> Path:
