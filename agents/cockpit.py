@@ -45,6 +45,9 @@ from rudder.training.metrics import SteeringCounts, Window
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
+WAITS_SHARE = 0.05
+"""Of the wall clock: a trainer that waits for less has little to win from decisions."""
+
 
 class Cockpit:
     """Steers one trainer; `open` makes it."""
@@ -108,6 +111,7 @@ class Cockpit:
     async def take(self, window: Window) -> None:
         """A window to decide on."""
         self._look_at_budget(window)
+        self._cpu.needed(_waits(window))
         if not self._is_on:
             self.note(window)
             return
@@ -257,6 +261,11 @@ class Cockpit:
             }
         )
         write_report(self._report, self._folder)
+
+
+def _waits(window: Window) -> bool:
+    wall = window.wall_seconds
+    return wall is None or window.stalled_seconds > WAITS_SHARE * wall
 
 
 def _told(error: Exception) -> str:
