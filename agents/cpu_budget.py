@@ -8,31 +8,39 @@ MAX_CORE_FRACTION = 0.05
 CALM_CORE_FRACTION = 0.01
 """While the trainer waits for nothing: its processors have better to do than to save memory."""
 INITIAL_SECONDS = 1.0
-"""For the first decisions of a run, which bring most."""
+"""For the first decisions that help a trainer, which bring most; kept while it is calm."""
 
 
 class CpuBudget:
     """CPU seconds of this process that it may still spend on decisions."""
 
     def __init__(
-        self, *, fraction: float = MAX_CORE_FRACTION, initial_seconds: float = INITIAL_SECONDS
+        self,
+        *,
+        fraction: float = MAX_CORE_FRACTION,
+        calm_fraction: float = CALM_CORE_FRACTION,
+        initial_seconds: float = INITIAL_SECONDS,
     ) -> None:
         """Start now; what was spent before, on imports, does not count."""
         self._most = self._fraction = fraction
-        self._earned = initial_seconds
+        self._calm = calm_fraction
+        self._reserve, self._is_needed = initial_seconds, True
+        self._earned = 0.0
         self._looked = time.monotonic()
         self._spent_before = time.process_time()
 
     def needed(self, is_needed: bool) -> None:
         """From now on: whether the trainer waits for rows, so that decisions may help it."""
         self._earn()
-        self._fraction = self._most if is_needed else min(self._most, CALM_CORE_FRACTION)
+        self._is_needed = is_needed
+        self._fraction = self._most if is_needed else self._calm
 
     @property
     def left_seconds(self) -> float:
         """What may be spent now; below 0 where too much was."""
         self._earn()
-        return self._earned - (time.process_time() - self._spent_before)
+        reserve = self._reserve if self._is_needed else 0.0
+        return reserve + self._earned - (time.process_time() - self._spent_before)
 
     @property
     def has_left(self) -> bool:

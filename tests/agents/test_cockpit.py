@@ -40,7 +40,7 @@ async def opened(trainer: SimulatedTrainer, folder: Path) -> Cockpit:
         options=SteeringOptions(),
         folder=folder,
         socket=folder / "control" / "rank0.sock",
-        cpu=CpuBudget(initial_seconds=60),
+        cpu=CpuBudget(fraction=1000, calm_fraction=1000),
     )
 
 

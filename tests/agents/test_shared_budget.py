@@ -71,7 +71,7 @@ class Housed:
             options=SteeringOptions(memory_budget_bytes=2 * FAIR_ROWS * ROW_BYTES),
             folder=folder,
             socket=folder / "control" / f"rank{self.workload.rank}.sock",
-            cpu=CpuBudget(initial_seconds=60),
+            cpu=CpuBudget(fraction=1000, calm_fraction=1000),
         )
         return self
 

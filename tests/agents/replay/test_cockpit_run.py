@@ -23,7 +23,7 @@ async def steer(folder: Path, options: SteeringOptions) -> None:
         cockpit = await Cockpit.open(
             trainer.workload, sender=trainer, options=options, folder=folder,
             socket=folder / "rank0.sock",
-            cpu=CpuBudget(initial_seconds=60),
+            cpu=CpuBudget(fraction=1000, calm_fraction=1000),
         )  # fmt: skip
         for number in range(24):
             if number == 16:
