@@ -29,7 +29,7 @@ class Steps:
     max_cool_down_steps, back to the first after a confirmed change.
     """
 
-    max_growth: float = 32.0
+    max_growth: float = 128.0
     max_shrink: float = 4.0
     free_rows: int = 1024
     free_batches: int = 64

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.simulation import Run, simulate
@@ -31,11 +32,13 @@ def early() -> Toolbox:
     return toolbox
 
 
-def planned(toolbox: Toolbox, recalled: Sequence[Recalled]) -> tuple[Plan, Verdict]:
+def planned(
+    toolbox: Toolbox, recalled: Sequence[Recalled], *, steps: Steps = DEFAULT_STEPS
+) -> tuple[Plan, Verdict]:
     async def ask() -> tuple[Plan, Verdict]:
         toolbox.begin()
         observation = await EmbeddedObserver().observe(toolbox)
-        plan = await EmbeddedPlanner().plan(observation, recalled, toolbox)
+        plan = await EmbeddedPlanner(steps=steps).plan(observation, recalled, toolbox)
         return plan, await EmbeddedCritic().review(observation, recalled, plan, toolbox)
 
     return asyncio.run(ask())
@@ -59,7 +62,7 @@ def test_without_evidence_or_gain_nothing_is_proposed(early: Toolbox) -> None:
 
 def test_an_opening_goes_no_further_than_one_change_may(early: Toolbox) -> None:
     far = BufferSettings(capacity_rows=5900, lookahead_batches=16)
-    plan, verdict = planned(early, [came_to(far)])
+    plan, verdict = planned(early, [came_to(far)], steps=Steps(max_growth=32.0))
     assert plan.change == Change(capacity_rows=3200, lookahead_batches=16)
     assert verdict.decision == "approve"
 
