@@ -25,6 +25,7 @@ _MIN_ROWS_FRACTION = 0.02
 _MIN_WAIT_FRACTION = 0.01
 _CATASTROPHE_FRACTION = 0.25
 _NOISES = 2.0
+_CATASTROPHE_ROWS_FRACTION = 0.25
 _CATASTROPHE_NOISES = 4.0
 _STILL_FILLING_FRACTION = 0.02
 _STEADY_FRACTION = 0.05
@@ -163,6 +164,11 @@ class Trial:
         return now < then or wait_gain > self._before.noise_wait_ms
 
     def _is_catastrophe(self, window: Window) -> bool:
+        """A larger buffer that fetches no more rows is not what makes its trainer wait: links
+        slow down, and peers have trials of their own."""
+        most = (1 + _CATASTROPHE_ROWS_FRACTION) * self._before.rows_fetched
+        if self._is_growth and self._comparable_rows([window]) <= most:
+            return False
         worse = _wait_ms([window]) - self._before.exposed_wait_ms
         return worse > max(
             _CATASTROPHE_FRACTION * self._before.step_ms,

@@ -72,6 +72,13 @@ def test_with_least_traffic_wanted_no_rows_are_given_for_memory(
     assert outcome_of(trial, rows=220.0).result == result
 
 
+def test_a_larger_buffer_is_not_blamed_for_a_wait_while_its_rows_fall() -> None:
+    trial = trial_of(LARGER)
+    settings = LARGER.over(SETTINGS)
+    assert trial.feed(window_of(160, settings=settings, rows=150.0, wait_ms=60.0)) is None
+    assert outcome_of(trial_of(LARGER), rows=120.0, wait_ms=60.0).result == "confirmed"
+
+
 def test_a_catastrophe_ends_the_trial_with_its_first_window() -> None:
     trial = trial_of(SMALLER)
     outcome = trial.feed(window_of(160, settings=SMALLER.over(SETTINGS), wait_ms=15.0))
