@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
+from rudder.agents.planners.hindsight import Hindsight
 from rudder.agents.planners.opening import opening
 from rudder.agents.planners.priors import Priors
 from rudder.agents.planners.proposals import keep, propose
@@ -86,6 +87,7 @@ class EmbeddedPlanner:
             worth_rows=MIN_GIVEN_BACK * workload.defaults.capacity_rows,
             rounds=rounds,
             is_settled=_is_settled(toolbox),
+            hindsight=Hindsight.of(toolbox.history.windows),
         )
         found = task.solve()
         effect = search.effect(found)
@@ -134,9 +136,10 @@ class _Task:
         worth_rows: float,
         rounds: Rounds,
         is_settled: bool,
+        hindsight: Hindsight,
     ) -> None:
         """worth_rows: how many must be given back for a smaller buffer to be worth a trial."""
-        self._rounds = rounds
+        self._rounds, self._hindsight = rounds, hindsight
         self._regret, self._worth_rows, self._is_settled = regret, worth_rows, is_settled
         self._search, self._observation = search, observation
         self._priors, self._preference = priors, preference
@@ -179,6 +182,11 @@ class _Task:
             return False
         now, then = found.capacity_rows, self._present.capacity_rows
         if now > MAX_SMALLER * then or then - now < self._worth_rows:
+            return False
+        waited = self._hindsight.wait_ms(
+            more_than=observation.rows_fetched, up_to=effect.rows_fetched.mid
+        )
+        if waited is not None and waited > HIDDEN_SHARE * observation.step_ms:
             return False
         return self._regret.allows(effect, present=self._search.present_effect)
 
