@@ -165,7 +165,7 @@ def test_a_planner_sees_figures_limits_estimates_and_past_effects(
     question = planner_question(brief(observation, [past], toolbox, objective="wait"))
     for told in (
         "GOAL: least exposed wait",
-        "capacity_rows: 100; 26..3200",
+        "capacity_rows: 100; 26..4000",
         "HEADROOM: 400 rows",
         "- keep: rows",
         "- capacity_rows 200: rows",
