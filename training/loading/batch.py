@@ -62,7 +62,10 @@ class WholeSample:
 
 @dataclass
 class Journey:
-    """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled."""
+    """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled.
+
+    observed_bytes: `num_bytes` as of when it was observed, from when on it is the same.
+    """
 
     number: int
     seeds: IntArray
@@ -76,6 +79,7 @@ class Journey:
     plan: Plan | None = None
     fetches: tuple[Fetch, ...] = ()
     seed_tickets: tuple[tuple[int, IntArray], ...] = ()
+    observed_bytes: int = 0
     sample_seconds: float = 0.0
     pull_seconds: float = 0.0
     pulls: list[Pull] = field(default_factory=list)

@@ -96,8 +96,9 @@ class Pipeline:
     @property
     def waiting_bytes(self) -> int:
         """Memory of batches under way: structure, and assembled rows."""
-        under_way = (*self._sampling.journeys, *self._window, *self._pulling)
-        return sum(journey.num_bytes for journey in under_way) + self._pool.num_bytes
+        drawn = sum(journey.num_bytes for journey in self._sampling.journeys)
+        observed = sum(journey.observed_bytes for journey in (*self._window, *self._pulling))
+        return drawn + observed + self._pool.num_bytes
 
     @property
     def buffer_rows(self) -> int:
@@ -175,6 +176,7 @@ class Pipeline:
         journey.remote = np.flatnonzero(~is_local)
         journey.remote_numbers = view.to_remote(nodes[journey.remote])
         self.policy.observe(journey.remote_numbers)
+        journey.observed_bytes = journey.num_bytes
         self._window.append(journey)
         journey.sample_seconds += time.perf_counter() - started
 
