@@ -17,6 +17,7 @@ from rudder.agents.graph import build_graph
 from rudder.agents.guard import Guard
 from rudder.agents.lessons import Lessons
 from rudder.agents.llm.exchange import Exchange
+from rudder.agents.preference import WAITING_FRACTION
 from rudder.agents.replay.recorder import DecisionRecorder
 from rudder.agents.settlement import settle
 from rudder.agents.steering import Steering
@@ -44,9 +45,6 @@ from rudder.training.errors import RudderError
 from rudder.training.metrics import SteeringCounts, Window
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
-
-WAITS_SHARE = 0.05
-"""Of the wall clock: a trainer that waits for less has little to win from decisions."""
 
 
 class Cockpit:
@@ -264,8 +262,9 @@ class Cockpit:
 
 
 def _waits(window: Window) -> bool:
+    """Otherwise there is little to win from decisions."""
     wall = window.wall_seconds
-    return wall is None or window.stalled_seconds > WAITS_SHARE * wall
+    return wall is None or window.stalled_seconds > WAITING_FRACTION * wall
 
 
 def _told(error: Exception) -> str:

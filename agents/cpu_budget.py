@@ -22,8 +22,7 @@ class CpuBudget:
         initial_seconds: float = INITIAL_SECONDS,
     ) -> None:
         """Start now; what was spent before, on imports, does not count."""
-        self._most = self._fraction = fraction
-        self._calm = calm_fraction
+        self._needed_fraction, self._calm_fraction = fraction, calm_fraction
         self._reserve, self._is_needed = initial_seconds, True
         self._earned = 0.0
         self._looked = time.monotonic()
@@ -33,7 +32,6 @@ class CpuBudget:
         """From now on: whether the trainer waits for rows, so that decisions may help it."""
         self._earn()
         self._is_needed = is_needed
-        self._fraction = self._most if is_needed else self._calm
 
     @property
     def left_seconds(self) -> float:
@@ -49,5 +47,6 @@ class CpuBudget:
 
     def _earn(self) -> None:
         now = time.monotonic()
-        self._earned += self._fraction * (now - self._looked)
+        fraction = self._needed_fraction if self._is_needed else self._calm_fraction
+        self._earned += fraction * (now - self._looked)
         self._looked = now

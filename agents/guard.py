@@ -37,6 +37,10 @@ class Steps:
     cool_down_steps: int = 32
     max_cool_down_steps: int = 2048
 
+    def reach(self, rows: int) -> tuple[int, int]:
+        """The smallest and the largest capacity that one change may come to from `rows`."""
+        return int(rows // self.max_shrink), int(max(rows * self.max_growth, self.free_rows))
+
 
 DEFAULT_STEPS = Steps()
 
@@ -98,17 +102,18 @@ class Guard:
     def _too_far(self, change: Change, settings: BufferSettings, bounds: Bounds) -> str | None:
         steps = self._steps
         if (rows := change.capacity_rows) is not None:
-            low = float(settings.capacity_rows // steps.max_shrink)
-            if bounds.problem(Change(capacity_rows=int(low))) is not None:
-                low = 0.0  # the bounds came down by more than a step: anything within them will do
-            high = max(settings.capacity_rows * steps.max_growth, steps.free_rows)
+            low, high = steps.reach(settings.capacity_rows)
+            if bounds.problem(Change(capacity_rows=low)) is not None:
+                low = 0  # the bounds came down by more than a step: anything within them will do
             if not low <= rows <= high:
-                return f"capacity_rows = {rows}; allowed in one step: {low:.0f} to {high:.0f}"
+                return f"capacity_rows = {rows}; allowed in one step: {low} to {high}"
         if (ahead := change.lookahead_batches) is not None:
-            low = settings.lookahead_batches // steps.max_shrink
-            high = max(settings.lookahead_batches * steps.max_shrink, steps.free_batches)
-            if not low <= ahead <= high:
-                return f"lookahead_batches = {ahead}; allowed in one step: {low:.0f} to {high:.0f}"
+            least = settings.lookahead_batches // steps.max_shrink
+            most = max(settings.lookahead_batches * steps.max_shrink, steps.free_batches)
+            if not least <= ahead <= most:
+                return (
+                    f"lookahead_batches = {ahead}; allowed in one step: {least:.0f} to {most:.0f}"
+                )
         return self._interval_too_far(change.replacement_interval, settings.replacement_interval)
 
     def _interval_too_far(self, wanted: int | None, present: int | None) -> str | None:

@@ -10,6 +10,8 @@ from rudder.training.steering_options import Objective
 
 ROWS_FRACTION = 0.02
 """Rows that differ by less are as good as equal."""
+WAITING_FRACTION = 0.05
+"""Share of the time from which on the trainer is said to wait."""
 _PEERS_SHARE = 0.5
 """Of the time that others make this rank wait, what it may use up itself."""
 

@@ -17,8 +17,8 @@ PlannerName = Literal[
     "llm",
     "collect",
     "learned",
-    "adversarial",
     ClassifierName,
+    "adversarial",
 ]
 LlmRole = Literal["observer", "planner", "critic"]
 Objective = Literal["wait", "traffic", "memory"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rudder.training.config import RunConfig, run_config
+from rudder.training.steering_options import Objective, PlannerName
 
 if TYPE_CHECKING:
     from rudder.training.manifest import Manifest
@@ -118,23 +119,7 @@ def train(
         typer.Option(help=_help("controller", "Agents that steer the buffer while it trains.")),
     ] = None,
     planner: Annotated[
-        Literal[
-            "embedded",
-            "fixed",
-            "periodic",
-            "heuristic",
-            "llm",
-            "collect",
-            "learned",
-            "lr",
-            "rf",
-            "svm",
-            "mlp",
-            "xgb",
-            "tabnet",
-            "adversarial",
-        ]
-        | None,
+        PlannerName | None,
         typer.Option(
             help=_help("planner", "Who proposes changes; adversarial, for tests: the worst ones.")
         ),
@@ -149,7 +134,7 @@ def train(
         bool, typer.Option("--collect", help="Explore, to have something to fit: planner collect.")
     ] = False,
     objective: Annotated[
-        Literal["wait", "traffic", "memory"] | None,
+        Objective | None,
         typer.Option(help=_help("objective", "What steering makes least.")),
     ] = None,
     tolerance: Annotated[

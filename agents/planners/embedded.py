@@ -11,18 +11,24 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
-from rudder.agents.planners.hindsight import Hindsight
+from rudder.agents.planners.hindsight import seen_wait_ms
 from rudder.agents.planners.opening import opening
 from rudder.agents.planners.priors import Priors
 from rudder.agents.planners.proposals import keep, propose
 from rudder.agents.planners.regret import Regret
 from rudder.agents.planners.rounds import Rounds
 from rudder.agents.planners.search import Search
-from rudder.agents.preference import DEFAULT_PREFERENCE, ROWS_FRACTION, Preference
+from rudder.agents.preference import (
+    DEFAULT_PREFERENCE,
+    ROWS_FRACTION,
+    WAITING_FRACTION,
+    Preference,
+)
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
+from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings, Change
 
 LONG_LOOKAHEAD = 48
@@ -32,8 +38,6 @@ MAX_SMALLER = 0.85
 """Of the present capacity: a buffer that shrinks by less is left as it is."""
 MIN_GIVEN_BACK = 0.05
 """Of the capacity that the run began with: less than that is not worth a trial."""
-HIDDEN_SHARE = 0.05
-"""Of the step: who waits for longer has not hidden all communication, and gives no memory back."""
 MAX_SHRINK = 0.5
 """Of the present capacity: what is not seen to be waited for is given back in steps."""
 BOLD_GAIN = 0.1
@@ -87,7 +91,7 @@ class EmbeddedPlanner:
             worth_rows=MIN_GIVEN_BACK * workload.defaults.capacity_rows,
             rounds=rounds,
             is_settled=_is_settled(toolbox),
-            hindsight=Hindsight.of(toolbox.history.windows),
+            windows=toolbox.history.windows,
         )
         found = task.solve()
         effect = search.effect(found)
@@ -136,10 +140,10 @@ class _Task:
         worth_rows: float,
         rounds: Rounds,
         is_settled: bool,
-        hindsight: Hindsight,
+        windows: Sequence[Window],
     ) -> None:
         """worth_rows: how many must be given back for a smaller buffer to be worth a trial."""
-        self._rounds, self._hindsight = rounds, hindsight
+        self._rounds, self._windows = rounds, windows
         self._regret, self._worth_rows, self._is_settled = regret, worth_rows, is_settled
         self._search, self._observation = search, observation
         self._priors, self._preference = priors, preference
@@ -176,17 +180,17 @@ class _Task:
     def _is_worth_a_trial(self, found: BufferSettings, effect: Effect) -> bool:
         """Whether memory can be spared, enough of it, and its trial can be afforded."""
         observation = self._observation
-        if observation.exposed_wait_ms > HIDDEN_SHARE * observation.step_ms:
+        if observation.exposed_wait_ms > WAITING_FRACTION * observation.step_ms:
             return False
         if observation.trend in ("better", "worse"):
             return False
         now, then = found.capacity_rows, self._present.capacity_rows
         if now > MAX_SMALLER * then or then - now < self._worth_rows:
             return False
-        waited = self._hindsight.wait_ms(
-            more_than=observation.rows_fetched, up_to=effect.rows_fetched.mid
+        waited = seen_wait_ms(
+            self._windows, more_than=observation.rows_fetched, up_to=effect.rows_fetched.mid
         )
-        if waited is not None and waited > HIDDEN_SHARE * observation.step_ms:
+        if waited is not None and waited > WAITING_FRACTION * observation.step_ms:
             return False
         return self._regret.allows(effect, present=self._search.present_effect)
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rudder.agents.planners.proposals import keep, propose
+from rudder.agents.preference import WAITING_FRACTION
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import MAX_LOOKAHEAD_BATCHES, Change
 
-WAITING_FRACTION = 0.05
-"""Share of the step from which on the trainer is said to wait."""
 HIDDEN_FRACTION = 0.005
 HIGH_HIT_FRACTION = 0.95
 _MIN_LOOKAHEAD = 8

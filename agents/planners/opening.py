@@ -45,6 +45,6 @@ def opening(
 
 
 def _in_reach(wanted: BufferSettings, *, present: BufferSettings, steps: Steps) -> BufferSettings:
-    low = int(present.capacity_rows // steps.max_shrink) + 1
-    high = int(max(present.capacity_rows * steps.max_growth, steps.free_rows))
-    return wanted.model_copy(update={"capacity_rows": min(max(wanted.capacity_rows, low), high)})
+    low, high = steps.reach(present.capacity_rows)
+    rows = min(max(wanted.capacity_rows, low + 1), high)
+    return wanted.model_copy(update={"capacity_rows": rows})

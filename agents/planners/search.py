@@ -37,11 +37,9 @@ class Search:
     @property
     def reach(self) -> tuple[int, int]:
         """The smallest and the largest capacity that one change may come to, in rows."""
-        rows, steps = self.present.capacity_rows, self._steps
-        high = min(
-            self._limits.max_capacity_rows, int(max(rows * steps.max_growth, steps.free_rows))
-        )
-        return min(int(rows // steps.max_shrink) + 1, high), high
+        low, high = self._steps.reach(self.present.capacity_rows)
+        high = min(self._limits.max_capacity_rows, high)
+        return min(low + 1, high), high
 
     def may_set(self, settings: BufferSettings) -> bool:
         """Whether the run's limits allow a change to these settings."""

@@ -19,37 +19,34 @@ from rudder.memory.run_file import run_file
 from rudder.memory.run_reader import RunReader
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
 from rudder.memory.sqlite_journal import SqliteJournal
-from rudder.training.control.port import ControlPort, send_command
-from rudder.training.control.steering import OFF_FILE, Steering
+from rudder.training.control.port import send_command
+from rudder.training.control.steering import HEARTBEAT_TIMEOUT_S, OFF_FILE
 from rudder.training.errors import DataError
 from rudder.training.settings import Applied, Change, Command
 from rudder.training.steering_options import SteeringOptions
-from tests.training.buffer.player import buffer_of
+from tests.training.control import doors
 from tests.training.control.doors import WAIT_S, until
 
 ROWS = 10_000
 
 
-class Trainer:
+class Trainer(doors.Trainer):
     """A door with a workload, attended to all the time; counts what is applied to its buffer."""
 
     def __init__(self, folder: Path) -> None:
         self.workload = sample_workload()
-        self.folder, self.path = folder, folder / "control" / "rank0.sock"
-        self.policy = buffer_of(ROWS)
+        super().__init__(
+            folder,
+            heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
+            rank=0,
+            rows=ROWS,
+            max_buffer_rows=40_000,
+            workload=self.workload,
+        )
+        self.folder = folder
         self.num_applied = 0
         self._apply = self.policy.apply
         self.policy.apply = self._counted  # type: ignore[method-assign]
-        self.door = ControlPort(self.path, rank=0, workload=self.workload)
-        self._steering = Steering(
-            self.door,
-            self.policy,
-            rank=0,
-            max_buffer_rows=40_000,
-            off_file=self.path.parent / OFF_FILE,
-        )
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
     def _counted(self, change: Change) -> None:
         self.num_applied += 1
@@ -72,22 +69,6 @@ class Trainer:
         except DataError:  # it is being made
             return False
         return [row.tool for row in found] == list(tools)
-
-    def _run(self) -> None:
-        step = 0
-        while not self._done.is_set():
-            self._steering.attend(step)
-            step += 1
-            time.sleep(0.001)
-
-    def __enter__(self) -> Trainer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self._steering.close()
 
 
 @contextmanager

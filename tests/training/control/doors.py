@@ -30,17 +30,20 @@ class Trainer:
         heartbeat_timeout_s: float = 30.0,
         rank: int = 3,
         allotment: Allotment | NoAllotment = NO_ALLOTMENT,
+        rows: int = 100,
+        max_buffer_rows: int = 1000,
+        workload: Workload | None = None,
     ) -> None:
         self.path = folder / "control" / f"rank{rank}.sock"
-        self.policy: Policy = buffer_of(100)
-        self.door = ControlPort(self.path, rank=rank)
+        self.policy: Policy = buffer_of(rows)
+        self.door = ControlPort(self.path, rank=rank, workload=workload)
         self.off_file = self.path.parent / OFF_FILE
         self.step = 0
         self._steering = Steering(
             self.door,
             self.policy,
             rank=rank,
-            max_buffer_rows=1000,
+            max_buffer_rows=max_buffer_rows,
             off_file=self.off_file,
             allotment=allotment,
             heartbeat_timeout_s=heartbeat_timeout_s,
