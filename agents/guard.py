@@ -79,6 +79,11 @@ class Guard:
         self._quiet_until = step + min(pause, self._steps.max_cool_down_steps)
         self._num_reverts += 1
 
+    def acquit(self) -> None:
+        """What made a trial fail was not its change, as where the link has slowed: the cool-down is
+        over."""
+        self._quiet_until = 0
+
     def review(
         self, change: Change, *, observation: Observation, bounds: Bounds, now_step: int
     ) -> GuardResult:

@@ -11,6 +11,7 @@ from rudder.memory.records import Bottleneck, Observation
 from rudder.tools.history import History
 from rudder.tools.limits import Limits
 from rudder.tools.means import Means
+from rudder.tools.regime import of_now
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
 from rudder.training.metrics import PeerPace, Window
@@ -61,8 +62,8 @@ class EmbeddedObserver:
 
 
 def _windows(history: History) -> tuple[Window, ...]:
-    """The last settled windows; while there are none, the last one."""
-    return history.settled[-_MEAN_WINDOWS:] or history.recent(1)
+    """The last settled windows, as far as they are of now; while there are none, the last one."""
+    return of_now(history.settled)[-_MEAN_WINDOWS:] or history.recent(1)
 
 
 def _nothing_yet(history: History) -> Observation:

@@ -22,6 +22,7 @@ from rudder.agents.state import DecisionState
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, Yardstick
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
 from rudder.memory.records import Episode, Outcome
+from rudder.tools.regime import has_slowed
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.settings import Change
@@ -81,6 +82,8 @@ class Steering:
         self.note(window)
         if self._trial is not None:
             return await self._try(self._trial, window)
+        if has_slowed(self.toolbox.history.windows):
+            self._guard.acquit()
         is_rested = self._rest.is_over(window)
         if self._guard.is_quiet(self.toolbox.history.next_step) or not is_rested:
             return None

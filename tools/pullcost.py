@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rudder.tools.means import Means
+from rudder.tools.regime import of_now
 from rudder.training.metrics import Window
 
 _MAX_WINDOWS = 16
@@ -58,14 +59,14 @@ class PullCost:
     def fit(cls, windows: Sequence[Window]) -> PullCost | None:
         """Fit to the last windows; None where there is no step.
 
-        All of them tell what pulls cost however few the rows; the last three what rows cost now,
-        for bandwidth changes.
+        All of them tell what pulls cost however few the rows; the last three, as far as they are
+        of now, what rows cost, for bandwidth changes.
         """
         recent = [each for each in windows[-_MAX_WINDOWS:] if each.num_steps]
         points = [_Point.of([window]) for window in recent]
         if not points:
             return None
-        now = _Point.of(recent[-_PRESENT_WINDOWS:])
+        now = _Point.of(of_now(recent)[-_PRESENT_WINDOWS:])
         fixed = min(_fixed_ms(points), now.busy_ms)
         slope = (now.busy_ms - fixed) / now.rows if now.rows > 0 else 0.0
         loader = now.loader_ms

@@ -10,16 +10,21 @@ from rudder.training.metrics import Window
 
 _SAME = 1.1
 """Rows per step that differ by a smaller factor are the same."""
-_ENOUGH = 2
+_NEWEST = 8
+"""So many windows tell: what rows cost changes with the network."""
 
 
 def seen_wait_ms(windows: Sequence[Window], *, more_than: float, up_to: float) -> float | None:
-    """Median wait per step while more rows a step came than now, and no more than are expected,
-    whatever settings were in force; None where too few windows tell."""
-    low, high = _SAME * more_than, _SAME * up_to
+    """Median wait per step while about as many rows came as are expected, whatever settings were
+    in force; None where no window tells.
+
+    windows: all of the run, the first of which waits for a start; more_than: rows per step now,
+    up_to: those expected. Windows count whose rows are nearer to these.
+    """
+    low, high = max(_SAME * more_than, (more_than + up_to) / 2), _SAME * up_to
     waits = [
         value_of(window, "wait")
-        for window in windows
+        for window in windows[1:]
         if window.num_steps and low < value_of(window, "rows") <= high
     ]
-    return statistics.median(waits) if len(waits) >= _ENOUGH else None
+    return statistics.median(waits[-_NEWEST:]) if waits else None

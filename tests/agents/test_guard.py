@@ -118,6 +118,16 @@ def test_one_change_is_in_flight() -> None:
     assert review(Change(capacity_rows=2000), guard).allowed
 
 
+def test_who_is_acquitted_need_not_wait_but_the_next_pause_is_no_shorter() -> None:
+    guard = Guard()
+    guard.closed(is_revert=True, step=160)
+    assert review(Change(capacity_rows=2000), guard).rule == "cool_down"
+    guard.acquit()
+    assert review(Change(capacity_rows=2000), guard).allowed
+    guard.closed(is_revert=True, step=0)
+    assert guard.is_quiet(63)
+
+
 def test_an_old_observation_is_refused() -> None:
     assert review(Change(capacity_rows=2000), now=160 + 96).allowed
     assert review(Change(capacity_rows=2000), now=160 + 97).rule == "age"

@@ -1,4 +1,4 @@
-"""What such rows cost earlier in the run."""
+"""What the run has seen of such rows."""
 
 from __future__ import annotations
 
@@ -8,19 +8,26 @@ from tests.agents.steered import SETTINGS, window_of
 
 
 def _seen(*points: tuple[float, float]) -> list[Window]:
+    """Windows of a run, after its first one."""
     return [
         window_of(16 * number, settings=SETTINGS, rows=rows, wait_ms=wait)
-        for number, (rows, wait) in enumerate(points)
+        for number, (rows, wait) in enumerate([(1450, 90), *points])
     ]
 
 
-def test_the_wait_is_that_of_windows_with_more_rows_than_now_and_no_more_than_expected() -> None:
-    seen = _seen((3000, 60), (1500, 12), (1400, 8), (1600, 10), (500, 0), (500, 0))
+def test_the_wait_is_that_of_windows_with_about_as_many_rows_as_expected() -> None:
+    seen = _seen((3000, 60), (1500, 12), (1400, 8), (1600, 10), (900, 0), (900, 0), (500, 0))
     assert seen_wait_ms(seen, more_than=500, up_to=1500) == 10.0
 
 
-def test_one_window_tells_nothing() -> None:
-    assert seen_wait_ms(_seen((1500, 12), (500, 0)), more_than=500, up_to=1500) is None
+def test_one_window_tells_unless_it_is_the_first_of_the_run() -> None:
+    assert seen_wait_ms(_seen((1500, 12), (500, 0)), more_than=500, up_to=1500) == 12.0
+    assert seen_wait_ms(_seen((500, 0)), more_than=500, up_to=1500) is None
+
+
+def test_only_the_newest_windows_count() -> None:
+    seen = _seen(*[(1500, 0)] * 20, *[(1500, 12)] * 8, (500, 0))
+    assert seen_wait_ms(seen, more_than=500, up_to=1500) == 12.0
 
 
 def test_rows_that_never_came_tell_nothing() -> None:
