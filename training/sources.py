@@ -14,6 +14,7 @@ import torch
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import RunConfig
 from rudder.training.loader import NodeLoader
+from rudder.training.loader_source import LoaderSource
 from rudder.training.metrics import Memory, Seconds, Window
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
@@ -84,7 +85,7 @@ class Outside:
     on_window: Callable[[Window], None] | None = None
 
 
-class RudderSource:
+class RudderSource(LoaderSource):
     """Rudder's loader behind the same door that people's own scripts use."""
 
     def __init__(
@@ -94,7 +95,7 @@ class RudderSource:
         config: RunConfig,
         outside: Outside,
     ) -> None:
-        self._loader = NodeLoader(
+        loader = NodeLoader(
             graph,
             seeds,
             dgl.dataloading.NeighborSampler(list(config.fanout)),
@@ -123,10 +124,7 @@ class RudderSource:
             on_window=outside.on_window,
             trace=outside.trace,
         )
-
-    def __len__(self) -> int:
-        """Steps of an epoch."""
-        return len(self._loader)
+        super().__init__(loader)
 
     def epoch(self) -> Iterator[Step]:
         """One epoch's steps."""
@@ -141,36 +139,10 @@ class RudderSource:
                 seconds=batch.seconds + Seconds(exposed_wait=self._loader.last_wait),
             )
 
-    def expect(self, epochs: int) -> None:
-        """Let the loader run ahead into so many epochs, not further."""
-        self._loader.expect(epochs)
-
-    def paused(self) -> contextlib.AbstractContextManager[None]:
-        """Pause the loader's thread."""
-        return self._loader.paused()
-
-    @property
-    def settings(self) -> BufferSettings:
-        """Buffer settings in force."""
-        return self._loader.settings
-
-    @property
-    def num_halo(self) -> int:
-        """Nodes of other partitions within one hop."""
-        return len(self._loader.view.halo)
-
     @property
     def row_bytes(self) -> int:
         """Bytes of one node's features."""
         return self._loader.row_bytes
-
-    def memory(self) -> Memory:
-        """Bytes that the loader takes."""
-        return self._loader.memory()
-
-    def close(self) -> None:
-        """End the loader's thread."""
-        self._loader.close()
 
 
 def seeds_of(graph: Any) -> torch.Tensor:

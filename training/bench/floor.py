@@ -5,7 +5,6 @@ No prefetcher can be faster than this with the same sampling and the same model.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +13,12 @@ import torch
 
 from rudder.training.config import RunConfig
 from rudder.training.loader import NodeLoader
-from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds
-from rudder.training.settings import BufferSettings
+from rudder.training.loader_source import LoaderSource
+from rudder.training.metrics import Rows, RowsFetched, Seconds
 from rudder.training.sources import FEATURE, LABEL, Step, phases
 
 
-class FloorSource:
+class FloorSource(LoaderSource):
     """Batches whose features are rows of one constant tensor."""
 
     def __init__(self, graph: Any, seeds: torch.Tensor, config: RunConfig) -> None:
@@ -27,7 +26,7 @@ class FloorSource:
         features = graph.ndata[FEATURE]
         self._row_shape, self._dtype = tuple(features.shape[1:]), features.dtype
         self._features = self._make_features(0)
-        self._loader = NodeLoader(
+        loader = NodeLoader(
             graph,
             seeds,
             dgl.dataloading.NeighborSampler(list(config.fanout)),
@@ -41,10 +40,7 @@ class FloorSource:
             edge_ids=False,
             order=phases(graph, seeds),
         )
-
-    def __len__(self) -> int:
-        """Steps of an epoch."""
-        return len(self._loader)
+        super().__init__(loader)
 
     def epoch(self) -> Iterator[Step]:
         """One epoch's steps."""
@@ -60,36 +56,10 @@ class FloorSource:
                 seconds=seconds,
             )
 
-    def expect(self, epochs: int) -> None:
-        """Let the loader run ahead into so many epochs, not further."""
-        self._loader.expect(epochs)
-
-    def paused(self) -> contextlib.AbstractContextManager[None]:
-        """Pause the loader's thread."""
-        return self._loader.paused()
-
-    @property
-    def settings(self) -> BufferSettings:
-        """No buffer; the lookahead in force."""
-        return self._loader.settings
-
-    @property
-    def num_halo(self) -> int:
-        """Nodes of other partitions within one hop."""
-        return len(self._loader.view.halo)
-
     @property
     def row_bytes(self) -> int:
         """Bytes of a row that a model is given and nobody reads."""
         return self._features[:1].nbytes
-
-    def memory(self) -> Memory:
-        """Bytes that the loader takes."""
-        return self._loader.memory()
-
-    def close(self) -> None:
-        """End the loader's thread."""
-        self._loader.close()
 
     def _rows(self, count: int) -> torch.Tensor:
         if count > len(self._features):
