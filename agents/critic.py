@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from rudder.agents.precedent import Precedent
+from rudder.agents.first_settings import FirstSettings
 from rudder.agents.preference import DEFAULT_PREFERENCE, Preference
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
@@ -41,7 +41,7 @@ class EmbeddedCritic:
         if (problem := toolbox.limits.problem(change, settings=settings)) is not None:
             return self._refuse(None, problem)
         if not toolbox.whatif.is_ready:
-            return self._by_precedent(change, observation, recalled, toolbox)
+            return self._unestimated(change, observation, recalled, toolbox)
         effect, present = toolbox.whatif.effect(change), toolbox.whatif.present()
         reason = self._objection(change, effect, observation, toolbox, present)
         if reason is None and _was_reverted(change, observation, recalled):
@@ -50,23 +50,22 @@ class EmbeddedCritic:
             return self._refuse(effect, reason)
         return self._approve(change, effect, observation, toolbox)
 
-    def _by_precedent(
+    def _unestimated(
         self,
         change: Change,
         observation: Observation,
         recalled: Sequence[Recalled],
         toolbox: Toolbox,
     ) -> Verdict:
-        """Of what no estimate can be made yet: only what the same work was well served by."""
-        precedent = Precedent.of(recalled, toolbox.history.workload)
-        if precedent is None or not precedent.leads_to(change, settings=observation.settings):
+        """Of what no estimate can be made yet: only what is likely to serve well all the same."""
+        first = FirstSettings.of(recalled, observation, toolbox.history.workload)
+        if first is None or not first.leads_to(change, settings=observation.settings):
             return self._refuse(None, "too little is known yet to tell what this would bring")
         if _was_reverted(change, observation, recalled):
             return self._refuse(
-                precedent.effect, "the same was tried in like circumstances, and was reverted"
+                first.effect, "the same was tried in like circumstances, and was reverted"
             )
-        reason = "an earlier run on the same work was served well by this"
-        return self._verdict("approve", change, precedent.effect, reason)
+        return self._verdict("approve", change, first.effect, first.reason)
 
     def _objection(
         self,

@@ -11,8 +11,8 @@ from langgraph.runtime import Runtime
 from langsmith.run_helpers import tracing_context
 
 from rudder.agents.act import Actuator
+from rudder.agents.first_settings import FirstSettings
 from rudder.agents.guard import Guard
-from rudder.agents.precedent import Precedent
 from rudder.agents.replay.recorder import NO_RECORDER, Recorder
 from rudder.agents.roles import Critic, Observer, Planner
 from rudder.agents.state import DecisionState, Surroundings
@@ -148,11 +148,12 @@ def _after_observation(state: DecisionState) -> Literal["seen", "nothing"]:
 def _after_recall(
     state: DecisionState, runtime: Runtime[Surroundings]
 ) -> Literal["known", "unknown"]:
-    """A first window says too little by itself, but enough where memory knows the work."""
-    if state["observation"].bottleneck != "unknown":
+    """A first window says too little by itself, but enough where it is plain where to go."""
+    observation, workload = state["observation"], runtime.context.toolbox.history.workload
+    if observation.bottleneck != "unknown":
         return "known"
-    workload = runtime.context.toolbox.history.workload
-    return "unknown" if Precedent.of(state["recalled"], workload) is None else "known"
+    first = FirstSettings.of(state["recalled"], observation, workload)
+    return "unknown" if first is None else "known"
 
 
 def _after_plan(state: DecisionState) -> Literal["change", "keep"]:

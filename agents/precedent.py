@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from rudder.memory.circumstances import signature
 from rudder.memory.journal import Recalled
-from rudder.memory.records import Episode, Observation
+from rudder.memory.records import Episode
 from rudder.tools.effects import Effect, Range
-from rudder.training.settings import BufferSettings, Change
+from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
 
 _SPREAD = 0.1
@@ -44,22 +44,6 @@ class Precedent:
             rows_fetched=_around(self.rows_fetched),
             exposed_wait_ms=_around(self.exposed_wait_ms),
             buffer_bytes=0,
-        )
-
-    def gain_ms(self, observation: Observation) -> float:
-        """Milliseconds per step that the trainer waited less then than it does now."""
-        return observation.exposed_wait_ms - self.exposed_wait_ms
-
-    def leads_to(self, change: Change, *, settings: BufferSettings) -> bool:
-        """Whether a change of these settings sets what was in force then, its capacity at least
-        in part, and nothing else."""
-        wanted = change.over(settings)
-        low, high = sorted((settings.capacity_rows, self.settings.capacity_rows))
-        same = {"capacity_rows": wanted.capacity_rows}
-        return (
-            low <= wanted.capacity_rows <= high
-            and wanted == self.settings.model_copy(update=same)
-            and change == Change.between(settings, wanted)
         )
 
 

@@ -88,7 +88,10 @@ class Trial:
             return Outcome(result="abandoned", reason="the settings were changed by someone else")
         if self._is_catastrophe(window):
             return self._outcome([window], "reverted", "the wait rose far beyond its noise")
-        if not self._is_settled(window):
+        is_settled = self._is_settled(window)
+        if self._expected is None and self._has_helped(window):
+            return self._outcome([window], "confirmed", "the trainer waits less than before")
+        if not is_settled:
             return None
         self._settled.append(window)
         if len(self._settled) < self._num_wanted or self._is_doubtful:
@@ -118,6 +121,12 @@ class Trial:
         rows = self._comparable_rows([earlier])
         difference = abs(self._comparable_rows([later]) - rows)
         return difference <= max(_NOISES * self._before.noise_rows, _STEADY_FRACTION * rows)
+
+    def _has_helped(self, window: Window) -> bool:
+        """Whether a whole window under the change waited less: where nothing was foretold, the
+        rest of the trial has nothing to tell."""
+        wait_gain = self._before.exposed_wait_ms - _wait_ms([window])
+        return self._num_unsettled > 1 and wait_gain > self._tolerated_wait_ms
 
     # -- judging ------------------------------------------------------------------------
 

@@ -12,7 +12,12 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from rudder.training.errors import ConfigError
-from rudder.training.settings import MAX_INTERVAL_BATCHES
+from rudder.training.settings import (
+    DEFAULT_BUFFER_FRACTION,
+    DEFAULT_LOOKAHEAD_BATCHES,
+    MAX_INTERVAL_BATCHES,
+    MAX_LOOKAHEAD_BATCHES,
+)
 from rudder.training.steering_options import (
     LlmRole,
     Objective,
@@ -124,9 +129,14 @@ class RunConfig(BaseModel):
         "lookahead"
     )
     buffer: Annotated[BufferSize, BeforeValidator(_to_buffer_size)] = Field(
-        BufferSize(amount=0.25, unit="halo_fraction"), description=BUFFER_FORMS
+        BufferSize(amount=DEFAULT_BUFFER_FRACTION, unit="halo_fraction"), description=BUFFER_FORMS
     )
-    lookahead: int = Field(40, ge=0, le=1024, description="batches the sampler runs ahead")
+    lookahead: int = Field(
+        DEFAULT_LOOKAHEAD_BATCHES,
+        ge=0,
+        le=MAX_LOOKAHEAD_BATCHES,
+        description="batches the sampler runs ahead",
+    )
     eviction_threshold: float | None = Field(
         None, ge=0, le=1, description="predicted uses per batch; default: the policy's own"
     )

@@ -43,7 +43,11 @@ from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.metrics import Memory, Seconds, Window
 from rudder.training.peak_memory import peak_rss_bytes
 from rudder.training.sampling.neighbor import NeighborSampling
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import (
+    DEFAULT_BUFFER_FRACTION,
+    DEFAULT_LOOKAHEAD_BATCHES,
+    BufferSettings,
+)
 from rudder.training.steering_options import SteeringOptions
 
 
@@ -65,8 +69,8 @@ class NodeLoader:
         drop_last: bool = False,
         inputs: Sequence[str] = (),
         outputs: Sequence[str] = (),
-        buffer: str | float | BufferSize = 0.25,
-        lookahead: int = 40,
+        buffer: str | float | BufferSize = DEFAULT_BUFFER_FRACTION,
+        lookahead: int = DEFAULT_LOOKAHEAD_BATCHES,
         eviction_threshold: float | None = None,
         policy: str = "lookahead",
         options: PolicyOptions | None = None,

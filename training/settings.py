@@ -6,6 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+DEFAULT_BUFFER_FRACTION = 0.25
+"""Of the halo: the capacity that a buffer begins with."""
+DEFAULT_LOOKAHEAD_BATCHES = 40
 MAX_LOOKAHEAD_BATCHES = 1024
 MAX_INTERVAL_BATCHES = 1_000_000
 
@@ -38,7 +41,9 @@ class BufferSettings(_Frozen):
 
     capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
     eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = 40
+    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = (
+        DEFAULT_LOOKAHEAD_BATCHES
+    )
     replacement_interval: Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)] | None = None
 
 

@@ -1,20 +1,16 @@
-"""The first move on work that memory knows: what an earlier run came to, before the estimator has
-seen enough to look for anything."""
+"""The first move, before the estimator has seen enough to look for anything."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rudder.agents.first_settings import FirstSettings
 from rudder.agents.guard import Steps
 from rudder.agents.planners.proposals import propose
-from rudder.agents.precedent import Precedent
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
-
-_MIN_GAIN = 0.1
-"""Share of the step that the trainer must have waited less then than it waits now."""
 
 
 def opening(
@@ -25,13 +21,12 @@ def opening(
     observation: Observation,
     steps: Steps,
 ) -> Plan | None:
-    """The precedent's settings in one change, as far as one change may go; None where memory has
-    no precedent, or nothing much is to be gained by it."""
-    precedent = Precedent.of(recalled, toolbox.history.workload)
-    if precedent is None or precedent.gain_ms(observation) < _MIN_GAIN * observation.step_ms:
+    """The first settings in one change, as far as one change may go; None where there are none."""
+    first = FirstSettings.of(recalled, observation, toolbox.history.workload)
+    if first is None:
         return None
     present = observation.settings
-    change = Change.between(present, _in_reach(precedent.settings, present=present, steps=steps))
+    change = Change.between(present, _in_reach(first.settings, present=present, steps=steps))
     if change.is_empty or toolbox.limits.problem(change, settings=present) is not None:
         return None
     return propose(
@@ -39,8 +34,8 @@ def opening(
         change,
         toolbox,
         observation=observation,
-        reason="an earlier run on the same work came to these settings",
-        expected=precedent.effect,
+        reason=first.reason,
+        expected=first.effect,
     )
 
 

@@ -98,8 +98,8 @@ def test_without_a_window_the_decision_ends_at_once() -> None:
     assert set(state) == {"episode_id", "observation"}
 
 
-def test_the_first_window_is_decided_on_only_where_memory_knows_the_work() -> None:
-    state = decision(EmbeddedPlanner(), windows=1)
+def test_the_first_window_is_decided_on_only_where_it_is_plain_where_to_go() -> None:
+    state = decision(EmbeddedPlanner(), trainer=trainer_of(), windows=1)
     assert set(state) == {"episode_id", "observation", "recalled"}
     state = decision(EmbeddedPlanner(), trainer=trainer_of(START), windows=1, recalled=[came_to()])
     assert state["applied"].settings == GOOD

@@ -57,18 +57,3 @@ def test_other_work_this_run_and_what_was_not_confirmed_are_no_precedents() -> N
     assert precedent_of([came_to(work=elsewhere)]) is None
     assert precedent_of([came_to(work=WORK)]) is None
     assert precedent_of([came_to(result="reverted")]) is None
-
-
-def test_a_change_leads_there_in_part_of_the_capacity_but_of_no_other_knob() -> None:
-    precedent = precedent_of([came_to()])
-    assert precedent is not None
-
-    def leads(change: Change) -> bool:
-        return precedent.leads_to(change, settings=START)
-
-    assert leads(Change(capacity_rows=2000, lookahead_batches=16))
-    assert leads(Change(capacity_rows=1000, lookahead_batches=16))
-    assert not leads(Change(capacity_rows=2001, lookahead_batches=16))
-    assert not leads(Change(capacity_rows=99, lookahead_batches=16))
-    assert not leads(Change(capacity_rows=2000))
-    assert not leads(Change(capacity_rows=2000, lookahead_batches=16, replace_now=True))

@@ -80,7 +80,7 @@ def test_every_knob_of_the_plan_is_staged_by_a_call() -> None:
 
 
 def test_too_little_seen_keeps_things() -> None:
-    plan = plan_of(toolbox_after(trainer_of(LOST), windows=2))
+    plan = plan_of(toolbox_after(trainer_of(), windows=2))
     assert plan.change.is_empty
     assert [call.tool for call in plan.calls] == ["keep_current"]
 

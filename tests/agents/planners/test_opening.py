@@ -23,6 +23,9 @@ from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import toolbox_after, trainer_of
 from tests.agents.test_precedent import GOOD, START, came_to
 
+NEAR = BufferSettings(capacity_rows=400, lookahead_batches=12)
+"""Not good, and not far from the defaults."""
+
 
 @pytest.fixture(scope="module")
 def early() -> Toolbox:
@@ -53,11 +56,18 @@ def test_what_an_earlier_run_came_to_is_proposed_and_approved_at_once(early: Too
     assert verdict.expected.exposed_wait_ms.mid == 1.0
 
 
-def test_without_evidence_or_gain_nothing_is_proposed(early: Toolbox) -> None:
-    waits_as_long = came_to(wait_ms=1000.0)
-    for recalled in ([], [waits_as_long], [came_to(result="reverted")]):
-        plan, _ = planned(early, recalled)
-        assert plan.change.is_empty
+def test_where_nothing_is_to_be_gained_nothing_is_proposed(early: Toolbox) -> None:
+    plan, _ = planned(early, [came_to(wait_ms=1000.0)])
+    assert plan.change.is_empty
+
+
+def test_without_an_earlier_run_the_defaults_are_proposed_and_nothing_is_foretold(
+    early: Toolbox,
+) -> None:
+    plan, verdict = planned(early, [came_to(result="reverted")])
+    assert plan.change.over(START) == BufferSettings(capacity_rows=1500)
+    assert verdict.decision == "approve"
+    assert verdict.expected is None
 
 
 def test_an_opening_goes_no_further_than_one_change_may(early: Toolbox) -> None:
@@ -92,7 +102,7 @@ def test_a_second_run_goes_where_the_first_one_went_and_is_there_sooner(tmp_path
 
 
 def lived(folder: Path, *, memory: Path, seed: int) -> Run:
-    trainer = trainer_of(START, seed=seed)
+    trainer = trainer_of(NEAR, seed=seed)
     trainer.workload = trainer.workload.model_copy(update={"run_key": f"{seed}" * 32})
     journal = SqliteJournal.open(run_file(folder, rank=0), memory=memory)
     run = asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=16, journal=journal))

@@ -217,7 +217,7 @@ def test_windows_that_came_while_a_model_thought_are_known_only_afterwards(tmp_p
     asyncio.run(
         simulate(
             trainer, observer=team.observer, planner=team.planner, critic=team.critic,
-            windows=32, journal=journal,
+            windows=48, journal=journal,
         )
     )  # fmt: skip
     journal.close()

@@ -1,0 +1,78 @@
+"""Where to go before anything can be estimated: to what an earlier run on the same work came to;
+or, from settings that are far from them, to those that Rudder begins with by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rudder.agents.precedent import Precedent
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation
+from rudder.tools.effects import Effect
+from rudder.training.settings import (
+    DEFAULT_BUFFER_FRACTION,
+    DEFAULT_LOOKAHEAD_BATCHES,
+    BufferSettings,
+    Change,
+)
+from rudder.training.workload import Workload
+
+_MIN_GAIN = 0.1
+"""Share of the step that the trainer must wait, or wait longer than it did in an earlier run."""
+_FAR = 4
+"""A knob is far from its default below this part of it."""
+
+
+@dataclass(frozen=True)
+class FirstSettings:
+    """Settings that are likely to serve better; effect: what to expect, None: nobody knows."""
+
+    settings: BufferSettings
+    effect: Effect | None
+    reason: str
+
+    @classmethod
+    def of(
+        cls, recalled: Sequence[Recalled], observation: Observation, workload: Workload
+    ) -> FirstSettings | None:
+        """None where there is no evidence, or nothing much to be gained."""
+        precedent = Precedent.of(recalled, workload)
+        if precedent is None:
+            return _defaults(observation, workload)
+        gain_ms = observation.exposed_wait_ms - precedent.exposed_wait_ms
+        if gain_ms < _MIN_GAIN * observation.step_ms:
+            return None
+        reason = "an earlier run on the same work came to these settings"
+        return cls(precedent.settings, precedent.effect, reason)
+
+    def leads_to(self, change: Change, *, settings: BufferSettings) -> bool:
+        """Whether a change of these settings goes there, by its capacity at least in part, and
+        does nothing else."""
+        wanted = change.over(settings)
+        low, high = sorted((settings.capacity_rows, self.settings.capacity_rows))
+        same = {"capacity_rows": wanted.capacity_rows}
+        return (
+            low <= wanted.capacity_rows <= high
+            and wanted == self.settings.model_copy(update=same)
+            and change == Change.between(settings, wanted)
+        )
+
+
+def _defaults(observation: Observation, workload: Workload) -> FirstSettings | None:
+    """The defaults of the policy `lookahead`, for a trainer that waits far away from them."""
+    present, rows = observation.settings, round(DEFAULT_BUFFER_FRACTION * workload.num_halo)
+    rows = min(rows, workload.max_buffer_rows)
+    is_far = (
+        present.capacity_rows < rows / _FAR
+        or present.lookahead_batches < DEFAULT_LOOKAHEAD_BATCHES / _FAR
+    )
+    waits = observation.exposed_wait_ms > _MIN_GAIN * observation.step_ms
+    if workload.policy != "lookahead" or not (is_far and waits):
+        return None
+    settings = BufferSettings(
+        capacity_rows=max(rows, present.capacity_rows),
+        lookahead_batches=max(DEFAULT_LOOKAHEAD_BATCHES, present.lookahead_batches),
+        replacement_interval=present.replacement_interval,
+    )
+    return FirstSettings(settings, None, "the trainer waits, far from the default settings")
