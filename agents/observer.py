@@ -120,8 +120,7 @@ def _working_set_rows(history: History) -> int | None:
     """Distinct remote nodes of the kept batches, estimated from the sampled ones."""
     if history.rate is None or not history.batches:
         return None
-    distinct = np.unique(np.concatenate([batch.nodes for batch in history.batches]))
-    return round(len(distinct) / history.rate)
+    return history.working_set_rows or 0
 
 
 def drift(history: History) -> float | None:

@@ -5,14 +5,15 @@ The first decision of a run would else wait for the compiler, which takes a core
 
 from __future__ import annotations
 
-from rudder.agents.simulated import SimulatedTrainer
+from rudder.agents.simulated import WINDOW_STEPS, SimulatedTrainer
 from rudder.agents.streams import ZipfStream
-from rudder.tools.history import History
+from rudder.tools.history import MAX_BATCHES, History
 from rudder.tools.limits import Limits
 from rudder.tools.whatif import WhatIf
 from rudder.training.settings import BufferSettings, Change
 
-_WINDOWS = 8
+_WINDOWS = MAX_BATCHES // WINDOW_STEPS + 1
+"""So many that the first batches are forgotten again."""
 
 
 def warm_up() -> None:

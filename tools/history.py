@@ -29,7 +29,8 @@ _IS_STEADY = 0.01
 class History:
     """The last windows of one trainer, and the sampled accesses of the last batches.
 
-    `version` grows with every window, so that answers may be kept until it does.
+    `version` grows with every window, so that answers may be kept until it does; those that
+    decisions ask for more than once are kept here.
     """
 
     def __init__(self, workload: Workload) -> None:
@@ -40,7 +41,8 @@ class History:
         self._num_nodes = 0
         self._rate: float | None = None
         self._past = PastUses()
-        self._trace: tuple[int, SampledTrace] | None = None
+        self._trace: SampledTrace | None = None
+        self._noise: Noise | None = None
 
     def add(self, window: Window) -> None:
         """Take in the next window; one that is older than the latest is left out."""
@@ -48,6 +50,7 @@ class History:
             return
         self._windows.append(window)
         self.version += 1
+        self._trace = self._noise = None
         if window.accesses is not None:
             self._add_accesses(window, window.accesses)
 
@@ -111,8 +114,10 @@ class History:
     @property
     def noise(self) -> Noise:
         """Spread between recent windows under equal settings."""
-        windows = self.recent(_RECENT_WINDOWS)
-        return Noise.of(windows[1:] if len(windows) > 1 else windows)
+        if self._noise is None:
+            windows = self.recent(_RECENT_WINDOWS)
+            self._noise = Noise.of(windows[1:] if len(windows) > 1 else windows)
+        return self._noise
 
     def trend(self, measure: Measure = "wait") -> Trend:
         """Where the windows under the settings in force are going."""
@@ -132,10 +137,9 @@ class History:
         """The kept batches for replay; None where nothing was sampled."""
         if self._rate is None or not self._num_nodes:
             return None
-        if self._trace is None or self._trace[0] != self.version:
-            trace = SampledTrace.of(self.batches, rate=self._rate, past=self._past)
-            self._trace = self.version, trace
-        return self._trace[1]
+        if self._trace is None:
+            self._trace = SampledTrace.of(self.batches, rate=self._rate, past=self._past)
+        return self._trace
 
     @property
     def batches(self) -> tuple[SampledBatch, ...]:
@@ -150,10 +154,8 @@ class History:
     @property
     def working_set_rows(self) -> int | None:
         """Distinct remote nodes of the kept batches, as the sample tells; None without one."""
-        if self._rate is None or not self._num_nodes:
-            return None
-        nodes = np.concatenate([batch.nodes for batch in self._batches])
-        return round(len(np.unique(nodes)) / self._rate)
+        trace = self.trace
+        return None if trace is None else round(trace.num_nodes / trace.rate)
 
     def _add_accesses(self, window: Window, accesses: AccessSlice) -> None:
         follows = self._batches and self._batches[-1].step + 1 == window.first_step

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.tools.node_weights import NodeWeights
 from rudder.training.buffer.lookahead import HALF_LIFE_BATCHES
 from rudder.training.buffer.policy import IntArray
 
@@ -35,23 +36,20 @@ class PastUses:
     """Sums up batches that leave the history."""
 
     def __init__(self) -> None:
-        self._weights: dict[int, float] = {}
+        self._weights = NodeWeights()
         self._weight = 1.0
         self._total = 0.0
 
     def add(self, nodes: IntArray) -> None:
         """Count the uses of one batch: int64[n], distinct."""
-        weights = self._weights
-        for node in nodes.tolist():
-            weights[node] = weights.get(node, 0.0) + self._weight
+        self._weights.add(nodes, self._weight)
         self._total += self._weight
         self._weight *= HEAT_GROWTH
         if self._weight > _MAX_WEIGHT:
-            self._weights = {node: weight / self._weight for node, weight in weights.items()}
+            self._weights.divide(self._weight)
             self._total, self._weight = self._total / self._weight, 1.0
 
     def heat(self, nodes: IntArray) -> Heat:
         """Of these nodes, as the next batch after those added finds it."""
-        weights = [self._weights.get(node, 0.0) for node in nodes.tolist()]
-        of_nodes = np.array(weights, dtype=np.float64) / self._weight
+        of_nodes = self._weights.of(nodes) / self._weight
         return Heat(of_nodes.astype(np.float32), self._total / self._weight)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rudder.tools.known_uses import KnownUses
 from rudder.tools.lookahead_replay import lookahead_misses
+from rudder.tools.node_numbers import distinct
 from rudder.tools.past_uses import Heat, PastUses
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.registry import PolicyOptions, make_policy
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
-from rudder.training.simulate.opt import next_uses, opt_hits
+from rudder.training.simulate.opt import opt_hits
 from rudder.training.workload import Workload
 
 _MAX_AHEAD = 256
@@ -57,17 +58,19 @@ class SampledTrace:
         count = len(batches)
         ahead = min(count // 2, _MAX_AHEAD)
         again = (count - ahead) // 2
-        lines = [each.nodes for each in (*batches, *batches[again : again + ahead])]
-        distinct, nodes = np.unique(np.concatenate(lines), return_inverse=True)
+        widths = np.array([len(each.nodes) for each in batches], dtype=np.int64)
+        lengths = np.concatenate([[0], widths, widths[again : again + ahead]])
+        bounds = np.cumsum(lengths, dtype=np.int64)
+        found, nodes = distinct(np.concatenate([each.nodes for each in batches]))
         return cls(
-            nodes=nodes.astype(np.int64),
-            bounds=np.concatenate([[0], np.cumsum([len(line) for line in lines])]).astype(np.int64),
+            nodes=np.concatenate([nodes, nodes[bounds[again] : bounds[again + ahead]]]),
+            bounds=bounds,
             num_batches=count,
-            num_nodes=len(distinct),
-            widths=np.array([len(each.nodes) for each in batches], dtype=np.int64),
+            num_nodes=len(found),
+            widths=widths,
             first_step=batches[0].step,
             rate=rate,
-            heat=(past or PastUses()).heat(distinct),
+            heat=(past or PastUses()).heat(found),
         )
 
     def scaled(self, rows: int) -> int:
@@ -77,7 +80,7 @@ class SampledTrace:
     def opt(self, capacity_rows: int) -> IntArray:
         """int64[num_batches]: rows that each batch fetches with the best buffer (Belady)."""
         is_halo = np.zeros(len(self.nodes), dtype=np.bool_)
-        hits, _ = opt_hits(self._next_uses, is_halo, self.bounds, self.scaled(capacity_rows))
+        hits, _ = opt_hits(self._uses.next_use, is_halo, self.bounds, self.scaled(capacity_rows))
         return self.widths - hits[: self.num_batches]
 
     def rows(
@@ -91,15 +94,12 @@ class SampledTrace:
         small = settings.model_copy(update={"capacity_rows": self.scaled(settings.capacity_rows)})
         once = self._one_off(change, capacity=small.capacity_rows)
         if workload.policy == "lookahead" and once.is_empty:
-            return lookahead_misses(
-                self.nodes, self.bounds, self._next_uses, heat=self.heat,
-                num_planned=self.num_batches, settings=small,
-            )  # fmt: skip
+            return lookahead_misses(self._uses, num_planned=self.num_batches, settings=small)
         return self._replay(self._policy(small, workload), once, at)
 
     @cached_property
-    def _next_uses(self) -> NDArray[np.int32]:
-        return next_uses(self.nodes, self.bounds, self.num_nodes)[0]
+    def _uses(self) -> KnownUses:
+        return KnownUses.of(self.nodes, self.bounds, heat=self.heat)
 
     def _one_off(self, change: Change, *, capacity: int) -> Change:
         """Targets of any source stand as those observed most, for the graph is not known here."""

@@ -10,13 +10,14 @@ from pathlib import Path
 _RUN = """
 from numba.core.dispatcher import Dispatcher
 from rudder.agents import warm_up
-from rudder.tools import lookahead_replay
+from rudder.tools import known_uses, lookahead_replay, node_numbers, node_weights
 from rudder.training.simulate import opt
 
 warm_up.warm_up()
-loops = [value for module in (lookahead_replay, opt) for value in vars(module).values()]
+modules = (known_uses, lookahead_replay, node_numbers, node_weights, opt)
+loops = [value for module in modules for value in vars(module).values()]
 loops = [loop for loop in loops if isinstance(loop, Dispatcher) and loop.signatures]
-assert len(loops) >= 3
+assert len(loops) >= 10
 print(*(loop.__name__ for loop in loops if loop.stats.cache_misses))
 """
 

@@ -5,29 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rudder.tools.known_uses import KnownUses
 from rudder.tools.lookahead_replay import lookahead_misses
 from rudder.tools.past_uses import Heat, PastUses
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings
-from rudder.training.simulate.opt import next_uses
+from tests.tools.plain_replay import PlainReplay
 from tests.tools.runs import replay, zipf
 
 NUM_NODES = 800
 
 
+def uses_of(batches: list[IntArray], *, heat: Heat | None = None) -> KnownUses:
+    bounds = np.concatenate([[0], np.cumsum([len(batch) for batch in batches])])
+    return KnownUses.of(np.concatenate(batches), bounds, heat=heat or Heat.none(NUM_NODES))
+
+
 def compiled(
     batches: list[IntArray], settings: BufferSettings, *, heat: Heat | None = None
 ) -> IntArray:
-    nodes = np.concatenate(batches)
-    bounds = np.concatenate([[0], np.cumsum([len(batch) for batch in batches])])
-    return lookahead_misses(
-        nodes,
-        bounds,
-        next_uses(nodes, bounds, NUM_NODES)[0],
-        heat=heat or Heat.none(NUM_NODES),
-        num_planned=len(batches),
-        settings=settings,
-    )
+    uses = uses_of(batches, heat=heat)
+    return lookahead_misses(uses, num_planned=len(batches), settings=settings)
 
 
 @pytest.mark.parametrize("capacity", [0, 1, 40, 250, NUM_NODES])
@@ -65,3 +63,22 @@ def test_heat_of_the_past_is_a_decayed_count_of_uses() -> None:
     assert heat.of_nodes[0] == pytest.approx(heat.total, rel=1e-6)
     assert 98 < heat.total < 100
     assert heat.of_nodes[1] == 0
+
+
+@pytest.mark.parametrize("capacity", [0, 1, 25, 90, 200])
+@pytest.mark.parametrize("lookahead", [0, 2, 9, 30])
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.4, 1.0])
+def test_misses_are_exactly_those_of_a_replay_without_shortcuts(
+    capacity: int, lookahead: int, threshold: float
+) -> None:
+    batches = zipf(60, seed=capacity, num_nodes=120, width=20)
+    settings = BufferSettings(
+        capacity_rows=capacity, lookahead_batches=lookahead, eviction_threshold=threshold
+    )
+    past = PastUses()
+    for batch in batches[:10]:
+        past.add(batch)
+    heat = past.heat(np.arange(NUM_NODES))
+    hottest = uses_of(batches[10:], heat=heat).hottest.tolist()
+    plain = PlainReplay(batches[10:], settings, heat=heat, hottest=hottest)
+    assert compiled(batches[10:], settings, heat=heat).tolist() == plain.misses
