@@ -141,11 +141,14 @@ class _Nodes:
         return {"applied": applied}
 
 
-def _after_observation(state: DecisionState) -> Literal["seen", "nothing"]:
+# Edges are coroutines, for langgraph would have a thread run a plain function.
+
+
+async def _after_observation(state: DecisionState) -> Literal["seen", "nothing"]:
     return "seen" if state["observation"].step_ms > 0 else "nothing"
 
 
-def _after_recall(
+async def _after_recall(
     state: DecisionState, runtime: Runtime[Surroundings]
 ) -> Literal["known", "unknown"]:
     """A first window says too little by itself, but enough where it is plain where to go."""
@@ -156,14 +159,14 @@ def _after_recall(
     return "unknown" if first is None else "known"
 
 
-def _after_plan(state: DecisionState) -> Literal["change", "keep"]:
+async def _after_plan(state: DecisionState) -> Literal["change", "keep"]:
     return "keep" if state["proposal"].change.is_empty else "change"
 
 
-def _after_verdict(state: DecisionState) -> Literal["let pass", "refuse"]:
+async def _after_verdict(state: DecisionState) -> Literal["let pass", "refuse"]:
     verdict = state["verdict"]
     return "refuse" if verdict.decision == "refuse" or verdict.change.is_empty else "let pass"
 
 
-def _after_ruling(state: DecisionState) -> Literal["allowed", "refused"]:
+async def _after_ruling(state: DecisionState) -> Literal["allowed", "refused"]:
     return "allowed" if state["ruling"].allowed else "refused"
