@@ -27,8 +27,8 @@ class KnownUses:
     """Each access's future and past.
 
     nodes: uint32[accesses] node numbers of all batches, one after the other; bounds:
-    int64[batches + 1]; next_use: int32[accesses], as of simulate.opt.next_uses; heat_after,
-    rank_after: float32 and uint32[accesses], the node's heat with this use, and its worth by it;
+    int64[batches + 1]; next_use: int32[accesses], as of simulate.opt.next_uses; rank_after:
+    uint32[accesses], what the node is worth by its heat with this use;
     hottest: uint32[n], the nodes used before the trace, hottest first; hottest_ranks:
     uint32[n], what they are worth by it; heat: of all nodes before.
     """
@@ -36,7 +36,6 @@ class KnownUses:
     nodes: Places
     bounds: IntArray
     next_use: Int32s
-    heat_after: Heats
     rank_after: Places
     hottest: Places
     hottest_ranks: Places
@@ -46,14 +45,12 @@ class KnownUses:
     def of(cls, nodes: IntArray, bounds: IntArray, *, heat: Heat) -> KnownUses:
         """nodes: numbers below len(heat.of_nodes). Not for more than 40,000 batches: heat only
         grows."""
-        after, ranks = _heats(nodes, bounds, heat.of_nodes.copy())
         hottest, hottest_ranks = _hottest(heat.of_nodes)
         return cls(
             nodes=nodes.astype(np.uint32),
             bounds=bounds,
             next_use=next_uses(nodes, bounds, len(heat.of_nodes))[0],
-            heat_after=after,
-            rank_after=ranks,
+            rank_after=_ranks(nodes, bounds, heat.of_nodes.copy()),
             hottest=hottest,
             hottest_ranks=hottest_ranks,
             heat=heat,
@@ -74,17 +71,15 @@ def heat_rank(heat: np.float32) -> int:
 
 
 @compiled
-def _heats(nodes: IntArray, bounds: IntArray, heat: Heats) -> tuple[Heats, Places]:
-    after = np.empty(nodes.shape[0], dtype=np.float32)
+def _ranks(nodes: IntArray, bounds: IntArray, heat: Heats) -> Places:
     ranks = np.empty(nodes.shape[0], dtype=np.uint32)
     weight = 1.0
     for batch in range(bounds.shape[0] - 1):
         for i in range(bounds[batch], bounds[batch + 1]):
             heat[nodes[i]] += np.float32(weight)
-            after[i] = heat[nodes[i]]
-            ranks[i] = _rank(after[i])
+            ranks[i] = _rank(heat[nodes[i]])
         weight *= HEAT_GROWTH
-    return after, ranks
+    return ranks
 
 
 @compiled

@@ -29,7 +29,7 @@ def lookahead_misses(uses: KnownUses, *, num_planned: int, settings: BufferSetti
     """
     heat = uses.heat
     return _replay(
-        uses.nodes, uses.bounds, uses.next_use, uses.heat_after, uses.rank_after, uses.hottest,
+        uses.nodes, uses.bounds, uses.next_use, uses.rank_after, uses.hottest,
         uses.hottest_ranks, heat.of_nodes, heat.total, num_planned, settings.lookahead_batches,
         settings.eviction_threshold, min(settings.capacity_rows, len(heat.of_nodes)),
     )  # fmt: skip
@@ -37,7 +37,7 @@ def lookahead_misses(uses: KnownUses, *, num_planned: int, settings: BufferSetti
 
 @compiled
 def _replay(
-    nodes: Places, bounds: IntArray, next_use: Int32s, heat_after: Heats, rank_after: Places,
+    nodes: Places, bounds: IntArray, next_use: Int32s, rank_after: Places,
     hottest: Places, hottest_ranks: Places, heat_before: Heats, total_weight: float,
     num_planned: int, lookahead: int, threshold: float, capacity: int,
 ) -> IntArray:  # fmt: skip
@@ -71,7 +71,7 @@ def _replay(
             )  # fmt: skip
             if threshold < 1:
                 for i in range(bounds[observed], bounds[observed + 1]):
-                    heat[nodes[i]] = heat_after[i]
+                    heat[nodes[i]] += np.float32(weight)
             total_weight += weight
             weight *= HEAT_GROWTH
             observed += 1

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from rudder.training.metrics import Rows, Seconds, Window
+from rudder.training.metrics import Window
 
 Trend = Literal["better", "steady", "worse", "unknown"]
 Measure = Literal["rows", "wait"]
@@ -48,20 +48,20 @@ class Means:
         steps = sum(window.num_steps for window in windows)
         if not steps:
             return None
-        rows = sum((window.rows for window in windows), Rows())
-        seconds = sum((window.seconds for window in windows), Seconds())
+        remote_rows = sum(window.rows.remote_rows for window in windows)
+        hits = sum(window.rows.hits for window in windows)
         per_step_ms = 1e3 / steps
         return cls(
             num_steps=steps,
-            remote_rows=rows.remote_rows / steps,
-            rows_fetched=rows.rows_fetched.total / steps,
-            seed_rows=rows.rows_fetched.seed / steps,
-            hit_fraction=rows.hit_fraction,
+            remote_rows=remote_rows / steps,
+            rows_fetched=sum(window.rows.rows_fetched.total for window in windows) / steps,
+            seed_rows=sum(window.rows.rows_fetched.seed for window in windows) / steps,
+            hit_fraction=hits / remote_rows if remote_rows else None,
             exposed_wait_ms=sum(window.stalled_seconds for window in windows) * per_step_ms,
-            compute_ms=seconds.compute * per_step_ms,
-            sample_ms=seconds.sample * per_step_ms,
-            pull_ms=seconds.pull * per_step_ms,
-            assemble_ms=seconds.assemble * per_step_ms,
+            compute_ms=sum(window.seconds.compute for window in windows) * per_step_ms,
+            sample_ms=sum(window.seconds.sample for window in windows) * per_step_ms,
+            pull_ms=sum(window.seconds.pull for window in windows) * per_step_ms,
+            assemble_ms=sum(window.seconds.assemble for window in windows) * per_step_ms,
             step_ms=_step_ms(windows),
         )
 
