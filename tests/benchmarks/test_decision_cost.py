@@ -1,0 +1,45 @@
+"""The measurement of what decisions cost runs on made-up windows and on recorded ones."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rudder.agents.planners.fixed import FixedPlanner
+from rudder.agents.simulation import simulate
+from rudder.memory.sqlite_journal import SqliteJournal
+from tests.agents.steered import trainer_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def decision_cost(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks.decision_cost", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_parts_of_a_recorded_runs_decisions_sum_up(tmp_path: Path) -> None:
+    path = tmp_path / "rank0.db"
+    journal = SqliteJournal.open(path, memory=None)
+    trainer = trainer_of()
+    asyncio.run(simulate(trainer, planner=FixedPlanner(), windows=6, journal=journal))
+    journal.close()
+    done = decision_cost(str(path), "--decisions", "5", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["decisions"] >= 5
+    parts = found["parts_ms"]
+    assert {"observer", "planner", "what-if", "trace", "graph", "message", "rows"} <= set(parts)
+    assert 0 < parts["what-if"]["median"] < found["decision_ms"]["median"]
+    assert 0 < parts["message"]["median"] < found["window_ms"]["median"]
+    most = sum(part["p99"] for part in parts.values())
+    assert found["decision_ms"]["p99"] + found["window_ms"]["median"] <= most + 0.1
+
+
+def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
+    done = decision_cost(str(tmp_path))
+    assert done.returncode != 0
+    assert "has no" in done.stderr
