@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from rudder.memory.experience_schema import EXPERIENCE_TABLES
-from rudder.memory.run_schema import AUDIT_TABLES, REPLAY_TABLES, RUN_TABLES
+from rudder.memory.run_schema import AUDIT_TABLES, PRUNING_TABLES, REPLAY_TABLES, RUN_TABLES
 
 FIRST_HASH = "0" * 64
 RUN_FILE = Migrations("run")
@@ -29,6 +29,11 @@ def _run_file(db: Database) -> None:
 @RUN_FILE(name="0002_decision_inputs")
 def _decision_inputs(db: Database) -> None:
     _execute(db, REPLAY_TABLES)
+
+
+@RUN_FILE(name="0003_pruned_uses")
+def _pruned_uses(db: Database) -> None:
+    _execute(db, PRUNING_TABLES)
 
 
 @EXPERIENCE(name="0001_first_release")

@@ -17,6 +17,7 @@ from rudder.memory.episodes import find_episode, read_episodes
 from rudder.memory.journal import Recalled
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.model_calls import ModelCall, read_model_calls
+from rudder.memory.pruned_uses import PrunedUses, read_pruned_uses
 from rudder.memory.records import Episode
 from rudder.memory.store import open_reader, unreadable
 from rudder.memory.verify import Verification, verify
@@ -73,6 +74,10 @@ class RunReader:
     def windows_of_session(self, first_number: int) -> list[Window]:
         """With slices, from a row of the table `windows` on: those of a session, and later ones."""
         return self._read(lambda db: list(read_rows_from(db, first_number)))
+
+    def pruned_uses(self, first_number: int) -> PrunedUses | None:
+        """Sums of the slices that a session, named by its first window, has no more."""
+        return self._read(lambda db: read_pruned_uses(db, first_number))
 
     def inputs(self) -> dict[str, KeptInputs]:
         """What decisions rested on, by episode id."""

@@ -140,3 +140,27 @@ REPLAY_TABLES = (
     content TEXT NOT NULL          -- JSON: DecisionInputs
 ) STRICT""",
 )
+
+PRUNING_TABLES = (
+    "ALTER TABLE slices RENAME TO old_slices",
+    """CREATE TABLE slices (
+    -- Sampled accesses of a window. Over the file's cap the oldest go; pruned_uses has their sums.
+    number INTEGER PRIMARY KEY REFERENCES windows (number),
+    window INTEGER NOT NULL,
+    rate REAL NOT NULL,           -- share of the nodes that are sampled
+    sizes BLOB NOT NULL,          -- sampled nodes of each batch: little-endian int32, zlib
+    nodes BLOB NOT NULL,          -- their remote numbers in order: little-endian int32, zlib
+    num_bytes INTEGER NOT NULL
+) STRICT""",
+    "INSERT INTO slices SELECT * FROM old_slices",
+    "DROP TABLE old_slices",
+    """CREATE TABLE pruned_uses (
+    -- What a session's pruned slices said: how often each node was used, later uses weighing more.
+    first_window INTEGER PRIMARY KEY, -- number of the first row of windows that the session wrote
+    rate REAL NOT NULL,
+    nodes BLOB NOT NULL,              -- distinct remote numbers: little-endian int32, zlib
+    sums BLOB NOT NULL,               -- of each node's uses: little-endian float64
+    total REAL NOT NULL,              -- the sum of a node used in every batch
+    weight REAL NOT NULL              -- of a use in the next batch
+) STRICT""",
+)

@@ -3,46 +3,46 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import zlib
 
 import numpy as np
 from sqlite_utils import Database
 
+from rudder.memory.pruned_uses import PrunedUses, read_pruned_uses, save_pruned_uses
 from rudder.training.access_slice import AccessSlice
 from rudder.training.errors import DataError
 
 MAX_FILE_BYTES = 32 * 2**20
 """Of all slices of a file together."""
-MAX_SLICE_BYTES = 2**20
-"""A larger slice is not kept."""
-WINDOWS_OF_EPISODE = 8
-"""The windows up to an episode's own that its decision rests on."""
+_KEPT_FRACTION = 0.98
+"""Of `max_bytes` after pruning, so that not every window prunes."""
 
-_OLDEST = f"""
-SELECT number, num_bytes FROM slices ORDER BY EXISTS (
-    SELECT 1 FROM episodes
-    WHERE slices.window > episodes.window - {WINDOWS_OF_EPISODE}
-      AND slices.window <= episodes.window
-), number
+_SESSION = """
+SELECT coalesce(max(first_window), 1) FROM (
+    SELECT first_window FROM decision_inputs UNION SELECT ?
+) WHERE first_window <= ?
 """
 
 
 class Slices:
-    """Adds slices and prunes them: over `max_bytes` the oldest go, and of these first those that
-    no episode was decided on."""
+    """Adds slices and prunes them: over `max_bytes` the oldest go, of which sums are left."""
 
     def __init__(self, db: Database, *, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._max_bytes = max_bytes
+        self._first_window = 1
         total = db.conn.execute("SELECT coalesce(sum(num_bytes), 0) FROM slices").fetchone()[0]
         self._num_bytes = int(total)
+
+    def begin(self, *, first_window: int) -> None:
+        """A session begins, whose first row of `windows` will have this number."""
+        self._first_window = first_window
 
     def add(self, db: Database, accesses: AccessSlice, *, number: int, window: int) -> None:
         """Add a window's slice under the window's number, inside the caller's transaction."""
         sizes = zlib.compress(np.array(accesses.sizes, dtype="<i4").tobytes())
         nodes = base64.b64decode(accesses.nodes)
         num_bytes = len(sizes) + len(nodes)
-        if num_bytes > MAX_SLICE_BYTES:
-            return
         db.conn.execute(
             "INSERT INTO slices (number, window, rate, sizes, nodes, num_bytes)"
             " VALUES (?, ?, ?, ?, ?, ?)",
@@ -53,12 +53,32 @@ class Slices:
             self._prune(db)
 
     def _prune(self, db: Database) -> None:
-        """Down to nine tenths, so that not every window prunes."""
-        found = iter(db.conn.execute(_OLDEST).fetchall())
-        while self._num_bytes > 0.9 * self._max_bytes:
-            number, num_bytes = next(found)
-            db.conn.execute("DELETE FROM slices WHERE number = ?", [number])
+        """Drop the oldest, session by session."""
+        pruned: dict[int, list[int]] = {}
+        for number, num_bytes in db.conn.execute(
+            "SELECT number, num_bytes FROM slices ORDER BY number"
+        ):
+            if self._num_bytes <= _KEPT_FRACTION * self._max_bytes:
+                break
             self._num_bytes -= num_bytes
+            pruned.setdefault(self._session_of(db, number), []).append(number)
+        for first_window, numbers in pruned.items():
+            _add_up(db, numbers, first_window=first_window)
+            db.conn.execute(
+                "DELETE FROM slices WHERE number BETWEEN ? AND ?", (numbers[0], numbers[-1])
+            )
+
+    def _session_of(self, db: Database, number: int) -> int:
+        """The number of the first window of a window's session."""
+        return int(db.conn.execute(_SESSION, (self._first_window, number)).fetchone()[0])
+
+
+def _add_up(db: Database, numbers: list[int], *, first_window: int) -> None:
+    """A damaged one is left out; replay tells that the sums are not those of then."""
+    with contextlib.suppress(DataError, ValueError):
+        slices = [each for number in numbers if (each := read_slice(db, number)) is not None]
+        known = read_pruned_uses(db, first_window) or PrunedUses.none(rate=slices[0].rate)
+        save_pruned_uses(db, known.with_slices(slices), first_window=first_window)
 
 
 def read_slice(db: Database, number: int) -> AccessSlice | None:

@@ -151,6 +151,8 @@ class SqliteJournal:
                  importlib.metadata.version("rudder-gnn"), workload.model_dump_json()),
             ).lastrowid  # fmt: skip
             self._first_window = next_window(db)
+            if self._slices is not None:
+                self._slices.begin(first_window=self._first_window)
         self._audit = AuditLog(
             store, run_key=workload.run_key, rank=workload.rank, redaction=self._redaction
         )

@@ -10,11 +10,12 @@ from rudder.agents.lessons import Lessons
 from rudder.agents.limit_plan import LIMITS
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.replay.fingerprint import fingerprint
+from rudder.agents.replay.resumed_history import ResumedHistory
 from rudder.memory.decision_inputs import DecisionInputs, KeptInputs, Node
 from rudder.memory.journal import NullJournal, Recalled
+from rudder.memory.pruned_uses import PrunedUses
 from rudder.memory.records import Episode, Observation
 from rudder.memory.run_reader import RunReader
-from rudder.tools.history import History
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
@@ -101,7 +102,8 @@ class RecordedRun:
     def _open(self, kept: KeptInputs) -> _Session:
         windows = self._reader.windows_of_session(kept.first_window)
         workload = self._reader.workload_of_session(kept.session)
-        return _Session(kept.session, workload, iter(windows))
+        pruned = self._reader.pruned_uses(kept.first_window)
+        return _Session(kept.session, workload, iter(windows), pruned)
 
     def _scene(
         self, episode: Episode, kept: KeptInputs | None, session: _Session | None
@@ -135,9 +137,15 @@ class _Past(NullJournal):
 class _Session:
     """One controller's life: its history and lessons, growing from decision to decision."""
 
-    def __init__(self, number: int, workload: Workload, windows: Iterator[Window]) -> None:
+    def __init__(
+        self,
+        number: int,
+        workload: Workload,
+        windows: Iterator[Window],
+        pruned: PrunedUses | None,
+    ) -> None:
         self.number, self.workload = number, workload
-        self.history = History(workload)
+        self.history = ResumedHistory(workload, pruned=pruned)
         self.past = _Past()
         self.lessons = Lessons(self.past, workload=workload)
         self.last_round_step: int | None = None

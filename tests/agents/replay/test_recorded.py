@@ -20,9 +20,12 @@ from rudder.agents.planners.adversarial import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.simulated import SimulatedTrainer
 from rudder.agents.simulation import simulate
+from rudder.agents.streams import ZipfStream
 from rudder.memory.episodes import checksum
 from rudder.memory.journal import Journal
 from rudder.memory.records import Observation
+from rudder.memory.run_reader import RunReader
+from rudder.memory.slices import Slices
 from rudder.memory.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.steering_options import SteeringOptions
@@ -140,6 +143,30 @@ def test_pruned_accesses_make_later_decisions_not_replayable(file: Path) -> None
     edit(file, "DELETE FROM slices WHERE number = 4")
     assert reasons(file) == {None, "sampled accesses that it rested on were pruned"}
     assert replayed(file)[0].result == "equal"
+
+
+def test_of_a_run_beyond_the_cap_all_decisions_are_equal_whose_accesses_are_kept(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rank0.db"
+    journal = SqliteJournal.open(path, memory=None)
+    assert journal._store is not None
+    journal._slices = Slices(journal._store.db, max_bytes=130_000)
+    trainer = trainer_of(stream=ZipfStream(num_remote=1500, draws=150))
+    asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=80, journal=journal))
+    journal.close()
+    with RunReader(path) as reader:
+        pruned = sum(each.accesses is None for each in reader.windows(with_slices=True))
+    assert pruned > 10
+    found = replayed(path)
+    results = [each.result for each in found]
+    first = results.index("equal")
+    assert 0 < first < len(results) - 1
+    assert set(results[:first]) == {"not replayable"}
+    assert set(results[first:]) == {"equal"}
+    assert {each.reason for each in found[:first]} == {
+        "sampled accesses that it rested on were pruned"
+    }
 
 
 def test_missing_windows_make_decisions_not_replayable(file: Path) -> None:
