@@ -128,8 +128,8 @@ class AuditLog:
             **entry.model_dump(),
         }
         latency = values["latency_ms"]
-        if isinstance(latency, float) and not math.isfinite(latency):
-            values["latency_ms"] = None
+        if isinstance(latency, float):  # SQLite has no negative zero
+            values["latency_ms"] = latency + 0.0 if math.isfinite(latency) else None
         return {
             name: self._redaction.clean(value) if isinstance(value, str) else value
             for name, value in values.items()

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rudder.memory.audit import AuditFilter, AuditLog, Head
@@ -46,6 +46,7 @@ def new_log(path: Path) -> tuple[Store, AuditLog]:
 @settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
+@example([AuditEntry(kind="call", call_id="", agent="", tool="", step=0, latency_ms=-0.0)])
 def test_whatever_is_appended_comes_back_and_verifies(
     tmp_path: Path, entries: list[AuditEntry]
 ) -> None:
