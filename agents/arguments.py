@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rudder.memory.run_file import FOLDER
-from rudder.training.errors import ConfigError
+from rudder.training.errors import ConfigError, MachineError
 
 
 def check_run(path: Path, *, name: str) -> None:
@@ -51,4 +52,17 @@ def writing_to(path: Path, *, name: str) -> Iterator[None]:
             value=str(path),
             allowed="a file that can be written",
             remedy=f"choose another place: {error.strerror}",
+        ) from None
+
+
+@contextmanager
+def writing_memory(path: Path) -> Iterator[Path]:
+    """Say of a memory that cannot be written why not; raises MachineError."""
+    try:
+        yield path
+    except (OSError, sqlite3.Error) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise MachineError(
+            f"{path} cannot be written: {why}",
+            remedy="make room, give write access, or name another file with --memory",
         ) from None

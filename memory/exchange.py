@@ -18,14 +18,16 @@ from rudder.memory.run_reader import RunReader
 from rudder.training.errors import DataError
 
 
-def fill(memory: Path, run_dir: Path) -> Added:
+def fill(memory: Path, run_dir: Path, *, sets_aside: bool = False) -> Added:
     """Add the finished episodes of all ranks of a run; twice does no harm.
 
     run_dir: a run folder or one rank's file. A file that cannot be read is left out, and named.
-    Raises DataError without any file, MachineError, OSError or sqlite3.Error for the memory.
+    sets_aside: whether a damaged memory makes room for a new one.
+    Raises DataError without any file, or for the memory; MachineError, OSError or sqlite3.Error
+    where that cannot be written.
     """
     paths = run_files(run_dir)
-    with Experience.open(memory) as experience:
+    with Experience.open(memory, sets_aside=sets_aside) as experience:
         return sum((_fill_one(experience, path) for path in paths), Added())
 
 
@@ -86,16 +88,24 @@ def _as_foreign(episodes: Iterator[PastEpisode], experience: Experience) -> Iter
 
 
 def _parse(lines: IO[str], name: str) -> Iterator[PastEpisode]:
-    for number, line in enumerate(lines, start=1):
-        try:
-            yield PastEpisode.model_validate_json(line)
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise DataError(
-                f"{name}, line {number}: {where}: {first['msg']}",
-                remedy="import a file that `rudder memory export` wrote",
-            ) from None
+    try:
+        for number, line in enumerate(lines, start=1):
+            yield _parse_line(line, f"{name}, line {number}")
+    except UnicodeDecodeError:
+        raise _not_exported(f"{name} is not text") from None
+
+
+def _parse_line(line: str, place: str) -> PastEpisode:
+    try:
+        return PastEpisode.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise _not_exported(f"{place}: {where}{first['msg']}") from None
+
+
+def _not_exported(problem: str) -> DataError:
+    return DataError(problem, remedy="import a file that `rudder memory export` wrote")
 
 
 def _is_memory(path: Path) -> bool:

@@ -51,9 +51,12 @@ class Experience:
         self.origin = _own_origin(store)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open or create; waits half a minute for another writer."""
-        return cls(Store.open(path, migrations=EXPERIENCE, wait_s=_WAIT_S))
+    def open(cls, path: Path, *, sets_aside: bool = False) -> Self:
+        """Open or create; waits half a minute for another writer.
+
+        sets_aside: whether a damaged file makes room for a new one, or raises DataError.
+        """
+        return cls(Store.open(path, migrations=EXPERIENCE, wait_s=_WAIT_S, sets_aside=sets_aside))
 
     def add(
         self, episodes: Iterable[PastEpisode], *, trusted: bool, head: Head | None = None

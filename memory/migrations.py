@@ -47,6 +47,12 @@ def is_newer(db: Database, migrations: Migrations) -> bool:
     return not migrations.pending(db) and len(applied) > len(_fresh(migrations)[1])
 
 
+def is_foreign(db: Database, migrations: Migrations) -> bool:
+    """Whether the file holds something, and nothing that these steps made."""
+    sql = "SELECT 1 FROM sqlite_master WHERE name NOT LIKE '%sqlite_%' LIMIT 1"
+    return not migrations.applied(db) and db.execute(sql).fetchone() is not None
+
+
 def wrong_objects(db: Database, migrations: Migrations) -> list[str]:
     """Tables, indexes and triggers that are missing, changed, or triggers that were added."""
     expected, _ = _fresh(migrations)

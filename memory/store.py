@@ -25,14 +25,23 @@ from sqlite_utils.migrations import Migrations
 
 from rudder.memory.damage import DamagedError, check, is_damage, set_aside
 from rudder.memory.filesystem import refuse_network
-from rudder.memory.migrations import is_newer, wrong_objects
+from rudder.memory.migrations import is_foreign, is_newer, wrong_objects
 from rudder.training.errors import DataError, MachineError
 
 _BUSY_MS = 5000
 _CHECKPOINT_TRANSACTIONS = 256
 """Since the last checkpoint, before a rest makes one: about 4 MB."""
+_KINDS = {
+    "run": ("the record of a run", "a steered run"),
+    "experience": ("a memory", "`rudder memory merge`, or a steered run with --memory,"),
+}
+"""What a file of these migrations is, and who makes one."""
 _MAX_LOG_PAGES = 16_384
 """Of 4 KiB, after which a checkpoint does not wait for a rest."""
+
+
+class LaterVersionError(DataError):
+    """A file has tables that this version does not know."""
 
 
 class Store:
@@ -48,20 +57,27 @@ class Store:
         self._num_transactions = 0
 
     @classmethod
-    def open(cls, path: Path, *, migrations: Migrations, wait_s: float = 0) -> Self:
+    def open(
+        cls, path: Path, *, migrations: Migrations, wait_s: float = 0, sets_aside: bool = True
+    ) -> Self:
         """Open or create; a damaged file is set aside under another name and a new one begun.
 
-        wait_s: how long to wait for another writer to end.
-        Raises MachineError (network file system, another writer), DataError (written by a later
-        version), OSError and sqlite3.Error (read-only, full).
+        wait_s: how long to wait for another writer to end; sets_aside: False to leave a damaged
+        file, or one that is none of ours, where it is, and raise DataError.
+        Raises MachineError (network file system, another writer), LaterVersionError, OSError and
+        sqlite3.Error (read-only, full).
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         refuse_network(path)
         lock = _lock(path, wait_s=wait_s)
         try:
+            if not sets_aside and path.is_file() and path.stat().st_size:
+                open_reader(path, migrations=migrations).close()
             try:
                 return cls(path, db=_connect(path, migrations), lock=lock, damaged=None)
             except DamagedError as error:
+                if not sets_aside:
+                    raise unreadable(path, error) from None
                 damaged = set_aside(path, reason=str(error))
                 return cls(path, db=_connect(path, migrations), lock=lock, damaged=damaged)
         except BaseException:
@@ -137,7 +153,7 @@ def _reader(path: Path, migrations: Migrations) -> Database:
     if not migrations.pending(db):
         return db
     if not migrations.applied(db):
-        raise unreadable(path, "it has none of Rudder's tables")
+        raise _none_of_ours(path, migrations)
     copy = _database(sqlite3.connect(":memory:", check_same_thread=False))
     db.conn.backup(copy.conn)
     db.close()
@@ -176,6 +192,8 @@ def _prepare(db: Database, path: Path, migrations: Migrations) -> None:
         raise DamagedError(found)
     if is_newer(db, migrations):
         raise _written_by_later(path)
+    if is_foreign(db, migrations):
+        raise DamagedError("it has tables, and none of them ours")
     if migrations.pending(db):
         migrations.apply(db)
     if wrong := wrong_objects(db, migrations):
@@ -210,7 +228,12 @@ def _has_locked(file: IO[bytes]) -> bool:
     return True
 
 
+def _none_of_ours(path: Path, migrations: Migrations) -> DataError:
+    kind, made_by = _KINDS[migrations.name]
+    return DataError(f"{path} is not {kind}", remedy=f"name a file that {made_by} wrote")
+
+
 def _written_by_later(path: Path) -> DataError:
-    return DataError(
+    return LaterVersionError(
         f"{path} was written by a later version of Rudder", remedy="use that version, or a new file"
     )

@@ -238,14 +238,19 @@ def _rows(where: Path, only: AuditFilter, *, last: int | None = None) -> list[Au
 def _verified(path: Path, memory: Path | None) -> dict[str, Any]:
     """What verify found; of a file that cannot even be opened, why."""
     from rudder.memory.run_reader import RunReader
+    from rudder.memory.store import LaterVersionError
     from rudder.memory.verify import Verification
     from rudder.training.errors import DataError
 
     try:
-        with RunReader(path) as reader:
-            found = reader.verify(known=_known_heads(reader, memory))
+        reader = RunReader(path)
+    except LaterVersionError:
+        raise
     except DataError as error:
         found = Verification(rows=0, reason=error.message)
+    else:
+        with reader:
+            found = reader.verify(known=_known_heads(reader, memory))
     return {"file": str(path), "holds": found.holds, **asdict(found)}
 
 

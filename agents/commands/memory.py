@@ -92,15 +92,15 @@ def merge(
 
     Example: rudder memory merge runs/demo host2/rank1.db
     """
-    from rudder.agents.arguments import check_run
+    from rudder.agents.arguments import check_run, writing_memory
     from rudder.memory import exchange
     from rudder.memory.experience import Added
 
     for source in sources:
         check_run(source, name="sources")
-    _print_added(
-        sum((exchange.merge(_path(memory), source) for source in sources), Added()), json=json
-    )
+    with writing_memory(_path(memory)) as path:
+        added = sum((exchange.merge(path, source) for source in sources), Added())
+    _print_added(added, json=json)
 
 
 @app.command("export")
@@ -136,7 +136,7 @@ def import_(
 
     Example: rudder memory import episodes.jsonl
     """
-    from rudder.agents.arguments import check_file
+    from rudder.agents.arguments import check_file, writing_memory
     from rudder.memory import exchange
 
     check_file(
@@ -145,8 +145,9 @@ def import_(
         allowed="a file that exists",
         remedy="name one that `rudder memory export` wrote",
     )
-    with file.open() as lines:
-        _print_added(exchange.import_(_path(memory), lines, name=str(file)), json=json)
+    with file.open() as lines, writing_memory(_path(memory)) as path:
+        added = exchange.import_(path, lines, name=str(file))
+    _print_added(added, json=json)
 
 
 @app.command("trust")
@@ -159,9 +160,10 @@ def trust(
 
     Example: rudder memory trust memory-3f9a21c0
     """
+    from rudder.agents.arguments import writing_memory
     from rudder.memory.experience import Experience
 
-    with Experience.open(_known(memory)) as experience:
+    with writing_memory(_known(memory)) as path, Experience.open(path) as experience:
         count = experience.trust(origin)
     _say({"trusted": count}, f"{count:,} episodes are used from now on", json=json)
 
@@ -177,9 +179,10 @@ def prune(
 
     Example: rudder memory prune --keep 10000
     """
+    from rudder.agents.arguments import writing_memory
     from rudder.memory.experience import Experience
 
-    with Experience.open(_known(memory)) as experience:
+    with writing_memory(_known(memory)) as path, Experience.open(path) as experience:
         count = experience.prune(keep=keep, origin=origin)
     _say({"dropped": count}, f"{count:,} episodes dropped", json=json)
 

@@ -146,6 +146,10 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
 def test_readers_say_what_is_wrong_with_a_file(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("hello, this is no database" * 50)
     sqlite3.connect(tmp_path / "other.db").execute("CREATE TABLE mine (x)")
-    for name, reason in (("none", "not exist"), ("text", "not a database"), ("other", "none of")):
+    for name, reason in (
+        ("none", "not exist"),
+        ("text", "not a database"),
+        ("other", "is not the"),
+    ):
         with pytest.raises(DataError, match=reason):
             open_reader(tmp_path / f"{name}.db", migrations=RUN_FILE)

@@ -17,7 +17,7 @@ from rudder.agents.commands.explain import explain
 from rudder.agents.episode_page import episode_page
 from rudder.memory.exchange import fill
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
-from rudder.training.errors import ConfigError, DataError
+from rudder.training.errors import ConfigError, DataError, MachineError
 
 EPISODE = sample_episode(2, workload=sample_workload())
 app = typer.Typer()
@@ -178,6 +178,55 @@ def test_merge_names_what_it_leaves_out(run: Path, tmp_path: Path) -> None:
     result = rudder("memory", "merge", run, "--memory", tmp_path / "m.db", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["new"] == 4
+
+
+@pytest.mark.parametrize(
+    "command", [["merge", "runs/demo"], ["import", "lines"], ["prune"], ["trust", "x"], ["list"]]
+)
+@pytest.mark.parametrize(
+    ("content", "says"), [("text", "not a database"), ("record of a run", "not a memory")]
+)
+def test_a_file_that_is_no_memory_is_refused_and_left_as_it_is(
+    run: Path, tmp_path: Path, command: list[str], content: str, says: str
+) -> None:
+    file = tmp_path / "file.db"
+    record = (run / "steering" / "rank0.db").read_bytes()
+    file.write_bytes(b"text, and none of ours\n" if content == "text" else record)
+    before = file.read_bytes()
+    (tmp_path / "lines").touch()
+    error = rudder("memory", *command, "--memory", file).exception
+    assert isinstance(error, DataError)
+    assert says in error.message
+    assert file.read_bytes() == before
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_a_memory_that_cannot_be_written_is_named(run: Path, tmp_path: Path) -> None:
+    error = rudder("memory", "merge", run, "--memory", tmp_path / "runs").exception
+    assert isinstance(error, MachineError)
+    assert f"{tmp_path / 'runs'} cannot be written" in error.message
+
+
+def test_import_of_what_is_no_text_is_refused(run: Path, past: Path) -> None:
+    error = rudder("memory", "import", run / "steering" / "rank0.db", "--memory", past).exception
+    assert isinstance(error, DataError)
+    assert "rank0.db is not text" in error.message
+
+
+def test_verify_blames_neither_a_bad_memory_nor_a_later_version_on_the_log(
+    run: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.db"
+    text.write_text("none")
+    error = rudder("audit", "verify", run, "--memory", text).exception
+    assert isinstance(error, DataError)
+    assert error.message.startswith(str(text))
+    with sqlite3.connect(run / "steering" / "rank0.db") as db:
+        db.execute("INSERT INTO _sqlite_migrations VALUES (99, 'run', '9999_later', 'now')")
+    db.close()
+    error = rudder("audit", "verify", run).exception
+    assert isinstance(error, DataError)
+    assert "later version" in error.message
 
 
 def test_without_a_memory_the_user_is_told_what_to_do(run: Path) -> None:
