@@ -4,8 +4,8 @@
     python -m benchmarks.memory_faults --kills 50 --damages 50 --edits 500
 
 Run it in the repository's root: the faults are those of the tests (tests/memory). Exits 1 if an
-acknowledged row was lost, a chain broke, a restart took over 5 s, a damaged file neither opened as
-a prefix nor was set aside, or an edit that changed the log was not found.
+acknowledged row was lost or is there twice, a chain broke, a restart took over 5 s, a damaged file
+neither opened as a prefix nor was set aside, or an edit that changed the log was not found.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def kills(count: int, *, folder: Path, draw: random.Random) -> dict[str, float]:
         "kills": count,
         "acknowledged": sum(each.acknowledged for each in found),
         "lost": sum(each.lost for each in found),
+        "twice": sum(each.twice for each in found),
         "broken chains": sum(not each.holds for each in found),
         "set aside": sum(each.set_aside for each in found),
         "longest recovery s": max((each.recovery_s for each in found), default=0.0),
@@ -116,7 +117,7 @@ def main() -> None:
         damaged = damages(options.damages, folder=folders[1], draw=draw)
         edited = edits(options.edits, folder=folders[2], draw=draw)
     print(json.dumps({"kills": killed, "damages": damaged, "edits": edited}, indent=2))
-    wrong = [killed["lost"], killed["broken chains"], killed["set aside"]]
+    wrong = [killed["lost"], killed["twice"], killed["broken chains"], killed["set aside"]]
     wrong += [damaged["failed"], damaged["tracebacks"], int(str(edited.get("missed", 0)))]
     sys.exit(any(wrong) or killed["longest recovery s"] > _MAX_RECOVERY_S)
 

@@ -18,11 +18,12 @@ from rudder.memory.sqlite_journal import SqliteJournal
 
 @dataclass(frozen=True)
 class Survival:
-    """After one kill: audit rows and episodes acknowledged, those lost of them, whether the
-    chain holds, and the seconds until a new controller has gone on."""
+    """After one kill: audit rows and episodes acknowledged, those lost of them, rows that are in
+    the log twice, whether the chain holds, and the seconds until a new controller has gone on."""
 
     acknowledged: int
     lost: int
+    twice: int
     holds: bool
     set_aside: int
     recovery_s: float
@@ -41,12 +42,15 @@ def kill_one(path: Path, *, draw: random.Random) -> Survival:
     is_writing = journal.is_writing
     journal.close()
     with RunReader(path) as reader:
-        kept = {row.call_id for row in reader.audit()}
+        logged = [row.call_id for row in reader.audit()]
+        kept = set(logged)
+        twice = len(logged) - len(kept)
         kept |= {episode.episode_id for episode in reader.episodes()}
         holds = reader.verify().holds and is_writing
     return Survival(
         acknowledged=len(acknowledged),
         lost=len(acknowledged - kept),
+        twice=twice,
         holds=holds,
         set_aside=len(list(path.parent.glob("*.damaged-*"))),
         recovery_s=recovery_s,
@@ -78,11 +82,14 @@ def _write_forever(path: Path, acknowledge: int) -> None:
     journal = SqliteJournal.open(path, memory=None)
     work = sample_workload()
     journal.begin(work)
-    for number in itertools.count(journal.next_number()):
+    first = journal.next_number()
+    for number in itertools.count(first):
         episode = sample_episode(number, workload=work)
         journal.add_window(sample_window(number, workload=work))
         for entry in sample_entries(episode):
             name = f"{entry.call_id}/{entry.kind}"
+            if number == first and journal.has_logged(name):
+                continue  # the killed writer did that
             journal.log(entry.model_copy(update={"call_id": name}))
             os.write(acknowledge, name.encode() + b"\n")
         journal.save(episode)
