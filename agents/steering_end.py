@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,13 +71,27 @@ def _check_record(config: RunConfig, run_dir: Path) -> None:
     if config.steering is None:
         return
     reports = [read_report(run_dir, rank) for rank in range(config.num_trainers)]
-    silent = [each.rank for each in reports if each is not None and not each.journal_is_writing]
+    lost_all = _is_read_only(run_dir)
+    silent = [
+        each.rank
+        for each in reports
+        if each is not None and (lost_all or not each.journal_is_writing)
+    ]
     if silent:
         ranks = ", ".join(map(str, silent))
         raise MachineError(
             f"the record of steering has gaps (rank {ranks})",
             remedy=f"see {run_dir}/logs/controller{silent[0]}.log; make room, or give write access",
         )
+
+
+def _is_read_only(run_dir: Path) -> bool:
+    """Whether nothing can be written there now; then reports could not be either, and are old."""
+    try:
+        with tempfile.TemporaryFile(dir=run_dir):
+            return False
+    except OSError:
+        return True
 
 
 def _keep_episodes(options: SteeringOptions | None, run_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from rudder.memory.run_reader import RunReader
 from rudder.memory.sample import record, sample_episode, sample_workload, write_sample_run
 from rudder.memory.sqlite_journal import SqliteJournal
 from rudder.training.config import run_config
+from rudder.training.control.port import ControlPort
 from rudder.training.errors import MachineError
 from tests.agents.test_report import report, summary_of
 
@@ -50,6 +52,26 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("a disk of its own needs root and leave to mount")
     yield disk
     subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own, for `becomes_read_only`."""
+    image, disk = tmp_path / "image", tmp_path / "disk"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(2**24)
+    makes = (["mkfs.ext4", "-q", str(image)], ["mount", "-o", "loop", str(image), str(disk)])
+    is_root = os.geteuid() == 0 and shutil.which("mkfs.ext4") is not None
+    if not is_root or any(subprocess.run(make, capture_output=True).returncode for make in makes):
+        pytest.skip("a disk of its own needs root, mkfs.ext4 and leave to mount")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def becomes_read_only(disk: Path) -> None:
+    """As a disk does that has an error, whoever has files open."""
+    subprocess.run(["mount", "-o", "remount,abort", str(disk)], check=True)
 
 
 def fill_up(disk: Path) -> None:
@@ -126,6 +148,33 @@ def test_a_disk_that_fills_up_is_told_once_and_what_was_written_verifies(
     journal.close()
     assert capsys.readouterr().err.count("cannot be written") == 1
     error = not_kept(run_dir, tmp_path / "memory.db")
+    assert "its summary cannot be written" in error.message
+    assert "has gaps (rank 0)" in error.message
+    with RunReader(run_file(run_dir, rank=0)) as reader:
+        assert reader.verify().holds
+        assert len(reader.audit()) > 0
+
+
+def test_a_disk_that_becomes_read_only_is_told_once_and_what_was_written_verifies(
+    failing_disk: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run_dir = failing_disk / "run"
+    journal = SqliteJournal.open(run_file(run_dir, rank=0), memory=None)
+    journal.begin(WORK)
+    said = SteeringReport(rank=0, planner="embedded")
+    write_report(said, run_dir)
+    record(journal, sample_episode(0, workload=WORK))
+    port = ControlPort(run_dir / "rank0.sock", rank=0)
+    becomes_read_only(failing_disk)
+    for number in range(1, 20):
+        record(journal, sample_episode(number, workload=WORK))
+    write_report(said.model_copy(update={"journal_is_writing": journal.is_writing}), run_dir)
+    assert not journal.is_writing
+    journal.close()
+    port.close()
+    assert capsys.readouterr().err.count("cannot be written") == 1
+    error = not_kept(run_dir, tmp_path / "memory.db")
+    assert error.exit_code == 4
     assert "its summary cannot be written" in error.message
     assert "has gaps (rank 0)" in error.message
     with RunReader(run_file(run_dir, rank=0)) as reader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -94,8 +95,9 @@ class ControlPort:
         if service is None:
             return
         service.stop()
-        if self._path.exists() and self._path.stat().st_ino == self._inode:
-            self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # the disk became read-only
+            if self._path.exists() and self._path.stat().st_ino == self._inode:
+                self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         """Close at the end of the block."""
