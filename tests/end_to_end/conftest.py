@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rudder.training.partition.prepare import prepare
+from tests.end_to_end.records import check_records
+
+
+@pytest.fixture(autouse=True)
+def _records_hold(tmp_path: Path) -> Iterator[None]:
+    """Whatever a test did to a run, its record is whole and says what the trainer did."""
+    yield
+    check_records(tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from rudder.memory.run_file import run_file
-from rudder.memory.run_reader import RunReader
+from tests.end_to_end.records import check_records, has_one_session
 from tests.end_to_end.test_train import RUDDER, rudder, wait_for
 
 pytestmark = pytest.mark.distributed
@@ -73,22 +73,8 @@ def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path)
     last = sum(each[-1]["rows"]["rows_fetched"]["miss"] for each in epochs)
     assert last < 0.8 * first
     assert "capacity" in errors  # told while it goes on
-    for counts in steering:
-        check_record(run_dir, counts)
-
-
-def check_record(run_dir: Path, counts: dict[str, Any]) -> None:
-    """The record of a rank is whole, and says what the trainer says."""
-    with RunReader(run_file(run_dir, rank=counts["rank"])) as reader:
-        assert reader.verify().holds
-        rows = reader.audit()
-        episodes = reader.episodes()
-    effects = [row for row in rows if row.kind == "effect" and row.outcome == "applied"]
-    assert len(effects) == counts["applied"] + counts["reverted"]
-    intents = {row.call_id for row in rows if row.kind == "intent"}
-    assert {row.call_id for row in effects} <= intents
-    assert len(episodes) == counts["decisions"]
-    assert [each.number for each in episodes] == list(range(len(episodes)))
+    assert check_records(run_dir) == 2
+    assert all(has_one_session(run_file(run_dir, rank=rank)) for rank in range(2))
 
 
 def test_training_does_not_notice_controllers_that_are_stopped_or_killed(
@@ -110,9 +96,7 @@ def test_training_does_not_notice_controllers_that_are_stopped_or_killed(
     assert len(summary["epoch_seconds"]) == 50
     assert summary["test_accuracy"] > 0.5
     assert "Traceback" not in errors
-    for rank in range(2):
-        with RunReader(run_file(run_dir, rank=rank)) as reader:
-            assert reader.verify().holds
+    assert check_records(run_dir) == 2
 
 
 def test_steering_is_switched_off_though_the_controllers_are_stopped(

@@ -1,0 +1,65 @@
+"""What must be true of the record of every steered run, however it ended."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from rudder.agents.steering_report import read_report
+from rudder.memory.audit import AuditRow
+from rudder.memory.run_reader import RunReader
+from rudder.training.metrics import Window
+from rudder.training.settings import BufferSettings
+
+
+def check_records(folder: Path) -> int:
+    """Check the files of all ranks of all runs below a folder; returns how many there are."""
+    paths = sorted(folder.glob("**/steering/rank*[0-9].db"))
+    for path in paths:
+        check_record(path)
+    return len(paths)
+
+
+def check_record(path: Path) -> None:
+    """The log verifies, numbers have no gap, and what the trainer changed are rows `applied`."""
+    with RunReader(path) as reader:
+        found = reader.verify()
+        rows, episodes, windows = reader.audit(), reader.episodes(), reader.windows()
+    assert found.holds, (path, found)
+    assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+    assert [each.number for each in episodes] == list(range(len(episodes)))
+    applied = [row for row in rows if row.outcome == "applied"]
+    assert is_within(settings_by_windows(windows), map(settings_of, applied)), path
+    report = read_report(path.parents[1], int(path.stem.removeprefix("rank")))
+    if report is not None and has_one_session(path):
+        effects = sum(row.kind == "effect" for row in applied)
+        assert effects == report.counts.applied + report.counts.reverted, path
+        assert len(episodes) == report.counts.decisions, path
+
+
+def settings_by_windows(windows: list[Window]) -> list[BufferSettings]:
+    """Those that the trainer went over to, one after the other."""
+    pairs = itertools.pairwise(window.settings for window in windows)
+    return [later for earlier, later in pairs if later != earlier]
+
+
+def settings_of(row: AuditRow) -> BufferSettings:
+    """Those in force after a change, by the log."""
+    return BufferSettings.model_validate(json.loads(row.result or "{}")["settings"])
+
+
+def is_within(some: Iterable[BufferSettings], those: Iterable[BufferSettings]) -> bool:
+    """Whether all of `some` come among `those`, in their order."""
+    rest = iter(those)
+    return all(any(each == other for other in rest) for each in some)
+
+
+def has_one_session(path: Path) -> bool:
+    """Whether one controller saw the whole run, from its beginning to its end."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+        began, ended = db.execute("SELECT count(*), count(ended_at) FROM sessions").fetchone()
+    return bool(began == ended == 1)
