@@ -18,7 +18,7 @@ import traceback
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from rudder.training.control.controller_process import start_early
 from rudder.training.errors import MachineError, RudderError, RunError
@@ -26,6 +26,9 @@ from rudder.training.events import Event, Failed, PhaseEntered
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.launch.machine_limits import as_machine_error
 from rudder.training.versions import required_versions
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 """Environment variable with the process id of the launcher, where it is the parent."""
@@ -99,9 +102,20 @@ def _die_with_launcher() -> None:
         os._exit(1)  # it ended before the kernel was told
 
 
+class _ForgivingLog(io.FileIO):
+    """Takes what a full or read-only disk does not: DGL prints before it takes its leave."""
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        """Write, or do as if."""
+        try:
+            return super().write(content)
+        except OSError:
+            return memoryview(content).nbytes
+
+
 def _prepare_process() -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)
+    log = io.BufferedWriter(_ForgivingLog(1, "wb", closefd=False))
+    sys.stdout = io.TextIOWrapper(log, line_buffering=True)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
 
