@@ -54,6 +54,11 @@ class History:
         if window.accesses is not None:
             self._add_accesses(window, window.accesses)
 
+    def resume(self, *, rate: float, past: PastUses) -> None:
+        """Before the first window: accesses sampled at this rate came before, and are kept no
+        more."""
+        self._rate, self._past = rate, past
+
     @property
     def latest(self) -> Window | None:
         """The last window."""

@@ -29,6 +29,19 @@ class NodeWeights:
             self._grow(_size_for(self._num_nodes + len(nodes)))
         self._num_nodes += _add(self._ids, self._weights, nodes, weight)
 
+    def put(self, nodes: IntArray, weights: Floats) -> None:
+        """Begin anew with these weights: float64[n] of int64[n] distinct ids."""
+        size = _size_for(len(nodes))
+        self._ids = np.full(size, _FREE, dtype=np.int64)
+        self._weights = np.zeros(size)
+        self._num_nodes = len(nodes)
+        _put(self._ids, self._weights, nodes, weights)
+
+    @property
+    def nodes(self) -> IntArray:
+        """int64[n]: all that were added to, in order."""
+        return np.sort(self._ids[self._ids != _FREE])
+
     def divide(self, by: float) -> None:
         """Divide all weights."""
         self._weights /= by

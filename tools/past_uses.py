@@ -32,13 +32,40 @@ class Heat:
         return cls(np.zeros(num_nodes, dtype=np.float32), 0.0)
 
 
+@dataclass(frozen=True)
+class UseSums:
+    """All that is known of batches that were added up.
+
+    nodes: int64[n], distinct, in order; sums: float64[n], of each one's uses; total: of a node
+    used in every batch; weight: of a use in the next batch.
+    """
+
+    nodes: IntArray
+    sums: NDArray[np.float64]
+    total: float
+    weight: float
+
+    @classmethod
+    def none(cls) -> UseSums:
+        """No batch was added."""
+        return cls(np.empty(0, dtype=np.int64), np.empty(0), total=0.0, weight=1.0)
+
+
 class PastUses:
     """Sums up batches that leave the history."""
 
-    def __init__(self) -> None:
+    def __init__(self, sums: UseSums | None = None) -> None:
+        """sums: what was added up before; None: nothing."""
+        known = sums or UseSums.none()
         self._weights = NodeWeights()
-        self._weight = 1.0
-        self._total = 0.0
+        self._weights.put(known.nodes, known.sums)
+        self._total, self._weight = known.total, known.weight
+
+    @property
+    def sums(self) -> UseSums:
+        """From which it can go on, to the last digit."""
+        nodes = self._weights.nodes
+        return UseSums(nodes, self._weights.of(nodes), self._total, self._weight)
 
     def add(self, nodes: IntArray) -> None:
         """Count the uses of one batch: int64[n], distinct."""

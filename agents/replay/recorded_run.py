@@ -10,13 +10,14 @@ from rudder.agents.lessons import Lessons
 from rudder.agents.limit_plan import LIMITS
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.replay.fingerprint import fingerprint
-from rudder.agents.replay.resumed_history import ResumedHistory
 from rudder.memory.decision_inputs import DecisionInputs, KeptInputs, Node
 from rudder.memory.journal import NullJournal, Recalled
 from rudder.memory.pruned_uses import PrunedUses
 from rudder.memory.records import Episode, Observation
 from rudder.memory.run_reader import RunReader
+from rudder.tools.history import History
 from rudder.tools.limits import Limits
+from rudder.tools.past_uses import PastUses
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
 from rudder.training.metrics import Window
@@ -145,7 +146,9 @@ class _Session:
         pruned: PrunedUses | None,
     ) -> None:
         self.number, self.workload = number, workload
-        self.history = ResumedHistory(workload, pruned=pruned)
+        self.history = History(workload)
+        if pruned is not None:
+            self.history.resume(rate=pruned.rate, past=PastUses(pruned.uses))
         self.past = _Past()
         self.lessons = Lessons(self.past, workload=workload)
         self.last_round_step: int | None = None
