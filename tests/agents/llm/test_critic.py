@@ -12,7 +12,7 @@ from rudder.agents.llm.scripted_server import CallTool, Fail, ScriptedServer, St
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
-from tests.agents.llm.conftest import AskerAt, Serve
+from tests.agents.llm.conftest import DEADLINE_S, SHORT_DEADLINE_S, AskerAt, Serve
 
 
 class Fixed:
@@ -49,9 +49,10 @@ def review(
     observation: Observation,
     toolbox: Toolbox,
     change: Change = Change(capacity_rows=800),  # noqa: B008
+    deadline_s: float = DEADLINE_S,
 ) -> Verdict:
     async def run() -> Verdict:
-        asker = asker_at(server.url)
+        asker = asker_at(server.url, deadline_s=deadline_s)
         plan = Plan(planner="x", change=change, expected=None, reason="x")
         critic = LlmCritic(asker, fallback=Fixed(first))
         verdict = await critic.review(observation, (), plan, toolbox)
@@ -122,8 +123,14 @@ def test_nothing_but_a_growing_capacity_can_be_trimmed(
 def test_a_silent_endpoint_leaves_the_embedded_verdict(
     serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
 ) -> None:
-    server = serve([Fail("hang")])
-    verdict = review(asker_at, server, first="approve", observation=observation, toolbox=toolbox)
+    verdict = review(
+        asker_at,
+        serve([Fail("hang")]),
+        first="approve",
+        observation=observation,
+        toolbox=toolbox,
+        deadline_s=SHORT_DEADLINE_S,
+    )
     assert (verdict.critic, verdict.decision) == ("fixed", "approve")
 
 
@@ -133,7 +140,7 @@ def test_after_a_refusal_of_its_own_the_model_is_passed_over_once(
     server = serve([answer("refuse", 800)])
 
     async def run() -> list[str]:
-        asker = asker_at(server.url, deadline_s=5.0)
+        asker = asker_at(server.url)
         critic = LlmCritic(asker, fallback=Fixed("approve"))
         plan = Plan(planner="x", change=Change(capacity_rows=800), expected=None, reason="x")
         decisions: list[str] = []

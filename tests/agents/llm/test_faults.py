@@ -16,7 +16,7 @@ from rudder.agents.llm.scripted_server import Fail
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
-from tests.agents.llm.conftest import DEADLINE_S, AskerAt, Serve
+from tests.agents.llm.conftest import DEADLINE_S, SHORT_DEADLINE_S, AskerAt, Serve
 
 SLACK_S = 0.5
 KINDS = {
@@ -69,11 +69,12 @@ def plans(
     toolbox: Toolbox,
     times: int,
     mode: Mode | None = "tools",
+    deadline_s: float = DEADLINE_S,
 ) -> list[tuple[Plan, float]]:
     """Plans of consecutive windows, and how long each took."""
 
     async def run() -> list[tuple[Plan, float]]:
-        asker = asker_at(url, mode=mode)
+        asker = asker_at(url, mode=mode, deadline_s=deadline_s)
         planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
         found = []
         for number in range(times):
@@ -98,12 +99,17 @@ def test_the_embedded_planner_takes_over_within_one_deadline(
     exchanges: list[Exchange],
 ) -> None:
     server = serve([Fail(fault)])
-    times = 1 if fault in WAITS else 3
+    times, deadline_s = (1, SHORT_DEADLINE_S) if fault in WAITS else (3, DEADLINE_S)
     for plan, seconds in plans(
-        asker_at, server.url, observation=observation, toolbox=toolbox, times=times
+        asker_at,
+        server.url,
+        observation=observation,
+        toolbox=toolbox,
+        times=times,
+        deadline_s=deadline_s,
     ):
         assert decided(plan) == decided(embedded)
-        assert seconds < DEADLINE_S + SLACK_S
+        assert seconds < deadline_s + SLACK_S
     assert exchanges[0].came.error == KINDS.get(fault, "InvalidAnswerError.envelope")
 
 

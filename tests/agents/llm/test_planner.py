@@ -18,7 +18,7 @@ from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
-from tests.agents.llm.conftest import AskerAt, Serve
+from tests.agents.llm.conftest import SHORT_DEADLINE_S, AskerAt, Serve
 from tests.agents.llm.test_faults import decided
 
 NOBODY = "http://127.0.0.1:9/v1"
@@ -159,7 +159,7 @@ def test_after_a_plan_without_a_gain_the_embedded_planner_has_some_turns(
     serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
 ) -> None:
     server = serve([GROW])
-    asker = asker_at(server.url, deadline_s=5.0)
+    asker = asker_at(server.url)
     headrooms = [5.0, 5.0, 5.0, 5.0, 4.0, 3.0, 2.95, 2.95, 2.95, 2.95, 2.95, 2.95]
 
     async def run() -> list[str]:
@@ -179,7 +179,7 @@ def test_after_a_plan_without_a_gain_the_embedded_planner_has_some_turns(
 def test_less_headroom_under_the_same_settings_is_no_gain(
     serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
 ) -> None:
-    asker = asker_at(serve([GROW]).url, deadline_s=5.0)
+    asker = asker_at(serve([GROW]).url)
 
     async def run() -> list[str]:
         planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
@@ -224,7 +224,7 @@ def test_the_mode_that_works_is_found_and_kept(
     toolbox: Toolbox,
 ) -> None:
     server = serve(only_knows(mode))  # type: ignore[arg-type]
-    asker = asker_at(server.url, mode=None, deadline_s=2.0)
+    asker = asker_at(server.url, mode=None)
 
     async def run() -> list[Plan]:
         planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
@@ -245,7 +245,8 @@ def test_all_questions_of_a_decision_share_one_deadline(
     serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
 ) -> None:
     server = serve([Slow(Say("no"), 0.3), Slow(GROW, 0.3)])
-    plan, report = plan_with(asker_at(server.url), observation, toolbox)
+    asker = asker_at(server.url, deadline_s=SHORT_DEADLINE_S)
+    plan, report = plan_with(asker, observation, toolbox)
     assert plan.planner == "embedded"
     assert report.fallbacks == {"TooSlowError": 1}
 

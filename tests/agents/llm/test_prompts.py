@@ -222,7 +222,7 @@ def test_nothing_injected_reaches_a_prompt(
 
     async def decide(recalled: list[Recalled]) -> list[str]:
         server = serve(lambda request: faults[len(server.requests) % 3])
-        asker = asker_at(server.url, deadline_s=5.0)
+        asker = asker_at(server.url)
         seen = observation
         await LlmObserver(asker, fallback=_Seen(seen)).observe(toolbox)
         await LlmPlanner(asker, fallback=EmbeddedPlanner()).plan(seen, recalled, toolbox)

@@ -60,7 +60,7 @@ def test_no_planted_secret_gets_into_logs_messages_or_records(
         fault = FAULTS[start // len(VARIABLES)]
         # The server gives the key back in its error, as some do.
         server = serve([Fail(fault, text=f"bad key {planted[0]}"), Say("x")])
-        asker = asker_at(server.url, key=planted[0], deadline_s=5.0)
+        asker = asker_at(server.url, key=planted[0])
         plan, _ = asyncio.run(plan_once(asker, observation, toolbox))
         plans.append(plan)
         for request in server.requests:
