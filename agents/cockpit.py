@@ -180,6 +180,7 @@ class Cockpit:
         graph = build_graph(
             observer=self._team.observer,
             planner=self._team.planner,
+            second=self._team.second,
             critic=self._team.critic,
             guard=self._guard,
             act=self._actuator,

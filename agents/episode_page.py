@@ -10,7 +10,7 @@ from rudder.agents import figures
 from rudder.memory.audit import AuditRow
 from rudder.memory.journal import Recalled
 from rudder.memory.model_calls import ModelCall
-from rudder.memory.records import Episode, Observation, Outcome
+from rudder.memory.records import Episode, Observation, Outcome, SetAside
 from rudder.tools.effects import Effect, Range
 from rudder.training.workload import Workload
 
@@ -95,6 +95,10 @@ def _recalled(episode: Episode, recalled: Sequence[Recalled]) -> Iterator[str]:
 
 def _proposed(episode: Episode, calls: Sequence[ModelCall]) -> Iterator[str]:
     plan = episode.plan
+    if (first := episode.set_aside) is not None:
+        yield f"{first.plan.planner}: {_changed(first.plan.change)}"
+        yield f"because {first.plan.reason}"
+        yield f"set aside: {_in_vain(first)}"
     yield f"{plan.planner}: {_changed(plan.change)}"
     yield f"because {plan.reason}"
     for call in plan.calls:
@@ -102,6 +106,13 @@ def _proposed(episode: Episode, calls: Sequence[ModelCall]) -> Iterator[str]:
     for asked in calls:
         tokens = f"{asked.input_tokens} + {asked.output_tokens} tokens ({asked.tokens_source})"
         yield f"model {asked.model} asked by {asked.agent}: {asked.latency_ms:.0f} ms, {tokens}"
+
+
+def _in_vain(first: SetAside) -> str:
+    """Why a plan came to nothing."""
+    if first.guard is not None:
+        return f"refused by the guard: {first.guard.reason}"
+    return "nothing to do" if first.verdict is None else f"refused: {first.verdict.reason}"
 
 
 def _objected(episode: Episode) -> Iterator[str]:

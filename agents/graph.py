@@ -1,4 +1,7 @@
-"""The graph of agents: observe, recall, plan, criticise, guard, act. All wiring is here."""
+"""The graph of agents: observe, recall, plan, criticise, guard, act. All wiring is here.
+
+A plan that comes to nothing has another planner asked, once: reconsider.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,16 @@ from rudder.agents.replay.recorder import NO_RECORDER, Recorder
 from rudder.agents.roles import Critic, Observer, Planner
 from rudder.agents.state import DecisionState, Surroundings
 from rudder.memory.journal import Recalled
-from rudder.memory.records import Observation
+from rudder.memory.records import Observation, SetAside
 from rudder.tools.toolbox import Toolbox
 
 Graph: TypeAlias = CompiledStateGraph[DecisionState, Surroundings, DecisionState, DecisionState]
 Recall: TypeAlias = Callable[[Observation], Sequence[Recalled]]
-RECURSION_LIMIT = 10
-"""Nodes that one decision may pass: six, and room for the entry."""
+RECURSION_LIMIT = 12
+"""Nodes that one decision may pass: six, three more after a second opinion, and room for the
+entry."""
+_AVOIDABLE = ("form", "limits", "step_size")
+"""Rules of the guard that another plan may keep to."""
 
 
 def build_graph(
@@ -35,25 +41,37 @@ def build_graph(
     act: Actuator,
     recall: Recall,
     recorder: Recorder = NO_RECORDER,
+    second: Planner | None = None,
 ) -> Graph:
     """Wire any mix of roles; `decide` runs the graph.
 
-    recorder: keeps what decisions rest on, so that they can be replayed.
+    second: asked where another planner's plan came to nothing, None: nobody is; recorder: keeps
+    what decisions rest on, so that they can be replayed.
     """
-    nodes = _Nodes(observer, planner, critic, guard, act, recall, recorder)
+    nodes = _Nodes(observer, planner, second, critic, guard, act, recall, recorder)
     graph = StateGraph(DecisionState, context_schema=Surroundings)
     graph.add_node("observe", nodes.observe)
     graph.add_node("recall", nodes.recall)
     graph.add_node("plan", nodes.plan)
     graph.add_node("criticise", nodes.criticise)
+    graph.add_node("reconsider", nodes.reconsider)
     graph.add_node("guard", nodes.guard)
     graph.add_node("act", nodes.act)
     graph.add_edge(START, "observe")
     graph.add_conditional_edges("observe", _after_observation, {"seen": "recall", "nothing": END})
     graph.add_conditional_edges("recall", _after_recall, {"known": "plan", "unknown": END})
-    graph.add_conditional_edges("plan", _after_plan, {"change": "criticise", "keep": END})
-    graph.add_conditional_edges("criticise", _after_verdict, {"let pass": "guard", "refuse": END})
-    graph.add_conditional_edges("guard", _after_ruling, {"allowed": "act", "refused": END})
+    graph.add_conditional_edges(
+        "plan", nodes.after_plan, {"change": "criticise", "in vain": "reconsider", "keep": END}
+    )
+    graph.add_conditional_edges(
+        "criticise",
+        nodes.after_verdict,
+        {"let pass": "guard", "in vain": "reconsider", "refuse": END},
+    )
+    graph.add_conditional_edges("reconsider", _after_second, {"change": "criticise", "keep": END})
+    graph.add_conditional_edges(
+        "guard", nodes.after_ruling, {"allowed": "act", "in vain": "reconsider", "refused": END}
+    )
     graph.add_edge("act", END)
     return graph.compile(name="rudder")
 
@@ -86,13 +104,15 @@ class _Nodes:
         self,
         observer: Observer,
         planner: Planner,
+        second: Planner | None,
         critic: Critic,
         guard: Guard,
         act: Actuator,
         recall: Recall,
         recorder: Recorder,
     ) -> None:
-        self._observer, self._planner, self._critic = observer, planner, critic
+        self._observer, self._planner, self._second = observer, planner, second
+        self._critic = critic
         self._guard, self._actuator, self._recall = guard, act, recall
         self._recorder = recorder
 
@@ -121,6 +141,22 @@ class _Nodes:
             )
         return {"verdict": verdict}
 
+    async def reconsider(
+        self, state: DecisionState, runtime: Runtime[Surroundings]
+    ) -> DecisionState:
+        """The second planner's change, if it has one; else all stays as it is."""
+        toolbox, second = runtime.context.toolbox, self._second
+        assert second is not None
+        toolbox.begin()
+        with self._recorder.passing("reconsider", toolbox):
+            plan = await second.plan(state["observation"], state["recalled"], toolbox)
+        if plan.change.is_empty:
+            return {}
+        first = SetAside(
+            plan=state["proposal"], verdict=state.get("verdict"), guard=state.get("ruling")
+        )
+        return {"set_aside": first, "proposal": plan, "ruling": None}
+
     async def guard(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
         toolbox = runtime.context.toolbox
         with self._recorder.passing("guard", toolbox):
@@ -139,6 +175,32 @@ class _Nodes:
             episode_id=state["episode_id"],
         )
         return {"applied": applied}
+
+    # -- who is next, where it depends on a second planner --------------------------------
+
+    async def after_plan(self, state: DecisionState) -> Literal["change", "in vain", "keep"]:
+        if not state["proposal"].change.is_empty:
+            return "change"
+        return "in vain" if self._may_reconsider(state) else "keep"
+
+    async def after_verdict(self, state: DecisionState) -> Literal["let pass", "in vain", "refuse"]:
+        verdict = state["verdict"]
+        if verdict.decision != "refuse" and not verdict.change.is_empty:
+            return "let pass"
+        return "in vain" if self._may_reconsider(state) else "refuse"
+
+    async def after_ruling(self, state: DecisionState) -> Literal["allowed", "in vain", "refused"]:
+        ruling = state["ruling"]
+        if ruling is not None and ruling.allowed:
+            return "allowed"
+        is_avoidable = ruling is not None and ruling.rule in _AVOIDABLE
+        return "in vain" if is_avoidable and self._may_reconsider(state) else "refused"
+
+    def _may_reconsider(self, state: DecisionState) -> bool:
+        """Once a decision, and not if the second planner has spoken in the first one's place."""
+        if self._second is None or "set_aside" in state:
+            return False
+        return state["proposal"].planner != self._second.name
 
 
 # Edges are coroutines, for langgraph would have a thread run a plain function.
@@ -159,14 +221,5 @@ async def _after_recall(
     return "unknown" if first is None else "known"
 
 
-async def _after_plan(state: DecisionState) -> Literal["change", "keep"]:
-    return "keep" if state["proposal"].change.is_empty else "change"
-
-
-async def _after_verdict(state: DecisionState) -> Literal["let pass", "refuse"]:
-    verdict = state["verdict"]
-    return "refuse" if verdict.decision == "refuse" or verdict.change.is_empty else "let pass"
-
-
-async def _after_ruling(state: DecisionState) -> Literal["allowed", "refused"]:
-    return "allowed" if state["ruling"].allowed else "refused"
+async def _after_second(state: DecisionState) -> Literal["change", "keep"]:
+    return "change" if "set_aside" in state else "keep"

@@ -117,6 +117,7 @@ async def _steered(trainer: SimulatedTrainer, team: Team, windows: int) -> Run:
         return await simulate(
             trainer,
             planner=team.planner,
+            second=team.second,
             observer=team.observer,
             critic=team.critic,
             windows=windows,

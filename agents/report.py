@@ -184,7 +184,7 @@ def _model_table(summary: Summary) -> Table:
         title="Language model", title_justify="left", title_style="bold", box=None, pad_edge=False
     )
     for name in ("rank", "questions", "Pass@1", "valid at\nonce", "valid re-\nasked",
-                 "left to\nembedded", "calls", "tokens\nin", "tokens\nout",
+                 "left to\nembedded", "over-\nruled", "calls", "tokens\nin", "tokens\nout",
                  "latency\np50 ms"):  # fmt: skip
         table.add_column(name, justify="right", overflow="fold")
     for counts in summary.steering:
@@ -197,7 +197,7 @@ def _model_table(summary: Summary) -> Table:
                 *map(
                     figures.count,
                     (use.valid_first, use.valid_second, sum(use.fallbacks.values()),
-                     use.calls, use.input_tokens, use.output_tokens),
+                     counts.reconsidered, use.calls, use.input_tokens, use.output_tokens),
                 ),
                 figures.ABSENT if latency is None else f"{latency:.0f}",
             )  # fmt: skip

@@ -64,6 +64,7 @@ async def simulate(
     *,
     planner: Planner,
     windows: int,
+    second: Planner | None = None,
     observer: Observer | None = None,
     critic: Critic | None = None,
     guard: Guard | None = None,
@@ -76,11 +77,12 @@ async def simulate(
 ) -> Run:
     """Run a trainer for so many windows under a planner, and the embedded roles unless given.
 
-    seed: of a planner that draws, for the record.
+    second: as in `build_graph`; seed: of a planner that draws, for the record.
     """
     steering = _steering(
         trainer,
         planner=planner,
+        second=second,
         observer=observer or EmbeddedObserver(),
         critic=critic or EmbeddedCritic(preference=preference),
         guard=guard or Guard(),
@@ -109,6 +111,7 @@ def _steering(
     trainer: SimulatedTrainer,
     *,
     planner: Planner,
+    second: Planner | None,
     observer: Observer,
     critic: Critic,
     guard: Guard,
@@ -124,6 +127,7 @@ def _steering(
     graph = build_graph(
         observer=observer,
         planner=planner,
+        second=second,
         critic=critic,
         guard=guard,
         act=actuator,

@@ -21,7 +21,7 @@ from rudder.agents.rest import Rest
 from rudder.agents.state import DecisionState
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, Yardstick
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
-from rudder.memory.records import Episode, Outcome
+from rudder.memory.records import Episode, GuardResult, Outcome, Verdict
 from rudder.tools.regime import has_slowed
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
@@ -207,11 +207,18 @@ class Steering:
 
     def _log_reviews(self, state: DecisionState, episode_id: str) -> None:
         """What critic and guard said is in the audit log beside the planner's calls."""
-        step = state["observation"].step
-        if (verdict := state.get("verdict")) is not None:
+        step, first = state["observation"].step, state.get("set_aside")
+        if first is not None:
+            self._log_reviews_of(first.verdict, first.guard, step, episode_id)
+        self._log_reviews_of(state.get("verdict"), state.get("ruling"), step, episode_id)
+
+    def _log_reviews_of(
+        self, verdict: Verdict | None, ruling: GuardResult | None, step: int, episode_id: str
+    ) -> None:
+        if verdict is not None:
             outcome: CallOutcome = "refused" if verdict.decision == "refuse" else "approved"
             self._log_review("critic", outcome, verdict.model_dump_json(), step, episode_id)
-        if (ruling := state.get("ruling")) is not None:
+        if ruling is not None:
             outcome = "approved" if ruling.allowed else "refused"
             self._log_review("guard", outcome, ruling.model_dump_json(), step, episode_id)
 
@@ -244,6 +251,7 @@ class Steering:
             number=self._take_number(),
             observation=state["observation"],
             recalled=tuple(each.episode.episode_id for each in state["recalled"]),
+            set_aside=state.get("set_aside"),
             plan=state["proposal"],
             verdict=state.get("verdict"),
             guard=state.get("ruling"),
@@ -257,9 +265,9 @@ def _outcome_of(state: DecisionState) -> Outcome | None:
     """The outcome of a decision that changed nothing; None while a change is on trial."""
     if "verdict" not in state:
         return Outcome(result="kept", reason=state["proposal"].reason)
-    if "ruling" not in state:
+    ruling, applied = state.get("ruling"), state.get("applied")
+    if ruling is None:
         return Outcome(result="refused", reason=state["verdict"].reason)
-    ruling, applied = state["ruling"], state.get("applied")
     if applied is None:
         result: Refusal = "expired" if ruling.rule == "age" else "refused"
         return Outcome(result=result, reason=ruling.reason)

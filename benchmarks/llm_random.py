@@ -44,6 +44,7 @@ async def lived(options: SteeringOptions, *, seed: int, windows: int) -> tuple[f
     run = await simulate(
         simulated,
         planner=team.planner,
+        second=team.second,
         observer=team.observer,
         critic=team.critic,
         windows=windows,

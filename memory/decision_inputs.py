@@ -12,7 +12,7 @@ from rudder.memory.store import Store
 from rudder.tools.learned import Learned
 from rudder.training.steering_options import Objective
 
-Node = Literal["observe", "plan", "criticise", "guard"]
+Node = Literal["observe", "plan", "criticise", "reconsider", "guard"]
 
 
 class _Frozen(BaseModel):

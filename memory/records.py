@@ -102,6 +102,15 @@ class GuardResult(_Frozen):
     reason: Text
 
 
+class SetAside(_Frozen):
+    """A first plan that came to nothing, so that another planner's was tried in its place; verdict,
+    guard: as far as it got, None for both where it was to keep things."""
+
+    plan: Plan
+    verdict: Verdict | None = None
+    guard: GuardResult | None = None
+
+
 class Outcome(_Frozen):
     """What a change brought, measured over its trial, against the windows before it.
 
@@ -121,7 +130,10 @@ class Outcome(_Frozen):
 
 
 class Episode(_Frozen):
-    """One decision of one trainer, whole once `outcome` is there."""
+    """One decision of one trainer, whole once `outcome` is there.
+
+    set_aside: what was proposed before `plan`; None where `plan` was the first.
+    """
 
     episode_id: str
     run_key: str
@@ -129,6 +141,7 @@ class Episode(_Frozen):
     number: int
     observation: Observation
     recalled: tuple[str, ...] = ()
+    set_aside: SetAside | None = None
     plan: Plan
     verdict: Verdict | None = None
     guard: GuardResult | None = None

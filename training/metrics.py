@@ -254,15 +254,16 @@ class ModelUse(_Frozen):
 class SteeringCounts(_Frozen):
     """Decisions of one rank's controller by what became of them.
 
-    decisions: times the agents were asked; proposed: plans that change something; late: dropped
-    because their observation was too old; abandoned: changes whose trial was cut short;
-    rows_errors: (measured - expected) / expected rows fetched of each change that was tried;
-    ages_steps: of each applied change, steps from its observation until it was in force;
-    model: None where no language model was asked; last_change: None where there was none.
+    decisions: times the agents were asked; reconsidered: where a second planner's plan was tried,
+    as the first came to nothing; proposed: plans that change something; late: dropped as their
+    observation was too old; abandoned: changes whose trial was cut short; rows_errors: (measured -
+    expected) / expected rows fetched of each change that was tried; ages_steps: of each applied
+    change, steps from its observation until it was in force; model, last_change: None without one.
     """
 
     rank: int = 0
     decisions: int = 0
+    reconsidered: int = 0
     proposed: int = 0
     approved: int = 0
     trimmed: int = 0

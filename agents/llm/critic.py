@@ -24,11 +24,13 @@ _TOOL = "give_verdict"
 class LlmCritic:
     """What the fallback refuses stays refused, unasked; what it lets through the model may still
     refuse, or trim to a smaller growth. After a refusal of its own it is passed over once, so
-    that a model which refuses everything cannot stop all changes."""
+    that a model which refuses everything cannot stop all changes; and of two plans in one decision
+    it is asked about the first only, so that a decision's cost is bounded."""
 
     def __init__(self, asker: Asker, *, fallback: Critic, objective: Objective = "wait") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective
         self._has_refused = False
+        self._window: int | None = None
 
     @property
     def name(self) -> str:
@@ -40,7 +42,10 @@ class LlmCritic:
     ) -> Verdict:
         """The stricter of two verdicts."""
         first = await self._fallback.review(observation, recalled, plan, toolbox)
-        if first.decision == "refuse" or first.change.is_empty or not toolbox.whatif.is_ready:
+        is_second, self._window = self._window == observation.window, observation.window
+        if is_second or first.decision == "refuse" or first.change.is_empty:
+            return first
+        if not toolbox.whatif.is_ready:
             return first
         if self._has_refused:
             self._has_refused = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rudder.memory.records import Observation
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Change
 
 _FIRST_TURNS = 2
 _MAX_TURNS = 16
@@ -25,7 +25,7 @@ class Patience:
         self._turns = _FIRST_TURNS
 
     def lasts(self, observation: Observation) -> bool:
-        """Whether the model may plan now. A plan has gained if settings are others than before
+        """Whether the model may plan now. A plan has gained if its settings are in force
         and the wait that could be saved came down by more than the noise."""
         if self._before is not None:
             gained = self._before.is_gain(observation)
@@ -35,18 +35,30 @@ class Patience:
         self._turns_left -= 1
         return self._turns_left < 0
 
-    def planned(self, observation: Observation) -> None:
-        """The model has planned on this observation."""
-        self._before = _Before(observation.settings, observation.headroom_wait_ms or 0.0)
+    def planned(self, observation: Observation, change: Change) -> None:
+        """The model has planned this change on this observation."""
+        settings = observation.settings
+        self._before = _Before(settings, observation.headroom_wait_ms or 0.0, change.over(settings))
 
 
 @dataclass(frozen=True)
 class _Before:
-    """What a model's plan was made on; the wait that could be saved drifts by itself, too."""
+    """What a model's plan was made on, and the plan; the wait that could be saved drifts by
+    itself, and somebody else's plan may have been carried out."""
 
     settings: BufferSettings
     headroom_ms: float
+    planned: BufferSettings
 
     def is_gain(self, after: Observation) -> bool:
         saved_ms = self.headroom_ms - (after.headroom_wait_ms or 0.0)
-        return after.settings != self.settings and saved_ms > after.noise_wait_ms
+        return self._is_in_force(after.settings) and saved_ms > after.noise_wait_ms
+
+    def _is_in_force(self, settings: BufferSettings) -> bool:
+        """Whether the plan was carried out, with all of its capacity or as much as was let pass."""
+        if settings == self.settings:
+            return False
+        low, high = sorted((self.settings.capacity_rows, self.planned.capacity_rows))
+        rows = {"capacity_rows": settings.capacity_rows}
+        is_within = low <= settings.capacity_rows <= high
+        return is_within and settings == self.planned.model_copy(update=rows)

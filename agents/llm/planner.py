@@ -55,7 +55,7 @@ class LlmPlanner:
         except ChatError:
             toolbox.begin()
             return await self._fallback.plan(observation, recalled, toolbox)
-        self._patience.planned(observation)
+        self._patience.planned(observation, plan.change)
         return plan
 
     def _staged(self, toolbox: Toolbox) -> Plan:

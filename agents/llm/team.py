@@ -24,12 +24,14 @@ from rudder.training.workload import Workload
 
 @dataclass(frozen=True)
 class Team:
-    """Who decides; asker: the way to the model that some of them ask, None: nobody does."""
+    """Who decides; asker: the way to the model that some of them ask, None: nobody does; second:
+    the planner that is asked where the first one's plan comes to nothing, None: nobody is."""
 
     observer: Observer
     planner: Planner
     critic: Critic
     asker: Asker | None = None
+    second: Planner | None = None
 
 
 def ignore_exchange(exchange: Exchange) -> None:
@@ -80,13 +82,16 @@ def asker_of(
 
 
 def with_llm(team: Team, asker: Asker, *, options: SteeringOptions) -> Team:
-    """The team with the chosen roles asking the model; each falls back on whom it replaces."""
+    """The team with the chosen roles asking the model; each falls back on whom it replaces,
+    and a model's plan that comes to nothing has the planner replaced asked."""
     roles, objective = options.llm_roles, options.objective
     observer, planner, critic = team.observer, team.planner, team.critic
+    second = team.second
     if "observer" in roles:
         observer = LlmObserver(asker, fallback=observer, objective=objective)
     if "planner" in roles:
+        second = planner
         planner = LlmPlanner(asker, fallback=planner, objective=objective)
     if "critic" in roles:
         critic = LlmCritic(asker, fallback=critic, objective=objective)
-    return Team(observer, planner, critic, asker)
+    return Team(observer, planner, critic, asker, second)

@@ -65,11 +65,14 @@ def planner_named(name: PlannerName, *, scene: Scene) -> Planner:
 
 
 def paced(team: Team, scene: Scene) -> Team:
-    """The team with windows coming between the roles as they came then."""
+    """The team with windows coming between the roles as they came then, and a second opinion where
+    one was asked for: a run of an earlier version never did."""
+    was_reconsidered = scene.inputs.begin("reconsider") is not None
     return Team(
         _PacedObserver(team.observer, scene),
         _PacedPlanner(team.planner, scene),
         _PacedCritic(team.critic, scene),
+        second=team.second if was_reconsidered else None,
     )
 
 

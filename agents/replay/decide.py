@@ -18,6 +18,7 @@ async def decide_again(scene: Scene, team: Team) -> Decision | None:
     graph = build_graph(
         observer=roles.observer,
         planner=roles.planner,
+        second=roles.second,
         critic=roles.critic,
         guard=scene.guard,
         act=NoActuator(),

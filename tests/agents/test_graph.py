@@ -22,7 +22,7 @@ from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.fixed import FixedPlanner
 from rudder.agents.planners.heuristic import HeuristicPlanner
 from rudder.agents.planners.periodic import PeriodicPlanner
-from rudder.agents.planners.proposals import propose
+from rudder.agents.planners.proposals import keep, propose
 from rudder.agents.roles import Critic, Planner
 from rudder.agents.simulated import SimulatedTrainer
 from rudder.agents.state import DecisionState
@@ -51,6 +51,20 @@ class Proposer:
 
 
 @dataclass
+class Keeper:
+    """Has nothing to propose; counts how often it was asked."""
+
+    name: str = "keeper"
+    num_asked: int = 0
+
+    async def plan(
+        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
+    ) -> Plan:
+        self.num_asked += 1
+        return keep(self.name, toolbox, observation=observation, reason="all is well")
+
+
+@dataclass
 class Log(NullJournal):
     """Keeps the audit rows."""
 
@@ -63,6 +77,7 @@ class Log(NullJournal):
 def decision(
     planner: Planner,
     *,
+    second: Planner | None = None,
     trainer: SimulatedTrainer | None = None,
     critic: Critic | None = None,
     guard: Guard | None = None,
@@ -75,6 +90,7 @@ def decision(
     graph = build_graph(
         observer=EmbeddedObserver(),
         planner=planner,
+        second=second,
         critic=critic or EmbeddedCritic(),
         guard=guard or Guard(),
         act=JournaledActuator(trainer, journal=log or Log()),
@@ -122,6 +138,7 @@ def test_what_the_guard_refuses_is_never_carried_out() -> None:
     guard, log, trainer = Guard(), Log(), trainer_of(LOST)
     guard.opened()
     state = decision(EmbeddedPlanner(), trainer=trainer, guard=guard, log=log)
+    assert state["ruling"] is not None
     assert state["ruling"].rule == "in_flight"
     assert "applied" not in state
     assert trainer.settings == LOST
@@ -139,6 +156,69 @@ def test_a_good_plan_is_carried_out_and_the_intent_is_written_first() -> None:
     assert intent.arguments is not None
     assert Change.model_validate_json(intent.arguments) == state["verdict"].change
     assert (effect.outcome, effect.episode_id) == ("applied", "e1")
+
+
+HARM, TOO_FAR = Change(lookahead_batches=0), Change(lookahead_batches=900)
+ROOMY = BufferSettings(capacity_rows=600)
+
+
+@pytest.mark.parametrize(
+    ("first", "settings", "refused_by"),
+    [
+        (FixedPlanner(), LOST, None),
+        (Proposer(Change(capacity_rows=20)), LOST, "critic"),
+        (Proposer(TOO_FAR), LOST, "guard"),
+    ],
+)
+def test_a_plan_that_comes_to_nothing_has_the_second_planner_asked(
+    first: Planner, settings: BufferSettings, refused_by: str | None
+) -> None:
+    trainer = trainer_of(settings)
+    state = decision(first, second=EmbeddedPlanner(), trainer=trainer)
+    assert state["applied"].outcome == "applied"
+    assert state["proposal"].planner == "embedded"
+    assert trainer.settings == state["verdict"].change.over(settings)
+    aside = state["set_aside"]
+    assert aside.plan.planner == first.name
+    assert (aside.verdict is not None) == (refused_by is not None)
+    assert (aside.guard is not None) == (refused_by == "guard")
+
+
+def test_the_second_planner_is_asked_once() -> None:
+    trainer = trainer_of(ROOMY)
+    second = Proposer(Change(capacity_rows=100), name="second")
+    state = decision(Proposer(Change(capacity_rows=200)), second=second, trainer=trainer)
+    assert state["set_aside"].plan.planner == "proposer"
+    assert (state["proposal"].planner, state["verdict"].decision) == ("second", "refuse")
+    assert trainer.settings == ROOMY
+
+
+def test_no_word_of_the_guard_on_a_plan_outlasts_it() -> None:
+    second = Proposer(Change(capacity_rows=20), name="second")
+    state = decision(Proposer(TOO_FAR), second=second)
+    assert state["set_aside"].guard is not None
+    assert state["verdict"].decision == "refuse"
+    assert state["ruling"] is None
+
+
+def test_a_second_planner_that_keeps_things_leaves_the_decision_as_it_was() -> None:
+    second = Keeper()
+    state = decision(Proposer(Change(capacity_rows=200)), second=second, trainer=trainer_of(ROOMY))
+    assert second.num_asked == 1
+    assert (state["proposal"].planner, state["verdict"].decision) == ("proposer", "refuse")
+    assert "set_aside" not in state
+
+
+@pytest.mark.parametrize("rule", ["in_flight", "same planner", "nothing in vain"])
+def test_nobody_else_is_asked_where_that_would_not_help(rule: str) -> None:
+    guard, second = Guard(), Keeper()
+    first: Planner = EmbeddedPlanner()
+    if rule == "in_flight":
+        guard.opened()
+    if rule == "same planner":
+        first = Proposer(Change(capacity_rows=20), name=second.name)
+    decision(first, second=second, guard=guard)
+    assert second.num_asked == 0
 
 
 def test_a_command_without_an_answer_is_in_the_journal_before_it_is_raised() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rudder.agents.steering_counts import counted
+from rudder.memory.records import SetAside
 from rudder.memory.sample import sample_episode, sample_workload
 from rudder.training.metrics import ModelUse, SteeringCounts
 
@@ -20,6 +21,13 @@ def test_an_applied_change_counts_once_with_its_age_and_once_with_its_end() -> N
     counts = counted(counts, ended)
     assert (counts.decisions, counts.applied, counts.ages_steps) == (1, 1, (7,))
     assert counts.confirmed + counts.reverted + counts.abandoned == 1
+
+
+def test_a_decision_with_a_second_planners_plan_is_counted() -> None:
+    aside = SetAside(plan=EPISODE.plan, verdict=EPISODE.verdict)
+    begun = EPISODE.model_copy(update={"outcome": None, "set_aside": aside})
+    assert counted(SteeringCounts(), begun).reconsidered == 1
+    assert counted(SteeringCounts(), begun.model_copy(update={"set_aside": None})).reconsidered == 0
 
 
 def test_a_question_that_was_not_asked_does_not_spoil_pass_at_1() -> None:

@@ -16,6 +16,7 @@ from rudder.agents.commands import audit, memory
 from rudder.agents.commands.explain import explain
 from rudder.agents.episode_page import episode_page
 from rudder.memory.exchange import fill
+from rudder.memory.records import SetAside
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
 from rudder.training.errors import ConfigError, DataError, MachineError
 
@@ -137,6 +138,14 @@ def test_explain_says_what_the_headroom_counts_where_it_is_more_than_was_measure
     assert "estimated wait of these settings less that of OPT: 4.57 ms a step" in page
     assert "at most the 1.23 ms measured can be saved" in page
     assert "can be saved" not in episode_page(EPISODE)
+
+
+def test_explain_shows_what_was_set_aside_and_why() -> None:
+    plan = EPISODE.plan.model_copy(update={"planner": "llm:m", "reason": "why not"})
+    page = episode_page(EPISODE.model_copy(update={"set_aside": SetAside(plan=plan)}))
+    assert "proposed   llm:m: " in page
+    assert "set aside: nothing to do" in page
+    assert "set aside" not in episode_page(EPISODE)
 
 
 def test_explain_finds_an_episode_whose_run_is_gone(past: Path) -> None:

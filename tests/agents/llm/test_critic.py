@@ -134,6 +134,26 @@ def test_a_silent_endpoint_leaves_the_embedded_verdict(
     assert (verdict.critic, verdict.decision) == ("fixed", "approve")
 
 
+def test_of_two_plans_in_one_decision_the_model_is_asked_about_the_first(
+    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
+) -> None:
+    server = serve([answer("refuse", 800)])
+
+    async def run() -> list[str]:
+        asker = asker_at(server.url)
+        critic = LlmCritic(asker, fallback=Fixed("approve"))
+        plans = [
+            Plan(planner="x", change=Change(capacity_rows=rows), expected=None, reason="x")
+            for rows in (800, 900)
+        ]
+        verdicts = [await critic.review(observation, (), plan, toolbox) for plan in plans]
+        await asker.close()
+        return [each.decision for each in verdicts]
+
+    assert asyncio.run(run()) == ["refuse", "approve"]
+    assert len(server.requests) == 1
+
+
 def test_after_a_refusal_of_its_own_the_model_is_passed_over_once(
     serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
 ) -> None:

@@ -191,6 +191,25 @@ def test_less_headroom_under_the_same_settings_is_no_gain(
     assert asyncio.run(run()) == ["llm", "embedded"]
 
 
+def test_the_gain_of_another_planners_change_is_not_the_models(
+    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
+) -> None:
+    asker = asker_at(serve([GROW]).url)
+    elsewhere = {"lookahead_batches": observation.settings.lookahead_batches + 12}
+
+    async def run() -> list[str]:
+        planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
+        plans = [await planner.plan(observation, (), toolbox)]
+        seen = later(observation, window=1, headroom_ms=1.0)
+        settings = seen.settings.model_copy(update=elsewhere)
+        seen = seen.model_copy(update={"settings": settings})
+        plans.append(await planner.plan(seen, (), toolbox))
+        await asker.close()
+        return [plan.planner.partition(":")[0] for plan in plans]
+
+    assert asyncio.run(run()) == ["llm", "embedded"]
+
+
 def later(
     observation: Observation, *, window: int, headroom_ms: float, changes: int = 1
 ) -> Observation:

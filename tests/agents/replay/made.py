@@ -99,6 +99,7 @@ def make_run(path: Path, make: Make, *, memory: Path | None = None) -> int:
                 make.trainer(),
                 observer=team.observer,
                 planner=team.planner,
+                second=team.second,
                 critic=team.critic,
                 windows=make.windows,
                 journal=journal,
