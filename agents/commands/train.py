@@ -215,12 +215,26 @@ def train(
     from rudder.agents.llm.endpoint import check_endpoint
     from rudder.agents.report import print_summary
 
-    options["planner"] = "collect" if collect else planner
+    options["planner"] = _collecting(planner) if collect else planner
     options["llm_roles"] = tuple(llm_roles.split(",")) if llm_roles else None
     effective = run_config(config, **options)
     check_model(effective.planner, effective.planner_model)
     check_endpoint(effective.steering)
     run(effective, show=_print_json if json else print_summary)
+
+
+def _collecting(planner: str | None) -> str:
+    """The planner of `--collect`, which leaves no choice of another."""
+    from rudder.training.errors import ConfigError
+
+    if planner not in (None, "collect"):
+        raise ConfigError.for_field(
+            "planner",
+            value=planner,
+            allowed="with collect none but collect",
+            remedy="leave out --collect, or --planner",
+        )
+    return "collect"
 
 
 def _print_json(summary: Summary) -> None:

@@ -34,6 +34,8 @@ WRONG = [
     ("run", "steer off --run {none}"),
     ("run", "steer budget --run {none} 5MiB"),
     ("run", "replay --run {none}"),
+    ("planner", "train --collect --planner embedded"),
+    ("planner", "train --collect --llm http://127.0.0.1:9/v1 --llm-model m"),
 ]
 OUT_OF_RANGE = [
     ("--rank", "audit list {run} --rank -1"),
