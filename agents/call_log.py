@@ -14,7 +14,7 @@ from rudder.tools.toolbox import Toolbox
 _AGENTS: dict[Node, str] = {
     "observe": "observer",
     "plan": "planner",
-    "reconsider": "second",
+    "reconsider": "planner",
     "criticise": "critic",
     "guard": "guard",
 }
