@@ -77,8 +77,12 @@ class EmbeddedCritic:
     ) -> str | None:
         if toolbox.limits.problem(_only_capacity(observation.settings)) is not None:
             return None  # the settings in force are out of bounds: they cannot be kept
-        harm = self._preference.harm(effect, present=present, observation=observation)
-        return harm or _eager_objection(change, effect, observation, toolbox, present)
+        preference = self._preference
+        return (
+            preference.harm(effect, present=present, observation=observation)
+            or _eager_objection(change, effect, observation, toolbox, present)
+            or _idle_objection(change, effect, observation, preference, present)
+        )
 
     def _approve(
         self, change: Change, effect: Effect, observation: Observation, toolbox: Toolbox
@@ -121,6 +125,27 @@ def _eager_objection(
     if saved >= rows:
         return None
     return f"{rows} rows fetched eagerly would not pay within {steps} steps"
+
+
+def _idle_objection(
+    change: Change,
+    effect: Effect,
+    observation: Observation,
+    preference: Preference,
+    present: Effect,
+) -> str | None:
+    """A trial takes windows in which nothing better is tried: something must be won by it. What
+    rounds and fetch targets are worth shows in what they fetch."""
+    if change.replace_now or change.fetch_targets is not None:
+        return None
+    if effect.buffer_bytes < present.buffer_bytes:
+        return None
+    rows = present.rows_fetched.mid - effect.rows_fetched.mid
+    wait_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
+    is_idle = rows <= preference.rows_margin(observation) and wait_ms <= (
+        0.5 * preference.tolerated_wait_ms(observation)
+    )
+    return "nothing would be won that a trial is worth" if is_idle else None
 
 
 def _half_way(change: Change, settings: BufferSettings) -> Change | None:

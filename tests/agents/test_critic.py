@@ -76,11 +76,22 @@ def test_a_gain_is_approved_with_the_critics_own_estimate(toolbox: Toolbox) -> N
     assert verdict.expected == toolbox.whatif.effect(Change(capacity_rows=1500))
 
 
-def test_growth_that_brings_nothing_is_trimmed() -> None:
+def test_growth_that_brings_next_to_nothing_is_trimmed() -> None:
     hidden = toolbox_after(trainer_of(BufferSettings(capacity_rows=3500, lookahead_batches=32)))
     verdict = review(Change(capacity_rows=6000), hidden)
     assert verdict.decision == "trim"
     assert verdict.change.capacity_rows == 4583
+
+
+@pytest.mark.parametrize(
+    "change",
+    [Change(capacity_rows=3510), Change(lookahead_batches=33), Change(eviction_threshold=0.9)],
+)
+def test_what_wins_nothing_is_not_worth_a_trial(change: Change) -> None:
+    hidden = toolbox_after(trainer_of(BufferSettings(capacity_rows=3500, lookahead_batches=32)))
+    verdict = review(change, hidden)
+    assert verdict.decision == "refuse"
+    assert "nothing would be won" in verdict.reason
 
 
 def test_out_of_bounds_is_refused_with_the_reason_of_the_limits(toolbox: Toolbox) -> None:
