@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -183,9 +184,9 @@ def _model_table(summary: Summary) -> Table:
     table = Table(
         title="Language model", title_justify="left", title_style="bold", box=None, pad_edge=False
     )
-    for name in ("rank", "questions", "Pass@1", "valid at\nonce", "valid re-\nasked",
-                 "left to\nembedded", "over-\nruled", "calls", "tokens\nin", "tokens\nout",
-                 "latency\np50 ms"):  # fmt: skip
+    for name in ("rank", "ques-\ntions", "Pass@1", "valid\nonce", "re-\nasked",
+                 "left to\nembed-\nded", "over-\nruled", "calls", "tokens\nin", "tokens\nout",
+                 "p50\nms"):  # fmt: skip
         table.add_column(name, justify="right", overflow="fold")
     for counts in summary.steering:
         if (use := counts.model) is not None:
@@ -201,7 +202,19 @@ def _model_table(summary: Summary) -> Table:
                 ),
                 figures.ABSENT if latency is None else f"{latency:.0f}",
             )  # fmt: skip
+    table.caption, table.caption_justify = _left_to_embedded(summary), "left"
     return table
+
+
+def _left_to_embedded(summary: Summary) -> str | None:
+    """Why questions were left to the embedded agents, by the name of the error."""
+    why: Counter[str] = Counter()
+    for counts in summary.steering:
+        why.update(counts.model.fallbacks if counts.model is not None else {})
+    if not why:
+        return None
+    named = ", ".join(f"{count:,} {name}" for name, count in why.most_common())
+    return f"left to embedded: {named}; `rudder doctor --llm` tries the endpoint"
 
 
 def _run_table(summary: Summary) -> Table:

@@ -19,6 +19,7 @@ from rudder.training.metrics import (
     EpochMetrics,
     Evaluation,
     Memory,
+    ModelUse,
     RankReport,
     Rows,
     RowsFetched,
@@ -230,3 +231,20 @@ def test_the_last_change_is_printed_with_what_became_of_it() -> None:
     assert line.split() == ["1", "1,234", "capacity", "60", "->", "500", "unjudged"]
     calm = steered.model_copy(update={"steering": (SteeringCounts(rank=0),)})
     assert "Last change" not in printed(calm)
+
+
+def test_why_a_model_was_not_heard_is_printed_within_80_columns() -> None:
+    use = ModelUse(
+        name="m", questions=1234, fallbacks={"RefusedError": 1200}, calls=1234,
+        input_tokens=700_000, output_tokens=70_000, latency_ms_p50=1234.0,
+    )  # fmt: skip
+    steered = summary_of(report(0, epoch(0))).model_copy(
+        update={"steering": (SteeringCounts(reconsidered=7, model=use), SteeringCounts(rank=1))}
+    )
+    lines = printed(steered, width=80).splitlines()
+    assert max(map(len, lines)) <= 80
+    (row,) = [line for line in lines if "700,000" in line]
+    assert row.split() == [
+        "0", "1,234", "0.0", "%", "0", "0", "1,200", "7", "1,234", "700,000", "70,000", "1234",
+    ]  # fmt: skip
+    assert any("left to embedded: 1,200 RefusedError" in line for line in lines)
