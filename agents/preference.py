@@ -26,12 +26,16 @@ class Preference:
     def tolerated_wait_ms(self, observation: Observation) -> float:
         """By how much the trainer may wait longer, per step, and be as good as before.
 
-        A rank that others wait for anyway loses nothing by waiting less long than they do.
+        A rank that hardly waits, and that others make wait anyway, loses nothing by waiting less
+        long than they do; where all of them wait, all seek the same way out.
         """
+        own_ms = self.tolerance * observation.step_ms
+        waits = observation.exposed_wait_ms > WAITING_FRACTION * observation.step_ms
+        if observation.sets_the_pace or waits:
+            return own_ms
         worst = max((peer.exposed_wait_seconds for peer in observation.peers), default=0.0)
         lead_ms = max(1000 * worst - observation.exposed_wait_ms, 0.0)
-        own_ms = self.tolerance * observation.step_ms
-        return own_ms if observation.sets_the_pace else own_ms + _PEERS_SHARE * lead_ms
+        return own_ms + _PEERS_SHARE * lead_ms
 
     def rows_margin(self, observation: Observation) -> float:
         """By how much rows per step may differ and still be as good as equal."""

@@ -14,6 +14,8 @@ hidden behind the thread. So fewer rows take away wait until none is left or the
 too slow, and where the trainer does not wait, more rows eat the slack first. rest: wait that no
 pace explains, such as the first batch of an epoch, or a host that is busy with something else while
 the loader is idle. A longer lookahead changes rows, and time only through them.
+
+On a link that rows have filled before, what delays the rest (busy_link.py) counts as wait too.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rudder.tools.busy_link import BusyLink
 from rudder.tools.means import Means
 from rudder.tools.regime import of_now
 from rudder.training.metrics import Window
@@ -54,6 +57,7 @@ class PullCost:
     loader_ms: float
     fixed_ms: float
     ms_per_row: float
+    link: BusyLink | None = None
 
     @classmethod
     def fit(cls, windows: Sequence[Window]) -> PullCost | None:
@@ -79,6 +83,7 @@ class PullCost:
             loader_ms=loader,
             fixed_ms=fixed,
             ms_per_row=slope,
+            link=BusyLink.of(windows),
         )
 
     def exposed_wait_ms(self, rows: float) -> float:
@@ -101,7 +106,10 @@ class PullCost:
         loader = self.loader_ms + pace - pace_now
         explained = max(self.loader_ms - self.trainer_ms, 0.0)
         rest = max(self.wait_ms - explained, 0.0)
-        return rest + max(loader - trainer_ms, 0.0)
+        wait_ms = rest + max(loader - trainer_ms, 0.0)
+        if self.link is None:
+            return wait_ms
+        return wait_ms + self.link.delay_ms(rows, step_ms=self.trainer_ms + wait_ms)
 
     @property
     def spare_ms(self) -> float:
