@@ -119,8 +119,7 @@ class Cockpit:
         if forced is not None:
             self._count(forced.model_copy(update={"outcome": None}))
             self._count(forced)
-        episode = await self._steering.take(window)
-        if episode is not None:
+        for episode in await self._steering.take(window):
             self._count(episode)
 
     def note(self, window: Window) -> None:

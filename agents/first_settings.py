@@ -20,6 +20,9 @@ from rudder.training.workload import Workload
 
 _MIN_GAIN = 0.1
 """Share of the step that the trainer must wait, or wait longer than it did in an earlier run."""
+_WAITS_MOSTLY = 0.5
+"""Share of the step from which on a trainer is given room for the whole halo: what turns out not to
+be needed is given back."""
 _FAR = 4
 """A knob is far from its default below this part of it."""
 
@@ -60,15 +63,16 @@ class FirstSettings:
 
 
 def _defaults(observation: Observation, workload: Workload) -> FirstSettings | None:
-    """The defaults of the policy `lookahead`, for a trainer that waits far away from them."""
-    present, rows = observation.settings, round(DEFAULT_BUFFER_FRACTION * workload.num_halo)
-    rows = min(rows, workload.max_buffer_rows)
+    """The defaults of the policy `lookahead`, for a trainer that waits far away from them; more
+    rows for one that does little else."""
+    present, share = observation.settings, observation.exposed_wait_ms / observation.step_ms
+    fraction = 1.0 if share > _WAITS_MOSTLY else DEFAULT_BUFFER_FRACTION
+    rows = min(round(fraction * workload.num_halo), workload.max_buffer_rows)
     is_far = (
-        present.capacity_rows < rows / _FAR
+        present.capacity_rows < DEFAULT_BUFFER_FRACTION * workload.num_halo / _FAR
         or present.lookahead_batches < DEFAULT_LOOKAHEAD_BATCHES / _FAR
     )
-    waits = observation.exposed_wait_ms > _MIN_GAIN * observation.step_ms
-    if workload.policy != "lookahead" or not (is_far and waits):
+    if workload.policy != "lookahead" or not is_far or share <= _MIN_GAIN:
         return None
     settings = BufferSettings(
         capacity_rows=max(rows, present.capacity_rows),

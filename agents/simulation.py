@@ -102,7 +102,7 @@ async def simulate(
     for number in range(windows):
         disturbance(number, trainer)
         seen.append(trainer.window())
-        if (episode := await steering.take(seen[-1])) is not None:
+        for episode in await steering.take(seen[-1]):
             episodes[episode.episode_id] = episode
     return Run(tuple(seen), tuple(episodes.values()))
 

@@ -74,14 +74,22 @@ class Steering:
         """Whether the buffer is larger than the limits allow."""
         return limit_plan(self.toolbox) is not None
 
-    async def take(self, window: Window) -> Episode | None:
-        """Take in a window; the episode that it began, or ended, if any.
+    async def take(self, window: Window) -> tuple[Episode, ...]:
+        """Take in a window; the episodes that it ended and began, if any.
 
         Raises RunError or TimeoutError where the trainer does not answer; a trial is then over.
         """
         self.note(window)
+        ended = None
         if self._trial is not None:
-            return await self._try(self._trial, window)
+            ended = await self._try(self._trial, window)
+            if ended is None or ended.outcome is None or ended.outcome.result != "confirmed":
+                return () if ended is None else (ended,)
+        begun = await self._next(window)
+        return tuple(episode for episode in (ended, begun) if episode is not None)
+
+    async def _next(self, window: Window) -> Episode | None:
+        """The next decision, if it is time for one."""
         if has_slowed(self.toolbox.history.windows):
             self._guard.acquit()
         is_rested = self._rest.is_over(window)

@@ -126,7 +126,7 @@ class Trial:
         """Whether a whole window under the change waited less: where nothing was foretold, the
         rest of the trial has nothing to tell."""
         wait_gain = self._before.exposed_wait_ms - _wait_ms([window])
-        return self._num_unsettled > 1 and wait_gain > self._tolerated_wait_ms
+        return wait_gain > self._tolerated_wait_ms
 
     # -- judging ------------------------------------------------------------------------
 

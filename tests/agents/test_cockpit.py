@@ -258,7 +258,7 @@ def test_the_last_change_is_told_however_many_decisions_to_keep_come_after(
 
 def test_a_trial_that_a_cut_budget_ends_counts_as_abandoned(tmp_path: Path) -> None:
     async def run() -> None:
-        trainer = make_trainer(60)
+        trainer = make_trainer(400)
         cockpit = await opened(trainer, tmp_path)
         while report_of(tmp_path).phase != "on trial":
             await steer(cockpit, trainer, 1)

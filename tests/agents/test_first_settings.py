@@ -44,6 +44,12 @@ def test_a_knob_that_is_beyond_its_default_stays(
     assert went == expected
 
 
+def test_who_does_little_but_wait_is_given_room_for_the_whole_halo() -> None:
+    found = FirstSettings.of([], waiting(START, exposed_wait_ms=16.0), WORK)
+    assert found is not None
+    assert found.settings.capacity_rows == WORK.num_halo
+
+
 def test_who_hardly_waits_stays() -> None:
     assert FirstSettings.of([], waiting(START, exposed_wait_ms=2.5), WORK) is None
 
@@ -90,4 +96,4 @@ def test_steering_from_absurd_settings_begins_with_the_first_window() -> None:
     assert first.observation.step == 16
     assert first.outcome is not None
     assert (first.outcome.result, first.outcome.rows_error) == ("confirmed", None)
-    assert lived.windows[1].settings == DEFAULTS
+    assert lived.windows[1].settings == BufferSettings(capacity_rows=WORK.num_halo)

@@ -11,4 +11,4 @@ from rudder.agents.learned.rehearsal import rehearse
 
 @pytest.fixture(scope="session")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rehearse(tmp_path_factory.mktemp("collected"), runs=12, windows=24)
+    return rehearse(tmp_path_factory.mktemp("collected"), runs=12, windows=40)

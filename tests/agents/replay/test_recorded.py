@@ -56,11 +56,11 @@ def edit_json(path: Path, table: str, change: Callable[[dict[str, object]], None
     db.close()
 
 
-def test_fifty_decisions_of_all_planners_come_out_equal(tmp_path: Path) -> None:
+def test_ninety_decisions_of_all_planners_come_out_equal(tmp_path: Path) -> None:
     found = [
-        each for path in make_runs(tmp_path, decisions=50, size=1000) for each in replayed(path)
+        each for path in make_runs(tmp_path, decisions=90, size=1000) for each in replayed(path)
     ]
-    assert len(found) >= 50
+    assert len(found) >= 90
     assert [each for each in found if each.result != "equal"] == []
     asides = [each.episode.set_aside for each in found if each.episode.set_aside]
     planners = {plan.planner for plan in [e.episode.plan for e in found] + [a.plan for a in asides]}
