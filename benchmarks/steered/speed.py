@@ -11,15 +11,16 @@ from steered.show import Row
 
 class Speed(Row):
     """speed: per epoch of the steered variant, the best fixed variant's seconds over its own (1:
-    as fast); best_s: that variant's median epoch; applied, rows_errors: over all ranks; most:
-    applied changes of the rank with most; capacity_rows: at the end, by rank."""
+    as fast), at the same place of a turn; best_s: that variant's median epochs, by place; applied,
+    rows_errors: over all ranks; most: applied changes of the rank with most; capacity_rows: at the
+    end, by rank."""
 
     dataset: str
     rate: str
     what: str
     repeat: int
     best: str
-    best_s: float
+    best_s: tuple[float, ...]
     steered_s: tuple[float, ...]
     speed: tuple[float, ...]
     applied: int
@@ -41,9 +42,11 @@ def speed_of(
     """Epochs of `steered` from the turn of `first_round` on, beside the other variants' from that
     of `best_from_round` on."""
     others = [each.text for each in job.plan.variants if each.text != steered]
-    medians = {text: statistics.median(_epochs(job, text, best_from_round)) for text in others}
-    best = min(medians, key=lambda text: medians[text])
-    seconds = _epochs(job, steered, first_round)
+    medians = {
+        text: _by_place(job.result(text).epochs_of_turns[best_from_round:]) for text in others
+    }
+    best = min(medians, key=lambda text: sum(medians[text]))
+    turns = job.result(steered).epochs_of_turns[first_round:]
     deeds = job.deeds(steered)
     return Speed(
         dataset=job.report.dataset,
@@ -52,8 +55,10 @@ def speed_of(
         repeat=repeat,
         best=best,
         best_s=medians[best],
-        steered_s=tuple(seconds),
-        speed=tuple(medians[best] / each for each in seconds),
+        steered_s=tuple(seconds for turn in turns for seconds in turn),
+        speed=tuple(
+            fixed / own for turn in turns for fixed, own in zip(medians[best], turn, strict=True)
+        ),
         applied=sum(each.applied for each in deeds),
         most=max(each.applied for each in deeds),
         capacity_rows=tuple(each.last and each.last.capacity_rows for each in deeds),
@@ -61,6 +66,6 @@ def speed_of(
     )
 
 
-def _epochs(job: Job, text: str, first_round: int) -> Sequence[float]:
-    turns = job.result(text).epochs_of_turns[first_round:]
-    return [seconds for turn in turns for seconds in turn]
+def _by_place(turns: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """A turn begins with empty queues, and nothing is sampled beyond its end: its epochs differ."""
+    return tuple(statistics.median(epochs) for epochs in zip(*turns, strict=True))

@@ -8,6 +8,7 @@ from typing import Any
 from torch import distributed
 
 from rudder.training.bench.floor import FloorSource
+from rudder.training.bench.places import place_of
 from rudder.training.bench.plan import Turn
 from rudder.training.bench.variants import FLOOR, Variant
 from rudder.training.events import PhaseEntered, Reported
@@ -80,18 +81,16 @@ class Bench:
         self._sources[variant] = source
 
     def _make_source(self, variant: Variant) -> Source:
-        update = {"epochs": self._plan.epochs_of_variant}
-        config = variant.config(self._job.config).model_copy(update=update)
+        place = place_of(self._job, variant, rank=self._rank)
         if variant.name == FLOOR:
-            return FloorSource(self._graph, self._seeds, config)
-        own = self._job.socket_of(self._rank)
+            return FloorSource(self._graph, self._seeds, place.config)
         return make_source(
             self._graph,
             self._seeds,
-            config,
-            control=own.with_stem(f"{own.stem}-{len(self._sources)}"),
-            controller=self._job.model_copy(update={"config": config}).steering,
-            folder=self._job.run_dir / self._plan.folder_of(variant),
+            place.config,
+            control=place.socket,
+            controller=place.steering,
+            folder=place.folder,
         )
 
     def _report(self) -> RankReport:

@@ -21,7 +21,7 @@ from pathlib import Path
 from rudder.training.complaint import complain
 from rudder.training.steering_options import SteeringOptions
 
-NICENESS = 19
+NICENESS = 5
 _early: dict[Path, ControllerProcess] = {}
 _FEW_THREADS = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
@@ -52,7 +52,7 @@ class NoController:
 
 
 class ControllerProcess:
-    """Runs `command` at the lowest priority until `close`; its output goes to `log`."""
+    """Runs `command` at a lower priority until `close`; its output goes to `log`."""
 
     def __init__(
         self,

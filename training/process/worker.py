@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
+from rudder.training.bench.places import place_of
 from rudder.training.control.controller_process import start_early
 from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered
@@ -121,13 +122,8 @@ def _prepare_process() -> None:
 
 
 def _run(job: Job, place: Place, pipe: EventPipe) -> None:
-    if place.role == "trainer" and job.bench is None and job.steering is not None:
-        start_early(
-            job.socket_of(place.rank),
-            rank=place.rank,
-            options=job.steering,
-            folder=job.run_dir,
-        )
+    if place.role == "trainer":
+        _start_controllers(job, rank=place.rank)
     _import_dgl()
     from rudder.training.wire.services import register_services
 
@@ -141,6 +137,18 @@ def _run(job: Job, place: Place, pipe: EventPipe) -> None:
         _serve(job, place, pipe)
     else:
         _train(job, place, pipe)
+
+
+def _start_controllers(job: Job, *, rank: int) -> None:
+    """Before anything else: they take as long to import what they need as a trainer."""
+    if job.bench is None:
+        if job.steering is not None:
+            start_early(job.socket_of(rank), rank=rank, options=job.steering, folder=job.run_dir)
+        return
+    for variant in job.bench.variants:
+        place = place_of(job, variant, rank=rank)
+        if place.steering is not None:
+            start_early(place.socket, rank=rank, options=place.steering, folder=place.folder)
 
 
 def _import_dgl() -> None:
