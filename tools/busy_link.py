@@ -14,7 +14,8 @@ from rudder.training.metrics import Window
 _PULLS_FRACTION, _WAIT_FRACTION = 0.6, 0.3
 """Of a window: for so long the loader waits for rows, and the trainer stands still for them, where
 rows fill the link."""
-_MOST_BUSY = 0.9
+_HARDLY_BUSY, _MOST_BUSY = 0.2, 0.9
+"""Of the link's time: rows that take less leave as much room as anybody needs."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class BusyLink:
         )
 
     def delay_ms(self, rows: float, *, step_ms: float) -> float:
-        """Per step: how much longer all else takes than on an idle link."""
+        """Per step: how much longer all else takes than on a link that is hardly busy."""
         if step_ms <= 0:
             return 0.0
-        busy = min(self.ms_per_row * rows / step_ms, _MOST_BUSY)
-        return self.blocked_ms * busy / (1 - busy)
+        busy = min(max(self.ms_per_row * rows / step_ms, _HARDLY_BUSY), _MOST_BUSY)
+        return self.blocked_ms * (1 / (1 - busy) - 1 / (1 - _HARDLY_BUSY))
 
 
 def _is_filled(window: Window) -> bool:

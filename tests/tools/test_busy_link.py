@@ -55,9 +55,9 @@ def test_a_row_takes_no_longer_than_where_most_came() -> None:
 
 def test_the_delay_grows_with_the_part_of_the_time_that_rows_take() -> None:
     link = BusyLink(ms_per_row=0.025, blocked_ms=4.0)
-    assert link.delay_ms(0, step_ms=20) == 0.0
-    assert link.delay_ms(400, step_ms=20) == pytest.approx(4.0)
-    assert link.delay_ms(10**6, step_ms=20) == pytest.approx(36.0)
+    assert link.delay_ms(0, step_ms=20) == link.delay_ms(160, step_ms=20) == 0.0
+    assert link.delay_ms(400, step_ms=20) == pytest.approx(4.0 * (2 - 1.25))
+    assert link.delay_ms(10**6, step_ms=20) == pytest.approx(4.0 * (10 - 1.25))
 
 
 def test_rows_that_a_trainer_does_not_stand_still_for_cost_something_on_a_busy_link() -> None:
