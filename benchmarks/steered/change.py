@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,7 +42,8 @@ def halve_budget(work: Work, *, repeats: int, epochs: int, out: Path) -> list[Sp
         with RunReader(run_file(job / steered, rank=0)) as reader:
             workload = next(iter(reader.workloads().values()))
         held = workload.defaults.capacity_rows * workload.row_bytes * workload.trainers_on_host
-        budget(job, str(held // 2))
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for rows
+            budget(job, str(held // 2))
 
     return _at_a_change(
         work, (HALF,), "half the budget", action, repeats=repeats, epochs=epochs, out=out
