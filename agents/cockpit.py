@@ -104,6 +104,7 @@ class Cockpit:
             update = {"counts": counted(cockpit._report.counts, closed), "last_applied": closed}
             cockpit._report = cockpit._report.model_copy(update=update)
         cockpit._tell()
+        cpu.begin()
         return cockpit
 
     async def take(self, window: Window) -> None:

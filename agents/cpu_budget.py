@@ -8,7 +8,9 @@ MAX_CORE_FRACTION = 0.05
 CALM_CORE_FRACTION = 0.01
 """While the trainer waits for nothing: its processors have better to do than to save memory."""
 INITIAL_SECONDS = 1.0
-"""For the first decisions that help a trainer, which bring most; kept while it is calm."""
+"""For the first decisions that help a trainer, which bring most."""
+CALM_SECONDS = 0.2
+"""Of these for the first decisions on a trainer that waits for nothing."""
 
 
 class CpuBudget:
@@ -21,9 +23,13 @@ class CpuBudget:
         calm_fraction: float = CALM_CORE_FRACTION,
         initial_seconds: float = INITIAL_SECONDS,
     ) -> None:
-        """Start now; what was spent before, on imports, does not count."""
+        """Begin; what was spent before, on imports, does not count."""
         self._needed_fraction, self._calm_fraction = fraction, calm_fraction
         self._reserve, self._is_needed = initial_seconds, True
+        self.begin()
+
+    def begin(self) -> None:
+        """From now on; what was spent so far does not count."""
         self._earned = 0.0
         self._looked = time.monotonic()
         self._spent_before = time.process_time()
@@ -37,7 +43,7 @@ class CpuBudget:
     def left_seconds(self) -> float:
         """What may be spent now; below 0 where too much was."""
         self._earn()
-        reserve = self._reserve if self._is_needed else 0.0
+        reserve = self._reserve if self._is_needed else min(self._reserve, CALM_SECONDS)
         return reserve + self._earned - (time.process_time() - self._spent_before)
 
     @property

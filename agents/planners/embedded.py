@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
-from rudder.agents.planners.hindsight import seen_wait_ms
+from rudder.agents.planners.hindsight import seen_rows, seen_wait_ms
 from rudder.agents.planners.opening import opening
 from rudder.agents.planners.priors import Priors
 from rudder.agents.planners.proposals import keep, propose
@@ -40,6 +40,9 @@ MIN_GIVEN_BACK = 0.05
 """Of the capacity that the run began with: less than that is not worth a trial."""
 MAX_SHRINK = 0.5
 """Of the present capacity: what is not seen to be waited for is given back in steps."""
+ROW_MS = 0.001
+"""Of processors, at the owner and in the loader, for a row that is fetched: what a smaller buffer
+costs that hides all communication, where cores are busy (400 bytes; measured)."""
 BOLD_GAIN = 0.1
 """Share of the step that must be won by a change while estimates are not confirmed yet."""
 GROWTH_MARGIN = 1.15
@@ -255,7 +258,17 @@ class _Task:
         effect = self._search.effect(settings)
         if effect is None:
             return False
+        is_smaller = settings.capacity_rows < self._present.capacity_rows
+        if is_smaller and effect.rows_fetched.mid > self._most_rows:
+            return False
         return self._preference.is_as_good(effect, best=best, observation=self._observation)
+
+    @property
+    def _most_rows(self) -> float:
+        """Per step, that a smaller buffer may fetch: those of the window with fewest, and as many
+        more as processors have time for within the tolerance."""
+        fewest = min(seen_rows(self._windows), default=self._observation.rows_fetched)
+        return fewest + self._preference.tolerance * self._observation.step_ms / ROW_MS
 
     # -- what matters -------------------------------------------------------------------
 

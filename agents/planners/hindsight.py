@@ -28,3 +28,8 @@ def seen_wait_ms(windows: Sequence[Window], *, more_than: float, up_to: float) -
         if window.num_steps and low < value_of(window, "rows") <= high
     ]
     return statistics.median(waits[-_NEWEST:]) if waits else None
+
+
+def seen_rows(windows: Sequence[Window]) -> list[float]:
+    """Rows fetched per step of each window, whatever settings were in force."""
+    return [value_of(window, "rows") for window in windows if window.num_steps]

@@ -36,9 +36,9 @@ def test_less_is_earned_while_the_trainer_waits_for_nothing() -> None:
     assert CALM_CORE_FRACTION < 0.05
 
 
-def test_what_is_kept_for_a_start_is_for_trainers_that_wait() -> None:
+def test_most_of_what_is_kept_for_a_start_is_for_trainers_that_wait() -> None:
     budget = CpuBudget(fraction=0.5, initial_seconds=1.0)
     budget.needed(False)
-    assert budget.left_seconds < 0.1
+    assert 0.1 < budget.left_seconds < 0.3
     budget.needed(True)
     assert budget.left_seconds > 0.9

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.planners.embedded import ROW_MS, EmbeddedPlanner
+from rudder.agents.planners.hindsight import seen_rows
 from rudder.agents.planners.search import MAX_ESTIMATES
 from rudder.agents.preference import Preference
 from rudder.memory.journal import Recalled
@@ -142,3 +143,15 @@ def test_memory_is_given_back_only_where_waits_are_few_and_steady(
 
     assert not asyncio.run(ask({})).change.is_empty
     assert asyncio.run(ask(update)).change.is_empty
+
+
+def test_a_smaller_buffer_fetches_no_more_rows_than_processors_have_time_for() -> None:
+    large = BufferSettings(capacity_rows=5500, lookahead_batches=48)
+    toolbox = toolbox_after(trainer_of(large), windows=24)
+    plan = plan_of(toolbox)
+    assert plan.expected is not None
+    latest = toolbox.history.latest
+    assert latest is not None
+    step_ms = 1000 * (latest.wall_seconds or 0.0) / latest.num_steps
+    fewest = min(seen_rows(toolbox.history.windows))
+    assert plan.expected.rows_fetched.mid <= fewest + 1.1 * 0.01 * step_ms / ROW_MS
