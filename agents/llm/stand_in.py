@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import signal
 import sys
 import threading
 from typing import Any, Final, Literal
@@ -87,6 +88,7 @@ def main() -> None:
         server = ScriptedServer(failing(told.fault) if told.fault else answers, port=told.port)
     except OSError as error:
         parser.error(f"port {told.port} cannot be used: {error.strerror}")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
     with server:
         _say(f"--llm {server.url} --llm-model stand-in")
         try:
