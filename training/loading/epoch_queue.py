@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from rudder.training.loading.loader_thread import LoaderThread
+from collections.abc import Sequence
+from typing import Protocol
+
+from rudder.training.buffer.policy import IntArray
 from rudder.training.loading.seed_order import SeedOrder
+from rudder.training.settings import BufferSettings
+
+
+class Thread(Protocol):
+    """What is wanted of a LoaderThread."""
+
+    @property
+    def settings(self) -> BufferSettings:
+        """The buffer settings in force."""
+        ...
+
+    def add(self, batches: Sequence[IntArray]) -> None:
+        """Queue batches of seeds."""
+        ...
+
+    def drop_all(self) -> None:
+        """Give up all batches not yet taken."""
+        ...
 
 
 class EpochQueue:
-    """Hands a thread one epoch's batches after the other; the next one early, if it will come."""
+    """Hands a thread one epoch's batches after the other; those of later ones early, as far as
+    the lookahead reaches from an epoch's end, if they will come."""
 
-    def __init__(self, order: SeedOrder, thread: LoaderThread, *, epochs: int | None) -> None:
+    def __init__(self, order: SeedOrder, thread: Thread, *, epochs: int | None) -> None:
         """epochs: how many there will be, None: nobody knows."""
         self._order = order
         self._thread = thread
@@ -20,7 +42,7 @@ class EpochQueue:
         """An epoch is wanted now."""
         if self._queued == 0:
             self._add()
-        if self._left is not None and self._left > 0:
+        while self._left is not None and self._left > 0 and not self._is_far_enough:
             self._add()
 
     def end(self, *, finished: bool) -> None:
@@ -36,6 +58,11 @@ class EpochQueue:
     def expect(self, epochs: int) -> None:
         """So many more will follow."""
         self._left = epochs - self._queued
+
+    @property
+    def _is_far_enough(self) -> bool:
+        ahead = self._queued - 1
+        return ahead >= 1 and ahead * len(self._order) >= self._thread.settings.lookahead_batches
 
     def _add(self) -> None:
         self._thread.add(self._order.epoch())

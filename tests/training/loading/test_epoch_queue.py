@@ -1,0 +1,73 @@
+"""How far ahead of the trainer a loader's thread is given seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from rudder.training.buffer.policy import IntArray
+from rudder.training.loading.epoch_queue import EpochQueue
+from rudder.training.loading.seed_order import SeedOrder
+from rudder.training.settings import BufferSettings
+
+NUM_BATCHES = 4
+
+
+class Given:
+    """A thread that keeps what it is given."""
+
+    def __init__(self, *, lookahead: int) -> None:
+        self.settings = BufferSettings(
+            capacity_rows=10, lookahead_batches=lookahead, replacement_interval=0
+        )
+        self.batches: list[IntArray] = []
+
+    def add(self, batches: Sequence[IntArray]) -> None:
+        self.batches.extend(batches)
+
+    def drop_all(self) -> None:
+        self.batches.clear()
+
+
+def queue(thread: Given, *, epochs: int | None) -> EpochQueue:
+    order = SeedOrder(
+        np.arange(NUM_BATCHES * 2), batch_size=2, shuffle=False, drop_last=False,
+        phases=None, seed=(0,),
+    )  # fmt: skip
+    return EpochQueue(order, thread, epochs=epochs)
+
+
+@pytest.mark.parametrize(("lookahead", "epochs_ahead"), [(0, 1), (4, 1), (5, 2), (9, 3), (1000, 6)])
+def test_at_the_end_of_an_epoch_the_lookahead_still_has_seeds(
+    lookahead: int, epochs_ahead: int
+) -> None:
+    thread = Given(lookahead=lookahead)
+    queue(thread, epochs=7).begin()
+    assert len(thread.batches) == NUM_BATCHES * (1 + epochs_ahead)
+
+
+def test_nothing_is_given_ahead_where_nobody_knows_what_follows() -> None:
+    thread = Given(lookahead=100)
+    queue(thread, epochs=None).begin()
+    assert len(thread.batches) == NUM_BATCHES
+
+
+def test_every_epoch_is_given_once() -> None:
+    thread, epochs = Given(lookahead=10), 5
+    epoch_queue = queue(thread, epochs=epochs)
+    for _ in range(epochs):
+        epoch_queue.begin()
+        epoch_queue.end(finished=True)
+    assert len(thread.batches) == NUM_BATCHES * epochs
+
+
+def test_an_epoch_left_early_has_those_after_it_given_again() -> None:
+    thread = Given(lookahead=10)
+    epoch_queue = queue(thread, epochs=5)
+    epoch_queue.begin()
+    epoch_queue.end(finished=False)
+    assert not thread.batches
+    epoch_queue.begin()
+    assert len(thread.batches) == NUM_BATCHES * 4
