@@ -86,11 +86,11 @@ class Trial:
             return None
         if window.settings != self._applied.settings:
             return Outcome(result="abandoned", reason="the settings were changed by someone else")
-        if self._is_catastrophe(window):
-            return self._outcome([window], "reverted", "the wait rose far beyond its noise")
         is_settled = self._is_settled(window)
+        if self._is_catastrophe(window):
+            return self._early(window, "reverted", "the wait rose far beyond its noise")
         if self._expected is None and self._has_helped(window):
-            return self._outcome([window], "confirmed", "the trainer waits less than before")
+            return self._early(window, "confirmed", "the trainer waits less than before")
         if not is_settled:
             return None
         self._settled.append(window)
@@ -103,18 +103,19 @@ class Trial:
     def _is_settled(self, window: Window) -> bool:
         """Whether the buffer has taken in what the change made room for.
 
-        The first whole window never counts: rows and batches under way are of before.
+        The first whole window never counts: rows and batches under way are of before. A growth
+        is judged when its estimate says, not when its rows come to rest.
         """
         previous, self._previous = self._previous, window
         self._num_unsettled += 1
+        if self._is_growth:
+            return previous is not None and window.first_step >= self._last_settling_step
         if self._settled or self._num_unsettled > _MAX_SETTLING_WINDOWS:
             return True
         if previous is None or not self._is_steady(previous, window):
             return False
         grown = window.buffered_rows - previous.buffered_rows
-        is_filling = grown > _STILL_FILLING_FRACTION * max(window.settings.capacity_rows, 1)
-        is_over = window.first_step >= self._last_settling_step
-        return is_over or not (is_filling or self._is_growth)
+        return grown <= _STILL_FILLING_FRACTION * max(window.settings.capacity_rows, 1)
 
     def _is_steady(self, earlier: Window, later: Window) -> bool:
         """Whether the rows fetched do not go on changing."""
@@ -192,6 +193,11 @@ class Trial:
         if not remote or not self._before.remote_rows:
             return fetched / max(steps, 1)
         return fetched / remote * self._before.remote_rows
+
+    def _early(self, window: Window, result: Result, reason: str) -> Outcome:
+        """The outcome of a buffer that has not settled: of its rows nothing is known yet."""
+        outcome = self._outcome([window], result, reason)
+        return outcome if self._settled else outcome.model_copy(update={"rows_error": None})
 
     def _outcome(self, windows: Sequence[Window], result: Result, reason: str) -> Outcome:
         rows = self._comparable_rows(windows)

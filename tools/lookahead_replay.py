@@ -21,17 +21,27 @@ from rudder.training.compiled import compiled
 from rudder.training.settings import BufferSettings
 
 
-def lookahead_misses(uses: KnownUses, *, num_planned: int, settings: BufferSettings) -> IntArray:
+def lookahead_misses(
+    uses: KnownUses,
+    *,
+    num_planned: int,
+    settings: BufferSettings,
+    held_rows: int | None = None,
+    grows_at: int = 0,
+) -> IntArray:
     """int64[num_planned]: rows that each of the first batches misses.
 
     The buffer begins with the hottest rows of the past, empty where there is none; batches from
-    `num_planned` on are only seen ahead.
+    `num_planned` on are only seen ahead. held_rows: its capacity up to batch `grows_at`, where
+    that is less than afterwards.
     """
     heat = uses.heat
+    capacity = min(settings.capacity_rows, len(heat.of_nodes))
+    held = capacity if held_rows is None else min(held_rows, capacity)
     return _replay(
         uses.nodes, uses.bounds, uses.next_use, uses.rank_after, uses.hottest,
         uses.hottest_ranks, heat.of_nodes, heat.total, num_planned, settings.lookahead_batches,
-        settings.eviction_threshold, min(settings.capacity_rows, len(heat.of_nodes)),
+        settings.eviction_threshold, capacity, held, grows_at,
     )  # fmt: skip
 
 
@@ -39,7 +49,7 @@ def lookahead_misses(uses: KnownUses, *, num_planned: int, settings: BufferSetti
 def _replay(
     nodes: Places, bounds: IntArray, next_use: Int32s, rank_after: Places,
     hottest: Places, hottest_ranks: Places, heat_before: Heats, total_weight: float,
-    num_planned: int, lookahead: int, threshold: float, capacity: int,
+    num_planned: int, lookahead: int, threshold: float, capacity: int, held: int, grows_at: int,
 ) -> IntArray:  # fmt: skip
     """A node that is not in the buffer has a place of its own behind the slots: few branches.
 
@@ -53,7 +63,7 @@ def _replay(
     owners = np.empty(capacity, dtype=np.uint32)
     worths = np.zeros(capacity + heat.shape[0], dtype=np.uint32)
     counts = np.zeros((2, HEAT_RANKS + num_batches + 1), dtype=np.int32)
-    num_used = min(capacity, hottest.shape[0])
+    num_used = min(held, hottest.shape[0])
     for slot in range(num_used):
         owners[slot] = hottest[slot]
         place_of[hottest[slot]] = slot
@@ -87,7 +97,7 @@ def _replay(
         kept = threshold * total_weight if threshold < 1 else np.inf
         num_used = _admit(
             missed[:count], missed_worths[:count], np.float32(kept), heat, owners,
-            worths, counts, place_of, num_used,
+            worths, counts, place_of, num_used, held if batch < grows_at else capacity,
         )  # fmt: skip
     return misses
 
@@ -132,17 +142,18 @@ def _look_up(
 @compiled
 def _admit(
     missed: Places, missed_worths: Places, kept_heat: np.float32, heat: Heats, owners: Places,
-    worths: Places, counts: Int32s, place_of: Places, num_used: int,
+    worths: Places, counts: Int32s, place_of: Places, num_used: int, limit: int,
 ) -> int:  # fmt: skip
     """Give free slots, then those of rows worth less, to the missed nodes worth most.
 
-    Rows of `kept_heat` and more stay. Returns the slots in use.
+    Slots from `limit` on are not free yet; rows of `kept_heat` and more stay. Returns the slots
+    in use.
     """
     capacity = owners.shape[0]
     victims = counts[1]
     if kept_heat != np.inf:
         victims = _counts_that_may_go(worths[:num_used], owners, heat, kept_heat, counts.shape[1])
-    free = min(missed.shape[0], capacity - num_used)
+    free = min(missed.shape[0], limit - num_used)
     taken, low, ties, high, high_ties = _matched(counts[0], victims, free)
     freed = np.empty(taken, dtype=np.uint32)
     count = 0

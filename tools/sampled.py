@@ -97,6 +97,17 @@ class SampledTrace:
             return lookahead_misses(self._uses, num_planned=self.num_batches, settings=small)
         return self._replay(self._policy(small, workload), once, at)
 
+    def grown_rows(self, settings: BufferSettings, *, held_rows: int, at: int) -> IntArray:
+        """int64[num_batches]: sampled rows that a lookahead buffer fetches that grows before batch
+        `at`; settings: after it; both capacities in sampled rows."""
+        return lookahead_misses(
+            self._uses,
+            num_planned=self.num_batches,
+            settings=settings,
+            held_rows=held_rows,
+            grows_at=at,
+        )
+
     @cached_property
     def _uses(self) -> KnownUses:
         return KnownUses.of(self.nodes, self.bounds, heat=self.heat)

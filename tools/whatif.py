@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-
-import numpy as np
 
 from rudder.tools.calibration import Calibration
 from rudder.tools.effects import Effect, Range
 from rudder.tools.errors import NotReadyError, OutOfBoundsError
+from rudder.tools.growth import Growth
 from rudder.tools.history import History
 from rudder.tools.learned import Learned
 from rudder.tools.limits import Limits
 from rudder.tools.means import Means
 from rudder.tools.pullcost import PullCost
 from rudder.tools.sampled import SampledTrace
-from rudder.tools.settling import without_growth
+from rudder.tools.settling import settling_steps, without_growth
+from rudder.tools.share import Share
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings, Change
 
 MIN_BATCHES = 48
 _MIN_NODES = 500
 _MAX_COUNTED = 128
-_BLOCK = 8
 _ROWS_WINDOWS = 8
 _SIGMAS = 1.64
 _PRIOR_ERROR = 0.02
@@ -32,19 +30,12 @@ _LEARN = 0.3
 _MIN_ROWS = 1.0
 
 
-@dataclass(frozen=True)
-class _Share:
-    """A share of sampled rows that is fetched, and the standard error of it."""
-
-    mid: float
-    error: float
-
-
 class WhatIf:
-    """Predicts per-step rows fetched and exposed wait, once the buffer has filled.
+    """Predicts per-step rows fetched and exposed wait, once the buffer has settled.
 
     The run's own policy is replayed over the sampled accesses of the last batches; the last of
-    them are counted, at most 128 and no more than half. Answers are kept until the next window.
+    them are counted, at most 128 and no more than half. A lookahead buffer that grows is replayed
+    over batches to come instead. Answers are kept until the next window.
     """
 
     def __init__(self, history: History, limits: Limits) -> None:
@@ -57,6 +48,7 @@ class WhatIf:
         self._error: float | None = None
         self._cost: PullCost | None = None
         self._means: Means | None = None
+        self._growth: Growth | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -127,7 +119,10 @@ class WhatIf:
         once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
         key = (wanted, once)
         if key not in self._kept:
-            share = self._counted_share(self._rows(wanted, once))
+            if self._is_growth(wanted, once):
+                share = self._grown_share(wanted)
+            else:
+                share = self._counted_share(self._rows(wanted, once))
             self._kept[key] = self._effect(share, wanted.capacity_rows)
         return self._kept[key]
 
@@ -166,6 +161,7 @@ class WhatIf:
         self._version = self._history.version
         self._kept.clear()
         self._replays.clear()
+        self._growth = None
         self._cost = PullCost.fit(self._history.windows)
         self._means = Means.of(self._history.recent(_ROWS_WINDOWS))
         settled = without_growth(self._history.settled, self._history.windows)
@@ -173,6 +169,28 @@ class WhatIf:
             rows = self._rows(self._history.settings, Change())
             found = Calibration.of(rows, self._trace(), settled)
             self._calibration = found or self._calibration
+
+    def _is_growth(self, wanted: BufferSettings, once: Change) -> bool:
+        """Whether slots must be filled first: by what the lookahead policy admits, not by rounds
+        or targets."""
+        grows = wanted.capacity_rows > self._history.settings.capacity_rows
+        return grows and once.is_empty and self._history.workload.policy == "lookahead"
+
+    def _grown_share(self, wanted: BufferSettings) -> Share:
+        """Over the steps in which the trial of a growth is judged."""
+        trace, workload, means = self._trace(), self._history.workload, self._means
+        assert means is not None
+        if self._growth is None:
+            num_nodes = round(trace.rate * workload.num_remote)
+            self._growth = Growth.of(trace, num_nodes=num_nodes)
+        held = self._history.settings.capacity_rows
+        return self._growth.share(
+            wanted.model_copy(update={"capacity_rows": round(trace.rate * wanted.capacity_rows)}),
+            held_rows=trace.scaled(held),
+            settling_steps=settling_steps(
+                wanted.capacity_rows - held, rows_per_step=means.rows_fetched
+            ),
+        )
 
     def _rows(self, settings: BufferSettings, once: Change) -> IntArray:
         key = (settings, once)
@@ -183,17 +201,13 @@ class WhatIf:
             )
         return self._replays[key]
 
-    def _counted_share(self, rows: IntArray) -> _Share:
-        """Of the counted batches; the error from means of blocks of them."""
+    def _counted_share(self, rows: IntArray) -> Share:
+        """Of the counted batches."""
         trace = self._trace()
         counted = _counted(trace)
-        rows, nodes = rows[counted], trace.widths[counted]
-        blocks = np.arange(len(rows)) // _BLOCK
-        of_blocks = np.bincount(blocks, rows) / np.maximum(np.bincount(blocks, nodes), 1)
-        error = float(np.std(of_blocks, ddof=1)) / math.sqrt(len(of_blocks))
-        return _Share(float(rows.sum()) / float(nodes.sum()), error)
+        return Share.of(rows[counted], trace.widths[counted])
 
-    def _effect(self, share: _Share, capacity_rows: int) -> Effect:
+    def _effect(self, share: Share, capacity_rows: int) -> Effect:
         means, noise = self._means, self._history.noise
         assert means is not None
         mid = means.remote_rows * self._calibration.share(share.mid)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rudder.agents.trial import Trial, Yardstick
 from rudder.memory.records import Observation, Outcome
 from rudder.tools.effects import Effect
+from rudder.tools.settling import MAX_SETTLING_STEPS
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.steering_options import Objective
 from tests.agents.steered import SETTINGS, applied_of, effect_of, observation_of, window_of
@@ -94,19 +95,32 @@ def test_windows_from_before_the_change_and_the_first_after_it_do_not_count() ->
     assert trial.feed(window_of(176, settings=settings)) is not None
 
 
-def test_a_buffer_that_still_fills_is_waited_for() -> None:
-    before = observation_of(rows_fetched=10.0, noise_rows=0.1)
+def test_a_buffer_that_grew_is_judged_when_its_rows_have_come_not_before() -> None:
+    before = observation_of(rows_fetched=100.0, noise_rows=1.0)
     trial = trial_of(LARGER, before=before, yardstick=Yardstick(windows=1))
     settings = LARGER.over(SETTINGS)
-    filling = [
-        window_of(160 + 16 * n, settings=settings, rows=10.0, buffered_rows=2500 + 150 * n)
-        for n in range(5)
-    ]
-    assert [trial.feed(window) for window in filling] == [None] * 5
-    assert trial.feed(window_of(240, settings=settings, rows=10.0)) is None
-    outcome = trial.feed(window_of(256, settings=settings, rows=10.0))
+    filling = [window_of(160 + 16 * n, settings=settings, rows=100.0 - 15 * n) for n in range(3)]
+    assert [trial.feed(window) for window in filling] == [None] * 3
+    outcome = trial.feed(window_of(208, settings=settings, rows=50.0))
     assert outcome is not None
-    assert outcome.result == "confirmed"
+    assert (outcome.result, outcome.rows_after) == ("confirmed", 50.0)
+
+
+def test_no_growth_is_waited_for_without_end() -> None:
+    before = observation_of(rows_fetched=0.5, noise_rows=0.0)
+    trial = trial_of(LARGER, before=before, yardstick=Yardstick(windows=1))
+    settings = LARGER.over(SETTINGS)
+    steps = [160 + 16 * n for n in range(20)]
+    ended = [trial.feed(window_of(step, settings=settings, rows=0.5)) for step in steps]
+    first = next(step for step, outcome in zip(steps, ended, strict=True) if outcome is not None)
+    assert first == 160 + MAX_SETTLING_STEPS
+
+
+def test_of_a_trial_that_ends_before_the_buffer_has_settled_no_error_is_known() -> None:
+    trial = trial_of(SMALLER, expected=effect_of(100.0, 1.0))
+    outcome = trial.feed(window_of(160, settings=SMALLER.over(SETTINGS), wait_ms=15.0))
+    assert outcome is not None
+    assert (outcome.result, outcome.rows_error) == ("reverted", None)
 
 
 def test_settings_of_someone_else_end_the_trial() -> None:
