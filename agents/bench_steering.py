@@ -25,7 +25,9 @@ class _Frozen(BaseModel):
 class Deeds(_Frozen):
     """One rank's changes, and the settings before the first window and after the last one.
 
-    rows_errors: (measured - expected) / expected rows fetched, of each change whose trial ended.
+    rows_errors: (measured - expected) / expected rows fetched, of each change whose buffer had
+    settled when its trial ended; unmeasured: the other applied changes: nothing was foretold, or
+    the trial ended before.
     """
 
     rank: int
@@ -33,6 +35,7 @@ class Deeds(_Frozen):
     confirmed: int
     reverted: int
     rows_errors: tuple[float, ...]
+    unmeasured: int
     first: BufferSettings | None
     last: BufferSettings | None
 
@@ -91,13 +94,14 @@ def _deeds(file: Path) -> Deeds:
         windows = reader.windows()
         workload = next(iter(reader.workloads().values()), None)
     outcomes = [each.outcome for each in applied if each.outcome is not None]
-    errors = (outcome.rows_error for outcome in outcomes)
+    errors = [each.rows_error for each in outcomes if each.rows_error is not None]
     return Deeds(
         rank=int(file.stem.removeprefix("rank")),
         applied=len(applied),
         confirmed=sum(outcome.result == "confirmed" for outcome in outcomes),
         reverted=sum(outcome.result == "reverted" for outcome in outcomes),
-        rows_errors=tuple(error for error in errors if error is not None),
+        rows_errors=tuple(errors),
+        unmeasured=len(applied) - len(errors),
         first=workload.defaults if workload is not None else None,
         last=windows[-1].settings if windows else None,
     )

@@ -11,15 +11,13 @@ from rudder.memory.records import Bottleneck, Observation
 from rudder.tools.history import History
 from rudder.tools.limits import Limits
 from rudder.tools.means import Means
-from rudder.tools.regime import of_now
 from rudder.tools.toolbox import Toolbox
 from rudder.tools.whatif import WhatIf
-from rudder.training.metrics import PeerPace, Window
+from rudder.training.metrics import PeerPace
 
 HIDDEN_FRACTION = 0.01
 """Share of the step below which waiting for data does not count as a bottleneck."""
 _MIN_WINDOWS = 2
-_MEAN_WINDOWS = 4
 _DRIFT_WINDOWS = 4
 
 
@@ -32,7 +30,7 @@ class EmbeddedObserver:
         """The observation; its bottleneck is `unknown` until a second window is there, for
         the first one begins with an empty buffer."""
         history = toolbox.history
-        means = Means.of(_windows(history))
+        means = Means.of(history.present)
         if means is None:
             return _nothing_yet(history)
         noise, peers = history.noise, _peers(history)
@@ -59,11 +57,6 @@ class EmbeddedObserver:
             peers=peers,
             sets_the_pace=_worst_wait_ms(peers) <= means.exposed_wait_ms + noise.wait_ms,
         )
-
-
-def _windows(history: History) -> tuple[Window, ...]:
-    """The last settled windows, as far as they are of now; while there are none, the last one."""
-    return of_now(history.settled)[-_MEAN_WINDOWS:] or history.recent(1)
 
 
 def _nothing_yet(history: History) -> Observation:

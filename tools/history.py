@@ -9,6 +9,7 @@ import numpy as np
 
 from rudder.tools.means import Measure, Noise, Trend, trend
 from rudder.tools.past_uses import PastUses
+from rudder.tools.regime import of_now
 from rudder.tools.sampled import SampledBatch, SampledTrace
 from rudder.training.access_slice import AccessSlice
 from rudder.training.buffer.policy import IntArray
@@ -21,6 +22,7 @@ MAX_BATCHES = 256
 MAX_NODES = 2**20
 """Sampled nodes of all kept batches: 8 MiB."""
 _RECENT_WINDOWS = 32
+_PRESENT_WINDOWS = 4
 _IS_FULL = 0.98
 _IS_STEADY = 0.01
 """Of the capacity: by how much a buffer that nothing fills may still grow in a window."""
@@ -115,6 +117,12 @@ class History:
             if _has_filled(earlier, later, self.workload)
         ]
         return tuple(full)
+
+    @property
+    def present(self) -> tuple[Window, ...]:
+        """Those that tell how things are: the last settled ones, as far as they are of now; while
+        there are none, the last one."""
+        return of_now(self.settled)[-_PRESENT_WINDOWS:] or self.recent(1)
 
     @property
     def noise(self) -> Noise:

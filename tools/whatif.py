@@ -178,8 +178,9 @@ class WhatIf:
 
     def _grown_share(self, wanted: BufferSettings) -> Share:
         """Over the steps in which the trial of a growth is judged."""
-        trace, workload, means = self._trace(), self._history.workload, self._means
-        assert means is not None
+        trace, workload = self._trace(), self._history.workload
+        present = Means.of(self._history.present)
+        assert present is not None
         if self._growth is None:
             num_nodes = round(trace.rate * workload.num_remote)
             self._growth = Growth.of(trace, num_nodes=num_nodes)
@@ -188,7 +189,7 @@ class WhatIf:
             wanted.model_copy(update={"capacity_rows": round(trace.rate * wanted.capacity_rows)}),
             held_rows=trace.scaled(held),
             settling_steps=settling_steps(
-                wanted.capacity_rows - held, rows_per_step=means.rows_fetched
+                wanted.capacity_rows - held, rows_per_step=present.rows_fetched
             ),
         )
 
