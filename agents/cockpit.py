@@ -104,6 +104,7 @@ class Cockpit:
             update = {"counts": counted(cockpit._report.counts, closed), "last_applied": closed}
             cockpit._report = cockpit._report.model_copy(update=update)
         cockpit._tell()
+        await cockpit._begin()
         cpu.begin()
         return cockpit
 
@@ -212,6 +213,14 @@ class Cockpit:
             memory_budget_bytes=self._budget_bytes,
             allotted_rows=self._allotted_rows,
         )
+
+    async def _begin(self) -> None:
+        """An earlier run may have found out where to go; one that fails here costs nothing more."""
+        try:
+            if (episode := await self._steering.begin()) is not None:
+                self._count(episode)
+        except Exception as error:
+            self.fail(error)
 
     def _look_at_budget(self, window: Window) -> None:
         """A budget, or a part of one, that has changed holds from the next decision on."""

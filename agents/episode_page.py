@@ -55,6 +55,10 @@ def _work(work: Workload | None) -> Iterator[str]:
 
 def _seen(seen: Observation) -> Iterator[str]:
     left = "" if seen.steps_left is None else f", {seen.steps_left:,} steps left"
+    if not seen.step_ms:
+        yield f"nothing yet: before the first window{left}"
+        yield f"settings {_changed(seen.settings)}"
+        return
     yield f"step {seen.step:,}, window {seen.window:,}{left}"
     yield f"bottleneck {seen.bottleneck}, trend {seen.trend}"
     yield (
@@ -152,11 +156,13 @@ def _measured(outcome: Outcome | None) -> Iterator[str]:
         yield "no outcome yet"
         return
     yield f"{outcome.result}{': ' if outcome.reason else ''}{outcome.reason}"
-    if outcome.rows_before is not None and outcome.rows_after is not None:
-        change = f"{outcome.rows_before:,.0f} -> {outcome.rows_after:,.0f}"
-        yield f"rows fetched a step {change}{_error(outcome.rows_error)}"
-    if outcome.wait_ms_before is not None and outcome.wait_ms_after is not None:
-        yield f"exposed wait a step {outcome.wait_ms_before:.2f} -> {outcome.wait_ms_after:.2f} ms"
+    if outcome.rows_after is not None:
+        before = "" if outcome.rows_before is None else f"{outcome.rows_before:,.0f} -> "
+        error = _error(outcome.rows_error)
+        yield f"rows fetched a step {before}{outcome.rows_after:,.0f}{error}"
+    if outcome.wait_ms_after is not None:
+        before = "" if outcome.wait_ms_before is None else f"{outcome.wait_ms_before:.2f} -> "
+        yield f"exposed wait a step {before}{outcome.wait_ms_after:.2f} ms"
 
 
 def _error(error: float | None) -> str:

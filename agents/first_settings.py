@@ -39,12 +39,17 @@ class FirstSettings:
     def of(
         cls, recalled: Sequence[Recalled], observation: Observation, workload: Workload
     ) -> FirstSettings | None:
-        """None where there is no evidence, or nothing much to be gained."""
-        precedent = Precedent.of(recalled, workload)
+        """None where there is no evidence, or nothing much to be gained.
+
+        Before the first window only an earlier run can tell, and is believed.
+        """
+        precedent, is_begun = Precedent.of(recalled, workload), observation.step_ms > 0
         if precedent is None:
-            return _defaults(observation, workload)
+            return _defaults(observation, workload) if is_begun else None
         gain_ms = observation.exposed_wait_ms - precedent.exposed_wait_ms
-        if gain_ms < _MIN_GAIN * observation.step_ms:
+        if is_begun and gain_ms < _MIN_GAIN * observation.step_ms:
+            return None
+        if precedent.settings == observation.settings:
             return None
         reason = "an earlier run on the same work came to these settings"
         return cls(precedent.settings, precedent.effect, reason)

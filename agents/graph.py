@@ -206,8 +206,12 @@ class _Nodes:
 # Edges are coroutines, for langgraph would have a thread run a plain function.
 
 
-async def _after_observation(state: DecisionState) -> Literal["seen", "nothing"]:
-    return "seen" if state["observation"].step_ms > 0 else "nothing"
+async def _after_observation(
+    state: DecisionState, runtime: Runtime[Surroundings]
+) -> Literal["seen", "nothing"]:
+    """Before the first window an earlier run may still tell where to begin."""
+    is_before_all = runtime.context.toolbox.history.latest is None
+    return "seen" if is_before_all or state["observation"].step_ms > 0 else "nothing"
 
 
 async def _after_recall(

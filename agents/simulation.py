@@ -99,6 +99,8 @@ async def simulate(
     )
     seen: list[Window] = []
     episodes: dict[str, Episode] = {}
+    if (first := await steering.begin()) is not None:
+        episodes[first.episode_id] = first
     for number in range(windows):
         disturbance(number, trainer)
         seen.append(trainer.window())

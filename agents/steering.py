@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 from rudder.agents.act import Actuator
 from rudder.agents.graph import Graph, decide
 from rudder.agents.guard import Guard
+from rudder.agents.head_start import HeadStart
 from rudder.agents.lessons import Lessons
 from rudder.agents.limit_plan import REASON, limit_plan
 from rudder.agents.observer import EmbeddedObserver
@@ -21,11 +22,11 @@ from rudder.agents.rest import Rest
 from rudder.agents.state import DecisionState
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, Yardstick
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
-from rudder.memory.records import Episode, GuardResult, Outcome, Verdict
+from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Verdict
 from rudder.tools.regime import has_slowed
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
-from rudder.training.settings import Change
+from rudder.training.settings import Applied, Change
 
 Refusal: TypeAlias = Literal["expired", "refused"]
 
@@ -61,7 +62,7 @@ class Steering:
         self._next_number = first_number
         self._recorder = recorder
         self._episode: Episode | None = None
-        self._trial: Trial | None = None
+        self._trial: Trial | HeadStart | None = None
         self._rest = Rest()
 
     @property
@@ -73,6 +74,14 @@ class Steering:
     def is_beyond_limits(self) -> bool:
         """Whether the buffer is larger than the limits allow."""
         return limit_plan(self.toolbox) is not None
+
+    async def begin(self) -> Episode | None:
+        """Before the first window: go where an earlier run on the same work came to, if one did.
+
+        Not after a restart. Raises as `take`.
+        """
+        is_first = self._next_number == 0 and self.toolbox.history.latest is None
+        return await self._decide() if is_first else None
 
     async def take(self, window: Window) -> tuple[Episode, ...]:
         """Take in a window; the episodes that it ended and began, if any.
@@ -153,7 +162,7 @@ class Steering:
         self._journal.save(episode)
         return episode
 
-    async def _try(self, trial: Trial, window: Window) -> Episode | None:
+    async def _try(self, trial: Trial | HeadStart, window: Window) -> Episode | None:
         outcome = trial.feed(window)
         if outcome is None or self._episode is None:
             return None
@@ -182,12 +191,12 @@ class Steering:
         return undo.model_copy(update={"capacity_rows": most})
 
     def _note_error(self, episode: Episode) -> None:
-        """Let the estimator know how wrong it was; a catastrophe's first window says nothing."""
+        """Let the estimator know how wrong it was, where the buffer had settled."""
         expected = episode.verdict.expected if episode.verdict else None
         outcome = episode.outcome
         if expected is None or outcome is None or outcome.result != "confirmed":
             return
-        if outcome.rows_after is not None:
+        if outcome.rows_after is not None and outcome.rows_error is not None:
             self.toolbox.whatif.note_error(expected, rows_fetched=outcome.rows_after)
 
     async def _decide(self) -> Episode | None:
@@ -199,19 +208,26 @@ class Steering:
         episode = self._episode_of(state, episode_id)
         applied = episode.applied
         if applied is not None and applied.outcome == "applied" and episode.verdict is not None:
-            self._trial = Trial(
-                episode.verdict.change,
-                applied=applied,
-                before=episode.observation,
-                expected=episode.verdict.expected,
-                yardstick=self._yardstick,
-            )
+            self._trial = self._trial_of(episode.verdict, episode.observation, applied)
             self._guard.opened()
         elif episode.outcome is not None:
             self._rest.begin(episode.observation)
         self._episode = episode
         self._journal.save(episode)
         return episode
+
+    def _trial_of(
+        self, verdict: Verdict, before: Observation, applied: Applied
+    ) -> Trial | HeadStart:
+        if not before.step_ms:
+            return HeadStart(applied=applied, expected=verdict.expected)
+        return Trial(
+            verdict.change,
+            applied=applied,
+            before=before,
+            expected=verdict.expected,
+            yardstick=self._yardstick,
+        )
 
     def _log_reviews(self, state: DecisionState, episode_id: str) -> None:
         """What critic and guard said is in the audit log beside the planner's calls."""

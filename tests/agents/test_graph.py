@@ -109,9 +109,9 @@ def test_the_drawn_graph_is_as_ever() -> None:
     assert printed.output == SNAPSHOT.read_text()
 
 
-def test_without_a_window_the_decision_ends_at_once() -> None:
+def test_without_a_window_and_an_earlier_run_nothing_is_planned() -> None:
     state = decision(EmbeddedPlanner(), windows=0)
-    assert set(state) == {"episode_id", "observation"}
+    assert set(state) == {"episode_id", "observation", "recalled"}
 
 
 def test_the_first_window_is_decided_on_only_where_it_is_plain_where_to_go() -> None:

@@ -40,7 +40,7 @@ def test_a_model_outside_the_hosts_networks_plans_and_its_decisions_replay(
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     uses = [counts["model"] for counts in summary["steering"]]
-    assert sum(use["calls"] for use in uses) == len(requests) > 2
+    assert sum(use["calls"] for use in uses) == len(requests) >= 2  # each rank asks, as it waits
     assert sum(use["valid_first"] for use in uses) >= 1
     assert str(tmp_path) not in "".join(request.text for request in requests)
     replayed = rudder("replay", "--run", str(tmp_path / "run"), "--json", cwd=tmp_path)
