@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from rudder.agents import figures
+from rudder.agents.llm.endpoint_news import endpoint_line
 from rudder.agents.steering_report import RUN_ENDED, SteeringReport, read_report
 from rudder.memory.records import Episode, Outcome
 from rudder.training.last_change import Judgement, LastChange
@@ -25,10 +27,12 @@ class SteeringWatch:
         self._folder = folder
         self._seen: dict[int, SteeringReport] = {}
         self._told: dict[int, str] = {}
+        self._faults: set[str] = set()
         self._num_ranks = num_ranks
 
     def news(self) -> list[str]:
-        """Lines for changes applied, and for what became of them, since the last call."""
+        """Lines for changes applied, and for what became of them, since the last call; and, once
+        a run, for each way in which a model's endpoint fails."""
         lines = []
         for rank in range(self._num_ranks):
             report = read_report(self._folder, rank)
@@ -39,7 +43,16 @@ class SteeringWatch:
             if line is not None and self._told.get(rank) != line:
                 self._told[rank] = line
                 lines.append(f"rank {rank}, {line}")
+            lines.extend(self._new_faults(report))
         return lines
+
+    def _new_faults(self, report: SteeringReport) -> Iterator[str]:
+        model = report.counts.model
+        for error in model.fallbacks if model is not None else ():
+            line = None if error in self._faults else endpoint_line(error)
+            self._faults.add(error)
+            if line is not None:
+                yield line
 
     def cell(self, rank: int) -> str:
         """What the controller of a rank is doing, in a few words."""
@@ -63,6 +76,8 @@ def episode_line(episode: Episode) -> str | None:
             return head + reason
         rows, wait = expected.rows_fetched.mid, expected.exposed_wait_ms.mid
         seen = episode.observation
+        if not seen.step_ms:
+            return f"{head}{reason}; rows fetched a step {figures.count(round(rows))} expected"
         return (
             f"{head}{reason}; rows fetched a step {figures.count(round(seen.rows_fetched))}"
             f" -> {figures.count(round(rows))} expected,"
