@@ -111,9 +111,9 @@ class Cockpit:
     async def take(self, window: Window) -> None:
         """A window to decide on."""
         self._look_at_budget(window)
-        self._cpu.needed(_waits(window))
+        self._cpu.earn(_seconds(window), is_needed=_waits(window))
         if not self._is_on:
-            self.note(window)
+            self._steering.note(window)
             return
         if self._steering.is_beyond_limits:
             self._abandon("a limit must be kept to")
@@ -126,6 +126,7 @@ class Cockpit:
 
     def note(self, window: Window) -> None:
         """A window that nothing is decided on."""
+        self._cpu.earn(_seconds(window), is_needed=_waits(window))
         self._steering.note(window)
 
     def switch(self, state: SteeringState) -> None:
@@ -273,8 +274,11 @@ class Cockpit:
 
 def _waits(window: Window) -> bool:
     """Otherwise there is little to win from decisions."""
-    wall = window.wall_seconds
-    return wall is None or window.stalled_seconds > WAITING_FRACTION * wall
+    return window.stalled_seconds > WAITING_FRACTION * _seconds(window)
+
+
+def _seconds(window: Window) -> float:
+    return window.wall_seconds or window.seconds.compute + window.seconds.exposed_wait
 
 
 def _told(error: Exception) -> str:

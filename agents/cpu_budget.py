@@ -31,18 +31,17 @@ class CpuBudget:
     def begin(self) -> None:
         """From now on; what was spent so far does not count."""
         self._earned = 0.0
-        self._looked = time.monotonic()
         self._spent_before = time.process_time()
 
-    def needed(self, is_needed: bool) -> None:
-        """From now on: whether the trainer waits for rows, so that decisions may help it."""
-        self._earn()
+    def earn(self, seconds: float, *, is_needed: bool) -> None:
+        """The trainer has trained for so long; is_needed: whether it waits for rows, so that
+        decisions may help it. Nothing is earned while it does something else."""
         self._is_needed = is_needed
+        self._earned += seconds * (self._needed_fraction if is_needed else self._calm_fraction)
 
     @property
     def left_seconds(self) -> float:
         """What may be spent now; below 0 where too much was."""
-        self._earn()
         reserve = self._reserve if self._is_needed else min(self._reserve, CALM_SECONDS)
         return reserve + self._earned - (time.process_time() - self._spent_before)
 
@@ -50,9 +49,3 @@ class CpuBudget:
     def has_left(self) -> bool:
         """Whether a decision may begin."""
         return self.left_seconds > 0
-
-    def _earn(self) -> None:
-        now = time.monotonic()
-        fraction = self._needed_fraction if self._is_needed else self._calm_fraction
-        self._earned += fraction * (now - self._looked)
-        self._looked = now
