@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
-from rudder.agents.planners.hindsight import seen_rows, seen_wait_ms
+from rudder.agents.planners.hindsight import fewest_rows, seen_wait_ms
 from rudder.agents.planners.opening import opening
 from rudder.agents.planners.priors import Priors
 from rudder.agents.planners.proposals import keep, propose
@@ -265,9 +265,9 @@ class _Task:
 
     @property
     def _most_rows(self) -> float:
-        """Per step, that a smaller buffer may fetch: those of the window with fewest, and as many
-        more as processors have time for within the tolerance."""
-        fewest = min(seen_rows(self._windows), default=self._observation.rows_fetched)
+        """Per step, that a smaller buffer may fetch: the fewest that came under any settings, and
+        as many more as processors have time for within the tolerance."""
+        fewest = fewest_rows(self._windows) or self._observation.rows_fetched
         return fewest + self._preference.tolerance * self._observation.step_ms / ROW_MS
 
     # -- what matters -------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -30,6 +31,11 @@ def seen_wait_ms(windows: Sequence[Window], *, more_than: float, up_to: float) -
     return statistics.median(waits[-_NEWEST:]) if waits else None
 
 
-def seen_rows(windows: Sequence[Window]) -> list[float]:
-    """Rows fetched per step of each window, whatever settings were in force."""
-    return [value_of(window, "rows") for window in windows if window.num_steps]
+def fewest_rows(windows: Sequence[Window]) -> float | None:
+    """Rows per step under the settings that fetched fewest in this run; None: not known.
+
+    The median of their windows: one that stands out is chance.
+    """
+    groups = itertools.groupby(windows, key=lambda each: each.settings)
+    rows = [[value_of(each, "rows") for each in group if each.num_steps] for _, group in groups]
+    return min((statistics.median(group) for group in rows if group), default=None)

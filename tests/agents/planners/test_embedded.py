@@ -9,7 +9,7 @@ import pytest
 
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import ROW_MS, EmbeddedPlanner
-from rudder.agents.planners.hindsight import seen_rows
+from rudder.agents.planners.hindsight import fewest_rows
 from rudder.agents.planners.search import MAX_ESTIMATES
 from rudder.agents.preference import Preference
 from rudder.memory.journal import Recalled
@@ -153,5 +153,6 @@ def test_a_smaller_buffer_fetches_no_more_rows_than_processors_have_time_for() -
     latest = toolbox.history.latest
     assert latest is not None
     step_ms = 1000 * (latest.wall_seconds or 0.0) / latest.num_steps
-    fewest = min(seen_rows(toolbox.history.windows))
+    fewest = fewest_rows(toolbox.history.windows)
+    assert fewest is not None
     assert plan.expected.rows_fetched.mid <= fewest + 1.1 * 0.01 * step_ms / ROW_MS

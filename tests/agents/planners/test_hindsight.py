@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from rudder.agents.planners.hindsight import seen_wait_ms
+from rudder.agents.planners.hindsight import fewest_rows, seen_wait_ms
 from rudder.training.metrics import Window
+from rudder.training.settings import BufferSettings
 from tests.agents.steered import SETTINGS, window_of
 
 
@@ -33,3 +34,16 @@ def test_only_the_newest_windows_count() -> None:
 def test_rows_that_never_came_tell_nothing() -> None:
     assert seen_wait_ms(_seen((3000, 60), (3000, 60)), more_than=500, up_to=1500) is None
     assert seen_wait_ms([], more_than=0, up_to=1) is None
+
+
+def test_the_fewest_rows_are_those_of_settings_not_of_a_lucky_window() -> None:
+    settings = [BufferSettings(capacity_rows=rows) for rows in (1000, 2000, 1000)]
+    rows = [(900, 500, 510, 505, 430), (300, 310, 305), (505, 500)]
+    windows = [
+        window_of(0, settings=kind, rows=each)
+        for kind, group in zip(settings, rows, strict=True)
+        for each in group
+    ]
+    assert fewest_rows(windows) == 305
+    assert fewest_rows(windows[:5]) == 505
+    assert fewest_rows([]) is None
