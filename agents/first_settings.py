@@ -52,7 +52,8 @@ class FirstSettings:
         if precedent.settings == observation.settings:
             return None
         reason = "an earlier run on the same work came to these settings"
-        return cls(precedent.settings, precedent.effect, reason)
+        effect = precedent.effect(row_bytes=workload.row_bytes)
+        return cls(precedent.settings, effect, reason)
 
     def leads_to(self, change: Change, *, settings: BufferSettings) -> bool:
         """Whether a change of these settings goes there, by its capacity at least in part, and

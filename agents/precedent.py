@@ -37,13 +37,12 @@ class Precedent:
         ]
         return min(known, key=lambda each: each.exposed_wait_ms, default=None)
 
-    @property
-    def effect(self) -> Effect:
-        """What to expect of the same settings; the wait may differ by that of the step's noise."""
+    def effect(self, *, row_bytes: int) -> Effect:
+        """What to expect of the same settings."""
         return Effect(
             rows_fetched=_around(self.rows_fetched),
             exposed_wait_ms=_around(self.exposed_wait_ms),
-            buffer_bytes=0,
+            buffer_bytes=self.settings.capacity_rows * row_bytes,
         )
 
 
