@@ -23,6 +23,7 @@ from rudder.agents.settlement import settle
 from rudder.agents.steering import Steering
 from rudder.agents.steering_counts import counted, is_change, model_use
 from rudder.agents.steering_report import (
+    ENDED,
     RUN_ENDED,
     SteeringReport,
     read_report,
@@ -163,7 +164,7 @@ class Cockpit:
     async def close(self) -> None:
         """The run is over."""
         self._abandon(RUN_ENDED)
-        self._report = self._report.model_copy(update={"phase": "ended"})
+        self._report = self._report.model_copy(update={"phase": ENDED})
         self._tell()
         self._journal.close()
         if self._team.asker is not None:

@@ -16,7 +16,7 @@ from rudder.training.bench.results import Result, Spread
 from rudder.training.bench.variants import Variant
 from rudder.training.config import RunConfig
 from rudder.training.events import EpochDone, Event
-from rudder.training.metrics import ModelUse
+from rudder.training.model_use import ModelUse
 
 UNSTEERED = "none"
 """The name of the variant without a controller."""

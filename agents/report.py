@@ -15,6 +15,7 @@ from rich.table import Table
 from rudder.agents import figures
 from rudder.training.config import RunConfig
 from rudder.training.metrics import (
+    CountSource,
     EpochMetrics,
     Evaluation,
     RankReport,
@@ -25,6 +26,11 @@ from rudder.training.metrics import (
 )
 
 FILE_NAME = "summary.json"
+_SOURCES: dict[CountSource, str] = {
+    "controller": "as its controller counted; the record has gaps",
+    "cut short": "only up to where the disk failed",
+}
+"""What is said of counts that are not the record's."""
 
 
 def summarise(
@@ -146,8 +152,9 @@ def _steering_table(summary: Summary) -> Table:
     heads = ("pro-\nposed", "ap-\nproved", "re-\nfused", "late", "ap-\nplied", "con-\nfirmed",
              "re-\nverted", "aban-\ndoned")  # fmt: skip
     table = Table(
-        title="Steering", title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
+        title="Steering", title_justify="left", title_style="bold", box=None, pad_edge=False,
+        collapse_padding=True,
+    )  # fmt: skip
     for name in ("rank", "deci-\nsions", *heads, "rows'\nerror", "age\nsteps"):
         table.add_column(name, justify="right", overflow="fold")
     for counts in summary.steering:
@@ -161,7 +168,18 @@ def _steering_table(summary: Summary) -> Table:
             figures.percent(median(errors) if errors else None),
             f"{median(counts.ages_steps):.0f}" if counts.ages_steps else figures.ABSENT,
         )
+    table.caption, table.caption_justify = _not_of_the_record(summary), "left"
     return table
+
+
+def _not_of_the_record(summary: Summary) -> str | None:
+    """Where the counts are from that the run's record cannot confirm."""
+    said = []
+    for source, what in _SOURCES.items():
+        ranks = [str(counts.rank) for counts in summary.steering if counts.source == source]
+        if ranks:
+            said.append(f"rank {', '.join(ranks)}: {what}")
+    return "\n".join(said) or None
 
 
 def _last_change_table(summary: Summary) -> Table:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rudder.memory.records import Episode
-from rudder.training.metrics import ModelUse, SteeringCounts
+from rudder.training.metrics import SteeringCounts
+from rudder.training.model_use import ModelUse
 
 if TYPE_CHECKING:
     from rudder.agents.llm.asker import Asker

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from rudder.agents.progress import say
 from rudder.agents.report import write_summary
-from rudder.agents.steering_report import SteeringReport, read_report
+from rudder.agents.steering_report import SteeringReport, forget_spare_reports, read_report
 from rudder.agents.steering_watch import last_change
 from rudder.memory.exchange import fill
 from rudder.training.config import RunConfig
 from rudder.training.errors import MachineError, RudderError
-from rudder.training.metrics import SteeringCounts, Summary
+from rudder.training.metrics import CountSource, SteeringCounts, Summary
 from rudder.training.steering_options import SteeringOptions
 
 
@@ -23,12 +23,20 @@ def steering_of(config: RunConfig, run_dir: Path) -> tuple[SteeringCounts, ...]:
     if config.steering is None:
         return ()
     reports = [read_report(run_dir, rank) for rank in range(config.num_trainers)]
-    return tuple(_counts(report) for report in reports if report is not None)
+    is_read_only = _is_read_only(run_dir)
+    return tuple(
+        _counts(report, is_read_only=is_read_only) for report in reports if report is not None
+    )
 
 
-def _counts(report: SteeringReport) -> SteeringCounts:
+def _counts(report: SteeringReport, *, is_read_only: bool) -> SteeringCounts:
     last = None if report.last_applied is None else last_change(report.last_applied)
-    return report.counts.model_copy(update={"last_change": last})
+    source: CountSource = "record" if report.journal_is_writing else "controller"
+    if is_read_only and not report.is_over:
+        source = "cut short"
+    return report.counts.model_copy(
+        update={"rank": report.rank, "last_change": last, "source": source}
+    )
 
 
 def keep_record(summary: Summary, config: RunConfig, run_dir: Path) -> None:
@@ -43,6 +51,8 @@ def keep_record(summary: Summary, config: RunConfig, run_dir: Path) -> None:
         lambda: _check_record(config, run_dir),
     )
     lost = [error for step in steps if (error := _lost_in(step)) is not None]
+    if config.steering is not None:
+        forget_spare_reports(run_dir, num_ranks=config.num_trainers)
     if lost:
         what = "; ".join(error.message for error in lost)
         raise MachineError(f"training is done, but {what}", remedy=lost[0].remedy)
@@ -68,25 +78,17 @@ def _keep_summary(summary: Summary, run_dir: Path) -> None:
 
 
 def _check_record(config: RunConfig, run_dir: Path) -> None:
-    if config.steering is None:
-        return
-    reports = [read_report(run_dir, rank) for rank in range(config.num_trainers)]
-    lost_all = _is_read_only(run_dir)
-    silent = [
-        each.rank
-        for each in reports
-        if each is not None and (lost_all or not each.journal_is_writing)
-    ]
-    if silent:
-        ranks = ", ".join(map(str, silent))
+    gaps = [each.rank for each in steering_of(config, run_dir) if each.source != "record"]
+    if gaps:
+        ranks = ", ".join(map(str, gaps))
         raise MachineError(
             f"the record of steering has gaps (rank {ranks})",
-            remedy=f"see {run_dir}/logs/controller{silent[0]}.log; make room, or give write access",
+            remedy=f"see {run_dir}/logs/controller{gaps[0]}.log; make room, or give write access",
         )
 
 
 def _is_read_only(run_dir: Path) -> bool:
-    """Whether nothing can be written there now; then reports could not be either, and are old."""
+    """Whether nothing can be written there now."""
     try:
         with tempfile.TemporaryFile(dir=run_dir):
             return False

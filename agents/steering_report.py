@@ -1,8 +1,13 @@
-"""What a controller says of itself: for the live display, and for the run's summary."""
+"""What a controller says of itself: for the live display, and for the run's summary.
+
+It is in the run's folder, and where that cannot be written any more, in the user's data folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rudder.memory.records import Episode
 from rudder.training.metrics import SteeringCounts
 from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import default_memory
 
 RUN_ENDED = "the run ended"
 """Why a trial was cut short that nothing was wrong with."""
+ENDED = "ended"
+"""The phase of a controller whose trainer has hung up."""
 
 
 class SteeringReport(BaseModel):
@@ -34,18 +42,58 @@ class SteeringReport(BaseModel):
     cpu_seconds: float = 0.0
     peak_rss_bytes: int = 0
 
+    @property
+    def is_over(self) -> bool:
+        """Whether this is the controller's last word."""
+        return self.phase == ENDED
+
 
 def report_file(folder: Path, rank: int) -> Path:
     """Where a rank's report is kept in a run's folder."""
     return folder / "steering" / f"rank{rank}.json"
 
 
+def spare_report_file(folder: Path, rank: int) -> Path:
+    """Where a rank's report is kept once a run's folder cannot be written, on the same host."""
+    name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+    return default_memory().parent / "reports" / f"{name}-rank{rank}.json"
+
+
 def write_report(report: SteeringReport, folder: Path) -> None:
-    """Replace the rank's report in one step; on a full disk, what is short goes over the old one.
+    """Replace the rank's report in one step; on a full disk, what is short goes over the old one,
+    and on a read-only one into the spare file.
 
     Never raises: where nothing at all can be written, the old report stays.
     """
-    file = report_file(folder, report.rank)
+    file, spare = report_file(folder, report.rank), spare_report_file(folder, report.rank)
+    attempts: tuple[Callable[[], None], ...] = (
+        lambda: _replace(file, report),
+        lambda: _write_over(file, report.model_copy(update={"last": None})),
+        lambda: _replace(spare, report),
+    )
+    for attempt in attempts:
+        with contextlib.suppress(OSError):
+            attempt()
+            return
+
+
+def read_report(folder: Path, rank: int) -> SteeringReport | None:
+    """The rank's newest report; None where there is none yet."""
+    files = (report_file(folder, rank), spare_report_file(folder, rank))
+    for file in sorted(files, key=_written_at, reverse=True):
+        with contextlib.suppress(OSError, ValidationError):
+            return SteeringReport.model_validate_json(file.read_text())
+    return None
+
+
+def forget_spare_reports(folder: Path, *, num_ranks: int) -> None:
+    """The run is over, and what was to be told of it has been."""
+    for rank in range(num_ranks):
+        with contextlib.suppress(OSError):
+            spare_report_file(folder, rank).unlink(missing_ok=True)
+
+
+def _replace(file: Path, report: SteeringReport) -> None:
     fresh = file.with_suffix(".tmp")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,8 +102,7 @@ def write_report(report: SteeringReport, folder: Path) -> None:
     except OSError:
         with contextlib.suppress(OSError):  # read-only
             fresh.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            _write_over(file, report.model_copy(update={"last": None}))
+        raise
 
 
 def _write_over(file: Path, report: SteeringReport) -> None:
@@ -65,9 +112,8 @@ def _write_over(file: Path, report: SteeringReport) -> None:
         old.truncate()
 
 
-def read_report(folder: Path, rank: int) -> SteeringReport | None:
-    """The rank's report; None where there is none yet."""
+def _written_at(file: Path) -> int:
     try:
-        return SteeringReport.model_validate_json(report_file(folder, rank).read_text())
-    except (OSError, ValidationError):
-        return None
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0

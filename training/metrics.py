@@ -5,11 +5,14 @@ A metric that was not measured is None, never 0. Times are seconds of wall clock
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from rudder.training.access_slice import AccessSlice
 from rudder.training.config import RunConfig
 from rudder.training.last_change import LastChange
+from rudder.training.model_use import ModelUse
 from rudder.training.settings import BufferSettings
 
 
@@ -224,31 +227,7 @@ class Evaluation(_Frozen):
     seconds: float
 
 
-class ModelUse(_Frozen):
-    """What asking a language model brought and cost one rank.
-
-    questions: that were to be answered; valid_first, valid_second: answered usably at once, and
-    after one re-ask; fallbacks: left to the embedded agent, by the name of the error; calls: over
-    the network; latency: milliseconds, None before the first answer.
-    """
-
-    name: str
-    mode: str | None = None
-    questions: int = 0
-    valid_first: int = 0
-    valid_second: int = 0
-    fallbacks: dict[str, int] = {}
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    latency_ms_p50: float | None = None
-    latency_ms_p95: float | None = None
-
-    @property
-    def pass_at_1(self) -> float | None:
-        """Share of the questions that reached the model and were answered usably at once."""
-        reached = self.questions - self.fallbacks.get("NotAskedError", 0)
-        return self.valid_first / reached if reached else None
+CountSource = Literal["record", "controller", "cut short"]
 
 
 class SteeringCounts(_Frozen):
@@ -258,10 +237,13 @@ class SteeringCounts(_Frozen):
     as the first came to nothing; proposed: plans that change something; late: dropped as their
     observation was too old; abandoned: changes whose trial was cut short; rows_errors: (measured -
     expected) / expected rows fetched of each change that was tried; ages_steps: of each applied
-    change, steps from its observation until it was in force; model, last_change: None without one.
+    change, steps from its observation until it was in force; model, last_change: None without one;
+    source: `record` where all of it can be looked up in the run's record, `controller` where that
+    has gaps and the controller has counted on, `cut short` where its counts ended with the disk.
     """
 
     rank: int = 0
+    source: CountSource = "record"
     decisions: int = 0
     reconsidered: int = 0
     proposed: int = 0

@@ -12,7 +12,7 @@ from rudder.agents.planner_live import UNSTEERED, LivePlanner, together, variant
 from rudder.agents.planner_table import live_table
 from rudder.training.bench.results import Spread
 from rudder.training.config import RunConfig
-from rudder.training.metrics import ModelUse
+from rudder.training.model_use import ModelUse
 
 BASE = RunConfig(llm="http://localhost:1/v1", llm_model="m")
 

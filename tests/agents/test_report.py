@@ -19,7 +19,6 @@ from rudder.training.metrics import (
     EpochMetrics,
     Evaluation,
     Memory,
-    ModelUse,
     RankReport,
     Rows,
     RowsFetched,
@@ -27,6 +26,7 @@ from rudder.training.metrics import (
     SteeringCounts,
     Summary,
 )
+from rudder.training.model_use import ModelUse
 from rudder.training.settings import BufferSettings
 
 EVALUATIONS = (
@@ -231,6 +231,33 @@ def test_the_last_change_is_printed_with_what_became_of_it() -> None:
     assert line.split() == ["1", "1,234", "capacity", "60", "->", "500", "unjudged"]
     calm = steered.model_copy(update={"steering": (SteeringCounts(rank=0),)})
     assert "Last change" not in printed(calm)
+
+
+def test_counts_of_decisions_fit_80_columns_in_words_of_two_lines() -> None:
+    told = SteeringCounts(
+        decisions=1234, proposed=123, approved=113, refused=12, applied=101, confirmed=90,
+        reverted=11, abandoned=1, rows_errors=(0.123,), ages_steps=(123,),
+    )  # fmt: skip
+    steered = summary_of(report(0, epoch(0))).model_copy(update={"steering": (told,)})
+    lines = printed(steered, width=80).splitlines()
+    title = next(n for n, line in enumerate(lines) if line.strip() == "Steering")
+    assert lines[title + 2].split()[-4:] == ["verted", "doned", "error", "steps"]
+    assert lines[title + 3].split() == [
+        "0", "1,234", "123", "113", "12", "0", "101", "90", "11", "1", "12.3", "%", "123",
+    ]  # fmt: skip
+
+
+def test_counts_that_the_record_cannot_confirm_are_marked() -> None:
+    told = (
+        SteeringCounts(rank=0, source="controller"),
+        SteeringCounts(rank=1),
+        SteeringCounts(rank=2, source="cut short"),
+    )
+    steered = summary_of(report(0, epoch(0))).model_copy(update={"steering": told})
+    text = printed(steered, width=80)
+    assert "rank 0: as its controller counted; the record has gaps" in text
+    assert "rank 2: only up to where the disk failed" in text
+    assert "rank 1:" not in text
 
 
 def test_why_a_model_was_not_heard_is_printed_within_80_columns() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from rudder.agents.steering_counts import counted
 from rudder.memory.records import SetAside
 from rudder.memory.sample import sample_episode, sample_workload
-from rudder.training.metrics import ModelUse, SteeringCounts
+from rudder.training.metrics import SteeringCounts
+from rudder.training.model_use import ModelUse
 
 EPISODE = sample_episode(0, workload=sample_workload())
 

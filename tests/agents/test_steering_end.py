@@ -11,8 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.steering_end import keep_record
-from rudder.agents.steering_report import SteeringReport, read_report, report_file, write_report
+from rudder.agents.steering_end import keep_record, steering_of
+from rudder.agents.steering_report import (
+    ENDED,
+    SteeringReport,
+    read_report,
+    report_file,
+    spare_report_file,
+    write_report,
+)
 from rudder.memory.catalog import Catalog
 from rudder.memory.run_file import run_file
 from rudder.memory.run_reader import RunReader
@@ -168,10 +175,14 @@ def test_a_disk_that_becomes_read_only_is_told_once_and_what_was_written_verifie
     becomes_read_only(failing_disk)
     for number in range(1, 20):
         record(journal, sample_episode(number, workload=WORK))
-    write_report(said.model_copy(update={"journal_is_writing": journal.is_writing}), run_dir)
     assert not journal.is_writing
+    counts = said.counts.model_copy(update={"decisions": 19})
+    last = {"journal_is_writing": False, "phase": ENDED, "counts": counts}
+    write_report(said.model_copy(update=last), run_dir)
     journal.close()
     port.close()
+    (told,) = steering_of(run_config(), run_dir)
+    assert (told.decisions, told.source) == (19, "controller")
     assert capsys.readouterr().err.count("cannot be written") == 1
     error = not_kept(run_dir, tmp_path / "memory.db")
     assert error.exit_code == 4
@@ -180,6 +191,26 @@ def test_a_disk_that_becomes_read_only_is_told_once_and_what_was_written_verifie
     with RunReader(run_file(run_dir, rank=0)) as reader:
         assert reader.verify().holds
         assert len(reader.audit()) > 0
+
+
+def test_a_read_only_disk_that_took_no_last_word_is_told(failing_disk: Path) -> None:
+    run_dir = failing_disk / "run"
+    write_report(SteeringReport(rank=0, planner="embedded"), run_dir)
+    becomes_read_only(failing_disk)
+    (told,) = steering_of(run_config(), run_dir)
+    assert told.source == "cut short"
+
+
+def test_a_report_outside_the_run_is_gone_when_the_run_has_been_told_of(
+    failing_disk: Path, tmp_path: Path
+) -> None:
+    run_dir = failing_disk / "run"
+    run_dir.mkdir()
+    becomes_read_only(failing_disk)
+    write_report(SteeringReport(rank=0, planner="embedded"), run_dir)
+    assert spare_report_file(run_dir, 0).is_file()
+    not_kept(run_dir, tmp_path / "memory.db")
+    assert not spare_report_file(run_dir, 0).exists()
 
 
 WORK = sample_workload()

@@ -9,7 +9,8 @@ import pytest
 from rudder.agents.steering_report import SteeringReport, write_report
 from rudder.agents.steering_watch import SteeringWatch, episode_line
 from rudder.memory.records import Episode, Plan, Verdict
-from rudder.training.metrics import ModelUse, SteeringCounts
+from rudder.training.metrics import SteeringCounts
+from rudder.training.model_use import ModelUse
 from rudder.training.settings import Change
 from tests.agents.steered import applied_of, effect_of, observation_of
 
