@@ -126,7 +126,10 @@ def sample_episode(number: int, *, workload: Workload, seed: int = 0) -> Episode
 
 
 def write_sample_run(run_dir: Path, *, num_episodes: int = 8, seed: int = 0) -> list[Path]:
-    """Write `run_dir/steering/rankN.db` of two ranks; returns the paths."""
+    """Write `run_dir/steering/rankN.db` of two ranks; returns the paths.
+
+    The last row of each log is an intent that no effect followed.
+    """
     workloads = [sample_workload(rank=rank) for rank in range(2)]
     paths = [run_file(run_dir, rank=workload.rank) for workload in workloads]
     for path, workload in zip(paths, workloads, strict=True):
@@ -136,8 +139,21 @@ def write_sample_run(run_dir: Path, *, num_episodes: int = 8, seed: int = 0) -> 
             for index in range(3 * number, 3 * number + 3):
                 journal.add_window(sample_window(index, workload=workload, seed=seed))
             record(journal, sample_episode(number, workload=workload, seed=seed))
+        journal.log(_last_intent(48 * num_episodes))
         journal.close()
     return paths
+
+
+def _last_intent(step: int) -> AuditEntry:
+    """A change that was announced when the run ended, and not made."""
+    return AuditEntry(
+        kind="intent",
+        call_id="last-intent",
+        agent="act",
+        tool="apply",
+        step=step,
+        arguments=Change(capacity_rows=4000).model_dump_json(exclude_defaults=True),
+    )
 
 
 def record(journal: SqliteJournal, episode: Episode) -> None:

@@ -72,7 +72,7 @@ def test_show_prints_a_call_by_its_id_or_a_row_by_its_number(run: Path) -> None:
 
 
 def test_verify_ends_with_1_and_names_the_first_broken_row(run: Path) -> None:
-    assert "16 rows hold" in said("audit", "verify", run)
+    assert "17 rows hold" in said("audit", "verify", run)
     with sqlite3.connect(run / "steering" / "rank1.db") as db:
         sql = db.execute("SELECT sql FROM sqlite_master WHERE name LIKE '%refuses_update'")
         trigger = sql.fetchone()[0]
@@ -82,7 +82,7 @@ def test_verify_ends_with_1_and_names_the_first_broken_row(run: Path) -> None:
     db.close()
     result = rudder("audit", "verify", run)
     assert result.exit_code == 1
-    assert "rank0.db: 16 rows hold" in result.stdout
+    assert "rank0.db: 17 rows hold" in result.stdout
     assert "rank1.db: BROKEN: row 6: its content does not have its hash" in result.stdout
     found = json.loads(rudder("audit", "verify", run, "--json").stdout)
     assert [each["broken_row"] for each in found] == [None, 6]
@@ -95,21 +95,21 @@ def test_verify_of_a_file_that_cannot_be_opened_ends_with_1(run: Path) -> None:
 
 
 def test_verify_knows_from_the_memory_where_a_log_ended(run: Path, past: Path) -> None:
-    assert "16 rows hold" in said("audit", "verify", run)
+    assert "17 rows hold" in said("audit", "verify", run)
     for path in (run / "steering").glob("*rank0.db*"):
         path.unlink()
     write_sample_run(run, num_episodes=2)
     result = rudder("audit", "verify", run / "steering" / "rank0.db", "--memory", past)
-    assert (result.exit_code, "row 16" in result.stdout) == (1, True)
+    assert (result.exit_code, "row 17" in result.stdout) == (1, True)
 
 
 def test_export_and_tail_give_a_json_object_a_line(run: Path, tmp_path: Path) -> None:
     said("audit", "export", run, tmp_path / "log.jsonl", "--rank", 0)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert len(lines) == 16
+    assert len(lines) == 17
     assert lines[0]["gen_ai.tool.name"] == "set_capacity"
     last = [json.loads(line) for line in said("audit", "tail", run, "-n", 2, "--json").splitlines()]
-    assert [row["number"] for row in last] == [15, 16, 15, 16]
+    assert [row["number"] for row in last] == [16, 17, 16, 17]
 
 
 def test_explain_tells_the_whole_story(run: Path) -> None:
@@ -252,5 +252,5 @@ def test_schema_and_queries_are_printed(run: Path) -> None:
 def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
     paths = said("memory", "sample", tmp_path / "new", "--episodes", 2).split()
     assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
-    assert "8 rows hold" in said("audit", "verify", tmp_path / "new")
+    assert "9 rows hold" in said("audit", "verify", tmp_path / "new")
     assert isinstance(rudder("memory", "sample", tmp_path / "new").exception, ConfigError)
