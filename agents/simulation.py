@@ -136,7 +136,7 @@ def _steering(
         recall=lessons.recall,
         recorder=DecisionRecorder(journal, guard=guard, options=options),
     )
-    toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: [])
+    toolbox = Toolbox(history, limits, WhatIf(history, limits), lessons.last)
     return Steering(
         graph=graph,
         toolbox=toolbox,

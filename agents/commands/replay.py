@@ -35,10 +35,15 @@ def replay(
     planner_model: Annotated[
         Path | None, typer.Option(help="The same of a fitted model; its file.")
     ] = None,
+    planner_refit_every: Annotated[
+        int | None, typer.Option(help="As in the run, where a fitted planner learned on.", min=1)
+    ] = None,
     llm: Annotated[
         str | None, typer.Option(help="The same of a language model; address of its endpoint.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Name of the language model.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
+    ] = None,
     what_if: Annotated[
         bool, typer.Option("--what-if", help="Show what other settings would have fetched.")
     ] = False,
@@ -54,7 +59,7 @@ def replay(
     Example: rudder replay --run runs/demo --planner heuristic
     """
     found = _found(episodes or [], run, all_)
-    options = _options(planner, planner_model, llm, model)
+    options = _options(planner, planner_model, planner_refit_every, llm, model)
     if what_if and options is not None:
         from rudder.training.errors import ConfigError
 
@@ -82,7 +87,11 @@ def _found(names: list[str], run: Path | None, all_: bool) -> list[Found]:
 
 
 def _options(
-    planner: PlannerName | None, planner_model: Path | None, llm: str | None, model: str | None
+    planner: PlannerName | None,
+    planner_model: Path | None,
+    refit_every: int | None,
+    llm: str | None,
+    model: str | None,
 ) -> SteeringOptions | None:
     """Of the other planner, if one is wanted; raises ConfigError for what does not go together."""
     from pydantic import ValidationError
@@ -106,7 +115,11 @@ def _options(
     check_model(planner, planner_model)
     try:
         return SteeringOptions(
-            planner=planner, planner_model=planner_model, llm_url=llm, llm_model=model
+            planner=planner,
+            planner_model=planner_model,
+            planner_refit_every=refit_every,
+            llm_url=llm,
+            llm_model=model,
         )
     except ValidationError as error:
         raise ConfigError(str(error).splitlines()[0], remedy="see rudder replay --help") from None

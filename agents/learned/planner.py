@@ -13,7 +13,7 @@ from rudder.agents.learned.model_file import Model
 from rudder.agents.planners.candidates import candidates
 from rudder.agents.planners.proposals import keep, propose
 from rudder.memory.journal import Recalled
-from rudder.memory.records import Observation, Plan
+from rudder.memory.records import Episode, Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
 
@@ -21,8 +21,8 @@ from rudder.training.settings import Change
 class LearnedPlanner:
     """Proposes the candidate that is most likely to help, if that is likely enough.
 
-    Deterministic. Learns on, if it is to, from changes of its own run: recall shows those whose
-    trial is over.
+    Deterministic. Learns on, if it is to, from the trials of its own run, as they end; the file
+    that its model came from stays as it is.
     """
 
     def __init__(
@@ -30,17 +30,23 @@ class LearnedPlanner:
     ) -> None:
         """model: becomes the planner's own where it learns on; refit_every: measured changes
         after which it does, None: never."""
-        self.name = model.name
+        self._model_name = model.name
         self._classifier, self._examples = model.classifier, model.examples
         self._threshold, self._refit_every = threshold, refit_every
-        self._seen: set[str] = set()
-        self._num_new = 0
+        self._last_id = ""
+        self._num_new = self._num_learned = 0
+
+    @property
+    def name(self) -> str:
+        """Kind and version of the model, and how many changes of this run it has learned on."""
+        return f"{self._model_name}+{self._num_learned}" if self._num_learned else self._model_name
 
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
         """The best candidate, or to keep things; what it should bring is the estimator's word."""
-        self._learn(recalled, toolbox)
+        if self._refit_every is not None:
+            self._learn(toolbox, after=self._refit_every)
         best, probability = self._best(observation, toolbox)
         is_likely = probability > self._threshold
         if not toolbox.whatif.is_ready:
@@ -65,21 +71,19 @@ class LearnedPlanner:
         best = int(np.argmax(probabilities))
         return choices[best], float(probabilities[best])
 
-    def _learn(self, recalled: Sequence[Recalled], toolbox: Toolbox) -> None:
-        if self._refit_every is None:
-            return
-        run_key = toolbox.history.workload.run_key
-        fresh = [
-            (each.episode, each.workload)
-            for each in recalled
-            if each.episode.run_key == run_key and each.episode.episode_id not in self._seen
-        ]
-        self._seen.update(episode.episode_id for episode, _ in fresh)
-        new, _ = examples_of(fresh)
-        self._examples += new
-        self._num_new += len(new)
-        if self._num_new >= self._refit_every:
+    def _learn(self, toolbox: Toolbox, *, after: int) -> None:
+        """Take in the last trial of this run, once; between two plans no more than one ends."""
+        for told in toolbox.recall_episodes(num_episodes=1).episodes:
+            episode = Episode.model_validate(told)
+            if episode.episode_id == self._last_id:
+                return
+            self._last_id = episode.episode_id
+            new, _ = examples_of([(episode, toolbox.history.workload)])
+            self._examples += new
+            self._num_new += len(new)
+        if self._num_new >= after:
             self._classifier.update(self._examples, num_new=self._num_new)
+            self._num_learned += self._num_new
             self._num_new = 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 from rudder.agents.llm.team import Team, with_llm
 from rudder.agents.observer import EmbeddedObserver
@@ -15,7 +16,7 @@ from rudder.memory.decision_inputs import Node
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.toolbox import Toolbox
-from rudder.training.steering_options import PlannerName, SteeringOptions
+from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 
 _NODES: dict[str, Node] = {"observer": "observe", "planner": "plan", "critic": "criticise"}
 _PLANNERS: dict[str, PlannerName] = {
@@ -86,6 +87,8 @@ def _options(scene: Scene, name: PlannerName) -> SteeringOptions:
 def _nobody(role: str, name: str) -> str:
     if name.startswith(_LLM):
         return f"the answers of the model that was its {role} were not kept"
+    if name.partition(":")[0] in get_args(ClassifierName):
+        return f"its {role} is in the file of {name.partition('+')[0]}: give --planner-model FILE"
     return f"its {role}, {name}, is none that a name alone stands for"
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from rudder.agents.planners.fixed import FixedPlanner
 from rudder.agents.roles import Planner
 from rudder.agents.simulated import Costs, SimulatedTrainer
 from rudder.agents.simulation import Run, simulate
 from rudder.agents.streams import ZipfStream
-from rudder.memory.records import Observation, Plan, Verdict
+from rudder.memory.records import Episode, Observation, Plan, Verdict
 from rudder.tools.effects import Effect, Range
 from rudder.tools.history import History
 from rudder.tools.limits import Limits
@@ -39,14 +40,19 @@ def run(trainer: SimulatedTrainer, *, planner: Planner | None = None, windows: i
 
 
 def toolbox_after(
-    trainer: SimulatedTrainer, *, windows: int = 8, budget_bytes: int | None = None
+    trainer: SimulatedTrainer,
+    *,
+    windows: int = 8,
+    budget_bytes: int | None = None,
+    own: Sequence[Episode] = (),
 ) -> Toolbox:
-    """What is known after so many windows under the trainer's settings."""
+    """What is known after so many windows under the trainer's settings; own: episodes of the run,
+    the newest first."""
     history = History(trainer.workload)
     for _ in range(windows):
         history.add(trainer.window())
     limits = Limits.of(trainer.workload, memory_budget_bytes=budget_bytes)
-    return Toolbox(history, limits, WhatIf(history, limits), lambda limit: [])
+    return Toolbox(history, limits, WhatIf(history, limits), lambda limit: own[:limit])
 
 
 def observation_of(**values: object) -> Observation:

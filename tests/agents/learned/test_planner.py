@@ -19,14 +19,20 @@ from rudder.agents.learned.opening import check_model, open_planner
 from rudder.agents.learned.planner import LearnedPlanner
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.candidates import candidates
+from rudder.agents.replay.other import Alternative, OtherPlanner
+from rudder.agents.replay.recorded import Replayed, replay
+from rudder.agents.simulation import simulate
 from rudder.agents.team import make_team, planner_of
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Plan
+from rudder.memory.run_file import run_file
+from rudder.memory.run_reader import RunReader
+from rudder.memory.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.settings import BufferSettings
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import ClassifierName, SteeringOptions
 from tests.agents.steered import observation_of, run, toolbox_after, trainer_of
 
 POOR = BufferSettings(capacity_rows=200, lookahead_batches=4)
@@ -156,18 +162,72 @@ def test_it_learns_on_after_so_many_measured_changes_of_its_own_run(model: Model
     assert totals[-1] <= known + len(lived.applied)
 
 
-def test_it_learns_nothing_from_other_runs(model: Model) -> None:
+def test_it_learns_each_trial_of_its_own_run_once_and_nothing_that_is_recalled_of_others(
+    model: Model,
+) -> None:
     classifier = _Fixed(0.9)
     planner = LearnedPlanner(with_classifier(model, classifier), refit_every=1)
     toolbox = toolbox_after(trainer_of())
     (episode, *_) = run(trainer_of(POOR), planner=LearnedPlanner(model), windows=12).applied
-    workload = toolbox.history.workload
-    foreign = episode.model_copy(update={"run_key": "another"})
-    plan_of(planner, toolbox, Recalled(distance=0, workload=workload, episode=foreign))
-    assert classifier.taught == []
-    plan_of(planner, toolbox, Recalled(distance=0, workload=workload, episode=episode))
-    plan_of(planner, toolbox, Recalled(distance=0, workload=workload, episode=episode))
+    past = Recalled(distance=0, workload=toolbox.history.workload, episode=episode)
+    plan_of(planner, toolbox, past)
+    assert (classifier.taught, planner.name) == ([], model.name)
+    own = toolbox_after(trainer_of(), own=[episode])
+    plan_of(planner, own)
+    plan_of(planner, own)
     assert classifier.taught == [(len(model.examples) + 1, 1)]
+
+
+def test_the_record_tells_how_many_changes_it_has_learned_on(model: Model) -> None:
+    planner = LearnedPlanner(with_classifier(model, _Pupil(model)), refit_every=1)
+    lived = run(trainer_of(POOR), planner=planner, windows=40)
+    names = [episode.plan.planner for episode in lived.episodes]
+    learned = [int(name.removeprefix(model.name).lstrip("+") or 0) for name in names]
+    assert learned == sorted(learned)
+    assert 0 == learned[0] < learned[-1] <= len(lived.applied)
+
+
+@pytest.mark.parametrize("kind", ["lr", "rf", "svm", "mlp", "xgb", "tabnet"])
+def test_learning_on_leaves_the_file_as_it_is(
+    kind: ClassifierName, memory: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / f"{kind}.model"
+    fit(memory, planner=kind, out=file)
+    before = file.read_bytes()
+    planner = LearnedPlanner(read_model(file), refit_every=1)
+    run(trainer_of(POOR), planner=planner, windows=40)
+    assert "+" in planner.name
+    assert file.read_bytes() == before
+
+
+def test_what_a_planner_learned_on_decided_is_decided_again_by_its_file(
+    model_file: Path, tmp_path: Path
+) -> None:
+    options = SteeringOptions(planner="lr", planner_model=model_file, planner_refit_every=1)
+    journal = SqliteJournal.open(run_file(tmp_path, rank=0), memory=None)
+    asyncio.run(
+        simulate(trainer_of(POOR), planner=open_planner(options), journal=journal, windows=40)
+    )
+    journal.close()
+    found = asyncio.run(_decided_again(run_file(tmp_path, rank=0), options))
+    assert "+" in found[-1].stored.plan.planner
+    assert [each.other.plan.planner for each in found if each.other] == [
+        each.stored.plan.planner for each in found
+    ]
+    assert all(each.is_same for each in found)
+    for each in asyncio.run(_recorded(run_file(tmp_path, rank=0))):
+        assert each.reason is not None
+        assert each.reason.endswith("give --planner-model FILE")
+
+
+async def _recorded(path: Path) -> list[Replayed]:
+    with RunReader(path) as reader:
+        return [each async for each in replay(reader)]
+
+
+async def _decided_again(path: Path, options: SteeringOptions) -> list[Alternative]:
+    with RunReader(path) as reader:
+        return [each async for each in OtherPlanner(options).replay(reader)]
 
 
 # -- from options ------------------------------------------------------------------------------
@@ -198,7 +258,7 @@ def test_a_controller_imports_no_library_of_models_unless_it_is_asked_to() -> No
     code = (
         "import sys, rudder.agents.controller, rudder.agents.learned.opening as opening\n"
         "from rudder.agents.team import planner_of\n"
-        "from rudder.training.steering_options import SteeringOptions\n"
+        "from rudder.training.steering_options import ClassifierName, SteeringOptions\n"
         "planner_of(SteeringOptions()), planner_of(SteeringOptions(planner='collect'))\n"
         "heavy = ('sklearn', 'skops', 'xgboost', 'pytorch_tabnet', 'torch')\n"
         "print([name for name in heavy if name in sys.modules])"
