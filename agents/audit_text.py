@@ -12,7 +12,9 @@ from rudder.memory.audit import AuditRow
 _COLUMNS = ("seq", "time", "rank", "step", "agent", "what", "episode")
 _RIGHT = {"seq", "rank", "step"}
 _INDENT = "      "
-_LEAST_PREFIX = 8
+_LEAST_PREFIX = 10
+_FIRST = ("reason", "settings", "change")
+_SAID_BY_THE_LINE = {"command_id", "outcome", "rank", "decision"}
 _SECONDS = slice(11, 19)
 """Of a stored time: hours, minutes, seconds."""
 
@@ -27,7 +29,7 @@ def audit_text(rows: Sequence[AuditRow], *, width: int) -> str:
     for row, line in zip(rows, lines, strict=True):
         texts.append(line)
         texts += textwrap.wrap(
-            detail(row),
+            _gist(row),
             width,
             initial_indent=_INDENT,
             subsequent_indent=_INDENT,
@@ -59,19 +61,37 @@ def wide_text(rows: Sequence[AuditRow]) -> str:
 
 def detail(row: AuditRow) -> str:
     """An error, or else the result or the arguments, as names and rounded values."""
+    return _with_error(row, _content(row))
+
+
+def _gist(row: AuditRow) -> str:
+    """The same without what the line says already; what people look for comes first."""
+    content = _content(row)
+    if isinstance(content, dict):
+        rest = {name: content[name] for name in content if name not in _SAID_BY_THE_LINE}
+        first = {name: rest[name] for name in _FIRST if name in rest}
+        content = first | rest
+    return _with_error(row, content)
+
+
+def _content(row: AuditRow) -> object:
     text = row.result or row.arguments or ""
     try:
         content = json.loads(text) if text else {}
     except ValueError:
-        content = text
+        return text
     if isinstance(content, dict) and set(content) == {"arguments"}:
-        content = content["arguments"]
+        return content["arguments"]
+    return content
+
+
+def _with_error(row: AuditRow, content: object) -> str:
     said = ", ".join(_flat(content)) if isinstance(content, dict | list) else str(content)
     return f"{row.error_type}: {said}" if row.error_type and said else row.error_type or said
 
 
 def _cells(rows: Sequence[AuditRow]) -> Iterator[tuple[str, ...]]:
-    names = _prefixes({row.episode_id for row in rows if row.episode_id})
+    names = prefixes({row.episode_id for row in rows if row.episode_id})
     for row in rows:
         yield (
             str(row.number),
@@ -90,8 +110,8 @@ def _what(row: AuditRow) -> str:
     return f"{row.tool} {row.kind if begins else row.outcome or row.kind}"
 
 
-def _prefixes(ids: set[str]) -> dict[str, str]:
-    """The same number of letters of each, so many that no two are alike."""
+def prefixes(ids: set[str]) -> dict[str, str]:
+    """The beginnings of ids, by id: the same number of letters, so many that no two are alike."""
     longest = max(map(len, ids), default=0)
     num = next(
         (n for n in range(_LEAST_PREFIX, longest) if len({name[:n] for name in ids}) == len(ids)),

@@ -7,25 +7,41 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from rudder.agents import figures
+from rudder.agents.audit_text import prefixes
 from rudder.memory.catalog import Line
 
 
 def memory_table(lines: Sequence[Line]) -> Table:
-    """One line an episode: rows fetched and exposed wait per step, before and after."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("episode", "policy", "planner", "result", "rows/step", "wait ms/step", "used"):
-        table.add_column(name, justify="right" if "step" in name else "left")
+    """One line an episode: rows fetched and exposed wait per step, before and after.
+
+    Episodes are named by as much of their ids as tells them apart.
+    """
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for name in ("episode", "policy", "planner", "result", "rows a step", "wait ms a step", "used"):
+        is_number = "step" in name
+        table.add_column(
+            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+        )
+    names = prefixes({line.episode_id for line in lines})
     for line in lines:
         table.add_row(
-            line.episode_id,
+            names[line.episode_id],
             line.policy,
             line.planner,
             line.result,
             _change(line.rows_before, line.rows_after, digits=0),
             _change(line.wait_ms_before, line.wait_ms_after, digits=2),
-            "yes" if line.trusted else f"no ({line.origin})",
+            "yes" if line.trusted else "no",
         )
+    table.caption, table.caption_justify = _not_used(lines), "left"
     return table
+
+
+def _not_used(lines: Sequence[Line]) -> str | None:
+    origins = ", ".join(sorted({line.origin for line in lines if not line.trusted}))
+    if not origins:
+        return None
+    return f"not used: what came from {origins}; `rudder memory trust ORIGIN` has runs use it"
 
 
 def _change(before: float | None, after: float | None, *, digits: int) -> str:

@@ -71,7 +71,8 @@ class Head:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Which rows to show; None: any. times: as stored; steps and times inclusive."""
+    """Which rows to show; None: any. times: as stored; steps and times inclusive; episode: the
+    beginning of an episode's id."""
 
     run_key: str | None = None
     rank: int | None = None
@@ -80,6 +81,7 @@ class AuditFilter:
     tool: str | None = None
     outcome: str | None = None
     episode_id: str | None = None
+    episode: str | None = None
     call_id: str | None = None
     since: str | None = None
     until: str | None = None
@@ -89,6 +91,7 @@ class AuditFilter:
     def where(self) -> tuple[str, list[str | int]]:
         """As SQL with its parameters."""
         compared = {
+            "episode": "instr(episode_id, ?) = 1",
             "since": "time >= ?",
             "until": "time <= ?",
             "first_step": "step >= ?",

@@ -7,11 +7,27 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from rudder.agents.commands.audit_options import (
+    Agent,
+    EpisodeOption,
+    Json,
+    Kind,
+    OutcomeOption,
+    Rank,
+    Run,
+    Since,
+    Steps,
+    Tool,
+    Until,
+    Where,
+    Wide,
+    rows_that_fit,
+)
 
 if TYPE_CHECKING:
     from rudder.memory.audit import AuditFilter, AuditRow, Head
@@ -22,31 +38,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
-
-Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
-Run = Annotated[str | None, typer.Option("--run", help="Key of the run.")]
-Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
-Kind = Annotated[
-    Literal["call", "result", "intent", "effect", "note"] | None, typer.Option(help="Kind of row.")
-]
-Agent = Annotated[
-    Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"] | None,
-    typer.Option(help="Who called, or did something."),
-]
-Tool = Annotated[str | None, typer.Option(help="Name of the tool.")]
-OutcomeOption = Annotated[
-    Literal["answered", "staged", "approved", "refused", "applied", "confirmed", "reverted",
-            "expired", "failed"] | None,
-    typer.Option("--outcome", help="What came of it."),
-]  # fmt: skip
-EpisodeOption = Annotated[str | None, typer.Option("--episode", help="Id of the episode.")]
-Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
-Until = Annotated[datetime | None, typer.Option(help="Up to this time (UTC).")]
-Steps = Annotated[str | None, typer.Option(help="Steps FIRST:LAST; either may be left out.")]
-Wide = Annotated[
-    bool, typer.Option("--wide", help="One line a row: whole ids and times, all that is said.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("list")
@@ -73,7 +64,7 @@ def list_(
     """
     from rudder.agents import audit_table
 
-    only = _filter(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
+    only = rows_that_fit(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
     rows = _rows(where, only, last=last)
     if json:
         typer.echo(audit_table.as_json(rows))
@@ -153,7 +144,7 @@ def export(
     from rudder.agents import audit_table
     from rudder.agents.arguments import writing_to
 
-    only = _filter(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
+    only = rows_that_fit(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
     rows = _rows(where, only)
     text = audit_table.as_csv(rows) if csv else audit_table.as_telemetry(rows)
     if str(out) == "-":
@@ -167,54 +158,35 @@ def export(
 @app.command("tail")
 def tail(
     where: Where,
+    rank: Rank = None,
+    kind: Kind = None,
+    agent: Agent = None,
+    tool: Tool = None,
+    outcome: OutcomeOption = None,
+    episode: EpisodeOption = None,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Rows of a rank.", min=1)] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     wide: Wide = False,
     json: Json = False,
 ) -> None:
-    """The last rows; with -f also those to come, until Ctrl-C.
+    """The last rows that fit; with -f also those to come, until Ctrl-C.
 
-    Example: rudder audit tail runs/demo -f
+    Example: rudder audit tail runs/demo -f --outcome applied
     """
+    only = rows_that_fit(None, rank, kind, agent, tool, outcome, episode, None, None, None)
     seen: dict[Path, int] = {}
     is_first = True
     while is_first or follow:
         rows: list[AuditRow] = []
         for reader in _readers(_files(where)):
             last = lines if is_first else None
-            fresh = reader.audit(after=seen.get(reader.path, 0), last=last)
+            fresh = reader.audit(only, after=seen.get(reader.path, 0), last=last)
             seen[reader.path] = max([seen.get(reader.path, 0), *(row.number for row in fresh)])
             rows += fresh
         _print_rows(rows, wide=wide, json=json)
         is_first = False
         if follow:
             time.sleep(0.5)
-
-
-def _filter(
-    run: str | None, rank: int | None, kind: str | None, agent: str | None, tool: str | None,
-    outcome: str | None, episode: str | None, since: datetime | None, until: datetime | None,
-    steps: str | None,
-) -> AuditFilter:  # fmt: skip
-    from rudder.memory.audit import AuditFilter
-    from rudder.memory.clock import stored
-
-    first, last = _steps(steps)
-    return AuditFilter(
-        run_key=run, rank=rank, kind=kind, agent=agent, tool=tool, outcome=outcome,
-        episode_id=episode, since=stored(since) if since else None,
-        until=stored(until) if until else None, first_step=first, last_step=last,
-    )  # fmt: skip
-
-
-def _steps(text: str | None) -> tuple[int | None, int | None]:
-    from rudder.training.errors import ConfigError
-
-    first, colon, last = (text or "").partition(":")
-    ends = (first, last if colon else first)
-    if any(end and not end.isdecimal() for end in ends):
-        raise ConfigError.for_field("steps", value=text, allowed="FIRST:LAST, as in 100:200")
-    return int(ends[0]) if ends[0] else None, int(ends[1]) if ends[1] else None
 
 
 def _files(where: Path) -> list[Path]:
@@ -290,6 +262,9 @@ def _print_rows(rows: list[AuditRow], *, wide: bool, json: bool) -> None:
 def _print_text(rows: list[AuditRow], *, wide: bool) -> None:
     from rudder.agents.audit_text import audit_text, wide_text
 
+    if not rows:
+        typer.echo("no row fits; without options all are shown", err=True)
+        return
     width = shutil.get_terminal_size().columns
     typer.echo(wide_text(rows) if wide else audit_text(rows, width=width))
 

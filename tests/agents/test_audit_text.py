@@ -60,11 +60,26 @@ def test_lines_name_seq_time_rank_step_agent_what_and_episode(rows: list[AuditRo
 
 
 def test_episodes_are_named_by_as_much_as_tells_them_apart() -> None:
-    ids = ("aaaaaaaabbbb0000", "aaaaaaaabbbb1111", "cccccccc00000000")
+    ids = ("aaaaaaaaaaaabbbb0000", "aaaaaaaaaaaabbbb1111", "cccccccc000000000000")
     lines = audit_text([row(episode_id=each) for each in ids], width=80).splitlines()[1:]
-    assert [line.split()[-1] for line in lines] == [each[:13] for each in ids]
+    assert [line.split()[-1] for line in lines] == [each[:17] for each in ids]
     (line,) = audit_text([row(episode_id=ids[0])], width=80).splitlines()[1:]
-    assert line.split()[-1] == "aaaaaaaa"
+    assert line.split()[-1] == "a" * 10
+
+
+def test_below_a_line_stands_first_what_the_line_does_not_say() -> None:
+    settings = {"capacity_rows": 133}
+    applied = {"command_id": "c", "outcome": "applied", "rank": 0, "step": 64, "settings": settings}
+    review = {"decision": "refuse", "critic": "embedded", "reason": "nothing would be won"}
+    lines = audit_text(
+        [
+            row(kind="effect", outcome="applied", result=json.dumps(applied)),
+            row(kind="note", outcome="refused", result=json.dumps(review)),
+        ],
+        width=80,
+    ).splitlines()
+    assert lines[2].strip() == "settings.capacity_rows=133, step=64"
+    assert lines[4].strip() == "reason=nothing would be won, critic=embedded"
 
 
 def test_wide_has_whole_ids_and_all_that_is_said(rows: list[AuditRow]) -> None:
@@ -72,7 +87,7 @@ def test_wide_has_whole_ids_and_all_that_is_said(rows: list[AuditRow]) -> None:
     assert len(lines) == len(rows) + 1
     for each, line in zip(rows, lines[1:], strict=True):
         assert each.time in line
-        assert str(each.episode_id) in line
+        assert (each.episode_id or figures.ABSENT) in line
         assert line.endswith(detail(each))
 
 

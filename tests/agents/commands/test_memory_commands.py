@@ -112,6 +112,23 @@ def test_export_and_tail_give_a_json_object_a_line(run: Path, tmp_path: Path) ->
     assert [row["number"] for row in last] == [16, 17, 16, 17]
 
 
+def test_rows_are_found_by_as_much_of_an_episode_as_a_list_shows(run: Path) -> None:
+    whole = json.loads(said("audit", "list", run, "--episode", EPISODE.episode_id, "--json"))
+    assert [row["episode_id"] for row in whole] == [EPISODE.episode_id] * 4
+    first = json.loads(said("audit", "list", run, "--episode", EPISODE.episode_id[:-1], "--json"))
+    assert {row["episode_id"] for row in first} > {EPISODE.episode_id}
+    assert said("audit", "list", run, "--episode", "0123") == ""
+
+
+def test_tail_shows_the_last_rows_that_fit(run: Path) -> None:
+    text = said("audit", "tail", run, "--outcome", "applied", "--rank", 1, "-n", 2, "--json")
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["rank"], row["outcome"], row["number"]) for row in rows] == [
+        (1, "applied", 12),
+        (1, "applied", 16),
+    ]
+
+
 def test_explain_tells_the_whole_story(run: Path) -> None:
     page = said("explain", EPISODE.episode_id)
     for part in (
