@@ -106,10 +106,16 @@ def _proposed(episode: Episode, calls: Sequence[ModelCall]) -> Iterator[str]:
     yield f"{plan.planner}: {_changed(plan.change)}"
     yield f"because {plan.reason}"
     for call in plan.calls:
-        yield f"call {call.tool}({', '.join(_named(call.arguments))})"
+        wanted = {name: value for name, value in call.arguments.items() if not _is_said(name)}
+        yield f"call {call.tool}({', '.join(_named(wanted))})"
     for asked in calls:
         tokens = f"{asked.input_tokens} + {asked.output_tokens} tokens ({asked.tokens_source})"
         yield f"model {asked.model} asked by {asked.agent}: {asked.latency_ms:.0f} ms, {tokens}"
+
+
+def _is_said(argument: str) -> bool:
+    """Arguments of every call that the page tells elsewhere: why, and what is expected."""
+    return argument == "reason" or argument.startswith("expected_")
 
 
 def _in_vain(first: SetAside) -> str:

@@ -51,7 +51,7 @@ def alternative_table(alternatives: Sequence[Alternative]) -> Table:
 
 def what_if_table(found: Sequence[WhatIfs]) -> Table:
     """A line for each choice of settings, as the accesses then tell; `*` the best of the legal."""
-    names = ("episode", "step", "what", "settings", "rows/step", "wait ms/step", "buffer")
+    names = ("episode", "step", "what", "settings", "rows/step", "wait ms", "buffer")
     table = _table(*names, right=("step", *names[4:]))
     for each in found:
         where = _where(each.episode.episode_id, each.episode.observation.step)
@@ -90,7 +90,8 @@ def _value(value: object) -> str:
 
 
 def _table(*names: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
     for name in names:
-        table.add_column(name, justify="right" if name in right else "left")
+        is_number = name in right
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number)
     return table

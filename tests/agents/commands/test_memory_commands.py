@@ -266,6 +266,13 @@ def test_schema_and_queries_are_printed(run: Path) -> None:
     assert "databases" in json.loads(said("memory", "queries", "--datasette"))
 
 
+def test_explain_tells_a_call_without_what_stands_elsewhere() -> None:
+    record = Path(__file__).parents[1] / "replay" / "data" / "embedded.db"
+    page = said("explain", "b762e3294fc0", "--run", record)
+    assert "call set_lookahead(lookahead_batches=16)" in page
+    assert max(map(len, page.splitlines())) <= 100
+
+
 def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
     paths = said("memory", "sample", tmp_path / "new", "--episodes", 2).split()
     assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
