@@ -110,7 +110,9 @@ async def _take(cockpit: Cockpit, window: Window) -> None:
 async def control(socket: Path, *, options: SteeringOptions, folder: Path) -> None:
     """Be the controller of the trainer that listens at `socket`; raises RunError."""
     import rudder.agents.cockpit  # noqa: F401  what takes long is done while the trainer starts
+    from rudder.agents.team import import_ahead
 
+    import_ahead(options)
     link = await Link.open(socket)
     await Controller(link, options=options, folder=folder, socket=socket).run()
 

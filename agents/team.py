@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from rudder.agents.critic import EmbeddedCritic
@@ -22,6 +23,7 @@ from rudder.agents.planners.heuristic import HeuristicPlanner
 from rudder.agents.planners.periodic import PeriodicPlanner
 from rudder.agents.preference import Preference
 from rudder.agents.roles import Critic, Planner
+from rudder.training.errors import RudderError
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
@@ -61,6 +63,16 @@ def critic_of(options: SteeringOptions) -> Critic:
 def steps_of(options: SteeringOptions) -> Steps:
     """How far and how often the guard lets settings change."""
     return COLLECTING_STEPS if options.planner == "collect" else DEFAULT_STEPS
+
+
+def import_ahead(options: SteeringOptions) -> None:
+    """Import the libraries that the roles need, which takes seconds, before anybody waits for them;
+    what is wrong with a model's file is told by `make_team`."""
+    if options.planner == "llm":
+        import rudder.agents.llm.openai_chat  # noqa: F401
+    elif is_learned(options.planner):
+        with contextlib.suppress(RudderError):
+            open_planner(options)
 
 
 def make_team(

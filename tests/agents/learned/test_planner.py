@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +13,19 @@ from rudder.agents.guard import DEFAULT_STEPS, Guard
 from rudder.agents.learned.examples import Examples
 from rudder.agents.learned.fitting import fit
 from rudder.agents.learned.model_file import Model, read_model
-from rudder.agents.learned.opening import check_model, open_planner
+from rudder.agents.learned.opening import open_planner
 from rudder.agents.learned.planner import LearnedPlanner
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.candidates import candidates
 from rudder.agents.replay.other import Alternative, OtherPlanner
 from rudder.agents.replay.recorded import Replayed, replay
 from rudder.agents.simulation import simulate
-from rudder.agents.team import make_team, planner_of
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Plan
 from rudder.memory.run_file import run_file
 from rudder.memory.run_reader import RunReader
 from rudder.memory.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
-from rudder.training.config import run_config
-from rudder.training.errors import ConfigError, DataError
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import ClassifierName, SteeringOptions
 from tests.agents.steered import observation_of, run, toolbox_after, trainer_of
@@ -228,43 +223,6 @@ async def _recorded(path: Path) -> list[Replayed]:
 async def _decided_again(path: Path, options: SteeringOptions) -> list[Alternative]:
     with RunReader(path) as reader:
         return [each async for each in OtherPlanner(options).replay(reader)]
-
-
-# -- from options ------------------------------------------------------------------------------
-
-
-def test_options_name_planner_and_file(model_file: Path) -> None:
-    for name in ("lr", "learned"):
-        steering = run_config(planner=name, planner_model=model_file).steering
-        assert steering is not None
-        assert planner_of(steering).name.startswith("lr:")
-        told = SteeringOptions.model_validate_json(steering.model_dump_json())
-        team = make_team(told, toolbox_after(trainer_of(), windows=1).history.workload)
-        assert (team.planner.name[:3], team.critic.name) == ("lr:", "embedded")
-
-
-def test_a_missing_or_wrong_file_is_told_before_the_run(model_file: Path) -> None:
-    assert check_model("embedded", None) is None
-    assert check_model("learned", model_file) is not None
-    with pytest.raises(ConfigError, match="planner_model"):
-        check_model("xgb", None)
-    with pytest.raises(DataError, match="not of xgb"):
-        check_model("xgb", model_file)
-    with pytest.raises(ConfigError, match="planner_model"):
-        open_planner(SteeringOptions(planner="learned"))
-
-
-def test_a_controller_imports_no_library_of_models_unless_it_is_asked_to() -> None:
-    code = (
-        "import sys, rudder.agents.controller, rudder.agents.learned.opening as opening\n"
-        "from rudder.agents.team import planner_of\n"
-        "from rudder.training.steering_options import ClassifierName, SteeringOptions\n"
-        "planner_of(SteeringOptions()), planner_of(SteeringOptions(planner='collect'))\n"
-        "heavy = ('sklearn', 'skops', 'xgboost', 'pytorch_tabnet', 'torch')\n"
-        "print([name for name in heavy if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
 
 
 # -- candidates --------------------------------------------------------------------------------
