@@ -202,7 +202,7 @@ def _model_table(summary: Summary) -> Table:
     table = Table(
         title="Language model", title_justify="left", title_style="bold", box=None, pad_edge=False
     )
-    for name in ("rank", "ques-\ntions", "Pass@1", "valid\nonce", "re-\nasked",
+    for name in ("rank", "ques-\ntions", "Pass@1", "valid\n1st", "valid\n2nd",
                  "left to\nembed-\nded", "over-\nruled", "calls", "tokens\nin", "tokens\nout",
                  "p50\nms"):  # fmt: skip
         table.add_column(name, justify="right", overflow="fold")
@@ -220,15 +220,18 @@ def _model_table(summary: Summary) -> Table:
                 ),
                 figures.ABSENT if latency is None else f"{latency:.0f}",
             )  # fmt: skip
-    table.caption, table.caption_justify = _left_to_embedded(summary), "left"
+    table.caption, table.caption_justify = _why_not_the_model(summary), "left"
     return table
 
 
-def _left_to_embedded(summary: Summary) -> str | None:
-    """Why questions were left to the embedded agents, by the name of the error."""
+def _why_not_the_model(summary: Summary) -> str | None:
+    """Why nothing was asked, or left to the embedded agents, by the name of the error."""
+    uses = [counts.model for counts in summary.steering if counts.model is not None]
+    if not any(use.questions for use in uses):
+        return "not asked: there was nothing to gain that exceeds the noise, or no time to"
     why: Counter[str] = Counter()
-    for counts in summary.steering:
-        why.update(counts.model.fallbacks if counts.model is not None else {})
+    for use in uses:
+        why.update(use.fallbacks)
     if not why:
         return None
     named = ", ".join(f"{count:,} {name}" for name, count in why.most_common())

@@ -20,8 +20,16 @@ def doctor(
     llm: Annotated[
         str | None, typer.Option(help="Try this language model instead: its address, up to /v1.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="The model's name, with --llm.")] = None,
-    deadline: Annotated[float, typer.Option(help="Seconds for an answer, with --llm.")] = 20.0,
+    model: Annotated[
+        str | None, typer.Option("--model", "--llm-model", help="The model's name, with --llm.")
+    ] = None,
+    deadline: Annotated[
+        float,
+        typer.Option("--deadline", "--llm-deadline", help="Seconds for an answer, with --llm."),
+    ] = 20.0,
+    warm_up: Annotated[
+        float, typer.Option(help="Seconds for the first answer, which loads the model.")
+    ] = 180.0,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check versions, shared memory, namespaces, ports, apt lists, memory and disk.
@@ -31,8 +39,12 @@ def doctor(
     if llm is not None:
         from rudder.agents.commands.doctor_llm import doctor_llm
 
-        doctor_llm(llm, model=model or "", deadline_s=deadline, json=json)
+        doctor_llm(llm, model=model or "", deadline_s=deadline, warm_up_s=warm_up, json=json)
         return
+    if model is not None:
+        from rudder.training.errors import ConfigError
+
+        raise ConfigError(f"there is no endpoint to try {model} at", remedy="give its --llm URL")
     from rudder.training.doctor import checks
 
     found = checks(data_dir=data, run_dir=run_dir)

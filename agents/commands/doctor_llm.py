@@ -11,18 +11,28 @@ from rich.table import Table
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport, probe
 from rudder.agents.llm.server_flags import RECIPES
+from rudder.agents.progress import say
 
 _FAILED = 4
 _ERROR_WIDTH = 24
 
 
-def doctor_llm(url: str, *, model: str, deadline_s: float = 20.0, json: bool = False) -> None:
+def doctor_llm(
+    url: str,
+    *,
+    model: str,
+    deadline_s: float = 20.0,
+    warm_up_s: float = 180.0,
+    json: bool = False,
+) -> None:
     """Try every mode, print what was found, and exit with 4 where none works.
 
-    Raises ConfigError for an address that cannot be one.
+    warm_up_s: for the first answer, as a server may have to load the model. Raises ConfigError for
+    an address that cannot be one.
     """
-    endpoint = Endpoint.of(url, model=model, deadline_s=max(deadline_s, 1.0))
-    report = asyncio.run(probed(endpoint, deadline_s=deadline_s))
+    endpoint = Endpoint.of(url, model=model, deadline_s=max(warm_up_s, deadline_s, 1.0))
+    say(f"waiting for a first answer, at most {warm_up_s:g} s")
+    report = asyncio.run(probed(endpoint, deadline_s=deadline_s, warm_up_s=warm_up_s))
     if json:
         typer.echo(report.model_dump_json(indent=2))
     else:
@@ -31,13 +41,13 @@ def doctor_llm(url: str, *, model: str, deadline_s: float = 20.0, json: bool = F
         raise typer.Exit(_FAILED)
 
 
-async def probed(endpoint: Endpoint, *, deadline_s: float, repeats: int = 2) -> ProbeReport:
+async def probed(endpoint: Endpoint, *, deadline_s: float, warm_up_s: float) -> ProbeReport:
     """The endpoint's report, with the connection closed again."""
     from rudder.agents.llm.openai_chat import OpenAIChat  # takes seconds to import
 
     chat = OpenAIChat(endpoint)
     try:
-        return await probe(chat, repeats=repeats, deadline_s=deadline_s)
+        return await probe(chat, deadline_s=deadline_s, warm_up_s=warm_up_s)
     finally:
         await chat.close()
 

@@ -100,7 +100,10 @@ class ServerFailedError(EndpointError):
 class InvalidAnswerError(ChatError):
     """An answer that breaks a rule. `reason` is ours and may be shown to the model."""
 
-    default_remedy = "use a model that follows schemas, or the server flags of `rudder doctor`"
+    default_remedy = (
+        "use a model that follows schemas, or start its server with the flags that"
+        " `rudder doctor --llm` prints"
+    )
 
     def __init__(self, kind: InvalidKind, reason: str) -> None:
         super().__init__(f"the model's answer is not usable ({kind}): {reason}")

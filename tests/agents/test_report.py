@@ -275,3 +275,9 @@ def test_why_a_model_was_not_heard_is_printed_within_80_columns() -> None:
         "0", "1,234", "0.0", "%", "0", "0", "1,200", "7", "1,234", "700,000", "70,000", "1234",
     ]  # fmt: skip
     assert any("left to embedded: 1,200 RefusedError" in line for line in lines)
+
+
+def test_a_model_that_was_not_asked_is_said_to_have_had_nothing_to_gain() -> None:
+    counts = SteeringCounts(model=ModelUse(name="m"))
+    steered = summary_of(report(0, epoch(0))).model_copy(update={"steering": (counts,)})
+    assert "not asked: there was nothing to gain" in printed(steered, width=80)

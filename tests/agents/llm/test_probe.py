@@ -12,7 +12,7 @@ from rich.console import Console
 from rudder.agents.commands.doctor_llm import doctor_llm, show
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport
-from rudder.agents.llm.scripted_server import CallTool, Fail, Request, Say, Step
+from rudder.agents.llm.scripted_server import CallTool, Fail, Request, Say, Slow, Step
 from tests.agents.llm.conftest import Serve
 
 ARGUMENTS = {
@@ -24,7 +24,7 @@ ARGUMENTS = {
 }
 
 
-def knows_all(request: Request) -> Step:
+def knows_all(request: Request) -> Say | CallTool:
     if request.tools:
         return CallTool([("keep_current", json.dumps(ARGUMENTS))])
     return Say(json.dumps({"tool": "keep_current"} | ARGUMENTS))
@@ -74,6 +74,21 @@ def test_an_endpoint_that_knows_no_mode_ends_with_exit_code_4(
     shown = capsys.readouterr().out
     assert "RefusedError" in shown
     assert "sk-something" not in shown
+
+
+def test_a_model_that_loads_for_longer_than_an_answer_may_take_is_found_to_work(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    delays = [1.5]
+
+    def script(request: Request) -> Step:
+        return Slow(knows_all(request), delays.pop()) if delays else knows_all(request)
+
+    doctor_llm(serve(script).url, model="m", deadline_s=0.5, warm_up_s=30.0, json=True)
+    report = report_of(capsys.readouterr().out)
+    assert report.best == "tools"
+    assert report.warm_up_ms is not None
+    assert report.warm_up_ms > 1500
 
 
 def test_the_page_names_endpoint_modes_and_flags(
