@@ -105,6 +105,8 @@ def _proposed(episode: Episode, calls: Sequence[ModelCall]) -> Iterator[str]:
         yield f"set aside: {_in_vain(first)}"
     yield f"{plan.planner}: {_changed(plan.change)}"
     yield f"because {plan.reason}"
+    if plan.propensity is not None:
+        yield f"drawn with a probability of {figures.percent(plan.propensity)}"
     for call in plan.calls:
         wanted = {name: value for name, value in call.arguments.items() if not _is_said(name)}
         yield f"call {call.tool}({', '.join(_named(wanted))})"

@@ -13,7 +13,6 @@ import typer
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from rudder.memory.catalog import Line
     from rudder.memory.experience import Added
 
 app = typer.Typer(
@@ -45,14 +44,19 @@ def list_(
 
     Example: rudder memory list --result confirmed
     """
+    from rich.console import Console
+
+    from rudder.agents.memory_table import memory_table
     from rudder.memory.catalog import Catalog
 
     with Catalog(_known(memory)) as catalog:
         lines = catalog.lines(result=result, run_key=run, origin=origin, limit=limit)
     if json:
         _print_json(lines)
+    elif lines:
+        Console().print(memory_table(lines), highlight=False)
     else:
-        _print_lines(lines)
+        typer.echo("no episode fits; `rudder memory stats` says what there is", err=True)
 
 
 @app.command("show")
@@ -288,11 +292,3 @@ def _print_added(added: Added, *, json: bool) -> None:
 
 def _say(values: dict[str, object], text: str, *, json: bool) -> None:
     typer.echo(json_text.dumps(values) if json else text)
-
-
-def _print_lines(lines: list[Line]) -> None:
-    from rich.console import Console
-
-    from rudder.agents.memory_table import memory_table
-
-    Console().print(memory_table(lines), highlight=False)

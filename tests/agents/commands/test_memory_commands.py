@@ -273,6 +273,20 @@ def test_explain_tells_a_call_without_what_stands_elsewhere() -> None:
     assert max(map(len, page.splitlines())) <= 100
 
 
+def test_explain_tells_how_likely_a_drawn_change_was() -> None:
+    drawn = EPISODE.plan.model_copy(update={"propensity": 0.125})
+    page = episode_page(EPISODE.model_copy(update={"plan": drawn}))
+    assert "drawn with a probability of 12.5 %" in page
+    assert "drawn" not in episode_page(EPISODE)
+
+
+def test_lists_without_a_row_say_so_beside_the_output(run: Path, past: Path) -> None:
+    for command in (("audit", "list", run, "--run", "0"), ("memory", "list", "--run", "0")):
+        result = rudder(*command)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "fits" in result.stderr
+
+
 def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
     paths = said("memory", "sample", tmp_path / "new", "--episodes", 2).split()
     assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
