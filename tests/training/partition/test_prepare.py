@@ -160,10 +160,11 @@ def test_an_interrupted_call_ends_its_worker_and_leaves_nothing(tmp_path: Path) 
     def interrupt(text: str) -> None:
         raise KeyboardInterrupt
 
+    others = set(psutil.Process().children())
     with pytest.raises(KeyboardInterrupt):
         prepare("synthetic:tiny", num_parts=2, out=tmp_path / "out", progress=interrupt)
     assert list(tmp_path.iterdir()) == []
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= others
 
 
 def test_a_killed_call_leaves_no_worker_and_the_next_one_cleans_up(own_graph: Path) -> None:
