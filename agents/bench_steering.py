@@ -79,13 +79,19 @@ def deeds_in(folder: Path) -> tuple[Deeds, ...]:
 
 def deeds_below(folders: Iterable[Path]) -> Iterator[tuple[Path, Deeds]]:
     """Every record in and below these folders, with the folder that it steered from."""
+    for file in records_below(folders):
+        yield file.parent.parent, _deeds(file)
+
+
+def records_below(folders: Iterable[Path]) -> Iterator[Path]:
+    """The files of all ranks in and below these folders; raises DataError for one without any."""
     for folder in folders:
         files = sorted(folder.rglob("steering/rank*.db"))
         if not files:
             raise DataError(
                 f"nothing below {folder} was steered", remedy="name folders of runs or benchmarks"
             )
-        yield from ((file.parent.parent, _deeds(file)) for file in files)
+        yield from files
 
 
 def _deeds(file: Path) -> Deeds:

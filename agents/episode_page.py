@@ -166,17 +166,19 @@ def _measured(outcome: Outcome | None) -> Iterator[str]:
     yield f"{outcome.result}{': ' if outcome.reason else ''}{outcome.reason}"
     if outcome.rows_after is not None:
         before = "" if outcome.rows_before is None else f"{outcome.rows_before:,.0f} -> "
-        error = _error(outcome.rows_error)
+        error = _error(outcome)
         yield f"rows fetched a step {before}{outcome.rows_after:,.0f}{error}"
     if outcome.wait_ms_after is not None:
         before = "" if outcome.wait_ms_before is None else f"{outcome.wait_ms_before:.2f} -> "
         yield f"exposed wait a step {before}{outcome.wait_ms_after:.2f} ms"
 
 
-def _error(error: float | None) -> str:
+def _error(outcome: Outcome) -> str:
+    error, expected = outcome.rows_error, outcome.rows_expected
     if error is None:
         return ""
-    return f", {figures.percent(abs(error))} {'more' if error > 0 else 'less'} than expected"
+    than = "expected" if expected is None else f"the {expected:,.0f} expected of these steps"
+    return f", {figures.percent(abs(error))} {'more' if error > 0 else 'less'} than {than}"
 
 
 def _row(row: AuditRow) -> str:

@@ -82,6 +82,7 @@ class SimulatedTrainer:
         self.costs = costs
         self._stream, self._row_bytes = stream, row_bytes
         self._policy = _policy_of(policy, stream.num_remote, settings)
+        self._since = 0
         self._rng = np.random.default_rng(seed)
         rate = min(1.0, _SAMPLED_NODES / stream.num_remote)
         self._rate = rate
@@ -111,6 +112,7 @@ class SimulatedTrainer:
         reason = self._policy.refusal(change)
         if reason is None:
             self._policy.apply(change)
+            self._since = self._step
         return Applied(
             command_id=f"step-{self._step}",
             outcome="applied" if reason is None else "refused",
@@ -188,6 +190,7 @@ class SimulatedTrainer:
             rows=sums.rows,
             seconds=sums.seconds,
             settings=self._policy.settings,
+            settings_since=self._since,
             buffered_rows=self._policy.num_buffered,
             waiting_batches=READY_BATCHES if sums.seconds.exposed_wait < 1e-4 else 0,
             wall_seconds=(self._done_ms - sums.began_ms) / 1000,

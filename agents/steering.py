@@ -173,7 +173,7 @@ class Steering:
         episode = self._episode.model_copy(update={"outcome": outcome})
         self._journal.save(episode)
         self._lessons.learn(episode)
-        self._note_error(episode)
+        self._note_error(outcome)
         if is_revert and not (undo := self._within_limits(trial.undo)).is_empty:
             await self._actuator.carry_out(
                 undo,
@@ -190,14 +190,11 @@ class Steering:
             return undo
         return undo.model_copy(update={"capacity_rows": most})
 
-    def _note_error(self, episode: Episode) -> None:
+    def _note_error(self, outcome: Outcome) -> None:
         """Let the estimator know how wrong it was, where the buffer had settled."""
-        expected = episode.verdict.expected if episode.verdict else None
-        outcome = episode.outcome
-        if expected is None or outcome is None or outcome.result != "confirmed":
-            return
-        if outcome.rows_after is not None and outcome.rows_error is not None:
-            self.toolbox.whatif.note_error(expected, rows_fetched=outcome.rows_after)
+        expected, measured = outcome.rows_expected, outcome.rows_after
+        if outcome.result == "confirmed" and expected is not None and measured is not None:
+            self.toolbox.whatif.note_error(expected_rows=expected, rows_fetched=measured)
 
     async def _decide(self) -> Episode | None:
         episode_id = uuid.uuid4().hex
@@ -221,11 +218,13 @@ class Steering:
     ) -> Trial | HeadStart:
         if not before.step_ms:
             return HeadStart(applied=applied, expected=verdict.expected)
+        whatif, step = self.toolbox.whatif, applied.step
         return Trial(
             verdict.change,
             applied=applied,
             before=before,
             expected=verdict.expected,
+            course=whatif.course(verdict.change, applied_step=step) if whatif.is_ready else (),
             yardstick=self._yardstick,
         )
 

@@ -61,11 +61,13 @@ class Trial:
         applied: Applied,
         before: Observation,
         expected: Effect | None,
+        course: Sequence[float] = (),
         yardstick: Yardstick = DEFAULT_YARDSTICK,
     ) -> None:
+        """course: rows expected of each step from the change on, where they are not the same."""
         self.change = change
         self._applied, self._before, self._expected = applied, before, expected
-        self._yardstick = yardstick
+        self._course, self._yardstick = course, yardstick
         self._settled: list[Window] = []
         self._num_unsettled = 0
         self._previous: Window | None = None
@@ -197,11 +199,25 @@ class Trial:
     def _early(self, window: Window, result: Result, reason: str) -> Outcome:
         """The outcome of a buffer that has not settled: of its rows nothing is known yet."""
         outcome = self._outcome([window], result, reason)
-        return outcome if self._settled else outcome.model_copy(update={"rows_error": None})
+        if self._settled:
+            return outcome
+        return outcome.model_copy(update={"rows_expected": None, "rows_error": None})
+
+    def _rows_expected(self, windows: Sequence[Window]) -> float | None:
+        """Per step of these windows."""
+        if self._expected is None:
+            return None
+        begun = self._applied.step
+        rows = [
+            row
+            for window in windows
+            for row in self._course[window.first_step - begun :][: window.num_steps]
+        ]
+        return statistics.fmean(rows) if rows else self._expected.rows_fetched.mid
 
     def _outcome(self, windows: Sequence[Window], result: Result, reason: str) -> Outcome:
         rows = self._comparable_rows(windows)
-        expected = self._expected.rows_fetched.mid if self._expected else None
+        expected = self._rows_expected(windows)
         return Outcome(
             result=result,
             rows_before=self._before.rows_fetched,
@@ -210,6 +226,7 @@ class Trial:
             wait_ms_after=_usual_wait_ms(windows),
             noise_rows=self._before.noise_rows,
             noise_wait_ms=self._before.noise_wait_ms,
+            rows_expected=expected,
             rows_error=(rows - expected) / expected if expected else None,
             reason=reason,
         )

@@ -114,8 +114,9 @@ class SetAside(_Frozen):
 class Outcome(_Frozen):
     """What a change brought, measured over its trial, against the windows before it.
 
-    measured_before, measured_after: means per step; noise as in Observation; rows_error:
-    (measured - expected) / expected rows fetched.
+    *_before, *_after: means per step; noise as in Observation; rows_expected: of the steps of
+    rows_after (a buffer that grows fetches less from step to step, so it need not be what was
+    expected once it has settled); rows_error: (measured - expected) / expected rows fetched.
     """
 
     result: Literal["confirmed", "reverted", "refused", "expired", "kept", "abandoned"]
@@ -125,6 +126,7 @@ class Outcome(_Frozen):
     wait_ms_after: float | None = None
     noise_rows: float | None = None
     noise_wait_ms: float | None = None
+    rows_expected: float | None = None
     rows_error: float | None = None
     reason: Text = ""
 

@@ -13,11 +13,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rudder.tools.known_uses import KnownUses
 from rudder.tools.lookahead_replay import lookahead_misses
 from rudder.tools.past_uses import HEAT_GROWTH, Heat
-from rudder.tools.popularity import Popularity, draw_batches
+from rudder.tools.popularity import Popularity
 from rudder.tools.sampled import SampledTrace
 from rudder.tools.settling import MAX_SETTLING_STEPS
 from rudder.tools.share import Share
@@ -26,6 +27,10 @@ from rudder.training.settings import BufferSettings
 
 JUDGED_STEPS = 48
 """Over so many steps rows are counted, once the buffer has settled."""
+APPLIED_AFTER = 8
+"""Steps from a window's end to the change that is decided on it: about so many."""
+_FORETOLD_STEPS = 80
+"""From then on; a trial begins with the next window, and takes four of them at most."""
 _GROWTH_ERROR = 0.04
 """Of estimates beside replays of what then came, in recorded runs."""
 _WARM_BATCHES = 64
@@ -38,17 +43,19 @@ _MOST_NODES = 8
 
 @dataclass(frozen=True)
 class Growth:
-    """uses: of the last batches as they were, num_warm, and of drawn ones; widths: int64, sampled
-    nodes of each drawn batch."""
+    """uses: of the last batches as they were, and of drawn ones; held_rows: int64, what the buffer
+    could hold of the sample in each of the former; widths: int64, sampled nodes of each of the
+    latter."""
 
     trace: SampledTrace
     uses: KnownUses
-    num_warm: int
+    held_rows: IntArray
     widths: IntArray
 
     @classmethod
-    def of(cls, trace: SampledTrace, *, num_nodes: int) -> Growth:
-        """num_nodes: that the sample would hold if all of them were used.
+    def of(cls, trace: SampledTrace, *, num_nodes: int, held_rows: IntArray) -> Growth:
+        """num_nodes: that the sample would hold if all of them were used; held_rows:
+        int64[num_batches], the buffer's capacity in each batch, in rows of all nodes.
 
         The same trace leads to the same batches.
         """
@@ -57,9 +64,10 @@ class Growth:
         end = trace.bounds[trace.num_batches]
         seen = np.bincount(trace.nodes[:end], minlength=num_nodes)
         popularity = Popularity.of(seen, num_batches=trace.num_batches)
-        rates = popularity.rates(seen, num_batches=trace.num_batches, random=random)
-        count = MAX_SETTLING_STEPS + JUDGED_STEPS + _SEEN_AHEAD
-        nodes, bounds = draw_batches(rates, num_batches=count, random=random)
+        count = MAX_SETTLING_STEPS + _FORETOLD_STEPS + _SEEN_AHEAD
+        nodes, bounds = popularity.batches_to_come(
+            seen, num_batches=trace.num_batches, count=count, random=random
+        )
         num_warm = min(_WARM_BATCHES, trace.num_batches)
         first = trace.num_batches - num_warm
         warm = trace.nodes[trace.bounds[first] : end]
@@ -69,36 +77,62 @@ class Growth:
             np.concatenate([warm_bounds, bounds + len(warm)]),
             heat=_heat_after(trace, first, num_nodes),
         )
-        return cls(trace, uses, num_warm, np.diff(bounds)[: count - _SEEN_AHEAD])
+        held = np.round(trace.rate * held_rows[first:]).astype(np.int64)
+        return cls(trace, uses, held, np.diff(bounds)[: count - _SEEN_AHEAD])
 
-    def share(self, settings: BufferSettings, *, held_rows: int, settling_steps: int) -> Share:
-        """What is fetched while the trial is judged.
-
-        settings: after the change, with the capacity in sampled rows; held_rows: the one before,
-        as well.
-        """
+    def share(self, settings: BufferSettings, *, settling_steps: int) -> Share:
+        """What is fetched while the trial is judged; settings: after the change, with the capacity
+        in sampled rows."""
         counted = slice(settling_steps, settling_steps + JUDGED_STEPS)
-        rows = self._drawn_rows(settings, held_rows)
-        drawn = Share.of(rows[counted], self.widths[counted])
-        found, trace = drawn, self.trace
-        at = trace.num_batches - settling_steps - JUDGED_STEPS
-        if at >= 0:
-            rows = trace.grown_rows(settings, held_rows=held_rows, at=at)[-JUDGED_STEPS:]
-            seen = Share.of(rows, trace.widths[-JUDGED_STEPS:])
-            weight = (trace.num_batches - _FEW_BATCHES) / (_MANY_BATCHES - _FEW_BATCHES)
-            found = drawn.mixed(seen, weight=min(max(weight, 0.0), 1.0))
+        drawn = self._drawn_rows(settings, applied_after=APPLIED_AFTER)
+        found = Share.of(drawn[counted], self.widths[counted])
+        rows, widths = self._seen_rows(settings, settling_steps)
+        if len(rows):
+            seen = Share.of(rows[-JUDGED_STEPS:], widths[-JUDGED_STEPS:])
+            found = found.mixed(seen, weight=self._weight_of_seen)
         return Share(found.mid, math.hypot(found.error, _GROWTH_ERROR * found.mid))
 
-    def _drawn_rows(self, settings: BufferSettings, held_rows: int) -> IntArray:
-        """int64[drawn batches]: sampled rows that each of them fetches."""
+    def course(
+        self, settings: BufferSettings, *, settling_steps: int, applied_after: int
+    ) -> NDArray[np.float64]:
+        """float64[steps]: the share of each step from the change on, till after its trial; as
+        `share`, for a change that comes so many steps after the last batch."""
+        drawn = self._drawn_rows(settings, applied_after=applied_after)
+        course: NDArray[np.float64] = drawn / self.widths.mean()
+        rows, widths = self._seen_rows(settings, settling_steps)
+        if len(rows):
+            weight, seen = self._weight_of_seen, rows / widths.mean()
+            course[: len(seen)] = (1 - weight) * course[: len(seen)] + weight * seen
+        return course[: settling_steps + _FORETOLD_STEPS]
+
+    @property
+    def _weight_of_seen(self) -> float:
+        weight = (self.trace.num_batches - _FEW_BATCHES) / (_MANY_BATCHES - _FEW_BATCHES)
+        return min(max(weight, 0.0), 1.0)
+
+    def _drawn_rows(self, settings: BufferSettings, *, applied_after: int) -> IntArray:
+        """int64[steps]: sampled rows that each drawn batch fetches, from the change on."""
+        begun = len(self.held_rows) + applied_after
+        limits = np.full(len(self.held_rows) + len(self.widths), settings.capacity_rows)
+        limits[:begun] = self.held_rows[-1]
+        limits[: len(self.held_rows)] = self.held_rows
         misses = lookahead_misses(
-            self.uses,
-            num_planned=self.num_warm + len(self.widths),
-            settings=settings,
-            held_rows=held_rows,
-            grows_at=self.num_warm,
+            self.uses, num_planned=len(limits), settings=settings, limits=limits
         )
-        return misses[self.num_warm :]
+        return misses[begun:]
+
+    def _seen_rows(
+        self, settings: BufferSettings, settling_steps: int
+    ) -> tuple[IntArray, IntArray]:
+        """int64[steps] each: what the last batches fetch, and use, of the sample, had the buffer
+        grown before them; empty where they are too few."""
+        trace = self.trace
+        at = trace.num_batches - settling_steps - JUDGED_STEPS
+        if at < 0:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        limits = np.full(trace.num_batches, settings.capacity_rows)
+        limits[:at] = self.held_rows[-1]
+        return trace.grown_rows(settings, limits=limits)[at:], trace.widths[at:]
 
 
 def _heat_after(trace: SampledTrace, batch: int, num_nodes: int) -> Heat:

@@ -26,22 +26,22 @@ def lookahead_misses(
     *,
     num_planned: int,
     settings: BufferSettings,
-    held_rows: int | None = None,
-    grows_at: int = 0,
+    limits: IntArray | None = None,
 ) -> IntArray:
     """int64[num_planned]: rows that each of the first batches misses.
 
     The buffer begins with the hottest rows of the past, empty where there is none; batches from
-    `num_planned` on are only seen ahead. held_rows: its capacity up to batch `grows_at`, where
-    that is less than afterwards.
+    `num_planned` on are only seen ahead. limits: int64[num_planned], the capacity that each batch
+    finds, where that is less than the settings'; it may rise, never fall.
     """
     heat = uses.heat
     capacity = min(settings.capacity_rows, len(heat.of_nodes))
-    held = capacity if held_rows is None else min(held_rows, capacity)
+    if limits is None:
+        limits = np.full(num_planned, capacity)
     return _replay(
         uses.nodes, uses.bounds, uses.next_use, uses.rank_after, uses.hottest,
         uses.hottest_ranks, heat.of_nodes, heat.total, num_planned, settings.lookahead_batches,
-        settings.eviction_threshold, capacity, held, grows_at,
+        settings.eviction_threshold, capacity, np.minimum(limits, capacity),
     )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def lookahead_misses(
 def _replay(
     nodes: Places, bounds: IntArray, next_use: Int32s, rank_after: Places,
     hottest: Places, hottest_ranks: Places, heat_before: Heats, total_weight: float,
-    num_planned: int, lookahead: int, threshold: float, capacity: int, held: int, grows_at: int,
+    num_planned: int, lookahead: int, threshold: float, capacity: int, limits: IntArray,
 ) -> IntArray:  # fmt: skip
     """A node that is not in the buffer has a place of its own behind the slots: few branches.
 
@@ -63,7 +63,7 @@ def _replay(
     owners = np.empty(capacity, dtype=np.uint32)
     worths = np.zeros(capacity + heat.shape[0], dtype=np.uint32)
     counts = np.zeros((2, HEAT_RANKS + num_batches + 1), dtype=np.int32)
-    num_used = min(held, hottest.shape[0])
+    num_used = min(limits[0], hottest.shape[0])
     for slot in range(num_used):
         owners[slot] = hottest[slot]
         place_of[hottest[slot]] = slot
@@ -97,7 +97,7 @@ def _replay(
         kept = threshold * total_weight if threshold < 1 else np.inf
         num_used = _admit(
             missed[:count], missed_worths[:count], np.float32(kept), heat, owners,
-            worths, counts, place_of, num_used, held if batch < grows_at else capacity,
+            worths, counts, place_of, num_used, limits[batch],
         )  # fmt: skip
     return misses
 

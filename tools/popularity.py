@@ -7,6 +7,7 @@ share of them that was used tells the shape, and their uses what to think of eac
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from rudder.training.buffer.policy import IntArray
 _LEAST_SHAPE, _MOST_SHAPE = 0.02, 50.0
 _MOST_OFTEN = 0.999
 _NEARLY_ALL = 0.95
+_GOLDEN = (5**0.5 - 1) / 2
+_SIGMAS = 8
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,34 @@ class Popularity:
         shape = _root(excess if used < _NEARLY_ALL else lambda x: -slope(x))
         return cls(shape=shape, scale=mean / num_batches / shape)
 
-    def rates(
-        self, uses: IntArray, *, num_batches: int, random: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """float64[nodes]: one draw of each node's rate, given its uses in so many batches."""
-        return random.gamma(uses + self.shape, 1 / (num_batches + 1 / self.scale))
+    def batches_to_come(
+        self, uses: IntArray, *, num_batches: int, count: int, random: np.random.Generator
+    ) -> tuple[IntArray, IntArray]:
+        """So many batches after num_batches in which nodes were used so often: (nodes int64,
+        bounds int64[count + 1]), those of a batch distinct.
+
+        Of nodes that were used equally often as many come once, twice and so on, and as many of
+        them early, as are expected to: which ones they are is drawn.
+        """
+        order = np.lexsort((random.random(len(uses)), uses))
+        spread = _spread(len(uses), random)
+        to_come = np.empty(len(uses), dtype=np.int64)
+        edges = np.flatnonzero(np.diff(uses[order], prepend=-1, append=-1))
+        for begin, end in itertools.pairwise(edges):
+            cdf = self._cdf(int(uses[order[begin]]), num_batches=num_batches, count=count)
+            to_come[begin:end] = np.searchsorted(cdf, spread[begin:end])
+        alike = np.argsort(to_come, kind="stable")
+        return _placed(order[alike], to_come[alike], count=count, random=random)
+
+    def _cdf(self, used: int, *, num_batches: int, count: int) -> NDArray[np.float64]:
+        """Of the uses in `count` batches of a node that was used so often in num_batches: negative
+        binomial, for its rate is gamma-distributed again."""
+        size, past = used + self.shape, num_batches + 1 / self.scale
+        p = past / (past + count)
+        mean = size * (1 - p) / p
+        k = np.arange(int(mean + _SIGMAS * np.sqrt(mean / p)) + _SIGMAS)
+        steps = np.log((size + k) / (k + 1) * (1 - p))
+        return np.cumsum(np.exp(size * np.log(p) + np.cumsum(np.concatenate([[0.0], steps]))))
 
 
 def _root(rising: Callable[[float], float]) -> float:
@@ -67,17 +93,23 @@ def _root(rising: Callable[[float], float]) -> float:
     return float(np.exp(brentq(rising, low, high, xtol=1e-3)))
 
 
-def draw_batches(
-    rates: NDArray[np.float64], *, num_batches: int, random: np.random.Generator
-) -> tuple[IntArray, IntArray]:
-    """Batches to come: (nodes int64, bounds int64[batches + 1]), those of a batch distinct.
+def _spread(count: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """float64[count] from 0 to 1: each stretch of them is spread out evenly (Weyl's sequence)."""
+    return (random.random() + _GOLDEN * np.arange(count)) % 1.0
 
-    rates: float64[nodes], the share of batches that each is in.
-    """
-    draws = -np.log1p(-np.minimum(rates, _MOST_OFTEN))  # what is drawn twice is there once
-    uses = random.poisson(draws * num_batches)
-    nodes = np.repeat(np.arange(len(rates)), uses)
-    batches = random.integers(0, num_batches, len(nodes))
-    keys = np.unique(batches * len(rates) + nodes)
-    bounds = np.searchsorted(keys, np.arange(num_batches + 1) * len(rates))
-    return keys % len(rates), bounds.astype(np.int64)
+
+def _placed(
+    nodes: IntArray, uses: IntArray, *, count: int, random: np.random.Generator
+) -> tuple[IntArray, IntArray]:
+    """Batches in which each node is used at random, so often; like nodes side by side."""
+    share = np.minimum(uses / count, _MOST_OFTEN)
+    uses = np.round(-np.log1p(-share) * count).astype(np.int64)  # what comes twice is there once
+    nodes, uses = nodes[uses > 0], uses[uses > 0]
+    first = 1 - (1 - _spread(len(nodes), random)) ** (1 / uses)  # the least of so many draws
+    later = np.repeat(first, uses - 1)
+    later += random.random(len(later)) * (1 - later)
+    batches = (np.concatenate([first, later]) * count).astype(np.int64)
+    width = int(nodes.max(initial=0)) + 1
+    keys = np.unique(batches * width + np.concatenate([nodes, np.repeat(nodes, uses - 1)]))
+    bounds = np.searchsorted(keys, np.arange(count + 1) * width)
+    return keys % width, bounds.astype(np.int64)

@@ -97,15 +97,14 @@ class SampledTrace:
             return lookahead_misses(self._uses, num_planned=self.num_batches, settings=small)
         return self._replay(self._policy(small, workload), once, at)
 
-    def grown_rows(self, settings: BufferSettings, *, held_rows: int, at: int) -> IntArray:
-        """int64[num_batches]: sampled rows that a lookahead buffer fetches that grows before batch
-        `at`; settings: after it; both capacities in sampled rows."""
+    def grown_rows(self, settings: BufferSettings, *, limits: IntArray) -> IntArray:
+        """int64[num_batches]: sampled rows that a lookahead buffer fetches that grows.
+
+        settings: after it has; limits: int64[num_batches], the capacity that each batch finds,
+        never less than the one before; both in sampled rows.
+        """
         return lookahead_misses(
-            self._uses,
-            num_planned=self.num_batches,
-            settings=settings,
-            held_rows=held_rows,
-            grows_at=at,
+            self._uses, num_planned=self.num_batches, settings=settings, limits=limits
         )
 
     @cached_property

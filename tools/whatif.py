@@ -8,6 +8,7 @@ from rudder.tools.calibration import Calibration
 from rudder.tools.effects import Effect, Range
 from rudder.tools.errors import NotReadyError, OutOfBoundsError
 from rudder.tools.growth import Growth
+from rudder.tools.held import held_rows
 from rudder.tools.history import History
 from rudder.tools.learned import Learned
 from rudder.tools.limits import Limits
@@ -28,6 +29,7 @@ _PRIOR_ERROR = 0.02
 _PRIOR_ERROR_UNCALIBRATED = 0.05
 _LEARN = 0.3
 _MIN_ROWS = 1.0
+_MAX_AFTER = 64
 
 
 class WhatIf:
@@ -126,6 +128,27 @@ class WhatIf:
             self._kept[key] = self._effect(share, wanted.capacity_rows)
         return self._kept[key]
 
+    def course(self, change: Change, *, applied_step: int) -> tuple[float, ...]:
+        """Rows fetched in each step from a change on, till after its trial, where it grows a
+        buffer that takes long to fill; empty for others. Raises NotReadyError.
+
+        applied_step: the first step under the change; the last window is still of before.
+        """
+        self._refresh()
+        wanted = change.over(self._history.settings)
+        once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
+        if not self._is_growth(wanted, once):
+            return ()
+        growth, sampled, steps = self._growth_to(wanted)
+        means, calibration = self._means, self._calibration
+        assert means is not None
+        after = min(max(applied_step - self._history.next_step, 0), _MAX_AFTER)
+        shares = growth.course(sampled, settling_steps=steps, applied_after=after)
+        return tuple(
+            means.remote_rows * calibration.share(float(share)) + means.seed_rows
+            for share in shares
+        )
+
     def opt(self, capacity_rows: int) -> Effect:
         """What the best buffer of that capacity would bring, knowing all batches (Belady)."""
         self._refresh()
@@ -135,10 +158,9 @@ class WhatIf:
             self._kept[key] = self._effect(share, capacity_rows)
         return self._kept[key]
 
-    def note_error(self, expected: Effect, *, rows_fetched: float) -> None:
-        """Learn from what an expected effect turned out to be: measured rows per step."""
-        error = abs(rows_fetched - expected.rows_fetched.mid)
-        error /= max(expected.rows_fetched.mid, _MIN_ROWS)
+    def note_error(self, *, expected_rows: float, rows_fetched: float) -> None:
+        """Learn what came of an estimate: rows per step, and those measured."""
+        error = abs(rows_fetched - expected_rows) / max(expected_rows, _MIN_ROWS)
         self._error = (1 - _LEARN) * self.error_fraction + _LEARN * min(error, 1.0)
         self._kept.clear()
 
@@ -178,20 +200,26 @@ class WhatIf:
 
     def _grown_share(self, wanted: BufferSettings) -> Share:
         """Over the steps in which the trial of a growth is judged."""
-        trace, workload = self._trace(), self._history.workload
-        present = Means.of(self._history.present)
+        growth, sampled, steps = self._growth_to(wanted)
+        return growth.share(sampled, settling_steps=steps)
+
+    def _growth_to(self, wanted: BufferSettings) -> tuple[Growth, BufferSettings, int]:
+        """The growth, the settings with the capacity in sampled rows, and how long it settles."""
+        trace, history = self._trace(), self._history
+        present = Means.of(history.present)
         assert present is not None
         if self._growth is None:
-            num_nodes = round(trace.rate * workload.num_remote)
-            self._growth = Growth.of(trace, num_nodes=num_nodes)
-        held = self._history.settings.capacity_rows
-        return self._growth.share(
-            wanted.model_copy(update={"capacity_rows": round(trace.rate * wanted.capacity_rows)}),
-            held_rows=trace.scaled(held),
-            settling_steps=settling_steps(
-                wanted.capacity_rows - held, rows_per_step=present.rows_fetched
-            ),
-        )
+            self._growth = Growth.of(
+                trace,
+                num_nodes=round(trace.rate * history.workload.num_remote),
+                held_rows=held_rows(
+                    history.windows, first_step=trace.first_step, num_batches=trace.num_batches
+                ),
+            )
+        grown = wanted.capacity_rows - history.settings.capacity_rows
+        steps = settling_steps(grown, rows_per_step=present.rows_fetched)
+        capacity = round(trace.rate * wanted.capacity_rows)
+        return self._growth, wanted.model_copy(update={"capacity_rows": capacity}), steps
 
     def _rows(self, settings: BufferSettings, once: Change) -> IntArray:
         key = (settings, once)

@@ -228,8 +228,10 @@ class NodeLoader:
         self._meter.finish()
         if not self._meter.is_full:
             return
+        in_force = self._thread.in_force
         done = self._meter.window(
-            settings=self.settings,
+            settings=in_force.settings,
+            settings_since=in_force.since,
             buffered_rows=self.num_buffered,
             waiting_batches=self.num_ready,
         )

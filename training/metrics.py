@@ -146,7 +146,8 @@ class Window(_Frozen):
     wall_seconds: from the first step's beginning to the last one's end, evaluations left out;
     peers: the other ranks' last words, older or newer by a window or two; accesses: None where
     the loader has no buffer; allotted_rows: what the buffer may have of a memory budget, None
-    without one.
+    without one; settings: as they are when it ends, for batches from settings_since on, None where
+    that is not known.
     """
 
     rank: int
@@ -157,6 +158,7 @@ class Window(_Frozen):
     rows: Rows
     seconds: Seconds
     settings: BufferSettings
+    settings_since: int | None = None
     buffered_rows: int = Field(description="rows in the buffer at the window's end")
     waiting_batches: int = Field(description="batches ready for the trainer at the window's end")
     wall_seconds: float | None = None

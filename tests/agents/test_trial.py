@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,7 @@ def trial_of(
     *,
     before: Observation | None = None,
     expected: Effect | None = None,
+    course: Sequence[float] = (),
     yardstick: Yardstick | None = None,
 ) -> Trial:
     return Trial(
@@ -30,6 +33,7 @@ def trial_of(
         applied=applied_of(change),
         before=before or observation_of(),
         expected=expected,
+        course=course,
         yardstick=yardstick or Yardstick(),
     )
 
@@ -48,6 +52,29 @@ def test_what_helps_is_confirmed_with_its_error() -> None:
     assert outcome.result == "confirmed"
     assert (outcome.rows_before, outcome.rows_after) == (200.0, 105.0)
     assert outcome.rows_error == pytest.approx(0.05)
+
+
+def test_rows_that_fall_are_compared_with_those_expected_of_the_same_steps() -> None:
+    course = [500.0] * 16 + [200.0] * 16 + [100.0] * 96
+    trial = trial_of(LARGER, expected=effect_of(100.0, 1.0), course=course)
+    settings, rows = LARGER.over(SETTINGS), iter([500.0, 210.0, 110.0, 105.0])
+    outcome = None
+    for number in range(4):
+        outcome = outcome or trial.feed(
+            window_of(160 + 16 * number, settings=settings, rows=next(rows), wait_ms=1.0)
+        )
+    assert outcome is not None
+    first, last = (210.0 + 110.0) / 2, (110.0 + 105.0) / 2
+    assert outcome.rows_after in (first, last)
+    expected = (200.0 + 100.0) / 2 if outcome.rows_after == first else 100.0
+    assert outcome.rows_expected == expected
+    assert outcome.rows_error == pytest.approx(outcome.rows_after / expected - 1)
+
+
+def test_steps_beyond_the_course_are_those_of_a_buffer_that_has_settled() -> None:
+    trial = trial_of(LARGER, expected=effect_of(100.0, 1.0), course=[500.0] * 4)
+    outcome = outcome_of(trial, rows=105.0, wait_ms=1.0)
+    assert outcome.rows_expected == 100.0
 
 
 def test_longer_waiting_is_reverted() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
@@ -13,7 +12,7 @@ from rudder.agents.steering_report import read_report
 from rudder.memory.audit import AuditRow
 from rudder.memory.run_reader import RunReader
 from rudder.training.metrics import Window
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import Applied, BufferSettings
 
 
 def check_records(folder: Path) -> int:
@@ -33,7 +32,7 @@ def check_record(path: Path) -> None:
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     assert [each.number for each in episodes] == list(range(len(episodes)))
     applied = [row for row in rows if row.outcome == "applied"]
-    assert is_within(settings_by_windows(windows), map(settings_of, applied)), path
+    assert is_within(settings_by_windows(windows), map(in_force, applied)), path
     report = read_report(path.parents[1], int(path.stem.removeprefix("rank")))
     if report is not None and has_one_session(path):
         effects = sum(row.kind == "effect" for row in applied)
@@ -41,18 +40,19 @@ def check_record(path: Path) -> None:
         assert len(episodes) == report.counts.decisions, path
 
 
-def settings_by_windows(windows: list[Window]) -> list[BufferSettings]:
-    """Those that the trainer went over to, one after the other."""
-    pairs = itertools.pairwise(window.settings for window in windows)
-    return [later for earlier, later in pairs if later != earlier]
+def settings_by_windows(windows: list[Window]) -> list[tuple[BufferSettings, int | None]]:
+    """Those that the trainer went over to, one after the other, and the step from which on."""
+    pairs = itertools.pairwise(windows)
+    return [(b.settings, b.settings_since) for a, b in pairs if b.settings != a.settings]
 
 
-def settings_of(row: AuditRow) -> BufferSettings:
-    """Those in force after a change, by the log."""
-    return BufferSettings.model_validate(json.loads(row.result or "{}")["settings"])
+def in_force(row: AuditRow) -> tuple[BufferSettings, int | None]:
+    """The settings after a change, and the step from which on, by the log."""
+    applied = Applied.model_validate_json(row.result or "{}")
+    return applied.settings, applied.step
 
 
-def is_within(some: Iterable[BufferSettings], those: Iterable[BufferSettings]) -> bool:
+def is_within(some: Iterable[object], those: Iterable[object]) -> bool:
     """Whether all of `some` come among `those`, in their order."""
     rest = iter(those)
     return all(any(each == other for other in rest) for each in some)

@@ -19,7 +19,8 @@ def test_a_fresh_estimator_knows_nothing() -> None:
 def test_two_estimators_of_the_same_windows_agree_only_if_they_have_learned_the_same() -> None:
     toolbox = toolbox_after(trainer_of())
     one, history, limits = toolbox.whatif, toolbox.history, toolbox.limits
-    one.note_error(one.present(), rows_fetched=2 * one.present().rows_fetched.mid)
+    rows = one.present().rows_fetched.mid
+    one.note_error(expected_rows=rows, rows_fetched=2 * rows)
     learned = one.learned
     other = WhatIf(history, limits)
     assert other.present() != one.present()

@@ -139,7 +139,8 @@ def test_errors_of_the_past_widen_the_range() -> None:
     change = Change(capacity_rows=3000)
     before = whatif.effect(change)
     for _ in range(5):
-        whatif.note_error(before, rows_fetched=1.5 * before.rows_fetched.mid)
+        rows = before.rows_fetched.mid
+        whatif.note_error(expected_rows=rows, rows_fetched=1.5 * rows)
     after = whatif.effect(change)
     assert after.rows_fetched.mid == before.rows_fetched.mid
     assert after.rows_fetched.high - after.rows_fetched.low > 2 * (

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rudder.training.buffer.policy import IntArray
 from rudder.training.control.steering import NoSteering, Steering
@@ -18,6 +19,13 @@ _NAP_S = 0.1
 _SHORT_RECEIVE_MS = 1
 """Where the trainer may take a batch any moment, which nothing tells to who waits for answers."""
 _LONG_RECEIVE_MS = 50
+
+
+class InForce(NamedTuple):
+    """Settings, and the number of the first batch that is looked up under them."""
+
+    settings: BufferSettings
+    since: int
 
 
 class LoaderThread:
@@ -44,6 +52,7 @@ class LoaderThread:
         self._stop_wanted = False
         self._error: BaseException | None = None
         self.max_waiting_bytes = 0
+        self.in_force = InForce(pipeline.policy.settings, pipeline.next_planned)
         self._thread = threading.Thread(target=self._run, name="rudder-loader", daemon=True)
         self._thread.start()
 
@@ -57,7 +66,7 @@ class LoaderThread:
     @property
     def settings(self) -> BufferSettings:
         """The buffer settings in force."""
-        return self._pipeline.policy.settings
+        return self.in_force.settings
 
     @property
     def num_buffered(self) -> int:
@@ -129,6 +138,7 @@ class LoaderThread:
 
     def _turn(self) -> None:
         self._steering.attend(self._pipeline.next_planned)
+        self._note_settings()
         self._take_orders()
         room = len(self._ready) < self._max_ready
         if not self._pause_wanted and self._pipeline.work(room=room, hand_over=self._hand_over):
@@ -138,6 +148,12 @@ class LoaderThread:
             self._pipeline.receive(wait_ms, give_up_s=self._timeout_s)
         else:
             self._nap()
+
+    def _note_settings(self) -> None:
+        settings, known = self._pipeline.policy.settings, self.in_force
+        if settings is not known.settings:
+            since = known.since if settings == known.settings else self._pipeline.next_planned
+            self.in_force = InForce(settings, since)
 
     def _take_orders(self) -> None:
         if not (self._new_seeds or self._drop_wanted):

@@ -79,7 +79,12 @@ class WindowMeter:
         self._num_steps += 1
 
     def window(
-        self, *, settings: BufferSettings, buffered_rows: int, waiting_batches: int
+        self,
+        *,
+        settings: BufferSettings,
+        settings_since: int | None = None,
+        buffered_rows: int,
+        waiting_batches: int,
     ) -> FinishedWindow:
         """The window of the steps since the last one; begins a new one."""
         window = Window(
@@ -91,6 +96,7 @@ class WindowMeter:
             rows=self._rows,
             seconds=self._seconds,
             settings=settings,
+            settings_since=settings_since,
             buffered_rows=buffered_rows,
             waiting_batches=waiting_batches,
             wall_seconds=self._wall_seconds,

@@ -17,6 +17,7 @@ from rudder.agents.commands.explain import explain
 from rudder.agents.episode_page import episode_page
 from rudder.memory.exchange import fill
 from rudder.memory.records import SetAside
+from rudder.memory.run_reader import RunReader
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
 from rudder.training.errors import ConfigError, DataError, MachineError
 
@@ -268,8 +269,15 @@ def test_schema_and_queries_are_printed(run: Path) -> None:
 
 def test_explain_tells_a_call_without_what_stands_elsewhere() -> None:
     record = Path(__file__).parents[1] / "replay" / "data" / "embedded.db"
-    page = said("explain", "b762e3294fc0", "--run", record)
-    assert "call set_lookahead(lookahead_batches=16)" in page
+    with RunReader(record) as reader:
+        episode, call = next(
+            (each, call)
+            for each in reader.episodes()
+            for call in each.plan.calls
+            if call.tool == "set_lookahead"
+        )
+    page = said("explain", episode.episode_id, "--run", record)
+    assert f"call set_lookahead(lookahead_batches={call.arguments['lookahead_batches']})" in page
     assert max(map(len, page.splitlines())) <= 100
 
 
