@@ -83,9 +83,9 @@ class Growth:
     def share(self, settings: BufferSettings, *, settling_steps: int) -> Share:
         """What is fetched while the trial is judged; settings: after the change, with the capacity
         in sampled rows."""
-        counted = slice(settling_steps, settling_steps + JUDGED_STEPS)
-        drawn = self._drawn_rows(settings, applied_after=APPLIED_AFTER)
-        found = Share.of(drawn[counted], self.widths[counted])
+        last = settling_steps + JUDGED_STEPS
+        drawn, widths = self._drawn_rows(settings, applied_after=APPLIED_AFTER, steps=last)
+        found = Share.of(drawn[settling_steps:], widths[settling_steps:])
         rows, widths = self._seen_rows(settings, settling_steps)
         if len(rows):
             seen = Share.of(rows[-JUDGED_STEPS:], widths[-JUDGED_STEPS:])
@@ -97,29 +97,33 @@ class Growth:
     ) -> NDArray[np.float64]:
         """float64[steps]: the share of each step from the change on, till after its trial; as
         `share`, for a change that comes so many steps after the last batch."""
-        drawn = self._drawn_rows(settings, applied_after=applied_after)
-        course: NDArray[np.float64] = drawn / self.widths.mean()
+        last = settling_steps + _FORETOLD_STEPS
+        drawn, widths = self._drawn_rows(settings, applied_after=applied_after, steps=last)
+        course: NDArray[np.float64] = drawn / widths.mean()
         rows, widths = self._seen_rows(settings, settling_steps)
         if len(rows):
             weight, seen = self._weight_of_seen, rows / widths.mean()
             course[: len(seen)] = (1 - weight) * course[: len(seen)] + weight * seen
-        return course[: settling_steps + _FORETOLD_STEPS]
+        return course
 
     @property
     def _weight_of_seen(self) -> float:
         weight = (self.trace.num_batches - _FEW_BATCHES) / (_MANY_BATCHES - _FEW_BATCHES)
         return min(max(weight, 0.0), 1.0)
 
-    def _drawn_rows(self, settings: BufferSettings, *, applied_after: int) -> IntArray:
-        """int64[steps]: sampled rows that each drawn batch fetches, from the change on."""
-        begun = len(self.held_rows) + applied_after
-        limits = np.full(len(self.held_rows) + len(self.widths), settings.capacity_rows)
+    def _drawn_rows(
+        self, settings: BufferSettings, *, applied_after: int, steps: int
+    ) -> tuple[IntArray, IntArray]:
+        """int64[steps] each: what drawn batches fetch, and use, of the sample, from the change
+        on; less steps where so many are not drawn."""
+        warm = len(self.held_rows)
+        begun = warm + applied_after
+        end = min(begun + steps, warm + len(self.widths))
+        limits = np.full(end, settings.capacity_rows)
         limits[:begun] = self.held_rows[-1]
-        limits[: len(self.held_rows)] = self.held_rows
-        misses = lookahead_misses(
-            self.uses, num_planned=len(limits), settings=settings, limits=limits
-        )
-        return misses[begun:]
+        limits[:warm] = self.held_rows
+        misses = lookahead_misses(self.uses, num_planned=end, settings=settings, limits=limits)
+        return misses[begun:], self.widths[applied_after : end - warm]
 
     def _seen_rows(
         self, settings: BufferSettings, settling_steps: int

@@ -17,12 +17,15 @@ from scipy.optimize import brentq
 from scipy.special import digamma
 
 from rudder.training.buffer.policy import IntArray
+from rudder.training.compiled import compiled
 
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 _LEAST_SHAPE, _MOST_SHAPE = 0.02, 50.0
 _MOST_OFTEN = 0.999
 _NEARLY_ALL = 0.95
 _GOLDEN = (5**0.5 - 1) / 2
-_SIGMAS = 8
+_OFTEN, _SIGMAS = 8, 8
 
 
 @dataclass(frozen=True)
@@ -59,24 +62,26 @@ class Popularity:
         """So many batches after num_batches in which nodes were used so often: (nodes int64,
         bounds int64[count + 1]), those of a batch distinct.
 
-        Of nodes that were used equally often as many come once, twice and so on, and as many of
-        them early, as are expected to: which ones they are is drawn.
+        Of nodes that were used equally seldom as many come once, twice and so on, and as many of
+        them early, as are expected to: which ones they are is drawn. Uses to come are negative
+        binomial, for a node's rate is gamma-distributed again once some are known.
         """
+        past = num_batches + 1 / self.scale
+        p = past / (past + count)
         order = np.lexsort((random.random(len(uses)), uses))
-        spread = _spread(len(uses), random)
+        edges = np.searchsorted(uses, range(_OFTEN + 1), sorter=order)
+        often = order[edges[-1] :]
+        spread = _spread(int(edges[-1]), random)
         to_come = np.empty(len(uses), dtype=np.int64)
-        edges = np.flatnonzero(np.diff(uses[order], prepend=-1, append=-1))
-        for begin, end in itertools.pairwise(edges):
-            cdf = self._cdf(int(uses[order[begin]]), num_batches=num_batches, count=count)
-            to_come[begin:end] = np.searchsorted(cdf, spread[begin:end])
+        to_come[edges[-1] :] = random.negative_binomial(uses[often] + self.shape, p)
+        for used, (begin, end) in enumerate(itertools.pairwise(edges)):
+            to_come[begin:end] = np.searchsorted(self._cdf(used, p), spread[begin:end])
         alike = np.argsort(to_come, kind="stable")
         return _placed(order[alike], to_come[alike], count=count, random=random)
 
-    def _cdf(self, used: int, *, num_batches: int, count: int) -> NDArray[np.float64]:
-        """Of the uses in `count` batches of a node that was used so often in num_batches: negative
-        binomial, for its rate is gamma-distributed again."""
-        size, past = used + self.shape, num_batches + 1 / self.scale
-        p = past / (past + count)
+    def _cdf(self, used: int, p: float) -> Floats:
+        """Of the uses to come of a node that was used so often."""
+        size = used + self.shape
         mean = size * (1 - p) / p
         k = np.arange(int(mean + _SIGMAS * np.sqrt(mean / p)) + _SIGMAS)
         steps = np.log((size + k) / (k + 1) * (1 - p))
@@ -93,7 +98,7 @@ def _root(rising: Callable[[float], float]) -> float:
     return float(np.exp(brentq(rising, low, high, xtol=1e-3)))
 
 
-def _spread(count: int, random: np.random.Generator) -> NDArray[np.float64]:
+def _spread(count: int, random: np.random.Generator) -> Floats:
     """float64[count] from 0 to 1: each stretch of them is spread out evenly (Weyl's sequence)."""
     return (random.random() + _GOLDEN * np.arange(count)) % 1.0
 
@@ -105,11 +110,39 @@ def _placed(
     share = np.minimum(uses / count, _MOST_OFTEN)
     uses = np.round(-np.log1p(-share) * count).astype(np.int64)  # what comes twice is there once
     nodes, uses = nodes[uses > 0], uses[uses > 0]
-    first = 1 - (1 - _spread(len(nodes), random)) ** (1 / uses)  # the least of so many draws
-    later = np.repeat(first, uses - 1)
-    later += random.random(len(later)) * (1 - later)
-    batches = (np.concatenate([first, later]) * count).astype(np.int64)
-    width = int(nodes.max(initial=0)) + 1
-    keys = np.unique(batches * width + np.concatenate([nodes, np.repeat(nodes, uses - 1)]))
-    bounds = np.searchsorted(keys, np.arange(count + 1) * width)
-    return keys % width, bounds.astype(np.int64)
+    first: Floats = -np.expm1(np.log1p(-_spread(len(nodes), random)) / uses)  # the least of them
+    chances = random.random(int((uses - 1).sum()), dtype=np.float32)
+    return _sorted_by_batch(nodes, uses, first, chances, count)
+
+
+@compiled
+def _sorted_by_batch(
+    nodes: IntArray, uses: IntArray, first: Floats, chances: Singles, count: int
+) -> tuple[IntArray, IntArray]:
+    """first: 0 to 1, when each node comes first; chances: 0 to 1, of its other uses, when between
+    then and the end. A batch holds each node once."""
+    batches = np.empty(len(nodes) + len(chances), dtype=np.int32)
+    latest = np.full(count, -1, dtype=np.int64)
+    bounds = np.zeros(count + 1, dtype=np.int64)
+    place = 0
+    for i in range(len(nodes)):
+        for j in range(uses[i]):
+            time = first[i] if j == 0 else first[i] + chances[place - i - 1] * (1 - first[i])
+            batch = min(int(time * count), count - 1)
+            is_new = latest[batch] != i
+            latest[batch] = i
+            bounds[batch + 1] += is_new
+            batches[place] = batch if is_new else -1
+            place += 1
+    bounds = np.cumsum(bounds)
+    free = bounds.copy()
+    found = np.empty(bounds[-1], dtype=np.int64)
+    place = 0
+    for i in range(len(nodes)):
+        for _ in range(uses[i]):
+            batch = batches[place]
+            place += 1
+            if batch >= 0:
+                found[free[batch]] = nodes[i]
+                free[batch] += 1
+    return found, bounds

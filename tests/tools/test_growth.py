@@ -61,7 +61,7 @@ def test_what_came_before_a_growth_does_not_count_as_held() -> None:
     large = SETTINGS.model_copy(update={"capacity_rows": 5000})
     lately = history_of(batches, large)
     windows = [
-        window.model_copy(update={"settings": SETTINGS if window.first_step < 32 else large})
+        window.model_copy(update={"settings": SETTINGS if window.first_step < 48 else large})
         for window in lately.windows
     ]
     grown = History(lately.workload)
