@@ -1,5 +1,5 @@
 """Where to go before anything can be estimated: to what an earlier run on the same work came to;
-or, from settings that are far from them, to those that Rudder begins with by itself."""
+or, from settings that are far from them, near those that Rudder begins with by itself."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ _MIN_GAIN = 0.1
 _WAITS_MOSTLY = 0.5
 """Share of the step from which on a trainer is given room for the whole halo: what turns out not to
 be needed is given back."""
+_FIRST_LOOKAHEAD = 16
+"""Batches: enough to begin with. To draw 40 of them ahead at once takes cores as long as a short
+epoch does, while the trainer waits already; the planner may look further ahead later."""
 _FAR = 4
 """A knob is far from its default below this part of it."""
 
@@ -82,7 +85,7 @@ def _defaults(observation: Observation, workload: Workload) -> FirstSettings | N
         return None
     settings = BufferSettings(
         capacity_rows=max(rows, present.capacity_rows),
-        lookahead_batches=max(DEFAULT_LOOKAHEAD_BATCHES, present.lookahead_batches),
+        lookahead_batches=max(_FIRST_LOOKAHEAD, present.lookahead_batches),
         replacement_interval=present.replacement_interval,
     )
     return FirstSettings(settings, None, "the trainer waits, far from the default settings")

@@ -20,18 +20,18 @@ def waiting(settings: BufferSettings, **values: float) -> Observation:
     return observation_of(settings=settings, **{**WAITING, **values})
 
 
-def test_a_trainer_that_waits_far_from_the_defaults_goes_there() -> None:
+def test_a_trainer_that_waits_far_from_the_defaults_goes_near_them() -> None:
     absurd = BufferSettings(capacity_rows=60, lookahead_batches=0, eviction_threshold=0.0)
     found = FirstSettings.of([], waiting(absurd), WORK)
     assert found is not None
-    assert found.settings == DEFAULTS
+    assert found.settings == DEFAULTS.model_copy(update={"lookahead_batches": 16})
     assert found.effect is None
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (BufferSettings(capacity_rows=5000, lookahead_batches=0), (5000, 40)),
+        (BufferSettings(capacity_rows=5000, lookahead_batches=0), (5000, 16)),
         (BufferSettings(capacity_rows=0, lookahead_batches=64), (1500, 64)),
         (BufferSettings(capacity_rows=375, lookahead_batches=10), None),
     ],
@@ -96,4 +96,5 @@ def test_steering_from_absurd_settings_begins_with_the_first_window() -> None:
     assert first.observation.step == 16
     assert first.outcome is not None
     assert (first.outcome.result, first.outcome.rows_error) == ("confirmed", None)
-    assert lived.windows[1].settings == BufferSettings(capacity_rows=WORK.num_halo)
+    near = BufferSettings(capacity_rows=WORK.num_halo, lookahead_batches=16)
+    assert lived.windows[1].settings == near

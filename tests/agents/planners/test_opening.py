@@ -65,7 +65,7 @@ def test_without_an_earlier_run_the_defaults_are_proposed_and_nothing_is_foretol
     early: Toolbox,
 ) -> None:
     plan, verdict = planned(early, [came_to(result="reverted")])
-    assert plan.change.over(START) == BufferSettings(capacity_rows=1500)
+    assert plan.change.over(START) == BufferSettings(capacity_rows=1500, lookahead_batches=16)
     assert verdict.decision == "approve"
     assert verdict.expected is None
 
