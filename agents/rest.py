@@ -7,7 +7,8 @@ from rudder.training.metrics import Window
 
 _MAX_WINDOWS = 8
 _NOISES = 4.0
-_ROWS_FRACTION = 0.05
+_ROWS_FRACTION, _REMOTE_FRACTION = 0.05, 0.01
+"""Of the rows fetched, and of all remote ones: a change by less is no reason to think again."""
 _STEP_FRACTION = 0.02
 
 
@@ -43,6 +44,11 @@ def _differs(window: Window, kept: Observation) -> bool:
     wait_ms = 1000 * window.stalled_seconds / steps - kept.exposed_wait_ms
     return (
         window.settings != kept.settings
-        or abs(rows) > max(_NOISES * kept.noise_rows, _ROWS_FRACTION * kept.rows_fetched)
+        or abs(rows)
+        > max(
+            _NOISES * kept.noise_rows,
+            _ROWS_FRACTION * kept.rows_fetched,
+            _REMOTE_FRACTION * kept.remote_rows,
+        )
         or abs(wait_ms) > max(_NOISES * kept.noise_wait_ms, _STEP_FRACTION * kept.step_ms)
     )

@@ -34,6 +34,15 @@ def test_a_window_that_looks_different_ends_the_pause() -> None:
         assert rest.is_over(other)
 
 
+def test_of_few_rows_some_more_or_less_are_no_difference() -> None:
+    few = observation_of(rows_fetched=10.0, noise_rows=0.1)  # of 400 remote rows a step
+    rest = Rest()
+    for _ in range(4):
+        rest.begin(few)
+    assert not rest.is_over(window_of(160, settings=SETTINGS, rows=13))
+    assert rest.is_over(window_of(160, settings=SETTINGS, rows=15))
+
+
 def test_without_a_pause_every_window_is_looked_at() -> None:
     rest = Rest()
     assert all(rest.is_over(SAME) for _ in range(5))
