@@ -78,7 +78,7 @@ class Cockpit:
             rank=workload.rank,
             planner=self._team.planner.name,
             counts=SteeringCounts(rank=workload.rank) if before is None else before.counts,
-            last_applied=None if before is None else before.last_applied,
+            changes=() if before is None else before.changes,
         )
         self._guard = Guard(steps_of(options))
         self._steering = self._make_steering()
@@ -102,8 +102,12 @@ class Cockpit:
         )
         closed = await settle(cockpit._journal, sender, actuator=cockpit._actuator)
         if closed is not None and is_change(closed):
-            update = {"counts": counted(cockpit._report.counts, closed), "last_applied": closed}
-            cockpit._report = cockpit._report.model_copy(update=update)
+            report = cockpit._report
+            update = {
+                "counts": counted(report.counts, closed),
+                "changes": report.changes_with(closed),
+            }
+            cockpit._report = report.model_copy(update=update)
         cockpit._tell()
         await cockpit._begin()
         cpu.begin()
@@ -252,7 +256,7 @@ class Cockpit:
         phase = "on trial" if self._steering.is_on_trial else "watching"
         update: dict[str, object] = {"counts": counts, "last": episode, "phase": phase}
         if is_change(episode):
-            update["last_applied"] = episode
+            update["changes"] = self._report.changes_with(episode)
         if not self._steering.is_on_trial and episode.applied is not None:
             update["confirmed"] = self._steering.toolbox.history.settings
         self._report = self._report.model_copy(update=update)

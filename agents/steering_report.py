@@ -21,12 +21,14 @@ RUN_ENDED = "the run ended"
 """Why a trial was cut short that nothing was wrong with."""
 ENDED = "ended"
 """The phase of a controller whose trainer has hung up."""
+_CHANGES = 4
+"""So many are told of: a display that looks once a second misses none."""
 
 
 class SteeringReport(BaseModel):
     """One rank's steering up to now; `phase` is what the controller is doing,
-    is_on whether the trainer lets itself be steered; last: the last decision, last_applied: the
-    last one that changed something."""
+    is_on whether the trainer lets itself be steered; last: the last decision, changes: the
+    last ones that changed something, oldest first, as they stand now."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,10 +39,20 @@ class SteeringReport(BaseModel):
     counts: SteeringCounts = SteeringCounts()
     confirmed: BufferSettings | None = None
     last: Episode | None = None
-    last_applied: Episode | None = None
+    changes: tuple[Episode, ...] = ()
     journal_is_writing: bool = True
     cpu_seconds: float = 0.0
     peak_rss_bytes: int = 0
+
+    @property
+    def last_applied(self) -> Episode | None:
+        """The last decision that changed something."""
+        return self.changes[-1] if self.changes else None
+
+    def changes_with(self, episode: Episode) -> tuple[Episode, ...]:
+        """The last changes, and this one in place of what was known of it."""
+        others = [each for each in self.changes if each.episode_id != episode.episode_id]
+        return (*others, episode)[-_CHANGES:]
 
     @property
     def is_over(self) -> bool:
@@ -68,13 +80,17 @@ def write_report(report: SteeringReport, folder: Path) -> None:
     file, spare = report_file(folder, report.rank), spare_report_file(folder, report.rank)
     attempts: tuple[Callable[[], None], ...] = (
         lambda: _replace(file, report),
-        lambda: _write_over(file, report.model_copy(update={"last": None})),
+        lambda: _write_over(file, _short(report)),
         lambda: _replace(spare, report),
     )
     for attempt in attempts:
         with contextlib.suppress(OSError):
             attempt()
             return
+
+
+def _short(report: SteeringReport) -> SteeringReport:
+    return report.model_copy(update={"last": None, "changes": report.changes[-1:]})
 
 
 def read_report(folder: Path, rank: int) -> SteeringReport | None:

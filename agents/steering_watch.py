@@ -26,23 +26,23 @@ class SteeringWatch:
     def __init__(self, folder: Path, *, num_ranks: int) -> None:
         self._folder = folder
         self._seen: dict[int, SteeringReport] = {}
-        self._told: dict[int, str] = {}
+        self._told: set[str] = set()
         self._faults: set[str] = set()
         self._num_ranks = num_ranks
 
     def news(self) -> list[str]:
         """Lines for changes applied, and for what became of them, since the last call; and, once
         a run, for each way in which a model's endpoint fails."""
-        lines = []
+        lines: list[str] = []
         for rank in range(self._num_ranks):
             report = read_report(self._folder, rank)
             if report is None:
                 continue
             self._seen[rank] = report
-            line = None if report.last is None else episode_line(report.last)
-            if line is not None and self._told.get(rank) != line:
-                self._told[rank] = line
-                lines.append(f"rank {rank}, {line}")
+            told = (episode_line(episode) for episode in report.changes)
+            news = [f"rank {rank}, {line}" for line in told if line is not None]
+            lines.extend(line for line in news if line not in self._told)
+            self._told.update(news)
             lines.extend(self._new_faults(report))
         return lines
 

@@ -8,7 +8,7 @@ import pytest
 
 from rudder.agents.steering_report import SteeringReport, write_report
 from rudder.agents.steering_watch import SteeringWatch, episode_line
-from rudder.memory.records import Episode, Plan, Verdict
+from rudder.memory.records import Episode, Outcome, Plan, Verdict
 from rudder.training.metrics import SteeringCounts
 from rudder.training.model_use import ModelUse
 from rudder.training.settings import Change
@@ -56,6 +56,28 @@ def test_a_fault_of_the_endpoint_is_told_once_with_what_to_do(tmp_path: Path) ->
 def test_what_is_not_the_endpoints_fault_is_left_to_the_summary(error: str, tmp_path: Path) -> None:
     watch = SteeringWatch(tmp_path, num_ranks=1)
     write_report(report_of(0, **{error: 3}), tmp_path)
+    assert watch.news() == []
+
+
+def test_what_became_of_a_change_is_told_though_the_next_one_follows_at_once(
+    tmp_path: Path,
+) -> None:
+    watch = SteeringWatch(tmp_path, num_ranks=1)
+    first, kept = episode_of(), episode_of().model_copy(update={"applied": None})
+    write_report(report_of(0).model_copy(update={"changes": (first,), "last": first}), tmp_path)
+    (line,) = watch.news()
+    assert line.endswith("rows fetched a step 200 -> 100 expected, wait 5.0 -> 1.0 ms")
+    outcome = Outcome(result="confirmed", rows_after=101.0, wait_ms_after=1.5)
+    ended = first.model_copy(update={"outcome": outcome})
+    second = episode_of().model_copy(
+        update={"episode_id": "f", "applied": applied_of(LARGER, step=320)}
+    )
+    changes = report_of(0).model_copy(update={"changes": (first,)}).changes_with(ended)
+    report = report_of(0).model_copy(update={"changes": (*changes, second), "last": kept})
+    write_report(report, tmp_path)
+    one, other = watch.news()
+    assert "confirmed, 101 rows a step" in one
+    assert "step 320" in other
     assert watch.news() == []
 
 
