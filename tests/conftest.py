@@ -11,9 +11,11 @@ import pytest
 
 
 def pytest_configure() -> None:
-    """Ctrl-C reaches what tests start, also where a shell has put them into the background."""
+    """Ctrl-C and SIGHUP reach what tests start, also in the background and under nohup."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda number, frame: None)
 
 
 @pytest.fixture(scope="session", autouse=True)
