@@ -12,11 +12,11 @@ from typing import Self
 from rudder.agents.simulated import WINDOW_STEPS, Costs, SimulatedTrainer
 from rudder.agents.streams import ZipfStream
 from rudder.training.control.port import ControlPort
-from rudder.training.control.steering import OFF_FILE, Steering
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command
 from rudder.training.workload import Workload
 from tests.training.buffer.player import buffer_of
+from tests.training.control.doors import Trainer
 
 _REMOTE = 6000
 _BEGINS_WITH = 1000
@@ -99,54 +99,46 @@ class _CountingDoor(ControlPort):
         super().answer(applied)
 
 
-class PlayedTrainer:
+class PlayedTrainer(Trainer):
     """Trains on nothing: attends to its door each step and publishes a window every `window_s`."""
 
+    door: _CountingDoor
+
     def __init__(self, folder: Path, *, score: Score, window_s: float = 0.02) -> None:
-        self.path = folder / "control" / "rank0.sock"
         self.deeds = Deeds()
         self._score, self._step_s = score, window_s / WINDOW_STEPS
-        self._policy = buffer_of(_BEGINS_WITH)
-        self._apply = self._policy.apply
-        self._policy.apply = self._counted  # type: ignore[method-assign]
-        self._door = _CountingDoor(self.path, workload=score.workload, deeds=self.deeds)
-        self._steering = Steering(
-            self._door,
-            self._policy,
+        super().__init__(
+            folder,
             rank=score.workload.rank,
+            rows=_BEGINS_WITH,
             max_buffer_rows=score.workload.max_buffer_rows,
-            off_file=self.path.parent / OFF_FILE,
+            workload=score.workload,
         )
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._play)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        self._thread.join()
-        self._steering.close()
+        self._apply = self.policy.apply
+        self.policy.apply = self._counted  # type: ignore[method-assign]
 
     def wait_for_command(self, timeout_s: float) -> None:
         """Until the next change is asked for, or no longer."""
-        self._door.came.clear()
-        self._door.came.wait(timeout_s)
+        self.door.came.clear()
+        self.door.came.wait(timeout_s)
+
+    def _open_door(self, rank: int, workload: Workload | None) -> ControlPort:
+        assert workload is not None
+        return _CountingDoor(self.path, workload=workload, deeds=self.deeds)
 
     def _counted(self, change: Change) -> None:
-        before = self._policy.settings
+        before = self.policy.settings
         self._apply(change)
         self.deeds.changes += 1
         asks_once = change.replace_now or change.fetch_targets is not None
-        self.deeds.needless += self._policy.settings == before and not asks_once
+        self.deeds.needless += self.policy.settings == before and not asks_once
 
-    def _play(self) -> None:
+    def _run(self) -> None:
         step, began = 0, time.monotonic()
         while not self._done.is_set():
             self._steering.attend(step)
             step += 1
             if step % WINDOW_STEPS == 0:
                 number = step // WINDOW_STEPS - 1
-                self._door.publish(self._score.window(number, self._policy.settings))
+                self.door.publish(self._score.window(number, self.policy.settings))
             time.sleep(max(0.0, began + step * self._step_s - time.monotonic()))

@@ -36,7 +36,7 @@ class Trainer:
     ) -> None:
         self.path = folder / "control" / f"rank{rank}.sock"
         self.policy: Policy = buffer_of(rows)
-        self.door = ControlPort(self.path, rank=rank, workload=workload)
+        self.door = self._open_door(rank, workload)
         self.off_file = self.path.parent / OFF_FILE
         self.step = 0
         self._steering = Steering(
@@ -63,6 +63,9 @@ class Trainer:
     @property
     def settings(self) -> BufferSettings:
         return self.policy.settings
+
+    def _open_door(self, rank: int, workload: Workload | None) -> ControlPort:
+        return ControlPort(self.path, rank=rank, workload=workload)
 
     def _run(self) -> None:
         while not self._done.is_set():
