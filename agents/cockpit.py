@@ -116,7 +116,7 @@ class Cockpit:
     async def take(self, window: Window) -> None:
         """A window to decide on."""
         self._look_at_budget(window)
-        self._cpu.earn(_seconds(window), is_needed=_waits(window))
+        self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
         if not self._is_on:
             self._steering.note(window)
             return
@@ -131,7 +131,7 @@ class Cockpit:
 
     def note(self, window: Window) -> None:
         """A window that nothing is decided on."""
-        self._cpu.earn(_seconds(window), is_needed=_waits(window))
+        self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
         self._steering.note(window)
 
     def switch(self, state: SteeringState) -> None:
@@ -279,11 +279,7 @@ class Cockpit:
 
 def _waits(window: Window) -> bool:
     """Otherwise there is little to win from decisions."""
-    return window.stalled_seconds > WAITING_FRACTION * _seconds(window)
-
-
-def _seconds(window: Window) -> float:
-    return window.wall_seconds or window.seconds.compute + window.seconds.exposed_wait
+    return window.stalled_seconds > WAITING_FRACTION * window.trained_seconds
 
 
 def _told(error: Exception) -> str:

@@ -48,7 +48,6 @@ class HeadStart:
         )
 
     def _is_as_then(self, window: Window) -> bool:
-        seconds = window.wall_seconds or window.seconds.compute + window.stalled_seconds
-        more_ms = _MORE * 1000 * seconds / window.num_steps
+        more_ms = _MORE * 1000 * window.trained_seconds / window.num_steps
         then_ms = self._expected.exposed_wait_ms.high if self._expected else 0.0
         return value_of(window, "wait") <= then_ms + more_ms

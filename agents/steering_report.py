@@ -77,11 +77,11 @@ def write_report(report: SteeringReport, folder: Path) -> None:
 
     Never raises: where nothing at all can be written, the old report stays.
     """
-    file, spare = report_file(folder, report.rank), spare_report_file(folder, report.rank)
+    file = report_file(folder, report.rank)
     attempts: tuple[Callable[[], None], ...] = (
         lambda: _replace(file, report),
         lambda: _write_over(file, _short(report)),
-        lambda: _replace(spare, report),
+        lambda: _replace(spare_report_file(folder, report.rank), report),
     )
     for attempt in attempts:
         with contextlib.suppress(OSError):

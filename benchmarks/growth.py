@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from steered.show import Row, show
 
-from rudder.agents.bench_steering import HONEST_FRACTION, records_below
+from rudder.agents.bench_steering import Honesty, records_below
 from rudder.agents.trial import Trial
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.run_reader import RunReader
@@ -35,7 +34,7 @@ from rudder.tools.history import History
 from rudder.tools.limits import Limits
 from rudder.tools.means import Means
 from rudder.tools.sampled import SampledBatch, SampledTrace
-from rudder.tools.whatif import WhatIf
+from rudder.tools.whatif import ROWS_WINDOWS, WhatIf
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
@@ -87,7 +86,7 @@ def _growth(
     change = Change.between(before.settings, applied.settings)
     whatif = WhatIf(history, Limits.of(workload, memory_budget_bytes=None))
     expected = whatif.effect(change)
-    means = Means.of(history.recent(8))
+    means = Means.of(history.recent(ROWS_WINDOWS))
     assert means is not None
 
     def error(course: Sequence[float]) -> float | None:
@@ -145,10 +144,9 @@ def _shares_that_came(
 
 
 def _all(found: Sequence[Growth], name: str) -> str:
-    errors = [abs(error) for each in found if (error := getattr(each, name)) is not None]
-    within = sum(error <= HONEST_FRACTION for error in errors)
-    median = statistics.median(errors) if errors else float("nan")
-    return f"{name}: {within} of {len(errors)} within, median {median:.1%}"
+    honesty = Honesty.of([error for each in found if (error := getattr(each, name)) is not None])
+    median = float("nan") if honesty.median_error is None else honesty.median_error
+    return f"{name}: {honesty.within} of {honesty.changes} within, median {median:.1%}"
 
 
 def main() -> None:

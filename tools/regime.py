@@ -53,5 +53,4 @@ def has_slowed(windows: Sequence[Window]) -> bool:
 
 
 def _step_ms(window: Window) -> float:
-    seconds = window.wall_seconds or window.seconds.compute + window.stalled_seconds
-    return 1000 * seconds / max(window.num_steps, 1)
+    return 1000 * window.trained_seconds / max(window.num_steps, 1)

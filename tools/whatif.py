@@ -23,7 +23,7 @@ from rudder.training.settings import BufferSettings, Change
 MIN_BATCHES = 48
 _MIN_NODES = 500
 _MAX_COUNTED = 128
-_ROWS_WINDOWS = 8
+ROWS_WINDOWS = 8
 _SIGMAS = 1.64
 _PRIOR_ERROR = 0.02
 _PRIOR_ERROR_UNCALIBRATED = 0.05
@@ -117,8 +117,7 @@ class WhatIf:
         problem = self.limits.problem(change, settings=settings)
         if problem is not None:
             raise OutOfBoundsError(problem, remedy="choose values within the bounds")
-        wanted = change.over(settings)
-        once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
+        wanted, once = _parts(change, settings)
         key = (wanted, once)
         if key not in self._kept:
             if self._is_growth(wanted, once):
@@ -135,19 +134,15 @@ class WhatIf:
         applied_step: the first step under the change; the last window is still of before.
         """
         self._refresh()
-        wanted = change.over(self._history.settings)
-        once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
+        wanted, once = _parts(change, self._history.settings)
         if not self._is_growth(wanted, once):
             return ()
         growth, sampled, steps = self._growth_to(wanted)
-        means, calibration = self._means, self._calibration
+        means = self._means
         assert means is not None
         after = min(max(applied_step - self._history.next_step, 0), _MAX_AFTER)
         shares = growth.course(sampled, settling_steps=steps, applied_after=after)
-        return tuple(
-            means.remote_rows * calibration.share(float(share)) + means.seed_rows
-            for share in shares
-        )
+        return tuple(self._remote_rows(means, float(each)) + means.seed_rows for each in shares)
 
     def opt(self, capacity_rows: int) -> Effect:
         """What the best buffer of that capacity would bring, knowing all batches (Belady)."""
@@ -185,7 +180,7 @@ class WhatIf:
         self._replays.clear()
         self._growth = None
         self._cost = PullCost.fit(self._history.windows)
-        self._means = Means.of(self._history.recent(_ROWS_WINDOWS))
+        self._means = Means.of(self._history.recent(ROWS_WINDOWS))
         settled = without_growth(self._history.settled, self._history.windows)
         if self.is_ready and settled:
             rows = self._rows(self._history.settings, Change())
@@ -239,7 +234,7 @@ class WhatIf:
     def _effect(self, share: Share, capacity_rows: int) -> Effect:
         means, noise = self._means, self._history.noise
         assert means is not None
-        mid = means.remote_rows * self._calibration.share(share.mid)
+        mid = self._remote_rows(means, share.mid)
         half = _SIGMAS * math.hypot(
             means.remote_rows * share.error, noise.rows, self.error_fraction * mid
         )
@@ -254,6 +249,10 @@ class WhatIf:
             buffer_bytes=capacity_rows * self._history.workload.row_bytes,
         )
 
+    def _remote_rows(self, means: Means, share: float) -> float:
+        """Fetched per step, for a share of the sampled ones; without seeds."""
+        return means.remote_rows * self._calibration.share(share)
+
     def _wait(self, rows: Range, noise_ms: float) -> Range:
         cost = self._cost
         assert cost is not None
@@ -262,6 +261,12 @@ class WhatIf:
         return Range(
             low=max(min(low, mid) - noise_ms, 0.0), mid=mid, high=max(high, mid) + noise_ms
         )
+
+
+def _parts(change: Change, settings: BufferSettings) -> tuple[BufferSettings, Change]:
+    """The settings that a change of these leads to, and what of it is done once."""
+    once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
+    return change.over(settings), once
 
 
 def _counted(trace: SampledTrace) -> slice:

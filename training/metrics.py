@@ -168,6 +168,12 @@ class Window(_Frozen):
     allotted_rows: int | None = None
 
     @property
+    def trained_seconds(self) -> float:
+        """How long its steps took, evaluations left out; what is known of it where the wall clock
+        was not read."""
+        return self.wall_seconds or self.seconds.compute + self.stalled_seconds
+
+    @property
     def stalled_seconds(self) -> float:
         """What the trainer stood still for rows: the exposed wait, and of the time that it was
         blocked within its steps the share in which rows were on their way.
