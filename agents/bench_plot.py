@@ -13,8 +13,10 @@ _GROUP_WIDTH = 0.84
 
 
 def draw(report: BenchReport, out: Path) -> Path:
-    """Draw into `out`; returns the picture's path. Whiskers go from the fastest to the slowest
-    turn; numbers are how many times as fast as stock."""
+    """Draw the report into the folder `out`; returns the picture's path.
+
+    Whiskers go from the fastest to the slowest turn; numbers are the speedup over stock.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

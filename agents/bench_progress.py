@@ -16,7 +16,7 @@ class BenchProgress:
         self._plan, self._num_ranks, self._say = plan, num_ranks, say
         self._seconds: dict[int, list[float]] = {}
 
-    def on_event(self, rate: str, event: Event) -> None:
+    def __call__(self, rate: str, event: Event) -> None:
         """Take in an event of the job at this rate."""
         if not isinstance(event, EpochDone):
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -12,7 +11,6 @@ from rich.table import Table
 from rudder.agents import figures
 from rudder.training.bench.results import BenchReport, Result, Spread
 
-FILE_NAME = "bench.json"
 _TIME_NAMES = (
     "rate", "variant", "epoch s", "min - max", "vs stock", "paired min - max", "first epoch s",
 )  # fmt: skip
@@ -20,13 +18,6 @@ _SPENT_NAMES = (
     "rate", "variant", "rows fetched", "of remote", "sample", "pull", "assemble", "wait", "compute",
 )  # fmt: skip
 _NUM_TEXT_COLUMNS = 2
-
-
-def write_report(report: BenchReport, out: Path) -> Path:
-    """Write `bench.json` into `out`; returns its path."""
-    path = out / FILE_NAME
-    path.write_text(report.model_dump_json(indent=2) + "\n")
-    return path
 
 
 def print_report(report: BenchReport, console: Console | None = None) -> None:

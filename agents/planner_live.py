@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from rudder.agents.bench_steering import deeds_in
-from rudder.agents.commands.bench_run import run
+from rudder.agents.commands.bench_run import Listener, run
 from rudder.agents.steering_report import read_report
 from rudder.training.bench.plan import BenchPlan
 from rudder.training.bench.results import Result, Spread
@@ -63,16 +63,22 @@ def compare_live(
     turns: int,
     jobs: int,
     out: Path,
+    say: Callable[[str], None],
+    progress: Callable[[BenchPlan], Listener],
 ) -> list[LivePlanner]:
-    """So many jobs one after the other, each in a folder of `out`; raises what `launch` raises."""
+    """Measure the variants in `jobs` jobs, one after the other, each in a folder of `out`.
+
+    say: told what takes long. progress: makes a listener to the events of one job.
+    Raises what `launch` raises.
+    """
     plan = BenchPlan(
         variants=tuple(variants.values()), repeats=max(1, turns - 1), epochs_per_turn=TURN_EPOCHS
     )
     found: list[LivePlanner] = []
     for number in range(jobs):
         folder = out / f"job{number}"
-        tails = _Tails(plan)
-        report = run(plan, config, rates=[rate], out=folder, listen=tails)
+        tails = _Tails(plan, progress(plan))
+        report = run(plan, config, rates=[rate], out=folder, say=say, listen=tails)
         if report.results:
             found += _of_job(variants, plan, report.results, tails, folder / f"rate-{rate}")
     return [together([one for one in found if one.planner == name]) for name in variants if found]
@@ -81,11 +87,12 @@ def compare_live(
 class _Tails:
     """Keeps the p99 of steps of every epoch, by variant."""
 
-    def __init__(self, plan: BenchPlan) -> None:
-        self._plan = plan
+    def __init__(self, plan: BenchPlan, forward: Listener) -> None:
+        self._plan, self._forward = plan, forward
         self.seconds: dict[str, list[float]] = {}
 
     def __call__(self, rate: str, event: Event) -> None:
+        self._forward(rate, event)
         if isinstance(event, EpochDone) and event.metrics.step_seconds_p99 is not None:
             text = self._plan.turn_of(event.metrics.epoch).variant.text
             self.seconds.setdefault(text, []).append(event.metrics.step_seconds_p99)

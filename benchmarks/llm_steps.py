@@ -14,10 +14,12 @@ import argparse
 import time
 from pathlib import Path
 
+from rudder.agents.bench_progress import BenchProgress
 from rudder.agents.llm.faults import FAULTS
 from rudder.agents.llm.scripted_server import ScriptedServer
 from rudder.agents.llm.stand_in import MIXED, failing
 from rudder.agents.planner_live import LivePlanner, compare_live, variant_of
+from rudder.agents.progress import say
 from rudder.training.config import run_config
 
 VARIANTS = {name: variant_of(name) for name in ("none", "embedded", "llm")}
@@ -36,7 +38,14 @@ def measure(fault: str, *, options: argparse.Namespace, out: Path) -> list[LiveP
             llm_deadline=options.deadline,
         )
         return compare_live(
-            VARIANTS, config, rate=options.rate, turns=options.turns, jobs=1, out=out
+            VARIANTS,
+            config,
+            rate=options.rate,
+            turns=options.turns,
+            jobs=1,
+            out=out,
+            say=say,
+            progress=lambda plan: BenchProgress(plan, num_ranks=config.num_trainers, say=say),
         )
 
 
@@ -64,7 +73,7 @@ def main() -> None:
     parser.add_argument("--deadline", type=float, default=0.5, help="seconds of a decision")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    out = options.out or Path("bench") / time.strftime("llm-steps-%Y%m%d-%H%M%S")
+    out = options.out or Path("runs") / time.strftime("llm-steps-%Y%m%d-%H%M%S")
     faults = FAULTS if options.faults == "all" else options.faults.split(",")
     print("fault            calls p99 none embedded      llm    - none  - embed.  time / e.")
     for fault in faults:

@@ -1,7 +1,7 @@
 """Six classifiers, fitted to simulated runs that explored, and how well each tells what helps.
 
-    python benchmarks/planners.py --out bench/planners
-    rudder bench planners --seeds 1 --model-file bench/planners/rf.model ...
+    python benchmarks/planners.py --out runs/planners
+    rudder bench planners --seeds 1 --model-file runs/planners/rf.model ...
 
 Runs differ in network, starting settings and draws. Every classifier is fitted --splits times, on
 other runs each time; the model of the first split is kept.
@@ -41,7 +41,7 @@ def measured(kind: ClassifierName, memory: Path, out: Path, *, splits: int) -> s
 def main() -> None:
     """Collect, fit and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("bench/planners"))
+    parser.add_argument("--out", type=Path, default=Path("runs/planners"))
     parser.add_argument("--runs", type=int, default=36)
     parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--splits", type=int, default=5)

@@ -1,7 +1,7 @@
 """Whether steering helps, and does no harm: measured in real jobs, beside fixed settings.
 
     python benchmarks/steering.py harm --dataset synthetic:community-200k --rate 200mbit
-    python benchmarks/steering.py rescue --rate 200mbit --grid bench/grid/grid.json --json
+    python benchmarks/steering.py rescue --rate 200mbit --grid runs/grid/grid.json --json
 
 What is compared takes turns in the same job; benchmarks/README.md says what the columns mean.
 """
@@ -27,6 +27,7 @@ from steered.thrift import thrift as measure_thrift
 from rudder.agents.bench_grid import read_grid, write_grid
 from rudder.agents.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
 from rudder.agents.commands.bench_run import run
+from rudder.agents.progress import say
 from rudder.training.bench.grid import GridReport
 from rudder.training.bench.plan import BenchPlan
 from rudder.training.errors import RudderError
@@ -38,7 +39,7 @@ Repeats = Annotated[int, typer.Option(help="Rounds that count, or jobs where one
 Epochs = Annotated[int, typer.Option(help="Epochs of a turn.")]
 Fanout = Annotated[str | None, typer.Option(help="Neighbours per layer.")]
 BatchSize = Annotated[int | None, typer.Option(help="Seeds per trainer and step.")]
-Out = Annotated[Path | None, typer.Option(help="New folder; default: bench/steering-<time>.")]
+Out = Annotated[Path | None, typer.Option(help="New folder; default: runs/steering-<time>.")]
 Json = Annotated[bool, typer.Option("--json", help="Print rows as JSON, nothing else.")]
 GRAPH, SLOW = "synthetic:community-200k", "200mbit"
 
@@ -159,13 +160,13 @@ def adversary(
 def _measure_grid(work: Work, out: Path) -> GridReport:
     grid = grid_of(CAPACITIES, LOOKAHEADS)
     plan = BenchPlan(variants=grid.variants, repeats=1, epochs_per_turn=2)
-    report = GridReport.of(grid, run(plan, work.config, rates=[work.bench_rate], out=out))
+    report = GridReport.of(grid, run(plan, work.config, rates=[work.bench_rate], out=out, say=say))
     write_grid(report, out)
     return report
 
 
 def _folder(out: Path | None) -> Path:
-    return out or Path("bench") / time.strftime("steering-%Y%m%d-%H%M%S")
+    return out or Path("runs") / time.strftime("steering-%Y%m%d-%H%M%S")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -66,6 +67,8 @@ class Failed(_Event):
 
 
 Event = PhaseEntered | Progress | EpochDone | Evaluated | Reported | Failed
+Emit = Callable[[Event], None]
+"""Sends an event to the launcher; any thread may call it."""
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
 
 

@@ -1,13 +1,12 @@
-"""The launcher's letter to every process of a run: what to run and where everything is."""
+"""What the launcher tells every process of a run: what to run, and where everything is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, JsonValue
 
-from rudder.training.bench.plan import BenchPlan
 from rudder.training.config import RunConfig
 from rudder.training.steering_options import SteeringOptions
 
@@ -15,6 +14,8 @@ JOB_VARIABLE = "RUDDER_JOB"
 """Environment variable with the path of the job file."""
 HOST_VARIABLE = "RUDDER_HOST"
 """Environment variable with the index of the host that a process runs on."""
+DEFAULT_PROGRAM = "rudder.training.process.program"
+"""The program that trains."""
 
 
 class Job(BaseModel):
@@ -37,8 +38,10 @@ class Job(BaseModel):
     """Prefix of shared-memory names; set where hosts share one /dev/shm."""
     master_port: int
     """Port of torch's rendezvous, on the first host."""
-    bench: BenchPlan | None = None
-    """What to measure, where the run is a benchmark."""
+    program: str = DEFAULT_PROGRAM
+    """Module that the trainers execute; see `rudder.training.process.program`."""
+    program_options: JsonValue = None
+    """Options of the program, which only the program reads."""
 
     def socket_of(self, rank: int) -> Path:
         """Control socket of a trainer (a path: network namespaces share it)."""

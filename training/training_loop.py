@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,14 +11,12 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from rudder.training.config import RunConfig
-from rudder.training.events import EpochDone, Event
+from rudder.training.events import Emit, EpochDone
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import EpochMetrics, Seconds
 from rudder.training.models import BlockModel, make_loss, make_model
 from rudder.training.recorder import Recorder
 from rudder.training.sources import Source, Step
-
-Emit = Callable[[Event], None]
 
 
 class TrainingLoop:

@@ -9,7 +9,6 @@ import typer
 
 from rudder.agents.command_lists import BatchSize, Fanout, NumHosts
 from rudder.agents.commands import bench_grid, bench_planners, bench_policy, bench_traffic
-from rudder.agents.commands.bench_run import new_folder, run
 
 app = typer.Typer(
     help="Measure loaders and policies side by side, on the same work, in the same run.",
@@ -71,7 +70,8 @@ def epochs(
         Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
     ] = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="New folder for results and logs; default: bench/<time>.")
+        Path | None,
+        typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print bench.json, nothing else.")] = False,
     markdown: Annotated[
@@ -82,7 +82,11 @@ def epochs(
 
     Example: rudder bench epochs --rate none --rate 200mbit --variants stock,lookahead --floor
     """
+    from rudder.agents.bench_plot import draw
+    from rudder.agents.bench_progress import BenchProgress
     from rudder.agents.bench_report import as_markdown, print_report
+    from rudder.agents.commands.bench_run import new_folder, run
+    from rudder.agents.progress import say
     from rudder.training.bench.plan import BenchPlan
     from rudder.training.bench.variants import parse_variants
     from rudder.training.config import run_config
@@ -97,7 +101,10 @@ def epochs(
         repeats=repeats,
         epochs_per_turn=epochs_per_turn,
     )
-    report = run(plan, config, rates=rate or ["none"], out=out or new_folder())
+    where = out or new_folder()
+    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
+    report = run(plan, config, rates=rate or ["none"], out=where, say=say, listen=progress)
+    say(f"picture: {draw(report, where)}")
     if json:
         typer.echo(report.model_dump_json(indent=2))
     elif markdown:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rudder.agents.command_lists import BatchSize, Fanout, NumHosts
-from rudder.agents.commands.bench_run import new_folder, run
 
 if TYPE_CHECKING:
     from rudder.training.bench.grid import Grid
@@ -40,7 +39,8 @@ def grid(
         Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
     ] = "auto",
     out: Annotated[
-        Path | None, typer.Option(help="New folder for results and logs; default: bench/<time>.")
+        Path | None,
+        typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print grid.json, nothing else.")] = False,
 ) -> None:
@@ -49,6 +49,10 @@ def grid(
     Example: rudder bench grid --rate 200mbit --capacity 0.05,0.25 --lookahead 0,40
     """
     from rudder.agents.bench_grid import print_grid, write_grid
+    from rudder.agents.bench_plot import draw
+    from rudder.agents.bench_progress import BenchProgress
+    from rudder.agents.commands.bench_run import new_folder, run
+    from rudder.agents.progress import say
     from rudder.training.bench.grid import GridReport
     from rudder.training.bench.plan import BenchPlan
     from rudder.training.config import run_config
@@ -61,7 +65,9 @@ def grid(
     )  # fmt: skip
     plan = BenchPlan(variants=points.variants, repeats=repeats, epochs_per_turn=epochs_per_turn)
     where = out or new_folder()
-    bench = run(plan, config, rates=[rate], out=where)
+    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
+    bench = run(plan, config, rates=[rate], out=where, say=say, listen=progress)
+    say(f"picture: {draw(bench, where)}")
     if bench.skipped:
         raise MachineError(bench.skipped[0].reason, remedy=bench.skipped[0].remedy)
     report = GridReport.of(points, bench)

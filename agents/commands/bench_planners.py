@@ -48,7 +48,7 @@ def planners(
     jobs: Annotated[int, typer.Option(help="Jobs of --live.", min=1)] = 3,
     llm_deadline: Annotated[float, typer.Option(help="Seconds for a decision of --live.")] = 20.0,
     out: Annotated[
-        Path | None, typer.Option(help="New folder of --live; default: bench/<time>.")
+        Path | None, typer.Option(help="New folder of --live; default: runs/bench-<time>.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print standings and cases.")] = False,
 ) -> None:
@@ -60,6 +60,7 @@ def planners(
 
     Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """
+    from rudder.agents.bench_progress import BenchProgress
     from rudder.agents.command_lists import parts
     from rudder.agents.planner_bench import compare
     from rudder.agents.planner_cases import all_cases
@@ -72,7 +73,10 @@ def planners(
         names = parts("planners", planners)
         told = _live_variants(names, model_file or [], start=start, asks=llm is not None)
         where = out or _new_folder()
-        lived = compare_live(told, config, rate=rate, turns=turns, jobs=jobs, out=where)
+        lived = compare_live(
+            told, config, rate=rate, turns=turns, jobs=jobs, out=where, say=say,
+            progress=lambda plan: BenchProgress(plan, num_ranks=config.num_trainers, say=say),
+        )  # fmt: skip
         _print_live(lived, json=json)
         return
     teams = _plain_teams(parts("planners", planners))

@@ -7,15 +7,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rudder.training.bench.plan import BenchPlan
-    from rudder.training.bench.results import BenchReport
-    from rudder.training.config import RunConfig
-    from rudder.training.events import Event
+from rudder.training.bench.machine import Machine
+from rudder.training.bench.measure import check_rates, measure
+from rudder.training.bench.plan import BenchPlan
+from rudder.training.bench.results import BenchReport, write_report
+from rudder.training.config import RunConfig
+from rudder.training.events import Event
+from rudder.training.partition.prepare import data_of
+from rudder.training.versions import installed_versions
 
-    Listener = Callable[[str, Event], None]
+Listener = Callable[[str, Event], None]
 
 
 def _nobody(rate: str, event: Event) -> None:
@@ -28,31 +30,17 @@ def run(
     *,
     rates: list[str],
     out: Path,
+    say: Callable[[str], None],
     listen: Listener = _nobody,
 ) -> BenchReport:
     """Prepare what is missing, measure, and write the report into `out`.
 
-    listen: told every event, with its rate, in this thread while the job goes on.
+    say: told what takes long. listen: told every event of a job, with the job's rate, in this
+    thread.
     """
-    from rudder.agents.bench_plot import draw
-    from rudder.agents.bench_progress import BenchProgress
-    from rudder.agents.bench_report import write_report
-    from rudder.agents.commands.train import data_of
-    from rudder.agents.progress import say
-    from rudder.training.bench.machine import Machine
-    from rudder.training.bench.measure import check_rates, measure
-    from rudder.training.bench.results import BenchReport
-    from rudder.training.versions import installed_versions
-
     check_rates(rates)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
-    data_dir, manifest = data_of(config)
-    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
-
-    def tell(rate: str, event: Event) -> None:
-        progress.on_event(rate, event)
-        listen(rate, event)
-
+    data_dir, manifest = data_of(config, progress=say)
     measured = measure(
         plan,
         config,
@@ -60,7 +48,7 @@ def run(
         manifest=manifest,
         data_dir=data_dir,
         out=out,
-        on_event=tell,
+        on_event=listen,
     )
     report = BenchReport(
         dataset=manifest.dataset,
@@ -76,10 +64,10 @@ def run(
         versions=installed_versions(),
     )
     out.mkdir(parents=True, exist_ok=True)
-    say(f"results: {write_report(report, out)}, picture: {draw(report, out)}")
+    say(f"results: {write_report(report, out)}")
     return report
 
 
 def new_folder() -> Path:
     """Where results go if the user does not say."""
-    return Path("bench") / time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / time.strftime("bench-%Y%m%d-%H%M%S")

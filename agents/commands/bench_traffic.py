@@ -51,7 +51,7 @@ def traffic(
     warm_epochs: WarmEpochs = 1,
     out: Annotated[
         Path, typer.Option(help="Folder of recorded runs and pictures; runs there are used again.")
-    ] = Path("bench/traffic"),
+    ] = Path("runs/traffic"),
     json: AsJson = False,
 ) -> None:
     """Record a run of each graph, or use the one that is there, and replay it through policies.

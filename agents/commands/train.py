@@ -12,7 +12,6 @@ from rudder.training.config import RunConfig, run_config
 from rudder.training.steering_options import Objective, PlannerName
 
 if TYPE_CHECKING:
-    from rudder.training.manifest import Manifest
     from rudder.training.metrics import Summary
 
 _DEFAULTS = RunConfig()
@@ -248,14 +247,16 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
     """
     from rudder.agents.budget_notice import tell_of_budget
     from rudder.agents.display import make_display
+    from rudder.agents.progress import say
     from rudder.agents.report import summarise
     from rudder.agents.run_folder import new_run_dir
     from rudder.agents.steering_end import keep_record, steering_of
     from rudder.training.job import Job
     from rudder.training.launch.run import launch
+    from rudder.training.partition.prepare import data_of
     from rudder.training.versions import installed_versions
 
-    data_dir, manifest = data_of(config)
+    data_dir, manifest = data_of(config, progress=say)
     run_dir = config.run_dir or new_run_dir(manifest.dataset)
     config = config.model_copy(update={"run_dir": run_dir, "data": data_dir})
     steered = run_dir if config.steering is not None else None
@@ -283,15 +284,3 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
     show(summary)
     keep_record(summary, config, run_dir)
     return summary
-
-
-def data_of(config: RunConfig) -> tuple[Path, Manifest]:
-    """The partitions to train on, prepared if they were not."""
-    from rudder.agents.progress import say
-    from rudder.training.manifest import Manifest
-    from rudder.training.partition.prepare import default_data_dir, prepare
-
-    if config.data is not None:
-        return config.data, Manifest.read(config.data)
-    where = default_data_dir(config.dataset, num_parts=config.hosts)
-    return where, prepare(config.dataset, num_parts=config.hosts, out=where, progress=say)

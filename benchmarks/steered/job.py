@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rudder.agents.bench_steering import Deeds, deeds_in
 from rudder.agents.commands.bench_run import run
+from rudder.agents.progress import say
 from rudder.training.bench.plan import BenchPlan
 from rudder.training.bench.results import BenchReport, Result
 from rudder.training.bench.variants import Variant
@@ -70,7 +71,7 @@ def measure(
     out: Path,
     listen: Callable[[str, Event], None] = lambda rate, event: None,
 ) -> Job:
-    report = run(plan, work.config, rates=[work.bench_rate], out=out, listen=listen)
+    report = run(plan, work.config, rates=[work.bench_rate], out=out, say=say, listen=listen)
     if report.skipped:
         raise SystemExit(f"rate {work.rate}: {report.skipped[0].reason}")
     return Job(plan, report, folder_of(work, out))

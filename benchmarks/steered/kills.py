@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rudder.agents.commands.train import data_of
+from rudder.agents.progress import say
 from rudder.memory.run_file import run_files
 from rudder.memory.run_reader import RunReader
 from rudder.training.config import RunConfig
 from rudder.training.events import Evaluated, Event, Progress
 from rudder.training.launch.run import launch
 from rudder.training.metrics import RankReport
+from rudder.training.partition.prepare import data_of
 from steered.job import Work
 from steered.show import Row
 
@@ -120,7 +121,7 @@ class Killer:
 
 
 def _live(config: RunConfig, folder: Path, killer: Killer | None = None) -> _Lived:
-    data_dir, manifest = data_of(config)
+    data_dir, manifest = data_of(config, progress=say)
     lived = _Lived(folder)
     killer = killer or Killer(0, 1.0, seed=0)
     with killer.at(folder / "control"):

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from rudder.agents.bench_plot import draw
 from rudder.agents.bench_progress import BenchProgress
-from rudder.agents.bench_report import as_markdown, print_report, write_report
+from rudder.agents.bench_report import as_markdown, print_report
 from rudder.training.bench.machine import Machine
 from rudder.training.bench.plan import BenchPlan
-from rudder.training.bench.results import BenchReport, Result, Skipped, Spread
+from rudder.training.bench.results import BenchReport, Result, Skipped, Spread, write_report
 from rudder.training.bench.variants import parse_variants
 from rudder.training.config import RunConfig
 from rudder.training.events import EpochDone
@@ -100,7 +100,7 @@ def test_a_turn_is_told_once_all_ranks_have_done_it() -> None:
                 epoch=epoch, num_steps=1, seconds_total=seconds - 0.5 * rank,
                 seconds=Seconds(), rows=Rows(), loss=None,
             )  # fmt: skip
-            progress.on_event("1gbit", EpochDone(rank=rank, metrics=metrics))
+            progress("1gbit", EpochDone(rank=rank, metrics=metrics))
     assert said == [
         "rate 1gbit, warm-up, stock: 1.500 s an epoch",
         "rate 1gbit, warm-up, none: 3.500 s an epoch",

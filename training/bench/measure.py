@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rudder.training.bench.places import PROGRAM
 from rudder.training.bench.plan import BenchPlan
 from rudder.training.bench.results import Result, Skipped, results_of
 from rudder.training.config import RunConfig, run_config
@@ -78,7 +79,8 @@ def measure(
             data_dir=data_dir,
             run_dir=run_dir,
             on_event=tell,
-            bench=plan,
+            program=PROGRAM,
+            program_options=plan.model_dump(mode="json"),
         )
         network = Job.read(run_dir / "job.json").network
         results += results_of(plan, reports, rate=rate)

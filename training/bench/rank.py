@@ -8,16 +8,16 @@ from typing import Any
 from torch import distributed
 
 from rudder.training.bench.floor import FloorSource
-from rudder.training.bench.places import place_of
+from rudder.training.bench.places import place_of, plan_of
 from rudder.training.bench.plan import Turn
 from rudder.training.bench.variants import FLOOR, Variant
-from rudder.training.events import PhaseEntered, Reported
+from rudder.training.events import Emit, PhaseEntered, Reported
 from rudder.training.job import Job
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import RankReport
 from rudder.training.sources import Source, make_source, seeds_of
 from rudder.training.trainer import connect, leave
-from rudder.training.training_loop import Emit, TrainingLoop
+from rudder.training.training_loop import TrainingLoop
 
 _WARM_UP_BATCHES = 3
 
@@ -37,8 +37,7 @@ class Bench:
     """
 
     def __init__(self, job: Job, rank: int, graph: Any, emit: Emit) -> None:
-        assert job.bench is not None
-        self._job, self._plan, self._rank, self._emit = job, job.bench, rank, emit
+        self._job, self._plan, self._rank, self._emit = job, plan_of(job), rank, emit
         self._graph, self._seeds = graph, seeds_of(graph)
         num_steps = -(-len(self._seeds) // job.config.batch_size)
         manifest = Manifest.read(job.data_dir)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +17,8 @@ from rudder.training.bench.plan import BenchPlan, Turn
 from rudder.training.bench.variants import STOCK, Variant
 from rudder.training.config import RunConfig
 from rudder.training.metrics import EpochMetrics, RankReport, Rows, Seconds
+
+FILE_NAME = "bench.json"
 
 
 class _Frozen(BaseModel):
@@ -87,6 +90,13 @@ class BenchReport(_Frozen):
     def rates(self) -> tuple[str, ...]:
         """Rates that were measured, in order."""
         return tuple(dict.fromkeys(result.rate for result in self.results))
+
+
+def write_report(report: BenchReport, out: Path) -> Path:
+    """Write `bench.json` into `out`; returns its path."""
+    path = out / FILE_NAME
+    path.write_text(report.model_dump_json(indent=2) + "\n")
+    return path
 
 
 def results_of(plan: BenchPlan, reports: Sequence[RankReport], *, rate: str) -> tuple[Result, ...]:

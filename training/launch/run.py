@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rudder.training.bench.plan import BenchPlan
+from pydantic import JsonValue
+
 from rudder.training.config import RunConfig, write_config
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
 from rudder.training.hosts.cluster import open_cluster
 from rudder.training.hosts.host import Cluster
-from rudder.training.job import Job
+from rudder.training.job import DEFAULT_PROGRAM, Job
 from rudder.training.launch.crew import Crew
 from rudder.training.launch.interruption import Interruption
 from rudder.training.launch.preflight import (
@@ -37,11 +38,13 @@ def launch(
     data_dir: Path,
     run_dir: Path,
     on_event: Callable[[Event], None],
-    bench: BenchPlan | None = None,
+    program: str = DEFAULT_PROGRAM,
+    program_options: JsonValue = None,
 ) -> list[RankReport]:
     """Train once, on hosts of this machine; returns the reports in the order of ranks.
 
-    bench: train as this plan says instead, to measure.
+    program: module that the trainers execute, see `rudder.training.process.program`; the default
+    trains. program_options: what this module reads from the job.
 
     `run_dir` is created, or must be empty; it receives job.json, ip_config.txt and logs/.
     Every event of every process is handed to `on_event`, in this thread. Whatever happens, no
@@ -60,7 +63,9 @@ def launch(
             _sockets_in(run_dir / "control"),
         ):
             check_memory(config, manifest, data_dir, network=cluster.network)
-            job = _write_job(config, manifest, data_dir, run_dir, cluster, bench)
+            job = _make_job(config, manifest, data_dir, run_dir, cluster)
+            job = job.model_copy(update={"program": program, "program_options": program_options})
+            (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
             with (
                 _way_to_model(job),
                 Crew(
@@ -87,14 +92,10 @@ def _make_run_dir(run_dir: Path) -> None:
     (run_dir / "logs").mkdir(parents=True)
 
 
-def _write_job(
-    config: RunConfig,
-    manifest: Manifest,
-    data_dir: Path,
-    run_dir: Path,
-    cluster: Cluster,
-    bench: BenchPlan | None,
+def _make_job(
+    config: RunConfig, manifest: Manifest, data_dir: Path, run_dir: Path, cluster: Cluster
 ) -> Job:
+    """The job of this run; its config and the addresses of its servers are written down."""
     port = cluster.reserve_ports(config.servers_per_host + 1, first=config.port)
     addresses = tuple(host.address for host in cluster.hosts)
     job = Job(
@@ -108,11 +109,9 @@ def _write_job(
         network=cluster.network,
         shm_prefix=cluster.shm_prefix,
         master_port=port + config.servers_per_host,
-        bench=bench,
     )
     job.ip_config.write_text("".join(f"{address} {port}\n" for address in addresses))
     write_config(config, run_dir / "config.toml")
-    (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
     return job
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from rudder.training.config import RunConfig
 from rudder.training.datasets.spec import DatasetSpec
 from rudder.training.errors import ConfigError, MachineError, RudderError, RunError
 from rudder.training.manifest import FILE_NAME, FeatureDtype, Manifest, Recipe
@@ -88,6 +89,17 @@ def prepare(
             partial.rename(out)
     progress(f"wrote {out}")
     return manifest
+
+
+def data_of(config: RunConfig, *, progress: Callable[[str], None]) -> tuple[Path, Manifest]:
+    """The partitions that a run trains on and their manifest; prepares them if they are missing.
+
+    Raises what `prepare` raises, and DataError for a `config.data` that is no prepared folder.
+    """
+    if config.data is not None:
+        return config.data, Manifest.read(config.data)
+    out = default_data_dir(config.dataset, num_parts=config.hosts)
+    return out, prepare(config.dataset, num_parts=config.hosts, out=out, progress=progress)
 
 
 def _recipe(

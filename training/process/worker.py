@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NoReturn
 
-from rudder.training.bench.places import place_of
-from rudder.training.control.controller_process import start_early
 from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.launch.machine_limits import as_machine_error
+from rudder.training.process.program import program_of
 from rudder.training.versions import required_versions
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def _prepare_process() -> None:
 
 def _run(job: Job, place: Place, pipe: EventPipe) -> None:
     if place.role == "trainer":
-        _start_controllers(job, rank=place.rank)
+        program_of(job).start_controllers(job, rank=place.rank)
     _import_dgl()
     from rudder.training.wire.services import register_services
 
@@ -137,18 +136,6 @@ def _run(job: Job, place: Place, pipe: EventPipe) -> None:
         _serve(job, place, pipe)
     else:
         _train(job, place, pipe)
-
-
-def _start_controllers(job: Job, *, rank: int) -> None:
-    """Before anything else: they take as long to import what they need as a trainer."""
-    if job.bench is None:
-        if job.steering is not None:
-            start_early(job.socket_of(rank), rank=rank, options=job.steering, folder=job.run_dir)
-        return
-    for variant in job.bench.variants:
-        place = place_of(job, variant, rank=rank)
-        if place.steering is not None:
-            start_early(place.socket, rank=rank, options=place.steering, folder=place.folder)
 
 
 def _import_dgl() -> None:
@@ -172,13 +159,9 @@ def _serve(job: Job, place: Place, pipe: EventPipe) -> None:
 
 
 def _train(job: Job, place: Place, pipe: EventPipe) -> None:
-    from rudder.training.bench.rank import run_bench
-    from rudder.training.trainer import run_trainer
-
     if not sys.stdin.readline():
         return  # the launcher has given up
-    run = run_trainer if job.bench is None else run_bench
-    run(job, place.rank, pipe.emit)
+    program_of(job).run(job, rank=place.rank, emit=pipe.emit)
     _say_goodbye()
 
 
