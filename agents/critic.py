@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from rudder.agents.first_settings import FirstSettings
-from rudder.agents.preference import DEFAULT_PREFERENCE, Preference
+from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
+from rudder.agents.starting_point import FirstSettings
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.effects import Effect

@@ -13,17 +13,16 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from langsmith.run_helpers import tracing_context
 
-from rudder.agents.act import Actuator
-from rudder.agents.first_settings import FirstSettings
+from rudder.agents.actuator import Actuator
 from rudder.agents.guard import Guard
-from rudder.agents.replay.recorder import NO_RECORDER, Recorder
-from rudder.agents.roles import Critic, Observer, Planner
-from rudder.agents.state import DecisionState, Surroundings
+from rudder.agents.recording import NO_RECORDER, Recorder
+from rudder.agents.roles import Context, Critic, DecisionState, Observer, Planner
+from rudder.agents.starting_point import FirstSettings
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, SetAside
 from rudder.tools.toolbox import Toolbox
 
-Graph: TypeAlias = CompiledStateGraph[DecisionState, Surroundings, DecisionState, DecisionState]
+Graph: TypeAlias = CompiledStateGraph[DecisionState, Context, DecisionState, DecisionState]
 Recall: TypeAlias = Callable[[Observation], Sequence[Recalled]]
 RECURSION_LIMIT = 12
 """Nodes that one decision may pass: six, three more after a second opinion, and room for the
@@ -49,7 +48,7 @@ def build_graph(
     what decisions rest on, so that they can be replayed.
     """
     nodes = _Nodes(observer, planner, second, critic, guard, act, recall, recorder)
-    graph = StateGraph(DecisionState, context_schema=Surroundings)
+    graph = StateGraph(DecisionState, context_schema=Context)
     graph.add_node("observe", nodes.observe)
     graph.add_node("recall", nodes.recall)
     graph.add_node("plan", nodes.plan)
@@ -92,7 +91,7 @@ async def decide(graph: Graph, *, toolbox: Toolbox, episode_id: str) -> Decision
         answer = await graph.ainvoke(
             DecisionState(episode_id=episode_id),
             {"recursion_limit": RECURSION_LIMIT},
-            context=Surroundings(toolbox=toolbox),
+            context=Context(toolbox=toolbox),
         )
     return cast("DecisionState", answer)
 
@@ -116,7 +115,7 @@ class _Nodes:
         self._guard, self._actuator, self._recall = guard, act, recall
         self._recorder = recorder
 
-    async def observe(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
+    async def observe(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
         self._recorder.begin(toolbox, episode_id=state["episode_id"])
         with self._recorder.passing("observe", toolbox):
@@ -125,15 +124,13 @@ class _Nodes:
     async def recall(self, state: DecisionState) -> DecisionState:
         return {"recalled": tuple(self._recall(state["observation"]))}
 
-    async def plan(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
+    async def plan(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
         with self._recorder.passing("plan", toolbox):
             plan = await self._planner.plan(state["observation"], state["recalled"], toolbox)
         return {"proposal": plan}
 
-    async def criticise(
-        self, state: DecisionState, runtime: Runtime[Surroundings]
-    ) -> DecisionState:
+    async def criticise(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
         with self._recorder.passing("criticise", toolbox):
             verdict = await self._critic.review(
@@ -141,9 +138,7 @@ class _Nodes:
             )
         return {"verdict": verdict}
 
-    async def reconsider(
-        self, state: DecisionState, runtime: Runtime[Surroundings]
-    ) -> DecisionState:
+    async def reconsider(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         """The second planner's change, if it has one; else all stays as it is."""
         toolbox, second = runtime.context.toolbox, self._second
         assert second is not None
@@ -157,7 +152,7 @@ class _Nodes:
         )
         return {"set_aside": first, "proposal": plan, "ruling": None}
 
-    async def guard(self, state: DecisionState, runtime: Runtime[Surroundings]) -> DecisionState:
+    async def guard(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
         with self._recorder.passing("guard", toolbox):
             ruling = self._guard.review(
@@ -207,7 +202,7 @@ class _Nodes:
 
 
 async def _after_observation(
-    state: DecisionState, runtime: Runtime[Surroundings]
+    state: DecisionState, runtime: Runtime[Context]
 ) -> Literal["seen", "nothing"]:
     """Before the first window an earlier run may still tell where to begin."""
     is_before_all = runtime.context.toolbox.history.latest is None
@@ -215,7 +210,7 @@ async def _after_observation(
 
 
 async def _after_recall(
-    state: DecisionState, runtime: Runtime[Surroundings]
+    state: DecisionState, runtime: Runtime[Context]
 ) -> Literal["known", "unknown"]:
     """A first window says too little by itself, but enough where it is plain where to go."""
     observation, workload = state["observation"], runtime.context.toolbox.history.workload

@@ -8,8 +8,22 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from rudder.memory.decision_inputs import FRESH, GuardState
-from rudder.memory.records import GuardResult, Observation
+from rudder.memory.records import GuardResult, Observation, Plan
+from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
+
+LIMITS = "limits"
+"""Stands for the planner in episodes of this kind."""
+REASON = "the buffer is larger than its limit"
+
+
+def limit_plan(toolbox: Toolbox) -> Plan | None:
+    """What keeps the buffer to the limits in force; None where it does, or nothing was seen yet."""
+    window, most = toolbox.history.latest, toolbox.limits.max_capacity_rows
+    if window is None or window.settings.capacity_rows <= most:
+        return None
+    change = Change(capacity_rows=most)
+    return Plan(planner=LIMITS, change=change, expected=None, reason=REASON)
 
 
 class Bounds(Protocol):

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.memory.records import Bottleneck, Observation
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.means import Means
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.means import Means
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
-from rudder.training.metrics import PeerPace
+from rudder.training.metrics import StepTiming
 
 HIDDEN_FRACTION = 0.01
 """Share of the step below which waiting for data does not count as a bottleneck."""
@@ -82,19 +82,19 @@ def _nothing_yet(history: History) -> Observation:
     )
 
 
-def _bottleneck(means: Means, step_ms: float, peers: Sequence[PeerPace]) -> Bottleneck:
+def _bottleneck(means: Means, step_ms: float, peers: Sequence[StepTiming]) -> Bottleneck:
     """What the trainer stands still for; of a loader that is late, what it spends longest on."""
     if means.exposed_wait_ms <= HIDDEN_FRACTION * step_ms:
         return "peers" if _worst_wait_ms(peers) > HIDDEN_FRACTION * step_ms else "none"
     return "network" if means.pull_ms >= means.sample_ms + means.assemble_ms else "loader"
 
 
-def _peers(history: History) -> tuple[PeerPace, ...]:
+def _peers(history: History) -> tuple[StepTiming, ...]:
     latest = history.latest
     return latest.peers if latest is not None else ()
 
 
-def _worst_wait_ms(peers: Sequence[PeerPace]) -> float:
+def _worst_wait_ms(peers: Sequence[StepTiming]) -> float:
     return 1000 * max((peer.exposed_wait_seconds for peer in peers), default=0.0)
 
 

@@ -1,7 +1,7 @@
 """What a controller does with each window: a running trial first, else the next decision.
 
-The same code steers a live trainer (agents/controller.py) and a simulated one: what differs is
-the actuator.
+The same code steers a live trainer (agents/controller/__main__.py) and a simulated one; they
+differ in the actuator only.
 """
 
 from __future__ import annotations
@@ -10,23 +10,69 @@ import uuid
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from rudder.agents.act import Actuator
+from rudder.agents.actuator import Actuator
 from rudder.agents.graph import Graph, decide
-from rudder.agents.guard import Guard
-from rudder.agents.head_start import HeadStart
-from rudder.agents.lessons import Lessons
-from rudder.agents.limit_plan import REASON, limit_plan
+from rudder.agents.guard import REASON, Guard, limit_plan
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.replay.recorder import NO_RECORDER, Recorder
-from rudder.agents.rest import Rest
-from rudder.agents.state import DecisionState
-from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, Yardstick
+from rudder.agents.recall import EpisodeRecall
+from rudder.agents.recording import NO_RECORDER, Recorder
+from rudder.agents.roles import DecisionState
+from rudder.agents.trial import DEFAULT_YARDSTICK, HeadStart, Trial, TrialCriteria
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
 from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Verdict
-from rudder.tools.regime import has_slowed
+from rudder.tools.estimate.means import has_slowed
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
+
+_MAX_WINDOWS = 8
+_NOISES = 4.0
+_ROWS_FRACTION, _REMOTE_FRACTION = 0.05, 0.01
+"""Of the rows fetched, and of all remote ones: a change by less is no reason to think again."""
+_STEP_FRACTION = 0.02
+
+
+class DecisionBackoff:
+    """Pauses of 1, 2, 4 and then 8 windows, ended at once by a window that looks different."""
+
+    def __init__(self) -> None:
+        self._left = 0
+        self._pause = 1
+        self._kept: Observation | None = None
+
+    def begin(self, observation: Observation) -> None:
+        """Things are kept as they are."""
+        self._kept, self._left = observation, self._pause
+        self._pause = min(2 * self._pause, _MAX_WINDOWS)
+
+    def end(self) -> None:
+        """Something was changed: look at every window again."""
+        self._left, self._pause, self._kept = 0, 1, None
+
+    def is_over(self, window: Window) -> bool:
+        """Whether to look again now that this window is there."""
+        self._left -= 1
+        if self._kept is not None and _differs(window, self._kept):
+            self.end()
+        return self._left < 0 or self._kept is None
+
+
+def _differs(window: Window, kept: Observation) -> bool:
+    """Whether rows or waiting changed by more than noise explains."""
+    steps = max(window.num_steps, 1)
+    rows = window.rows.rows_fetched.total / steps - kept.rows_fetched
+    wait_ms = 1000 * window.stalled_seconds / steps - kept.exposed_wait_ms
+    return (
+        window.settings != kept.settings
+        or abs(rows)
+        > max(
+            _NOISES * kept.noise_rows,
+            _ROWS_FRACTION * kept.rows_fetched,
+            _REMOTE_FRACTION * kept.remote_rows,
+        )
+        or abs(wait_ms) > max(_NOISES * kept.noise_wait_ms, _STEP_FRACTION * kept.step_ms)
+    )
+
 
 Refusal: TypeAlias = Literal["expired", "refused"]
 
@@ -46,8 +92,8 @@ class Steering:
         guard: Guard,
         actuator: Actuator,
         journal: Journal,
-        lessons: Lessons,
-        yardstick: Yardstick = DEFAULT_YARDSTICK,
+        episode_recall: EpisodeRecall,
+        criteria: TrialCriteria = DEFAULT_YARDSTICK,
         may_decide: Callable[[], bool] = _always,
         first_number: int = 0,
         recorder: Recorder = NO_RECORDER,
@@ -57,13 +103,13 @@ class Steering:
         is done without the graph."""
         self.toolbox = toolbox
         self._graph, self._guard, self._actuator = graph, guard, actuator
-        self._journal, self._lessons, self._yardstick = journal, lessons, yardstick
+        self._journal, self._episode_recall, self._criteria = journal, episode_recall, criteria
         self._may_decide = may_decide
         self._next_number = first_number
         self._recorder = recorder
         self._episode: Episode | None = None
         self._trial: Trial | HeadStart | None = None
-        self._rest = Rest()
+        self._rest = DecisionBackoff()
 
     @property
     def is_on_trial(self) -> bool:
@@ -172,7 +218,7 @@ class Steering:
         self._guard.closed(is_revert=is_revert, step=self.toolbox.history.next_step)
         episode = self._episode.model_copy(update={"outcome": outcome})
         self._journal.save(episode)
-        self._lessons.learn(episode)
+        self._episode_recall.learn(episode)
         self._note_error(outcome)
         if is_revert and not (undo := self._within_limits(trial.undo)).is_empty:
             await self._actuator.carry_out(
@@ -225,7 +271,7 @@ class Steering:
             before=before,
             expected=verdict.expected,
             course=whatif.course(verdict.change, applied_step=step) if whatif.is_ready else (),
-            yardstick=self._yardstick,
+            criteria=self._criteria,
         )
 
     def _log_reviews(self, state: DecisionState, episode_id: str) -> None:

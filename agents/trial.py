@@ -15,10 +15,55 @@ from typing import Literal, TypeAlias
 
 from rudder.memory.records import Observation, Outcome
 from rudder.tools.effects import Effect
-from rudder.tools.settling import settling_steps
+from rudder.tools.estimate.means import value_of
+from rudder.tools.estimate.settling import settling_steps
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
 from rudder.training.steering_options import Objective
+
+_FEWEST_WINDOWS, _MOST_WINDOWS = 2, 4
+"""The first one waits for a start, and the buffer fills in those that follow."""
+_MORE = 0.05
+"""Share of the step that may be waited for beyond what was measured then."""
+
+
+class HeadStart:
+    """Ends as soon as the trainer waits no longer than it did then, or is seen not to get there:
+    what follows is decided on what is seen, as ever."""
+
+    undo = Change()
+
+    def __init__(self, *, applied: Applied, expected: Effect | None) -> None:
+        self._applied, self._expected = applied, expected
+        self._num_windows = 0
+
+    def feed(self, window: Window) -> Outcome | None:
+        """Take in the next window; the outcome once it is known."""
+        if window.first_step < self._applied.step or not window.num_steps:
+            return None
+        if window.settings != self._applied.settings:
+            return Outcome(result="abandoned", reason="the settings were changed by someone else")
+        self._num_windows += 1
+        if self._num_windows < _FEWEST_WINDOWS:
+            return None
+        if self._is_as_then(window):
+            return Outcome(
+                result="confirmed",
+                rows_after=value_of(window, "rows"),
+                wait_ms_after=value_of(window, "wait"),
+                reason="the trainer waits no longer than in the earlier run",
+            )
+        if self._num_windows < _MOST_WINDOWS:
+            return None
+        return Outcome(
+            result="abandoned", reason="the trainer waits longer than in the earlier run"
+        )
+
+    def _is_as_then(self, window: Window) -> bool:
+        more_ms = _MORE * 1000 * window.trained_seconds / window.num_steps
+        then_ms = self._expected.exposed_wait_ms.high if self._expected else 0.0
+        return value_of(window, "wait") <= then_ms + more_ms
+
 
 Result: TypeAlias = Literal["confirmed", "reverted"]
 _MIN_ROWS_FRACTION = 0.02
@@ -36,7 +81,7 @@ _MAX_JUDGED_WINDOWS = 4
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class TrialCriteria:
     """How a trial is judged.
 
     windows: settled ones to be seen, more where rows are noisy; tolerance: share of the step time
@@ -48,7 +93,7 @@ class Yardstick:
     tolerance: float = _MIN_WAIT_FRACTION
 
 
-DEFAULT_YARDSTICK = Yardstick()
+DEFAULT_YARDSTICK = TrialCriteria()
 
 
 class Trial:
@@ -62,12 +107,12 @@ class Trial:
         before: Observation,
         expected: Effect | None,
         course: Sequence[float] = (),
-        yardstick: Yardstick = DEFAULT_YARDSTICK,
+        criteria: TrialCriteria = DEFAULT_YARDSTICK,
     ) -> None:
         """course: rows expected of each step from the change on, where they are not the same."""
         self.change = change
         self._applied, self._before, self._expected = applied, before, expected
-        self._course, self._yardstick = course, yardstick
+        self._course, self._criteria = course, criteria
         self._settled: list[Window] = []
         self._num_unsettled = 0
         self._previous: Window | None = None
@@ -136,7 +181,7 @@ class Trial:
     @property
     def _num_wanted(self) -> int:
         """Settled windows to be judged: as many as make their rows exact, within bounds."""
-        fewest = self._yardstick.windows
+        fewest = self._criteria.windows
         if not self._before.rows_fetched:
             return fewest
         noise = self._before.noise_rows / self._before.rows_fetched
@@ -165,12 +210,12 @@ class Trial:
 
     @property
     def _tolerated_wait_ms(self) -> float:
-        tolerance = max(self._yardstick.tolerance, _MIN_WAIT_FRACTION)
+        tolerance = max(self._criteria.tolerance, _MIN_WAIT_FRACTION)
         return max(_NOISES * self._before.noise_wait_ms, tolerance * self._before.step_ms)
 
     def _may_fetch_more(self, wait_gain: float) -> bool:
         """More rows are the price of memory given back, or of less waiting; never of nothing."""
-        if self._yardstick.objective == "traffic":
+        if self._criteria.objective == "traffic":
             return False
         now, then = self._applied.settings.capacity_rows, self._before.settings.capacity_rows
         return now < then or wait_gain > self._before.noise_wait_ms

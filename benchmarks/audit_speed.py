@@ -29,11 +29,11 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from rudder.memory.audit import AuditLog
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.redaction import Redaction
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.audit import AuditLog
+from rudder.memory.run.run_reader import RunReader
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
 from rudder.memory.store import Store
 

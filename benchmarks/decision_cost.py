@@ -25,27 +25,25 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rudder.agents.act import JournaledActuator
-from rudder.agents.call_log import CallLog
+from rudder.agents.actuator import JournaledActuator
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.graph import build_graph
 from rudder.agents.guard import Guard
-from rudder.agents.lessons import Lessons
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.replay.recorder import DecisionRecorder
-from rudder.agents.simulated import Costs, SimulatedTrainer
+from rudder.agents.recall import EpisodeRecall
+from rudder.agents.recording import CallLog, DecisionRecorder
 from rudder.agents.steering import Steering
-from rudder.agents.streams import ZipfStream
-from rudder.memory.run_file import run_files
-from rudder.memory.run_reader import RunReader
-from rudder.memory.sqlite_journal import SqliteJournal
-from rudder.tools.history import History
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
+from rudder.memory.run.run_file import run_files
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.sqlite_journal import SqliteJournal
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
-from rudder.training.control.client import read_message
-from rudder.training.control.messages import to_line
+from rudder.training.control.messages import read_message, to_line
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change
@@ -125,9 +123,13 @@ class RefusingTrainer:
 
 
 def steering_of(workload: Workload, journal: SqliteJournal, meter: Meter) -> Steering:
-    """As a controller makes it (agents/cockpit.py), with every part watched."""
+    """As a controller makes it (agents/controller/session.py), with every part watched."""
     history, limits = History(workload), Limits.of(workload, memory_budget_bytes=None)
-    whatif, guard, lessons = WhatIf(history, limits), Guard(), Lessons(journal, workload=workload)
+    whatif, guard, episode_recall = (
+        WhatIf(history, limits),
+        Guard(),
+        EpisodeRecall(journal, workload=workload),
+    )
     observer, planner, critic = EmbeddedObserver(), EmbeddedPlanner(), EmbeddedCritic()
     recorder = DecisionRecorder(journal, guard=guard, options=SteeringOptions())
     meter.watch(history, add="history")
@@ -135,7 +137,7 @@ def steering_of(workload: Workload, journal: SqliteJournal, meter: Meter) -> Ste
     meter.watch(whatif, effect="what-if", opt="what-if")
     meter.watch(recorder, begin="trace")
     meter.watch(observer, observe="observer")
-    meter.watch(lessons, recall="recall")
+    meter.watch(episode_recall, recall="recall")
     meter.watch(planner, plan="planner")
     meter.watch(critic, review="critic")
     calls = CallLog(journal, recorder=recorder)
@@ -146,16 +148,16 @@ def steering_of(workload: Workload, journal: SqliteJournal, meter: Meter) -> Ste
         critic=critic,
         guard=guard,
         act=actuator,
-        recall=lessons.recall,
+        recall=episode_recall.recall,
         recorder=calls,
     )
     return Steering(
         graph=graph,
-        toolbox=Toolbox(history, limits, whatif, lessons.last, on_call=calls.write),
+        toolbox=Toolbox(history, limits, whatif, episode_recall.last, on_call=calls.write),
         guard=guard,
         actuator=actuator,
         journal=journal,
-        lessons=lessons,
+        episode_recall=episode_recall,
         recorder=calls,
     )
 

@@ -25,16 +25,16 @@ from pathlib import Path
 import numpy as np
 from steered.show import Row, show
 
-from rudder.agents.bench_steering import Honesty, records_below
 from rudder.agents.trial import Trial
+from rudder.bench.steering_record import EstimateError, records_below
 from rudder.memory.records import Episode, Outcome
-from rudder.memory.run_reader import RunReader
-from rudder.tools.held import held_rows
-from rudder.tools.history import History
+from rudder.memory.run.run_reader import RunReader
+from rudder.tools.estimate.growth import held_rows
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.means import Means
+from rudder.tools.estimate.sampled import SampledBatch, SampledTrace
+from rudder.tools.estimate.whatif import ROWS_WINDOWS, WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.means import Means
-from rudder.tools.sampled import SampledBatch, SampledTrace
-from rudder.tools.whatif import ROWS_WINDOWS, WhatIf
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
@@ -144,9 +144,13 @@ def _shares_that_came(
 
 
 def _all(found: Sequence[Growth], name: str) -> str:
-    honesty = Honesty.of([error for each in found if (error := getattr(each, name)) is not None])
-    median = float("nan") if honesty.median_error is None else honesty.median_error
-    return f"{name}: {honesty.within} of {honesty.changes} within, median {median:.1%}"
+    estimate_error = EstimateError.of(
+        [error for each in found if (error := getattr(each, name)) is not None]
+    )
+    median = float("nan") if estimate_error.median_error is None else estimate_error.median_error
+    return (
+        f"{name}: {estimate_error.within} of {estimate_error.changes} within, median {median:.1%}"
+    )
 
 
 def main() -> None:

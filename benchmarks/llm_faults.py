@@ -16,23 +16,21 @@ import sys
 import time
 
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker
-from rudder.agents.llm.budget import Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Spread
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
-from rudder.agents.llm.faults import FAULTS
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.agents.llm.planner import LlmPlanner
-from rudder.agents.llm.scripted_server import Fail, ScriptedServer
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.simulated import SimulatedTrainer
-from rudder.agents.streams import ZipfStream
+from rudder.bench.model_server.scripted_server import FAULTS, Fail, ScriptedServer
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.records import Observation
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
 from rudder.training.settings import BufferSettings
 
 SLACK_S = 0.5

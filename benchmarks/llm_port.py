@@ -30,10 +30,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import bootstrap
 
-from rudder.agents.llm.faults import FAULTS
-from rudder.agents.llm.stand_in import MIXED
-from rudder.agents.simulated import WINDOW_STEPS, Costs, SimulatedTrainer
-from rudder.agents.streams import ZipfStream
+from rudder.bench.model_server.scripted_server import FAULTS
+from rudder.bench.model_server.stand_in import MIXED
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
 from rudder.training.control.controller_process import controller_at
 from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, BufferSettings, Command
@@ -104,7 +104,7 @@ def steered(name: str, options: SteeringOptions, folder: Path, stack: ExitStack)
 def broken_server(fault: str) -> Iterator[tuple[str, list[int]]]:
     """Its address; at the end the list holds how many requests it met. In a process of its own,
     so that its work is not the trainer's."""
-    command = [sys.executable, "-m", "rudder.agents.llm.stand_in", "--fault", fault]
+    command = [sys.executable, "-m", "rudder.bench.model_server.stand_in", "--fault", fault]
     met: list[int] = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -2,9 +2,10 @@
 
     python benchmarks/llm_random.py --seeds 20
 
-Every run starts from a buffer that is far too small. The model is a server (agents/llm/stand_in.py)
-that is asked over HTTP, as planner and critic. Exit code 1 if any run is over 5 % slower than the
-embedded planner's. `rudder bench planners --live` compares them in real jobs.
+Every run starts from a buffer that is far too small. The model is a server
+(bench/model_server/stand_in.py) that is asked over HTTP, as planner and critic. Exit code 1 if any
+run is over 5 % slower than the embedded planner's. `rudder bench planners --live` compares them in
+real jobs.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import json
 import statistics
 import sys
 
-from rudder.agents.llm.scripted_server import ScriptedServer
-from rudder.agents.llm.stand_in import at_random
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.agents.simulation import simulate
-from rudder.agents.streams import ZipfStream
 from rudder.agents.team import make_team
+from rudder.bench.model_server.scripted_server import ScriptedServer
+from rudder.bench.model_server.stand_in import at_random
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.run import simulate
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
 

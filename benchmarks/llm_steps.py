@@ -14,12 +14,11 @@ import argparse
 import time
 from pathlib import Path
 
-from rudder.agents.bench_progress import BenchProgress
-from rudder.agents.llm.faults import FAULTS
-from rudder.agents.llm.scripted_server import ScriptedServer
-from rudder.agents.llm.stand_in import MIXED, failing
-from rudder.agents.planner_live import LivePlanner, compare_live, variant_of
-from rudder.agents.progress import say
+from rudder.bench.model_server.scripted_server import FAULTS, ScriptedServer
+from rudder.bench.model_server.stand_in import MIXED, failing
+from rudder.bench.planners_live import LivePlanner, compare_live, variant_of
+from rudder.cli.show.bench import BenchProgress
+from rudder.cli.show.progress import say
 from rudder.training.config import run_config
 
 VARIANTS = {name: variant_of(name) for name in ("none", "embedded", "llm")}

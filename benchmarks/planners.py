@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args
 
 from rudder.agents.learned.fitting import fit
-from rudder.agents.learned.rehearsal import rehearse
+from rudder.bench.simulated.rehearsal import rehearse
 from rudder.training.steering_options import ClassifierName
 
 

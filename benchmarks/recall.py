@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.memory.circumstances import NUM_FEATURES
-from rudder.memory.episodes import checksum
-from rudder.memory.experience import Experience
-from rudder.memory.past_episode import PastEpisode
-from rudder.memory.recall import Recall
+from rudder.memory.past.circumstances import NUM_FEATURES
+from rudder.memory.past.experience import Experience
+from rudder.memory.past.past_episode import PastEpisode
+from rudder.memory.past.recall import Recall
+from rudder.memory.run.episodes import checksum
 from rudder.memory.sample import sample_episode, sample_workload
 
 _RESULTS = ("confirmed", "reverted", "kept")

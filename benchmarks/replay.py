@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from rudder.agents.replay.recorded import Replayed, replay
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
 from tests.agents.replay.made import make_runs
 
 

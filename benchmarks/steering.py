@@ -16,20 +16,20 @@ import typer
 from steered import change as changes
 from steered.adversary import adversary as measure_adversary
 from steered.adversary import live_adversary
+from steered.estimate_error import estimate_error as measure_estimate_error
 from steered.harm import harm as measure_harm
-from steered.honesty import honesty as measure_honesty
 from steered.job import Work
 from steered.kills import kills as measure_kills
 from steered.rescue import rescue as measure_rescue
 from steered.show import show
 from steered.thrift import thrift as measure_thrift
 
-from rudder.agents.bench_grid import read_grid, write_grid
-from rudder.agents.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
-from rudder.agents.commands.bench_run import run
-from rudder.agents.progress import say
-from rudder.training.bench.grid import GridReport
-from rudder.training.bench.plan import BenchPlan
+from rudder.bench.grid import GridReport
+from rudder.bench.plan import BenchPlan
+from rudder.bench.run import run
+from rudder.cli.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
+from rudder.cli.show.bench import read_grid, write_grid
+from rudder.cli.show.progress import say
 from rudder.training.errors import RudderError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -114,12 +114,12 @@ def change(
 
 
 @app.command()
-def honesty(
+def estimate_error(
     folders: Annotated[list[Path], typer.Argument(help="Runs and benchmarks, or above them.")],
     json: Json = False,
 ) -> None:
     """Share of applied changes whose rows fetched were foreseen within 5 %."""
-    show(measure_honesty(folders), as_json=json)
+    show(measure_estimate_error(folders), as_json=json)
 
 
 @app.command()

@@ -3,11 +3,11 @@
     python benchmarks/warm_start.py
     python benchmarks/warm_start.py --seeds 3 --json
 
-Simulated workloads (agents/planner_cases.py), each run twice under the embedded planner: cold, with
-an empty memory, and warm, with other draws and the memory that the cold run's record was filled
-into. `cold`, `warm`: steps until speed is and stays within 95 % of the best settings of a fixed
-grid; `fixed`: of those settings themselves, from an empty buffer. Workloads whose starting settings
-get there when left alone have nothing to learn, and are left out.
+Simulated workloads (bench/simulated/cases.py), each run twice under the embedded planner: cold,
+with an empty memory, and warm, with other draws and the memory that the cold run's record was
+filled into. `cold`, `warm`: steps until speed is and stays within 95 % of the best settings of a
+fixed grid; `fixed`: of those settings themselves, from an empty buffer. Workloads whose starting
+settings get there when left alone have nothing to learn, and are left out.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from rudder.agents.planner_cases import GRID, Case, all_cases
-from rudder.agents.simulated import SimulatedTrainer
-from rudder.agents.simulation import simulate
 from rudder.agents.team import make_team
-from rudder.memory.exchange import fill
-from rudder.memory.run_file import run_file
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.bench.simulated.cases import GRID, Case, all_cases
+from rudder.bench.simulated.run import simulate
+from rudder.bench.simulated.trainer import SimulatedTrainer
+from rudder.memory.past.transfer import fill
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlite_utils import Database
 
 from rudder.memory.store import Store
-from rudder.tools.learned import Learned
+from rudder.tools.estimate.calibration import Learned
 from rudder.training.steering_options import Objective
 
 Node = Literal["observe", "plan", "criticise", "reconsider", "guard"]

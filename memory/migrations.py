@@ -12,8 +12,13 @@ from collections.abc import Iterable
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from rudder.memory.experience_schema import EXPERIENCE_TABLES
-from rudder.memory.run_schema import AUDIT_TABLES, PRUNING_TABLES, REPLAY_TABLES, RUN_TABLES
+from rudder.memory.schema import (
+    AUDIT_TABLES,
+    EXPERIENCE_TABLES,
+    PRUNING_TABLES,
+    REPLAY_TABLES,
+    RUN_TABLES,
+)
 
 FIRST_HASH = "0" * 64
 RUN_FILE = Migrations("run")

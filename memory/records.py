@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rudder.tools.calls import ToolCall
 from rudder.tools.effects import Effect
-from rudder.training.metrics import PeerPace
+from rudder.training.metrics import StepTiming
 from rudder.training.settings import Applied, BufferSettings, Change
 
 Bottleneck = Literal["none", "network", "loader", "peers", "unknown"]
@@ -54,7 +54,7 @@ class Observation(_Frozen):
     spare_ms: float | None
     drift: float | None
     working_set_rows: int | None
-    peers: tuple[PeerPace, ...] = ()
+    peers: tuple[StepTiming, ...] = ()
     sets_the_pace: bool = True
 
     @property

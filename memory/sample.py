@@ -13,12 +13,12 @@ import numpy as np
 from rudder.memory.journal import AuditEntry
 from rudder.memory.model_calls import ModelCall
 from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Plan, Verdict
-from rudder.memory.run_file import run_file
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.calls import ToolCall
 from rudder.tools.effects import Effect, Range
 from rudder.training.access_slice import AccessSlice
-from rudder.training.metrics import OwnerTraffic, Rows, RowsFetched, Seconds, Window
+from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
 from rudder.training.settings import Applied, BufferSettings, Change
 from rudder.training.workload import Workload
 
@@ -60,7 +60,7 @@ def sample_window(index: int, *, workload: Workload, seed: int = 0) -> Window:
         epoch=index * _STEPS // workload.batches_per_epoch,
         first_step=index * _STEPS,
         num_steps=_STEPS,
-        rows=Rows(
+        rows=RowCounts(
             input_rows=_STEPS * 9000,
             remote_rows=_STEPS * _REMOTE,
             hits=hits,

@@ -23,8 +23,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from rudder.memory.damage import DamagedError, check, is_damage, set_aside
-from rudder.memory.filesystem import refuse_network
+from rudder.memory.files import DamagedError, check, is_damage, refuse_network, set_aside
 from rudder.memory.migrations import is_foreign, is_newer, wrong_objects
 from rudder.training.errors import DataError, MachineError
 

@@ -38,5 +38,5 @@ say "installing pinned packages (about 5 GB, most of it CUDA libraries that torc
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 say "compiling kernels once"
 "$VENV/bin/python" -m rudder.training.warm_up
-"$VENV/bin/python" -m rudder.agents.warm_up
+"$VENV/bin/python" -m rudder.bench.simulated.warm_up
 say "ready: $VENV/bin/rudder"

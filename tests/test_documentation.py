@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.cli_page import cli_page
+from rudder.cli.docs_page import cli_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = (

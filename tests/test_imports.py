@@ -17,11 +17,13 @@ MAY_IMPORT = {
     "tools": {"tools", "training"},
     "memory": {"memory", "tools", "training"},
     "agents": {"agents", "memory", "tools", "training"},
+    "bench": {"bench", "agents", "memory", "tools", "training"},
+    "cli": {"cli", "bench", "agents", "memory", "tools", "training"},
 }
 PLAIN = [
     "rudder.training.config",
-    "rudder.training.control.client",
-    "rudder.training.control.helm",
+    "rudder.training.control.messages",
+    "rudder.training.control.endpoint",
     "rudder.training.control.port",
     "rudder.training.errors",
     "rudder.training.events",
@@ -31,7 +33,7 @@ PLAIN = [
     "rudder.training.metrics",
     "rudder.training.partition.prepare",
     "rudder.training.settings",
-    "rudder.agents.cli",
+    "rudder.cli.main",
 ]
 """Modules that other folders import; controllers run where torch and dgl are not installed."""
 
@@ -96,6 +98,6 @@ def test_files_stay_small(folder: str) -> None:
     long = {
         str(file.relative_to(ROOT)): lines
         for file in sources(folder)
-        if (lines := len(file.read_text().splitlines())) > 300
+        if (lines := len(file.read_text().splitlines())) > 500
     }
     assert long == {}

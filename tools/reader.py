@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel
 
-from rudder.tools import access_profile
 from rudder.tools.controls import EstimateEffect
 from rudder.tools.errors import NotReadyError
-from rudder.tools.history import History
+from rudder.tools.estimate import access_profile
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.means import Means
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.means import Means
 from rudder.tools.readings import (
     AccessReading,
     BoundReading,
@@ -24,7 +25,6 @@ from rudder.tools.readings import (
     WindowReading,
     WorkloadReading,
 )
-from rudder.tools.whatif import WhatIf
 from rudder.training.metrics import Window
 from rudder.training.settings import Change, FetchTargets
 

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rudder.tools.effects import Effect
-from rudder.tools.means import Trend
+from rudder.tools.estimate.means import Trend
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Knob, PolicyName
 

@@ -16,14 +16,15 @@ from rudder.tools.catalog import SPECS, ToolSpec
 from rudder.tools.controls import EstimateEffect, ReadMetrics, RecallEpisodes, WriteArguments
 from rudder.tools.effects import Effect
 from rudder.tools.errors import InvalidArgumentsError, ToolError, UnknownToolError
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.reader import Reader, Recall
 from rudder.tools.staging import Staging
-from rudder.tools.whatif import WhatIf
 
 if TYPE_CHECKING:
     from langchain_core.tools import StructuredTool
+
 
 OnCall = Callable[[ToolCall, ToolResult, float], None]
 _Reading = TypeVar("_Reading", bound=BaseModel)

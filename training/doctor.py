@@ -17,13 +17,8 @@ from rudder.training.errors import RudderError
 from rudder.training.hosts.loopback import SHM_FOLDER, leftover_segments
 from rudder.training.hosts.namespaces import NamespaceCluster
 from rudder.training.hosts.ports import reserve_ports
-from rudder.training.launch.available_memory import available_memory_bytes
-from rudder.training.versions import (
-    DISTRIBUTION,
-    fits,
-    installed_version,
-    required_versions,
-)
+from rudder.training.machine import available_memory_bytes
+from rudder.training.versions import DISTRIBUTION, fits, installed_version, required_versions
 
 State = Literal["ok", "warn", "fail"]
 _GIB = 2**30

@@ -22,26 +22,22 @@ import torch
 from rudder.training import distdgl
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import BufferSize
-from rudder.training.control.helm import Helm, Place
+from rudder.training.control.endpoint import ControlEndpoint, RunPlace
 from rudder.training.errors import ConfigError
-from rudder.training.launch.available_memory import available_memory_bytes
 from rudder.training.loading.access_sample import sample_of
 from rudder.training.loading.batch import Batch, Minibatch
-from rudder.training.loading.desk import open_desk
 from rudder.training.loading.epoch_queue import EpochQueue
-from rudder.training.loading.introduction import Known, introduce
-from rudder.training.loading.known_policy import policy_of
 from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.pipeline import Limits, Pipeline
-from rudder.training.loading.recording import recorded
-from rudder.training.loading.samplers import sample_whole, uniform_fanouts
-from rudder.training.loading.sampling_stage import SamplingStage
+from rudder.training.loading.process_group import process_group
+from rudder.training.loading.requests import open_requests
+from rudder.training.loading.sampling_stage import SamplingStage, sample_whole, uniform_fanouts
 from rudder.training.loading.seed_order import SeedOrder, checked_seeds
+from rudder.training.loading.setup import LoaderInfo, loader_info_of, policy_of, recorded
 from rudder.training.loading.tensors import NodeTensor
-from rudder.training.loading.the_meeting import the_meeting
 from rudder.training.loading.window_meter import WindowMeter
+from rudder.training.machine import available_memory_bytes, peak_rss_bytes
 from rudder.training.metrics import Memory, Seconds, Window
-from rudder.training.peak_memory import peak_rss_bytes
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import (
     DEFAULT_BUFFER_FRACTION,
@@ -106,7 +102,7 @@ class NodeLoader:
         trace: file to record the run's trace in.
         Raises ConfigError, DataError, MachineError, RunError.
         """
-        meeting = the_meeting()
+        group = process_group()
         self._device = torch.device(device)
         self._on_window = on_window
         self._iterating = False
@@ -119,15 +115,15 @@ class NodeLoader:
             shuffle=shuffle,
             drop_last=drop_last,
             phases=None if order is None else order.numpy(),
-            seed=(seed, meeting.rank),
+            seed=(seed, group.rank),
         )
         self._num_batches = len(order_of_seeds)
         self._inputs = [NodeTensor.of(graph, name) for name in inputs]
         self._outputs = [NodeTensor.of(graph, name) for name in outputs]
         fanouts = uniform_fanouts(sampler)
-        known = Known(
-            rank=meeting.rank,
-            world_size=meeting.world_size,
+        known = LoaderInfo(
+            rank=group.rank,
+            world_size=group.world_size,
             policy_name=policy,
             row_bytes=self.row_bytes,
             batch_size=batch_size,
@@ -149,27 +145,27 @@ class NodeLoader:
             self.view,
             known,
         )
-        self._helm = Helm(
-            Place.of(meeting, control=control, controller=controller, folder=folder),
-            meeting,
+        self._endpoint = ControlEndpoint(
+            RunPlace.of(group, control=control, controller=controller, folder=folder),
+            group,
             policy=self.policy,
-            introduce=lambda key: introduce(self.view, self.policy, known, run_key=key),
+            loader_info_of=lambda key: loader_info_of(self.view, self.policy, known, run_key=key),
             max_buffer_rows=known.max_buffer_rows,
             controller=controller,
         )
-        desk = open_desk(self.view, with_edge_ids=edge_ids)
+        pending = open_requests(self.view, with_edge_ids=edge_ids)
         sampling = SamplingStage(
-            desk,
-            NeighborSampling(self.view, seed=seed * 1_000_003 + meeting.rank),
+            pending,
+            NeighborSampling(self.view, seed=seed * 1_000_003 + group.rank),
             fanouts=fanouts or (),
             sample_whole=None if fanouts else sample_whole(sampler, graph),
         )
-        door = self._helm.door
+        door = self._endpoint.door
         sample = sample_of(self.view, policy=policy, is_wanted=lambda: door.has_subscribers)
-        self._meter = WindowMeter(meeting.rank, rate=sample.rate)
+        self._meter = WindowMeter(group.rank, rate=sample.rate)
         self._pipeline = Pipeline(
             view=self.view,
-            desk=desk,
+            pending=pending,
             sampling=sampling,
             policy=self.policy,
             inputs=self._inputs,
@@ -180,7 +176,7 @@ class NodeLoader:
         self._thread = LoaderThread(
             self._pipeline,
             ready=Limits().ready,
-            steering=self._helm.steering,
+            steering=self._endpoint.steering,
             timeout_s=timeout_s,
         )
         self._epochs = EpochQueue(order_of_seeds, self._thread, epochs=epochs)
@@ -235,7 +231,7 @@ class NodeLoader:
             buffered_rows=self.num_buffered,
             waiting_batches=self.num_ready,
         )
-        self._helm.door.publish(done.window, done.accesses)
+        self._endpoint.door.publish(done.window, done.accesses)
         if self._on_window is not None:
             self._on_window(done.window)
 
@@ -260,7 +256,7 @@ class NodeLoader:
     def close(self) -> None:
         """End the loader's thread, and the controller."""
         self._thread.stop()
-        self._helm.close()
+        self._endpoint.close()
         self._trace.close()
 
     @property

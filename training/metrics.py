@@ -11,9 +11,49 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rudder.training.access_slice import AccessSlice
 from rudder.training.config import RunConfig
-from rudder.training.last_change import LastChange
-from rudder.training.model_use import ModelUse
 from rudder.training.settings import BufferSettings
+
+Judgement = Literal["confirmed", "reverted", "abandoned", "unjudged"]
+
+
+class LastChange(BaseModel):
+    """step: from which on it held; change: for people; judgement: what its trial came to,
+    `unjudged` where the run ended first."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    change: str
+    judgement: Judgement
+
+
+class ModelUse(BaseModel):
+    """What asking a language model brought and cost one rank.
+
+    questions: that were to be answered; valid_first, valid_second: answered usably at once, and
+    after one re-ask; fallbacks: left to the embedded agent, by the name of the error; calls: over
+    the network; latency: milliseconds, None before the first answer.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    mode: str | None = None
+    questions: int = 0
+    valid_first: int = 0
+    valid_second: int = 0
+    fallbacks: dict[str, int] = {}
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    latency_ms_p50: float | None = None
+    latency_ms_p95: float | None = None
+
+    @property
+    def pass_at_1(self) -> float | None:
+        """Share of the questions that reached the model and were answered usably at once."""
+        reached = self.questions - self.fallbacks.get("NotAskedError", 0)
+        return self.valid_first / reached if reached else None
 
 
 class _Frozen(BaseModel):
@@ -37,7 +77,7 @@ class RowsFetched(_Frozen):
         return RowsFetched(miss=miss, target=target, seed=self.seed + other.seed)
 
 
-class Rows(_Frozen):
+class RowCounts(_Frozen):
     """Counts of feature rows; `hits + rows_fetched.miss == remote_rows`.
 
     input_rows: rows the model was given; remote_rows: those of nodes of other partitions;
@@ -52,8 +92,8 @@ class Rows(_Frozen):
     rows_fetched: RowsFetched = RowsFetched()
     bytes_fetched: int = 0
 
-    def __add__(self, other: Rows) -> Rows:
-        return Rows(
+    def __add__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(
             input_rows=self.input_rows + other.input_rows,
             remote_rows=self.remote_rows + other.remote_rows,
             halo_rows=self.halo_rows + other.halo_rows,
@@ -123,7 +163,7 @@ class Stake(_Frozen):
     given_parts: dict[int, int] = {}
 
 
-class PeerPace(_Frozen):
+class StepTiming(_Frozen):
     """A trainer's pace in its last window, as all trainers tell each other: seconds per step.
 
     stake: None where there is no memory budget to share.
@@ -155,7 +195,7 @@ class Window(_Frozen):
     epoch: int
     first_step: int
     num_steps: int
-    rows: Rows
+    rows: RowCounts
     seconds: Seconds
     settings: BufferSettings
     settings_since: int | None = None
@@ -163,7 +203,7 @@ class Window(_Frozen):
     waiting_batches: int = Field(description="batches ready for the trainer at the window's end")
     wall_seconds: float | None = None
     owners: tuple[OwnerTraffic, ...] = ()
-    peers: tuple[PeerPace, ...] = ()
+    peers: tuple[StepTiming, ...] = ()
     accesses: AccessSlice | None = None
     allotted_rows: int | None = None
 
@@ -197,7 +237,7 @@ class EpochMetrics(_Frozen):
     num_steps: int
     seconds_total: float
     seconds: Seconds
-    rows: Rows
+    rows: RowCounts
     loss: float | None
     step_seconds_p99: float | None = None
 

@@ -14,12 +14,49 @@ import torch
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import RunConfig
 from rudder.training.loader import NodeLoader
-from rudder.training.loader_source import LoaderSource
 from rudder.training.metrics import Memory, Seconds, Window
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.step import FEATURE, LABEL, Step, phases
 from rudder.training.stock_source import StockSource
+
+
+class LoaderSource:
+    """Over a loader, which it closes."""
+
+    def __init__(self, loader: NodeLoader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return len(self._loader)
+
+    def expect(self, epochs: int) -> None:
+        """Let the loader run ahead into so many epochs, not further."""
+        self._loader.expect(epochs)
+
+    def paused(self) -> contextlib.AbstractContextManager[None]:
+        """Pause the loader's thread."""
+        return self._loader.paused()
+
+    @property
+    def settings(self) -> BufferSettings:
+        """Buffer settings in force."""
+        return self._loader.settings
+
+    @property
+    def num_halo(self) -> int:
+        """Nodes of other partitions within one hop."""
+        return len(self._loader.view.halo)
+
+    def memory(self) -> Memory:
+        """Bytes that the loader takes."""
+        return self._loader.memory()
+
+    def close(self) -> None:
+        """End the loader's thread."""
+        self._loader.close()
+
 
 __all__ = [
     "FEATURE",

@@ -8,7 +8,7 @@ from typing import Any
 import dgl
 import torch
 
-from rudder.training.metrics import Rows, Seconds
+from rudder.training.metrics import RowCounts, Seconds
 
 FEATURE, LABEL, PHASE = "feat", "label", "seed_phase"
 
@@ -20,7 +20,7 @@ class Step:
     blocks: list[dgl.DGLGraph]
     features: torch.Tensor
     labels: torch.Tensor
-    rows: Rows
+    rows: RowCounts
     seconds: Seconds
 
 

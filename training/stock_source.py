@@ -13,8 +13,8 @@ import torch
 from rudder.training import distdgl
 from rudder.training.config import RunConfig
 from rudder.training.loading.window_meter import WindowMeter
-from rudder.training.metrics import Memory, Rows, RowsFetched, Seconds, Window
-from rudder.training.peak_memory import peak_rss_bytes
+from rudder.training.machine import peak_rss_bytes
+from rudder.training.metrics import Memory, RowCounts, RowsFetched, Seconds, Window
 from rudder.training.settings import BufferSettings
 from rudder.training.step import FEATURE, LABEL, Step, phases
 
@@ -102,9 +102,9 @@ class StockSource:
             if self._on_window is not None:
                 self._on_window(done.window)
 
-    def _count(self, nodes: torch.Tensor) -> Rows:
+    def _count(self, nodes: torch.Tensor) -> RowCounts:
         remote = nodes[(nodes < self._first) | (nodes >= self._last)]
-        return Rows(
+        return RowCounts(
             input_rows=len(nodes),
             remote_rows=len(remote),
             halo_rows=int(self._halo[remote].sum()),

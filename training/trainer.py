@@ -12,10 +12,10 @@ from torch import distributed
 
 from rudder.training.config import RunConfig
 from rudder.training.events import Emit, Evaluated, PhaseEntered, Progress, Reported
-from rudder.training.inference import evaluate
 from rudder.training.job import Job
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import Evaluation, RankReport, Window
+from rudder.training.model.inference import evaluate
 from rudder.training.sources import FEATURE, LABEL, Source, make_source, seeds_of
 from rudder.training.training_loop import TrainingLoop
 from rudder.training.warm_up import warm_up

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.buffer.rows import BufferRows, as_words, copy_rows
 from rudder.training.loading.access_sample import AccessSample

@@ -2,21 +2,145 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.agents.learned.features import FEATURES, features_of
-from rudder.agents.learned.labels import Label, label_of
-from rudder.memory.catalog import Catalog
-from rudder.memory.past_episode import PastEpisode
-from rudder.memory.records import Episode
+from rudder.memory.past.catalog import Catalog
+from rudder.memory.past.circumstances import NAMES, UNIT, circumstances
+from rudder.memory.past.past_episode import PastEpisode
+from rudder.memory.records import Episode, Observation, Outcome
 from rudder.training.errors import DataError
-from rudder.training.workload import Workload
+from rudder.training.settings import Change
+from rudder.training.workload import PolicyName, Workload
+
+Features = NDArray[np.float32]
+
+_POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
+_OF_OBSERVATION = (*NAMES, "drift", "spare share", "capacity share")
+_OF_CHANGE = (
+    "capacity change",
+    "new capacity over working set",
+    "lookahead change",
+    "threshold change",
+    "interval set",
+    "round now",
+    "rows targeted",
+)
+FEATURES = (*_OF_OBSERVATION, *_OF_CHANGE, *(f"policy {name}" for name in _POLICIES))
+"""Names, in order; a model file holds them, and serves only where they are the same."""
+_MAX_DOUBLINGS = 8.0
+_MAX_SHARE = 4.0
+
+
+def features_of(observation: Observation, *, change: Change, workload: Workload) -> Features:
+    """float32[len(FEATURES)]; what is not known is 0, or half way where circumstances says so.
+
+    Nothing that an estimator predicts is among them: a classifier learns from measurements alone.
+    """
+    return np.array(
+        [
+            *(circumstances(observation, workload) / UNIT),
+            observation.drift or 0.0,
+            _spare_share(observation),
+            _clipped(observation.settings.capacity_rows / max(workload.num_remote, 1), _MAX_SHARE),
+            *_of_change(observation, change, workload),
+            *(float(workload.policy == name) for name in _POLICIES),
+        ],
+        dtype=np.float32,
+    )
+
+
+def _spare_share(observation: Observation) -> float:
+    if observation.spare_ms is None or observation.step_ms <= 0:
+        return 0.0
+    return _clipped(observation.spare_ms / observation.step_ms, _MAX_SHARE)
+
+
+def _of_change(observation: Observation, change: Change, workload: Workload) -> list[float]:
+    old, new = observation.settings, change.over(observation.settings)
+    working_set = observation.working_set_rows or workload.num_halo or 1
+    targets = change.fetch_targets
+    return [
+        _doublings(old.capacity_rows, new.capacity_rows),
+        _clipped(new.capacity_rows / working_set, _MAX_SHARE),
+        _doublings(old.lookahead_batches, new.lookahead_batches),
+        new.eviction_threshold - old.eviction_threshold,
+        float(change.replacement_interval is not None),
+        float(change.replace_now),
+        0.0 if targets is None else _clipped(targets.row_budget / working_set, _MAX_SHARE),
+    ]
+
+
+def _doublings(old: float, new: float) -> float:
+    """How many times as much, as a power of two."""
+    return _clipped(math.log2((new + 1) / (old + 1)), _MAX_DOUBLINGS)
+
+
+def _clipped(value: float, most: float) -> float:
+    return min(max(value, -most), most)
+
+
+NOISES = 2.0
+"""Spreads between windows that a difference must exceed."""
+MIN_ROWS_FRACTION = 0.02
+MIN_WAIT_FRACTION = 0.01
+_JUDGED = ("confirmed", "reverted")
+
+
+class Label(Enum):
+    """What an episode teaches; the last two teach nothing."""
+
+    HELPED = "helped"
+    DID_NOT_HELP = "did not help"
+    NOT_MEASURED = "not measured"
+    MOVING = "moving by itself"
+
+
+def label_of(episode: Episode) -> Label:
+    """HELPED: the trainer waits less by more than noise, or no longer and fetches fewer rows.
+
+    Noise: two spreads between windows, at least 1 % of the step and 2 % of the rows. Kept, refused
+    and abandoned episodes were not measured; where the wait was moving before anything was
+    changed, what came after is not the change's doing.
+    """
+    outcome = episode.outcome
+    if outcome is None or outcome.result not in _JUDGED or episode.applied is None:
+        return Label.NOT_MEASURED
+    gains = _gains(outcome)
+    if gains is None:
+        return Label.NOT_MEASURED
+    if episode.observation.trend in ("better", "worse"):
+        return Label.MOVING
+    rows_gain, wait_gain = gains
+    rows_noise, wait_noise = _noise(episode, outcome)
+    waits_less, waits_longer = wait_gain > wait_noise, wait_gain < -wait_noise
+    helped = waits_less or (rows_gain > rows_noise and not waits_longer)
+    return Label.HELPED if helped else Label.DID_NOT_HELP
+
+
+def _gains(outcome: Outcome) -> tuple[float, float] | None:
+    """Fewer rows per step, and milliseconds of wait per step; None where not all was measured."""
+    rows, wait_ms = outcome.rows_before, outcome.wait_ms_before
+    rows_after, wait_ms_after = outcome.rows_after, outcome.wait_ms_after
+    if rows is None or wait_ms is None or rows_after is None or wait_ms_after is None:
+        return None
+    return rows - rows_after, wait_ms - wait_ms_after
+
+
+def _noise(episode: Episode, outcome: Outcome) -> tuple[float, float]:
+    seen = episode.observation
+    rows = max(NOISES * (outcome.noise_rows or 0.0), MIN_ROWS_FRACTION * seen.rows_fetched)
+    wait_ms = max(NOISES * (outcome.noise_wait_ms or 0.0), MIN_WAIT_FRACTION * seen.step_ms)
+    return rows, wait_ms
+
 
 MIN_RUNS = 4
 MIN_OF_EACH = 8

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.agents.learned.classifiers import make_classifier
-from rudder.agents.learned.examples import read_examples, split
-from rudder.agents.learned.labels import Label
-from rudder.agents.learned.metrics import measure
-from rudder.agents.learned.model_file import Header, write_model
+from rudder.agents.learned.examples import Label, read_examples, split
+from rudder.agents.learned.model_file import Header, measure, write_model
 from rudder.training.steering_options import ClassifierName
 
 

@@ -20,8 +20,7 @@ from sklearn.svm import SVC
 from threadpoolctl import ThreadpoolController
 
 from rudder.agents.learned.classifiers import DamagedError, Probabilities, balanced_weights
-from rudder.agents.learned.examples import Examples
-from rudder.agents.learned.features import FEATURES
+from rudder.agents.learned.examples import FEATURES, Examples
 from rudder.training.steering_options import ClassifierName
 
 _TRUSTED = {

@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from rudder.agents.learned.classifiers import DamagedError, Probabilities
-from rudder.agents.learned.examples import Examples
-from rudder.agents.learned.features import FEATURES
+from rudder.agents.learned.examples import FEATURES, Examples
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports what scipy has moved

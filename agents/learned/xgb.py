@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from rudder.agents.learned.classifiers import DamagedError, Probabilities, balanced_weights
-from rudder.agents.learned.examples import Examples
-from rudder.agents.learned.features import FEATURES
+from rudder.agents.learned.examples import FEATURES, Examples
 
 _ROUNDS = 100
 

@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from rudder.agents.chat import Chat
-from rudder.agents.llm.breaker import Breaker, Permit
-from rudder.agents.llm.budget import Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Permit, Spread
 from rudder.agents.llm.errors import (
     ChatError,
     InvalidAnswerError,
@@ -19,9 +17,8 @@ from rudder.agents.llm.errors import (
     ServerFailedError,
     TooSlowError,
 )
-from rudder.agents.llm.exchange import Asked, Came, Exchange
-from rudder.agents.llm.messages import Mode, Question, Reply
-from rudder.agents.llm.tally import LlmReport, Tally
+from rudder.agents.llm.exchange import Asked, Came, Exchange, LlmReport, Tally
+from rudder.agents.llm.messages import Chat, Mode, Question, Reply
 
 T = TypeVar("T")
 Reader = Callable[[Reply], T]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from rudder.agents.llm.answers import CriticAnswer, clean, form_of, read_answer
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.briefing import brief
 from rudder.agents.llm.errors import ChatError, InvalidAnswerError
 from rudder.agents.llm.messages import Question, Reply
-from rudder.agents.prompts import Briefing, critic_prompt, system_prompt
+from rudder.agents.llm.prompts import Briefing, brief, critic_prompt, system_prompt
 from rudder.agents.roles import Critic
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict

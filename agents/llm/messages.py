@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 Mode = Literal["tools", "structured", "text"]
-Role = Literal["observer", "planner", "critic", "probe"]
+AgentRole = Literal["observer", "planner", "critic", "probe"]
 TokensSource = Literal["server", "estimated", "missing"]
 JsonObject = dict[str, JsonValue]
 
@@ -40,7 +40,7 @@ class Question(_Frozen):
     complaint: what was wrong with the first answer, in our words; None the first time.
     """
 
-    role: Role
+    role: AgentRole
     system: str
     user: str
     tools: tuple[ToolForm, ...]
@@ -123,3 +123,21 @@ def estimate_tokens(num_chars: int) -> int:
 
 def _clip(text: str | None) -> str | None:
     return None if text is None else text[: MAX_TEXT + 1]
+
+
+class Chat(Protocol):
+    """Something that answers questions."""
+
+    @property
+    def model(self) -> str:
+        """The model's name, for the record."""
+
+    @property
+    def mode(self) -> Mode | None:
+        """The one mode that it works in; None: to be found out."""
+
+    async def complete(self, question: Question, *, mode: Mode) -> Reply:
+        """One answer, as it came; raises ChatError."""
+
+    async def close(self) -> None:
+        """Let go of connections."""

@@ -6,7 +6,7 @@ from rudder.agents.llm.answers import ObserverAnswer, form_of, read_answer
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.errors import ChatError
 from rudder.agents.llm.messages import Question
-from rudder.agents.prompts import Briefing, observer_prompt, system_prompt
+from rudder.agents.llm.prompts import Briefing, observer_prompt, system_prompt
 from rudder.agents.roles import Observer
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox

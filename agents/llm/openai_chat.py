@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 from httpx2 import AsyncHTTPTransport
 from langchain_core.messages import AIMessage
@@ -13,9 +16,119 @@ from langchain_openai import ChatOpenAI
 from langsmith import tracing_context
 
 from rudder.agents.llm.endpoint import Endpoint
+from rudder.agents.llm.errors import (
+    ChatError,
+    InvalidAnswerError,
+    RateLimitedError,
+    RefusedError,
+    ServerFailedError,
+    TooSlowError,
+    UnreachableError,
+)
 from rudder.agents.llm.messages import Mode, Question, RawCall, Reply, Usage, estimate_tokens
-from rudder.agents.llm.translation import EXPECTED, translated
-from rudder.agents.llm.wire import bound, strip, strip_account
+
+EXPECTED = (
+    openai.OpenAIError,
+    OSError,
+    # What the client raises on a body that is no chat completion depends on how it is not.
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+_MAX_PAUSE_S = 86_400.0
+
+
+def translated(error: Exception) -> ChatError:
+    """The same in our own words: an endpoint's texts go no further than this."""
+    if known := _of_our_own(error):
+        return known
+    if isinstance(error, openai.APITimeoutError):
+        return TooSlowError("the endpoint sent nothing before the deadline")
+    if isinstance(error, openai.RateLimitError):
+        pause_s = _retry_after_s(error.response.headers.get("retry-after"))
+        return RateLimitedError("the endpoint asks for fewer questions", retry_after_s=pause_s)
+    if isinstance(error, openai.APIStatusError):
+        status = error.status_code
+        if status >= 500:
+            return ServerFailedError(f"the endpoint failed with status {status}")
+        return RefusedError(f"the endpoint refused with status {status}", status=status)
+    if isinstance(error, openai.APIConnectionError | OSError):
+        return UnreachableError("the endpoint cannot be reached, or broke off")
+    if isinstance(error, openai.LengthFinishReasonError):
+        return InvalidAnswerError("cut", "the answer was cut off; answer more briefly")
+    if isinstance(error, UnicodeError):
+        return InvalidAnswerError("encoding", "the answer is not valid UTF-8")
+    return InvalidAnswerError("envelope", "the endpoint's answer is not a chat completion")
+
+
+def _of_our_own(error: BaseException | None) -> ChatError | None:
+    while error is not None and not isinstance(error, ChatError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _retry_after_s(text: str | None) -> float | None:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), _MAX_PAUSE_S) if math.isfinite(seconds) else None
+
+
+MAX_BODY_BYTES = 256 * 2**10
+_ABOUT_THIS_MACHINE = tuple(
+    f"x-stainless-{what}"
+    for what in ("lang", "package-version", "os", "arch", "runtime", "runtime-version", "async")
+)
+_OF_OPENAI_ACCOUNTS = ("openai-organization", "openai-project")
+"""The client takes these from the environment, whichever endpoint is asked."""
+
+
+class _BoundedStream(httpx2.AsyncByteStream):
+    """A body that breaks off with InvalidAnswerError once it is longer than MAX_BODY_BYTES."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = MAX_BODY_BYTES
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise InvalidAnswerError(
+                    "size", f"the answer is larger than {MAX_BODY_BYTES} bytes"
+                )
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def bound(response: httpx2.Response) -> None:
+    """Bound a response whose body was not read yet; for `event_hooks`.
+
+    Raises InvalidAnswerError for a compressed body, which may be of any size once it is unpacked.
+    """
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidAnswerError("encoding", "the answer is compressed though plain was asked for")
+    if isinstance(response.stream, httpx2.AsyncByteStream):
+        response.stream = _BoundedStream(response.stream)
+
+
+async def strip(request: httpx2.Request) -> None:
+    """Take off what the client tells of this machine; for `event_hooks`."""
+    for name in _ABOUT_THIS_MACHINE:
+        request.headers.pop(name, None)
+
+
+async def strip_account(request: httpx2.Request) -> None:
+    """Take off the names of an OpenAI account, which are no other endpoint's business."""
+    for name in _OF_OPENAI_ACCOUNTS:
+        request.headers.pop(name, None)
+
 
 _RAW_CALLS = "rudder_raw_calls"
 _MAX_TOKENS = 10_000_000

@@ -3,20 +3,76 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rudder.agents.llm.answers import clean
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.briefing import brief
 from rudder.agents.llm.errors import ChatError
 from rudder.agents.llm.messages import Question, Reply
-from rudder.agents.llm.patience import Patience
+from rudder.agents.llm.prompts import Briefing, brief, planner_prompt, system_prompt
 from rudder.agents.llm.proposals import choice_schema, offered, stage
-from rudder.agents.prompts import Briefing, planner_prompt, system_prompt
 from rudder.agents.roles import Planner
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings, Change
 from rudder.training.steering_options import Objective
+
+_FIRST_TURNS = 2
+_MAX_TURNS = 16
+
+
+class LlmBackoff:
+    """Pairs: `lasts` asks before a decision, `planned` tells that the model planned it.
+
+    Deciding in vain is dear, as after each decision that changes nothing comes a longer rest: so
+    the embedded planner has 2 turns after the first vain plan, 4 after the next, up to 16; a plan
+    that gained something makes it 2 again.
+    """
+
+    def __init__(self) -> None:
+        self._before: _Before | None = None
+        self._turns_left = 0
+        self._turns = _FIRST_TURNS
+
+    def lasts(self, observation: Observation) -> bool:
+        """Whether the model may plan now. A plan has gained if its settings are in force
+        and the wait that could be saved came down by more than the noise."""
+        if self._before is not None:
+            gained = self._before.is_gain(observation)
+            self._before = None
+            self._turns_left = 0 if gained else self._turns
+            self._turns = _FIRST_TURNS if gained else min(2 * self._turns, _MAX_TURNS)
+        self._turns_left -= 1
+        return self._turns_left < 0
+
+    def planned(self, observation: Observation, change: Change) -> None:
+        """The model has planned this change on this observation."""
+        settings = observation.settings
+        self._before = _Before(settings, observation.headroom_wait_ms or 0.0, change.over(settings))
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What a model's plan was made on, and the plan; the wait that could be saved drifts by
+    itself, and somebody else's plan may have been carried out."""
+
+    settings: BufferSettings
+    headroom_ms: float
+    planned: BufferSettings
+
+    def is_gain(self, after: Observation) -> bool:
+        saved_ms = self.headroom_ms - (after.headroom_wait_ms or 0.0)
+        return self._is_in_force(after.settings) and saved_ms > after.noise_wait_ms
+
+    def _is_in_force(self, settings: BufferSettings) -> bool:
+        """Whether the plan was carried out, with all of its capacity or as much as was let pass."""
+        if settings == self.settings:
+            return False
+        low, high = sorted((self.settings.capacity_rows, self.planned.capacity_rows))
+        rows = {"capacity_rows": settings.capacity_rows}
+        is_within = low <= settings.capacity_rows <= high
+        return is_within and settings == self.planned.model_copy(update=rows)
 
 
 class LlmPlanner:
@@ -25,7 +81,7 @@ class LlmPlanner:
 
     def __init__(self, asker: Asker, *, fallback: Planner, objective: Objective = "wait") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective
-        self._patience = Patience()
+        self._patience = LlmBackoff()
 
     @property
     def name(self) -> str:

@@ -7,17 +7,16 @@ import time
 
 from pydantic import BaseModel, ConfigDict
 
-from rudder.agents.chat import Chat
 from rudder.agents.llm.errors import ChatError, TooSlowError
-from rudder.agents.llm.messages import Mode, Question, TokensSource, Usage
+from rudder.agents.llm.messages import Chat, Mode, Question, TokensSource, Usage
 from rudder.agents.llm.planner import planner_question
+from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
-from rudder.agents.prompts import Briefing
 from rudder.memory.records import Observation
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
 

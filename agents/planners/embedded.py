@@ -11,19 +11,10 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
-from rudder.agents.planners.hindsight import fewest_rows, seen_wait_ms
-from rudder.agents.planners.opening import opening
-from rudder.agents.planners.priors import Priors
-from rudder.agents.planners.proposals import keep, propose
-from rudder.agents.planners.regret import Regret
-from rudder.agents.planners.rounds import Rounds
+from rudder.agents.objective import DEFAULT_PREFERENCE, ROWS_FRACTION, WAITING_FRACTION, Preference
+from rudder.agents.planners.evidence import Priors, Rounds, TrialBudget, fewest_rows, seen_wait_ms
+from rudder.agents.planners.proposals import keep, opening, propose
 from rudder.agents.planners.search import Search
-from rudder.agents.preference import (
-    DEFAULT_PREFERENCE,
-    ROWS_FRACTION,
-    WAITING_FRACTION,
-    Preference,
-)
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.effects import Effect
@@ -90,7 +81,7 @@ class EmbeddedPlanner:
             observation,
             Priors.of(recalled, observation),
             self._preference,
-            regret=Regret.of(recalled, observation, run_key=workload.run_key),
+            trial_budget=TrialBudget.of(recalled, observation, run_key=workload.run_key),
             worth_rows=MIN_GIVEN_BACK * workload.defaults.capacity_rows,
             rounds=rounds,
             is_settled=_is_settled(toolbox),
@@ -139,7 +130,7 @@ class _Task:
         priors: Priors,
         preference: Preference,
         *,
-        regret: Regret,
+        trial_budget: TrialBudget,
         worth_rows: float,
         rounds: Rounds,
         is_settled: bool,
@@ -147,7 +138,11 @@ class _Task:
     ) -> None:
         """worth_rows: how many must be given back for a smaller buffer to be worth a trial."""
         self._rounds, self._windows = rounds, windows
-        self._regret, self._worth_rows, self._is_settled = regret, worth_rows, is_settled
+        self._trial_budget, self._worth_rows, self._is_settled = (
+            trial_budget,
+            worth_rows,
+            is_settled,
+        )
         self._search, self._observation = search, observation
         self._priors, self._preference = priors, preference
         self._present = search.present
@@ -195,7 +190,7 @@ class _Task:
         )
         if waited is not None and waited > WAITING_FRACTION * observation.step_ms:
             return False
-        return self._regret.allows(effect, present=self._search.present_effect)
+        return self._trial_budget.allows(effect, present=self._search.present_effect)
 
     # -- coarse -------------------------------------------------------------------------
 

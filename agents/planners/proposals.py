@@ -3,14 +3,17 @@ checked and audited as a model's are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from rudder.agents.guard import Steps
+from rudder.agents.starting_point import FirstSettings
+from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.calls import Argument
 from rudder.tools.effects import Effect, Range
 from rudder.tools.errors import ToolError
 from rudder.tools.toolbox import Toolbox, call_of
-from rudder.training.settings import Change
+from rudder.training.settings import BufferSettings, Change
 
 _MAX_REASON = 300
 
@@ -107,3 +110,35 @@ def _effect(rows: tuple[float, float], wait_ms: tuple[float, float]) -> Effect:
         exposed_wait_ms=Range(low=wait_ms[0], mid=sum(wait_ms) / 2, high=wait_ms[1]),
         buffer_bytes=0,
     )
+
+
+def opening(
+    planner: str,
+    recalled: Sequence[Recalled],
+    toolbox: Toolbox,
+    *,
+    observation: Observation,
+    steps: Steps,
+) -> Plan | None:
+    """The first settings in one change, as far as one change may go; None where there are none."""
+    first = FirstSettings.of(recalled, observation, toolbox.history.workload)
+    if first is None:
+        return None
+    present = observation.settings
+    change = Change.between(present, _in_reach(first.settings, present=present, steps=steps))
+    if change.is_empty or toolbox.limits.problem(change, settings=present) is not None:
+        return None
+    return propose(
+        planner,
+        change,
+        toolbox,
+        observation=observation,
+        reason=first.reason,
+        expected=first.effect,
+    )
+
+
+def _in_reach(wanted: BufferSettings, *, present: BufferSettings, steps: Steps) -> BufferSettings:
+    low, high = steps.reach(present.capacity_rows)
+    rows = min(max(wanted.capacity_rows, low + 1), high)
+    return wanted.model_copy(update={"capacity_rows": rows})

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from rudder.agents.guard import Steps
 from rudder.tools.effects import Effect
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.whatif import WhatIf
 from rudder.training.settings import BufferSettings, Change
 
 MAX_ESTIMATES = 10

@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import get_args
 
-from rudder.agents.llm.team import Team, with_llm
+from rudder.agents.llm.asker import Asker
+from rudder.agents.llm.breaker import Breaker, Budget, Spread
+from rudder.agents.llm.errors import RefusedError
+from rudder.agents.llm.exchange import Exchange
+from rudder.agents.llm.messages import Mode, Question, Reply
+from rudder.agents.llm.recorded import RecordedChat
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.periodic import PeriodicPlanner
-from rudder.agents.replay.answers import recorded_asker
+from rudder.agents.planners.baselines import PeriodicPlanner
 from rudder.agents.replay.recorded_run import Scene
 from rudder.agents.roles import Critic, Observer, Planner
-from rudder.agents.team import critic_of, planner_of
+from rudder.agents.team import Team, critic_of, ignore_exchange, planner_of, with_llm
 from rudder.memory.decision_inputs import Node
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.toolbox import Toolbox
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
+
+_NO_LIMIT = 2**62
+_DEADLINE_S = 3600.0
+
+
+class PacedChat(RecordedChat):
+    """The answers of one decision.
+
+    While the run was still finding out which mode the endpoint knows, it may have given up some
+    in an earlier decision: those are refused here.
+    """
+
+    def __init__(self, exchanges: Sequence[Exchange], *, on_answer: Callable[[str], None]) -> None:
+        """on_answer: told the role whose question is answered."""
+        super().__init__(exchanges)
+        self._on_answer = on_answer
+        self._asked_modes = {each.asked.mode for each in exchanges}
+
+    async def complete(self, question: Question, *, mode: Mode) -> Reply:
+        """The stored answer; raises as RecordedChat does."""
+        if self.mode is None and mode not in self._asked_modes:
+            raise RefusedError("given up before", status=0)
+        try:
+            return await super().complete(question, mode=mode)
+        finally:
+            self._on_answer(question.role)
+
+
+def recorded_asker(exchanges: Sequence[Exchange], *, on_answer: Callable[[str], None]) -> Asker:
+    """Asks the record: at once, and as often as the run did."""
+    return Asker(
+        PacedChat(exchanges, on_answer=on_answer),
+        breaker=Breaker(lambda: 0.0),
+        budget=Budget(max_calls=_NO_LIMIT, max_tokens=_NO_LIMIT),
+        spread=Spread(rank=0, world_size=1, deadline_s=_DEADLINE_S),
+        deadline_s=_DEADLINE_S,
+        on_exchange=ignore_exchange,
+    )
+
 
 _NODES: dict[str, Node] = {"observer": "observe", "planner": "plan", "critic": "criticise"}
 _PLANNERS: dict[str, PlannerName] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
-from rudder.agents.state import DecisionState
+from rudder.agents.roles import DecisionState
 from rudder.memory.records import Episode, GuardResult, Observation, Plan, Verdict
 from rudder.training.settings import Change
 

@@ -6,18 +6,17 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from rudder.agents.limit_plan import LIMITS
+from rudder.agents.guard import LIMITS
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.team import Team, asker_of, open_chat, with_llm
 from rudder.agents.replay.cast import recorded_team
 from rudder.agents.replay.compare import Decision
-from rudder.agents.replay.decide import decide_again
 from rudder.agents.replay.offline import no_sockets
+from rudder.agents.replay.recorded import decide_again
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.agents.roles import Planner
-from rudder.agents.team import planner_of
+from rudder.agents.team import Team, asker_of, open_chat, planner_of, with_llm
 from rudder.memory.records import Episode
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
 from rudder.training.steering_options import SteeringOptions
 
 _NO_CHOICE = "a limit was kept to: no planner was asked"

@@ -6,14 +6,43 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Literal
 
-from rudder.agents.limit_plan import LIMITS
-from rudder.agents.replay.cast import recorded_team, why_not_recorded
+from rudder.agents.actuator import NoActuator
+from rudder.agents.graph import build_graph, decide
+from rudder.agents.guard import LIMITS, limit_plan
+from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.replay.cast import paced, recorded_team, why_not_recorded
 from rudder.agents.replay.compare import Decision, Difference, differences
-from rudder.agents.replay.decide import decide_again, keep_to_limits_again
 from rudder.agents.replay.offline import no_sockets
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
+from rudder.agents.team import Team
 from rudder.memory.records import Episode
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
+
+
+async def decide_again(scene: Scene, team: Team) -> Decision | None:
+    """What the team decides; None where it sees nothing to decide on."""
+    roles = paced(team, scene)
+    graph = build_graph(
+        observer=roles.observer,
+        planner=roles.planner,
+        second=roles.second,
+        critic=roles.critic,
+        guard=scene.guard,
+        act=NoActuator(),
+        recall=scene.recall,
+    )
+    state = await decide(graph, toolbox=scene.toolbox, episode_id=scene.episode.episode_id)
+    return Decision.of_state(state) if "proposal" in state else None
+
+
+async def keep_to_limits_again(scene: Scene) -> Decision | None:
+    """What the limits in force then make of the settings; None where these are within them."""
+    plan = limit_plan(scene.toolbox)
+    if plan is None:
+        return None
+    observation = await EmbeddedObserver().observe(scene.toolbox)
+    return Decision(observation, recalled=(), plan=plan, verdict=None, guard=None)
+
 
 Result = Literal["equal", "different", "not replayable"]
 _NOTHING_DECIDED = Difference("plan", "a plan", "nothing to decide on")

@@ -2,26 +2,74 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from rudder.agents.guard import Guard
-from rudder.agents.lessons import Lessons
-from rudder.agents.limit_plan import LIMITS
+from rudder.agents.guard import LIMITS, Guard
 from rudder.agents.llm.exchange import Exchange
-from rudder.agents.replay.fingerprint import fingerprint
+from rudder.agents.recall import EpisodeRecall
+from rudder.agents.recording import fingerprint
 from rudder.memory.decision_inputs import DecisionInputs, KeptInputs, Node
 from rudder.memory.journal import NullJournal, Recalled
-from rudder.memory.pruned_uses import PrunedUses
 from rudder.memory.records import Episode, Observation
-from rudder.memory.run_reader import RunReader
-from rudder.tools.history import History
+from rudder.memory.run.run_file import FOLDER, run_files
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.slices import PrunedUses
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.past_uses import PastUses
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.past_uses import PastUses
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
+from rudder.training.errors import ConfigError
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A rank's file, and the ids of the episodes that are wanted of it; None: all."""
+
+    path: Path
+    names: frozenset[str] | None
+
+
+def find(names: Sequence[str], *, run: Path | None, runs: Path = RUNS) -> list[Found]:
+    """Where episodes are, in one run or in all of a folder; no names: all of them.
+
+    names: ids, or beginnings of ids. Raises ConfigError where one is nowhere, DataError where a
+    file cannot be read.
+    """
+    paths = [path for folder in _folders(run, runs) for path in run_files(folder)]
+    if not names:
+        return [Found(path, None) for path in paths]
+    places = dict(_places(names, paths))
+    lost = [name for name in names if name not in {name for name, _ in places}]
+    if lost:
+        raise ConfigError(
+            f"no episode {', '.join(lost)} in {run or runs}",
+            remedy="name the run with --run; `rudder audit list RUN` shows ids",
+        )
+    found = {path: frozenset(i for (_, at), i in places.items() if at == path) for path in paths}
+    return [Found(path, ids) for path, ids in found.items() if ids]
+
+
+def _folders(run: Path | None, runs: Path) -> list[Path]:
+    if run is not None:
+        return [run]
+    return sorted(path.parent for path in runs.glob(f"*/{FOLDER}"))
+
+
+def _places(names: Sequence[str], paths: Sequence[Path]) -> Iterator[tuple[tuple[str, Path], str]]:
+    for path in paths:
+        with RunReader(path) as reader:
+            for name in names:
+                episode = reader.episode(name)
+                if episode is not None:
+                    yield (name, path), episode.episode_id
+
 
 _MEASURED = ("confirmed", "reverted")
 
@@ -52,7 +100,7 @@ class Scene:
         self.guard = Guard(state=inputs.guard)
         self._session = session
         session.past.answer = recalled
-        self.lessons = session.lessons
+        self.episode_recall = session.episode_recall
         history = session.history
         limits = Limits.of(
             self.workload,
@@ -61,11 +109,11 @@ class Scene:
         )
         whatif = WhatIf(history, limits)
         whatif.learn(inputs.learned)
-        self.toolbox = Toolbox(history, limits, whatif, self.lessons.last)
+        self.toolbox = Toolbox(history, limits, whatif, self.episode_recall.last)
 
     def recall(self, observation: Observation) -> list[Recalled]:
         """The run's own lessons, and what was recalled of others."""
-        return self.lessons.recall(observation)
+        return self.episode_recall.recall(observation)
 
     def begin(self, node: Node) -> None:
         """Windows that came before a node began are known from now on."""
@@ -150,7 +198,7 @@ class _Session:
         if pruned is not None:
             self.history.resume(rate=pruned.rate, past=PastUses(pruned.uses))
         self.past = _Past()
-        self.lessons = Lessons(self.past, workload=workload)
+        self.episode_recall = EpisodeRecall(self.past, workload=workload)
         self.last_round_step: int | None = None
         self._windows = windows
         self._learned: set[str] = set()
@@ -182,7 +230,7 @@ class _Session:
         """A decision is over: what it taught later ones."""
         if episode.outcome is not None and episode.outcome.result in _MEASURED:
             self._learned.add(episode.episode_id)
-        self.lessons.learn(episode)
+        self.episode_recall.learn(episode)
         if episode.plan.planner == "periodic" and episode.plan.change.replace_now:
             self.last_round_step = episode.observation.step
 

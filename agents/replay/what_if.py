@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rudder.agents.limit_plan import LIMITS
-from rudder.agents.llm.briefing import brief
+from rudder.agents.guard import LIMITS
+from rudder.agents.llm.prompts import brief
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.memory.records import Episode
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
 from rudder.tools.effects import Effect
 from rudder.tools.errors import ToolError
 from rudder.training.settings import BufferSettings, Change

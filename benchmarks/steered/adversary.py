@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from rudder.agents.planners.adversarial import AdversarialPlanner
-from rudder.agents.planners.fixed import FixedPlanner
+from rudder.agents.planners.baselines import AdversarialPlanner, FixedPlanner
 from rudder.agents.roles import Planner
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.agents.simulation import Run, simulate
-from rudder.agents.streams import ZipfStream
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.run import Run, simulate
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.training.settings import BufferSettings
 from steered.job import Job, Work, measure, plan_of
 from steered.show import Row
@@ -79,7 +78,7 @@ def live_adversary(
 
 def _live_row(job: Job, text: str, work: Work, fixed: str) -> LiveAdversary:
     own, base = _round_seconds(job, text), _round_seconds(job, fixed)
-    deeds = job.deeds(text)
+    stats = job.stats(text)
     return LiveAdversary(
         dataset=work.dataset,
         rate=work.rate,
@@ -87,9 +86,9 @@ def _live_row(job: Job, text: str, work: Work, fixed: str) -> LiveAdversary:
         run_s=sum(own),
         slowdown=sum(own) / sum(base) - 1,
         rounds=tuple(mine / theirs - 1 for mine, theirs in zip(own, base, strict=True)),
-        applied=sum(each.applied for each in deeds),
-        confirmed=sum(each.confirmed for each in deeds),
-        reverted=sum(each.reverted for each in deeds),
+        applied=sum(each.applied for each in stats),
+        confirmed=sum(each.confirmed for each in stats),
+        reverted=sum(each.reverted for each in stats),
     )
 
 

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rudder.agents.bench_moment import AtEndOfRound
-from rudder.agents.commands.steer import budget
-from rudder.memory.run_file import run_file
-from rudder.memory.run_reader import RunReader
-from rudder.training.bench.link import change_rate
-from rudder.training.bench.plan import BenchPlan
+from rudder.bench.gauge import AtEndOfRound
+from rudder.bench.link import change_rate
+from rudder.bench.plan import BenchPlan
+from rudder.cli.commands.steer import budget
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import RunReader
 from steered.job import Work, folder_of, measure, plan_of
 from steered.speed import Speed, speed_of
 

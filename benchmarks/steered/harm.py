@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from rudder.agents.bench_gauge import ControllerGauge, Use
-from rudder.training.bench.plan import BenchPlan
-from rudder.training.bench.results import Result
+from rudder.bench.gauge import ControllerGauge, Use
+from rudder.bench.plan import BenchPlan
+from rudder.bench.results import Result
 from rudder.training.events import EpochDone, Event
 from steered.job import Job, Work, folder_of, measure, plan_of
 from steered.show import Row
@@ -69,7 +69,7 @@ def _rows(job: Job, work: Work, fixed: str, uses: _Uses) -> Iterator[Harm]:
         own_s = _seconds(job, [result])
         cpu_s = _cpu_seconds(uses.first, uses.last, place)
         rss = [use.peak_rss_bytes for name, use in uses.last.items() if _is_of(name, place)]
-        deeds = job.deeds(variant.text) if is_steered else ()
+        stats = job.stats(variant.text) if is_steered else ()
         yield Harm(
             dataset=work.dataset,
             rate=work.rate,
@@ -78,7 +78,7 @@ def _rows(job: Job, work: Work, fixed: str, uses: _Uses) -> Iterator[Harm]:
             slowdown=statistics.median(ratios),
             slowdown_min=min(ratios),
             slowdown_max=max(ratios),
-            applied=sum(each.applied for each in deeds) if is_steered else None,
+            applied=sum(each.applied for each in stats) if is_steered else None,
             core_of_turns=cpu_s / own_s if cpu_s is not None else None,
             core_of_job=cpu_s / all_s if cpu_s is not None else None,
             rss_mib=max(rss) / 2**20 if rss else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rudder.agents.bench_steering import Deeds, Honesty, deeds_below
+from rudder.bench.steering_record import ChangeStats, EstimateError, change_stats_below
 from steered.show import Row
 
 
@@ -21,22 +21,22 @@ class Honest(Row):
     worst_error: float | None
 
 
-def honesty(folders: Sequence[Path]) -> list[Honest]:
+def estimate_error(folders: Sequence[Path]) -> list[Honest]:
     """One row for each folder that was steered from, and one for all."""
-    by_folder: dict[str, list[Deeds]] = {}
-    for folder, deeds in deeds_below(folders):
-        by_folder.setdefault(str(folder), []).append(deeds)
+    by_folder: dict[str, list[ChangeStats]] = {}
+    for folder, stats in change_stats_below(folders):
+        by_folder.setdefault(str(folder), []).append(stats)
     rows = [_row(folder, found) for folder, found in by_folder.items()]
-    everything = [deeds for found in by_folder.values() for deeds in found]
+    everything = [stats for found in by_folder.values() for stats in found]
     return [*(row for row in rows if row.changes), _row("all", everything)]
 
 
-def _row(folder: str, all_deeds: Sequence[Deeds]) -> Honest:
-    found = Honesty.of([error for deeds in all_deeds for error in deeds.rows_errors])
+def _row(folder: str, all_stats: Sequence[ChangeStats]) -> Honest:
+    found = EstimateError.of([error for stats in all_stats for error in stats.rows_errors])
     return Honest(
         folder=folder,
         changes=found.changes,
-        unmeasured=sum(deeds.unmeasured for deeds in all_deeds),
+        unmeasured=sum(stats.unmeasured for stats in all_stats),
         fraction=found.fraction,
         median_error=found.median_error,
         worst_error=found.worst_error,

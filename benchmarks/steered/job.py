@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.agents.bench_steering import Deeds, deeds_in
-from rudder.agents.commands.bench_run import run
-from rudder.agents.progress import say
-from rudder.training.bench.plan import BenchPlan
-from rudder.training.bench.results import BenchReport, Result
-from rudder.training.bench.variants import Variant
+from rudder.bench.plan import BenchPlan
+from rudder.bench.results import BenchReport, Result
+from rudder.bench.run import run
+from rudder.bench.steering_record import ChangeStats, change_stats_in
+from rudder.bench.variants import Variant
+from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
 from rudder.training.events import Event
 
@@ -52,8 +52,8 @@ class Job:
     def result(self, text: str) -> Result:
         return next(each for each in self.report.results if each.variant == text)
 
-    def deeds(self, text: str) -> tuple[Deeds, ...]:
-        return deeds_in(self.folder / self.plan.folder_of(Variant(text=text)))
+    def stats(self, text: str) -> tuple[ChangeStats, ...]:
+        return change_stats_in(self.folder / self.plan.folder_of(Variant(text=text)))
 
 
 def nobody(rate: str, event: Event) -> None:

@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rudder.agents.progress import say
-from rudder.memory.run_file import run_files
-from rudder.memory.run_reader import RunReader
+from rudder.cli.show.progress import say
+from rudder.memory.run.run_file import run_files
+from rudder.memory.run.run_reader import RunReader
 from rudder.training.config import RunConfig
 from rudder.training.events import Evaluated, Event, Progress
 from rudder.training.launch.run import launch

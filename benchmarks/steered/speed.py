@@ -47,7 +47,7 @@ def speed_of(
     }
     best = min(medians, key=lambda text: sum(medians[text]))
     turns = job.result(steered).epochs_of_turns[first_round:]
-    deeds = job.deeds(steered)
+    stats = job.stats(steered)
     return Speed(
         dataset=job.report.dataset,
         rate=rate,
@@ -59,10 +59,10 @@ def speed_of(
         speed=tuple(
             fixed / own for turn in turns for fixed, own in zip(medians[best], turn, strict=True)
         ),
-        applied=sum(each.applied for each in deeds),
-        most=max(each.applied for each in deeds),
-        capacity_rows=tuple(each.last and each.last.capacity_rows for each in deeds),
-        rows_errors=tuple(error for each in deeds for error in each.rows_errors),
+        applied=sum(each.applied for each in stats),
+        most=max(each.applied for each in stats),
+        capacity_rows=tuple(each.last and each.last.capacity_rows for each in stats),
+        rows_errors=tuple(error for each in stats for error in each.rows_errors),
     )
 
 

@@ -25,7 +25,7 @@ def thrift(work: Work, *, buffer: str, repeats: int, epochs: int, out: Path) -> 
     fixed = f"lookahead:buffer={buffer}"
     steered = f"{fixed}+controller=on"
     job = measure(work, plan_of(fixed, steered, repeats=repeats, epochs=epochs), out=out)
-    ours, base, deeds = job.result(steered), job.result(fixed), job.deeds(steered)
+    ours, base, stats = job.result(steered), job.result(fixed), job.stats(steered)
     pairs = zip(ours.turn_seconds, base.turn_seconds, strict=True)
     return [
         Thrift(
@@ -34,7 +34,7 @@ def thrift(work: Work, *, buffer: str, repeats: int, epochs: int, out: Path) -> 
             fixed_s=base.epoch_seconds.median,
             steered_s=ours.epoch_seconds.median,
             slowdowns=tuple(a / b - 1 for a, b in pairs),
-            given_back=tuple(each.given_back for each in deeds),
-            applied=sum(each.applied for each in deeds),
+            given_back=tuple(each.given_back for each in stats),
+            applied=sum(each.applied for each in stats),
         )
     ]

@@ -14,24 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rudder.memory.audit import AuditRow, Head
-from rudder.memory.run_file import run_file
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.audit import AuditRow, Head
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import RunReader
 from rudder.training.control.controller_process import (
     NICENESS,
     ControllerProcess,
-    Patience,
+    RestartBackoff,
     controller_command,
 )
 from rudder.training.errors import DataError
 from rudder.training.settings import Applied
 from rudder.training.steering_options import SteeringOptions
-from tests.agents.played_trainer import Deeds, PlayedTrainer, Score
+from tests.agents.played_trainer import ChangeStats, PlayedTrainer, Score
 from tests.agents.warm_controller import WarmController
 
 Moment = Literal["starting", "deciding", "commanding"]
 _MOMENTS: tuple[Moment, ...] = ("starting", "deciding", "deciding", "commanding", "commanding")
-_RESTARTS = Patience(first=0.5, longest=0.5, restarts=10**6)
+_RESTARTS = RestartBackoff(first=0.5, longest=0.5, restarts=10**6)
 """As a first restart in a run: here each is one."""
 _STARTING_S = {False: 2.5, True: 0.5}
 """The longest wait for a kill of one that starts, cold or warm: it is ready by then."""
@@ -116,7 +116,7 @@ class KilledControllers:
                 process.close()
                 raise
         process.close()
-        self._count(trainer.deeds)
+        self._count(trainer.stats)
         return self._toll
 
     def _start(self, trainer: PlayedTrainer) -> _Process:
@@ -146,7 +146,7 @@ class KilledControllers:
             self._kill(process)
             killed_at = time.monotonic()
             self._toll.kills[moment] += 1
-            left = self._look_at_what_is_left(seen, trainer.deeds)
+            left = self._look_at_what_is_left(seen, trainer.stats)
         self._recover(left, killed_at, process)
 
     def _wait_for(self, moment: Moment, before: _Seen, trainer: PlayedTrainer) -> _Seen:
@@ -182,7 +182,7 @@ class KilledControllers:
             self._toll.recovery_s.append(time.monotonic() - killed_at)
             self._toll.waiting_s.append(_waited_s(process.pid))
 
-    def _look_at_what_is_left(self, seen: _Seen, deeds: Deeds) -> _Seen:
+    def _look_at_what_is_left(self, seen: _Seen, stats: ChangeStats) -> _Seen:
         """Check the file between two controllers; what is in it."""
         if not self._file.exists():
             return _Seen()
@@ -193,21 +193,21 @@ class KilledControllers:
         self._toll.lost += max(0, seen.head.number - len(rows))
         self._toll.lost += max(0, seen.windows - now.windows)
         self._toll.lost += max(0, seen.episodes - now.episodes)
-        self._toll.lost += len(_without_intent(deeds, rows))
+        self._toll.lost += len(_without_intent(stats, rows))
         return now
 
-    def _count(self, deeds: Deeds) -> None:
+    def _count(self, stats: ChangeStats) -> None:
         toll = self._toll
         with RunReader(self._file) as reader:
             toll.broken += not reader.verify().holds
             rows = reader.audit()
         logged = [_command_of(row) for row in rows if row.outcome == "applied"]
-        toll.rows, toll.applied = len(rows), len(deeds.applied)
+        toll.rows, toll.applied = len(rows), len(stats.applied)
         toll.windows = _look(self._file).windows
-        toll.twice = len(logged) - len(set(logged)) + deeds.needless
-        toll.twice += deeds.changes - len(deeds.applied)
-        toll.unlogged = len(set(deeds.applied) - set(logged))
-        toll.invented = len(set(logged) - set(deeds.applied))
+        toll.twice = len(logged) - len(set(logged)) + stats.needless
+        toll.twice += stats.changes - len(stats.applied)
+        toll.unlogged = len(set(stats.applied) - set(logged))
+        toll.invented = len(set(logged) - set(stats.applied))
         toll.set_aside = len(list(self._file.parent.glob("*.damaged-*")))
 
     def _until(self, holds: Callable[[], bool]) -> None:
@@ -249,9 +249,9 @@ def _look(path: Path) -> _Seen:
     return _Seen(head, *counts)
 
 
-def _without_intent(deeds: Deeds, rows: list[AuditRow]) -> list[str]:
+def _without_intent(stats: ChangeStats, rows: list[AuditRow]) -> list[str]:
     """Changes that reached the trainer, and that nobody had announced."""
-    wanted = Counter(each.change.model_dump_json(exclude_defaults=True) for each in deeds.told)
+    wanted = Counter(each.change.model_dump_json(exclude_defaults=True) for each in stats.told)
     intents = Counter(row.arguments for row in rows if row.kind == "intent")
     return [change for change, count in wanted.items() if intents[change] < count]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from rudder.agents.simulated import WINDOW_STEPS, Costs, SimulatedTrainer
-from rudder.agents.streams import ZipfStream
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
 from rudder.training.control.port import ControlPort
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command
@@ -64,7 +64,7 @@ class Score:
 
 
 @dataclass
-class Deeds:
+class ChangeStats:
     """What a trainer was told to change, and what it did.
 
     told: commands with a change; applied: ids of those it said it had applied; changes: how often
@@ -80,22 +80,22 @@ class Deeds:
 class _CountingDoor(ControlPort):
     """A door that counts commands on their way in and answers on their way out."""
 
-    def __init__(self, path: Path, *, workload: Workload, deeds: Deeds) -> None:
+    def __init__(self, path: Path, *, workload: Workload, stats: ChangeStats) -> None:
         super().__init__(path, workload.rank, workload=workload)
-        self._deeds = deeds
+        self._stats = stats
         self.came = threading.Event()
 
     def take(self) -> Command | None:
         command = super().take()
         if command is not None and not command.change.is_empty:
-            self._deeds.told.append(command)
+            self._stats.told.append(command)
             self.came.set()
         return command
 
     def answer(self, applied: Applied) -> None:
-        told = self._deeds.told
+        told = self._stats.told
         if told and told[-1].command_id == applied.command_id and applied.outcome == "applied":
-            self._deeds.applied.append(applied.command_id)
+            self._stats.applied.append(applied.command_id)
         super().answer(applied)
 
 
@@ -105,7 +105,7 @@ class PlayedTrainer(Trainer):
     door: _CountingDoor
 
     def __init__(self, folder: Path, *, score: Score, window_s: float = 0.02) -> None:
-        self.deeds = Deeds()
+        self.stats = ChangeStats()
         self._score, self._step_s = score, window_s / WINDOW_STEPS
         super().__init__(
             folder,
@@ -124,14 +124,14 @@ class PlayedTrainer(Trainer):
 
     def _open_door(self, rank: int, workload: Workload | None) -> ControlPort:
         assert workload is not None
-        return _CountingDoor(self.path, workload=workload, deeds=self.deeds)
+        return _CountingDoor(self.path, workload=workload, stats=self.stats)
 
     def _counted(self, change: Change) -> None:
         before = self.policy.settings
         self._apply(change)
-        self.deeds.changes += 1
+        self.stats.changes += 1
         asks_once = change.replace_now or change.fetch_targets is not None
-        self.deeds.needless += self.policy.settings == before and not asks_once
+        self.stats.needless += self.policy.settings == before and not asks_once
 
     def _run(self) -> None:
         step, began = 0, time.monotonic()

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from rudder.agents.planners.fixed import FixedPlanner
+from rudder.agents.planners.baselines import FixedPlanner
 from rudder.agents.roles import Planner
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.agents.simulation import Run, simulate
-from rudder.agents.streams import ZipfStream
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.run import Run, simulate
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.records import Episode, Observation, Plan, Verdict
 from rudder.tools.effects import Effect, Range
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
-from rudder.training.metrics import Rows, RowsFetched, Seconds, Window
+from rudder.training.metrics import RowCounts, RowsFetched, Seconds, Window
 from rudder.training.settings import Applied, BufferSettings, Change
 
 SLOW = Costs(row_ms=0.1)
@@ -108,7 +108,7 @@ def window_of(
         epoch=0,
         first_step=first_step,
         num_steps=16,
-        rows=Rows(remote_rows=6400, rows_fetched=RowsFetched(miss=round(16 * rows))),
+        rows=RowCounts(remote_rows=6400, rows_fetched=RowsFetched(miss=round(16 * rows))),
         seconds=Seconds(exposed_wait=16 * wait_ms / 1000, compute=16 * 0.02),
         settings=settings,
         buffered_rows=settings.capacity_rows if buffered_rows is None else buffered_rows,

@@ -11,21 +11,22 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rudder.agents.act import JournaledActuator
-from rudder.agents.commands.graph import graph as graph_command
+from rudder.agents.actuator import JournaledActuator
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import Guard
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.adversarial import AdversarialPlanner
+from rudder.agents.planners.baselines import (
+    AdversarialPlanner,
+    FixedPlanner,
+    HeuristicPlanner,
+    PeriodicPlanner,
+)
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.planners.fixed import FixedPlanner
-from rudder.agents.planners.heuristic import HeuristicPlanner
-from rudder.agents.planners.periodic import PeriodicPlanner
 from rudder.agents.planners.proposals import keep, propose
-from rudder.agents.roles import Critic, Planner
-from rudder.agents.simulated import SimulatedTrainer
-from rudder.agents.state import DecisionState
+from rudder.agents.roles import Critic, DecisionState, Planner
+from rudder.bench.simulated.trainer import SimulatedTrainer
+from rudder.cli.commands.graph import graph as graph_command
 from rudder.memory.journal import AuditEntry, NullJournal, Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rudder.agents.cli import app
-from rudder.agents.head_start import HeadStart
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.agents.simulation import Run, simulate
-from rudder.memory.exchange import fill
+from rudder.agents.trial import HeadStart
+from rudder.bench.simulated.run import Run, simulate
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
+from rudder.cli.main import app
+from rudder.memory.past.transfer import fill
 from rudder.memory.records import Outcome
-from rudder.memory.run_file import run_file
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import SLOW, applied_of, effect_of, trainer_of, window_of

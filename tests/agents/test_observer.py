@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from rudder.agents.observer import EmbeddedObserver, drift
-from rudder.agents.simulated import Costs
-from rudder.agents.streams import ZipfStream
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.trainer import Costs
 from rudder.memory.records import Observation
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
 from rudder.tools.toolbox import Toolbox
-from rudder.training.metrics import PeerPace, Window
+from rudder.training.metrics import StepTiming, Window
 from rudder.training.settings import BufferSettings
 from tests.agents.steered import toolbox_after, trainer_of
 
@@ -60,14 +60,14 @@ def test_headroom_is_unknown_without_enough_accesses() -> None:
 @pytest.mark.parametrize(("peer_wait_s", "sets_the_pace"), [(0.5, False), (0.0, True)])
 def test_the_rank_that_waits_longest_sets_the_pace(peer_wait_s: float, sets_the_pace: bool) -> None:
     toolbox = toolbox_after(trainer_of(FULL), windows=6)
-    peer = PeerPace(rank=1, window=6, step_seconds=0.6, exposed_wait_seconds=peer_wait_s)
+    peer = StepTiming(rank=1, window=6, step_seconds=0.6, exposed_wait_seconds=peer_wait_s)
     toolbox.history.add(trainer_window_with(peer, toolbox))
     seen = observe(toolbox)
     assert seen.sets_the_pace is sets_the_pace
     assert seen.bottleneck == ("none" if sets_the_pace else "peers")
 
 
-def trainer_window_with(peer: PeerPace, toolbox: Toolbox) -> Window:
+def trainer_window_with(peer: StepTiming, toolbox: Toolbox) -> Window:
     last = toolbox.history.windows[-1]
     step = last.first_step + last.num_steps
     return last.model_copy(update={"first_step": step, "peers": (peer,), "index": last.index + 1})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rudder.agents.precedent import Precedent
+from rudder.agents.starting_point import Precedent
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Episode, Outcome, Plan
 from rudder.training.settings import Applied, BufferSettings, Change

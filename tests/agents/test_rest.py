@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from rudder.agents.rest import Rest
+from rudder.agents.steering import DecisionBackoff
 from tests.agents.steered import SETTINGS, observation_of, window_of
 
 SAME = window_of(160, settings=SETTINGS)
 
 
-def windows_until_over(rest: Rest) -> int:
+def windows_until_over(rest: DecisionBackoff) -> int:
     return next(count for count in range(1, 100) if rest.is_over(SAME))
 
 
 def test_pauses_double_up_to_eight_windows() -> None:
-    rest = Rest()
+    rest = DecisionBackoff()
     pauses = []
     for _ in range(5):
         rest.begin(observation_of())
@@ -27,7 +27,7 @@ def test_a_window_that_looks_different_ends_the_pause() -> None:
         window_of(160, settings=SETTINGS, wait_ms=9),
         window_of(160, settings=SETTINGS.model_copy(update={"capacity_rows": 1})),
     ):
-        rest = Rest()
+        rest = DecisionBackoff()
         for _ in range(4):
             rest.begin(observation_of())
         assert not rest.is_over(SAME)
@@ -36,7 +36,7 @@ def test_a_window_that_looks_different_ends_the_pause() -> None:
 
 def test_of_few_rows_some_more_or_less_are_no_difference() -> None:
     few = observation_of(rows_fetched=10.0, noise_rows=0.1)  # of 400 remote rows a step
-    rest = Rest()
+    rest = DecisionBackoff()
     for _ in range(4):
         rest.begin(few)
     assert not rest.is_over(window_of(160, settings=SETTINGS, rows=13))
@@ -44,5 +44,5 @@ def test_of_few_rows_some_more_or_less_are_no_difference() -> None:
 
 
 def test_without_a_pause_every_window_is_looked_at() -> None:
-    rest = Rest()
+    rest = DecisionBackoff()
     assert all(rest.is_over(SAME) for _ in range(5))

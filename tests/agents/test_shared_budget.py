@@ -9,11 +9,11 @@ from typing import Self
 
 import pytest
 
-from rudder.agents.cockpit import Cockpit
-from rudder.agents.cpu_budget import CpuBudget
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.training.control.allotment import Allotment
+from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.session import ControllerSession
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.training.control.finished_window import FinishedWindow
+from rudder.training.control.memory_quota import Allotment
 from rudder.training.control.peers import Peers
 from rudder.training.settings import Applied, BufferSettings, Change
 from rudder.training.steering_options import SteeringOptions
@@ -24,7 +24,7 @@ FAIR_ROWS = 1500
 FAST, SLOW = Costs(row_ms=0.002), Costs(row_ms=0.3)
 
 
-class Board:
+class RunProgress:
     """A store of one process, with what is used of torch's."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class Board:
 class Housed:
     """A simulated trainer with a peer on its host; its door keeps to the budget."""
 
-    def __init__(self, rank: int, board: Board, *, costs: Costs) -> None:
+    def __init__(self, rank: int, progress: RunProgress, *, costs: Costs) -> None:
         self.trainer = SimulatedTrainer(
             STREAM,
             settings=BufferSettings(capacity_rows=FAIR_ROWS, lookahead_batches=48),
@@ -62,10 +62,10 @@ class Housed:
         update = {"rank": rank, "world_size": 2, "trainers_on_host": 2}
         self.workload = self.trainer.workload.model_copy(update=update)
         self.allotment = Allotment(self.workload, budget_bytes=2 * FAIR_ROWS * ROW_BYTES)
-        self._peers = Peers(board, rank=rank, world_size=2, run_key="5e")
+        self._peers = Peers(progress, rank=rank, world_size=2, run_key="5e")
 
     async def open(self, folder: Path) -> Self:
-        self._cockpit = await Cockpit.open(
+        self._session = await ControllerSession.open(
             self.workload,
             sender=self,
             options=SteeringOptions(memory_budget_bytes=2 * FAIR_ROWS * ROW_BYTES),
@@ -85,10 +85,10 @@ class Housed:
     async def train(self) -> None:
         window = self.trainer.window().model_copy(update={"rank": self.workload.rank})
         told = FinishedWindow(window).completed(self._peers, allotment=self.allotment)
-        await self._cockpit.take(told)
+        await self._session.take(told)
 
     async def close(self) -> None:
-        await self._cockpit.close()
+        await self._session.close()
 
     @property
     def rows(self) -> int:
@@ -99,9 +99,9 @@ def rows_over_time(folder: Path, costs: Sequence[Costs], *, windows: int) -> lis
     """Capacities of both trainers after each window."""
 
     async def run() -> list[list[int]]:
-        board = Board()
+        progress = RunProgress()
         both = [
-            await Housed(rank, board, costs=each).open(folder) for rank, each in enumerate(costs)
+            await Housed(rank, progress, costs=each).open(folder) for rank, each in enumerate(costs)
         ]
         seen = []
         for _ in range(windows):
@@ -128,9 +128,11 @@ def test_memory_moves_to_the_trainer_on_the_slow_link(tmp_path: Path, slow: int)
 def test_a_trainer_that_stalls_is_faster_for_it(tmp_path: Path) -> None:
     def seconds(folder: Path, *, is_shared: bool) -> float:
         async def run() -> float:
-            board = Board()
+            progress = RunProgress()
             both = [
-                await Housed(rank, board if is_shared else Board(), costs=costs).open(folder)
+                await Housed(rank, progress if is_shared else RunProgress(), costs=costs).open(
+                    folder
+                )
                 for rank, costs in enumerate((FAST, SLOW))
             ]
             for _ in range(60):

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 from rudder.agents.planners.proposals import keep, propose
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.agents.simulation import simulate
+from rudder.bench.simulated.run import simulate
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.limits import Limits

@@ -6,7 +6,7 @@ import pytest
 
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.guard import DEFAULT_STEPS
-from rudder.agents.planners.adversarial import AdversarialPlanner
+from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.team import critic_of, planner_of, steps_of
 from rudder.training.config import run_config
 from rudder.training.steering_options import PlannerName, SteeringOptions

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rudder.agents.trial import Trial, Yardstick
+from rudder.agents.trial import Trial, TrialCriteria
 from rudder.memory.records import Observation, Outcome
 from rudder.tools.effects import Effect
-from rudder.tools.settling import MAX_SETTLING_STEPS
+from rudder.tools.estimate.settling import MAX_SETTLING_STEPS
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.steering_options import Objective
 from tests.agents.steered import SETTINGS, applied_of, effect_of, observation_of, window_of
@@ -26,7 +26,7 @@ def trial_of(
     before: Observation | None = None,
     expected: Effect | None = None,
     course: Sequence[float] = (),
-    yardstick: Yardstick | None = None,
+    criteria: TrialCriteria | None = None,
 ) -> Trial:
     return Trial(
         change,
@@ -34,7 +34,7 @@ def trial_of(
         before=before or observation_of(),
         expected=expected,
         course=course,
-        yardstick=yardstick or Yardstick(),
+        criteria=criteria or TrialCriteria(),
     )
 
 
@@ -96,7 +96,7 @@ def test_more_rows_for_nothing_are_reverted_but_a_smaller_buffer_may_cost_rows()
 def test_with_least_traffic_wanted_no_rows_are_given_for_memory(
     objective: Objective, result: str
 ) -> None:
-    trial = trial_of(SMALLER, yardstick=Yardstick(objective=objective))
+    trial = trial_of(SMALLER, criteria=TrialCriteria(objective=objective))
     assert outcome_of(trial, rows=220.0).result == result
 
 
@@ -115,7 +115,7 @@ def test_a_catastrophe_ends_the_trial_with_its_first_window() -> None:
 
 
 def test_windows_from_before_the_change_and_the_first_after_it_do_not_count() -> None:
-    trial = trial_of(SMALLER, yardstick=Yardstick(windows=1))
+    trial = trial_of(SMALLER, criteria=TrialCriteria(windows=1))
     settings = SMALLER.over(SETTINGS)
     assert trial.feed(window_of(144, settings=SETTINGS)) is None
     assert trial.feed(window_of(160, settings=settings)) is None
@@ -124,7 +124,7 @@ def test_windows_from_before_the_change_and_the_first_after_it_do_not_count() ->
 
 def test_a_buffer_that_grew_is_judged_when_its_rows_have_come_not_before() -> None:
     before = observation_of(rows_fetched=100.0, noise_rows=1.0)
-    trial = trial_of(LARGER, before=before, yardstick=Yardstick(windows=1))
+    trial = trial_of(LARGER, before=before, criteria=TrialCriteria(windows=1))
     settings = LARGER.over(SETTINGS)
     filling = [window_of(160 + 16 * n, settings=settings, rows=100.0 - 15 * n) for n in range(3)]
     assert [trial.feed(window) for window in filling] == [None] * 3
@@ -135,7 +135,7 @@ def test_a_buffer_that_grew_is_judged_when_its_rows_have_come_not_before() -> No
 
 def test_no_growth_is_waited_for_without_end() -> None:
     before = observation_of(rows_fetched=0.5, noise_rows=0.0)
-    trial = trial_of(LARGER, before=before, yardstick=Yardstick(windows=1))
+    trial = trial_of(LARGER, before=before, criteria=TrialCriteria(windows=1))
     settings = LARGER.over(SETTINGS)
     steps = [160 + 16 * n for n in range(20)]
     ended = [trial.feed(window_of(step, settings=settings, rows=0.5)) for step in steps]

@@ -8,10 +8,10 @@ import threading
 from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 
-from rudder.agents import controller
+from rudder.agents.controller import __main__ as controller
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__, "rudder.agents.cockpit"])
+_CONTEXT.set_forkserver_preload([__name__, "rudder.agents.controller.session"])
 _LEAVE_S = 20.0
 
 

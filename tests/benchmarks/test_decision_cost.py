@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rudder.agents.planners.fixed import FixedPlanner
-from rudder.agents.simulation import simulate
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.agents.planners.baselines import FixedPlanner
+from rudder.bench.simulated.run import simulate
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from tests.agents.steered import trainer_of
 
 ROOT = Path(__file__).parents[2]

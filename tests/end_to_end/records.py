@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from rudder.agents.steering_report import read_report
-from rudder.memory.audit import AuditRow
-from rudder.memory.run_reader import RunReader
+from rudder.agents.controller.report import read_report
+from rudder.memory.run.audit import AuditRow
+from rudder.memory.run.run_reader import RunReader
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.bench_grid import read_grid
-from rudder.agents.bench_steering import deeds_in
-from rudder.training.bench.grid import GridReport
-from rudder.training.bench.results import BenchReport
+from rudder.bench.grid import GridReport
+from rudder.bench.results import BenchReport
+from rudder.bench.steering_record import change_stats_in
+from rudder.cli.show.bench import read_grid
 
 pytestmark = pytest.mark.distributed
 RUDDER = Path(sys.executable).parent / "rudder"
@@ -61,9 +61,9 @@ def test_only_a_variant_whose_controller_is_on_is_steered(tiny_parts: Path, tmp_
         assert result.rows_fetched < result.remote_rows
     variants = out / "rate-none" / "variants"
     assert [folder.name for folder in variants.iterdir()] == ["1"]
-    for deeds in deeds_in(variants / "1"):
-        assert deeds.applied == 0
-        assert deeds.last == deeds.first
+    for stats in change_stats_in(variants / "1"):
+        assert stats.applied == 0
+        assert stats.last == stats.first
 
 
 def test_a_grid_names_its_best_point(tiny_parts: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.llm.scripted_server import CallTool, Fail, Request, ScriptedServer, Step
+from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, ScriptedServer, Step
 from tests.end_to_end.test_train import rudder
 
 pytestmark = pytest.mark.distributed

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rudder.training.manifest import Manifest
-from rudder.training.models import ModelKind, make_model
+from rudder.training.model.models import ModelKind, make_model
 from tests.end_to_end.jobs import SCRIPTS, run_script
 
 pytestmark = pytest.mark.distributed

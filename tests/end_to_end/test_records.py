@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.steering_report import SteeringReport, write_report
+from rudder.agents.controller.report import SteeringReport, write_report
 from rudder.training.metrics import SteeringCounts
 from tests.agents.replay.made import FOLDER
 from tests.end_to_end.records import check_records

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from rudder.memory.audit import COLUMNS
+from rudder.memory.run.audit import COLUMNS
 
 Connection = sqlite3.Connection
 

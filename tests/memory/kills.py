@@ -11,9 +11,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_entries, sample_episode, sample_window, sample_workload
-from rudder.memory.sqlite_journal import SqliteJournal
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from rudder.memory.exchange import fill
+from rudder.memory.past.transfer import fill
 from rudder.memory.sample import write_sample_run
 
 FOLDER = Path(__file__).parent / "released"

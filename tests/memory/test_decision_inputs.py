@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from rudder.memory.decision_inputs import FRESH, DecisionInputs, Node, Passage
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_window, sample_workload
-from rudder.memory.sqlite_journal import SqliteJournal
-from rudder.tools.learned import Learned
+from rudder.tools.estimate.calibration import Learned
 
 WORK = sample_workload()
 LEARNED = Learned(sampled=0.5, measured=0.1 + 0.2, is_measured=True, error_fraction=None)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.exchange import fill
-from rudder.memory.queries import QUERIES, datasette_metadata, queries_page
+from rudder.memory.pages import QUERIES, datasette_metadata, queries_page, schema_page
+from rudder.memory.past.transfer import fill
 from rudder.memory.sample import write_sample_run
-from rudder.memory.schema_page import schema_page
 
 DOCS = Path(__file__).parents[2] / "docs"
 

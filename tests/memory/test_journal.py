@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.exchange import fill
 from rudder.memory.journal import Journal, NullJournal
 from rudder.memory.model_calls import ModelCall
-from rudder.memory.run_reader import RunReader
+from rudder.memory.past.transfer import fill
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import (
     record,
     sample_entries,
@@ -17,7 +18,6 @@ from rudder.memory.sample import (
     sample_workload,
     write_sample_run,
 )
-from rudder.memory.sqlite_journal import SqliteJournal
 
 WORK = sample_workload()
 
@@ -196,7 +196,7 @@ def test_planted_secrets_are_nowhere_in_the_files(
 
 
 def test_slices_stay_under_their_cap_and_the_oldest_go_first(tmp_path: Path) -> None:
-    from rudder.memory.slices import Slices
+    from rudder.memory.run.slices import Slices
 
     journal = open_journal(tmp_path)
     assert journal._store is not None

@@ -8,13 +8,13 @@ import pytest
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from rudder.memory.catalog import Catalog
-from rudder.memory.exchange import fill
 from rudder.memory.migrations import EXPERIENCE, RUN_FILE
-from rudder.memory.recall import Recall
-from rudder.memory.run_reader import RunReader
+from rudder.memory.past.catalog import Catalog
+from rudder.memory.past.recall import Recall
+from rudder.memory.past.transfer import fill
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload
-from rudder.memory.sqlite_journal import SqliteJournal
 from rudder.memory.store import Store, open_reader
 from tests.memory.released import FOLDER
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.filesystem import file_system_of, refuse_network
+from rudder.memory.files import file_system_of, refuse_network
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.store import Store, open_reader
 from rudder.training.errors import DataError, MachineError

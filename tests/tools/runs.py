@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.whatif import WhatIf
 from rudder.training.access_slice import AccessSlice
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.registry import make_policy
-from rudder.training.metrics import OwnerTraffic, Rows, RowsFetched, Seconds, Window
+from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.workload import PolicyName, RefusedKnob, Workload
@@ -128,7 +128,7 @@ def window(
         epoch=0,
         first_step=index * WINDOW_STEPS,
         num_steps=WINDOW_STEPS,
-        rows=Rows(
+        rows=RowCounts(
             input_rows=remote,
             remote_rows=remote,
             hits=remote - min(fetched, remote),

@@ -17,10 +17,10 @@ from rudder.tools.calls import ToolCall, ToolResult
 from rudder.tools.catalog import SPECS, tool_schemas
 from rudder.tools.controls import WriteArguments
 from rudder.tools.errors import NotReadyError
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox, call_of
-from rudder.tools.whatif import WhatIf
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from tests.tools.runs import NUM_REMOTE, ROW_BYTES, history_of, workload, zipf
 

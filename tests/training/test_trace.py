@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.policy import IntArray
 from rudder.training.errors import DataError
 from rudder.training.settings import BufferSettings, Change, FetchTargets

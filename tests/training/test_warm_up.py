@@ -12,7 +12,7 @@ import numpy as np
 from numba.core.dispatcher import Dispatcher
 from rudder.training.buffer import lookahead_kernels, ranks, rows, stacks
 from rudder.training.buffer import lfu, lru, reactive, s3fifo, score, sieve, static, vip
-from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling import kernels

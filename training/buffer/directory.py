@@ -7,8 +7,68 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.training.buffer.memory import zeros
 from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.seen import SeenDirectory
+from rudder.training.buffer.records import Numbers
+from rudder.training.buffer.scratch import Scratch
+from rudder.training.buffer.seen_maps import DenseMap, HashedMap
+from rudder.training.errors import MachineError
+
+# The remote nodes that were seen, numbered in that order: what is kept of each is a record.
+#
+# Records of nodes first seen together lie together, and nodes never seen take none. Only the number
+# itself is looked up by node, in a map that goes with how much was seen (seen_maps.py).
+
+
+_MAX_RECORDS = 2**31 - 1
+
+
+class SeenDirectory:
+    """Numbers remote nodes 0, 1, ... as they come by for the first time (see Directory)."""
+
+    def __init__(self, num_remote: int) -> None:
+        """num_remote: remote nodes of the graph, of which any may come."""
+        self._num_remote = num_remote
+        self._map: DenseMap | HashedMap = HashedMap(num_remote)
+        narrow = num_remote <= _MAX_RECORDS
+        self._numbers: Numbers = zeros(num_remote, np.dtype(np.int32 if narrow else np.int64))
+        self._count = 0
+        self._scratch = Scratch()
+
+    def __len__(self) -> int:
+        """Nodes seen."""
+        return self._count
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the map and the list of nodes."""
+        listed = self._count * self._numbers.itemsize
+        return self._map.num_bytes + listed + self._scratch.num_bytes
+
+    def find(self, nodes: IntArray) -> IntArray:
+        """int64[n]: the records of these nodes, which are seen from now on; int64[n] numbers.
+
+        Raises MachineError where there are more records than 32 bits can number.
+        """
+        if self._count + len(nodes) > _MAX_RECORDS:
+            raise MachineError(
+                f"{self._count} remote nodes were seen, more than one buffer can keep track of",
+                remedy="split the graph into more partitions",
+            )
+        if isinstance(self._map, HashedMap):
+            self._map = self._map.with_room(len(nodes))
+        found = self._scratch.empty(len(nodes))
+        self._count = self._map.find(nodes, numbers=self._numbers, count=self._count, found=found)
+        return found
+
+    def is_seen(self, nodes: IntArray) -> NDArray[np.bool_]:
+        """bool[n]: which of these nodes have a record; none gets one."""
+        return self._map.has(nodes)
+
+    def nodes_of(self, records: IntArray) -> IntArray:
+        """int64[n]: the nodes of these records."""
+        return self._numbers[records].astype(np.int64)
+
 
 WHOLE_UP_TO = 2**22
 """Remote nodes of a graph small enough to have a record each: 64 MB of them at most."""

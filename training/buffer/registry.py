@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-from rudder.training.buffer.lfu import LfuBuffer
-from rudder.training.buffer.lookahead import LookaheadBuffer
-from rudder.training.buffer.lru import LruBuffer
-from rudder.training.buffer.none import NoBuffer
+from rudder.training.buffer.policies.lfu import LfuBuffer
+from rudder.training.buffer.policies.lookahead import LookaheadBuffer
+from rudder.training.buffer.policies.lru import LruBuffer
+from rudder.training.buffer.policies.none import NoBuffer
+from rudder.training.buffer.policies.s3fifo import S3FifoBuffer
+from rudder.training.buffer.policies.score import DEFAULT_INTERVAL, ScoreBuffer, Start
+from rudder.training.buffer.policies.sieve import SieveBuffer
+from rudder.training.buffer.policies.static import StaticBuffer, StaticSource
 from rudder.training.buffer.policy import IntArray, Policy
-from rudder.training.buffer.s3fifo import S3FifoBuffer
-from rudder.training.buffer.score import DEFAULT_INTERVAL, ScoreBuffer, Start
-from rudder.training.buffer.sieve import SieveBuffer
-from rudder.training.buffer.static import StaticBuffer, StaticSource
 from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.errors import ConfigError
 from rudder.training.partition_view import PartitionView

@@ -14,7 +14,7 @@ _MAX_SIZE = 2**31
 """Places are numbered by uint32; the ring takes 16 GiB by then."""
 
 
-class Window:
+class LookaheadWindow:
     """The batches observed and not yet planned, oldest first.
 
     next_use, records: int32[size], size a power of two; place p is at p % size. Its values are the

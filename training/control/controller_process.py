@@ -27,7 +27,7 @@ _FEW_THREADS = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
-class Patience:
+class RestartBackoff:
     """Seconds to wait before a restart: `first`, doubled each time up to `longest`; after
     `restarts` in a row it is given up. One that lived for `settled` begins a new row.
 
@@ -60,7 +60,7 @@ class ControllerProcess:
         *,
         log: Path,
         pid_file: Path | None = None,
-        patience: Patience = Patience(),
+        patience: RestartBackoff = RestartBackoff(),
     ) -> None:
         """Start it, from a thread that then watches it; pid_file: where its pid is found."""
         self._command = tuple(command)

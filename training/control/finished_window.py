@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rudder.training.access_slice import AccessSlice, NodeArray
-from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.peers import NoPeers, Peers
-from rudder.training.metrics import PeerPace, Window
+from rudder.training.metrics import StepTiming, Window
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class FinishedWindow:
             update["accesses"] = AccessSlice.of(self.accesses.batches, rate=self.accesses.rate)
         return self.window.model_copy(update=update)
 
-    def _pace(self) -> PeerPace | None:
+    def _pace(self) -> StepTiming | None:
         window = self.window
         if window.wall_seconds is None:
             return None
-        return PeerPace(
+        return StepTiming(
             rank=window.rank,
             window=window.index,
             step_seconds=window.wall_seconds / window.num_steps,

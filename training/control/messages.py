@@ -8,10 +8,11 @@ whenever there are new ones.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command
 from rudder.training.workload import Workload
 
@@ -125,3 +126,17 @@ def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     name = ".".join(str(part) for part in first["loc"][1:])
     return (f"{name}: {first['msg']}" if name else first["msg"])[:_MAX_REASON]
+
+
+Message = Applied | Rejected | Workload | Window | SteeringState | Intervention
+_Sent = Applied | Rejected | Introduction | SteeringState | Intervention | Window
+_LINE: TypeAdapter[_Sent] = TypeAdapter(Annotated[_Sent, Field(union_mode="left_to_right")])
+
+
+def read_message(line: bytes) -> Message | None:
+    """Read one line that a port sent; None for what this version does not know."""
+    try:
+        message = _LINE.validate_json(line)
+    except ValidationError:
+        return None
+    return message.workload if isinstance(message, Introduction) else message

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from rudder.training.complaint import complain
-from rudder.training.metrics import PeerPace
+from rudder.training.metrics import StepTiming
 
 _FIRST_LOOKS_AT_ONCE = 4
 """Ranks that are looked for in one exchange; each takes a round trip, once."""
@@ -39,7 +39,7 @@ class Store(Protocol):
 class NoPeers:
     """No process group: this rank knows of no other."""
 
-    def exchange(self, pace: PeerPace) -> tuple[PeerPace, ...]:
+    def exchange(self, pace: StepTiming) -> tuple[StepTiming, ...]:
         """Tell nobody."""
         return ()
 
@@ -53,13 +53,13 @@ class Peers:
     def __init__(self, store: Store, *, rank: int, world_size: int, run_key: str) -> None:
         """Use the store from one thread; run_key: of this loader's run, the same on all ranks."""
         self._store = store
-        self._key = pace_key(run_key, rank)
+        self._key = timing_key(run_key, rank)
         others = (other for other in range(world_size) if other != rank)
-        self._unseen = [pace_key(run_key, other) for other in others]
+        self._unseen = [timing_key(run_key, other) for other in others]
         self._seen: list[str] = []
         self._is_working = True
 
-    def exchange(self, pace: PeerPace) -> tuple[PeerPace, ...]:
+    def exchange(self, pace: StepTiming) -> tuple[StepTiming, ...]:
         """Tell the others this rank's pace; returns theirs, of those who have told."""
         if not self._is_working:
             return ()
@@ -67,7 +67,7 @@ class Peers:
             self._store.set(self._key, pace.model_dump_json())
             self._look_for_others()
             texts = [text for text in self._read(self._seen) if text]
-            return tuple(PeerPace.model_validate_json(text) for text in texts)
+            return tuple(StepTiming.model_validate_json(text) for text in texts)
         except (RuntimeError, OSError, ValueError) as error:
             self._is_working = False
             reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -87,6 +87,6 @@ class Peers:
         return [self._store.get(key) for key in keys]
 
 
-def pace_key(run_key: str, rank: int) -> str:
+def timing_key(run_key: str, rank: int) -> str:
     """Where a rank tells its pace in one loader's run."""
     return f"rudder/pace/{run_key}/{rank}"

@@ -11,10 +11,15 @@ from types import TracebackType
 from typing import Self
 
 from rudder.training.control import unix_socket
-from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
-from rudder.training.control.client import read_message
 from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
-from rudder.training.control.messages import Intervention, Rejected, SteeringState, to_line
+from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.messages import (
+    Intervention,
+    Rejected,
+    SteeringState,
+    read_message,
+    to_line,
+)
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers
 from rudder.training.control.service import ControlService
 from rudder.training.errors import RunError

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
 from rudder.training.complaint import complain
-from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.messages import Intervention, SteeringState, Tool
 from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, Change, Command
@@ -36,7 +36,7 @@ class NoSteering:
         """Do nothing."""
 
 
-class Steering:
+class TrainerSteering:
     """Obeys commands at the door, as long as whoever sends them may steer."""
 
     def __init__(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.training.errors import RunError
-from rudder.training.launch.member import Member
+from rudder.training.launch.worker import Worker
 
 _LOG_BYTES = 64 * 1024
 _LOG_LINES = 6
@@ -34,13 +34,13 @@ _VMSTAT = Path("/proc/vmstat")
 class Failure:
     """One process ended or gave up when it should not have."""
 
-    member: Member
+    worker: Worker
     what: str
 
     @property
     def weight(self) -> int:
         """0 for what nothing but an outside cause explains, up to 2 for the echo of another's."""
-        failed, killed_by = self.member.failed, self.member.killed_by
+        failed, killed_by = self.worker.failed, self.worker.killed_by
         if killed_by is not None and killed_by is not signal.SIGABRT:
             return 0
         is_echo = bool(_LOST_PEER.search(failed.message)) if failed else killed_by is not None
@@ -54,21 +54,21 @@ def root_cause(failures: Sequence[Failure]) -> Failure:
 
 def as_error(failure: Failure, *, ran_out_of_memory: bool) -> RunError:
     """The error that names host, rank, what happened, what the log says and what to do."""
-    member = failure.member
-    if member.failed is not None:
-        message = f"{member.post} failed {_when(member)}: {member.failed.message}"
-        remedy = member.failed.remedy
+    worker = failure.worker
+    if worker.failed is not None:
+        message = f"{worker.role} failed {_when(worker)}: {worker.failed.message}"
+        remedy = worker.failed.remedy
     else:
-        message = f"{member.post} {failure.what} {_when(member)}{quote(member.log)}"
-        remedy = _remedy(member, ran_out_of_memory=ran_out_of_memory)
+        message = f"{worker.role} {failure.what} {_when(worker)}{quote(worker.log)}"
+        remedy = _remedy(worker, ran_out_of_memory=ran_out_of_memory)
     error = RunError(
-        f"{message}\n  log: {member.log}",
+        f"{message}\n  log: {worker.log}",
         remedy=remedy,
-        host=member.post.host.name,
-        rank=member.post.trainer_rank,
+        host=worker.role.host.name,
+        rank=worker.role.trainer_rank,
     )
-    if member.failed is not None:
-        error.exit_code = member.failed.exit_code
+    if worker.failed is not None:
+        error.exit_code = worker.failed.exit_code
     return error
 
 
@@ -87,15 +87,15 @@ def _tail(log: Path) -> list[str]:
         return []
 
 
-def _when(member: Member) -> str:
+def _when(worker: Worker) -> str:
     """How far the process had come."""
-    if member.post.role == "server":
-        return "while it served" if member.phase == "connected" else "while it loaded its partition"
-    return _WHEN[member.phase]
+    if worker.role.name == "server":
+        return "while it served" if worker.phase == "connected" else "while it loaded its partition"
+    return _WHEN[worker.phase]
 
 
-def _remedy(member: Member, *, ran_out_of_memory: bool) -> str:
-    killed_by = member.killed_by
+def _remedy(worker: Worker, *, ran_out_of_memory: bool) -> str:
+    killed_by = worker.killed_by
     if killed_by is signal.SIGKILL and ran_out_of_memory:
         return (
             "the machine ran out of memory (the kernel says so in `dmesg`): use a smaller --buffer,"
@@ -108,7 +108,7 @@ def _remedy(member: Member, *, ran_out_of_memory: bool) -> str:
         )
     if killed_by is signal.SIGBUS:
         return "shared memory is full: free /dev/shm or make it larger (`rudder doctor` shows it)"
-    if member.post.role == "server" and member.phase != "connected":
+    if worker.role.name == "server" and worker.phase != "connected":
         return "its partition may be damaged: prepare the graph again (`rudder prepare`)"
     return "read the log; `rudder doctor` checks the machine"
 

@@ -17,7 +17,6 @@ from rudder.training.events import Event
 from rudder.training.hosts.cluster import open_cluster
 from rudder.training.hosts.host import Cluster
 from rudder.training.job import DEFAULT_PROGRAM, Job
-from rudder.training.launch.crew import Crew
 from rudder.training.launch.interruption import Interruption
 from rudder.training.launch.preflight import (
     check_disk,
@@ -27,6 +26,7 @@ from rudder.training.launch.preflight import (
 )
 from rudder.training.launch.relay import Relay
 from rudder.training.launch.supervise import Supervisor
+from rudder.training.launch.worker_group import WorkerGroup
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import RankReport
 
@@ -68,13 +68,13 @@ def launch(
             (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
             with (
                 _way_to_model(job),
-                Crew(
+                WorkerGroup(
                     job, cluster.hosts, job_file=run_dir / "job.json", logs=run_dir / "logs"
-                ) as crew,
+                ) as group,
             ):
                 return Supervisor(
-                    servers=crew.servers,
-                    trainers=crew.trainers,
+                    servers=group.servers,
+                    trainers=group.trainers,
                     on_event=on_event,
                     interruption=interruption,
                     start_timeout=config.start_timeout,

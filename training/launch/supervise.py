@@ -14,7 +14,7 @@ from rudder.training.errors import RunError
 from rudder.training.events import Event
 from rudder.training.launch.failure import Failure, as_error, kills_for_memory, root_cause
 from rudder.training.launch.interruption import Interruption
-from rudder.training.launch.member import Member
+from rudder.training.launch.worker import Worker
 from rudder.training.metrics import RankReport
 
 _log = logging.getLogger(__name__)
@@ -31,49 +31,49 @@ class Supervisor:
     def __init__(
         self,
         *,
-        servers: Sequence[Member],
-        trainers: Sequence[Member],
+        servers: Sequence[Worker],
+        trainers: Sequence[Worker],
         on_event: Callable[[Event], None],
         interruption: Interruption,
         start_timeout: float,
         stall_timeout: float,
     ) -> None:
         self._servers, self._trainers = servers, trainers
-        self._members = [*servers, *trainers]
+        self._workers = [*servers, *trainers]
         self._on_event = on_event
         self._interruption = interruption
         self._start_timeout, self._stall_timeout = start_timeout, stall_timeout
         self._started = time.monotonic()
         self._memory_kills = kills_for_memory()
         self._are_released = False
-        self._failures: dict[Member, Failure] = {}
+        self._failures: dict[Worker, Failure] = {}
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> list[RankReport]:
         """Follow the run to its end; raises RunError when it fails."""
         with self._selector:
-            for member in self._members:
-                self._selector.register(member, selectors.EVENT_READ)
+            for worker in self._workers:
+                self._selector.register(worker, selectors.EVENT_READ)
             while not self._is_done():
                 self._listen()
                 self._release_trainers()
                 self._check()
             self._wait_for_goodbye()
-        return [member.report for member in self._trainers if member.report is not None]
+        return [worker.report for worker in self._trainers if worker.report is not None]
 
     def _is_done(self) -> bool:
-        return all(member.report is not None for member in self._trainers)
+        return all(worker.report is not None for worker in self._trainers)
 
     def _listen(self) -> None:
         for key, _ in self._selector.select(_POLL_SECONDS):
-            member = key.fileobj
-            assert isinstance(member, Member)
-            self._hand_on(member)
-            if member.exit_code is not None:
-                self._selector.unregister(member)
+            worker = key.fileobj
+            assert isinstance(worker, Worker)
+            self._hand_on(worker)
+            if worker.exit_code is not None:
+                self._selector.unregister(worker)
 
-    def _hand_on(self, member: Member) -> None:
-        for event in member.events():
+    def _hand_on(self, worker: Worker) -> None:
+        for event in worker.events():
             self._on_event(event)
 
     def _release_trainers(self) -> None:
@@ -92,16 +92,16 @@ class Supervisor:
         self._check_times()
 
     def _note_failures(self) -> None:
-        members = self._members
-        if all(member.exit_code is None and member.failed is None for member in members):
+        workers = self._workers
+        if all(worker.exit_code is None and worker.failed is None for worker in workers):
             return
-        for member in members:
-            self._hand_on(member)
+        for worker in workers:
+            self._hand_on(worker)
         if self._is_done():
             return
-        for member in members:
-            if member not in self._failures and (what := _complaint(member)):
-                self._failures[member] = Failure(member, what)
+        for worker in workers:
+            if worker not in self._failures and (what := _complaint(worker)):
+                self._failures[worker] = Failure(worker, what)
 
     def _explained(self) -> RunError:
         until = time.monotonic() + _SETTLE_SECONDS
@@ -115,9 +115,9 @@ class Supervisor:
 
     def _check_times(self) -> None:
         now, trainers = time.monotonic(), self._trainers
-        late = [member for member in trainers if not member.has_trained]
+        late = [worker for worker in trainers if not worker.has_trained]
         if late and now - self._started > self._start_timeout:
-            waiting = [member for member in self._servers if member.phase != "connected"]
+            waiting = [worker for worker in self._servers if worker.phase != "connected"]
             raise self._stuck(
                 waiting or late,
                 f"has not begun to train within {self._start_timeout:g} s",
@@ -130,19 +130,19 @@ class Supervisor:
                 remedy="give it longer with --stall-timeout, or read its log",
             )
 
-    def _stuck(self, candidates: Sequence[Member], what: str, *, remedy: str) -> RunError:
-        stopped = [member for member in self._members if _is_stopped(member)]
-        member = min(stopped or candidates, key=lambda member: member.last_heard)
+    def _stuck(self, candidates: Sequence[Worker], what: str, *, remedy: str) -> RunError:
+        stopped = [worker for worker in self._workers if _is_stopped(worker)]
+        worker = min(stopped or candidates, key=lambda worker: worker.last_heard)
         if stopped:
-            what, remedy = f"{what}: it is stopped", f"continue it with `kill -CONT {member.pid}`"
-        for each in self._members:
+            what, remedy = f"{what}: it is stopped", f"continue it with `kill -CONT {worker.pid}`"
+        for each in self._workers:
             each.signal(signal.SIGUSR1)
         time.sleep(_STACKS_SECONDS)
         return RunError(
-            f"{member.post} {what} (it is {member.phase})\n  log, with all stacks: {member.log}",
+            f"{worker.role} {what} (it is {worker.phase})\n  log, with all stacks: {worker.log}",
             remedy=remedy,
-            host=member.post.host.name,
-            rank=member.post.trainer_rank,
+            host=worker.role.host.name,
+            rank=worker.role.trainer_rank,
         )
 
     def _interrupted(self, number: signal.Signals) -> RunError:
@@ -155,32 +155,32 @@ class Supervisor:
     def _wait_for_goodbye(self) -> None:
         """Let all leave by themselves; whoever does not is ended with the run."""
         until = time.monotonic() + _GOODBYE_SECONDS
-        while any(member.exit_code is None for member in self._members):
+        while any(worker.exit_code is None for worker in self._workers):
             if time.monotonic() > until or self._interruption.signal is not None:
                 _log.warning("some processes did not end by themselves after their reports")
                 return
             self._listen()
-        for member in self._members:
-            self._hand_on(member)
-            if member.exit_code != 0:
-                _log.warning("%s ended with %s after its report", member.post, member.exit_code)
+        for worker in self._workers:
+            self._hand_on(worker)
+            if worker.exit_code != 0:
+                _log.warning("%s ended with %s after its report", worker.role, worker.exit_code)
 
 
-def _complaint(member: Member) -> str | None:
+def _complaint(worker: Worker) -> str | None:
     """What is wrong with a process while some trainer has not reported; None if nothing is."""
-    if member.failed is not None:
+    if worker.failed is not None:
         return "failed"
-    if member.exit_code is None or (member.exit_code == 0 and member.report is not None):
+    if worker.exit_code is None or (worker.exit_code == 0 and worker.report is not None):
         return None
-    if member.killed_by is not None:
-        return f"was killed by {member.killed_by.name}"
-    if member.exit_code != 0:
-        return f"ended with exit code {member.exit_code}"
+    if worker.killed_by is not None:
+        return f"was killed by {worker.killed_by.name}"
+    if worker.exit_code != 0:
+        return f"ended with exit code {worker.exit_code}"
     return "ended before the run was over"
 
 
-def _is_stopped(member: Member) -> bool:
+def _is_stopped(worker: Worker) -> bool:
     try:
-        return bool(psutil.Process(member.pid).status() == psutil.STATUS_STOPPED)
+        return bool(psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
     except psutil.Error:
         return False

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.loading.batch import Journey
+from rudder.training.loading.batch import InFlightBatch
 from rudder.training.loading.tensors import NodeTensor
-from rudder.training.metrics import Rows, RowsFetched
+from rudder.training.metrics import RowCounts, RowsFetched
 from rudder.training.partition_view import IntArray, PartitionView
 
 
@@ -23,16 +23,16 @@ class Accounts:
         self._input_bytes = sum(tensor.row_bytes for tensor in inputs)
         self._output_bytes = sum(tensor.row_bytes for tensor in outputs)
 
-    def count(self, journey: Journey) -> Rows:
+    def count(self, in_flight: InFlightBatch) -> RowCounts:
         """The rows of a planned batch."""
-        plan = journey.planned
-        is_halo = _test_bits(self._halo_bits, journey.remote_numbers)
-        seeds_away = sum(len(places) for _, places in journey.seed_tickets)
+        plan = in_flight.planned
+        is_halo = _test_bits(self._halo_bits, in_flight.remote_numbers)
+        seeds_away = sum(len(places) for _, places in in_flight.seed_tickets)
         fetched = RowsFetched(miss=len(plan.misses), target=len(plan.targets), seed=seeds_away)
         input_rows_fetched = fetched.miss + fetched.target
-        return Rows(
-            input_rows=len(journey.nodes),
-            remote_rows=len(journey.remote),
+        return RowCounts(
+            input_rows=len(in_flight.nodes),
+            remote_rows=len(in_flight.remote),
             halo_rows=int(is_halo.sum()),
             hits=len(plan.hits),
             halo_hits=int(is_halo[plan.hits].sum()),
@@ -41,10 +41,10 @@ class Accounts:
         )
 
 
-def _bits(members: IntArray, size: int) -> NDArray[np.uint8]:
+def _bits(workers: IntArray, size: int) -> NDArray[np.uint8]:
     """A set of numbers below `size`, an eighth of a byte each."""
     is_member = np.zeros(size, dtype=bool)
-    is_member[members] = True
+    is_member[workers] = True
     return np.packbits(is_member, bitorder="little")
 
 

@@ -13,7 +13,7 @@ from rudder.training.access_slice import NodeArray
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.loading.assembly import Fetch
 from rudder.training.loading.owner_accounts import Pull
-from rudder.training.metrics import Rows as RowCounts
+from rudder.training.metrics import RowCounts as RowCounts
 from rudder.training.metrics import Seconds
 from rudder.training.sampling.neighbor import Edges, HalfLayer, SampledLayer
 from rudder.training.wire.wire import Answer, Rows
@@ -61,7 +61,7 @@ class WholeSample:
 
 
 @dataclass
-class Journey:
+class InFlightBatch:
     """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled.
 
     observed_bytes: `num_bytes` as of when it was observed, from when on it is the same.

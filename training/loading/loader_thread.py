@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rudder.training.buffer.policy import IntArray
-from rudder.training.control.steering import NoSteering, Steering
+from rudder.training.control.steering import NoSteering, TrainerSteering
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Pipeline
 from rudder.training.settings import BufferSettings
@@ -36,7 +36,7 @@ class LoaderThread:
         pipeline: Pipeline,
         *,
         ready: int,
-        steering: Steering | NoSteering,
+        steering: TrainerSteering | NoSteering,
         timeout_s: float,
     ) -> None:
         self._pipeline = pipeline

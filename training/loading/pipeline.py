@@ -24,8 +24,8 @@ from rudder.training.buffer.rows import MemoryPool
 from rudder.training.loading.access_sample import NO_SAMPLE, AccessSample, NoSample
 from rudder.training.loading.accounts import Accounts
 from rudder.training.loading.assembly import Assembly, Fetch
-from rudder.training.loading.batch import Batch, Journey
-from rudder.training.loading.desk import Desk
+from rudder.training.loading.batch import Batch, InFlightBatch
+from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.metrics import Seconds
@@ -52,7 +52,7 @@ class Pipeline:
         self,
         *,
         view: PartitionView,
-        desk: Desk,
+        pending: PendingRequests,
         sampling: SamplingStage,
         policy: Policy,
         inputs: Sequence[NodeTensor],
@@ -61,7 +61,7 @@ class Pipeline:
         sample: AccessSample | NoSample = NO_SAMPLE,
     ) -> None:
         self._view = view
-        self._desk = desk
+        self._pending = pending
         self._sampling = sampling
         self.policy = policy
         self._inputs = tuple(inputs)
@@ -73,8 +73,8 @@ class Pipeline:
         self._assembly = Assembly(inputs, capacity=capacity, first=view.first, pool=self._pool)
         self._accounts = Accounts(view, inputs, outputs)
         self._seeds: deque[IntArray] = deque()
-        self._window: deque[Journey] = deque()
-        self._pulling: deque[Journey] = deque()
+        self._window: deque[InFlightBatch] = deque()
+        self._pulling: deque[InFlightBatch] = deque()
         self._next_number = 0
         self._planned_since_start = 0
 
@@ -91,13 +91,13 @@ class Pipeline:
     @property
     def has_open_questions(self) -> bool:
         """Whether answers are still to come."""
-        return self._desk.num_open > 0
+        return self._pending.num_open > 0
 
     @property
     def waiting_bytes(self) -> int:
         """Memory of batches under way: structure, and assembled rows."""
-        drawn = sum(journey.num_bytes for journey in self._sampling.journeys)
-        observed = sum(journey.observed_bytes for journey in (*self._window, *self._pulling))
+        drawn = sum(in_flight.num_bytes for in_flight in self._sampling.in_flight_batches)
+        observed = sum(in_flight.observed_bytes for in_flight in (*self._window, *self._pulling))
         return drawn + observed + self._pool.num_bytes
 
     @property
@@ -112,18 +112,20 @@ class Pipeline:
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
         """Do one piece of work, the most urgent first; False if all wait for answers or room."""
         if room and self._pulling and self._pulling[0].is_answered:
-            journey = self._pulling.popleft()
+            in_flight = self._pulling.popleft()
             if self._may_plan():
                 self._plan(self._window.popleft())
-            hand_over(self._assemble(journey))
+            hand_over(self._assemble(in_flight))
         elif self._may_plan():
             self._plan(self._window.popleft())
         elif self._may_observe():
-            self._observe(self._sampling.journeys.popleft())
+            self._observe(self._sampling.in_flight_batches.popleft())
         elif self._sampling.advance():
             pass
         elif self._may_sample():
-            self._sampling.start(Journey(number=self._next_number, seeds=self._seeds.popleft()))
+            self._sampling.start(
+                InFlightBatch(number=self._next_number, seeds=self._seeds.popleft())
+            )
             self._next_number += 1
         else:
             return False
@@ -132,22 +134,22 @@ class Pipeline:
     def receive(self, timeout_ms: int, *, give_up_s: float) -> None:
         """Wait for one answer; raises RunError when there has been none for `give_up_s`."""
         started = time.perf_counter()
-        self._desk.receive(timeout_ms)
+        self._pending.receive(timeout_ms)
         if self._pulling:
             self._pulling[0].pull_seconds += time.perf_counter() - started
-        self._desk.check(timeout_s=give_up_s)
+        self._pending.check(timeout_s=give_up_s)
 
     def drop_all(self) -> None:
         """Give up what has not been handed over; the buffer stays sound."""
         self._seeds.clear()
-        while self._desk.num_open:
+        while self._pending.num_open:
             self.receive(1000, give_up_s=_DROP_TIMEOUT_S)
-        for journey in self._pulling:
-            self._assembly.store_only(journey.planned, self._fetched(journey))
-        for journey in self._window:
-            self.policy.skip(journey.remote_numbers)
+        for in_flight in self._pulling:
+            self._assembly.store_only(in_flight.planned, self._fetched(in_flight))
+        for in_flight in self._window:
+            self.policy.skip(in_flight.remote_numbers)
         self._next_number -= len(self._sampling)
-        for stage in (self._pulling, self._window, self._sampling.journeys):
+        for stage in (self._pulling, self._window, self._sampling.in_flight_batches):
             stage.clear()
         self._planned_since_start = 0
 
@@ -168,49 +170,51 @@ class Pipeline:
         more_to_come = bool(self._seeds or self._sampling)
         return len(self._window) > wanted or not more_to_come
 
-    def _observe(self, journey: Journey) -> None:
+    def _observe(self, in_flight: InFlightBatch) -> None:
         started = time.perf_counter()
-        nodes, view = journey.nodes, self._view
+        nodes, view = in_flight.nodes, self._view
         is_local = (nodes >= view.first) & (nodes < view.last)
-        journey.local = np.flatnonzero(is_local)
-        journey.remote = np.flatnonzero(~is_local)
-        journey.remote_numbers = view.to_remote(nodes[journey.remote])
-        self.policy.observe(journey.remote_numbers)
-        journey.observed_bytes = journey.num_bytes
-        self._window.append(journey)
-        journey.sample_seconds += time.perf_counter() - started
+        in_flight.local = np.flatnonzero(is_local)
+        in_flight.remote = np.flatnonzero(~is_local)
+        in_flight.remote_numbers = view.to_remote(nodes[in_flight.remote])
+        self.policy.observe(in_flight.remote_numbers)
+        in_flight.observed_bytes = in_flight.num_bytes
+        self._window.append(in_flight)
+        in_flight.sample_seconds += time.perf_counter() - started
 
-    def _plan(self, journey: Journey) -> None:
+    def _plan(self, in_flight: InFlightBatch) -> None:
         self._planned_since_start += 1
-        plan = self.policy.plan(journey.remote_numbers)
-        journey.plan = plan
-        missed = self._view.to_global(journey.remote_numbers[plan.misses])
+        plan = self.policy.plan(in_flight.remote_numbers)
+        in_flight.plan = plan
+        missed = self._view.to_global(in_flight.remote_numbers[plan.misses])
         targets = self._view.to_global(plan.targets)
-        journey.fetches = tuple(self._fetch(journey, missed, targets))
-        journey.seed_tickets = tuple(self._fetch_seeds(journey))
-        self._pulling.append(journey)
+        in_flight.fetches = tuple(self._fetch(in_flight, missed, targets))
+        in_flight.seed_tickets = tuple(self._fetch_seeds(in_flight))
+        self._pulling.append(in_flight)
 
-    def _fetch(self, journey: Journey, missed: IntArray, targets: IntArray) -> Iterator[Fetch]:
+    def _fetch(
+        self, in_flight: InFlightBatch, missed: IntArray, targets: IntArray
+    ) -> Iterator[Fetch]:
         keys = [tensor.key for tensor in self._inputs]
         nodes = np.concatenate([missed, targets])
         if not keys:
             return
         for owner, chosen in self._by_owner(nodes):
             yield Fetch(
-                ticket=self._desk.pull(journey, owner, nodes[chosen], keys),
+                ticket=self._pending.pull(in_flight, owner, nodes[chosen], keys),
                 misses=chosen[chosen < len(missed)],
                 targets=chosen[chosen >= len(missed)] - len(missed),
             )
 
-    def _fetch_seeds(self, journey: Journey) -> Iterator[tuple[int, IntArray]]:
+    def _fetch_seeds(self, in_flight: InFlightBatch) -> Iterator[tuple[int, IntArray]]:
         keys = [tensor.key for tensor in self._outputs]
-        seeds, view = journey.seeds, self._view
+        seeds, view = in_flight.seeds, self._view
         if not keys:
             return
         away = np.flatnonzero((seeds < view.first) | (seeds >= view.last))
         for owner, chosen in self._by_owner(seeds[away]):
             places = away[chosen]
-            yield self._desk.pull(journey, owner, seeds[places], keys), places
+            yield self._pending.pull(in_flight, owner, seeds[places], keys), places
 
     def _by_owner(self, nodes: IntArray) -> Iterator[tuple[int, IntArray]]:
         """Positions in `nodes` of each partition that owns some of them."""
@@ -218,41 +222,41 @@ class Pipeline:
         for owner in np.unique(owners):
             yield int(owner), np.flatnonzero(owners == owner)
 
-    def _assemble(self, journey: Journey) -> Batch:
+    def _assemble(self, in_flight: InFlightBatch) -> Batch:
         started = time.perf_counter()
         inputs = self._assembly.run(
-            journey.nodes,
-            local=journey.local,
-            remote=journey.remote,
-            plan=journey.planned,
-            fetched=self._fetched(journey),
+            in_flight.nodes,
+            local=in_flight.local,
+            remote=in_flight.remote,
+            plan=in_flight.planned,
+            fetched=self._fetched(in_flight),
         )
-        outputs = {tensor.name: self._outputs_of(tensor, journey) for tensor in self._outputs}
+        outputs = {tensor.name: self._outputs_of(tensor, in_flight) for tensor in self._outputs}
         return Batch(
-            number=journey.number,
-            input_nodes=torch.from_numpy(journey.nodes),
-            seeds=torch.from_numpy(journey.seeds),
-            blocks=journey.make_blocks(),
+            number=in_flight.number,
+            input_nodes=torch.from_numpy(in_flight.nodes),
+            seeds=torch.from_numpy(in_flight.seeds),
+            blocks=in_flight.make_blocks(),
             inputs=inputs,
             outputs=outputs,
-            rows=self._accounts.count(journey),
+            rows=self._accounts.count(in_flight),
             seconds=Seconds(
-                sample=journey.sample_seconds,
-                pull=journey.pull_seconds,
+                sample=in_flight.sample_seconds,
+                pull=in_flight.pull_seconds,
                 assemble=time.perf_counter() - started,
             ),
-            pulls=tuple(journey.pulls),
-            accesses=self._sample.choose(journey.remote_numbers),
+            pulls=tuple(in_flight.pulls),
+            accesses=self._sample.choose(in_flight.remote_numbers),
         )
 
-    def _fetched(self, journey: Journey) -> list[tuple[Fetch, Rows]]:
-        return [(fetch, journey.rows(fetch.ticket)) for fetch in journey.fetches]
+    def _fetched(self, in_flight: InFlightBatch) -> list[tuple[Fetch, Rows]]:
+        return [(fetch, in_flight.rows(fetch.ticket)) for fetch in in_flight.fetches]
 
-    def _outputs_of(self, tensor: NodeTensor, journey: Journey) -> torch.Tensor:
-        local = torch.from_numpy(journey.seeds - self._view.first)
-        if not journey.seed_tickets:
+    def _outputs_of(self, tensor: NodeTensor, in_flight: InFlightBatch) -> torch.Tensor:
+        local = torch.from_numpy(in_flight.seeds - self._view.first)
+        if not in_flight.seed_tickets:
             return tensor.local[local]
         out = tensor.local[local.clamp(0, len(tensor.local) - 1)]
-        for ticket, places in journey.seed_tickets:
-            out[torch.from_numpy(places)] = journey.rows(ticket)[tensor.key]
+        for ticket, places in in_flight.seed_tickets:
+            out[torch.from_numpy(places)] = in_flight.rows(ticket)[tensor.key]
         return out

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from rudder.training.loading.batch import Journey, WholeSample
-from rudder.training.loading.desk import Desk
+import dgl
+import torch
+
+from rudder.training.loading.batch import InFlightBatch, WholeSample
+from rudder.training.loading.requests import PendingRequests
 from rudder.training.partition_view import IntArray
 from rudder.training.sampling.neighbor import Edges, NeighborSampling
 
@@ -23,69 +27,97 @@ class SamplingStage:
 
     def __init__(
         self,
-        desk: Desk,
+        pending: PendingRequests,
         sampling: NeighborSampling,
         *,
         fanouts: Sequence[int],
         sample_whole: SampleWhole | None,
     ) -> None:
-        self._desk = desk
+        self._pending = pending
         self._sampling = sampling
         self._fanouts = tuple(reversed(fanouts))
         self._sample_whole = sample_whole
-        self.journeys: deque[Journey] = deque()
+        self.in_flight_batches: deque[InFlightBatch] = deque()
 
     def __len__(self) -> int:
         """Batches in this stage, drawn or not."""
-        return len(self.journeys)
+        return len(self.in_flight_batches)
 
     @property
     def may_start(self) -> bool:
         """Whether another batch may be begun now."""
         if self._sample_whole is not None:
-            return not self._desk.num_open  # it would take our answers for its own
-        return sum(not self._is_drawn(journey) for journey in self.journeys) < MAX_AT_ONCE
+            return not self._pending.num_open  # it would take our answers for its own
+        return (
+            sum(not self._is_drawn(in_flight) for in_flight in self.in_flight_batches) < MAX_AT_ONCE
+        )
 
     @property
     def has_drawn(self) -> bool:
         """Whether the oldest batch is drawn."""
-        return bool(self.journeys) and self._is_drawn(self.journeys[0])
+        return bool(self.in_flight_batches) and self._is_drawn(self.in_flight_batches[0])
 
-    def start(self, journey: Journey) -> None:
+    def start(self, in_flight: InFlightBatch) -> None:
         """Begin a batch."""
         started = time.perf_counter()
-        self.journeys.append(journey)
+        self.in_flight_batches.append(in_flight)
         if self._sample_whole is None:
-            self._begin_layer(journey, journey.seeds)
+            self._begin_layer(in_flight, in_flight.seeds)
         else:
-            journey.whole = self._sample_whole(journey.seeds)
-        journey.sample_seconds += time.perf_counter() - started
+            in_flight.whole = self._sample_whole(in_flight.seeds)
+        in_flight.sample_seconds += time.perf_counter() - started
 
     def advance(self) -> bool:
         """Finish one layer whose answers are here; False if there is none."""
         started = time.perf_counter()
-        for journey in self.journeys:
-            if journey.half is not None and journey.is_answered:
-                self._finish_layer(journey)
-                journey.sample_seconds += time.perf_counter() - started
+        for in_flight in self.in_flight_batches:
+            if in_flight.half is not None and in_flight.is_answered:
+                self._finish_layer(in_flight)
+                in_flight.sample_seconds += time.perf_counter() - started
                 return True
         return False
 
-    def _is_drawn(self, journey: Journey) -> bool:
-        return journey.whole is not None or len(journey.layers) == len(self._fanouts)
+    def _is_drawn(self, in_flight: InFlightBatch) -> bool:
+        return in_flight.whole is not None or len(in_flight.layers) == len(self._fanouts)
 
-    def _begin_layer(self, journey: Journey, frontier: IntArray) -> None:
-        fanout = self._fanouts[len(journey.layers)]
-        journey.half = self._sampling.begin(frontier, fanout)
-        for question in journey.half.questions:
-            self._desk.sample(journey, question.owner, question.nodes, fanout)
-        if not journey.half.questions:
-            self._finish_layer(journey)
+    def _begin_layer(self, in_flight: InFlightBatch, frontier: IntArray) -> None:
+        fanout = self._fanouts[len(in_flight.layers)]
+        in_flight.half = self._sampling.begin(frontier, fanout)
+        for question in in_flight.half.questions:
+            self._pending.sample(in_flight, question.owner, question.nodes, fanout)
+        if not in_flight.half.questions:
+            self._finish_layer(in_flight)
 
-    def _finish_layer(self, journey: Journey) -> None:
-        half, journey.half = journey.half, None
+    def _finish_layer(self, in_flight: InFlightBatch) -> None:
+        half, in_flight.half = in_flight.half, None
         assert half is not None
-        answers = [answer for answer in journey.take_answers() if isinstance(answer, Edges)]
-        journey.layers.append(self._sampling.finish(half, answers))
-        if len(journey.layers) < len(self._fanouts):
-            self._begin_layer(journey, journey.nodes)
+        answers = [answer for answer in in_flight.take_answers() if isinstance(answer, Edges)]
+        in_flight.layers.append(self._sampling.finish(half, answers))
+        if len(in_flight.layers) < len(self._fanouts):
+            self._begin_layer(in_flight, in_flight.nodes)
+
+
+_UNIFORM = (dgl.dataloading.NeighborSampler, dgl.dataloading.MultiLayerFullNeighborSampler)
+
+
+def uniform_fanouts(sampler: Any) -> tuple[int, ...] | None:
+    """Fan-outs, input layer first, of a uniform sampler without replacement; None for others."""
+    if (
+        type(sampler) not in _UNIFORM
+        or sampler.edge_dir != "in"
+        or sampler.prob is not None
+        or sampler.replace
+        or not all(isinstance(fanout, int) for fanout in sampler.fanouts)
+    ):
+        return None
+    return tuple(sampler.fanouts)
+
+
+def sample_whole(sampler: Any, graph: Any) -> SampleWhole:
+    """A way to call any `dgl.dataloading` block sampler on a DistGraph."""
+
+    def sample(seeds: IntArray) -> WholeSample:
+        input_nodes, _, blocks = sampler.sample(graph, torch.from_numpy(seeds))
+        return WholeSample(nodes=input_nodes.numpy(), blocks=tuple(blocks))
+
+    return sample

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from rudder.training.access_slice import NodeArray
 from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
-from rudder.training.loading.awake import awake_seconds
 from rudder.training.loading.owner_accounts import Pull, sum_of_owners
-from rudder.training.metrics import Rows, Seconds, Window
+from rudder.training.metrics import RowCounts, Seconds, Window
 from rudder.training.settings import BufferSettings
+
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
+_PER_NANOSECOND = 1e-9
+
+
+def awake_seconds() -> float:
+    """Of the calling thread, since it began: on a core, and ready but waiting for one.
+
+    Where the kernel does not tell of the waiting, the time on a core alone.
+    """
+    try:
+        ran, waited, _ = _SCHEDSTAT.read_bytes().split()
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (int(ran) + int(waited)) * _PER_NANOSECOND
+
 
 WINDOW_STEPS = 16
 
@@ -24,7 +40,7 @@ class WindowMeter:
         self._epoch = -1
         self._num_windows = 0
         self._begun = self._handed_over = self._awake = 0.0
-        self._step: tuple[Rows, Seconds] = (Rows(), Seconds())
+        self._step: tuple[RowCounts, Seconds] = (RowCounts(), Seconds())
         self._num_steps = 0
         self._reset()
 
@@ -45,7 +61,7 @@ class WindowMeter:
         self,
         number: int,
         *,
-        rows: Rows,
+        rows: RowCounts,
         seconds: Seconds,
         pulls: Sequence[Pull] = (),
         accesses: NodeArray | None = None,
@@ -111,7 +127,7 @@ class WindowMeter:
 
     def _reset(self) -> None:
         self._num_steps = self._first_step = 0
-        self._rows, self._seconds = Rows(), Seconds()
+        self._rows, self._seconds = RowCounts(), Seconds()
         self._wall_seconds = 0.0
         self._pulls: list[Pull] = []
         self._accesses: list[NodeArray] = []

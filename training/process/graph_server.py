@@ -14,7 +14,7 @@ from dgl.distributed import rpc, rpc_server
 
 from rudder.training.errors import DataError
 from rudder.training.job import Job
-from rudder.training.launch.machine_limits import as_machine_error
+from rudder.training.machine import as_machine_error
 
 _LONGEST_SLEEP_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 5.0

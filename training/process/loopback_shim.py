@@ -12,13 +12,7 @@ from typing import Any
 
 import dgl
 from dgl import heterograph_index
-from dgl.distributed import (
-    dist_graph,
-    graph_partition_book,
-    kvstore,
-    rpc_client,
-    shared_mem_utils,
-)
+from dgl.distributed import dist_graph, graph_partition_book, kvstore, rpc_client, shared_mem_utils
 
 
 def install(*, address: str, shm_prefix: str) -> None:

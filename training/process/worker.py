@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING, Literal, NoReturn
 from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
-from rudder.training.launch.machine_limits import as_machine_error
+from rudder.training.machine import as_machine_error
 from rudder.training.process.program import program_of
 from rudder.training.versions import required_versions
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
 
 LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 """Environment variable with the process id of the launcher, where it is the parent."""
@@ -37,7 +38,7 @@ _SENDING_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessPlace:
     """Which process of the run this one is."""
 
     role: Literal["server", "trainer"]
@@ -45,7 +46,7 @@ class Place:
     host: int
 
     @classmethod
-    def from_environment(cls) -> Place:
+    def from_environment(cls) -> ProcessPlace:
         """Read DGL's and torch's variables."""
         host = int(os.environ[HOST_VARIABLE])
         if os.environ["DGL_ROLE"] == "server":
@@ -75,7 +76,7 @@ def main() -> NoReturn:
     for ever when this one has failed.
     """
     pipe = EventPipe()
-    place = Place.from_environment()
+    place = ProcessPlace.from_environment()
     exit_code = 0
     try:
         _die_with_launcher()
@@ -120,7 +121,7 @@ def _prepare_process() -> None:
     faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
-def _run(job: Job, place: Place, pipe: EventPipe) -> None:
+def _run(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     if place.role == "trainer":
         program_of(job).start_controllers(job, rank=place.rank)
     _import_dgl()
@@ -149,7 +150,7 @@ def _import_dgl() -> None:
         ) from error
 
 
-def _serve(job: Job, place: Place, pipe: EventPipe) -> None:
+def _serve(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     from rudder.training.process.graph_server import serve
 
     def announce() -> None:
@@ -158,7 +159,7 @@ def _serve(job: Job, place: Place, pipe: EventPipe) -> None:
     serve(job, host=place.host, on_listening=announce)
 
 
-def _train(job: Job, place: Place, pipe: EventPipe) -> None:
+def _train(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     if not sys.stdin.readline():
         return  # the launcher has given up
     program_of(job).run(job, rank=place.rank, emit=pipe.emit)
@@ -183,7 +184,7 @@ def _say_goodbye() -> None:
     dist_context.exit_client()
 
 
-def _failed(error: BaseException, place: Place) -> Failed:
+def _failed(error: BaseException, place: ProcessPlace) -> Failed:
     known = error if isinstance(error, RudderError) else as_machine_error(error)
     if known is None:
         text = f"{type(error).__name__}: {error}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.learned.rehearsal import rehearse
+from rudder.bench.simulated.rehearsal import rehearse
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,8 @@ from rudder.agents.learned.classifiers import (
     load_classifier,
     make_classifier,
 )
-from rudder.agents.learned.examples import Examples, read_examples, split
-from rudder.agents.learned.features import FEATURES
-from rudder.agents.learned.metrics import measure
+from rudder.agents.learned.examples import FEATURES, Examples, read_examples, split
+from rudder.agents.learned.model_file import measure
 from rudder.training.steering_options import ClassifierName
 
 KINDS = get_args(ClassifierName)

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rudder.agents.learned.examples import Examples, read_examples, split
-from rudder.agents.learned.features import FEATURES
-from rudder.agents.learned.labels import Label
-from rudder.memory.exchange import export, fill, import_
-from rudder.memory.experience import Experience
+from rudder.agents.learned.examples import FEATURES, Examples, Label, read_examples, split
+from rudder.memory.past.experience import Experience
+from rudder.memory.past.transfer import export, fill, import_
 from rudder.training.errors import DataError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rudder.agents.learned.labels import Label, label_of
+from rudder.agents.learned.examples import Label, label_of
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.sample import sample_episode, sample_workload
 from tests.agents.steered import observation_of

@@ -13,18 +13,17 @@ from rudder.agents.guard import DEFAULT_STEPS, Guard
 from rudder.agents.learned.examples import Examples
 from rudder.agents.learned.fitting import fit
 from rudder.agents.learned.model_file import Model, read_model
-from rudder.agents.learned.opening import open_planner
-from rudder.agents.learned.planner import LearnedPlanner
+from rudder.agents.learned.planner import LearnedPlanner, open_planner
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.candidates import candidates
+from rudder.agents.planners.exploring import candidates
 from rudder.agents.replay.other import Alternative, OtherPlanner
 from rudder.agents.replay.recorded import Replayed, replay
-from rudder.agents.simulation import simulate
+from rudder.bench.simulated.run import simulate
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Plan
-from rudder.memory.run_file import run_file
-from rudder.memory.run_reader import RunReader
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import ClassifierName, SteeringOptions

@@ -9,23 +9,21 @@ from typing import TypeAlias
 
 import pytest
 
-from rudder.agents.chat import Chat
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker
-from rudder.agents.llm.budget import Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Spread
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
-from rudder.agents.llm.messages import Mode
+from rudder.agents.llm.messages import Chat, Mode
 from rudder.agents.llm.openai_chat import OpenAIChat
-from rudder.agents.llm.scripted_server import Script, ScriptedServer, Step
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.simulated import SimulatedTrainer
-from rudder.agents.streams import ZipfStream
+from rudder.bench.model_server.scripted_server import Script, ScriptedServer, Step
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.records import Observation
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload

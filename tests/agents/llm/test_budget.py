@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rudder.agents.llm.budget import Budget, Spread
+from rudder.agents.llm.breaker import Budget, Spread
 
 
 def test_the_last_call_is_allowed_and_the_next_is_not() -> None:

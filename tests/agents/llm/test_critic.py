@@ -8,7 +8,7 @@ import json
 import pytest
 
 from rudder.agents.llm.critic import LlmCritic
-from rudder.agents.llm.scripted_server import CallTool, Fail, ScriptedServer, Step
+from rudder.bench.model_server.scripted_server import CallTool, Fail, ScriptedServer, Step
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change

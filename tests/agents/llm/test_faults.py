@@ -9,11 +9,10 @@ import time
 import pytest
 
 from rudder.agents.llm.exchange import Exchange
-from rudder.agents.llm.faults import FAULTS, Fault
 from rudder.agents.llm.messages import Mode
 from rudder.agents.llm.planner import LlmPlanner
-from rudder.agents.llm.scripted_server import Fail
 from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.bench.model_server.scripted_server import FAULTS, Fail, Fault
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from tests.agents.llm.conftest import DEADLINE_S, SHORT_DEADLINE_S, AskerAt, Serve

@@ -10,17 +10,16 @@ import pytest
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.llm.answers import CriticAnswer, ObserverAnswer, form_of
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker
-from rudder.agents.llm.budget import Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Spread
 from rudder.agents.llm.critic import LlmCritic
 from rudder.agents.llm.errors import InvalidAnswerError
 from rudder.agents.llm.planner import LlmPlanner
 from rudder.agents.llm.proposals import offered, stage
-from rudder.agents.llm.random_model import RandomChat
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.agents.simulation import simulate
-from rudder.agents.streams import ZipfStream
+from rudder.bench.model_server.random_model import RandomChat
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.run import simulate
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings
 

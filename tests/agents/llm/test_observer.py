@@ -8,7 +8,7 @@ import json
 import pytest
 
 from rudder.agents.llm.observer import LlmObserver
-from rudder.agents.llm.scripted_server import CallTool, ScriptedServer, Step
+from rudder.bench.model_server.scripted_server import CallTool, ScriptedServer, Step
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox
 from tests.agents.llm.conftest import AskerAt, Serve

@@ -9,18 +9,17 @@ import pytest
 from pydantic import JsonValue
 
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.exchange import Exchange
+from rudder.agents.llm.exchange import Exchange, LlmReport
 from rudder.agents.llm.planner import LlmPlanner
 from rudder.agents.llm.recorded import RecordedChat
-from rudder.agents.llm.scripted_server import CallTool, Fail, Request, Say, Slow, Step
-from rudder.agents.llm.tally import LlmReport
 from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, Say, Slow, Step
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
 from tests.agents.llm.conftest import SHORT_DEADLINE_S, AskerAt, Serve
-from tests.agents.llm.test_faults import decided
 from tests.agents.llm.test_planner_turns import later
+from tests.bench.model_server.test_faults import decided
 
 NOBODY = "http://127.0.0.1:9/v1"
 EXPECTED: dict[str, JsonValue] = {

@@ -6,8 +6,8 @@ import asyncio
 import json
 
 from rudder.agents.llm.planner import LlmPlanner
-from rudder.agents.llm.scripted_server import CallTool
 from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.bench.model_server.scripted_server import CallTool
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox
 from tests.agents.llm.conftest import AskerAt, Serve

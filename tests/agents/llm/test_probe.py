@@ -9,10 +9,10 @@ import pytest
 import typer
 from rich.console import Console
 
-from rudder.agents.commands.doctor_llm import doctor_llm, show
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport
-from rudder.agents.llm.scripted_server import CallTool, Fail, Request, Say, Slow, Step
+from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, Say, Slow, Step
+from rudder.cli.commands.doctor_llm import doctor_llm, show
 from tests.agents.llm.conftest import Serve
 
 ARGUMENTS = {

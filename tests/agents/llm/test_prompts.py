@@ -8,23 +8,22 @@ from itertools import cycle
 import pytest
 
 from rudder.agents.critic import EmbeddedCritic
-from rudder.agents.llm.briefing import brief
 from rudder.agents.llm.critic import LlmCritic, critic_question
 from rudder.agents.llm.messages import Mode, Question
 from rudder.agents.llm.observer import LlmObserver, observer_question
 from rudder.agents.llm.planner import LlmPlanner, planner_question
-from rudder.agents.llm.scripted_server import Fail
+from rudder.agents.llm.prompts import MAX_CANDIDATES, Briefing, Candidate, brief
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.prompts import MAX_CANDIDATES, Briefing, Candidate
+from rudder.bench.model_server.scripted_server import Fail
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Plan, Verdict
 from rudder.tools.calls import ToolCall
 from rudder.tools.effects import Effect, Range
-from rudder.tools.history import History
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.tools.whatif import WhatIf
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change, FetchTargets
 from rudder.training.workload import RefusedKnob, Workload

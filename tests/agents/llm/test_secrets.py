@@ -12,10 +12,9 @@ import pytest
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
-from rudder.agents.llm.faults import Fault
 from rudder.agents.llm.planner import LlmPlanner
-from rudder.agents.llm.scripted_server import Fail, Say
 from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.bench.model_server.scripted_server import Fail, Fault, Say
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import ConfigError
@@ -140,7 +139,7 @@ def test_openais_own_endpoint_is_known_by_its_host(url: str, is_openai: bool) ->
 
 def test_replays_and_roles_need_no_http_client() -> None:
     code = (
-        "import sys, rudder.agents.llm.team, rudder.agents.llm.recorded;"
+        "import sys, rudder.agents.team, rudder.agents.llm.recorded;"
         "print([m for m in ('torch', 'dgl', 'openai', 'langchain_openai') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -13,14 +13,13 @@ import pytest
 
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.errors import InvalidAnswerError, ServerFailedError
-from rudder.agents.llm.faults import FAULTS
 from rudder.agents.llm.messages import Mode
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.agents.llm.planner import planner_question
+from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
-from rudder.agents.llm.scripted_server import Fail, Request, Script
-from rudder.agents.llm.stand_in import MIXED, at_random, failing
-from rudder.agents.prompts import Briefing
+from rudder.bench.model_server.scripted_server import FAULTS, Fail, Request, Script
+from rudder.bench.model_server.stand_in import MIXED, at_random, failing
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox
 from tests.agents.llm.conftest import Serve
@@ -70,7 +69,7 @@ def test_a_fault_is_that_of_every_request_and_mixed_is_all_in_turn() -> None:
 def test_it_serves_from_the_command_line_until_it_is_interrupted(
     toolbox: Toolbox, observation: Observation
 ) -> None:
-    command = [sys.executable, "-m", "rudder.agents.llm.stand_in", "--fault", "500"]
+    command = [sys.executable, "-m", "rudder.bench.model_server.stand_in", "--fault", "500"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[1]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rudder.agents.llm.answers import bare, read_object
 from rudder.agents.llm.errors import InvalidAnswerError
 from rudder.agents.llm.messages import MAX_TEXT
-from rudder.agents.llm.strict_json import bare, read_object
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(

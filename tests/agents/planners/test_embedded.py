@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import ROW_MS, EmbeddedPlanner
-from rudder.agents.planners.hindsight import fewest_rows
+from rudder.agents.planners.evidence import fewest_rows
 from rudder.agents.planners.search import MAX_ESTIMATES
-from rudder.agents.preference import Preference
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Plan
 from rudder.tools.effects import Effect

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rudder.agents.planners.hindsight import fewest_rows, seen_wait_ms
+from rudder.agents.planners.evidence import fewest_rows, seen_wait_ms
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
 from tests.agents.steered import SETTINGS, window_of

@@ -12,12 +12,12 @@ from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.simulation import Run, simulate
-from rudder.memory.exchange import fill
+from rudder.bench.simulated.run import Run, simulate
 from rudder.memory.journal import Recalled
+from rudder.memory.past.transfer import fill
 from rudder.memory.records import Plan, Verdict
-from rudder.memory.run_file import run_file
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import toolbox_after, trainer_of

@@ -7,11 +7,13 @@ import asyncio
 import pytest
 
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.adversarial import AdversarialPlanner
+from rudder.agents.planners.baselines import (
+    AdversarialPlanner,
+    FixedPlanner,
+    HeuristicPlanner,
+    PeriodicPlanner,
+)
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.planners.fixed import FixedPlanner
-from rudder.agents.planners.heuristic import HeuristicPlanner
-from rudder.agents.planners.periodic import PeriodicPlanner
 from rudder.agents.roles import Planner
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rudder.agents.planners.regret import TRIAL_STEPS, Regret
+from rudder.agents.planners.evidence import TRIAL_STEPS, TrialBudget
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Outcome
 from rudder.training.settings import Change
@@ -21,27 +21,29 @@ def reverted(*, wait_ms_after: float) -> Recalled:
     )
 
 
-def regret(*lessons: Recalled, steps_left: int | None = 1840) -> Regret:
+def trial_budget(*episode_recall: Recalled, steps_left: int | None = 1840) -> TrialBudget:
     """Of a run of 2000 steps, 25 ms each: 500 ms may be spent."""
-    return Regret.of(lessons, observation_of(steps_left=steps_left), run_key="r")
+    return TrialBudget.of(episode_recall, observation_of(steps_left=steps_left), run_key="r")
 
 
 def test_a_trial_may_cost_what_the_run_can_afford() -> None:
     affordable = 5.0 + 499 / TRIAL_STEPS
-    assert regret().allows(effect_of(220.0, affordable), present=PRESENT)
-    assert not regret().allows(effect_of(220.0, affordable + 0.1), present=PRESENT)
+    assert trial_budget().allows(effect_of(220.0, affordable), present=PRESENT)
+    assert not trial_budget().allows(effect_of(220.0, affordable + 0.1), present=PRESENT)
 
 
 def test_the_shorter_the_run_the_less_may_be_tried() -> None:
     dear = effect_of(220.0, 7.0)
-    assert regret().allows(dear, present=PRESENT)
-    assert not regret(steps_left=100).allows(dear, present=PRESENT)
-    assert regret(steps_left=None).allows(dear, present=PRESENT)
+    assert trial_budget().allows(dear, present=PRESENT)
+    assert not trial_budget(steps_left=100).allows(dear, present=PRESENT)
+    assert trial_budget(steps_left=None).allows(dear, present=PRESENT)
 
 
 def test_what_reverted_changes_of_the_run_cost_is_spent() -> None:
     dear = effect_of(220.0, 7.0)
-    assert not regret(reverted(wait_ms_after=9.0)).allows(dear, present=PRESENT)
-    assert regret(reverted(wait_ms_after=4.0)).allows(dear, present=PRESENT)
-    others = Regret.of([reverted(wait_ms_after=9.0)], observation_of(steps_left=1840), run_key="s")
+    assert not trial_budget(reverted(wait_ms_after=9.0)).allows(dear, present=PRESENT)
+    assert trial_budget(reverted(wait_ms_after=4.0)).allows(dear, present=PRESENT)
+    others = TrialBudget.of(
+        [reverted(wait_ms_after=9.0)], observation_of(steps_left=1840), run_key="s"
+    )
     assert others.allows(dear, present=PRESENT)

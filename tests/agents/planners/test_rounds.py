@@ -8,8 +8,8 @@ import pytest
 
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.planners.rounds import Rounds
-from rudder.agents.simulated import Costs, SimulatedTrainer
+from rudder.agents.planners.evidence import Rounds
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import PolicyName

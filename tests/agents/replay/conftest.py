@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rudder.agents.replay.recorded import Replayed, replay
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
 from tests.agents.replay.made import Make, make_run
 
 

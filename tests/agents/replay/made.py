@@ -18,20 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.agents.critic import EmbeddedCritic
-from rudder.agents.llm.random_model import RandomChat
-from rudder.agents.llm.team import Team, asker_of, with_llm
+from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.collecting import CollectingCritic, CollectingPlanner
+from rudder.agents.planners.baselines import HeuristicPlanner, PeriodicPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.planners.heuristic import HeuristicPlanner
-from rudder.agents.planners.periodic import PeriodicPlanner
-from rudder.agents.preference import Preference
+from rudder.agents.planners.exploring import CollectingCritic, CollectingPlanner
 from rudder.agents.roles import Planner
-from rudder.agents.simulated import Costs, SimulatedTrainer
-from rudder.agents.simulation import simulate
-from rudder.agents.streams import ZipfStream
-from rudder.memory.exchange import fill
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.agents.team import Team, asker_of, with_llm
+from rudder.bench.model_server.random_model import RandomChat
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.run import simulate
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
+from rudder.memory.past.transfer import fill
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import PolicyName

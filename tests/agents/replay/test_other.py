@@ -6,9 +6,9 @@ import asyncio
 import json
 from pathlib import Path
 
-from rudder.agents.llm.scripted_server import CallTool, ScriptedServer
 from rudder.agents.replay.other import Alternative, OtherPlanner
-from rudder.memory.run_reader import RunReader
+from rudder.bench.model_server.scripted_server import CallTool, ScriptedServer
+from rudder.memory.run.run_reader import RunReader
 from rudder.training.settings import Change
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.replay.made import FOLDER

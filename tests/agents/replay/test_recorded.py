@@ -13,20 +13,20 @@ import pytest
 
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.llm.messages import Mode, Question, Reply
-from rudder.agents.llm.random_model import RandomChat
-from rudder.agents.llm.team import Team, asker_of, with_llm
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.adversarial import AdversarialPlanner
+from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.simulated import SimulatedTrainer
-from rudder.agents.simulation import simulate
-from rudder.agents.streams import ZipfStream
-from rudder.memory.episodes import checksum
+from rudder.agents.team import Team, asker_of, with_llm
+from rudder.bench.model_server.random_model import RandomChat
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.run import simulate
+from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.journal import Journal
 from rudder.memory.records import Observation
-from rudder.memory.run_reader import RunReader
-from rudder.memory.slices import Slices
-from rudder.memory.sqlite_journal import SqliteJournal
+from rudder.memory.run.episodes import checksum
+from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.slices import Slices
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.replay.conftest import replayed

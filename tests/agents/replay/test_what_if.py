@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from rudder.agents.replay.what_if import WhatIfs, what_if
-from rudder.memory.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader
 
 
 def outlooks(path: Path) -> list[WhatIfs]:

@@ -8,8 +8,8 @@ import traceback
 import dgl
 import torch
 
-from rudder.training.inference import evaluate
-from rudder.training.models import make_model
+from rudder.training.model.inference import evaluate
+from rudder.training.model.models import make_model
 
 
 def main() -> None:

@@ -14,12 +14,11 @@ import dgl
 import torch
 
 from rudder.training.control import unix_socket
-from rudder.training.control.client import read_message
-from rudder.training.control.messages import SteeringState, Subscribe, to_line
+from rudder.training.control.messages import SteeringState, Subscribe, read_message, to_line
 from rudder.training.control.port import send_command
 from rudder.training.control.steering import OFF_FILE
 from rudder.training.loader import NodeLoader
-from rudder.training.metrics import Rows, Window
+from rudder.training.metrics import RowCounts, Window
 from rudder.training.settings import Change, Command
 from rudder.training.workload import Workload
 
@@ -36,7 +35,7 @@ class Script:
         self.told: list[Window] = []
         self.received: list[Any] = []
         self.batches: list[torch.Tensor] = []
-        self.rows = Rows()
+        self.rows = RowCounts()
         self.switched_at = 0
         self.loop_seconds = 0.0
         self._socket = socket
@@ -108,7 +107,7 @@ def report(script: Script) -> dict[str, Any]:
     windows = [message for message in script.received if isinstance(message, Window)]
     states = [message for message in script.received if isinstance(message, SteeringState)]
     with_accesses = [window for window in windows if window.accesses is not None]
-    in_windows = sum((window.rows for window in windows), Rows())
+    in_windows = sum((window.rows for window in windows), RowCounts())
     return {
         "workload": workload.model_dump(mode="json"),
         "told": len(script.told),

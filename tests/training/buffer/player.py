@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.buffer.rows import BufferRows, Words
 from rudder.training.partition_view import PartitionView

@@ -16,8 +16,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from rudder.training.buffer.lookahead import LookaheadBuffer
-from rudder.training.buffer.none import NoBuffer
+from rudder.training.buffer.policies.lookahead import LookaheadBuffer
+from rudder.training.buffer.policies.none import NoBuffer
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import POLICIES as BY_NAME
 from rudder.training.buffer.registry import PolicyOptions, make_policy, parse_variant

@@ -7,12 +7,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from rudder.training.buffer.registry import (
-    POLICIES,
-    PolicyOptions,
-    make_policy,
-    parse_variant,
-)
+from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy, parse_variant
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError
 from rudder.training.settings import BufferSettings

@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.training.bench.policy_cost import VARIANTS
-from rudder.training.buffer.directory import WHOLE_UP_TO, WholeDirectory, make_directory
+from rudder.bench.policy_cost import VARIANTS
+from rudder.training.buffer.directory import (
+    WHOLE_UP_TO,
+    SeenDirectory,
+    WholeDirectory,
+    make_directory,
+)
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.registry import PolicyOptions, make_policy, parse_variant
-from rudder.training.buffer.seen import SeenDirectory
 from rudder.training.buffer.seen_maps import DenseMap, HashedMap
 from rudder.training.settings import BufferSettings
 from tests.training.buffer.player import view_of

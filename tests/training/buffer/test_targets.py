@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.training.buffer.directory import Directory, WholeDirectory
-from rudder.training.buffer.seen import SeenDirectory
+from rudder.training.buffer.directory import Directory, SeenDirectory, WholeDirectory
 from rudder.training.buffer.targets import choose_all
 from rudder.training.settings import FetchTargets
 from tests.training.buffer.player import view_of

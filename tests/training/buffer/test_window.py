@@ -7,11 +7,11 @@ from collections import deque
 import numpy as np
 import pytest
 
-from rudder.training.buffer.window import Window
+from rudder.training.buffer.window import LookaheadWindow
 from rudder.training.errors import MachineError
 
 
-def enter(window: Window, uses: list[int]) -> None:
+def enter(window: LookaheadWindow, uses: list[int]) -> None:
     window.make_room(len(uses))
     places = np.arange(window.head, window.head + len(uses))
     window.next_use[places % len(window.next_use)] = uses
@@ -20,7 +20,7 @@ def enter(window: Window, uses: list[int]) -> None:
 
 def test_the_ring_keeps_uses_in_order_however_it_grows_and_turns() -> None:
     random = np.random.default_rng(0)
-    window = Window()
+    window = LookaheadWindow()
     expected: deque[list[int]] = deque()
     for _ in range(150):
         if expected and random.random() < 0.45:
@@ -35,7 +35,7 @@ def test_the_ring_keeps_uses_in_order_however_it_grows_and_turns() -> None:
 
 
 def test_the_rings_take_at_most_16_bytes_a_use() -> None:
-    window = Window()
+    window = LookaheadWindow()
     for _ in range(50):
         enter(window, [1] * 10_000)
     assert window.num_bytes <= 16 * 500_000 * 1.05
@@ -43,4 +43,4 @@ def test_the_rings_take_at_most_16_bytes_a_use() -> None:
 
 def test_a_window_beyond_what_places_can_number_names_the_setting_to_lower() -> None:
     with pytest.raises(MachineError, match="lookahead_batches"):
-        Window().make_room(2**31 + 1)
+        LookaheadWindow().make_room(2**31 + 1)

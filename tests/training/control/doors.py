@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Self
 
 from rudder.training.buffer.policy import Policy
-from rudder.training.control.allotment import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.port import ControlPort
-from rudder.training.control.steering import OFF_FILE, Steering
+from rudder.training.control.steering import OFF_FILE, TrainerSteering
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
 from tests.training.buffer.player import buffer_of
@@ -39,7 +39,7 @@ class Trainer:
         self.door = self._open_door(rank, workload)
         self.off_file = self.path.parent / OFF_FILE
         self.step = 0
-        self._steering = Steering(
+        self._steering = TrainerSteering(
             self.door,
             self.policy,
             rank=rank,

@@ -11,18 +11,19 @@ import pytest
 from torch import distributed
 
 from rudder.training.control import unix_socket
-from rudder.training.control.client import Message, read_message
 from rudder.training.control.finished_window import SampledAccesses
 from rudder.training.control.messages import (
     Introduction,
+    Message,
     Rejected,
     SteeringState,
     Subscribe,
+    read_message,
     to_line,
 )
-from rudder.training.control.peers import Peers, pace_key
+from rudder.training.control.peers import Peers, timing_key
 from rudder.training.control.port import ControlPort
-from rudder.training.metrics import PeerPace, Rows, Seconds, Window
+from rudder.training.metrics import RowCounts, Seconds, StepTiming, Window
 from rudder.training.settings import Applied, BufferSettings
 from rudder.training.workload import RefusedKnob, Workload
 from tests.training.control.doors import WAIT_S, until
@@ -37,7 +38,7 @@ WORKLOAD = Workload(
     refused_knobs=(RefusedKnob(knob="replacement_interval", reason="no rounds"),),
 )  # fmt: skip
 WINDOW = Window(
-    rank=3, index=2, epoch=0, first_step=32, num_steps=16, rows=Rows(input_rows=9),
+    rank=3, index=2, epoch=0, first_step=32, num_steps=16, rows=RowCounts(input_rows=9),
     seconds=Seconds(exposed_wait=1.6), settings=SETTINGS, buffered_rows=1, waiting_batches=2,
     wall_seconds=8.0,
 )  # fmt: skip
@@ -108,12 +109,12 @@ def test_accesses_are_packed_by_the_doors_thread_and_only_for_subscribers(tmp_pa
 
 def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     store = TORCH.FileStore(str(tmp_path / "store"), 2)
-    other = PeerPace(rank=1, window=1, step_seconds=0.4, exposed_wait_seconds=0.1)
+    other = StepTiming(rank=1, window=1, step_seconds=0.4, exposed_wait_seconds=0.1)
     Peers(store, rank=1, world_size=2, run_key="5e").exchange(other)
     threads: set[str] = set()
 
     class WatchedPeers(Peers):
-        def exchange(self, pace: PeerPace) -> tuple[PeerPace, ...]:
+        def exchange(self, pace: StepTiming) -> tuple[StepTiming, ...]:
             threads.add(threading.current_thread().name)
             return super().exchange(pace)
 
@@ -131,5 +132,5 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     assert isinstance(window, Window)
     assert window.peers == (other,)
     assert threads == {"rudder-control"}
-    told = PeerPace.model_validate_json(store.get(pace_key("5e", 0)))
-    assert told == PeerPace(rank=0, window=2, step_seconds=0.5, exposed_wait_seconds=0.1)
+    told = StepTiming.model_validate_json(store.get(timing_key("5e", 0)))
+    assert told == StepTiming(rank=0, window=2, step_seconds=0.5, exposed_wait_seconds=0.1)

@@ -15,7 +15,7 @@ from rudder.training.control.controller_process import (
     NICENESS,
     ControllerProcess,
     NoController,
-    Patience,
+    RestartBackoff,
     controller_command,
     pid_file_of,
 )
@@ -23,7 +23,7 @@ from rudder.training.steering_options import SteeringOptions
 from tests.training.control.doors import stepping, until
 from tests.training.control.test_steering import SMALL_CONTROLLER
 
-QUICK = Patience(first=0.02, longest=0.1, restarts=3, settled=5.0, leave=0.3, terminate=0.3)
+QUICK = RestartBackoff(first=0.02, longest=0.1, restarts=3, settled=5.0, leave=0.3, terminate=0.3)
 
 
 def python(code: str) -> list[str]:
@@ -86,7 +86,7 @@ def test_one_that_fails_again_and_again_is_given_up_after_growing_pauses(
 
 def test_one_that_has_lived_long_is_not_counted_as_failing(tmp_path: Path) -> None:
     log = tmp_path / "c.log"
-    patience = Patience(first=0.001, longest=0.001, restarts=1, settled=0.0)
+    patience = RestartBackoff(first=0.001, longest=0.001, restarts=1, settled=0.0)
     process = ControllerProcess(python("print('again', flush=True)"), log=log, patience=patience)
     until(lambda: log.exists() and len(log.read_text().splitlines()) > 4)
     process.close()

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from torch import distributed
 
-from rudder.training.control.helm import Meeting
-from rudder.training.control.peers import NoPeers, Peers, Store, pace_key
-from rudder.training.metrics import PeerPace, Stake
+from rudder.training.control.endpoint import ProcessGroup
+from rudder.training.control.peers import NoPeers, Peers, Store, timing_key
+from rudder.training.metrics import Stake, StepTiming
 
 Clients = tuple[Store, Store]
 TORCH: Any = distributed
@@ -53,8 +53,8 @@ def peers_of(store: Store, *, rank: int, world_size: int = 2, run_key: str = "5e
     return Peers(store, rank=rank, world_size=world_size, run_key=run_key)
 
 
-def pace(rank: int, *, window: int = 0) -> PeerPace:
-    return PeerPace(rank=rank, window=window, step_seconds=0.5, exposed_wait_seconds=0.25)
+def pace(rank: int, *, window: int = 0) -> StepTiming:
+    return StepTiming(rank=rank, window=window, step_seconds=0.5, exposed_wait_seconds=0.25)
 
 
 def test_ranks_hear_each_others_last_word(stores: Clients) -> None:
@@ -103,7 +103,7 @@ def test_ranks_of_a_large_world_are_found_little_by_little(tmp_path: Path) -> No
 def test_an_error_ends_the_exchange_with_one_line(
     stores: Clients, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    stores[1].set(pace_key("5e", 1), "no pace")
+    stores[1].set(timing_key("5e", 1), "no pace")
     peers = peers_of(stores[0], rank=0, world_size=2)
     assert peers.exchange(pace(0)) == ()
     assert peers.exchange(pace(0)) == ()
@@ -126,7 +126,7 @@ def test_a_store_whose_server_is_gone_ends_the_exchange(
     client = TORCH.TCPStore("127.0.0.1", port, timeout=timedelta(seconds=5))
     peers = peers_of(client, rank=0, world_size=2)
     assert peers.exchange(pace(0)) == ()
-    client.set(pace_key("5e", 1), pace(1).model_dump_json())
+    client.set(timing_key("5e", 1), pace(1).model_dump_json())
     assert peers.exchange(pace(0)) == (pace(1),)
     server.kill()
     server.communicate()
@@ -137,7 +137,7 @@ def test_a_store_whose_server_is_gone_ends_the_exchange(
 
 def test_all_ranks_agree_on_what_the_first_proposed(stores: Clients) -> None:
     first, second = (
-        Meeting(store=store, rank=rank, world_size=2) for rank, store in enumerate(stores)
+        ProcessGroup(store=store, rank=rank, world_size=2) for rank, store in enumerate(stores)
     )
     assert second.agree("subject", "two") == "two"
     assert first.agree("subject", "one") == "two"
@@ -145,7 +145,7 @@ def test_all_ranks_agree_on_what_the_first_proposed(stores: Clients) -> None:
 
 
 def test_every_loader_of_a_process_has_a_run_key_of_its_own() -> None:
-    alone = Meeting(store=None, rank=0, world_size=1)
+    alone = ProcessGroup(store=None, rank=0, world_size=1)
     keys = {alone.new_run_key() for _ in range(5)}
     assert len(keys) == 5
     assert all(int(key, 16) >= 0 for key in keys)

@@ -17,12 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rudder.training.control import unix_socket
-from rudder.training.control.connection import MAX_WAITING_WINDOWS
 from rudder.training.control.messages import MAX_LINE_BYTES, Subscribe, to_line
 from rudder.training.control.port import ControlPort, NoControl, send_command
-from rudder.training.control.service import MAX_CONNECTIONS, MAX_PENDING_COMMANDS
+from rudder.training.control.service import (
+    MAX_CONNECTIONS,
+    MAX_PENDING_COMMANDS,
+    MAX_WAITING_WINDOWS,
+)
 from rudder.training.errors import RunError
-from rudder.training.metrics import Rows, Seconds, Window
+from rudder.training.metrics import RowCounts, Seconds, Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command, FetchTargets
 
 WAIT_S = 10.0
@@ -85,7 +88,7 @@ def window(index: int) -> Window:
         epoch=0,
         first_step=index * 16,
         num_steps=16,
-        rows=Rows(input_rows=9),
+        rows=RowCounts(input_rows=9),
         seconds=Seconds(),
         settings=SETTINGS,
         buffered_rows=1,

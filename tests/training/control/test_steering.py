@@ -16,17 +16,17 @@ from typing import IO
 import pytest
 
 from rudder.training.control import unix_socket
-from rudder.training.control.allotment import Allotment
-from rudder.training.control.client import read_message
+from rudder.training.control.memory_quota import Allotment
 from rudder.training.control.messages import (
     Heartbeat,
     Intervention,
     SteeringState,
     Subscribe,
+    read_message,
     to_line,
 )
 from rudder.training.control.port import ControlPort, send_command
-from rudder.training.control.steering import LOOK_EVERY_STEPS, NoSteering, Steering
+from rudder.training.control.steering import LOOK_EVERY_STEPS, NoSteering, TrainerSteering
 from rudder.training.settings import Applied, Change, Command, FetchTargets
 from tests.training.buffer.player import buffer_of
 from tests.training.control.doors import WAIT_S, Trainer, stepping, until, workload_of
@@ -75,7 +75,7 @@ def test_a_look_at_the_switch_comes_every_window(tmp_path: Path) -> None:
     policy = buffer_of(100)
     off = tmp_path / "steering-off"
     with ControlPort(tmp_path / "rank0.sock", rank=0) as door:
-        steering = Steering(door, policy, rank=0, max_buffer_rows=200, off_file=off)
+        steering = TrainerSteering(door, policy, rank=0, max_buffer_rows=200, off_file=off)
         for step in range(5):
             steering.attend(step)
         policy.apply(Change(capacity_rows=5))

@@ -14,9 +14,9 @@ from typing import Any
 
 import dgl
 import numpy as np
-import pandas as pd  # type: ignore[import-untyped,unused-ignore]
+import pandas as pd
 import pytest
-import scipy.sparse  # type: ignore[import-untyped,unused-ignore]
+import scipy.sparse
 import torch
 
 from rudder.training.datasets import public

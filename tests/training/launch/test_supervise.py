@@ -16,14 +16,14 @@ from rudder.training.errors import RunError
 from rudder.training.events import Event, Failed, PhaseEntered, Reported
 from rudder.training.hosts.host import Host
 from rudder.training.launch.interruption import Interruption
-from rudder.training.launch.member import Member, Post, Role
 from rudder.training.launch.supervise import Supervisor
+from rudder.training.launch.worker import Role, RoleName, Worker
 from rudder.training.metrics import Memory, RankReport
 
 SERVE = "sleep 60"
 
 
-def phase(role: Role, rank: int, name: str) -> str:
+def phase(role: RoleName, rank: int, name: str) -> str:
     return PhaseEntered.model_validate(
         {"role": role, "rank": rank, "phase": name}
     ).model_dump_json()
@@ -56,19 +56,19 @@ class Stage:
         self._logs, self._stack = logs, stack
         self.events: list[Event] = []
 
-    def member(self, role: Role, rank: int, script: str) -> Member:
+    def worker(self, role: RoleName, rank: int, script: str) -> Worker:
         host = Host(name=f"host{rank}", address="127.0.0.1", interface="lo", num_cores=1)
         log = self._logs / f"{role}{rank}.log"
-        member = Member(Post(role, rank, host), ["sh", "-c", script], variables={}, log=log)
-        self._stack.callback(member.close)
-        return member
+        worker = Worker(Role(role, rank, host), ["sh", "-c", script], variables={}, log=log)
+        self._stack.callback(worker.close)
+        return worker
 
     def supervisor(
         self, servers: list[str], trainers: list[str], *, start: float = 10, stall: float = 10
     ) -> Supervisor:
         return Supervisor(
-            servers=[self.member("server", rank, text) for rank, text in enumerate(servers)],
-            trainers=[self.member("trainer", rank, text) for rank, text in enumerate(trainers)],
+            servers=[self.worker("server", rank, text) for rank, text in enumerate(servers)],
+            trainers=[self.worker("trainer", rank, text) for rank, text in enumerate(trainers)],
             on_event=self.events.append,
             interruption=self._stack.enter_context(Interruption()),
             start_timeout=start,
@@ -190,12 +190,12 @@ def _is_alive(pid: int) -> bool:
 
 
 def test_member_ends_with_all_that_it_has_started(stage: Stage) -> None:
-    member = stage.member("trainer", 0, "sleep 61 & echo $! >&2; wait")
+    worker = stage.worker("trainer", 0, "sleep 61 & echo $! >&2; wait")
     until = time.monotonic() + 5
-    while not (text := member.log.read_text()):
+    while not (text := worker.log.read_text()):
         assert time.monotonic() < until
         time.sleep(0.01)
-    member.close()
+    worker.close()
     until = time.monotonic() + 5
     while _is_alive(int(text)):
         assert time.monotonic() < until

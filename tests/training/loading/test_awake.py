@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from rudder.training.loading.awake import awake_seconds
+from rudder.training.loading.window_meter import awake_seconds
 
 
 def test_sleep_is_not_counted_and_work_is() -> None:

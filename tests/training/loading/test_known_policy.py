@@ -7,13 +7,12 @@ import pytest
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.errors import ConfigError
-from rudder.training.loading.introduction import Known
-from rudder.training.loading.known_policy import policy_of
+from rudder.training.loading.setup import LoaderInfo, policy_of
 from tests.training.buffer.player import view_of
 
 
 def policy(name: str, threshold: float | None) -> Policy:
-    known = Known(
+    known = LoaderInfo(
         rank=0, world_size=1, policy_name=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
         epochs=3, fanouts=(5, 10), max_buffer_rows=99,
     )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.loading.window_meter import WINDOW_STEPS, WindowMeter
-from rudder.training.metrics import OwnerTraffic, Rows, RowsFetched, Seconds
+from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds
 from rudder.training.settings import BufferSettings
 
 SETTINGS = BufferSettings(capacity_rows=10)
@@ -23,7 +23,7 @@ def step(
     time.sleep(wait)
     meter.hand_over(
         number,
-        rows=Rows(remote_rows=5, hits=3, rows_fetched=RowsFetched(miss=2)),
+        rows=RowCounts(remote_rows=5, hits=3, rows_fetched=RowsFetched(miss=2)),
         seconds=Seconds(exposed_wait=wait),
         pulls=[Pull(owner=number % 2, rows=number, seconds=0.5)],
         accesses=np.array([number], dtype=np.int32) if shown else None,
@@ -93,7 +93,7 @@ def test_what_is_left_out_is_no_compute() -> None:
     meter.start_epoch()
     for number in range(WINDOW_STEPS):
         meter.begin()
-        meter.hand_over(number, rows=Rows(), seconds=Seconds())
+        meter.hand_over(number, rows=RowCounts(), seconds=Seconds())
         time.sleep(0.004)
         meter.leave_out(0.004)
         meter.finish()

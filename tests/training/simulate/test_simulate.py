@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rudder.training.buffer.lookahead import LookaheadBuffer
+from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES
 from rudder.training.config import BufferSize
 from rudder.training.errors import ConfigError, DataError

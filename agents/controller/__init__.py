@@ -1,0 +1,1 @@
+"""The controller: the process beside each trainer that runs the agents."""

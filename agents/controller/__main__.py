@@ -1,0 +1,149 @@
+"""The controller process of one trainer: windows in, changes out, until the trainer hangs up.
+
+    python -m rudder.agents.controller --socket S --rank R --options JSON --folder DIR
+
+Started by the trainer's loader (training/control/controller_process.py). One event loop for its
+whole life; the trainer waits for nothing in here, and goes on without when this process ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rudder.agents.controller.link import Link
+from rudder.training.complaint import complain
+from rudder.training.control.messages import Intervention, Message, SteeringState
+from rudder.training.errors import RudderError
+from rudder.training.metrics import Window
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import Workload
+
+if TYPE_CHECKING:
+    from rudder.agents.controller.session import ControllerSession
+
+
+_PR_SET_PDEATHSIG = 1
+HEARTBEAT_S = 5.0
+LEAVING_S = 2.0
+"""How long a decision under way may still take when the trainer has hung up."""
+
+
+class Controller:
+    """One trainer's controller, for one connection."""
+
+    def __init__(self, link: Link, *, options: SteeringOptions, folder: Path, socket: Path) -> None:
+        self._link, self._options = link, options
+        self._folder, self._socket = folder, socket
+        self._session: ControllerSession | None = None
+        self._deciding: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Until the trainer hangs up."""
+        heart = asyncio.create_task(self._beat())
+        try:
+            async for message in self._link.messages():
+                await self._hear(message)
+        finally:
+            heart.cancel()
+            await self._leave()
+
+    async def _hear(self, message: Message) -> None:
+        if isinstance(message, Workload):
+            from rudder.agents.controller.session import ControllerSession
+
+            self._session = await ControllerSession.open(
+                message,
+                sender=self._link,
+                options=self._options,
+                folder=self._folder,
+                socket=self._socket,
+            )
+        elif self._session is None:
+            return
+        elif isinstance(message, SteeringState):
+            self._session.switch(message)
+        elif isinstance(message, Intervention):
+            self._session.record(message)
+        elif isinstance(message, Window):
+            self._see(self._session, message)
+            await asyncio.sleep(0)  # a decision of plain code is made before the next window
+
+    def _see(self, session: ControllerSession, window: Window) -> None:
+        """Hand a window on; while a decision is made it is only noted."""
+        if self._deciding is not None and not self._deciding.done():
+            session.note(window)
+        else:
+            self._deciding = asyncio.create_task(_take(session, window))
+
+    async def _leave(self) -> None:
+        if self._deciding is not None:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(self._deciding, LEAVING_S)
+        if self._session is not None:
+            await self._session.close()
+        await self._link.close()
+
+    async def _beat(self) -> None:
+        while True:
+            with contextlib.suppress(ConnectionError):
+                await self._link.beat()
+            await asyncio.sleep(HEARTBEAT_S)
+
+
+async def _take(session: ControllerSession, window: Window) -> None:
+    """The one broad catch of a controller: a decision that fails is recorded, the next is made."""
+    try:
+        await session.take(window)
+    except Exception as error:
+        session.fail(error)
+
+
+async def control(socket: Path, *, options: SteeringOptions, folder: Path) -> None:
+    """Be the controller of the trainer that listens at `socket`; raises RunError."""
+    import rudder.agents.controller.session  # noqa: F401  what takes long is done while the trainer starts
+    from rudder.agents.team import import_ahead
+
+    import_ahead(options)
+    link = await Link.open(socket)
+    await Controller(link, options=options, folder=folder, socket=socket).run()
+
+
+def main() -> None:
+    """Parse the command line and steer."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument("--options", required=True, help="SteeringOptions as JSON")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--parent", type=int, help="process id of the trainer that started it")
+    arguments = parser.parse_args()
+    _end_with_the_trainer(arguments.parent)
+    options = SteeringOptions.model_validate_json(arguments.options)
+    started = time.strftime("%Y-%m-%dT%H:%M:%S")
+    complain(f"{started} controller of rank {arguments.rank}, process {os.getpid()}")
+    try:
+        asyncio.run(control(arguments.socket, options=options, folder=arguments.folder))
+    except RudderError as error:
+        complain(f"error: {error}")
+        sys.exit(error.exit_code)
+
+
+def _end_with_the_trainer(parent: int | None) -> None:
+    """Have the kernel end this process, even a stopped one, when its trainer is gone."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        sys.exit("the trainer ended before the kernel was told")
+
+
+if __name__ == "__main__":
+    main()

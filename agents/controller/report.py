@@ -1,0 +1,205 @@
+"""What a controller says of itself: for the live display, and for the run's summary.
+
+It is in the run's folder, and where that cannot be written any more, in the user's data folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rudder.memory.records import Episode
+from rudder.training.metrics import ModelUse, SteeringCounts
+from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import default_memory
+
+if TYPE_CHECKING:
+    from rudder.agents.llm.asker import Asker
+
+
+def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
+    """The counts with what is new of an episode: it comes once when it was decided, and again
+    when its trial is over."""
+    if is_change(episode) and episode.outcome is not None:
+        return _of_outcome(counts, episode)
+    return _of_decision(counts, episode)
+
+
+def _of_decision(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
+    verdict, outcome = episode.verdict, episode.outcome
+    decision = verdict.decision if verdict is not None else None
+    result = outcome.result if outcome is not None else None
+    return counts.model_copy(
+        update={
+            "decisions": counts.decisions + 1,
+            "reconsidered": counts.reconsidered + (episode.set_aside is not None),
+            "proposed": counts.proposed + (not episode.plan.change.is_empty),
+            "approved": counts.approved + (decision == "approve"),
+            "trimmed": counts.trimmed + (decision == "trim"),
+            "refused": counts.refused + (result == "refused"),
+            "late": counts.late + (result == "expired"),
+            "applied": counts.applied + is_change(episode),
+            "ages_steps": (*counts.ages_steps, *_age_steps(episode)),
+        }
+    )
+
+
+def _of_outcome(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
+    outcome = episode.outcome
+    assert outcome is not None
+    errors = counts.rows_errors
+    if outcome.rows_error is not None:
+        errors = (*errors, outcome.rows_error)
+    return counts.model_copy(
+        update={
+            "confirmed": counts.confirmed + (outcome.result == "confirmed"),
+            "reverted": counts.reverted + (outcome.result == "reverted"),
+            "abandoned": counts.abandoned + (outcome.result == "abandoned"),
+            "rows_errors": errors,
+        }
+    )
+
+
+def _age_steps(episode: Episode) -> tuple[int, ...]:
+    applied = episode.applied
+    if applied is None or not is_change(episode):
+        return ()
+    return (applied.step - episode.observation.step,)
+
+
+def is_change(episode: Episode) -> bool:
+    """Whether the decision changed the settings."""
+    return episode.applied is not None and episode.applied.outcome == "applied"
+
+
+def model_use(asker: Asker | None) -> ModelUse | None:
+    """What asking the model brought and cost until now; None where nobody asks one."""
+    if asker is None:
+        return None
+    report = asker.report()
+    return ModelUse(
+        name=report.model, **report.model_dump(include=set(ModelUse.model_fields) - {"name"})
+    )
+
+
+RUN_ENDED = "the run ended"
+"""Why a trial was cut short that nothing was wrong with."""
+ENDED = "ended"
+"""The phase of a controller whose trainer has hung up."""
+_CHANGES = 4
+"""So many are told of: a display that looks once a second misses none."""
+
+
+class SteeringReport(BaseModel):
+    """One rank's steering up to now; `phase` is what the controller is doing,
+    is_on whether the trainer lets itself be steered; last: the last decision, changes: the
+    last ones that changed something, oldest first, as they stand now."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rank: int
+    planner: str
+    phase: str = "watching"
+    is_on: bool = True
+    counts: SteeringCounts = SteeringCounts()
+    confirmed: BufferSettings | None = None
+    last: Episode | None = None
+    changes: tuple[Episode, ...] = ()
+    journal_is_writing: bool = True
+    cpu_seconds: float = 0.0
+    peak_rss_bytes: int = 0
+
+    @property
+    def last_applied(self) -> Episode | None:
+        """The last decision that changed something."""
+        return self.changes[-1] if self.changes else None
+
+    def changes_with(self, episode: Episode) -> tuple[Episode, ...]:
+        """The last changes, and this one in place of what was known of it."""
+        others = [each for each in self.changes if each.episode_id != episode.episode_id]
+        return (*others, episode)[-_CHANGES:]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether this is the controller's last word."""
+        return self.phase == ENDED
+
+
+def report_file(folder: Path, rank: int) -> Path:
+    """Where a rank's report is kept in a run's folder."""
+    return folder / "steering" / f"rank{rank}.json"
+
+
+def spare_report_file(folder: Path, rank: int) -> Path:
+    """Where a rank's report is kept once a run's folder cannot be written, on the same host."""
+    name = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:16]
+    return default_memory().parent / "reports" / f"{name}-rank{rank}.json"
+
+
+def write_report(report: SteeringReport, folder: Path) -> None:
+    """Replace the rank's report in one step; on a full disk, what is short goes over the old one,
+    and on a read-only one into the spare file.
+
+    Never raises: where nothing at all can be written, the old report stays.
+    """
+    file = report_file(folder, report.rank)
+    attempts: tuple[Callable[[], None], ...] = (
+        lambda: _replace(file, report),
+        lambda: _write_over(file, _short(report)),
+        lambda: _replace(spare_report_file(folder, report.rank), report),
+    )
+    for attempt in attempts:
+        with contextlib.suppress(OSError):
+            attempt()
+            return
+
+
+def _short(report: SteeringReport) -> SteeringReport:
+    return report.model_copy(update={"last": None, "changes": report.changes[-1:]})
+
+
+def read_report(folder: Path, rank: int) -> SteeringReport | None:
+    """The rank's newest report; None where there is none yet."""
+    files = (report_file(folder, rank), spare_report_file(folder, rank))
+    for file in sorted(files, key=_written_at, reverse=True):
+        with contextlib.suppress(OSError, ValidationError):
+            return SteeringReport.model_validate_json(file.read_text())
+    return None
+
+
+def forget_spare_reports(folder: Path, *, num_ranks: int) -> None:
+    """The run is over, and what was to be told of it has been."""
+    for rank in range(num_ranks):
+        with contextlib.suppress(OSError):
+            spare_report_file(folder, rank).unlink(missing_ok=True)
+
+
+def _replace(file: Path, report: SteeringReport) -> None:
+    fresh = file.with_suffix(".tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(report.model_dump_json())
+        fresh.replace(file)
+    except OSError:
+        with contextlib.suppress(OSError):  # read-only
+            fresh.unlink(missing_ok=True)
+        raise
+
+
+def _write_over(file: Path, report: SteeringReport) -> None:
+    """Without taking another block of the disk."""
+    with file.open("r+") as old:
+        old.write(report.model_dump_json())
+        old.truncate()
+
+
+def _written_at(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,321 @@
+"""All that a controller has of one run: the steering, the record, the switch and the budget."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+import traceback
+import uuid
+from pathlib import Path
+from typing import Self
+
+from rudder.agents.actuator import Actuator, JournaledActuator, Sender
+from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.report import (
+    ENDED,
+    RUN_ENDED,
+    SteeringReport,
+    counted,
+    is_change,
+    model_use,
+    read_report,
+    write_report,
+)
+from rudder.agents.graph import build_graph
+from rudder.agents.guard import Guard
+from rudder.agents.llm.exchange import Exchange
+from rudder.agents.objective import WAITING_FRACTION
+from rudder.agents.recall import EpisodeRecall
+from rudder.agents.recording import CallLog, DecisionRecorder
+from rudder.agents.steering import Steering
+from rudder.agents.team import make_team, steps_of
+from rudder.agents.trial import TrialCriteria
+from rudder.memory.journal import AuditEntry
+from rudder.memory.records import Episode, Outcome
+from rudder.memory.run.sqlite_journal import SqliteJournal
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.whatif import WhatIf
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.training.complaint import complain
+from rudder.training.control.memory_quota import read_budget
+from rudder.training.control.messages import Intervention, SteeringState
+from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.errors import RudderError
+from rudder.training.metrics import SteeringCounts, Window
+from rudder.training.settings import Change
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import Workload
+
+
+async def settle(journal: SqliteJournal, sender: Sender, *, actuator: Actuator) -> Episode | None:
+    """Undo a change whose trial nobody has seen to its end, if it is still in force.
+
+    Nothing is ever sent twice: the trainer is asked what is in force. Returns the episode that was
+    closed, or None. Raises RunError, TimeoutError where the trainer does not answer.
+    """
+    episode, _ = journal.unfinished()
+    if episode is None:
+        return None
+    now = (await sender.send(Change(), issued_at_step=None)).settings
+    before = episode.observation.settings
+    change = episode.verdict.change if episode.verdict else episode.plan.change
+    if now != change.over(before):
+        return _close(journal, episode, "the controller was restarted: other settings are in force")
+    undo = Change.between(now, before)
+    if not undo.is_empty:
+        await actuator.carry_out(
+            undo,
+            observation=episode.observation,
+            episode_id=episode.episode_id,
+            purpose="revert_change",
+        )
+    return _close(journal, episode, "the controller was restarted during the trial: undone")
+
+
+def _close(journal: SqliteJournal, episode: Episode, reason: str) -> Episode:
+    closed = episode.model_copy(update={"outcome": Outcome(result="abandoned", reason=reason)})
+    journal.save(closed)
+    return closed
+
+
+class ControllerSession:
+    """Steers one trainer; `open` makes it."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        *,
+        sender: Sender,
+        options: SteeringOptions,
+        folder: Path,
+        socket: Path,
+        cpu: CpuBudget,
+    ) -> None:
+        self._workload, self._options, self._folder = workload, options, folder
+        self._budget_file = socket.parent / BUDGET_FILE
+        self._budget_bytes = options.memory_budget_bytes
+        self._allotted_rows: int | None = None
+        self._is_on = True
+        self._cpu = cpu
+        self._journal = SqliteJournal.open(
+            folder / "steering" / f"rank{workload.rank}.db", memory=options.memory
+        )
+        self._journal.begin(workload)
+        self._actuator = JournaledActuator(sender, journal=self._journal)
+        self._team = make_team(options, workload, on_exchange=self._keep_exchange)
+        before = read_report(folder, workload.rank)  # of a controller before this one
+        self._report = SteeringReport(
+            rank=workload.rank,
+            planner=self._team.planner.name,
+            counts=SteeringCounts(rank=workload.rank) if before is None else before.counts,
+            changes=() if before is None else before.changes,
+        )
+        self._guard = Guard(steps_of(options))
+        self._steering = self._make_steering()
+
+    @classmethod
+    async def open(
+        cls,
+        workload: Workload,
+        *,
+        sender: Sender,
+        options: SteeringOptions,
+        folder: Path,
+        socket: Path,
+        cpu: CpuBudget | None = None,
+    ) -> Self:
+        """Make one; what a controller before it left open is settled first. cpu: what decisions
+        may take of this process's processor time; a controller's share where None."""
+        cpu = cpu or CpuBudget()
+        session = cls(
+            workload, sender=sender, options=options, folder=folder, socket=socket, cpu=cpu
+        )
+        closed = await settle(session._journal, sender, actuator=session._actuator)
+        if closed is not None and is_change(closed):
+            report = session._report
+            update = {
+                "counts": counted(report.counts, closed),
+                "changes": report.changes_with(closed),
+            }
+            session._report = report.model_copy(update=update)
+        session._tell()
+        await session._begin()
+        cpu.begin()
+        return session
+
+    async def take(self, window: Window) -> None:
+        """A window to decide on."""
+        self._look_at_budget(window)
+        self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
+        if not self._is_on:
+            self._steering.note(window)
+            return
+        if self._steering.is_beyond_limits:
+            self._abandon("a limit must be kept to")
+        forced = await self._steering.keep_to_limits()
+        if forced is not None:
+            self._count(forced.model_copy(update={"outcome": None}))
+            self._count(forced)
+        for episode in await self._steering.take(window):
+            self._count(episode)
+
+    def note(self, window: Window) -> None:
+        """A window that nothing is decided on."""
+        self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
+        self._steering.note(window)
+
+    def switch(self, state: SteeringState) -> None:
+        """The trainer tells whether it can be steered; what was on trial is given up if not."""
+        if self._is_on and not state.is_on:
+            self._abandon("steering was switched off")
+        self._is_on = state.is_on
+        self._tell()
+
+    def record(self, done: Intervention) -> None:
+        """What was done without a controller is in the log, once, however often it is told."""
+        if self._journal.has_logged(done.intervention_id):
+            return
+        applied = done.applied
+        self._journal.log(
+            AuditEntry(
+                kind="note",
+                call_id=done.intervention_id,
+                agent=done.agent,
+                tool=done.tool,
+                step=done.step,
+                arguments=done.change.model_dump_json(exclude_defaults=True),
+                result=applied.model_dump_json() if applied else None,
+                outcome=applied.outcome if applied else None,
+            )
+        )
+
+    def fail(self, error: Exception) -> None:
+        """A decision failed: it is in the log and in the record, and the next one is made."""
+        complain(_told(error))
+        self._note("act", "decide", outcome="failed", error_type=type(error).__name__)
+        self._abandon("the trainer gave no answer")
+
+    async def close(self) -> None:
+        """The run is over."""
+        self._abandon(RUN_ENDED)
+        self._report = self._report.model_copy(update={"phase": ENDED})
+        self._tell()
+        self._journal.close()
+        if self._team.asker is not None:
+            await self._team.asker.close()
+
+    # -- how -------------------------------------------------------------------------------
+
+    def _make_steering(self) -> Steering:
+        history = History(self._workload)
+        episode_recall = EpisodeRecall(self._journal, workload=self._workload)
+        limits = self._limits()
+        calls = CallLog(
+            self._journal,
+            recorder=DecisionRecorder(self._journal, guard=self._guard, options=self._options),
+        )
+        graph = build_graph(
+            observer=self._team.observer,
+            planner=self._team.planner,
+            second=self._team.second,
+            critic=self._team.critic,
+            guard=self._guard,
+            act=self._actuator,
+            recall=episode_recall.recall,
+            recorder=calls,
+        )
+        return Steering(
+            graph=graph,
+            toolbox=Toolbox(
+                history, limits, WhatIf(history, limits), episode_recall.last, on_call=calls.write
+            ),
+            guard=self._guard,
+            actuator=self._actuator,
+            journal=self._journal,
+            episode_recall=episode_recall,
+            criteria=TrialCriteria(
+                windows=self._options.trial_windows,
+                objective=self._options.objective,
+                tolerance=self._options.tolerance,
+            ),
+            may_decide=lambda: self._cpu.has_left,
+            first_number=self._journal.next_number(),
+            recorder=calls,
+        )
+
+    def _limits(self) -> Limits:
+        return Limits.of(
+            self._workload,
+            memory_budget_bytes=self._budget_bytes,
+            allotted_rows=self._allotted_rows,
+        )
+
+    async def _begin(self) -> None:
+        """An earlier run may have found out where to go; one that fails here costs nothing more."""
+        try:
+            if (episode := await self._steering.begin()) is not None:
+                self._count(episode)
+        except Exception as error:
+            self.fail(error)
+
+    def _look_at_budget(self, window: Window) -> None:
+        """A budget, or a part of one, that has changed holds from the next decision on."""
+        budget = read_budget(self._budget_file, self._options.memory_budget_bytes)
+        if budget != self._budget_bytes:
+            self._note("user", "steer_budget", arguments=json.dumps({"num_bytes": budget}))
+        if (budget, window.allotted_rows) != (self._budget_bytes, self._allotted_rows):
+            self._budget_bytes, self._allotted_rows = budget, window.allotted_rows
+            self._steering.toolbox.set_limits(self._limits())
+            self._steering.wake()
+
+    def _note(self, agent: str, tool: str, **values: object) -> None:
+        at = {"call_id": uuid.uuid4().hex, "step": self._steering.toolbox.history.next_step}
+        row = {"kind": "note", "agent": agent, "tool": tool, **at, **values}
+        self._journal.log(AuditEntry.model_validate(row))
+
+    def _keep_exchange(self, exchange: Exchange) -> None:
+        self._journal.add_model_call(exchange.to_model_call(uuid.uuid4().hex))
+
+    def _abandon(self, reason: str) -> None:
+        """What is on trial, if anything is, goes on untried."""
+        if (episode := self._steering.abandon(reason)) is not None:
+            self._count(episode)
+
+    def _count(self, episode: Episode) -> None:
+        counts = counted(self._report.counts, episode)
+        phase = "on trial" if self._steering.is_on_trial else "watching"
+        update: dict[str, object] = {"counts": counts, "last": episode, "phase": phase}
+        if is_change(episode):
+            update["changes"] = self._report.changes_with(episode)
+        if not self._steering.is_on_trial and episode.applied is not None:
+            update["confirmed"] = self._steering.toolbox.history.settings
+        self._report = self._report.model_copy(update=update)
+        self._tell()
+
+    def _tell(self) -> None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        counts = self._report.counts.model_copy(update={"model": model_use(self._team.asker)})
+        self._report = self._report.model_copy(
+            update={
+                "counts": counts,
+                "is_on": self._is_on,
+                "journal_is_writing": self._journal.is_writing,
+                "cpu_seconds": time.process_time(),
+                "peak_rss_bytes": used.ru_maxrss * 1024,
+            }
+        )
+        write_report(self._report, self._folder)
+
+
+def _waits(window: Window) -> bool:
+    """Otherwise there is little to win from decisions."""
+    return window.stalled_seconds > WAITING_FRACTION * window.trained_seconds
+
+
+def _told(error: Exception) -> str:
+    """A trainer that does not answer in a line; whatever nobody thought of with its place."""
+    if isinstance(error, RudderError | TimeoutError):
+        return f"rudder: a decision came to nothing: {error or 'no answer came in time'}"
+    return "".join(traceback.format_exception(error))

@@ -1,0 +1,281 @@
+"""All that a model is ever told, in one place.
+
+Only numbers and names out of closed sets, taken from our own types, get in. Left out on purpose,
+though the types have them: reasons, names of planners, ids of runs and episodes, node ids. They
+may hold what somebody else wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rudder.agents.guard import DEFAULT_STEPS, Steps
+from rudder.agents.planners.search import Search
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan
+from rudder.tools.effects import Effect, Range
+from rudder.tools.limits import Limits
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import BufferSettings, Change
+from rudder.training.steering_options import Objective
+from rudder.training.workload import Workload
+
+MAX_EPISODES = 5
+MAX_CANDIDATES = 8
+
+_TERMS = """\
+A trainer of a graph neural network keeps a buffer of feature rows of remote nodes (nodes that \
+other machines own). A remote row found in the buffer is a hit; others cross the network (rows \
+fetched). Exposed wait: time per step that the trainer stands still for data. OPT: the best that \
+any buffer could do. Headroom: present minus OPT. Noise: what changes by itself. All figures are \
+means per step of one trainer. lo..hi is a range."""
+
+_OBJECTIVES: dict[Objective, str] = {
+    "wait": "least exposed wait; among settings equal within noise, the smaller buffer",
+    "traffic": "fewest rows fetched",
+    "memory": "the smallest buffer that does not slow the steps",
+}
+_KNOBS = {
+    "capacity_rows": "rows kept; more costs memory and time to fill, and saves traffic",
+    "lookahead_batches": "batches sampled ahead; more costs memory, and comes nearer to OPT",
+    "eviction_threshold": "uses per batch below which a row may be displaced; high means churn",
+    "replacement_interval": "batches between replacement rounds; a round moves rows",
+}
+_OBSERVER = (
+    "You are the observer. Say what holds the trainer back (bottleneck) and where it goes"
+    " (trend), from the figures alone."
+)
+_PLANNER = (
+    "You are the planner. Propose the one change that serves the goal best, or keep_current."
+    " State the rows fetched and the exposed wait that you expect, as low and high. A change that"
+    " gains less than the noise is not worth its cost. Values outside the limits are refused."
+)
+_CRITIC = (
+    "You are the critic. Approve the plan, refuse it, or trim it to a smaller capacity. Refuse"
+    " what is expected to be worse than the present, or what failed before in like circumstances."
+    " Unless you trim, repeat the plan's capacity_rows, or the present one if it has none."
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A change and what the what-if estimator expects of it."""
+
+    change: Change
+    effect: Effect
+
+
+@dataclass(frozen=True)
+class Briefing:
+    """What all roles are told.
+
+    candidates: the present settings (an empty change) first; reach_rows: the capacities that one
+    change may come to, None: all that the limits allow.
+    """
+
+    observation: Observation
+    limits: Limits
+    objective: Objective
+    candidates: Sequence[Candidate] = ()
+    recalled: Sequence[Recalled] = ()
+    reach_rows: tuple[int, int] | None = None
+
+
+def system_prompt(role: str) -> str:
+    """Who the model is, and the terms; role: observer, planner or critic."""
+    return f"{ {'observer': _OBSERVER, 'planner': _PLANNER, 'critic': _CRITIC}[role] }\n{_TERMS}"
+
+
+def observer_prompt(briefing: Briefing) -> str:
+    """The figures of the last windows."""
+    return "\n".join([*_workload(briefing), *_window(briefing.observation)])
+
+
+def planner_prompt(briefing: Briefing) -> str:
+    """The figures, the knobs with limits and costs, what-if, and past episodes."""
+    return "\n".join(
+        [
+            *_workload(briefing),
+            *_knobs(briefing),
+            *_window(briefing.observation),
+            *_what_if(briefing),
+            *_episodes(briefing.recalled),
+        ]
+    )
+
+
+def critic_prompt(briefing: Briefing, plan: Plan) -> str:
+    """What the planner was told, and its plan."""
+    plan_line = f"PLAN: {_change(plan.change)}"
+    if plan.expected is not None:
+        plan_line += f" | planner expects {_effect(plan.expected)}"
+    return f"{planner_prompt(briefing)}\n{plan_line}"
+
+
+def _workload(briefing: Briefing) -> Iterator[str]:
+    work: Workload = briefing.limits.workload
+    left = briefing.observation.steps_left
+    yield f"GOAL: {_OBJECTIVES[briefing.objective]}"
+    yield (
+        f"WORKLOAD: policy {work.policy}; {_n(work.world_size)} trainers,"
+        f" {_n(work.trainers_on_host)} on this host; {_n(work.num_parts)} partitions; nodes here"
+        f" {_n(work.num_inner)}, halo {_n(work.num_halo)}, remote {_n(work.num_remote)};"
+        f" {_n(work.row_bytes)} bytes a row; batches of {_n(work.batch_size)},"
+        f" {_n(work.batches_per_epoch)} an epoch; steps left {_n(left)}"
+    )
+
+
+def _knobs(briefing: Briefing) -> Iterator[str]:
+    limits, settings = briefing.limits, briefing.observation.settings
+    yield "KNOBS (now; allowed; what it costs):"
+    for bound in limits.bounds:
+        now = _setting(settings, bound.knob)
+        if limits.workload.refusal(bound.knob) is None and now is not None:
+            low, high = bound.low, bound.high
+            if bound.knob == "capacity_rows" and briefing.reach_rows is not None:
+                low, high = briefing.reach_rows
+            allowed = f"{_exact(low)}..{_exact(high)}"
+            yield f"- {bound.knob}: {_exact(now)}; {allowed}; {_KNOBS[bound.knob]}"
+
+
+def _window(seen: Observation) -> Iterator[str]:
+    yield (
+        f"WINDOW: hit share {_n(seen.hit_fraction)}; remote rows {_n(seen.remote_rows)}; rows"
+        f" fetched {_n(seen.rows_fetched)}; exposed wait {_n(seen.exposed_wait_ms)} ms of a"
+        f" {_n(seen.step_ms)} ms step; working set {_n(seen.working_set_rows)} rows; loader ahead"
+        f" by {_n(seen.spare_ms)} ms; drift {_n(seen.drift)}; bottleneck {seen.bottleneck};"
+        f" trend {seen.trend}; {'sets' if seen.sets_the_pace else 'does not set'} the pace of all"
+    )
+    yield (
+        f"HEADROOM: {_n(seen.headroom_rows)} rows, {_n(seen.headroom_wait_ms)} ms"
+        f" (noise {_n(seen.noise_rows)} rows, {_n(seen.noise_wait_ms)} ms)"
+    )
+
+
+def _what_if(briefing: Briefing) -> Iterator[str]:
+    if briefing.candidates:
+        yield "WHAT IF (predicted):"
+    for each in briefing.candidates[:MAX_CANDIDATES]:
+        yield f"- {_change(each.change)}: {_effect(each.effect)}"
+
+
+def _episodes(recalled: Sequence[Recalled]) -> Iterator[str]:
+    finished = [each for each in recalled if each.episode.outcome is not None]
+    if finished:
+        yield "PAST CHANGES in like circumstances, nearest first:"
+    for each in finished[:MAX_EPISODES]:
+        yield f"- {_episode(each)}"
+
+
+def _episode(recalled: Recalled) -> str:
+    episode = recalled.episode
+    seen, outcome, expected = episode.observation, episode.outcome, episode.plan.expected
+    assert outcome is not None
+    told = (
+        f"distance {_n(recalled.distance)}; at capacity {_n(seen.settings.capacity_rows)},"
+        f" lookahead {_n(seen.settings.lookahead_batches)}, hit share {_n(seen.hit_fraction)}:"
+        f" {_change(episode.plan.change)}"
+    )
+    if expected is not None:
+        told += f"; expected rows {_n(expected.rows_fetched.mid)},"
+        told += f" wait {_n(expected.exposed_wait_ms.mid)} ms"
+    return (
+        f"{told}; measured rows {_n(outcome.rows_before)} -> {_n(outcome.rows_after)}, wait"
+        f" {_n(outcome.wait_ms_before)} -> {_n(outcome.wait_ms_after)} ms; {outcome.result}"
+    )
+
+
+def _change(change: Change) -> str:
+    parts = [
+        f"{knob} {_exact(value)}" for knob in _KNOBS if (value := getattr(change, knob)) is not None
+    ]
+    if (targets := change.fetch_targets) is not None:
+        parts.append(f"fetch {targets.source} up to {_exact(targets.row_budget)} rows")
+    if change.replace_now:
+        parts.append("replace now")
+    return ", ".join(parts) or "keep"
+
+
+def _effect(effect: Effect) -> str:
+    megabytes = effect.buffer_bytes / 2**20
+    return (
+        f"rows {_range(effect.rows_fetched)}, wait {_range(effect.exposed_wait_ms)} ms,"
+        f" buffer {_n(megabytes)} MiB"
+    )
+
+
+def _range(values: Range) -> str:
+    return f"{_n(values.low)}..{_n(values.high)}"
+
+
+def _setting(settings: BufferSettings, knob: str) -> float | None:
+    value: float | None = getattr(settings, knob)
+    return value
+
+
+def _n(value: float | None) -> str:
+    """A number in few characters; raises ValueError for what is none."""
+    if value is None:
+        return "unknown"
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _exact(value: float) -> str:
+    """A number that may be given back as a setting."""
+    return f"{int(value):d}" if float(value).is_integer() else f"{value:.6g}"
+
+
+MAX_ESTIMATES = MAX_CANDIDATES - 1
+_CAPACITY_FACTORS = (2.0, 4.0, 0.5)
+_LOOKAHEADS = (16, 48)
+_INTERVAL = 32
+
+
+def brief(
+    observation: Observation,
+    recalled: Sequence[Recalled],
+    toolbox: Toolbox,
+    *,
+    objective: Objective,
+    steps: Steps = DEFAULT_STEPS,
+) -> Briefing:
+    """A briefing with estimates of the settings in force and of legal changes of one knob each.
+
+    steps: how far one change may go. Needs `toolbox.whatif.is_ready`.
+    """
+    search = Search(
+        toolbox.whatif,
+        toolbox.limits,
+        present=observation.settings,
+        steps=steps,
+        budget=MAX_ESTIMATES,
+    )
+    shown = [Candidate(Change(), search.present_effect)]
+    for settings in dict.fromkeys(_settings(search)):
+        effect = search.effect(settings)
+        if settings != search.present and effect is not None:
+            shown.append(Candidate(search.change_to(settings), effect))
+    return Briefing(
+        observation=observation,
+        limits=toolbox.limits,
+        objective=objective,
+        candidates=tuple(shown),
+        recalled=tuple(recalled),
+        reach_rows=search.reach,
+    )
+
+
+def _settings(search: Search) -> Iterator[BufferSettings]:
+    present = search.present
+    low, high = search.reach
+    for factor in _CAPACITY_FACTORS:
+        rows = round(present.capacity_rows * factor)
+        if low <= rows <= high:
+            yield search.with_capacity(present, rows)
+    yield search.with_capacity(present, high)
+    for lookahead in _LOOKAHEADS:
+        yield present.model_copy(update={"lookahead_batches": lookahead})
+    yield present.model_copy(update={"eviction_threshold": 1.0})
+    if present.replacement_interval is not None:
+        yield present.model_copy(update={"replacement_interval": _INTERVAL})

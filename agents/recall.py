@@ -1,0 +1,48 @@
+"""What this run and earlier ones taught: recall for the graph."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from rudder.memory.journal import Journal, Recalled
+from rudder.memory.past.circumstances import circumstances, distance
+from rudder.memory.records import Episode, Observation
+from rudder.training.workload import Workload
+
+_OWN = 8
+_OWN_STEPS = 2048
+"""After so many steps of the same run its circumstances have changed."""
+_LIMIT = 5
+_MEASURED = ("confirmed", "reverted")
+
+
+class EpisodeRecall:
+    """The last episodes of the run itself, before those that its journal recalls of others."""
+
+    def __init__(self, journal: Journal, *, workload: Workload) -> None:
+        self._journal, self._workload = journal, workload
+        self._own: deque[Episode] = deque(maxlen=_OWN)
+
+    def learn(self, episode: Episode) -> None:
+        """Keep an episode whose trial is over; others teach nothing."""
+        if episode.outcome is not None and episode.outcome.result in _MEASURED:
+            self._own.append(episode)
+
+    def last(self, limit: int) -> list[Episode]:
+        """The run's own last episodes, the newest first."""
+        return list(self._own)[: -limit - 1 : -1]
+
+    def recall(self, observation: Observation) -> list[Recalled]:
+        """At most five, good and bad; the nearest first, the newer first among equals."""
+        now = circumstances(observation, self._workload)
+        own = [
+            Recalled(
+                distance=distance(now, circumstances(each.observation, self._workload).tobytes()),
+                workload=self._workload,
+                episode=each,
+            )
+            for each in reversed(self._own)
+            if observation.step - each.observation.step <= _OWN_STEPS
+        ]
+        others = self._journal.recall(observation, limit=_LIMIT)
+        return sorted([*own, *others], key=lambda each: each.distance)[:_LIMIT]

@@ -1,0 +1,1 @@
+"""HTTP servers that play a language model, for tests and benchmarks."""

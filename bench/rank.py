@@ -1,0 +1,101 @@
+"""One trainer of a benchmark: all variants take turns in it, as the plan says."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from torch import distributed
+
+from rudder.bench.floor import FloorSource
+from rudder.bench.plan import Turn, place_of, plan_of
+from rudder.bench.variants import FLOOR, Variant
+from rudder.training.events import Emit, PhaseEntered, Reported
+from rudder.training.job import Job
+from rudder.training.manifest import Manifest
+from rudder.training.metrics import RankReport
+from rudder.training.sources import Source, make_source, seeds_of
+from rudder.training.trainer import connect, leave
+from rudder.training.training_loop import TrainingLoop
+
+_WARM_UP_BATCHES = 3
+
+
+def run_bench(job: Job, rank: int, emit: Emit) -> None:
+    """Be trainer `rank` of a benchmark, from connecting to the report."""
+    graph = connect(job, rank)
+    emit(PhaseEntered(role="trainer", rank=rank, phase="connected"))
+    Bench(job, rank, graph, emit).run()
+    leave()
+
+
+class Bench:
+    """Epochs of all variants with the same model, one variant at a time.
+
+    All ranks start an epoch together. A variant whose turn it is not has no request open.
+    """
+
+    def __init__(self, job: Job, rank: int, graph: Any, emit: Emit) -> None:
+        self._job, self._plan, self._rank, self._emit = job, plan_of(job), rank, emit
+        self._graph, self._seeds = graph, seeds_of(graph)
+        num_steps = -(-len(self._seeds) // job.config.batch_size)
+        manifest = Manifest.read(job.data_dir)
+        self._loop = TrainingLoop(job.config, manifest, rank=rank, num_steps=num_steps, emit=emit)
+        self._stack = ExitStack()
+        self._sources: dict[Variant, Source] = {}
+
+    def run(self) -> None:
+        """All turns, and the report."""
+        with self._stack:
+            self._emit(PhaseEntered(role="trainer", rank=self._rank, phase="training"))
+            self._warm_up()
+            for variant in self._plan.variants:
+                self._add_source(variant)
+            for turn in self._plan.turns:
+                self._take(turn)
+            self._emit(Reported(report=self._report()))
+        self._emit(PhaseEntered(role="trainer", rank=self._rank, phase="finished"))
+
+    def _take(self, turn: Turn) -> None:
+        source = self._sources[turn.variant]
+        source.expect(turn.num_epochs)
+        for epoch in turn.epochs:
+            distributed.barrier()
+            self._loop.train_epoch(epoch, source)
+        distributed.barrier()
+
+    def _warm_up(self) -> None:
+        """Some steps, so that no variant pays for what a process does but once."""
+        few = self._seeds[: _WARM_UP_BATCHES * self._job.config.batch_size]
+        source = FloorSource(self._graph, few, self._job.config)
+        source.expect(1)
+        self._loop.warm_up(source)
+        source.close()
+
+    def _add_source(self, variant: Variant) -> None:
+        """Made before the first turn, so that controllers have started when theirs begins."""
+        source = self._make_source(variant)
+        self._stack.callback(source.close)
+        self._sources[variant] = source
+
+    def _make_source(self, variant: Variant) -> Source:
+        place = place_of(self._job, variant, rank=self._rank)
+        if variant.name == FLOOR:
+            return FloorSource(self._graph, self._seeds, place.config)
+        return make_source(
+            self._graph,
+            self._seeds,
+            place.config,
+            control=place.socket,
+            controller=place.steering,
+            folder=place.folder,
+        )
+
+    def _report(self) -> RankReport:
+        memories = [source.memory() for source in self._sources.values()]
+        return RankReport(
+            rank=self._rank,
+            host=f"host{self._rank // self._job.config.trainers_per_host}",
+            epochs=self._loop.epochs,
+            memory=max(memories, key=lambda memory: memory.peak_rss_bytes),
+        )

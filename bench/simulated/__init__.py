@@ -1,0 +1,1 @@
+"""A simulated trainer, and comparisons of planners on it."""

@@ -1,0 +1,245 @@
+"""A trainer that is simulated: the real policy over a stream of accesses, with a model of time.
+
+As in the live loader, three things run side by side: the trainer computes, the loader thread
+samples and assembles, and the network carries one pull after another, each `fixed + rows * cost
+per row` long. So decisions can be tried in seconds, without a cluster and without a clock: what
+it tells is in the same windows as a live trainer's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.bench.simulated.access_traces import IntArray, Stream
+from rudder.training.access_slice import AccessSlice
+from rudder.training.buffer.policy import Policy
+from rudder.training.buffer.registry import make_policy
+from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
+from rudder.training.partition_view import PartitionView
+from rudder.training.settings import Applied, BufferSettings, Change
+from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
+
+WINDOW_STEPS = 16
+READY_BATCHES = 2
+AHEAD_BATCHES = 6
+"""Batches ready for the trainer, and these with those whose rows are under way, at most."""
+_SAMPLED_NODES = 8192
+_OBSERVED_AT_ONCE = 4
+_PROBES: dict[Knob, Change] = {
+    "replacement_interval": Change(replacement_interval=16),
+    "eviction_threshold": Change(eviction_threshold=0.5),
+    "lookahead_batches": Change(lookahead_batches=8),
+    "replace_now": Change(replace_now=True),
+}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Milliseconds: compute, sampling and assembling a step; a pull; and a fetched row.
+
+    noise: relative spread of compute and pull times.
+    """
+
+    compute_ms: float = 20.0
+    sample_ms: float = 4.0
+    assemble_ms: float = 2.0
+    pull_ms: float = 1.0
+    row_ms: float = 0.02
+    noise: float = 0.03
+
+
+@dataclass
+class _Sums:
+    """What a window adds up."""
+
+    first_step: int
+    began_ms: float
+    rows: RowCounts = field(default_factory=RowCounts)
+    seconds: Seconds = field(default_factory=Seconds)
+    pull_ms: float = 0.0
+    accesses: list[NDArray[np.int32]] = field(default_factory=list)
+
+
+class SimulatedTrainer:
+    """One rank; time passes only in `window`. `costs` may be changed at any time."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        *,
+        settings: BufferSettings,
+        costs: Costs = Costs(),
+        policy: PolicyName = "lookahead",
+        steps: int = 1600,
+        row_bytes: int = 400,
+        max_buffer_rows: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.costs = costs
+        self._stream, self._row_bytes = stream, row_bytes
+        self._policy = _policy_of(policy, stream.num_remote, settings)
+        self._since = 0
+        self._rng = np.random.default_rng(seed)
+        rate = min(1.0, _SAMPLED_NODES / stream.num_remote)
+        self._rate = rate
+        self._is_sampled = np.random.default_rng(seed + 1).random(stream.num_remote) < rate
+        self._waiting: deque[IntArray] = deque()
+        self._step = 0
+        self._asked_ms = self._loaded_ms = 0.0
+        self._taken_ms: deque[float] = deque([0.0] * AHEAD_BATCHES, AHEAD_BATCHES)
+        self._done_ms = 0.0
+        self._num_windows = 0
+        self.workload = _workload(
+            self._policy, policy, steps, stream.num_remote, row_bytes, max_buffer_rows
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Simulated time since the start."""
+        return self._done_ms / 1000
+
+    @property
+    def settings(self) -> BufferSettings:
+        """The settings in force."""
+        return self._policy.settings
+
+    async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
+        """Make a change at once, or refuse it, as a live trainer would."""
+        reason = self._policy.refusal(change)
+        if reason is None:
+            self._policy.apply(change)
+            self._since = self._step
+        return Applied(
+            command_id=f"step-{self._step}",
+            outcome="applied" if reason is None else "refused",
+            rank=0,
+            step=self._step,
+            settings=self._policy.settings,
+            reason=reason,
+        )
+
+    def window(self) -> Window:
+        """Train for a window's steps."""
+        sums = _Sums(first_step=self._step, began_ms=self._done_ms)
+        for _ in range(WINDOW_STEPS):
+            self._train_one(sums)
+        return self._window_of(sums)
+
+    # -- one step -----------------------------------------------------------------------
+
+    def _train_one(self, sums: _Sums) -> None:
+        self._look_ahead()
+        nodes = self._waiting.popleft()
+        plan = self._policy.plan(nodes)
+        sums.rows += RowCounts(
+            input_rows=2 * len(nodes),
+            remote_rows=len(nodes),
+            halo_rows=len(nodes),
+            hits=len(plan.hits),
+            halo_hits=len(plan.hits),
+            rows_fetched=RowsFetched(miss=len(plan.misses), target=len(plan.targets)),
+            bytes_fetched=(len(plan.misses) + len(plan.targets)) * self._row_bytes,
+        )
+        sums.accesses.append(nodes[self._is_sampled[nodes]].astype(np.int32))
+        self._pass_time(len(plan.misses) + len(plan.targets), sums)
+        self._step += 1
+
+    def _look_ahead(self) -> None:
+        """Let the policy see batches as far as its lookahead goes, not all of them at once."""
+        wanted = self._policy.settings.lookahead_batches + 1
+        most = max(1, len(self._waiting) + _OBSERVED_AT_ONCE)
+        while len(self._waiting) < min(wanted, most):
+            self._waiting.append(self._stream.batch(self._step + len(self._waiting)))
+            self._policy.observe(self._waiting[-1])
+
+    def _pass_time(self, rows: int, sums: _Sums) -> None:
+        costs = self.costs
+        spread = 1 + costs.noise * self._rng.standard_normal(2).clip(-3, 3)
+        pull = (costs.pull_ms + rows * costs.row_ms) * spread[0]
+        compute = costs.compute_ms * spread[1]
+        may_ask = max(self._asked_ms, self._taken_ms[0])
+        self._asked_ms = may_ask + costs.sample_ms + costs.assemble_ms
+        idle = max(self._loaded_ms + pull - self._asked_ms, 0.0)
+        self._loaded_ms = max(self._loaded_ms, self._asked_ms) + pull
+        taken = max(self._loaded_ms, self._done_ms)
+        wait = taken - self._done_ms
+        self._taken_ms.append(taken)
+        self._done_ms = taken + compute
+        sums.pull_ms += self._loaded_ms - self._asked_ms
+        sums.seconds += Seconds(
+            sample=costs.sample_ms / 1000,
+            pull=min(pull, idle) / 1000,
+            assemble=costs.assemble_ms / 1000,
+            exposed_wait=wait / 1000,
+            compute=compute / 1000,
+        )
+
+    def _window_of(self, sums: _Sums) -> Window:
+        self._num_windows += 1
+        fetched = sums.rows.rows_fetched.total
+        return Window(
+            rank=0,
+            index=self._num_windows - 1,
+            epoch=sums.first_step // self.workload.batches_per_epoch,
+            first_step=sums.first_step,
+            num_steps=WINDOW_STEPS,
+            rows=sums.rows,
+            seconds=sums.seconds,
+            settings=self._policy.settings,
+            settings_since=self._since,
+            buffered_rows=self._policy.num_buffered,
+            waiting_batches=READY_BATCHES if sums.seconds.exposed_wait < 1e-4 else 0,
+            wall_seconds=(self._done_ms - sums.began_ms) / 1000,
+            owners=(
+                OwnerTraffic(part=1, rows=fetched, pulls=WINDOW_STEPS, seconds=sums.pull_ms / 1000),
+            ),
+            accesses=AccessSlice.of(sums.accesses, rate=self._rate),
+        )
+
+
+def _policy_of(name: PolicyName, num_remote: int, settings: BufferSettings) -> Policy:
+    """Two partitions: one node is ours, all others are halo, each by one edge."""
+    view = PartitionView(
+        part=0,
+        starts=np.array([0, 1, num_remote + 1]),
+        indptr=np.array([0, num_remote]),
+        indices=np.arange(1, num_remote + 1),
+        halo=np.arange(1, num_remote + 1),
+    )
+    return make_policy(name, view, settings)
+
+
+def _workload(
+    policy: Policy,
+    name: PolicyName,
+    steps: int,
+    num_remote: int,
+    row_bytes: int,
+    max_buffer_rows: int | None,
+) -> Workload:
+    refusals = {knob: policy.refusal(change) for knob, change in _PROBES.items()}
+    return Workload(
+        run_key="5" * 32,
+        rank=0,
+        world_size=1,
+        part=0,
+        num_parts=2,
+        num_inner=1,
+        num_halo=num_remote,
+        num_remote=num_remote,
+        row_bytes=row_bytes,
+        batch_size=1000,
+        batches_per_epoch=WINDOW_STEPS * 5,
+        epochs=max(1, steps // (WINDOW_STEPS * 5)),
+        fanouts=None,
+        policy=name,
+        defaults=policy.settings,
+        max_buffer_rows=num_remote if max_buffer_rows is None else max_buffer_rows,
+        refused_knobs=tuple(
+            RefusedKnob(knob=knob, reason=reason) for knob, reason in refusals.items() if reason
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The command line of Rudder: commands, and what a person sees."""

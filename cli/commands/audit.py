@@ -1,0 +1,274 @@
+"""`rudder audit`: the log of all calls, and whether it is as it was written."""
+
+from __future__ import annotations
+
+import json as json_text
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rudder.cli.options import (
+    Agent,
+    EpisodeOption,
+    Json,
+    Kind,
+    OutcomeOption,
+    Rank,
+    Run,
+    Since,
+    Steps,
+    Tool,
+    Until,
+    Where,
+    Wide,
+    rows_that_fit,
+)
+
+if TYPE_CHECKING:
+    from rudder.memory.run.audit import AuditFilter, AuditRow, Head
+    from rudder.memory.run.run_reader import RunReader
+
+
+app = typer.Typer(
+    help="Look at what the agents called and what came of it; the log is in RUN/steering/rankN.db.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@app.command("list")
+def list_(
+    where: Where,
+    run: Run = None,
+    rank: Rank = None,
+    kind: Kind = None,
+    agent: Agent = None,
+    tool: Tool = None,
+    outcome: OutcomeOption = None,
+    episode: EpisodeOption = None,
+    since: Since = None,
+    until: Until = None,
+    steps: Steps = None,
+    last: Annotated[int | None, typer.Option(help="Only so many rows of a rank.", min=1)] = None,
+    wide: Wide = False,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+) -> None:
+    """The rows that fit, rank by rank; of an episode's id as much as `rudder explain` needs.
+
+    Example: rudder audit list runs/demo --agent act --outcome applied
+    """
+    from rudder.cli.show import audit as audit_table
+
+    only = rows_that_fit(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
+    rows = _rows(where, only, last=last)
+    if json:
+        typer.echo(audit_table.as_json(rows))
+    elif csv:
+        typer.echo(audit_table.as_csv(rows), nl=False)
+    else:
+        _print_text(rows, wide=wide)
+
+
+@app.command("show")
+def show(
+    where: Where,
+    call: Annotated[str, typer.Argument(help="Id of the call, or number of a row with --rank.")],
+    rank: Rank = None,
+    json: Json = False,
+) -> None:
+    """All rows of one call, with everything in them.
+
+    Example: rudder audit show runs/demo 17 --rank 0
+    """
+    from rudder.cli.show import audit as audit_table
+    from rudder.memory.run.audit import AuditFilter
+    from rudder.training.errors import ConfigError
+
+    rows = _rows(where, AuditFilter(call_id=call, rank=rank))
+    if not rows and call.isdecimal():
+        found = _rows(where, AuditFilter(rank=rank))
+        rows = [row for row in found if row.number == int(call)]
+    if not rows:
+        raise ConfigError(f"no call {call} in {where}", remedy="see `rudder audit list`")
+    typer.echo(audit_table.as_json(rows) if json else "\n\n".join(_whole(row) for row in rows))
+
+
+@app.command("verify")
+def verify(
+    where: Where,
+    memory: Annotated[
+        Path | None,
+        typer.Option(help="Memory that knows where the log ended; default: in the data folder."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check that the log is as it was written; exit code 1 names the first broken row.
+
+    Example: rudder audit verify runs/demo
+    """
+    from rudder.cli.options import check_memory
+
+    if memory is not None:
+        check_memory(memory)
+    results = [_verified(path, memory) for path in _files(where)]
+    typer.echo(json_text.dumps(results, indent=2) if json else "\n".join(map(_said, results)))
+    if not all(result["holds"] for result in results):
+        raise typer.Exit(1)
+
+
+@app.command("export")
+def export(
+    where: Where,
+    out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
+    run: Run = None,
+    rank: Rank = None,
+    kind: Kind = None,
+    agent: Agent = None,
+    tool: Tool = None,
+    outcome: OutcomeOption = None,
+    episode: EpisodeOption = None,
+    since: Since = None,
+    until: Until = None,
+    steps: Steps = None,
+    csv: Annotated[bool, typer.Option("--csv", help="The table as it is stored.")] = False,
+) -> None:
+    """JSON lines with OpenTelemetry's names for generative AI.
+
+    Example: rudder audit export runs/demo audit.jsonl --kind effect
+    """
+    from rudder.cli.options import writing_to
+    from rudder.cli.show import audit as audit_table
+
+    only = rows_that_fit(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
+    rows = _rows(where, only)
+    text = audit_table.as_csv(rows) if csv else audit_table.as_telemetry(rows)
+    if str(out) == "-":
+        typer.echo(text, nl=False)
+    else:
+        with writing_to(out, name="out"):
+            out.write_text(text)
+        typer.echo(f"{len(rows):,} rows: {out}", err=True)
+
+
+@app.command("tail")
+def tail(
+    where: Where,
+    rank: Rank = None,
+    kind: Kind = None,
+    agent: Agent = None,
+    tool: Tool = None,
+    outcome: OutcomeOption = None,
+    episode: EpisodeOption = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Rows of a rank.", min=1)] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
+    wide: Wide = False,
+    json: Json = False,
+) -> None:
+    """The last rows that fit; with -f also those to come, until Ctrl-C.
+
+    Example: rudder audit tail runs/demo -f --outcome applied
+    """
+    only = rows_that_fit(None, rank, kind, agent, tool, outcome, episode, None, None, None)
+    seen: dict[Path, int] = {}
+    is_first = True
+    while is_first or follow:
+        rows: list[AuditRow] = []
+        for reader in _readers(_files(where)):
+            last = lines if is_first else None
+            fresh = reader.audit(only, after=seen.get(reader.path, 0), last=last)
+            seen[reader.path] = max([seen.get(reader.path, 0), *(row.number for row in fresh)])
+            rows += fresh
+        _print_rows(rows, wide=wide, json=json)
+        is_first = False
+        if follow:
+            time.sleep(0.5)
+
+
+def _files(where: Path) -> list[Path]:
+    from rudder.cli.options import check_run
+    from rudder.memory.run.run_file import run_files
+
+    check_run(where, name="where")
+    return run_files(where)
+
+
+def _readers(paths: list[Path]) -> Iterator[RunReader]:
+    from rudder.memory.run.run_reader import read_runs
+
+    return read_runs(paths)
+
+
+def _rows(where: Path, only: AuditFilter, *, last: int | None = None) -> list[AuditRow]:
+    return [row for reader in _readers(_files(where)) for row in reader.audit(only, last=last)]
+
+
+def _verified(path: Path, memory: Path | None) -> dict[str, Any]:
+    """What verify found; of a file that cannot even be opened, why."""
+    from rudder.memory.run.run_reader import RunReader
+    from rudder.memory.run.verify import Verification
+    from rudder.memory.store import LaterVersionError
+    from rudder.training.errors import DataError
+
+    try:
+        reader = RunReader(path)
+    except LaterVersionError:
+        raise
+    except DataError as error:
+        found = Verification(rows=0, reason=error.message)
+    else:
+        with reader:
+            found = reader.verify(known=_known_heads(reader, memory))
+    return {"file": str(path), "holds": found.holds, **asdict(found)}
+
+
+def _said(result: dict[str, Any]) -> str:
+    row = "" if result["broken_row"] is None else f"row {result['broken_row']}: "
+    end = f"{result['rows']:,} rows hold" if result["holds"] else f"BROKEN: {row}{result['reason']}"
+    notes = (f"\n  row {n}: an effect that no intent came before" for n in result["unannounced"])
+    return f"{result['file']}: {end}" + "".join(notes)
+
+
+def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:
+    """Where the log ended when it was merged into a memory, if it was."""
+    from rudder.memory.past.catalog import Catalog
+    from rudder.training.errors import DataError
+    from rudder.training.steering_options import default_memory
+
+    path = memory or default_memory()
+    if memory is None and not path.exists():
+        return ()
+    try:
+        keys = {(each.run_key, each.rank) for each in reader.workloads().values()}
+    except DataError:
+        return ()
+    with Catalog(path) as catalog:
+        return tuple(
+            head for key, rank in keys for head in catalog.audit_heads(run_key=key, rank=rank)
+        )
+
+
+def _print_rows(rows: list[AuditRow], *, wide: bool, json: bool) -> None:
+    if json:
+        typer.echo("".join(row.as_json() + "\n" for row in rows), nl=False)
+    elif rows:
+        _print_text(rows, wide=wide)
+
+
+def _print_text(rows: list[AuditRow], *, wide: bool) -> None:
+    from rudder.cli.show.audit import audit_text, wide_text
+
+    if not rows:
+        typer.echo("no row fits; without options all are shown", err=True)
+        return
+    width = shutil.get_terminal_size().columns
+    typer.echo(wide_text(rows) if wide else audit_text(rows, width=width))
+
+
+def _whole(row: AuditRow) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in asdict(row).items() if value is not None)

@@ -1,0 +1,111 @@
+"""`rudder bench`: measurements that anyone can repeat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from rudder.cli.commands import bench_grid, bench_planners, bench_policy, bench_traffic
+from rudder.cli.options import BatchSize, Fanout, NumHosts
+
+app = typer.Typer(
+    help="Measure loaders and policies side by side, on the same work, in the same run.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.command("policy")(bench_policy.policy)
+app.command("traffic")(bench_traffic.traffic)
+app.command("grid")(bench_grid.grid)
+app.command("planners")(bench_planners.planners)
+
+
+@app.command("epochs")
+def epochs(
+    dataset: Annotated[
+        str, typer.Option(help="Graph: see `rudder prepare --help`.")
+    ] = "synthetic:community-200k",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
+    ] = None,
+    hosts: NumHosts = 2,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Rate of each host's link: none, 1gbit, 200mbit; repeatable."),
+    ] = None,
+    variants: Annotated[
+        str,
+        typer.Option(
+            help="What to compare: stock, a policy, or policy:key=value+key=value; keys are the"
+            " policy's own, buffer, lookahead, eviction_threshold, controller and planner."
+        ),
+    ] = "stock,lookahead",
+    repeats: Annotated[int, typer.Option(help="Rounds that count.", min=1)] = 3,
+    epochs_per_turn: Annotated[
+        int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
+    ] = 2,
+    floor: Annotated[
+        bool, typer.Option("--floor", help="Add the limit: the same loop without feature reads.")
+    ] = False,
+    batch_size: BatchSize = None,
+    fanout: Fanout = None,
+    buffer: Annotated[
+        str | None,
+        typer.Option(help="Share of the halo, rows or bytes. [dim]\\[default: 0.25][/dim]"),
+    ] = None,
+    lookahead: Annotated[
+        int | None, typer.Option(help="Batches that are sampled ahead. [dim]\\[default: 40][/dim]")
+    ] = None,
+    model: Annotated[
+        Literal["sage", "gat"] | None, typer.Option(help="[dim]\\[default: sage][/dim]")
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Width of a layer. [dim]\\[default: 64][/dim]")
+    ] = None,
+    trainers_per_host: Annotated[
+        int | None, typer.Option(help="Trainers on each host. [dim]\\[default: 1][/dim]")
+    ] = None,
+    network: Annotated[
+        Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
+    ] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print bench.json, nothing else.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the table as Markdown, nothing else.")
+    ] = False,
+) -> None:
+    """Seconds of an epoch per rate and variant, which take turns in the same trainers.
+
+    Example: rudder bench epochs --rate none --rate 200mbit --variants stock,lookahead --floor
+    """
+    from rudder.bench.plan import BenchPlan
+    from rudder.bench.run import new_folder, run
+    from rudder.bench.variants import parse_variants
+    from rudder.cli.show.bench import BenchProgress, as_markdown, draw, print_report
+    from rudder.cli.show.progress import say
+    from rudder.training.config import run_config
+
+    config = run_config(
+        dataset=dataset, data=data, hosts=hosts, batch_size=batch_size, fanout=fanout,
+        buffer=buffer, lookahead=lookahead, model=model, hidden=hidden,
+        trainers_per_host=trainers_per_host, network=network, controller="none",
+    )  # fmt: skip
+    plan = BenchPlan(
+        variants=parse_variants(variants + ",floor" * floor),
+        repeats=repeats,
+        epochs_per_turn=epochs_per_turn,
+    )
+    where = out or new_folder()
+    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
+    report = run(plan, config, rates=rate or ["none"], out=where, say=say, listen=progress)
+    say(f"picture: {draw(report, where)}")
+    if json:
+        typer.echo(report.model_dump_json(indent=2))
+    elif markdown:
+        typer.echo(as_markdown(report), nl=False)
+    else:
+        print_report(report)

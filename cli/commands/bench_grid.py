@@ -1,0 +1,89 @@
+"""`rudder bench grid`: the best fixed settings, found by trying them all in one job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rudder.cli.options import BatchSize, Fanout, NumHosts
+
+if TYPE_CHECKING:
+    from rudder.bench.grid import Grid
+
+
+CAPACITIES = "0.02,0.05,0.1,0.25,0.5,1.0"
+LOOKAHEADS = "0,8,16,40"
+
+
+def grid(
+    dataset: Annotated[
+        str, typer.Option(help="Graph: see `rudder prepare --help`.")
+    ] = "synthetic:community-200k",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
+    ] = None,
+    hosts: NumHosts = 2,
+    rate: Annotated[str, typer.Option(help="Rate of each host's link: none, 200mbit.")] = "none",
+    capacity: Annotated[
+        str, typer.Option(help="Shares of the halo (0.25), rows (20000) or bytes (64MiB).")
+    ] = CAPACITIES,
+    lookahead: Annotated[str, typer.Option(help="Batches that are sampled ahead.")] = LOOKAHEADS,
+    repeats: Annotated[int, typer.Option(help="Rounds that count.", min=1)] = 3,
+    epochs_per_turn: Annotated[
+        int, typer.Option(help="Epochs of a point before the next one's turn.", min=1)
+    ] = 2,
+    batch_size: BatchSize = None,
+    fanout: Fanout = None,
+    network: Annotated[
+        Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
+    ] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print grid.json, nothing else.")] = False,
+) -> None:
+    """Seconds of an epoch for every capacity with every lookahead, which take turns in one job.
+
+    Example: rudder bench grid --rate 200mbit --capacity 0.05,0.25 --lookahead 0,40
+    """
+    from rudder.bench.grid import GridReport
+    from rudder.bench.plan import BenchPlan
+    from rudder.bench.run import new_folder, run
+    from rudder.cli.show.bench import BenchProgress, draw, print_grid, write_grid
+    from rudder.cli.show.progress import say
+    from rudder.training.config import run_config
+    from rudder.training.errors import MachineError
+
+    points = grid_of(capacity, lookahead)
+    config = run_config(
+        dataset=dataset, data=data, hosts=hosts, batch_size=batch_size, fanout=fanout,
+        network=network, controller="none",
+    )  # fmt: skip
+    plan = BenchPlan(variants=points.variants, repeats=repeats, epochs_per_turn=epochs_per_turn)
+    where = out or new_folder()
+    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
+    bench = run(plan, config, rates=[rate], out=where, say=say, listen=progress)
+    say(f"picture: {draw(bench, where)}")
+    if bench.skipped:
+        raise MachineError(bench.skipped[0].reason, remedy=bench.skipped[0].remedy)
+    report = GridReport.of(points, bench)
+    write_grid(report, where)
+    if json:
+        typer.echo(report.model_dump_json(indent=2))
+    else:
+        print_grid(report)
+
+
+def grid_of(capacity: str, lookahead: str) -> Grid:
+    """The grid that two lists name; raises ConfigError for what is no setting."""
+    from rudder.bench.grid import Grid
+    from rudder.cli.options import parts, whole_numbers
+    from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
+
+    return Grid(
+        capacities=tuple(parts("capacity", capacity)),
+        lookaheads=whole_numbers("lookahead", lookahead, at_most=MAX_LOOKAHEAD_BATCHES),
+    )

@@ -1,0 +1,60 @@
+"""`rudder doctor`: what this machine has and lacks, and how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def doctor(
+    data: Annotated[Path | None, typer.Option(help="Folder where data will be.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Folder where runs will be.")] = None,
+    llm: Annotated[
+        str | None, typer.Option(help="Try this language model instead: its address, up to /v1.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "--llm-model", help="The model's name, with --llm.")
+    ] = None,
+    deadline: Annotated[
+        float,
+        typer.Option("--deadline", "--llm-deadline", help="Seconds for an answer, with --llm."),
+    ] = 20.0,
+    warm_up: Annotated[
+        float, typer.Option(help="Seconds for the first answer, which loads the model.")
+    ] = 180.0,
+    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check versions, shared memory, namespaces, ports, apt lists, memory and disk.
+
+    Example: rudder doctor --llm http://localhost:11434/v1 --model NAME
+    """
+    if llm is not None:
+        from rudder.cli.commands.doctor_llm import doctor_llm
+
+        doctor_llm(llm, model=model or "", deadline_s=deadline, warm_up_s=warm_up, json=json)
+        return
+    if model is not None:
+        from rudder.training.errors import ConfigError
+
+        raise ConfigError(f"there is no endpoint to try {model} at", remedy="give its --llm URL")
+    from rudder.training.doctor import checks
+
+    found = checks(data_dir=data, run_dir=run_dir)
+    if json:
+        typer.echo(json_module.dumps([dataclasses.asdict(check) for check in found], indent=2))
+    else:
+        table = Table("check", "", "found", "how to mend it", title="rudder doctor")
+        for check in found:
+            state = f"[{_COLOURS[check.state]}]{check.state}[/]"
+            table.add_row(check.name, state, check.found, check.remedy)
+        Console().print(table)
+    if any(check.state == "fail" for check in found):
+        raise typer.Exit(4)

@@ -1,0 +1,87 @@
+"""`rudder explain`: the whole story of one decision in a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rudder.memory.records import Episode
+    from rudder.memory.run.run_reader import RunReader
+
+
+def explain(
+    episode: Annotated[str, typer.Argument(help="Id of the episode, or the beginning of one.")],
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: the newest in runs/ with it.")
+    ] = None,
+    memory: Annotated[
+        Path | None, typer.Option(help="Where to look else; default: memory.db in the data folder.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the episode as JSON.")] = False,
+) -> None:
+    """What was seen, recalled, proposed, objected, done, expected and measured.
+
+    Example: rudder explain 5a4d91e0-0-3 --run runs/demo
+    """
+    from rudder.cli.options import check_memory, check_run
+
+    if run is not None:
+        check_run(run, name="run")
+    if memory is not None:
+        check_memory(memory)
+    text = _from_runs(episode, run, json=json) or _from_memory(episode, memory, json=json)
+    if text is None:
+        from rudder.training.errors import ConfigError
+
+        raise ConfigError(
+            f"no episode {episode} in {run or 'runs/'} or in the memory",
+            remedy="name the run with --run; `rudder audit list RUN` shows ids",
+        )
+    typer.echo(text)
+
+
+def _from_runs(name: str, run: Path | None, *, json: bool) -> str | None:
+    from rudder.memory.run.run_file import FOLDER, run_files
+    from rudder.memory.run.run_reader import read_runs
+
+    folders = [path.parent for path in Path("runs").glob(f"*/{FOLDER}")] if run is None else [run]
+    for folder in sorted(folders, reverse=True):
+        for reader in read_runs(run_files(folder)):
+            found = reader.episode(name)
+            if found is not None:
+                return found.model_dump_json(indent=2) if json else _page(reader, found)
+    return None
+
+
+def _page(reader: RunReader, found: Episode) -> str:
+    from rudder.cli.show.episode import episode_page
+    from rudder.memory.run.audit import AuditFilter
+
+    return episode_page(
+        found,
+        workload=reader.workloads().get(found.run_key),
+        recalled=reader.recalled(found),
+        model_calls=reader.model_calls(episode_id=found.episode_id),
+        audit=reader.audit(AuditFilter(episode_id=found.episode_id)),
+    )
+
+
+def _from_memory(name: str, memory: Path | None, *, json: bool) -> str | None:
+    from rudder.cli.show.episode import episode_page
+    from rudder.memory.past.catalog import Catalog
+    from rudder.training.steering_options import default_memory
+
+    path = memory or default_memory()
+    if not path.exists():
+        return None
+    with Catalog(path) as catalog:
+        found = catalog.find(name)
+    if len(found) != 1:
+        return None
+    past = found[0]
+    if json:
+        return past.episode.model_dump_json(indent=2)
+    return episode_page(past.episode, workload=past.workload)

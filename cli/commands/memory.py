@@ -1,0 +1,295 @@
+"""`rudder memory`: what was learned in all runs."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from rudder.memory.past.experience import Added
+
+
+app = typer.Typer(
+    help="Look after the episodes of all runs, which later runs learn from.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Memory = Annotated[
+    Path | None, typer.Option("--memory", help="File; default: memory.db in the data folder.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Origin = Annotated[str | None, typer.Option(help="Only what came from there.")]
+
+
+@app.command("list")
+def list_(
+    result: Annotated[
+        Literal["confirmed", "reverted", "refused", "expired", "kept", "abandoned"] | None,
+        typer.Option(help="What came of them."),
+    ] = None,
+    run: Annotated[str | None, typer.Option("--run", help="Key of the run.")] = None,
+    origin: Origin = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 20,
+    memory: Memory = None,
+    json: Json = False,
+) -> None:
+    """Episodes, the newest first.
+
+    Example: rudder memory list --result confirmed
+    """
+    from rich.console import Console
+
+    from rudder.cli.show.memory import memory_table
+    from rudder.memory.past.catalog import Catalog
+
+    with Catalog(_known(memory)) as catalog:
+        lines = catalog.lines(result=result, run_key=run, origin=origin, limit=limit)
+    if json:
+        _print_json(lines)
+    elif lines:
+        Console().print(memory_table(lines), highlight=False)
+    else:
+        typer.echo("no episode fits; `rudder memory stats` says what there is", err=True)
+
+
+@app.command("show")
+def show(
+    episode: Annotated[str, typer.Argument(help="Id, or the beginning of one.")],
+    memory: Memory = None,
+    json: Json = False,
+) -> None:
+    """One episode with its workload.
+
+    Example: rudder memory show 5a4d91e0-0-3
+    """
+    from rudder.cli.show.episode import episode_page
+    from rudder.memory.past.catalog import Catalog
+    from rudder.training.errors import ConfigError
+
+    with Catalog(_known(memory)) as catalog:
+        found = catalog.find(episode)
+    if len(found) != 1:
+        problem = "several episodes are" if found else "no episode is"
+        raise ConfigError(f"{problem} called {episode}", remedy="see `rudder memory list`")
+    if json:
+        typer.echo(found[0].model_dump_json(indent=2))
+    else:
+        typer.echo(episode_page(found[0].episode, workload=found[0].workload))
+
+
+@app.command("merge")
+def merge(
+    sources: Annotated[
+        list[Path], typer.Argument(help="Run folders, ranks' files, or other memories.")
+    ],
+    memory: Memory = None,
+    json: Json = False,
+) -> None:
+    """Add the finished episodes of runs; another memory's are kept but not used until trusted.
+
+    Example: rudder memory merge runs/demo host2/rank1.db
+    """
+    from rudder.cli.options import check_run, writing_memory
+    from rudder.memory.past import transfer as exchange
+    from rudder.memory.past.experience import Added
+
+    for source in sources:
+        check_run(source, name="sources")
+    with writing_memory(_path(memory)) as path:
+        added = sum((exchange.merge(path, source) for source in sources), Added())
+    _print_added(added, json=json)
+
+
+@app.command("export")
+def export(
+    out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
+    origin: Origin = None,
+    memory: Memory = None,
+    json: Json = False,
+) -> None:
+    """Write episodes as lines of JSON.
+
+    Example: rudder memory export episodes.jsonl
+    """
+    from rudder.cli.options import writing_to
+    from rudder.memory.past import transfer as exchange
+
+    if str(out) == "-":
+        exchange.export(_known(memory), sys.stdout, origin=origin)
+        return
+    known = _known(memory)
+    with writing_to(out, name="out"), out.open("w") as file:
+        count = exchange.export(known, file, origin=origin)
+    _say({"episodes": count}, f"{count:,} episodes: {out}", json=json)
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="What `rudder memory export` wrote.")],
+    memory: Memory = None,
+    json: Json = False,
+) -> None:
+    """Add episodes from elsewhere; they keep their origin and are not used until trusted.
+
+    Example: rudder memory import episodes.jsonl
+    """
+    from rudder.cli.options import check_file, writing_memory
+    from rudder.memory.past import transfer as exchange
+
+    check_file(
+        file,
+        name="file",
+        allowed="a file that exists",
+        remedy="name one that `rudder memory export` wrote",
+    )
+    with file.open() as lines, writing_memory(_path(memory)) as path:
+        added = exchange.import_(path, lines, name=str(file))
+    _print_added(added, json=json)
+
+
+@app.command("trust")
+def trust(
+    origin: Annotated[str, typer.Argument(help="As `rudder memory stats` names it.")],
+    memory: Memory = None,
+    json: Json = False,
+) -> None:
+    """Let later runs use what was imported from an origin so far.
+
+    Example: rudder memory trust memory-3f9a21c0
+    """
+    from rudder.cli.options import writing_memory
+    from rudder.memory.past.experience import Experience
+
+    with writing_memory(_known(memory)) as path, Experience.open(path) as experience:
+        count = experience.trust(origin)
+    _say({"trusted": count}, f"{count:,} episodes are used from now on", json=json)
+
+
+@app.command("prune")
+def prune(
+    keep: Annotated[int, typer.Option(help="Keep so many of the newest.", min=0)] = 100_000,
+    origin: Origin = None,
+    memory: Memory = None,
+    json: Json = False,
+) -> None:
+    """Drop the oldest episodes.
+
+    Example: rudder memory prune --keep 10000
+    """
+    from rudder.cli.options import writing_memory
+    from rudder.memory.past.experience import Experience
+
+    with writing_memory(_known(memory)) as path, Experience.open(path) as experience:
+        count = experience.prune(keep=keep, origin=origin)
+    _say({"dropped": count}, f"{count:,} episodes dropped", json=json)
+
+
+@app.command("stats")
+def stats(memory: Memory = None, json: Json = False) -> None:
+    """How many episodes there are, by origin.
+
+    Example: rudder memory stats
+    """
+    from rudder.memory.past.catalog import Catalog
+
+    with Catalog(_known(memory)) as catalog:
+        found = catalog.stats()
+    if json:
+        _print_json(found)
+        return
+    for each in found:
+        own = "own" if each.is_own else "imported"
+        typer.echo(
+            f"{each.origin} ({own}): {each.episodes:,} episodes of {each.runs:,} runs, "
+            f"{each.trusted:,} used; {each.confirmed:,} confirmed, {each.reverted:,} reverted"
+        )
+
+
+@app.command("sample")
+def sample(
+    run_dir: Annotated[Path, typer.Argument(help="New folder.")],
+    episodes: Annotated[int, typer.Option(help="Decisions of each rank.", min=1)] = 8,
+) -> None:
+    """Write a made-up run of two ranks, to try these commands on.
+
+    Example: rudder memory sample runs/sample
+    """
+    from rudder.cli.options import writing_to
+    from rudder.memory.sample import write_sample_run
+    from rudder.training.errors import ConfigError
+
+    if run_dir.exists():
+        raise ConfigError(f"{run_dir} exists already", remedy="name a new folder")
+    with writing_to(run_dir, name="run_dir"):
+        run_dir.mkdir(parents=True)
+    for path in write_sample_run(run_dir, num_episodes=episodes):
+        typer.echo(path)
+
+
+@app.command("schema")
+def schema() -> None:
+    """The tables of both kinds of files, as Markdown; docs/schema.md is made so.
+
+    Example: rudder memory schema > docs/schema.md
+    """
+    from rudder.memory.pages import schema_page
+
+    typer.echo(schema_page(), nl=False)
+
+
+@app.command("queries")
+def queries(
+    datasette: Annotated[
+        bool, typer.Option("--datasette", help="As a metadata file for Datasette.")
+    ] = False,
+) -> None:
+    """Ten queries, as Markdown (docs/queries.md is made so) or for Datasette.
+
+    Example: rudder memory queries --datasette > metadata.json
+    """
+    from rudder.memory.pages import datasette_metadata, queries_page
+
+    typer.echo(datasette_metadata() if datasette else queries_page(), nl=False)
+
+
+def _path(memory: Path | None) -> Path:
+    from rudder.training.steering_options import default_memory
+
+    return memory or default_memory()
+
+
+def _known(memory: Path | None) -> Path:
+    """A memory that is there, if it was named."""
+    from rudder.cli.options import check_memory
+
+    if memory is not None:
+        check_memory(memory)
+    return _path(memory)
+
+
+def _print_json(found: Sequence[BaseModel]) -> None:
+    typer.echo(json_text.dumps([each.model_dump() for each in found], indent=2))
+
+
+def _print_added(added: Added, *, json: bool) -> None:
+    for each in added.left_out:
+        typer.echo(f"left out: {each}", err=True)
+    _say(
+        {"new": added.new, "known": added.known, "left_out": list(added.left_out)},
+        f"{added.new:,} episodes added, {added.known:,} were there",
+        json=json,
+    )
+    if added.left_out:
+        raise typer.Exit(1)
+
+
+def _say(values: dict[str, object], text: str, *, json: bool) -> None:
+    typer.echo(json_text.dumps(values) if json else text)

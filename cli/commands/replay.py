@@ -1,0 +1,220 @@
+"""`rudder replay`: decisions made again from what was stored of them; never against a live run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rudder.training.steering_options import PlannerName
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rudder.agents.replay.other import Alternative
+    from rudder.agents.replay.recorded import Replayed
+    from rudder.agents.replay.recorded_run import Found
+    from rudder.agents.replay.what_if import WhatIfs
+    from rudder.training.steering_options import SteeringOptions
+
+
+def replay(
+    episodes: Annotated[
+        list[str] | None, typer.Argument(help="Ids, or beginnings of ids.", show_default=False)
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A run's folder, or one rank's file; alone: all of it.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All episodes of all runs in runs/.")] = False,
+    planner: Annotated[
+        PlannerName | None, typer.Option(help="Ask this planner what it would decide.")
+    ] = None,
+    planner_model: Annotated[
+        Path | None, typer.Option(help="The same of a fitted model; its file.")
+    ] = None,
+    planner_refit_every: Annotated[
+        int | None, typer.Option(help="As in the run, where a fitted planner learned on.", min=1)
+    ] = None,
+    llm: Annotated[
+        str | None, typer.Option(help="The same of a language model; address of its endpoint.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
+    ] = None,
+    what_if: Annotated[
+        bool, typer.Option("--what-if", help="Show what other settings would have fetched.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Make stored decisions again, without a trainer and without a network.
+
+    As they were recorded, unless another planner or --what-if is named: they must come out equal,
+    else the exit code is 1.
+
+    Example: rudder replay --run runs/demo
+
+    Example: rudder replay --run runs/demo --planner heuristic
+    """
+    found = _found(episodes or [], run, all_)
+    options = _options(planner, planner_model, planner_refit_every, llm, model)
+    if what_if and options is not None:
+        from rudder.training.errors import ConfigError
+
+        raise ConfigError("--what-if asks no planner", remedy="give either it or a planner")
+    if what_if:
+        _show_what_ifs(_what_ifs(found), json=json)
+    elif options is not None:
+        _show_alternatives(asyncio.run(_alternatives(found, options)), json=json)
+    else:
+        _show_recorded(asyncio.run(_recorded(found)), json=json)
+
+
+def _found(names: list[str], run: Path | None, all_: bool) -> list[Found]:
+    from rudder.agents.replay.recorded_run import find
+    from rudder.cli.options import check_run
+    from rudder.training.errors import ConfigError
+
+    if not names and run is None and not all_:
+        raise ConfigError("nothing to replay", remedy="name an episode, --run FOLDER, or --all")
+    if all_ and (names or run is not None):
+        raise ConfigError("--all goes with no episode and no run", remedy="leave it out")
+    if run is not None:
+        check_run(run, name="run")
+    return find(names, run=run)
+
+
+def _options(
+    planner: PlannerName | None,
+    planner_model: Path | None,
+    refit_every: int | None,
+    llm: str | None,
+    model: str | None,
+) -> SteeringOptions | None:
+    """Of the other planner, if one is wanted; raises ConfigError for what does not go together."""
+    from pydantic import ValidationError
+
+    from rudder.agents.learned.planner import check_model
+    from rudder.training.errors import ConfigError
+    from rudder.training.steering_options import SteeringOptions
+
+    if planner is None and planner_model is None and llm is None and model is None:
+        return None
+    if planner is None:
+        planner = "learned" if planner_model is not None else "llm"
+    wanted = (llm is not None, model is not None, planner_model is None)
+    fits = all(wanted) if planner == "llm" else not any(wanted[:2])
+    if not fits:
+        raise ConfigError(
+            f"planner {planner} does not go with these options",
+            remedy="--llm URL and --model NAME for a language model, --planner-model FILE for a"
+            " fitted one, --planner NAME for any other",
+        )
+    check_model(planner, planner_model)
+    try:
+        return SteeringOptions(
+            planner=planner,
+            planner_model=planner_model,
+            planner_refit_every=refit_every,
+            llm_url=llm,
+            llm_model=model,
+        )
+    except ValidationError as error:
+        raise ConfigError(str(error).splitlines()[0], remedy="see rudder replay --help") from None
+
+
+# -- recorded --------------------------------------------------------------------------------
+
+
+async def _recorded(found: list[Found]) -> list[Replayed]:
+    from rudder.agents.replay.recorded import replay as replayed
+    from rudder.memory.run.run_reader import RunReader
+
+    results: list[Replayed] = []
+    for each in found:
+        with RunReader(each.path) as reader:
+            results.extend([result async for result in replayed(reader, names=each.names)])
+    return results
+
+
+def _show_recorded(results: list[Replayed], *, json: bool) -> None:
+    from rudder.agents.replay.plain import recorded_json
+    from rudder.cli.show.replay import difference_table
+
+    counts = Counter(result.result for result in results)
+    if json:
+        typer.echo(recorded_json(results))
+    else:
+        others = [result for result in results if result.result != "equal"]
+        if others:
+            _print(difference_table(others))
+        unknown = counts["not replayable"]
+        replayable = len(results) - unknown
+        more = f"; {unknown} cannot be replayed" if unknown else ""
+        typer.echo(f"{counts['equal']} of {replayable} decisions equal, no socket opened{more}")
+    if counts["different"] or not counts["equal"]:
+        raise typer.Exit(1)
+
+
+# -- another planner -------------------------------------------------------------------------
+
+
+async def _alternatives(found: list[Found], options: SteeringOptions) -> list[Alternative]:
+    from rudder.agents.replay.other import OtherPlanner
+    from rudder.memory.run.run_reader import RunReader
+
+    other = OtherPlanner(options)
+    results: list[Alternative] = []
+    try:
+        for each in found:
+            with RunReader(each.path) as reader:
+                results.extend([one async for one in other.replay(reader, names=each.names)])
+    finally:
+        await other.close()
+    return results
+
+
+def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
+    from rudder.agents.replay.plain import alternatives_json
+    from rudder.cli.show.replay import alternative_table
+
+    if json:
+        typer.echo(alternatives_json(results))
+        return
+    _print(alternative_table(results))
+    decided = [result for result in results if result.other is not None]
+    same = sum(result.is_same for result in decided)
+    typer.echo(f"the same is proposed in {same} of {len(decided)} decisions")
+
+
+# -- what-if ---------------------------------------------------------------------------------
+
+
+def _what_ifs(found: list[Found]) -> list[WhatIfs]:
+    from rudder.agents.replay.what_if import what_if
+    from rudder.memory.run.run_reader import RunReader
+
+    results: list[WhatIfs] = []
+    for each in found:
+        with RunReader(each.path) as reader:
+            results.extend(what_if(reader, names=each.names))
+    return results
+
+
+def _show_what_ifs(results: list[WhatIfs], *, json: bool) -> None:
+    from rudder.agents.replay.plain import what_ifs_json
+    from rudder.cli.show.replay import what_if_table
+
+    if json:
+        typer.echo(what_ifs_json(results))
+    else:
+        _print(what_if_table(results))
+        typer.echo("* fetches least of all settings that were allowed; OPT is no setting")
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console().print(table)

@@ -1,0 +1,1 @@
+"""What a person sees: tables, pages, plots and lines of the terminal."""

@@ -1,0 +1,49 @@
+"""Past episodes as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from rudder.cli.show import figures
+from rudder.cli.show.audit import prefixes
+from rudder.memory.past.catalog import Line
+
+
+def memory_table(lines: Sequence[Line]) -> Table:
+    """One line an episode: rows fetched and exposed wait per step, before and after.
+
+    Episodes are named by as much of their ids as tells them apart.
+    """
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for name in ("episode", "policy", "planner", "result", "rows a step", "wait ms a step", "used"):
+        is_number = "step" in name
+        table.add_column(
+            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
+        )
+    names = prefixes({line.episode_id for line in lines})
+    for line in lines:
+        table.add_row(
+            names[line.episode_id],
+            line.policy,
+            line.planner,
+            line.result,
+            _change(line.rows_before, line.rows_after, digits=0),
+            _change(line.wait_ms_before, line.wait_ms_after, digits=2),
+            "yes" if line.trusted else "no",
+        )
+    table.caption, table.caption_justify = _not_used(lines), "left"
+    return table
+
+
+def _not_used(lines: Sequence[Line]) -> str | None:
+    origins = ", ".join(sorted({line.origin for line in lines if not line.trusted}))
+    if not origins:
+        return None
+    return f"not used: what came from {origins}; `rudder memory trust ORIGIN` has runs use it"
+
+
+def _change(before: float | None, after: float | None, *, digits: int) -> str:
+    ends = (before, after)
+    return " -> ".join(figures.ABSENT if end is None else f"{end:,.{digits}f}" for end in ends)

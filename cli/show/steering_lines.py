@@ -1,0 +1,164 @@
+"""What controllers decide, told as lines for people while a run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rudder.agents.controller.report import RUN_ENDED, SteeringReport, read_report
+from rudder.agents.llm.errors import (
+    EndpointError,
+    RateLimitedError,
+    RefusedError,
+    ServerFailedError,
+    TooSlowError,
+    UnreachableError,
+)
+from rudder.cli.show import figures
+from rudder.memory.records import Episode, Outcome
+from rudder.training.metrics import Judgement, LastChange
+from rudder.training.settings import BufferSettings, Change
+
+_WORDS: dict[type[EndpointError], str] = {
+    UnreachableError: "cannot be reached",
+    TooSlowError: "answers too late",
+    RateLimitedError: "asks for fewer questions (429)",
+    RefusedError: "refuses the key, the model's name or the request",
+    ServerFailedError: "fails (5xx)",
+}
+
+
+def endpoint_line(error: str) -> str | None:
+    """A line for the name of an error; None for one that is not the endpoint's fault."""
+    for kind, words in _WORDS.items():
+        if kind.__name__ == error:
+            return f"the model's endpoint {words}; the embedded agents decide meanwhile: " + (
+                kind.default_remedy
+            )
+    return None
+
+
+_KNOBS = {
+    "capacity_rows": "capacity",
+    "lookahead_batches": "lookahead",
+    "eviction_threshold": "eviction threshold",
+    "replacement_interval": "replacement interval",
+}
+
+
+class SteeringWatch:
+    """Looks at the controllers' reports in a run's folder, and tells each news once."""
+
+    def __init__(self, folder: Path, *, num_ranks: int) -> None:
+        self._folder = folder
+        self._seen: dict[int, SteeringReport] = {}
+        self._told: set[str] = set()
+        self._faults: set[str] = set()
+        self._num_ranks = num_ranks
+
+    def news(self) -> list[str]:
+        """Lines for changes applied, and for what became of them, since the last call; and, once
+        a run, for each way in which a model's endpoint fails."""
+        lines: list[str] = []
+        for rank in range(self._num_ranks):
+            report = read_report(self._folder, rank)
+            if report is None:
+                continue
+            self._seen[rank] = report
+            told = (episode_line(episode) for episode in report.changes)
+            news = [f"rank {rank}, {line}" for line in told if line is not None]
+            lines.extend(line for line in news if line not in self._told)
+            self._told.update(news)
+            lines.extend(self._new_faults(report))
+        return lines
+
+    def _new_faults(self, report: SteeringReport) -> Iterator[str]:
+        model = report.counts.model
+        for error in model.fallbacks if model is not None else ():
+            line = None if error in self._faults else endpoint_line(error)
+            self._faults.add(error)
+            if line is not None:
+                yield line
+
+    def cell(self, rank: int) -> str:
+        """What the controller of a rank is doing, in a few words."""
+        report = self._seen.get(rank)
+        if report is None:
+            return figures.ABSENT
+        counts = report.counts
+        return f"{report.phase} ({counts.confirmed} confirmed, {counts.reverted} reverted)"
+
+
+def episode_line(episode: Episode) -> str | None:
+    """A decision in a line; None for one that changed nothing."""
+    if episode.applied is None or episode.applied.outcome != "applied":
+        return None
+    change = change_text(episode.observation.settings, _changed(episode))
+    head = f"step {episode.applied.step}: {change}"
+    expected = episode.verdict.expected if episode.verdict else None
+    if episode.outcome is None:
+        reason = f" ({episode.plan.reason})" if episode.plan.reason else ""
+        if expected is None:
+            return head + reason
+        rows, wait = expected.rows_fetched.mid, expected.exposed_wait_ms.mid
+        seen = episode.observation
+        if not seen.step_ms:
+            return f"{head}{reason}; rows fetched a step {figures.count(round(rows))} expected"
+        return (
+            f"{head}{reason}; rows fetched a step {figures.count(round(seen.rows_fetched))}"
+            f" -> {figures.count(round(rows))} expected,"
+            f" wait {seen.exposed_wait_ms:.1f} -> {wait:.1f} ms"
+        )
+    return f"{head}: {episode.outcome.result}{_measured(episode.outcome)}"
+
+
+def last_change(episode: Episode) -> LastChange | None:
+    """What became of a change; None for a decision that made none."""
+    if episode.applied is None or episode.applied.outcome != "applied":
+        return None
+    return LastChange(
+        step=episode.applied.step,
+        change=change_text(episode.observation.settings, _changed(episode)),
+        judgement=_judgement(episode.outcome),
+    )
+
+
+def _judgement(outcome: Outcome | None) -> Judgement:
+    """A trial that the run's end cut short, or whose controller died with it, judged nothing."""
+    if outcome is None or outcome.reason == RUN_ENDED:
+        return "unjudged"
+    return outcome.result if outcome.result in ("confirmed", "reverted") else "abandoned"
+
+
+def change_text(before: BufferSettings, change: Change) -> str:
+    """What a change does to the settings before it."""
+    parts = []
+    for knob, name in _KNOBS.items():
+        new = getattr(change, knob)
+        if new is not None:
+            parts.append(f"{name} {_value(getattr(before, knob))} -> {_value(new)}")
+    if change.fetch_targets is not None:
+        targets = change.fetch_targets
+        parts.append(f"fetch {figures.count(targets.row_budget)} rows ({targets.source})")
+    if change.replace_now:
+        parts.append("replace now")
+    return ", ".join(parts) if parts else "nothing"
+
+
+def _changed(episode: Episode) -> Change:
+    return episode.plan.change if episode.verdict is None else episode.verdict.change
+
+
+def _measured(outcome: Outcome) -> str:
+    if outcome.rows_after is None or outcome.wait_ms_after is None:
+        return f" ({outcome.reason})" if outcome.reason else ""
+    return (
+        f", {figures.count(round(outcome.rows_after))} rows a step,"
+        f" wait {outcome.wait_ms_after:.1f} ms"
+    )
+
+
+def _value(value: float | None) -> str:
+    if value is None:
+        return figures.ABSENT
+    return figures.count(value) if isinstance(value, int) else f"{value:g}"

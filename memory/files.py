@@ -1,0 +1,122 @@
+"""Telling damage from a full disk, and moving a damaged file out of the way."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import sqlite3
+from pathlib import Path
+
+from rudder.training.complaint import complain
+from rudder.training.errors import MachineError
+
+_MOUNTS = Path("/proc/self/mountinfo")
+_NETWORK = frozenset(
+    [
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "ceph",
+        "glusterfs",
+        "afs",
+        "ncpfs",
+        "9p",
+        "orangefs",
+        "pvfs2",
+        "fuse.sshfs",
+        "fuse.glusterfs",
+        "fuse.ceph",
+        "fuse.s3fs",
+        "fuse.rclone",
+        "fuse.beegfs",
+        "fuse.lustre",
+    ]
+)
+
+
+def file_system_of(path: Path, *, mounts: str | None = None) -> str | None:
+    """The type of the file system that holds `path` (which need not exist); None: not known.
+
+    mounts: text in the form of /proc/self/mountinfo; default: this machine's.
+    """
+    if mounts is None:
+        mounts = _MOUNTS.read_text() if _MOUNTS.exists() else ""
+    where = path.absolute().resolve()
+    depth, found = -1, None
+    for line in mounts.splitlines():
+        fields, _, rest = line.partition(" - ")
+        point = Path(_unescape(fields.split()[4]))
+        if where.is_relative_to(point) and len(point.parts) >= depth:
+            depth, found = len(point.parts), rest.split()[0]
+    return found
+
+
+def refuse_network(path: Path, *, mounts: str | None = None) -> None:
+    """Raise MachineError where `path` lies on a network file system."""
+    kind = file_system_of(path, mounts=mounts)
+    if kind in _NETWORK:
+        raise MachineError(
+            f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log and its"
+            " locks do not work and files get damaged",
+            remedy="put the file on a local disk; `rudder memory merge` brings the files of several"
+            " hosts together",
+        )
+
+
+def _unescape(text: str) -> str:
+    """Undo mountinfo's octal escapes of blanks and backslashes."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+_BESIDE = ("-wal", "-shm", "-journal")
+_NO_DAMAGE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PERM,
+}
+
+
+class DamagedError(Exception):
+    """The content of a file is not what was written."""
+
+
+def check(path: Path) -> None:
+    """Raise DamagedError for what SQLite would take for an empty file: a log without its base."""
+    wal = path.with_name(path.name + "-wal")
+    has_log = wal.exists() and wal.stat().st_size > 0
+    if has_log and (not path.exists() or path.stat().st_size == 0):
+        raise DamagedError("its write-ahead log is there, but the file is empty")
+
+
+def is_damage(error: Exception, path: Path) -> bool:
+    """Whether the content is at fault, and not the disk, the rights or another process."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    if code == sqlite3.SQLITE_IOERR_SHORT_READ:
+        return True
+    if code & 0xFF == sqlite3.SQLITE_READONLY:
+        return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+    return code & 0xFF not in _NO_DAMAGE
+
+
+def set_aside(path: Path, *, reason: str) -> Path:
+    """Move a file and its logs to a new name beside it, and say so; returns the new path."""
+    names = (f"{path.stem}.damaged-{k}{path.suffix}" for k in itertools.count(1))
+    target = next(each for name in names if not (each := path.with_name(name)).exists())
+    for end in _BESIDE:
+        beside = path.with_name(path.name + end)
+        if beside.exists():
+            beside.rename(target.with_name(target.name + end))
+    if path.exists():
+        path.rename(target)
+    complain(f"rudder: {path} is damaged ({reason}); kept as {target.name}, a new file is begun")
+    return target

@@ -1,0 +1,1 @@
+"""Past runs: the memory that later runs recall."""

@@ -1,0 +1,1 @@
+"""One run's record: a SQLite file for each rank."""

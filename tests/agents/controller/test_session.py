@@ -1,0 +1,272 @@
+"""All of a controller but its socket: the budget, the switch, and what a restart finds."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.report import SteeringReport, read_report
+from rudder.agents.controller.session import ControllerSession
+from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
+from rudder.cli.after_run import steering_of
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import RunReader
+from rudder.training.config import run_config
+from rudder.training.control.messages import SteeringState
+from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.metrics import LastChange
+from rudder.training.settings import BufferSettings, Change
+from rudder.training.steering_options import SteeringOptions
+
+ROW_BYTES = 400
+SLOW_NETWORK = Costs(row_ms=0.2)
+
+
+def make_trainer(capacity: int, *, costs: Costs = SLOW_NETWORK) -> SimulatedTrainer:
+    stream = ZipfStream(num_remote=6000, draws=600)
+    settings = BufferSettings(capacity_rows=capacity, lookahead_batches=16)
+    return SimulatedTrainer(stream, settings=settings, costs=costs, row_bytes=ROW_BYTES)
+
+
+async def opened(trainer: SimulatedTrainer, folder: Path) -> ControllerSession:
+    (folder / "control").mkdir(exist_ok=True)
+    return await ControllerSession.open(
+        trainer.workload,
+        sender=trainer,
+        options=SteeringOptions(),
+        folder=folder,
+        socket=folder / "control" / "rank0.sock",
+        cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+    )
+
+
+async def steer(session: ControllerSession, trainer: SimulatedTrainer, windows: int) -> None:
+    for _ in range(windows):
+        await session.take(trainer.window())
+
+
+def report_of(folder: Path) -> SteeringReport:
+    report = read_report(folder, 0)
+    assert report is not None
+    return report
+
+
+def state(trainer: SimulatedTrainer, *, is_on: bool) -> SteeringState:
+    return SteeringState(
+        is_on=is_on, rank=0, step=0, settings=trainer.settings, defaults=trainer.settings
+    )
+
+
+def test_a_poor_start_is_mended_and_reported(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        await steer(session, trainer, 24)
+        await session.close()
+        assert trainer.settings.capacity_rows > 600
+
+    asyncio.run(run())
+    report = report_of(tmp_path)
+    assert report.phase == "ended"
+    assert 1 <= report.counts.applied <= 12
+    assert report.counts.confirmed >= 1
+    assert report.journal_is_writing
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        assert reader.verify().holds
+        assert len(reader.episodes()) == report.counts.decisions
+
+
+def test_a_budget_that_is_cut_while_the_run_goes_on_is_kept_to(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(4000)
+        session = await opened(trainer, tmp_path)
+        await steer(session, trainer, 12)
+        before = trainer.settings.capacity_rows
+        (tmp_path / "control" / BUDGET_FILE).write_text(f"{before // 2 * ROW_BYTES}\n")
+        await steer(session, trainer, 12)
+        await session.close()
+        assert 0 < trainer.settings.capacity_rows <= before // 2
+
+    asyncio.run(run())
+
+
+def test_a_part_of_the_budget_that_the_trainer_tells_of_is_kept_to(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(4000)
+        session = await opened(trainer, tmp_path)
+        (tmp_path / "control" / BUDGET_FILE).write_text(f"{4000 * ROW_BYTES}\n")
+        for _ in range(8):
+            window = trainer.window().model_copy(update={"allotted_rows": 500})
+            await session.take(window)
+        await session.close()
+        assert 0 < trainer.settings.capacity_rows <= 500
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("text", ["", "many", "-5", "1e9"])
+def test_a_budget_file_that_says_nothing_changes_nothing(tmp_path: Path, text: str) -> None:
+    async def run() -> None:
+        trainer = make_trainer(1000, costs=Costs(row_ms=0.001))
+        session = await opened(trainer, tmp_path)
+        (tmp_path / "control" / BUDGET_FILE).write_text(text)
+        await steer(session, trainer, 2)
+        await session.close()
+        assert trainer.settings.capacity_rows == 1000
+
+    asyncio.run(run())
+
+
+def test_nothing_is_decided_while_steering_is_off(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        session.switch(state(trainer, is_on=False))
+        await steer(session, trainer, 10)
+        assert trainer.settings.capacity_rows == 60
+        assert report_of(tmp_path).counts.decisions == 0
+        assert not report_of(tmp_path).is_on
+        session.switch(state(trainer, is_on=True))
+        await steer(session, trainer, 10)
+        await session.close()
+        assert trainer.settings.capacity_rows > 60
+
+    asyncio.run(run())
+
+
+def test_a_change_on_trial_is_given_up_when_steering_is_switched_off(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(session, trainer, 1)
+        session.switch(state(trainer, is_on=False))
+        last = report_of(tmp_path).last
+        assert last is not None
+        assert last.outcome is not None
+        assert last.outcome.result == "abandoned"
+        await session.close()
+        assert report_of(tmp_path).counts.abandoned == 1
+
+    asyncio.run(run())
+
+
+def test_a_restarted_controller_undoes_what_was_on_trial_and_sends_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        before = trainer.settings
+        killed = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(killed, trainer, 1)
+        assert trainer.settings != before
+        killed._journal._store.close()  # type: ignore[union-attr]  # as kill -9 does
+        again = await opened(trainer, tmp_path)
+        assert trainer.settings == before
+        await steer(again, trainer, 20)
+        await again.close()
+        assert trainer.settings.capacity_rows > 600
+
+    asyncio.run(run())
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        assert reader.verify().holds
+        episodes = reader.episodes()
+        rows = reader.audit()
+    assert [each.number for each in episodes] == list(range(len(episodes)))
+    assert report_of(tmp_path).counts.abandoned >= 1
+    results = [each.outcome.result for each in episodes if each.outcome is not None]
+    assert results.count("abandoned") >= 1
+    intents = [row.call_id for row in rows if row.kind == "intent"]
+    assert len(intents) == len(set(intents))
+
+
+def test_a_restarted_controller_leaves_what_a_user_has_set_meanwhile(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        killed = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(killed, trainer, 1)
+        killed._journal._store.close()  # type: ignore[union-attr]  # as kill -9 does
+        await trainer.send(Change(capacity_rows=777), issued_at_step=None)
+        again = await opened(trainer, tmp_path)
+        assert trainer.settings.capacity_rows == 777
+        await again.close()
+
+    asyncio.run(run())
+
+
+def test_a_decision_that_fails_is_recorded_and_the_next_one_is_made(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        await steer(session, trainer, 2)
+        session.fail(TimeoutError())
+        await steer(session, trainer, 20)
+        await session.close()
+        assert trainer.settings.capacity_rows > 600
+
+    asyncio.run(run())
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        notes = [row for row in reader.audit() if row.tool == "decide"]
+    assert [row.error_type for row in notes] == ["TimeoutError"]
+
+
+def last_change_of(folder: Path) -> LastChange:
+    (counts,) = steering_of(run_config(hosts=1, trainers_per_host=1), folder)
+    assert counts.last_change is not None
+    assert counts.applied == counts.confirmed + counts.reverted + counts.abandoned
+    return counts.last_change
+
+
+def test_a_change_that_the_run_ended_before_it_was_tried_is_told_as_unjudged(
+    tmp_path: Path,
+) -> None:
+    async def run() -> Change:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(session, trainer, 1)
+        await session.close()
+        return Change(capacity_rows=trainer.settings.capacity_rows)
+
+    made = asyncio.run(run())
+    last = last_change_of(tmp_path)
+    assert last.judgement == "unjudged"
+    assert f"capacity 60 -> {made.capacity_rows:,}" in last.change
+
+
+def test_the_last_change_is_told_however_many_decisions_to_keep_come_after(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        await steer(session, trainer, 40)
+        await session.close()
+
+    asyncio.run(run())
+    report = report_of(tmp_path)
+    assert report.last is not None
+    assert report.last.plan.change.is_empty
+    assert last_change_of(tmp_path).judgement in ("confirmed", "reverted")
+
+
+def test_a_trial_that_a_cut_budget_ends_counts_as_abandoned(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(400)
+        session = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(session, trainer, 1)
+        (tmp_path / "control" / BUDGET_FILE).write_text(f"{70 * ROW_BYTES}\n")
+        await steer(session, trainer, 2)
+        await session.close()
+        assert trainer.settings.capacity_rows <= 70
+
+    asyncio.run(run())
+    assert report_of(tmp_path).counts.abandoned == 1
+    assert last_change_of(tmp_path).judgement == "confirmed"

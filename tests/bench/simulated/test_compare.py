@@ -1,0 +1,67 @@
+"""The benchmark of planners: same work for all, and figures that add up."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rudder.agents.team import Team, make_team
+from rudder.bench.simulated.cases import Case, all_cases
+from rudder.bench.simulated.compare import Result, Standing, compare, standings
+from rudder.cli.show.planners import planner_table
+from rudder.training.steering_options import PlannerName, SteeringOptions
+from rudder.training.workload import Workload
+
+POOR = Case("skewed", 0.1, "poor", 0)
+
+
+def team(planner: PlannerName, workload: Workload) -> Team:
+    return make_team(SteeringOptions(planner=planner), workload)
+
+
+@pytest.fixture(scope="module")
+def found() -> list[Result]:
+    teams = {
+        "fixed": lambda workload: team("fixed", workload),
+        "embedded": lambda workload: team("embedded", workload),
+    }
+    return list(compare(teams, POOR, windows=20))
+
+
+def test_fixed_is_what_the_others_are_compared_with(found: list[Result]) -> None:
+    fixed, embedded = found
+    assert fixed.to_fixed == 1
+    assert fixed.fixed_seconds == embedded.fixed_seconds
+    assert fixed.best_fixed_seconds == embedded.best_fixed_seconds <= fixed.fixed_seconds
+    assert embedded.to_fixed < 0.8
+    assert embedded.applied > 0
+    assert len(embedded.rows_errors) >= embedded.reverted
+
+
+def test_standings_are_means_and_worst_cases(found: list[Result]) -> None:
+    embedded = found[1]
+    slower = embedded.model_copy(update={"seconds": 4 * embedded.seconds})
+    standing = Standing.of([embedded, slower])
+    assert standing.to_fixed == pytest.approx(2 * embedded.to_fixed)
+    assert standing.worst_to_best == pytest.approx(4 * embedded.to_best)
+    assert standing.applied == 2 * embedded.applied
+    assert [each.planner for each in standings(found)] == ["fixed", "embedded"]
+    assert Standing.of([found[0]]).rows_error is None
+
+
+def test_the_table_has_a_line_for_each(found: list[Result]) -> None:
+    out = io.StringIO()
+    Console(file=out, width=100).print(planner_table(standings(found)))
+    lines = out.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == ["planner", "fixed", "embedded"]
+    assert f"{found[1].capacity_rows:,}" in lines[2].split()
+    assert "rows" in lines[0].split()
+
+
+def test_cases_differ_and_policies_can_be_chosen() -> None:
+    assert len(set(all_cases(seeds=2))) == 2 * len(all_cases(seeds=1))
+    score = all_cases(seeds=1, policy="score")[0].trainer()
+    assert score.workload.policy == "score"
+    assert score.workload.refusal("replace_now") is None

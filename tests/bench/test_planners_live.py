@@ -1,0 +1,58 @@
+"""Planners in real jobs: what each variant is, and what several jobs say together."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rudder.bench.planners_live import UNSTEERED, LivePlanner, together, variant_of
+from rudder.bench.results import Spread
+from rudder.cli.show.planners import live_table
+from rudder.training.config import RunConfig
+from rudder.training.metrics import ModelUse
+
+BASE = RunConfig(llm="http://localhost:1/v1", llm_model="m")
+
+
+def lived(seconds: float, **values: object) -> LivePlanner:
+    usual: dict[str, object] = {
+        "planner": "llm", "seconds": seconds, "to_unsteered": Spread.of([seconds / 20]),
+        "to_embedded": None, "step_ms_p99": seconds, "applied": 2, "confirmed": 1, "reverted": 1,
+        "rows_error": None, **values,
+    }  # fmt: skip
+    return LivePlanner.model_validate(usual)
+
+
+def test_all_planners_start_alike_and_only_llm_asks_the_model() -> None:
+    configs = {
+        name: variant_of(name).config(BASE) for name in (UNSTEERED, "fixed", "embedded", "llm")
+    }
+    assert len({(str(each.buffer), each.lookahead) for each in configs.values()}) == 1
+    assert configs[UNSTEERED].steering is None
+    asking = {name: each.llm is not None for name, each in configs.items()}
+    assert asking == {UNSTEERED: False, "fixed": False, "embedded": False, "llm": True}
+
+
+def test_a_learned_planner_is_given_its_file(tmp_path: Path) -> None:
+    steering = variant_of("lr", model_file=tmp_path / "lr.model").config(BASE).steering
+    assert steering is not None
+    assert (steering.planner, steering.planner_model) == ("lr", tmp_path / "lr.model")
+
+
+def test_jobs_together_give_medians_sums_and_the_spread_of_ratios() -> None:
+    both = together([lived(10, rows_error=0.1), lived(30), lived(20, rows_error=0.3)])
+    assert (both.seconds, both.applied, both.reverted) == (20, 6, 3)
+    assert both.to_unsteered == Spread(min=0.5, median=1.0, max=1.5)
+    assert both.to_embedded is None
+    assert both.rows_error == pytest.approx(0.2)
+
+
+def test_the_table_has_what_a_model_was_good_for() -> None:
+    out = io.StringIO()
+    model = ModelUse(name="m", questions=4, valid_first=3)
+    Console(file=out, width=120).print(live_table([lived(10, models=(model, model))]))
+    assert "75.0 %" in out.getvalue()
+    assert "0.500 (0.500-0.500)" in out.getvalue()

@@ -1,0 +1,86 @@
+"""What a user gets wrong: exit code 2, the argument, its value, what is allowed, and what next."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from rudder.cli.main import app
+from rudder.memory.sample import write_sample_run
+from rudder.training.errors import ConfigError
+
+WRONG = [
+    ("where", "audit list {none}"),
+    ("steps", "audit list {run} --steps a:b"),
+    ("where", "audit tail {none}"),
+    ("where", "audit show {none} 1"),
+    ("where", "audit verify {none}"),
+    ("memory", "audit verify {run} --memory {none}"),
+    ("out", "audit export {run} {none}/x/y.jsonl"),
+    ("run", "explain abc --run {none}"),
+    ("memory", "explain abc --memory {none}"),
+    ("memory", "memory list --memory {none}"),
+    ("memory", "memory show abc --memory {none}"),
+    ("memory", "memory stats --memory {none}"),
+    ("memory", "memory trust abc --memory {none}"),
+    ("memory", "memory prune --memory {none}"),
+    ("sources", "memory merge {none} --memory {none}"),
+    ("file", "memory import {none} --memory {none}"),
+    ("run", "steer status --run {none}"),
+    ("run", "steer off --run {none}"),
+    ("run", "steer budget --run {none} 5MiB"),
+    ("run", "replay --run {none}"),
+    ("planner", "train --collect --planner embedded"),
+    ("planner", "train --collect --llm http://127.0.0.1:9/v1 --llm-model m"),
+]
+OUT_OF_RANGE = [
+    ("--rank", "audit list {run} --rank -1"),
+    ("--agent", "audit list {run} --agent nobody"),
+    ("--outcome", "audit list {run} --outcome fine"),
+    ("--kind", "audit list {run} --kind row"),
+    ("--since", "audit list {run} --since never"),
+    ("--keep", "memory prune --keep -1"),
+    ("--timeout", "steer status --run {run} --timeout -1"),
+    ("--planner", "replay --run {run} --planner nobody"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    write_sample_run(folder, num_episodes=2)
+    return folder
+
+
+def arguments(line: str, run: Path) -> list[str]:
+    return line.format(run=run, none=run.parent / "none").split()
+
+
+@pytest.mark.parametrize(("name", "line"), WRONG, ids=[line for _, line in WRONG])
+def test_what_is_wrong_is_named_with_what_is_allowed(name: str, line: str, run: Path) -> None:
+    error = CliRunner().invoke(app, arguments(line, run)).exception
+    assert isinstance(error, ConfigError), error
+    assert error.exit_code == 2
+    assert error.message.startswith(f"{name} = ")
+    assert error.remedy
+    assert not (run.parent / "none").exists()
+
+
+@pytest.mark.parametrize(("name", "line"), OUT_OF_RANGE, ids=[line for _, line in OUT_OF_RANGE])
+def test_what_is_out_of_range_is_named(name: str, line: str, run: Path) -> None:
+    result = CliRunner().invoke(app, arguments(line, run))
+    assert result.exit_code == 2
+    assert f"Invalid value for '{name}'" in result.output
+
+
+def test_an_error_ends_in_two_lines_and_no_traceback(run: Path) -> None:
+    line = [sys.executable, "-c", "from rudder.cli.main import main; main()"]
+    done = subprocess.run(
+        [*line, "audit", "export", str(run), str(run / "no" / "x")], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert [each.split(":")[0] for each in done.stderr.splitlines()] == ["error", "  what to do"]

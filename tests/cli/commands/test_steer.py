@@ -1,0 +1,99 @@
+"""`rudder steer`, on a folder with a real door in it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rudder.cli.commands.steer import app
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.sqlite_journal import SqliteJournal
+from rudder.training.control.controller_process import pid_file_of
+from rudder.training.errors import ConfigError, RudderError
+from rudder.training.settings import Change
+from tests.training.control.doors import stepping, until, workload_of
+
+
+def steer(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_off_and_on_are_obeyed_by_a_trainer(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        trainer.policy.apply(Change(capacity_rows=5))
+        assert steer("off", "--run", str(tmp_path)).exit_code == 0
+        until(lambda: trainer.settings.capacity_rows == 100)
+        assert "steering is off" in steer("status", "--run", str(tmp_path)).output
+        assert steer("on", "--run", str(tmp_path)).exit_code == 0
+        assert not trainer.off_file.exists()
+        assert steer("on", "--run", str(tmp_path)).exit_code == 0
+
+
+def test_status_shows_what_is_in_force_and_who_steers(tmp_path: Path) -> None:
+    with stepping(tmp_path) as trainer:
+        output = steer("status", "--run", str(tmp_path)).output
+        assert "steering is on" in output
+        assert "capacity 100 rows" in output
+        assert "no controller" in output
+        pid_file_of(trainer.path).write_text(f"{os.getpid()}\n")
+        assert f"controller {os.getpid()}" in steer("status", "--run", str(tmp_path)).output
+
+
+def test_a_budget_is_left_where_controllers_read_it(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    assert steer("budget", "--run", str(tmp_path), "512MiB").exit_code == 0
+    assert (tmp_path / "control" / "memory-budget").read_text() == f"{512 * 2**20}\n"
+    assert [file.name for file in (tmp_path / "control").iterdir()] == ["memory-budget"]
+
+
+def test_a_budget_that_leaves_no_buffer_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    journal = SqliteJournal.open(run_file(tmp_path, rank=0), memory=None)
+    journal.begin(workload_of(trainers_on_host=2))
+    enough = steer("budget", "--run", str(tmp_path), "800")
+    assert enough.stderr == ""
+    short = steer("budget", "--run", str(tmp_path), "799")
+    journal.close()
+    assert short.exit_code == 0
+    assert "there is no buffer; give 800 bytes or more" in short.stderr
+
+
+@pytest.mark.parametrize("size", ["lots", "-5", "1.5"])
+def test_a_budget_that_is_no_number_of_bytes_is_refused(tmp_path: Path, size: str) -> None:
+    (tmp_path / "control").mkdir()
+    result = steer("budget", "--run", str(tmp_path), "--", size)
+    assert isinstance(result.exception, ConfigError)
+    assert list((tmp_path / "control").iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["on", "off", "status"])
+def test_a_run_that_crashed_is_over(tmp_path: Path, what: str) -> None:
+    (tmp_path / "control").mkdir()
+    for rank in range(2):
+        with socket.socket(socket.AF_UNIX) as crashed:
+            crashed.bind(str(tmp_path / "control" / f"rank{rank}.sock"))
+            crashed.listen()
+    error = steer(what, "--run", str(tmp_path)).exception
+    assert isinstance(error, ConfigError)
+    assert "is over: none of its trainers (rank0, rank1) listens any more" in str(error)
+    assert f"rudder audit list {tmp_path}" in error.remedy
+    assert not (tmp_path / "control" / "steering-off").exists()
+
+
+def test_status_names_the_trainer_that_is_gone_beside_one_that_is_not(tmp_path: Path) -> None:
+    with stepping(tmp_path), socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(tmp_path / "control" / "rank1.sock"))
+        output = steer("status", "--run", str(tmp_path)).output
+    assert "rank1: no trainer listens" in output
+    assert "capacity 100 rows" in output
+
+
+@pytest.mark.parametrize("what", ["on", "off", "status"])
+def test_a_run_that_is_over_is_named(tmp_path: Path, what: str) -> None:
+    result = steer(what, "--run", str(tmp_path))
+    assert isinstance(result.exception, RudderError)
+    assert "not a run that is training now" in str(result.exception)

@@ -1,0 +1,104 @@
+"""What a benchmark leaves behind: a file, tables, a picture, lines while it runs."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rudder.bench.plan import BenchPlan
+from rudder.bench.results import BenchReport, Machine, Result, Skipped, Spread, write_report
+from rudder.bench.variants import parse_variants
+from rudder.cli.show.bench import BenchProgress, as_markdown, draw, print_report
+from rudder.training.config import RunConfig
+from rudder.training.events import EpochDone
+from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
+
+
+def result(variant: str, rate: str, seconds: float) -> Result:
+    spread = Spread(min=seconds - 0.5, median=seconds, max=seconds + 0.25)
+    return Result(
+        rate=rate,
+        variant=variant,
+        epoch_seconds=spread,
+        turn_seconds=(seconds,),
+        first_epoch_seconds=seconds + 1,
+        speedup_vs_stock=8 / seconds,
+        paired_speedup_vs_stock=Spread(min=1.5, median=2.0, max=2.25),
+        first_epoch_speedup_vs_stock=None,
+        rows_fetched=36,
+        remote_rows=100,
+        bytes_fetched=1,
+        breakdown=Seconds(sample=0.125, compute=1.0),
+    )
+
+
+@pytest.fixture
+def report() -> BenchReport:
+    return BenchReport(
+        dataset="synthetic:tiny",
+        command="rudder bench epochs",
+        started="2025-01-02T03:04:05",
+        results=tuple(
+            result(name, rate, seconds)
+            for rate in ("none", "200mbit")
+            for name, seconds in (("stock", 8.0), ("lookahead", 4.0), ("floor", 2.0))
+        ),
+        skipped=(Skipped(rate="1gbit", reason="no namespaces", remedy="have some"),),
+        repeats=3,
+        epochs_per_turn=2,
+        network="namespace",
+        config=RunConfig(),
+        machine=Machine(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
+        versions={"dgl": "2.1.0", "torch": "2.2.1"},
+    )
+
+
+def test_written_report_is_read_back_the_same(report: BenchReport, tmp_path: Path) -> None:
+    path = write_report(report, tmp_path)
+    assert path.name == "bench.json"
+    assert BenchReport.model_validate_json(path.read_text()) == report
+
+
+def test_tables_have_a_row_per_rate_and_variant_and_say_what_is_missing(
+    report: BenchReport,
+) -> None:
+    text = StringIO()
+    print_report(report, Console(file=text, width=120))
+    lines = text.getvalue().splitlines()
+    times = next(line for line in lines if line.strip().startswith("200mbit  lookahead"))
+    assert times.split() == [
+        "200mbit", "lookahead", "4.000", "3.50", "-", "4.25", "2.00x", "1.50", "-", "2.25", "5.000",
+    ]  # fmt: skip
+    assert sum(line.strip().startswith(("none ", "200mbit ")) for line in lines) == 12
+    assert "rate 1gbit was left out: no namespaces" in text.getvalue()
+
+
+def test_markdown_says_how_and_on_what_it_was_measured(report: BenchReport) -> None:
+    text = as_markdown(report)
+    assert "| none | lookahead | 4.000 | 3.50 - 4.25 | 2.00x | 1.50 - 2.25 | 5.000 |" in text
+    assert "Some CPU, 2 cores, 8 GiB" in text
+    assert "`rudder bench epochs`" in text
+
+
+def test_picture_is_a_picture(report: BenchReport, tmp_path: Path) -> None:
+    assert draw(report, tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_turn_is_told_once_all_ranks_have_done_it() -> None:
+    said: list[str] = []
+    plan = BenchPlan(variants=parse_variants("stock,none"), repeats=1, epochs_per_turn=2)
+    progress = BenchProgress(plan, num_ranks=2, say=said.append)
+    for epoch, seconds in enumerate((1.0, 2.0, 3.0, 4.0)):
+        for rank in (0, 1):
+            metrics = EpochMetrics(
+                epoch=epoch, num_steps=1, seconds_total=seconds - 0.5 * rank,
+                seconds=Seconds(), rows=RowCounts(), loss=None,
+            )  # fmt: skip
+            progress("1gbit", EpochDone(rank=rank, metrics=metrics))
+    assert said == [
+        "rate 1gbit, warm-up, stock: 1.500 s an epoch",
+        "rate 1gbit, warm-up, none: 3.500 s an epoch",
+    ]

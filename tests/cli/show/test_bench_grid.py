@@ -1,0 +1,84 @@
+"""A grid of fixed settings as a file and as a table."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from rudder.bench.grid import GridReport
+from rudder.bench.results import BenchReport, Machine, Result, Spread
+from rudder.cli.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
+from rudder.cli.show.bench import print_grid, read_grid, write_grid
+from rudder.training.config import RunConfig
+from rudder.training.errors import ConfigError
+from rudder.training.metrics import Seconds
+
+
+def result(variant: str, seconds: float) -> Result:
+    return Result(
+        rate="200mbit",
+        variant=variant,
+        epoch_seconds=Spread(min=seconds - 0.5, median=seconds, max=seconds + 0.25),
+        turn_seconds=(seconds,),
+        first_epoch_seconds=seconds,
+        speedup_vs_stock=None,
+        paired_speedup_vs_stock=None,
+        first_epoch_speedup_vs_stock=None,
+        rows_fetched=10,
+        remote_rows=100,
+        bytes_fetched=1,
+        breakdown=Seconds(),
+    )
+
+
+@pytest.fixture
+def report() -> GridReport:
+    grid = grid_of("0.1,0.5", "0,40")
+    seconds = (9.0, 8.0, 7.0, 1.5)
+    bench = BenchReport(
+        dataset="synthetic:tiny",
+        command="rudder bench grid",
+        started="2025-01-02T03:04:05",
+        results=tuple(
+            result(variant.text, each) for variant, each in zip(grid.variants, seconds, strict=True)
+        ),
+        repeats=3,
+        epochs_per_turn=2,
+        network="namespace",
+        config=RunConfig(),
+        machine=Machine(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
+        versions={},
+    )
+    return GridReport.of(grid, bench)
+
+
+def test_the_default_grid_has_24_points() -> None:
+    assert len(set(grid_of(CAPACITIES, LOOKAHEADS).variants)) >= 24
+
+
+def test_the_best_point_is_the_fastest(report: GridReport) -> None:
+    assert (report.best.capacity, report.best.lookahead) == ("0.5", 40)
+    assert report.rate == "200mbit"
+
+
+def test_a_grid_is_read_as_it_was_written(report: GridReport, tmp_path: Path) -> None:
+    write_grid(report, tmp_path)
+    assert read_grid(tmp_path) == read_grid(tmp_path / "grid.json") == report
+
+
+def test_the_table_has_a_row_a_capacity_and_names_the_best(report: GridReport) -> None:
+    out = StringIO()
+    print_grid(report, Console(file=out, width=100))
+    lines = out.getvalue().splitlines()
+    assert lines[1].split() == ["capacity", "lookahead", "0", "lookahead", "40"]
+    assert lines[2].split() == ["0.1", "9.000", "8.000"]
+    assert "capacity 0.5, lookahead 40, 1.500 s (1.000 - 1.750)" in lines[-1]
+
+
+@pytest.mark.parametrize(("capacity", "lookahead"), [("", "0"), ("0.1", "2000"), ("0.1", "x")])
+def test_what_is_no_grid_is_refused(capacity: str, lookahead: str) -> None:
+    with pytest.raises(ConfigError):
+        grid_of(capacity, lookahead)

@@ -1,0 +1,185 @@
+"""Progress as a person sees it: lines for a pipe, a table for a terminal, nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from rudder.cli.show.display import LiveDisplay, PlainDisplay, QuietDisplay, make_display
+from rudder.training.events import (
+    EpochDone,
+    Evaluated,
+    Event,
+    Failed,
+    PhaseEntered,
+    Progress,
+    Reported,
+)
+from rudder.training.metrics import (
+    EpochMetrics,
+    Evaluation,
+    Memory,
+    RankReport,
+    RowCounts,
+    RowsFetched,
+    Seconds,
+    Window,
+)
+from rudder.training.settings import BufferSettings
+
+
+def progress(rank: int, *, step: int = 16, epoch: int = 0, capacity: int = 10) -> Progress:
+    return Progress(
+        rank=rank,
+        steps_in_epoch=59,
+        step_in_epoch=step,
+        window=Window(
+            rank=rank,
+            index=step // 16,
+            epoch=epoch,
+            first_step=step - 16,
+            num_steps=16,
+            rows=RowCounts(
+                input_rows=100, remote_rows=40, hits=10, rows_fetched=RowsFetched(miss=1500)
+            )
+            if capacity
+            else RowCounts(input_rows=100, remote_rows=40, rows_fetched=RowsFetched(miss=40)),
+            seconds=Seconds(compute=0.6, exposed_wait=0.2),
+            settings=BufferSettings(capacity_rows=capacity),
+            buffered_rows=capacity,
+            waiting_batches=1,
+        ),
+    )
+
+
+def epoch_done(
+    rank: int, *, seconds: float = 2.0, loss: float | None = 1.5, hits: int = 10
+) -> EpochDone:
+    return EpochDone(
+        rank=rank,
+        metrics=EpochMetrics(
+            epoch=0,
+            num_steps=59,
+            seconds_total=seconds,
+            seconds=Seconds(exposed_wait=seconds / 4, compute=seconds / 2),
+            rows=RowCounts(remote_rows=40, hits=hits, rows_fetched=RowsFetched(miss=1500)),
+            loss=loss,
+        ),
+    )
+
+
+EVALUATION = Evaluation(epoch=0, test_accuracy=0.8125, val_accuracy=None, test_f1=0.75, seconds=2)
+
+
+def shown(*events: Event, terminal: bool = False, quiet: bool = False) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None)
+    with make_display(num_ranks=2, epochs=3, quiet=quiet, console=console) as display:
+        for event in events:
+            display.on_event(event)
+    return stream.getvalue()
+
+
+def test_the_display_fits_the_console() -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    pipe = Console(file=io.StringIO(), force_terminal=False)
+    assert type(make_display(num_ranks=1, epochs=1, console=terminal)) is LiveDisplay
+    assert type(make_display(num_ranks=1, epochs=1, console=pipe)) is PlainDisplay
+    assert type(make_display(num_ranks=1, epochs=1, console=terminal, quiet=True)) is QuietDisplay
+
+
+def test_by_default_standard_output_stays_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    with make_display(num_ranks=1, epochs=1) as display:
+        display.on_event(epoch_done(0))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "epoch 1/1" in captured.err
+
+
+def test_an_epoch_is_told_once_when_its_last_rank_is_done() -> None:
+    assert shown(epoch_done(0)) == ""
+    lines = shown(epoch_done(0, seconds=2.0), epoch_done(1, seconds=4.0)).splitlines()
+    assert lines == [
+        "epoch 1/3: 4.000 s (slowest: rank 1), exposed wait 1.000 s, hits 25.0 %,"
+        " rows fetched 3,000, loss 1.5000"
+    ]
+
+
+def test_an_evaluation_is_told_and_absent_values_are_dashes() -> None:
+    assert shown(Evaluated(evaluation=EVALUATION)).splitlines() == [
+        "epoch 1/3: test accuracy 81.2 %, validation -, micro-F1 0.7500 (2.000 s)"
+    ]
+    lines = shown(epoch_done(0, loss=None, hits=0), epoch_done(1, loss=None, hits=0))
+    assert "hits -," in lines
+    assert lines.endswith("loss -\n")
+
+
+def test_training_is_announced_once_when_all_ranks_train() -> None:
+    def entered(rank: int) -> PhaseEntered:
+        return PhaseEntered(role="trainer", rank=rank, phase="training")
+
+    assert shown(entered(0)) == ""
+    assert shown(entered(0), entered(1), entered(1)) == "2 trainers are training\n"
+
+
+def test_a_pipe_gets_lines_without_escapes_however_many_windows_pass() -> None:
+    windows = [progress(0, step=16 * index) for index in range(1, 4)]
+    text = shown(*windows, epoch_done(0), epoch_done(1))
+    assert len(text.splitlines()) == 1
+    assert "\x1b" not in text
+
+
+def test_a_terminal_shows_a_row_per_rank() -> None:
+    text = shown(progress(0), progress(1, step=32), terminal=True)
+    last = text[text.rindex("rank") :]
+    for expected in ("1/3", "16/59", "32/59", "20.0", "25.0 %", "1,500", "12.5 ms/step"):
+        assert expected in last
+
+
+def test_a_terminal_keeps_the_lines_of_epochs() -> None:
+    assert "epoch 1/3: 2.000 s" in shown(epoch_done(0), epoch_done(1), terminal=True)
+
+
+def test_rows_fetched_start_again_with_the_epoch() -> None:
+    text = shown(progress(0), progress(0, step=32), progress(0, epoch=1), terminal=True)
+    last = text[text.rindex("rank") :]
+    assert "2/3" in last
+    assert "1,500" in last
+
+
+def test_without_a_buffer_there_is_no_hit_share() -> None:
+    text = shown(progress(0, capacity=0), progress(1, capacity=0), terminal=True)
+    assert "%" not in text[text.rindex("rank") :]
+
+
+def test_quiet_shows_nothing_but_remembers_evaluations() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True)
+    with make_display(num_ranks=1, epochs=1, quiet=True, console=console) as display:
+        display.on_event(progress(0))
+        display.on_event(Evaluated(evaluation=EVALUATION))
+    assert stream.getvalue() == ""
+    assert list(display.evaluations) == [EVALUATION]
+
+
+def test_every_kind_of_event_is_taken() -> None:
+    report = RankReport(rank=0, host="host0", epochs=(), memory=Memory(peak_rss_bytes=1))
+    failed = Failed(role="server", rank=0, message="gone", remedy="start it again", exit_code=5)
+    server = PhaseEntered(role="server", rank=7, phase="connected")
+    assert shown(Reported(report=report), failed, server) == ""
+
+
+def test_the_terminal_is_left_as_it_was_after_an_error() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=120)
+
+    def fail() -> None:
+        with make_display(num_ranks=1, epochs=1, console=console) as display:
+            display.on_event(progress(0))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")

@@ -1,0 +1,56 @@
+"""Past episodes for people: a line each at 80 columns, and why some are not used."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from rudder.cli.show.memory import memory_table
+from rudder.memory.past.catalog import Line
+
+
+def line(**values: object) -> Line:
+    usual: dict[str, object] = {
+        "episode_id": "0123456789abcdef" * 2,
+        "origin": "memory-f857fcb9",
+        "trusted": True,
+        "run_key": "5a4d91e0",
+        "rank": 0,
+        "policy": "lookahead",
+        "planner": "embedded/1",
+        "result": "confirmed",
+        "rows_before": 12_179.4,
+        "rows_after": 11_375.2,
+        "wait_ms_before": 10.897,
+        "wait_ms_after": None,
+        "ended_at": "2026-01-02T03:04:05.678901Z",
+    }
+    return Line.model_validate(usual | values)
+
+
+def printed(*lines: Line) -> list[str]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(memory_table(lines), highlight=False)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue().splitlines()
+
+
+def test_an_episode_is_one_line_of_80_columns() -> None:
+    header, row = printed(line())
+    assert max(len(header), len(row)) <= 80
+    assert row.split() == [
+        "0123456789", "lookahead", "embedded/1", "confirmed",
+        "12,179", "->", "11,375", "10.90", "->", "-", "yes",
+    ]  # fmt: skip
+
+
+def test_what_is_not_used_is_named_with_the_command_that_has_it_used() -> None:
+    _, used, left, *below = printed(
+        line(), line(episode_id="f" * 32, origin="memory-1", trusted=False)
+    )
+    assert (used.split()[-1], left.split()[-1]) == ("yes", "no")
+    said = " ".join(" ".join(below).split())
+    assert said == "not used: what came from memory-1; `rudder memory trust ORIGIN` has runs use it"
+    assert all("not used" not in text for text in printed(line()))

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rudder.memory.migrations import RUN_FILE
+from rudder.memory.run.slices import PrunedUses, read_pruned_uses, save_pruned_uses
+from rudder.memory.store import Store
+from rudder.tools.estimate.past_uses import PastUses, UseSums
+from rudder.training.access_slice import AccessSlice, NodeArray
+
+RNG = np.random.default_rng(0)
+
+
+def batch() -> NodeArray:
+    return RNG.choice(500, size=90, replace=False).astype(np.int32)
+
+
+def assert_equal(one: UseSums, other: UseSums) -> None:
+    assert one.nodes.tolist() == other.nodes.tolist()
+    assert one.sums.tobytes() == other.sums.tobytes()
+    assert (one.total, one.weight) == (other.total, other.weight)
+
+
+def test_sums_are_those_of_a_history_to_the_last_digit() -> None:
+    windows = [[batch() for _ in range(7)] for _ in range(9)]
+    past, sums = PastUses(), PrunedUses.none(rate=0.5)
+    for window in windows:
+        for nodes in window:
+            past.add(nodes.astype(np.int64))
+    for part in (windows[:4], windows[4:]):
+        sums = sums.with_slices(AccessSlice.of(window, rate=0.5) for window in part)
+    assert_equal(sums.uses, past.sums)
+    assert set(sums.uses.nodes.tolist()) == {n for w in windows for b in w for n in b.tolist()}
+
+
+def test_a_new_rate_begins_anew() -> None:
+    slices = [AccessSlice.of([batch()], rate=rate) for rate in (0.5, 0.5, 0.25)]
+    sums = PrunedUses.none(rate=0.5).with_slices(slices)
+    assert sums.rate == 0.25
+    assert sums.uses.sums.tolist() == [1.0] * 90
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_sums_are_read_as_they_were_saved(tmp_path: Path, times: int) -> None:
+    sums = PrunedUses.none(rate=0.5).with_slices([AccessSlice.of([batch(), batch()], rate=0.5)])
+    store = Store.open(tmp_path / "rank0.db", migrations=RUN_FILE)
+    for _ in range(times):
+        with store.transaction() as db:
+            save_pruned_uses(db, sums, first_window=3)
+    found = read_pruned_uses(store.db, 3)
+    assert found is not None
+    assert found.rate == sums.rate
+    assert_equal(found.uses, sums.uses)
+    assert read_pruned_uses(store.db, 4) is None
+    store.close()

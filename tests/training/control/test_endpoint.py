@@ -1,0 +1,54 @@
+"""A script that ends without closing its loader leaves nothing behind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from rudder.memory.sample import sample_workload
+from rudder.training.control.endpoint import Helm, Meeting, Place
+from rudder.training.steering_options import SteeringOptions
+from tests.training.buffer.player import buffer_of
+
+folder = Path(sys.argv[1])
+meeting = Meeting(None, rank=0, world_size=1)
+options = SteeringOptions(memory=None)
+place = Place.of(meeting, control=None, controller=options, folder=folder)
+helm = Helm(place, meeting, policy=buffer_of(100), introduce=lambda key: sample_workload(),
+            max_buffer_rows=1000, controller=options)
+while not (folder / "steering" / "rank0.json").exists():
+    time.sleep(0.05)
+print(time.time(), flush=True)
+if sys.argv[2] == "raises":
+    raise SystemExit(3)
+"""
+
+
+def left_by(tmp_path: Path, how: str) -> tuple[int, float, set[str]]:
+    """The exit code, how long the end took, and the files that are left."""
+    root = Path(__file__).parents[3]
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path), how],
+        capture_output=True, text=True, cwd=root, check=False, timeout=60,
+    )  # fmt: skip
+    assert run.stderr == ""
+    took_s = time.time() - float(run.stdout)
+    return run.returncode, took_s, {path.name for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_a_script_without_close_leaves_no_socket_and_no_open_record(tmp_path: Path) -> None:
+    exit_code, took_s, left = left_by(tmp_path, "ends")
+    assert exit_code == 0
+    assert took_s < 5  # the controller was not waited for in vain
+    assert left == {"rank0.db", ".rank0.db.lock", "rank0.json", "controller0.log"}
+
+
+def test_a_script_that_raises_leaves_none_either(tmp_path: Path) -> None:
+    exit_code, _, left = left_by(tmp_path, "raises")
+    assert exit_code == 3
+    assert left == {"rank0.db", ".rank0.db.lock", "rank0.json", "controller0.log"}

@@ -1,0 +1,106 @@
+"""From the share of sampled rows that is fetched to the rows of all that are.
+
+What the sample says is right but for which nodes it happens to hold. Two points of the way from
+sample to truth are known: no buffer fetches everything, in both; and under settings that were
+measured, the measured share stands against the sampled one. In between, lines.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from rudder.tools.estimate.sampled import SampledTrace
+from rudder.training.buffer.policy import IntArray
+from rudder.training.metrics import Window
+
+
+class Learned(BaseModel):
+    """sampled, measured: the two shares of rows fetched that calibrate, as in calibration.py;
+    is_measured: whether they come from windows; error_fraction: of past predictions, None: there
+    was none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    sampled: float
+    measured: float
+    is_measured: bool
+    error_fraction: float | None
+
+
+_BLOCK = 8
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share, and the standard error of it."""
+
+    mid: float
+    error: float
+
+    @classmethod
+    def of(cls, rows: IntArray, nodes: IntArray) -> Share:
+        """int64[batches]: rows fetched, and sampled nodes used; the error from means of blocks."""
+        blocks = np.arange(len(rows)) // _BLOCK
+        of_blocks = np.bincount(blocks, rows) / np.maximum(np.bincount(blocks, nodes), 1)
+        error = float(np.std(of_blocks, ddof=1)) / math.sqrt(len(of_blocks))
+        return cls(float(rows.sum()) / float(nodes.sum()), error)
+
+    def mixed(self, other: Share, *, weight: float) -> Share:
+        """So much of the other, 0 to 1, in place of this one."""
+        mid = (1 - weight) * self.mid + weight * other.mid
+        return Share(mid, math.hypot((1 - weight) * self.error, weight * other.error))
+
+
+_MAX_RATIO = 2.0
+_MIN_WARM_BATCHES = 48
+_MIN_WINDOWS = 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The sampled and the measured share of rows fetched, under settings that were in force.
+
+    Equal ones calibrate nothing; is_measured: whether they come from windows at all.
+    """
+
+    sampled: float = 0.5
+    measured: float = 0.5
+    is_measured: bool = False
+
+    @classmethod
+    def of(
+        cls, sampled_rows: IntArray, trace: SampledTrace, windows: tuple[Window, ...]
+    ) -> Calibration | None:
+        """Compare a replay under the settings in force with settled windows under them.
+
+        sampled_rows: int64[num_batches]. None where too few windows and batches meet.
+        """
+        begin = 0 if trace.first_step == 0 else _MIN_WARM_BATCHES
+        begin = min(begin, trace.num_batches // 2)
+        rows = nodes = fetched = remote = used = 0
+        for window in windows:
+            first = window.first_step - trace.first_step
+            last = first + window.num_steps
+            if first < begin or last > trace.num_batches:
+                continue
+            rows += int(sampled_rows[first:last].sum())
+            nodes += int(trace.widths[first:last].sum())
+            fetched += window.rows.rows_fetched.miss + window.rows.rows_fetched.target
+            remote += window.rows.remote_rows
+            used += 1
+        if used < _MIN_WINDOWS or not (0 < rows < nodes and 0 < fetched < remote):
+            return None
+        sampled, measured = rows / nodes, fetched / remote
+        low, high = sampled / _MAX_RATIO, 1 - (1 - sampled) / _MAX_RATIO
+        return cls(sampled, min(max(measured, low), high), is_measured=True)
+
+    def share(self, sampled: float) -> float:
+        """Share of all remote rows that is fetched, for a share of the sampled ones; it rises
+        with it, from 0 to 1 (targets may lift it above)."""
+        if sampled <= self.sampled:
+            return sampled * self.measured / self.sampled
+        return self.measured + (sampled - self.sampled) * (1 - self.measured) / (1 - self.sampled)

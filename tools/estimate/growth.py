@@ -1,0 +1,177 @@
+"""A buffer that grows, replayed: from what it holds now to when its trial is judged.
+
+The new slots must be filled first, and the batches that fill them use nodes that were not used
+before. A full buffer replayed over the last batches would tell neither: in the first epoch most of
+what they miss is new, and a buffer for nearly all nodes takes hundreds of batches to fill. So the
+growth is replayed over batches to come, drawn from what is known of each node; and, the more the
+longer the run, over the last batches, as if the buffer had grown before them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.tools.estimate.calibration import Share
+from rudder.tools.estimate.known_uses import KnownUses
+from rudder.tools.estimate.lookahead_replay import lookahead_misses
+from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
+from rudder.tools.estimate.popularity import Popularity
+from rudder.tools.estimate.sampled import SampledTrace
+from rudder.tools.estimate.settling import MAX_SETTLING_STEPS
+from rudder.training.buffer.policy import IntArray
+from rudder.training.metrics import Window
+from rudder.training.settings import BufferSettings
+
+_CHANGES_AT = 1 / 3
+"""Of a window that does not tell since when its settings are in force: where changes took effect
+that were decided on the window before it."""
+
+
+def held_rows(windows: Sequence[Window], *, first_step: int, num_batches: int) -> IntArray:
+    """int64[num_batches]: capacity that each batch from a step on found, never more than a later
+    one did: what a buffer lost as it shrank is not there any more.
+
+    windows: oldest first; batches that none of them tells of had what the nearest one did.
+    """
+    starts, rows = [first_step], [windows[0].settings.capacity_rows]
+    for window in windows:
+        capacity = window.settings.capacity_rows
+        if capacity != rows[-1]:
+            since = window.settings_since
+            guess = window.first_step + round(_CHANGES_AT * window.num_steps)
+            starts.append(guess if since is None else since)
+            rows.append(capacity)
+    steps = np.arange(first_step, first_step + num_batches)
+    found = np.array(rows, dtype=np.int64)[np.searchsorted(starts, steps, side="right") - 1]
+    return np.minimum.accumulate(found[::-1])[::-1]
+
+
+JUDGED_STEPS = 48
+"""Over so many steps rows are counted, once the buffer has settled."""
+APPLIED_AFTER = 8
+"""Steps from a window's end to the change that is decided on it: about so many."""
+_FORETOLD_STEPS = 80
+"""From then on; a trial begins with the next window, and takes four of them at most."""
+_GROWTH_ERROR = 0.04
+"""Of estimates beside replays of what then came, in recorded runs."""
+_WARM_BATCHES = 64
+_FEW_BATCHES, _MANY_BATCHES = 64, 256
+"""Between them the last batches come to count instead of drawn ones."""
+_SEEN_AHEAD = 64
+_MOST_NODES = 8
+"""Times the nodes seen: no more of those that were not are thought of."""
+
+
+@dataclass(frozen=True)
+class Growth:
+    """uses: of the last batches as they were, and of drawn ones; held_rows: int64, what the buffer
+    could hold of the sample in each of the former; widths: int64, sampled nodes of each of the
+    latter."""
+
+    trace: SampledTrace
+    uses: KnownUses
+    held_rows: IntArray
+    widths: IntArray
+
+    @classmethod
+    def of(cls, trace: SampledTrace, *, num_nodes: int, held_rows: IntArray) -> Growth:
+        """num_nodes: that the sample would hold if all of them were used; held_rows:
+        int64[num_batches], the buffer's capacity in each batch, in rows of all nodes.
+
+        The same trace leads to the same batches.
+        """
+        random = np.random.default_rng(trace.first_step + trace.num_batches)
+        num_nodes = min(max(num_nodes, trace.num_nodes), _MOST_NODES * trace.num_nodes)
+        end = trace.bounds[trace.num_batches]
+        seen = np.bincount(trace.nodes[:end], minlength=num_nodes)
+        popularity = Popularity.of(seen, num_batches=trace.num_batches)
+        count = MAX_SETTLING_STEPS + _FORETOLD_STEPS + _SEEN_AHEAD
+        nodes, bounds = popularity.batches_to_come(
+            seen, num_batches=trace.num_batches, count=count, random=random
+        )
+        num_warm = min(_WARM_BATCHES, trace.num_batches)
+        first = trace.num_batches - num_warm
+        warm = trace.nodes[trace.bounds[first] : end]
+        warm_bounds = trace.bounds[first : trace.num_batches] - trace.bounds[first]
+        uses = KnownUses.of(
+            np.concatenate([warm, nodes]),
+            np.concatenate([warm_bounds, bounds + len(warm)]),
+            heat=_heat_after(trace, first, num_nodes),
+        )
+        held = np.round(trace.rate * held_rows[first:]).astype(np.int64)
+        return cls(trace, uses, held, np.diff(bounds)[: count - _SEEN_AHEAD])
+
+    def share(self, settings: BufferSettings, *, settling_steps: int) -> Share:
+        """What is fetched while the trial is judged; settings: after the change, with the capacity
+        in sampled rows."""
+        last = settling_steps + JUDGED_STEPS
+        drawn, widths = self._drawn_rows(settings, applied_after=APPLIED_AFTER, steps=last)
+        found = Share.of(drawn[settling_steps:], widths[settling_steps:])
+        rows, widths = self._seen_rows(settings, settling_steps)
+        if len(rows):
+            seen = Share.of(rows[-JUDGED_STEPS:], widths[-JUDGED_STEPS:])
+            found = found.mixed(seen, weight=self._weight_of_seen)
+        return Share(found.mid, math.hypot(found.error, _GROWTH_ERROR * found.mid))
+
+    def course(
+        self, settings: BufferSettings, *, settling_steps: int, applied_after: int
+    ) -> NDArray[np.float64]:
+        """float64[steps]: the share of each step from the change on, till after its trial; as
+        `share`, for a change that comes so many steps after the last batch."""
+        last = settling_steps + _FORETOLD_STEPS
+        drawn, widths = self._drawn_rows(settings, applied_after=applied_after, steps=last)
+        course: NDArray[np.float64] = drawn / widths.mean()
+        rows, widths = self._seen_rows(settings, settling_steps)
+        if len(rows):
+            weight, seen = self._weight_of_seen, rows / widths.mean()
+            course[: len(seen)] = (1 - weight) * course[: len(seen)] + weight * seen
+        return course
+
+    @property
+    def _weight_of_seen(self) -> float:
+        weight = (self.trace.num_batches - _FEW_BATCHES) / (_MANY_BATCHES - _FEW_BATCHES)
+        return min(max(weight, 0.0), 1.0)
+
+    def _drawn_rows(
+        self, settings: BufferSettings, *, applied_after: int, steps: int
+    ) -> tuple[IntArray, IntArray]:
+        """int64[steps] each: what drawn batches fetch, and use, of the sample, from the change
+        on; less steps where so many are not drawn."""
+        warm = len(self.held_rows)
+        begun = warm + applied_after
+        end = min(begun + steps, warm + len(self.widths))
+        limits = np.full(end, settings.capacity_rows)
+        limits[:begun] = self.held_rows[-1]
+        limits[:warm] = self.held_rows
+        misses = lookahead_misses(self.uses, num_planned=end, settings=settings, limits=limits)
+        return misses[begun:], self.widths[applied_after : end - warm]
+
+    def _seen_rows(
+        self, settings: BufferSettings, settling_steps: int
+    ) -> tuple[IntArray, IntArray]:
+        """int64[steps] each: what the last batches fetch, and use, of the sample, had the buffer
+        grown before them; empty where they are too few."""
+        trace = self.trace
+        at = trace.num_batches - settling_steps - JUDGED_STEPS
+        if at < 0:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        limits = np.full(trace.num_batches, settings.capacity_rows)
+        limits[:at] = self.held_rows[-1]
+        return trace.grown_rows(settings, limits=limits)[at:], trace.widths[at:]
+
+
+def _heat_after(trace: SampledTrace, batch: int, num_nodes: int) -> Heat:
+    """Of all uses before a batch of the trace."""
+    weights = HEAT_GROWTH ** np.arange(batch)
+    uses = trace.nodes[: trace.bounds[batch]]
+    sums = np.zeros(num_nodes)
+    sums[: trace.num_nodes] = trace.heat.of_nodes
+    sums += np.bincount(uses, np.repeat(weights, trace.widths[:batch]), minlength=num_nodes)
+    unit = HEAT_GROWTH**batch
+    total = (trace.heat.total + float(weights.sum())) / unit
+    return Heat((sums / unit).astype(np.float32), total)

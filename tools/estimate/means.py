@@ -1,0 +1,188 @@
+"""Per-step means over windows, the noise between windows, and where things are going."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+
+from rudder.training.metrics import Window
+
+Trend = Literal["better", "steady", "worse", "unknown"]
+Measure = Literal["rows", "wait"]
+_MAD_TO_SIGMA = 1.4826
+_MIN_FOR_NOISE = 3
+_PRIOR_ROWS_SHARE = 0.05
+_PRIOR_WAIT_SHARE = 0.02
+"""Of step time: what exposed wait may vary by while too few windows tell."""
+_MIN_WAIT_NOISE_MS = 0.02
+_RECENT = 2
+
+
+@dataclass(frozen=True)
+class Means:
+    """Per-step means of some windows. Milliseconds; step_ms None where no window was timed.
+
+    rows_fetched: of all causes; seed_rows: those of them that no buffer saves; exposed_wait_ms:
+    Window.stalled_seconds, all that the trainer stood still for rows.
+    """
+
+    num_steps: int
+    remote_rows: float
+    rows_fetched: float
+    seed_rows: float
+    hit_fraction: float | None
+    exposed_wait_ms: float
+    compute_ms: float
+    sample_ms: float
+    pull_ms: float
+    assemble_ms: float
+    step_ms: float | None
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> Means | None:
+        """None where there is no step."""
+        steps = sum(window.num_steps for window in windows)
+        if not steps:
+            return None
+        remote_rows = sum(window.rows.remote_rows for window in windows)
+        hits = sum(window.rows.hits for window in windows)
+        per_step_ms = 1e3 / steps
+        return cls(
+            num_steps=steps,
+            remote_rows=remote_rows / steps,
+            rows_fetched=sum(window.rows.rows_fetched.total for window in windows) / steps,
+            seed_rows=sum(window.rows.rows_fetched.seed for window in windows) / steps,
+            hit_fraction=hits / remote_rows if remote_rows else None,
+            exposed_wait_ms=sum(window.stalled_seconds for window in windows) * per_step_ms,
+            compute_ms=sum(window.seconds.compute for window in windows) * per_step_ms,
+            sample_ms=sum(window.seconds.sample for window in windows) * per_step_ms,
+            pull_ms=sum(window.seconds.pull for window in windows) * per_step_ms,
+            assemble_ms=sum(window.seconds.assemble for window in windows) * per_step_ms,
+            step_ms=_step_ms(windows),
+        )
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Spread (one sigma) of a window's per-step mean that no setting explains.
+
+    is_measured: whether it comes from enough windows, or is a prior: 5 % of the rows and 2 % of
+    the step time.
+    """
+
+    rows: float
+    wait_ms: float
+    is_measured: bool
+
+    @classmethod
+    def of(cls, windows: Sequence[Window]) -> Noise:
+        """Median absolute deviation from the median of windows under equal settings, pooled."""
+        groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
+        rows, waits = deviations(groups, "rows"), deviations(groups, "wait")
+        if len(rows) < _MIN_FOR_NOISE:
+            means = Means.of(windows)
+            if means is None:
+                return cls(0.0, _MIN_WAIT_NOISE_MS, is_measured=False)
+            step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
+            return cls(
+                _PRIOR_ROWS_SHARE * means.rows_fetched,
+                max(_PRIOR_WAIT_SHARE * step_ms, _MIN_WAIT_NOISE_MS),
+                is_measured=False,
+            )
+        return cls(
+            _MAD_TO_SIGMA * float(np.median(rows)),
+            max(_MAD_TO_SIGMA * float(np.median(waits)), _MIN_WAIT_NOISE_MS),
+            is_measured=True,
+        )
+
+
+def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend:
+    """Whether the last windows, all under the same settings, differ from those before them.
+
+    noise: one sigma of a window; `better` is less.
+    """
+    values = [value_of(window, measure) for window in windows]
+    before, last = values[:-_RECENT], values[-_RECENT:]
+    if not before:
+        return "unknown"
+    change = float(np.mean(last) - np.median(before))
+    if abs(change) <= 2.0 * noise * (1 / len(last) + 1 / len(before)) ** 0.5:
+        return "steady"
+    return "worse" if change > 0 else "better"
+
+
+def value_of(window: Window, measure: Measure) -> float:
+    """A window's rows fetched, or its exposed wait in ms, per step."""
+    steps = max(window.num_steps, 1)
+    if measure == "rows":
+        return window.rows.rows_fetched.total / steps
+    return 1e3 * window.stalled_seconds / steps
+
+
+def deviations(groups: Sequence[Sequence[Window]], measure: Measure) -> list[float]:
+    """How far each window is from the median of its group; groups of one say nothing."""
+    found: list[float] = []
+    for group in groups:
+        values = np.array([value_of(window, measure) for window in group])
+        if len(values) > 1:
+            found.extend(np.abs(values - np.median(values)).tolist())
+    return found
+
+
+def _step_ms(windows: Sequence[Window]) -> float | None:
+    timed = [(each.wall_seconds, each.num_steps) for each in windows if each.wall_seconds]
+    steps = sum(count for _, count in timed)
+    return 1e3 * sum(seconds for seconds, _ in timed) / steps if steps else None
+
+
+_JUMP = 0.3
+"""Of the step: by how much more or less a window waits that was of other circumstances."""
+_FEWEST = 2
+"""One window that stands out is chance, such as the first one of an epoch."""
+_LOOKED_BACK = 8
+_SLOWER = 0.15
+"""Of the step: how much longer a slower link keeps a trainer waiting for as many rows."""
+_SAME_ROWS = 0.95
+_COMPARED = 4
+
+
+def of_now(windows: Sequence[Window]) -> tuple[Window, ...]:
+    """The last windows, without those before a jump: that waited far more than all since, or far
+    less."""
+    if not windows:
+        return ()
+    waits = [value_of(window, "wait") for window in windows]
+    most = _JUMP * _step_ms_of_regime(windows[-1])
+    differs = [abs(wait - waits[-1]) > most for wait in reversed(waits)]
+    alike = differs.index(True) if True in differs else len(waits)
+    before, since = waits[-alike - _LOOKED_BACK : -alike], waits[-alike:]
+    is_jump = bool(before) and (max(before) < min(since) or max(since) < min(before))
+    return tuple(windows[-alike:] if is_jump and alike >= _FEWEST else windows)
+
+
+def has_slowed(windows: Sequence[Window]) -> bool:
+    """Whether the last window waited far longer than those before that fetched as many rows.
+
+    windows: all of the run, the first of which waits for a start.
+    """
+    if len(windows) <= _FEWEST:
+        return False
+    last = windows[-1]
+    rows, wait_ms = value_of(last, "rows"), value_of(last, "wait")
+    before = [
+        value_of(window, "wait")
+        for window in windows[1:-1]
+        if value_of(window, "rows") >= _SAME_ROWS * rows
+    ]
+    if not before:
+        return False
+    return wait_ms - statistics.median(before[-_COMPARED:]) > _SLOWER * _step_ms_of_regime(last)
+
+
+def _step_ms_of_regime(window: Window) -> float:
+    return 1000 * window.trained_seconds / max(window.num_steps, 1)

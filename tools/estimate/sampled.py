@@ -1,0 +1,184 @@
+"""Replaying the sampled accesses of the last batches through the run's own policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rudder.tools.estimate.known_uses import KnownUses
+from rudder.tools.estimate.lookahead_replay import lookahead_misses
+from rudder.tools.estimate.past_uses import Heat, PastUses
+from rudder.training.buffer.policy import IntArray, Policy
+from rudder.training.buffer.registry import PolicyOptions, make_policy
+from rudder.training.compiled import compiled
+from rudder.training.partition_view import PartitionView
+from rudder.training.settings import BufferSettings, Change, FetchTargets
+from rudder.training.simulate.opt import opt_hits
+from rudder.training.workload import Workload
+
+_MAX_SPREAD = 16
+"""Ids up to so many times their count are numbered by a table of all: ten times as fast."""
+
+
+def distinct(nodes: IntArray) -> tuple[IntArray, IntArray]:
+    """The distinct ids in order, and for each of `nodes` its number among them, int64 both.
+
+    nodes: int64[n], 0 or more, at least one.
+    """
+    size = int(nodes.max()) + 1
+    if size <= _MAX_SPREAD * len(nodes):
+        return _by_table(nodes, np.zeros(size, dtype=np.uint32))
+    found, numbers = np.unique(nodes, return_inverse=True)
+    return found, numbers.astype(np.int64)
+
+
+@compiled
+def _by_table(nodes: IntArray, table: NDArray[np.uint32]) -> tuple[IntArray, IntArray]:
+    for node in nodes:
+        table[node] = 1
+    found = np.empty(table.sum(), dtype=np.int64)
+    count = 0
+    for node in range(table.shape[0]):
+        if table[node]:
+            found[count] = node
+            table[node] = count
+            count += 1
+    numbers = np.empty(nodes.shape[0], dtype=np.int64)
+    for i in range(nodes.shape[0]):
+        numbers[i] = table[nodes[i]]
+    return found, numbers
+
+
+_MAX_AHEAD = 256
+_NO_CHANGE = Change()
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """nodes: int64 sampled remote numbers of the batch of one step, in the order of their use."""
+
+    step: int
+    nodes: IntArray
+
+
+@dataclass(frozen=True)
+class SampledTrace:
+    """Consecutive batches, their nodes numbered anew from 0.
+
+    nodes: int64, of all batches one after the other; bounds: int64[batches + 1]; num_batches: of
+    these are real; behind them some come again, so that the last real ones have a future to look
+    ahead at; widths: int64[num_batches], nodes of each real batch; first_step: of the first batch;
+    heat: uses before it.
+    """
+
+    nodes: IntArray
+    bounds: IntArray
+    num_batches: int
+    num_nodes: int
+    widths: IntArray
+    first_step: int
+    rate: float
+    heat: Heat
+
+    @classmethod
+    def of(
+        cls, batches: Sequence[SampledBatch], *, rate: float, past: PastUses | None = None
+    ) -> SampledTrace:
+        """The batches, and a middle part of them again; past: the uses before."""
+        count = len(batches)
+        ahead = min(count // 2, _MAX_AHEAD)
+        again = (count - ahead) // 2
+        widths = np.array([len(each.nodes) for each in batches], dtype=np.int64)
+        lengths = np.concatenate([[0], widths, widths[again : again + ahead]])
+        bounds = np.cumsum(lengths, dtype=np.int64)
+        found, nodes = distinct(np.concatenate([each.nodes for each in batches]))
+        return cls(
+            nodes=np.concatenate([nodes, nodes[bounds[again] : bounds[again + ahead]]]),
+            bounds=bounds,
+            num_batches=count,
+            num_nodes=len(found),
+            widths=widths,
+            first_step=batches[0].step,
+            rate=rate,
+            heat=(past or PastUses()).heat(found),
+        )
+
+    def scaled(self, rows: int) -> int:
+        """Rows of the sample for so many rows of all."""
+        return min(max(round(self.rate * rows), 1), self.num_nodes) if rows else 0
+
+    def opt(self, capacity_rows: int) -> IntArray:
+        """int64[num_batches]: rows that each batch fetches with the best buffer (Belady)."""
+        is_halo = np.zeros(len(self.nodes), dtype=np.bool_)
+        hits, _ = opt_hits(self._uses.next_use, is_halo, self.bounds, self.scaled(capacity_rows))
+        return self.widths - hits[: self.num_batches]
+
+    def rows(
+        self, settings: BufferSettings, workload: Workload, *, change: Change = _NO_CHANGE, at: int
+    ) -> IntArray:
+        """int64[num_batches]: sampled rows that each batch fetches, from an empty buffer on.
+
+        settings: in force from the first batch on; the one-off parts of `change` (fetch targets,
+        replace now) come before batch `at`.
+        """
+        small = settings.model_copy(update={"capacity_rows": self.scaled(settings.capacity_rows)})
+        once = self._one_off(change, capacity=small.capacity_rows)
+        if workload.policy == "lookahead" and once.is_empty:
+            return lookahead_misses(self._uses, num_planned=self.num_batches, settings=small)
+        return self._replay(self._policy(small, workload), once, at)
+
+    def grown_rows(self, settings: BufferSettings, *, limits: IntArray) -> IntArray:
+        """int64[num_batches]: sampled rows that a lookahead buffer fetches that grows.
+
+        settings: after it has; limits: int64[num_batches], the capacity that each batch finds,
+        never less than the one before; both in sampled rows.
+        """
+        return lookahead_misses(
+            self._uses, num_planned=self.num_batches, settings=settings, limits=limits
+        )
+
+    @cached_property
+    def _uses(self) -> KnownUses:
+        return KnownUses.of(self.nodes, self.bounds, heat=self.heat)
+
+    def _one_off(self, change: Change, *, capacity: int) -> Change:
+        """Targets of any source stand as those observed most, for the graph is not known here."""
+        targets = change.fetch_targets
+        if targets is not None:
+            budget = max(self.scaled(targets.row_budget), 1)
+            targets = FetchTargets(source="observed", row_budget=budget)
+        if not capacity:
+            return Change()
+        return Change(fetch_targets=targets, replace_now=change.replace_now)
+
+    def _policy(self, settings: BufferSettings, workload: Workload) -> Policy:
+        view = PartitionView(
+            part=0,
+            starts=np.array([0, 1, 1 + self.num_nodes], dtype=np.int64),
+            indptr=np.zeros(2, dtype=np.int64),
+            indices=np.empty(0, dtype=np.int64),
+            halo=np.empty(0, dtype=np.int64),
+        )
+        counted = min(workload.batches_per_epoch, max(self.num_batches // 2, 1))
+        options = PolicyOptions(batch_size=workload.batch_size, epoch_batches=counted)
+        return make_policy(workload.policy, view, settings, options)
+
+    def _replay(self, policy: Policy, once: Change, at: int) -> IntArray:
+        """As training/simulate/replay.py does it, over the real batches."""
+        lines = np.split(self.nodes, self.bounds[1:-1])
+        rows = np.zeros(self.num_batches, dtype=np.int64)
+        observed = 0
+        for number in range(self.num_batches):
+            if number == at and not once.is_empty and policy.refusal(once) is None:
+                policy.apply(once)
+            ahead = min(policy.settings.lookahead_batches, number)
+            while observed < min(number + ahead + 1, len(lines)):
+                policy.observe(lines[observed])
+                observed += 1
+            plan = policy.plan(lines[number])
+            rows[number] = len(plan.misses) + len(plan.targets)
+        return rows

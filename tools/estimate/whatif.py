@@ -1,0 +1,271 @@
+"""The what-if estimator: what a change would bring, from sampled accesses and measured times."""
+
+from __future__ import annotations
+
+import math
+
+from rudder.tools.effects import Effect, Range
+from rudder.tools.errors import NotReadyError, OutOfBoundsError
+from rudder.tools.estimate.calibration import Calibration, Learned, Share
+from rudder.tools.estimate.growth import Growth, held_rows
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.means import Means
+from rudder.tools.estimate.pullcost import PullCost
+from rudder.tools.estimate.sampled import SampledTrace
+from rudder.tools.estimate.settling import settling_steps, without_growth
+from rudder.tools.limits import Limits
+from rudder.training.buffer.policy import IntArray
+from rudder.training.settings import BufferSettings, Change
+
+MIN_BATCHES = 48
+_MIN_NODES = 500
+_MAX_COUNTED = 128
+ROWS_WINDOWS = 8
+_SIGMAS = 1.64
+_PRIOR_ERROR = 0.02
+_PRIOR_ERROR_UNCALIBRATED = 0.05
+_LEARN = 0.3
+_MIN_ROWS = 1.0
+_MAX_AFTER = 64
+
+
+class WhatIf:
+    """Predicts per-step rows fetched and exposed wait, once the buffer has settled.
+
+    The run's own policy is replayed over the sampled accesses of the last batches; the last of
+    them are counted, at most 128 and no more than half. A lookahead buffer that grows is replayed
+    over batches to come instead. Answers are kept until the next window.
+    """
+
+    def __init__(self, history: History, limits: Limits) -> None:
+        self._history = history
+        self.limits = limits
+        self._version = -1
+        self._kept: dict[object, Effect] = {}
+        self._replays: dict[object, IntArray] = {}
+        self._calibration = Calibration()
+        self._error: float | None = None
+        self._cost: PullCost | None = None
+        self._means: Means | None = None
+        self._growth: Growth | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether enough batches were seen to say anything."""
+        trace = self._history.trace
+        if trace is None or trace.num_batches < MIN_BATCHES or self._history.latest is None:
+            return False
+        return int(trace.widths[_counted(trace)].sum()) >= _MIN_NODES
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether settled windows have confirmed the sample, under these settings or earlier."""
+        self._refresh()
+        return self._calibration.is_measured
+
+    @property
+    def error_fraction(self) -> float:
+        """How wrong past predictions of rows were (one sigma), or a prior."""
+        if self._error is not None:
+            return self._error
+        return _PRIOR_ERROR if self._calibration.is_measured else _PRIOR_ERROR_UNCALIBRATED
+
+    @property
+    def learned(self) -> Learned:
+        """What stays from decision to decision, so that one can be made again."""
+        found = self._calibration
+        return Learned(
+            sampled=found.sampled,
+            measured=found.measured,
+            is_measured=found.is_measured,
+            error_fraction=self._error,
+        )
+
+    def learn(self, learned: Learned) -> None:
+        """Know what another estimator had learned."""
+        self._calibration = Calibration(learned.sampled, learned.measured, learned.is_measured)
+        self._error = learned.error_fraction
+        self._version = -1
+
+    @property
+    def spare_ms(self) -> float | None:
+        """By how much the loader is ahead of the trainer, per step; None: not known."""
+        self._refresh()
+        return None if self._cost is None else self._cost.spare_ms
+
+    @property
+    def cost(self) -> PullCost | None:
+        """The model of pull costs as of the last window; None where there is none."""
+        self._refresh()
+        return self._cost
+
+    def present(self) -> Effect:
+        """What the settings in force bring; raises NotReadyError."""
+        return self.effect(Change())
+
+    def effect(self, change: Change) -> Effect:
+        """What the settings in force with this change bring.
+
+        Of a one-off fetch the misses that it saves are counted, not the rows that it moves.
+        Raises NotReadyError, and OutOfBoundsError for a change that the limits refuse.
+        """
+        self._refresh()
+        settings = self._history.settings
+        problem = self.limits.problem(change, settings=settings)
+        if problem is not None:
+            raise OutOfBoundsError(problem, remedy="choose values within the bounds")
+        wanted, once = _parts(change, settings)
+        key = (wanted, once)
+        if key not in self._kept:
+            if self._is_growth(wanted, once):
+                share = self._grown_share(wanted)
+            else:
+                share = self._counted_share(self._rows(wanted, once))
+            self._kept[key] = self._effect(share, wanted.capacity_rows)
+        return self._kept[key]
+
+    def course(self, change: Change, *, applied_step: int) -> tuple[float, ...]:
+        """Rows fetched in each step from a change on, till after its trial, where it grows a
+        buffer that takes long to fill; empty for others. Raises NotReadyError.
+
+        applied_step: the first step under the change; the last window is still of before.
+        """
+        self._refresh()
+        wanted, once = _parts(change, self._history.settings)
+        if not self._is_growth(wanted, once):
+            return ()
+        growth, sampled, steps = self._growth_to(wanted)
+        means = self._means
+        assert means is not None
+        after = min(max(applied_step - self._history.next_step, 0), _MAX_AFTER)
+        shares = growth.course(sampled, settling_steps=steps, applied_after=after)
+        return tuple(self._remote_rows(means, float(each)) + means.seed_rows for each in shares)
+
+    def opt(self, capacity_rows: int) -> Effect:
+        """What the best buffer of that capacity would bring, knowing all batches (Belady)."""
+        self._refresh()
+        key = ("opt", capacity_rows)
+        if key not in self._kept:
+            share = self._counted_share(self._trace().opt(capacity_rows))
+            self._kept[key] = self._effect(share, capacity_rows)
+        return self._kept[key]
+
+    def note_error(self, *, expected_rows: float, rows_fetched: float) -> None:
+        """Learn what came of an estimate: rows per step, and those measured."""
+        error = abs(rows_fetched - expected_rows) / max(expected_rows, _MIN_ROWS)
+        self._error = (1 - _LEARN) * self.error_fraction + _LEARN * min(error, 1.0)
+        self._kept.clear()
+
+    # -- how ----------------------------------------------------------------------------
+
+    def _trace(self) -> SampledTrace:
+        trace = self._history.trace
+        if trace is None or not self.is_ready:
+            raise NotReadyError(
+                f"{self._history.num_batches} batches were seen, too few for an estimate;"
+                f" needed: {MIN_BATCHES}",
+                remedy="keep_current, and ask again after some windows",
+            )
+        return trace
+
+    def _refresh(self) -> None:
+        """Throw away what was said before the last window, and calibrate anew."""
+        if self._version == self._history.version:
+            return
+        self._version = self._history.version
+        self._kept.clear()
+        self._replays.clear()
+        self._growth = None
+        self._cost = PullCost.fit(self._history.windows)
+        self._means = Means.of(self._history.recent(ROWS_WINDOWS))
+        settled = without_growth(self._history.settled, self._history.windows)
+        if self.is_ready and settled:
+            rows = self._rows(self._history.settings, Change())
+            found = Calibration.of(rows, self._trace(), settled)
+            self._calibration = found or self._calibration
+
+    def _is_growth(self, wanted: BufferSettings, once: Change) -> bool:
+        """Whether slots must be filled first: by what the lookahead policy admits, not by rounds
+        or targets."""
+        grows = wanted.capacity_rows > self._history.settings.capacity_rows
+        return grows and once.is_empty and self._history.workload.policy == "lookahead"
+
+    def _grown_share(self, wanted: BufferSettings) -> Share:
+        """Over the steps in which the trial of a growth is judged."""
+        growth, sampled, steps = self._growth_to(wanted)
+        return growth.share(sampled, settling_steps=steps)
+
+    def _growth_to(self, wanted: BufferSettings) -> tuple[Growth, BufferSettings, int]:
+        """The growth, the settings with the capacity in sampled rows, and how long it settles."""
+        trace, history = self._trace(), self._history
+        present = Means.of(history.present)
+        assert present is not None
+        if self._growth is None:
+            self._growth = Growth.of(
+                trace,
+                num_nodes=round(trace.rate * history.workload.num_remote),
+                held_rows=held_rows(
+                    history.windows, first_step=trace.first_step, num_batches=trace.num_batches
+                ),
+            )
+        grown = wanted.capacity_rows - history.settings.capacity_rows
+        steps = settling_steps(grown, rows_per_step=present.rows_fetched)
+        capacity = round(trace.rate * wanted.capacity_rows)
+        return self._growth, wanted.model_copy(update={"capacity_rows": capacity}), steps
+
+    def _rows(self, settings: BufferSettings, once: Change) -> IntArray:
+        key = (settings, once)
+        if key not in self._replays:
+            trace = self._trace()
+            self._replays[key] = trace.rows(
+                settings, self._history.workload, change=once, at=_counted(trace).start - 1
+            )
+        return self._replays[key]
+
+    def _counted_share(self, rows: IntArray) -> Share:
+        """Of the counted batches."""
+        trace = self._trace()
+        counted = _counted(trace)
+        return Share.of(rows[counted], trace.widths[counted])
+
+    def _effect(self, share: Share, capacity_rows: int) -> Effect:
+        means, noise = self._means, self._history.noise
+        assert means is not None
+        mid = self._remote_rows(means, share.mid)
+        half = _SIGMAS * math.hypot(
+            means.remote_rows * share.error, noise.rows, self.error_fraction * mid
+        )
+        rows = Range(
+            low=max(mid - half, 0.0) + means.seed_rows,
+            mid=mid + means.seed_rows,
+            high=mid + half + means.seed_rows,
+        )
+        return Effect(
+            rows_fetched=rows,
+            exposed_wait_ms=self._wait(rows, _SIGMAS * noise.wait_ms),
+            buffer_bytes=capacity_rows * self._history.workload.row_bytes,
+        )
+
+    def _remote_rows(self, means: Means, share: float) -> float:
+        """Fetched per step, for a share of the sampled ones; without seeds."""
+        return means.remote_rows * self._calibration.share(share)
+
+    def _wait(self, rows: Range, noise_ms: float) -> Range:
+        cost = self._cost
+        assert cost is not None
+        mid = cost.exposed_wait_ms(rows.mid)
+        low, high = cost.exposed_wait_ms(rows.low), cost.worst_wait_ms(rows.high)
+        return Range(
+            low=max(min(low, mid) - noise_ms, 0.0), mid=mid, high=max(high, mid) + noise_ms
+        )
+
+
+def _parts(change: Change, settings: BufferSettings) -> tuple[BufferSettings, Change]:
+    """The settings that a change of these leads to, and what of it is done once."""
+    once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
+    return change.over(settings), once
+
+
+def _counted(trace: SampledTrace) -> slice:
+    count = min(_MAX_COUNTED, trace.num_batches // 2)
+    return slice(trace.num_batches - count, trace.num_batches)

@@ -1,0 +1,1 @@
+"""The buffer policies, one a file."""

@@ -1,0 +1,187 @@
+"""Least frequently used goes first, by all uses since the start.
+
+After each batch the buffer holds the most used of its rows and the batch's misses; of equally
+used rows the newcomer stays. Misses are admitted for free. Buffered nodes wait in a stack per
+count; a hit does not move its node, which is put where it belongs when eviction meets it: O(1)
+amortised.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from rudder.training.buffer.policies.reactive import ReactiveBuffer
+from rudder.training.buffer.policy import IntArray
+from rudder.training.buffer.prefetch import AHEAD, prefetch
+from rudder.training.buffer.records import Int32s, Records
+from rudder.training.buffer.stacks import NONE, Chunks, is_empty, make_stacks, pop, push, soon
+from rudder.training.buffer.vip import InclusionProbability
+from rudder.training.compiled import compiled, inlined
+from rudder.training.partition_view import PartitionView
+from rudder.training.settings import BufferSettings
+
+_NO_ROUNDS = "it weighs every miss at once and has no rounds"
+
+
+@inlined
+def _count(node: int, nodes: Records, top: int) -> int:
+    return min(int(nodes[node].uses), top)
+
+
+@compiled
+def stack_all(buffered: IntArray, nodes: Records, chunks: Chunks, tops: Int32s) -> None:
+    """Put buffered nodes on the stacks of their counts; the last is for all counts above."""
+    for j in range(buffered.shape[0]):
+        push(chunks, tops, _count(buffered[j], nodes, tops.shape[0] - 2), buffered[j])
+
+
+@inlined
+def _take_least_used(
+    below: int, lowest: int, nodes: Records, chunks: Chunks, tops: Int32s
+) -> tuple[int, int]:
+    """Take a node used least, and fewer than `below` times, from its stack.
+
+    lowest: no buffered node was used less. Returns (node or NONE, lowest).
+    """
+    top = tops.shape[0] - 2
+    found = NONE
+    while lowest < min(below, top + 1) and found == NONE:
+        if is_empty(tops, lowest):
+            lowest += 1
+        else:
+            prefetch(nodes, soon(chunks, tops, lowest, AHEAD))
+            node = pop(chunks, tops, lowest)
+            count = _count(node, nodes, top)
+            if count == lowest:
+                found = node
+            else:
+                push(chunks, tops, count, node)
+    return found, lowest
+
+
+@compiled
+def most_used_first(newcomers: IntArray, nodes: Records, top: int, found: IntArray) -> None:
+    """Fill found with positions in `newcomers` by their uses, at most `top` (counting sort)."""
+    starts = np.zeros(top + 2, dtype=np.int64)
+    for j in range(newcomers.shape[0]):
+        starts[top - _count(newcomers[j], nodes, top) + 1] += 1
+    for k in range(top + 1):
+        starts[k + 1] += starts[k]
+    for j in range(newcomers.shape[0]):
+        k = top - _count(newcomers[j], nodes, top)
+        found[starts[k]] = j
+        starts[k] += 1
+
+
+@compiled
+def admit(
+    newcomers: IntArray, first_kept: int, nodes: Records, owners: IntArray, free: Int32s,
+    num_free: int, chunks: Chunks, tops: Int32s, order: IntArray,
+) -> int:  # fmt: skip
+    """Let newcomers in, the most used first, while rows are there that are used no more.
+
+    first_kept: rows used so often, or more, stay; order: int64[len(newcomers)], room to sort them.
+    Returns the number of free slots.
+    """
+    most_used_first(newcomers, nodes, tops.shape[0] - 2, order)
+    lowest = 0
+    entered = 0
+    for q in range(order.shape[0]):
+        prefetch(nodes, newcomers[order[min(q + AHEAD, order.shape[0] - 1)]])
+        node = newcomers[order[q]]
+        if num_free > 0:
+            num_free -= 1
+            slot = int(free[num_free])
+        else:
+            below = min(_count(node, nodes, first_kept) + 1, first_kept)
+            victim, lowest = _take_least_used(below, lowest, nodes, chunks, tops)
+            if victim == NONE:
+                break
+            slot = int(nodes[victim].slot) - 1
+            nodes[victim].slot = 0
+        owners[slot] = node
+        nodes[node].slot = slot + 1
+        entered += 1
+    for q in range(entered):
+        node = newcomers[order[q]]
+        push(chunks, tops, _count(node, nodes, tops.shape[0] - 2), node)
+    return num_free
+
+
+@compiled
+def evict(
+    count: int, nodes: Records, free: Int32s, num_free: int, chunks: Chunks, tops: Int32s
+) -> int:
+    """Free so many slots, those used least; returns the number of free slots."""
+    lowest = 0
+    for _ in range(count):
+        node, lowest = _take_least_used(tops.shape[0], lowest, nodes, chunks, tops)
+        free[num_free] = nodes[node].slot - 1
+        num_free += 1
+        nodes[node].slot = 0
+    return num_free
+
+
+class LfuBuffer(ReactiveBuffer):
+    """Keeps the most used rows; the threshold is in uses per batch so far."""
+
+    name: ClassVar[str] = "lfu"
+    without_meaning: ClassVar[dict[str, str]] = {
+        "replacement_interval": _NO_ROUNDS,
+        "replace_now": _NO_ROUNDS,
+    }
+
+    def __init__(
+        self,
+        view: PartitionView,
+        settings: BufferSettings,
+        *,
+        vip: InclusionProbability | None = None,
+    ) -> None:
+        super().__init__(view, settings, vip=vip)
+        self._make_stacks(64)
+
+    def _admit(self, missed: IntArray, targets: IntArray) -> None:
+        """A row that is fetched eagerly counts as used once more."""
+        if self._batches + 2 >= self._num_counts:
+            self._make_stacks(2 * self._num_counts)
+        newcomers = missed
+        if len(targets):
+            self._nodes["uses"][targets] += 1
+            newcomers = np.concatenate([missed, targets])
+        self._num_free = admit(
+            newcomers, self._first_kept, self._nodes, self._owners, self._free, self._num_free,
+            self._stacks.chunks, self._stacks.tops, self._scratch.empty(len(newcomers)),
+        )  # fmt: skip
+        if len(targets):
+            left_out = targets[self._nodes["slot"][targets] == 0]
+            self._nodes["uses"][left_out] -= 1
+
+    @property
+    def _first_kept(self) -> int:
+        threshold = self._settings.eviction_threshold
+        if threshold >= 1:
+            return 2**31
+        return int(np.ceil(threshold * self._batches))
+
+    def _evict(self, count: int) -> None:
+        self._num_free = evict(
+            count, self._nodes, self._free, self._num_free, self._stacks.chunks, self._stacks.tops
+        )
+
+    def _resized(self, kept: IntArray) -> None:
+        self._make_stacks(self._num_counts)
+
+    def _make_stacks(self, num_counts: int) -> None:
+        """One stack per count below `num_counts` (the last: all above), filled anew."""
+        self._num_counts = num_counts
+        self._stacks = make_stacks(num_counts, room=len(self._owners))
+        buffered = self._owners[self._used_slots()]
+        stack_all(buffered, self._nodes, self._stacks.chunks, self._stacks.tops)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the policy's own state."""
+        return super().num_bytes + self._stacks.num_bytes

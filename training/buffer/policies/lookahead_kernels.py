@@ -1,0 +1,229 @@
+"""Compiled loops of the lookahead policy.
+
+Buffered nodes stand in stacks, one per rank of worth (ranks.py), and a node is moved to another
+stack only when somebody meets it: uses make it worth more, so that it stands too low at worst,
+never too high. Where its next use was known, that batch moves it on. A use thus costs two looks at
+one record, and a victim is found in O(1) amortised: each use makes one node stand wrong at most.
+
+Behind the stacks of all ranks follow `ring` more, of rows with a known next use that were found
+too hot to be displaced; nobody looks there until that use.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rudder.training.buffer.policies.ranks import (
+    HEAT_RANKS,
+    best_first,
+    heat_rank,
+    rank_of,
+    stack_of,
+)
+from rudder.training.buffer.prefetch import prefetch
+from rudder.training.buffer.records import Int32s, Int64s, Records
+from rudder.training.buffer.stacks import NONE, Chunks, is_empty, pop, push, soon
+from rudder.training.compiled import compiled, inlined
+
+_AHEAD = 12
+
+
+@compiled
+def observe(
+    records: Int64s, batch: int, weight: np.float32, nodes: Records, next_use: Int32s,
+    of_places: Int32s, head: int,
+) -> None:  # fmt: skip
+    """Enter a batch into the window: link each node's last use to this one, and heat it.
+
+    records: int64[n]; batch: number of this batch; weight: heat of one use now; nodes:
+    LOOKAHEAD_NODE[..]; next_use, of_places: the window's next uses and records, with room from
+    place `head` on.
+    """
+    mask, last_one = next_use.shape[0] - 1, records.shape[0] - 1
+    for i in range(records.shape[0]):
+        prefetch(nodes, records[min(i + 2 * _AHEAD, last_one)])
+        prefetch(next_use, int(nodes[records[min(i + _AHEAD, last_one)]].place) & mask)
+        node = records[i]
+        place = (head + i) & 0xFFFFFFFF
+        of_places[place & mask] = node
+        first_use = int(nodes[node].first_use)
+        last = int(nodes[node].place) if first_use != 0 else place
+        next_use[last & mask] = batch
+        next_use[place & mask] = 0
+        nodes[node].first_use = batch if first_use == 0 else first_use
+        nodes[node].place = place
+        nodes[node].heat += weight
+
+
+@compiled
+def split(
+    size: int, batch: int, ring: int, nodes: Records, next_use: Int32s, of_places: Int32s,
+    tail: int, hits: Int64s, hit_slots: Int64s, misses: Int64s, missed: Int64s,
+    miss_ranks: Int64s,
+) -> int:  # fmt: skip
+    """Tell hits from misses of the window's oldest batch, and rank the misses.
+
+    The window's `size` uses of this batch begin at place `tail`. Fills hits, hit_slots, misses,
+    missed (their records) and miss_ranks (all int64[size]); returns how many hits there are.
+    """
+    mask, last_one = next_use.shape[0] - 1, size - 1
+    num_hits = 0
+    num_misses = 0
+    for i in range(size):
+        prefetch(nodes, of_places[(tail + min(i + 2 * _AHEAD, last_one)) & mask])
+        node = int(of_places[(tail + i) & mask])
+        use = int(next_use[(tail + i) & mask])
+        nodes[node].first_use = use
+        slot = int(nodes[node].slot)
+        hits[num_hits] = i
+        hit_slots[num_hits] = slot - 1
+        misses[num_misses] = i
+        missed[num_misses] = node
+        miss_ranks[num_misses] = rank_of(use, nodes[node].heat, batch, ring)
+        is_hit = 1 if slot > 0 else 0
+        num_hits += is_hit
+        num_misses += 1 - is_hit
+    return num_hits
+
+
+@compiled
+def restack_used(
+    batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s, moved: Int64s,
+    stacks: Int64s,
+) -> None:  # fmt: skip
+    """Put the nodes that stood waiting for this batch where they belong from now on.
+
+    moved, stacks: int64[nodes of the batch], room to note them and where they go. Their records lie
+    all over, and are read in a loop that does nothing else, so that many are on their way at once.
+    """
+    num_moved = 0
+    for stack in (HEAT_RANKS + (batch & (ring - 1)), HEAT_RANKS + ring + (batch & (ring - 1))):
+        while not is_empty(tops, stack):
+            moved[num_moved] = pop(chunks, tops, stack)
+            num_moved += 1
+    for j in range(num_moved):
+        prefetch(nodes, moved[min(j + 2 * _AHEAD, num_moved - 1)])
+        record = nodes[moved[j]]
+        rank = rank_of(int(record.first_use), record.heat, batch, ring)
+        stacks[j] = stack_of(rank, batch, ring)
+    for j in range(num_moved):
+        push(chunks, tops, stacks[j], moved[j])
+
+
+@inlined
+def _restack(
+    node: int, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s
+) -> None:
+    rank = rank_of(int(nodes[node].first_use), nodes[node].heat, batch, ring)
+    push(chunks, tops, stack_of(rank, batch, ring), node)
+
+
+@inlined
+def _take_worst(
+    worst: int,
+    below: int,
+    first_kept: int,
+    batch: int,
+    ring: int,
+    nodes: Records,
+    chunks: Chunks,
+    tops: Int32s,
+) -> tuple[int, int]:
+    """Take a node of the lowest rank there is, below `below`, that may be displaced.
+
+    worst: no node stands lower; first_kept: nodes of so high a heat rank stay.
+    Returns (node or NONE, worst).
+    """
+    found = NONE
+    while worst < below and found == NONE:
+        stack = stack_of(worst, batch, ring)
+        if first_kept <= worst < HEAT_RANKS:
+            worst = HEAT_RANKS
+        elif is_empty(tops, stack):
+            worst += 1
+        else:
+            prefetch(nodes, soon(chunks, tops, stack, _AHEAD))
+            node = pop(chunks, tops, stack)
+            heat = nodes[node].heat
+            rank = rank_of(int(nodes[node].first_use), heat, batch, ring)
+            if rank != worst:
+                push(chunks, tops, stack_of(rank, batch, ring), node)
+            elif worst >= HEAT_RANKS and heat_rank(heat) >= first_kept:
+                push(chunks, tops, stack + ring, node)
+            else:
+                found = node
+    return found, worst
+
+
+@compiled
+def admit(
+    newcomers: Int64s, ranks: Int64s, batch: int, ring: int, threshold_heat: np.float32,
+    nodes: Records, chunks: Chunks, tops: Int32s, free: Int32s, num_free: int,
+    order: Int64s, admitted: Int64s, admitted_slots: Int64s,
+) -> tuple[int, int]:  # fmt: skip
+    """Give newcomers the free slots, then the slots of rows worth less, best newcomers first.
+
+    newcomers: int64[m] records, not buffered; ranks: int64[m]; threshold_heat: rows of this
+    heat's rank or above stay; free: int32[capacity], a stack of `num_free` free slots.
+    order: int64[m], room to sort them. Fills `admitted` (positions in `newcomers`) and
+    `admitted_slots`; returns (admitted, free slots left).
+    """
+    first_kept = HEAT_RANKS if threshold_heat == np.inf else heat_rank(threshold_heat)
+    best_first(ranks, ring, order)
+    last_one = order.shape[0] - 1
+    count = 0
+    worst = 0
+    for q in range(order.shape[0]):
+        prefetch(nodes, newcomers[order[min(q + _AHEAD, last_one)]])
+        j = order[q]
+        if num_free > 0:
+            num_free -= 1
+            slot = int(free[num_free])
+        else:
+            victim, worst = _take_worst(
+                worst, ranks[j], first_kept, batch, ring, nodes, chunks, tops
+            )
+            if victim == NONE:
+                break
+            slot = int(nodes[victim].slot) - 1
+            nodes[victim].slot = 0
+        nodes[newcomers[j]].slot = slot + 1
+        push(chunks, tops, stack_of(ranks[j], batch, ring), newcomers[j])
+        admitted[count] = j
+        admitted_slots[count] = slot
+        count += 1
+    return count, num_free
+
+
+@compiled
+def target_ranks(
+    targets: Int64s, weight: np.float32, batch: int, ring: int, nodes: Records, ranks: Int64s
+) -> None:
+    """Rank nodes that are not buffered as if used once more: by first known use, else by heat."""
+    for i in range(targets.shape[0]):
+        node = targets[i]
+        heat = nodes[node].heat + weight
+        ranks[i] = rank_of(int(nodes[node].first_use), heat, batch, ring)
+
+
+@compiled
+def stack_all(
+    buffered: Int64s, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s
+) -> None:
+    """Put all buffered nodes, int64[n], where they belong."""
+    for i in range(buffered.shape[0]):
+        _restack(buffered[i], batch, ring, nodes, chunks, tops)
+
+
+@compiled
+def take_worst(
+    found: Int64s, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s
+) -> None:
+    """Fill `found` with the nodes worth least, however hot; there must be as many.
+
+    All stand where they belong: `stack_all` was called just before.
+    """
+    worst = 0
+    for i in range(found.shape[0]):
+        node, worst = _take_worst(worst, 2**31, HEAT_RANKS, batch, ring, nodes, chunks, tops)
+        found[i] = node

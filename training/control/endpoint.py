@@ -1,0 +1,156 @@
+"""All that lets one loader be steered: its door, who may steer through it, and its controller."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rudder.training.buffer.policy import Policy
+from rudder.training.complaint import complain
+from rudder.training.control.controller_process import (
+    ControllerProcess,
+    NoController,
+    controller_at,
+)
+from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
+from rudder.training.control.port import ControlPort, NoControl
+from rudder.training.control.steering import BUDGET_FILE, OFF_FILE, NoSteering, TrainerSteering
+from rudder.training.machine import why_no_buffer
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import Workload
+
+RUNS_FOLDER = "rudder-runs"
+"""Where scripts that name no folder have theirs."""
+_LOADERS = itertools.count()
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """Where the ranks met: their store, None without a process group, and how many they are."""
+
+    store: Store | None
+    rank: int
+    world_size: int
+
+    def peers(self, run_key: str) -> Peers | NoPeers:
+        """The other ranks of one loader's run, where there may be some."""
+        if self.store is None or self.world_size < 2:
+            return NO_PEERS
+        return Peers(self.store, rank=self.rank, world_size=self.world_size, run_key=run_key)
+
+    def agree(self, subject: str, proposal: str) -> str:
+        """The same text on all ranks: what the first of them proposed; never waits for a rank."""
+        if self.store is None:
+            return proposal
+        try:
+            return self.store.compare_set(f"rudder/{subject}", "", proposal).decode()
+        except (RuntimeError, OSError):
+            return proposal
+
+    def new_run_key(self) -> str:
+        """A name for what the next loader of this process does; the same on all ranks."""
+        return self.agree(f"run/{next(_LOADERS)}", secrets.token_hex(8))
+
+    def default_folder(self) -> Path:
+        """A folder for a script that names none."""
+        return Path(RUNS_FOLDER) / self.agree("folder", time.strftime("%Y%m%d-%H%M%S"))
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """Where a loader's socket is, and the folder for what its controller writes."""
+
+    socket: Path | None
+    folder: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        group: ProcessGroup,
+        *,
+        control: Path | None,
+        controller: SteeringOptions | None,
+        folder: Path | None,
+    ) -> RunPlace:
+        """What was given, and where a controller needs more, the defaults."""
+        if controller is None:
+            return cls(control, folder)
+        where = (folder or group.default_folder()).absolute()
+        return cls(control or where / "control" / f"rank{group.rank}.sock", where)
+
+
+class ControlEndpoint:
+    """A loader's door and whatever stands behind it; closed together."""
+
+    def __init__(
+        self,
+        place: RunPlace,
+        group: ProcessGroup,
+        *,
+        policy: Policy,
+        loader_info_of: Callable[[str], Workload],
+        max_buffer_rows: int,
+        controller: SteeringOptions | None,
+    ) -> None:
+        """Open the door at `place.socket`, if there is to be one, and start the controller.
+
+        introduce: gives the workload for a run key; max_buffer_rows: what this host holds.
+        """
+        self.door: ControlPort | NoControl = NoControl()
+        self.steering: TrainerSteering | NoSteering = NoSteering()
+        self.controller: ControllerProcess | NoController = NoController()
+        if place.socket is None:
+            return
+        run_key = group.new_run_key()
+        workload = loader_info_of(run_key)
+        allotment = allotment_of(workload, controller, folder=place.socket.parent)
+        self.door = ControlPort(
+            place.socket,
+            rank=group.rank,
+            workload=workload,
+            peers=group.peers(run_key),
+            allotment=allotment,
+        )
+        self.steering = TrainerSteering(
+            self.door,
+            policy,
+            rank=group.rank,
+            max_buffer_rows=max_buffer_rows,
+            off_file=place.socket.parent / OFF_FILE,
+            allotment=allotment,
+        )
+        if controller is not None and place.folder is not None:
+            self.controller = controller_at(
+                place.socket, rank=group.rank, options=controller, folder=place.folder
+            )
+        atexit.register(self.close)  # after the controller's own, so that it comes before that
+
+    def close(self) -> None:
+        """Close the door, and let the controller end; once, at the latest when Python ends."""
+        atexit.unregister(self.close)
+        self.steering.close()
+        self.controller.close()
+
+
+def allotment_of(
+    workload: Workload, controller: SteeringOptions | None, *, folder: Path
+) -> Allotment | NoAllotment:
+    """The part of a budget that this loader begins with; a budget that leaves none is told of.
+
+    A budget is for controllers to keep to: where there are none, the buffer stays as it is.
+    """
+    if controller is None:
+        return NO_ALLOTMENT
+    budget = controller.memory_budget_bytes
+    problem = why_no_buffer(
+        budget, trainers=workload.trainers_on_host, row_bytes=workload.row_bytes
+    )
+    if problem is not None:
+        complain(f"rudder: rank {workload.rank}: {problem}")
+    return Allotment(workload, budget_bytes=budget, budget_file=folder / BUDGET_FILE)

@@ -1,0 +1,193 @@
+"""What a loader tells of its run to whoever subscribes to its windows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast, get_args
+
+from rudder.training.buffer.policy import Policy
+from rudder.training.buffer.registry import PolicyOptions, make_policy
+from rudder.training.config import BUFFER_FORMS, BufferSize
+from rudder.training.errors import ConfigError, MachineError
+from rudder.training.partition_view import PartitionView
+from rudder.training.settings import BufferSettings, Change, FetchTargets
+from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
+from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
+
+
+def capacity_of(
+    buffer: str | float | BufferSize,
+    view: PartitionView,
+    *,
+    row_bytes: int,
+    max_rows: int,
+    rank: int,
+) -> int:
+    """Rows, no more than there are remote nodes.
+
+    max_rows: what the host has memory for. Raises ConfigError where `buffer` is none of the forms
+    that BufferSize reads, MachineError where it is too large.
+    """
+    size = _buffer_size(buffer)
+    rows = min(size.rows(num_halo=len(view.halo), row_bytes=row_bytes), view.num_remote)
+    if rows > max_rows:
+        raise MachineError(
+            f"a buffer of {rows} rows takes {rows * row_bytes >> 20} MiB,"
+            f" more than rank {rank}'s host has free",
+            remedy=f"set buffer to at most {max_rows} rows",
+        )
+    return rows
+
+
+def _buffer_size(buffer: str | float | BufferSize) -> BufferSize:
+    if isinstance(buffer, BufferSize):
+        return buffer
+    try:
+        return BufferSize.parse(str(buffer))
+    except ValueError:
+        raise ConfigError.for_field("buffer", value=buffer, allowed=BUFFER_FORMS) from None
+
+
+KNOBS: tuple[Knob, ...] = get_args(Knob)
+
+
+@dataclass(frozen=True)
+class LoaderInfo:
+    """What a loader knows of its run, beside its partition and its policy; see Workload."""
+
+    rank: int
+    world_size: int
+    policy_name: str
+    row_bytes: int
+    batch_size: int
+    batches_per_epoch: int
+    epochs: int | None
+    fanouts: tuple[int, ...] | None
+    max_buffer_rows: int
+
+
+def loader_info_of(
+    view: PartitionView, policy: Policy, known: LoaderInfo, *, run_key: str
+) -> Workload:
+    """One trainer's run; its policy's settings, as they are now, are the defaults."""
+    return Workload(
+        run_key=run_key,
+        rank=known.rank,
+        world_size=known.world_size,
+        trainers_on_host=trainers_on_host(),
+        part=view.part,
+        num_parts=len(view.starts) - 1,
+        num_inner=view.num_inner,
+        num_halo=len(view.halo),
+        num_remote=view.num_remote,
+        row_bytes=known.row_bytes,
+        batch_size=known.batch_size,
+        batches_per_epoch=known.batches_per_epoch,
+        epochs=known.epochs,
+        fanouts=known.fanouts,
+        policy=cast("PolicyName", known.policy_name),
+        defaults=policy.settings,
+        max_buffer_rows=known.max_buffer_rows,
+        refused_knobs=refused_knobs(policy),
+    )
+
+
+def trainers_on_host() -> int:
+    """Trainers that share this host, as torch's launchers say; 1 where none has said."""
+    text = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(int(text), 1) if text.isdecimal() else 1
+
+
+def refused_knobs(policy: Policy) -> tuple[RefusedKnob, ...]:
+    """The knobs that a policy has no use for, found by asking it about a change of each."""
+    reasons = ((knob, policy.refusal(_sample(knob, policy))) for knob in KNOBS)
+    return tuple(RefusedKnob(knob=knob, reason=reason) for knob, reason in reasons if reason)
+
+
+def _sample(knob: Knob, policy: Policy) -> Change:
+    """A change of this knob; rows to fetch need a buffer, and there may be none yet."""
+    settings = policy.settings
+    room = Change(capacity_rows=settings.capacity_rows or 1)
+    needs_room = not settings.capacity_rows and policy.refusal(room) is None
+    rows = room.capacity_rows if needs_room else None
+    samples: dict[Knob, Change] = {
+        "capacity_rows": room,
+        "eviction_threshold": Change(eviction_threshold=0.5),
+        "lookahead_batches": Change(lookahead_batches=settings.lookahead_batches),
+        "replacement_interval": Change(replacement_interval=1),
+        "fetch_targets": Change(
+            capacity_rows=rows, fetch_targets=FetchTargets(source="observed", row_budget=1)
+        ),
+        "replace_now": Change(capacity_rows=rows, replace_now=True),
+    }
+    return samples[knob]
+
+
+def policy_of(
+    known: LoaderInfo,
+    view: PartitionView,
+    *,
+    buffer: str | float | BufferSize,
+    lookahead: int,
+    eviction_threshold: float | None,
+    options: PolicyOptions,
+) -> Policy:
+    """The policy that the run names; raises ConfigError, MachineError where it cannot be.
+
+    buffer: what the user asked for; options: what is known of the run is filled in.
+    """
+    rows = capacity_of(
+        buffer if known.policy_name != "none" else "0",
+        view,
+        row_bytes=known.row_bytes,
+        max_rows=known.max_buffer_rows,
+        rank=known.rank,
+    )
+    filled_in = replace(
+        options,
+        fanouts=known.fanouts,
+        batch_size=known.batch_size,
+        epoch_batches=known.batches_per_epoch,
+    )
+    settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
+    change = Change(eviction_threshold=eviction_threshold)
+    policy = make_policy(known.policy_name, view, _with(change, settings), filled_in)
+    if (reason := policy.refusal(change)) is not None:
+        raise ConfigError(reason, remedy="leave out eviction_threshold, or use another policy")
+    return policy
+
+
+def _with(change: Change, settings: BufferSettings) -> BufferSettings:
+    """Settings that are not given stay unset: some policies have defaults of their own."""
+    return settings if change.is_empty else change.over(settings)
+
+
+class NoTrace:
+    """Nothing is recorded."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def recorded(
+    policy: Policy, path: Path | None, view: PartitionView, known: LoaderInfo
+) -> tuple[Policy, TraceWriter | NoTrace]:
+    """The policy as it is to be used, and what is to be closed at the end."""
+    if path is None:
+        return policy, NoTrace()
+    header = TraceHeader(
+        rank=known.rank,
+        part=view.part,
+        starts=tuple(view.starts.tolist()),
+        num_halo=len(view.halo),
+        row_bytes=known.row_bytes,
+        batch_size=known.batch_size,
+        batches_per_epoch=known.batches_per_epoch,
+        fanouts=known.fanouts,
+        policy=known.policy_name,
+        settings=policy.settings,
+    )
+    writer = TraceWriter(path, header, view)
+    return RecordedPolicy(policy, writer), writer

@@ -1,0 +1,81 @@
+"""What a host's memory budget comes to, in words for people."""
+
+from __future__ import annotations
+
+import errno
+import resource
+from pathlib import Path
+
+import psutil
+
+from rudder.training.errors import MachineError
+
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUP = Path("/proc/self/cgroup")
+
+
+def available_memory_bytes() -> int:
+    """Bytes that can be taken without swapping or being killed for it."""
+    machine = int(psutil.virtual_memory().available)
+    left = (left_in_group(group) for group in _own_groups())
+    return min([machine, *(num_bytes for num_bytes in left if num_bytes is not None)])
+
+
+def left_in_group(group: Path) -> int | None:
+    """Bytes that a cgroup (version 2) still allows; None if it sets no limit.
+
+    Its file cache counts as used, but gives way; so it is added back.
+    """
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return max(0, limit - used + int(statistics["inactive_file"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _own_groups() -> list[Path]:
+    """The cgroup of this process and all above it, where version 2 is mounted."""
+    try:
+        lines = _OWN_GROUP.read_text().splitlines()
+    except OSError:
+        return []
+    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
+    innermost = _GROUPS / own.lstrip("/")
+    return [path for path in [innermost, *innermost.parents] if path.is_relative_to(_GROUPS)]
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+def as_machine_error(error: BaseException) -> MachineError | None:
+    """The error with its remedy if disk or memory are used up; None if it is of another kind."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        remedy = "free some space on the disk of the run folder, or choose another with --run-dir"
+        return MachineError(text, remedy=remedy)
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        remedy = "use a smaller --buffer, --batch-size or --lookahead, or a larger machine"
+        return MachineError(text, remedy=remedy)
+    return None
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far, shared memory that it touched included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def why_no_buffer(budget_bytes: int | None, *, trainers: int, row_bytes: int) -> str | None:
+    """Why no trainer of the host can have a buffer, and what would do; None where each can.
+
+    budget_bytes: of all buffers of the host, None: no limit; row_bytes: of one node's inputs.
+    """
+    least = max(trainers, 1) * row_bytes
+    if budget_bytes is None or budget_bytes >= least:
+        return None
+    sharers = "one trainer" if trainers <= 1 else f"{trainers} trainers"
+    return (
+        f"a memory budget of {budget_bytes} bytes holds not one row ({row_bytes} bytes) for"
+        f" {sharers}: once it is kept to, there is no buffer; give {least} bytes or more"
+    )

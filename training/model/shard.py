@@ -1,0 +1,92 @@
+"""The nodes of one rank: a range of its partition's inner nodes, and who has the others.
+
+Local ids are those of the partition: inner nodes first, then halo nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rudder.training.errors import RunError
+from rudder.training.model.exchange import Exchange
+from rudder.training.partition_view import IntArray, PartitionView
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Local ids first .. last - 1 of `view` belong to this rank.
+
+    range_starts: int64[ranks], ascending, the global id at which a rank's range begins;
+    range_ranks: int64[ranks], whose range that is.
+    """
+
+    view: PartitionView
+    first: int
+    last: int
+    range_starts: IntArray
+    range_ranks: IntArray
+
+    @classmethod
+    def of(cls, view: PartitionView, exchange: Exchange) -> Shard:
+        """Share each partition among its ranks; every rank calls this at the same time."""
+        parts = np.array(exchange.gather(view.part))
+        if set(parts.tolist()) != set(range(len(view.starts) - 1)):
+            raise RunError(
+                f"the trainers have partitions {sorted(set(parts.tolist()))}"
+                f" of {len(view.starts) - 1}; each partition needs a trainer",
+                remedy="start at least one trainer on every host",
+            )
+        order = np.argsort(parts, kind="stable")
+        starts = np.concatenate([_starts_in(view, part, parts) for part in np.unique(parts)])
+        place = int(np.flatnonzero(order == exchange.rank)[0])
+        begin = int(starts[place])
+        is_last = place + 1 == len(order) or parts[order[place + 1]] != view.part
+        end = view.last if is_last else int(starts[place + 1])
+        return cls(view, begin - view.first, end - view.first, starts, order)
+
+    @property
+    def num_local(self) -> int:
+        """Inner and halo nodes of the partition."""
+        return self.view.num_inner + len(self.view.halo)
+
+    def to_global(self, nodes: IntArray) -> IntArray:
+        """Global ids of local ids."""
+        ids = nodes + self.view.first
+        is_halo = nodes >= self.view.num_inner
+        ids[is_halo] = self.view.halo[nodes[is_halo] - self.view.num_inner]
+        return ids
+
+    def owners(self, ids: IntArray) -> IntArray:
+        """The rank that has each global id."""
+        places = np.searchsorted(self.range_starts, ids, side="right") - 1
+        return np.asarray(self.range_ranks[places])
+
+    def chunks(self, nodes: IntArray, *, rows: int, edges: int) -> Iterator[slice]:
+        """Cut inner nodes into runs of at most so many rows and in-edges, one row at least."""
+        ends = np.cumsum(self.view.indptr[nodes + 1] - self.view.indptr[nodes])
+        begin = 0
+        while begin < len(nodes):
+            done = ends[begin - 1] if begin else 0
+            end = int(np.searchsorted(ends, done + edges, side="right"))
+            end = min(max(end, begin + 1), begin + rows, len(nodes))
+            yield slice(begin, end)
+            begin = end
+
+    def in_edges(self, nodes: IntArray) -> tuple[IntArray, IntArray]:
+        """(number of in-edges of each node, their sources' local ids one node after another)."""
+        starts = self.view.indptr[nodes]
+        counts = self.view.indptr[nodes + 1] - starts
+        if len(nodes) and nodes[-1] - nodes[0] == len(nodes) - 1:
+            return counts, self.view.indices[starts[0] : starts[-1] + counts[-1]]
+        offsets = np.cumsum(counts) - counts
+        positions = np.repeat(starts - offsets, counts) + np.arange(counts.sum())
+        return counts, self.view.indices[positions]
+
+
+def _starts_in(view: PartitionView, part: int, parts: IntArray) -> IntArray:
+    first, last = int(view.starts[part]), int(view.starts[part + 1])
+    num_ranks = int((parts == part).sum())
+    return first + (last - first) * np.arange(num_ranks) // num_ranks
