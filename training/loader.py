@@ -192,8 +192,8 @@ class NodeLoader:
                 "this loader is iterated already, and its batches come in one order",
                 remedy="finish or leave the first loop, or make a second loader",
             )
-        self._iterating = True
         self._epochs.begin()
+        self._iterating = True
         self._meter.start_epoch()
         finished = False
         try:

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 from rudder.training.buffer.policy import IntArray
 from rudder.training.control.steering import NoSteering, TrainerSteering
+from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Pipeline
 from rudder.training.settings import BufferSettings
 
 _NAP_S = 0.1
-"""How long the thread sleeps at most when there is nothing to do, before it looks for commands."""
+"""Longest sleep of a thread with nothing to do, before it looks for commands."""
 _SHORT_RECEIVE_MS = 1
-"""Where the trainer may take a batch any moment, which nothing tells to who waits for answers."""
+"""While batches wait: a thread that waits for answers does not notice when one is taken."""
 _LONG_RECEIVE_MS = 50
 
 
@@ -29,7 +30,11 @@ class InForce(NamedTuple):
 
 
 class LoaderThread:
-    """Runs a pipeline in a thread of its own. While it is paused no request of it is open."""
+    """Runs a pipeline in a thread of its own.
+
+    DGL's RPC belongs to this thread unless it is quiet. Then no request is open, and none is made
+    until `_is_quiet` is False again: it becomes so under the lock, and never while a pause lasts.
+    """
 
     def __init__(
         self,
@@ -39,6 +44,7 @@ class LoaderThread:
         steering: TrainerSteering | NoSteering,
         timeout_s: float,
     ) -> None:
+        """ready: batches that may wait for the trainer; timeout_s: of a server's answer."""
         self._pipeline = pipeline
         self._ready: deque[Batch] = deque()
         self._max_ready = ready
@@ -46,10 +52,11 @@ class LoaderThread:
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
         self._new_seeds: deque[IntArray] = deque()
-        self._pause_wanted = 0
-        self._idle = True
+        self._num_pauses = 0
+        self._is_quiet = False
         self._drop_wanted = False
-        self._stop_wanted = False
+        self._is_closed = False
+        self._is_over = False
         self._error: BaseException | None = None
         self.max_waiting_bytes = 0
         self.in_force = InForce(pipeline.policy.settings, pipeline.next_planned)
@@ -74,29 +81,35 @@ class LoaderThread:
         return self._pipeline.policy.num_buffered
 
     def add(self, batches: Sequence[IntArray]) -> None:
-        """Queue batches of seeds."""
+        """Queue batches of seeds; raises what `take` raises."""
         with self._changed:
+            self._check()
             self._new_seeds.extend(batches)
             self._changed.notify_all()
 
     def take(self) -> tuple[Batch, float]:
-        """Wait for the next batch; returns it and the seconds that the wait took."""
+        """Wait for the next batch; returns it and the seconds that the wait took.
+
+        Raises ConfigError after `stop`, and the thread's own error once its batches are used up.
+        """
         started = time.perf_counter()
         with self._changed:
             while not self._ready:
-                if self._error is not None:
-                    raise self._error
+                self._check()
                 self._changed.wait(_NAP_S)
             batch = self._ready.popleft()
             self._changed.notify_all()
         return batch, time.perf_counter() - started
 
     def pause(self) -> None:
-        """Return once no request is open; until `resume` the thread starts nothing new."""
+        """Return once no request is open; until `resume` the thread starts nothing new.
+
+        Raises the thread's error if it has failed: then requests may be open for ever.
+        """
         with self._changed:
-            self._pause_wanted += 1
+            self._num_pauses += 1
             self._changed.notify_all()
-            while not self._idle and self._error is None:
+            while not self._is_quiet:
                 self._changed.wait(_NAP_S)
             if self._error is not None:
                 raise self._error
@@ -104,7 +117,7 @@ class LoaderThread:
     def resume(self) -> None:
         """Undo one `pause`."""
         with self._changed:
-            self._pause_wanted -= 1
+            self._num_pauses -= 1
             self._changed.notify_all()
 
     def drop_all(self) -> None:
@@ -112,36 +125,48 @@ class LoaderThread:
         with self._changed:
             self._drop_wanted = True
             self._changed.notify_all()
-            while self._drop_wanted and self._error is None:
+            if threading.current_thread() is self._thread:
+                return  # Python collects a forgotten loop wherever it likes
+            while self._drop_wanted and not self._is_over:
                 self._changed.wait(_NAP_S)
 
     def stop(self) -> None:
         """End the thread; open requests are answered first."""
         with self._changed:
-            self._stop_wanted = True
+            self._is_closed = True
             self._changed.notify_all()
         self._thread.join()
+        self._ready.clear()
         self._steering.close()
+
+    def _check(self) -> None:
+        """Raise if no batch will come any more."""
+        if self._is_closed:
+            raise ConfigError(
+                "this loader is closed", remedy="call close() after the last loop over it"
+            )
+        if self._error is not None:
+            raise self._error
 
     # -- the thread's side --------------------------------------------------------------
 
     def _run(self) -> None:
         try:
-            while not self._stop_wanted:
+            while not self._is_closed:
                 self._turn()
             self._pipeline.drop_all()
         except BaseException as error:  # handed to the trainer, who raises it
-            with self._changed:
-                self._error = error
-                self._idle = True
-                self._changed.notify_all()
+            self._error = error
+        with self._changed:
+            self._is_over = self._is_quiet = True
+            self._changed.notify_all()
 
     def _turn(self) -> None:
         self._steering.attend(self._pipeline.next_planned)
         self._note_settings()
-        self._take_orders()
+        may_work = self._take_orders()
         room = len(self._ready) < self._max_ready
-        if not self._pause_wanted and self._pipeline.work(room=room, hand_over=self._hand_over):
+        if may_work and self._pipeline.work(room=room, hand_over=self._hand_over):
             return
         if self._pipeline.has_open_questions:
             wait_ms = _LONG_RECEIVE_MS if room else _SHORT_RECEIVE_MS
@@ -155,33 +180,30 @@ class LoaderThread:
             since = known.since if settings == known.settings else self._pipeline.next_planned
             self.in_force = InForce(settings, since)
 
-    def _take_orders(self) -> None:
-        if not (self._new_seeds or self._drop_wanted):
-            self._idle = False if not self._pause_wanted else self._idle
-            return
+    def _take_orders(self) -> bool:
+        """Do what the trainer wants; False while it wants a pause."""
         with self._changed:
             if self._drop_wanted:
                 self._new_seeds.clear()
                 self._ready.clear()
                 self._pipeline.drop_all()
                 self._drop_wanted = False
+                self._changed.notify_all()
             self._pipeline.add(self._new_seeds)
             self._new_seeds.clear()
-            self._changed.notify_all()
+            is_paused = self._num_pauses > 0
+            self._is_quiet = is_paused and not self._pipeline.has_open_questions
+            return not is_paused
 
     def _nap(self) -> None:
+        """Sleep until the trainer wants something; no request is open."""
         with self._changed:
-            self._idle = True
+            self._is_quiet = True
             self._changed.notify_all()
-            if self._new_seeds or self._drop_wanted or self._stop_wanted:
-                return
-            if (
-                not self._pause_wanted
-                and len(self._ready) < self._max_ready
-                and not (self._pipeline.is_empty)
-            ):
-                return
-            self._changed.wait(_NAP_S)
+            has_room = len(self._ready) < self._max_ready and not self._pipeline.is_empty
+            may_work = has_room and not self._num_pauses
+            if not (may_work or self._new_seeds or self._drop_wanted or self._is_closed):
+                self._changed.wait(_NAP_S)
 
     def _hand_over(self, batch: Batch) -> None:
         self.max_waiting_bytes = max(self.max_waiting_bytes, self._pipeline.waiting_bytes)
