@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
+import weakref
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,8 @@ from numpy.typing import NDArray
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.compiled import compiled
 
+Bytes = NDArray[np.uint8]
 Words = NDArray[np.unsignedinteger[Any]]
-
-_UNUSED = 2
-"""References to a block that nobody uses: the pool's list and getrefcount's own argument."""
 
 
 @compiled
@@ -32,7 +32,7 @@ def word_type(row_bytes: int) -> np.dtype[np.unsignedinteger[Any]]:
     return np.dtype(f"u{width}")
 
 
-def as_words(rows: NDArray[np.uint8]) -> Words:
+def as_words(rows: Bytes) -> Words:
     """See uint8[n, row_bytes] as words [n, row_bytes / width]; no copy where it is aligned."""
     words = word_type(rows.shape[1])
     if rows.ctypes.data % words.itemsize:
@@ -72,35 +72,46 @@ class BufferRows:
 
 
 class MemoryPool:
-    """Blocks of memory that are used again once nobody holds a view of them.
+    """Blocks of memory, each lent to one borrower at a time.
 
-    A block is free when no array or tensor that was made of it is alive; that is read from its
-    reference count, so a caller who keeps a batch keeps its memory, too.
+    A lease is an array over the whole block. Every view, tensor or memoryview made of what `take`
+    returns keeps its lease alive, and when the last of them goes, on whatever thread, the block
+    comes back. A caller who keeps a batch so keeps its memory. `take` is for one thread.
     """
 
     def __init__(self, *, max_blocks: int) -> None:
-        self._blocks: list[NDArray[np.uint8]] = []
+        """max_blocks: blocks that are kept; more are lent where needed, but not taken back."""
         self._max_blocks = max_blocks
+        self._free: list[Bytes] = []
+        self._lent: dict[int, tuple[Bytes, weakref.ref[Bytes]]] = {}
+        self._returned: deque[int] = deque()
+        self._numbers = itertools.count()
 
     @property
     def num_bytes(self) -> int:
-        """Memory of all blocks, in use or not."""
-        return sum(block.nbytes for block in self._blocks)
+        """Memory of the blocks that are kept, lent or not."""
+        lent = (block for block, _ in list(self._lent.values()))
+        return sum(block.nbytes for block in (*self._free, *lent))
 
-    def take(self, num_bytes: int) -> NDArray[np.uint8]:
-        """uint8[num_bytes], contents undefined."""
-        blocks = self._blocks
-        free = [i for i in range(len(blocks)) if sys.getrefcount(blocks[i]) == _UNUSED]
-        fitting = [i for i in free if blocks[i].nbytes >= num_bytes]
+    def take(self, num_bytes: int) -> Bytes:
+        """uint8[num_bytes], of any content."""
+        while self._returned:
+            self._free.append(self._lent.pop(self._returned.popleft())[0])
+        fitting = [i for i, block in enumerate(self._free) if block.nbytes >= num_bytes]
         if fitting:
-            return blocks[min(fitting, key=lambda i: blocks[i].nbytes)][:num_bytes]
-        block = _with_room(num_bytes)
-        if free:
-            blocks[max(free, key=lambda i: blocks[i].nbytes)] = block
-        elif len(blocks) < self._max_blocks:
-            blocks.append(block)
+            block = self._free.pop(min(fitting, key=lambda i: (self._free[i].nbytes, -i)))
+            return self._lend(block)[:num_bytes]
+        block = np.empty(num_bytes + num_bytes // 8 + 1, dtype=np.uint8)
+        if self._free:  # one that is too small makes room
+            self._free.pop(max(range(len(self._free)), key=lambda i: self._free[i].nbytes))
+        if len(self._free) + len(self._lent) < self._max_blocks:
+            return self._lend(block)[:num_bytes]
         return block[:num_bytes]
 
-
-def _with_room(num_bytes: int) -> NDArray[np.uint8]:
-    return np.empty(num_bytes + num_bytes // 8, dtype=np.uint8)
+    def _lend(self, block: Bytes) -> Bytes:
+        # Over a memoryview: numpy makes views of an array's view keep the array, not the view.
+        lease: Bytes = np.frombuffer(memoryview(block), dtype=np.uint8)
+        number = next(self._numbers)
+        returned = self._returned  # not self: a lease may outlive the pool
+        self._lent[number] = (block, weakref.ref(lease, lambda _: returned.append(number)))
+        return lease

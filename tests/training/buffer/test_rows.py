@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from rudder.training.buffer.policy import Plan, Resize
 from rudder.training.buffer.rows import (
     BufferRows,
+    Bytes,
     MemoryPool,
     Words,
     as_words,
@@ -20,7 +21,6 @@ from rudder.training.buffer.rows import (
     word_type,
 )
 
-Bytes = NDArray[np.uint8]
 ROW_SIZES = [1, 2, 3, 5, 8, 12, 100, 2408]
 
 
@@ -167,7 +167,7 @@ def test_a_full_pool_still_gives_memory_but_keeps_no_more_of_it() -> None:
     pool = MemoryPool(max_blocks=2)
     blocks = [pool.take(100) for _ in range(5)]
     assert len({address(block) for block in blocks}) == 5
-    assert pool.num_bytes <= 2 * 113
+    assert pool.num_bytes <= 2 * 114
 
 
 def test_small_and_large_batches_do_not_take_turns_at_growing_one_block() -> None:
@@ -184,5 +184,41 @@ def test_a_block_that_is_too_small_is_replaced_by_one_with_room() -> None:
     pool = MemoryPool(max_blocks=4)
     pool.take(100)
     assert len(pool.take(800)) == 800
-    assert 800 <= pool.num_bytes <= 900
+    assert 800 <= pool.num_bytes <= 901
     assert len(pool.take(0)) == 0
+
+
+def test_a_borrower_may_outlive_the_pool() -> None:
+    pool = MemoryPool(max_blocks=2)
+    block = pool.take(100)
+    block[:] = 7
+    del pool
+    gc.collect()
+    assert block.tolist() == [7] * 100
+
+
+def test_memory_comes_back_from_any_thread_while_it_is_lent() -> None:
+    pool = MemoryPool(max_blocks=6)
+    given: list[tuple[int, torch.Tensor]] = []
+    wrong: list[int] = []
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set() or given:
+            if given:
+                number, rows = given.pop(0)
+                wrong.extend(set(rows.tolist()) - {number})
+                del rows
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for turn in range(3000):
+        number = turn % 251
+        rows = torch.from_numpy(pool.take(200 + turn % 90))
+        rows[:] = number
+        given.append((number, rows[::7]))
+        del rows
+    is_over.set()
+    thread.join()
+    assert not wrong
+    assert pool.num_bytes <= 6 * 330
