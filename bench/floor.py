@@ -13,19 +13,16 @@ import torch
 
 from rudder.training.config import RunConfig
 from rudder.training.loader import NodeLoader
-from rudder.training.metrics import RowCounts, RowsFetched, Seconds
-from rudder.training.sources import FEATURE, LABEL, LoaderSource, Step, phases
+from rudder.training.loading.batch import Batch
+from rudder.training.metrics import RowCounts, RowsFetched
+from rudder.training.sources import FEATURE, LABEL, phases
 
 
-class FloorSource(LoaderSource):
+class FloorSource(NodeLoader):
     """Batches whose features are rows of one constant tensor."""
 
     def __init__(self, graph: Any, seeds: torch.Tensor, config: RunConfig) -> None:
-        self._device = torch.device(config.device)
-        features = graph.ndata[FEATURE]
-        self._row_shape, self._dtype = tuple(features.shape[1:]), features.dtype
-        self._features = self._make_features(0)
-        loader = NodeLoader(
+        super().__init__(
             graph,
             seeds,
             dgl.dataloading.NeighborSampler(list(config.fanout)),
@@ -39,26 +36,16 @@ class FloorSource(LoaderSource):
             edge_ids=False,
             order=phases(graph, seeds),
         )
-        super().__init__(loader)
+        features = graph.ndata[FEATURE]
+        self._row_shape, self._dtype = tuple(features.shape[1:]), features.dtype
+        self._features = self._make_features(0)
 
-    def epoch(self) -> Iterator[Step]:
-        """One epoch's steps."""
-        for input_nodes, _, blocks in self._loader:
-            batch = self._loader.last
-            assert batch is not None
-            seconds = batch.seconds + Seconds(exposed_wait=self._loader.last_wait)
-            yield Step(
-                blocks=blocks,
-                features=self._rows(len(input_nodes)),
-                labels=blocks[-1].dstdata[LABEL],
-                rows=_without_reads(batch.rows),
-                seconds=seconds,
-            )
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of a row that a model is given and nobody reads."""
-        return self._features[:1].nbytes
+    def batches(self) -> Iterator[Batch]:
+        """One epoch's batches."""
+        for batch in super().batches():
+            batch.blocks[0].srcdata[FEATURE] = self._rows(len(batch.input_nodes))
+            batch.accounts.rows = _without_reads(batch.accounts.rows)
+            yield batch
 
     def _rows(self, count: int) -> torch.Tensor:
         if count > len(self._features):

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dgl
 import torch
 
 from rudder.training import distdgl
@@ -25,7 +26,7 @@ from rudder.training.config import BufferSize
 from rudder.training.control.endpoint import ControlEndpoint, RunPlace
 from rudder.training.errors import ConfigError
 from rudder.training.loading.access_sample import sample_of
-from rudder.training.loading.batch import Batch, Minibatch
+from rudder.training.loading.batch import Batch
 from rudder.training.loading.epoch_queue import EpochQueue
 from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.pipeline import Limits, Pipeline
@@ -37,7 +38,7 @@ from rudder.training.loading.setup import LoaderInfo, loader_info_of, policy_of,
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import available_memory_bytes, peak_rss_bytes
-from rudder.training.metrics import Memory, Seconds, Window
+from rudder.training.metrics import Memory, Window
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import (
     DEFAULT_BUFFER_FRACTION,
@@ -45,6 +46,8 @@ from rudder.training.settings import (
     BufferSettings,
 )
 from rudder.training.steering_options import SteeringOptions
+
+Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 
 
 class NodeLoader:
@@ -106,8 +109,6 @@ class NodeLoader:
         self._device = torch.device(device)
         self._on_window = on_window
         self._iterating = False
-        self.last: Batch | None = None
-        self.last_wait = 0.0
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
         order_of_seeds = SeedOrder(
             checked_seeds(nodes, num_nodes=self.view.num_nodes),
@@ -186,7 +187,11 @@ class NodeLoader:
         return self._num_batches
 
     def __iter__(self) -> Iterator[Minibatch]:
-        """One epoch."""
+        """One epoch, as DistNodeDataLoader gives it: input nodes, seeds and blocks."""
+        return ((batch.input_nodes, batch.seeds, batch.blocks) for batch in self.batches())
+
+    def batches(self) -> Iterator[Batch]:
+        """One epoch's batches with their accounts. Raises ConfigError once it is closed."""
         if self._iterating:
             raise ConfigError(
                 "this loader is iterated already, and its batches come in one order",
@@ -198,26 +203,15 @@ class NodeLoader:
         finished = False
         try:
             for _ in range(len(self)):
-                self._take()
-                assert self.last is not None
-                yield self.last.deliver(self._device)
+                self._meter.begin()
+                batch = self._thread.take()
+                self._meter.hand_over(batch)
+                yield batch.on(self._device)
                 self._finish_step()
             finished = True
         finally:
             self._iterating = False
             self._epochs.end(finished=finished)
-
-    def _take(self) -> None:
-        """The next batch, and its accounts."""
-        self._meter.begin()
-        self.last, self.last_wait = batch, wait = self._thread.take()
-        self._meter.hand_over(
-            batch.number,
-            rows=batch.rows,
-            seconds=batch.seconds + Seconds(exposed_wait=wait),
-            pulls=batch.pulls,
-            accesses=batch.accesses,
-        )
 
     def _finish_step(self) -> None:
         """The trainer is done with a batch; tell of a window, when it is full."""
@@ -273,6 +267,11 @@ class NodeLoader:
     def num_ready(self) -> int:
         """Batches that wait for the trainer."""
         return self._thread.num_ready
+
+    @property
+    def num_halo(self) -> int:
+        """Nodes of other partitions within one hop."""
+        return len(self.view.halo)
 
     @property
     def row_bytes(self) -> int:

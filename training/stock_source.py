@@ -12,11 +12,12 @@ import torch
 
 from rudder.training import distdgl
 from rudder.training.config import RunConfig
+from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import peak_rss_bytes
 from rudder.training.metrics import Memory, RowCounts, RowsFetched, Seconds, Window
 from rudder.training.settings import BufferSettings
-from rudder.training.step import FEATURE, LABEL, Step, phases
+from rudder.training.step import FEATURE, LABEL, phases
 
 
 class StockSource:
@@ -35,11 +36,12 @@ class StockSource:
         self._graph = graph
         self._seeds = seeds
         self._config = config
+        self._device = torch.device(config.device)
         self._phases = phases(graph, seeds)
         view = distdgl.view_of(graph)
         self._first, self._last = view.first, view.last
         self.num_halo = len(view.halo)
-        self.row_bytes = graph.ndata[FEATURE].shape[1] * view_bytes(graph.ndata[FEATURE])
+        self.row_bytes = graph.ndata[FEATURE].shape[1] * graph.ndata[FEATURE].dtype.itemsize
         self._halo = torch.zeros(view.num_nodes, dtype=torch.bool)
         self._halo[torch.from_numpy(view.halo)] = True
         self._loader = self._make_loader()
@@ -65,35 +67,37 @@ class StockSource:
         """Steps of an epoch."""
         return -(-len(self._seeds) // self._config.batch_size)
 
-    def epoch(self) -> Iterator[Step]:
-        """One epoch's steps."""
+    def batches(self) -> Iterator[Batch]:
+        """One epoch's batches."""
         if self._phases is not None:
             self._loader = self._make_loader()
-        batches = iter(self._loader)
+        sampled = iter(self._loader)
         self._meter.start_epoch()
         for _ in range(len(self)):
             self._meter.begin()
-            started = time.perf_counter()
-            input_nodes, seeds, blocks = next(batches)
-            sampled = time.perf_counter()
-            features = self._graph.ndata[FEATURE][input_nodes]
-            labels = self._graph.ndata[LABEL][seeds]
-            pulled = time.perf_counter()
-            device = torch.device(self._config.device)
-            rows = self._count(input_nodes)
-            seconds = Seconds(
-                sample=sampled - started, pull=pulled - sampled, exposed_wait=pulled - started
-            )
-            self._meter.hand_over(self._num_steps, rows=rows, seconds=seconds)
-            self._num_steps += 1
-            yield Step(
-                blocks=[block.to(device) for block in blocks],
-                features=features.to(device),
-                labels=labels.to(device),
-                rows=rows,
-                seconds=seconds,
-            )
+            batch = self._read(sampled)
+            self._meter.hand_over(batch)
+            yield batch.on(self._device)
             self._finish_step()
+
+    def _read(self, batches: Iterator[Any]) -> Batch:
+        started = time.perf_counter()
+        input_nodes, seeds, blocks = next(batches)
+        sampled = time.perf_counter()
+        blocks[0].srcdata[FEATURE] = self._graph.ndata[FEATURE][input_nodes]
+        blocks[-1].dstdata[LABEL] = self._graph.ndata[LABEL][seeds]
+        pulled = time.perf_counter()
+        seconds = Seconds(
+            sample=sampled - started, pull=pulled - sampled, exposed_wait=pulled - started
+        )
+        self._num_steps += 1
+        return Batch(
+            number=self._num_steps - 1,
+            input_nodes=input_nodes,
+            seeds=seeds,
+            blocks=blocks,
+            accounts=StepAccounts(self._count(input_nodes), seconds),
+        )
 
     def _finish_step(self) -> None:
         self._meter.finish()
@@ -125,8 +129,3 @@ class StockSource:
 
     def close(self) -> None:
         """Nothing to release."""
-
-
-def view_bytes(tensor: Any) -> int:
-    """Bytes of one element."""
-    return int(torch.empty(0, dtype=tensor.dtype).element_size())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,76 +12,66 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rudder.training.config import RunConfig
 from rudder.training.events import Emit, EpochDone
+from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
 from rudder.training.model.models import BlockModel, make_loss, make_model
-from rudder.training.sources import Source, Step
-
-
-@dataclass
-class _Sum:
-    """Sums since an epoch began."""
-
-    steps: int = 0
-    rows: RowCounts = field(default_factory=RowCounts)
-    seconds: Seconds = field(default_factory=Seconds)
-    of_steps: list[float] = field(default_factory=list)
-
-    def add(self, rows: RowCounts, seconds: Seconds) -> None:
-        self.steps += 1
-        self.rows += rows
-        self.seconds += seconds
-        self.of_steps.append(seconds.exposed_wait + seconds.compute)
-
-    @property
-    def step_seconds_p99(self) -> float | None:
-        ordered = sorted(self.of_steps)
-        return ordered[int(0.99 * len(ordered))] if ordered else None
+from rudder.training.sources import FEATURE, LABEL, Source
 
 
 class EpochRecorder:
-    """One rank's accounts."""
+    """One rank's epochs."""
 
     def __init__(self) -> None:
-        self._epoch = 0
-        self._of_epoch = _Sum()
-        self._epoch_started = 0.0
-        self._loss: torch.Tensor | None = None
         self.epochs: list[EpochMetrics] = []
+        self.start_epoch(0)
 
     @property
     def step_in_epoch(self) -> int:
         """Steps done in this epoch."""
-        return self._of_epoch.steps
+        return self._num_steps
 
     def start_epoch(self, epoch: int) -> None:
         """An epoch begins now."""
-        self._epoch = epoch
-        self._of_epoch = _Sum()
-        self._loss = None
-        self._epoch_started = time.perf_counter()
+        self._epoch, self._started = epoch, time.perf_counter()
+        self._num_steps = 0
+        self._rows, self._seconds = RowCounts(), Seconds()
+        self._step_seconds: list[float] = []
+        self._open: StepAccounts | None = None
+        self._loss = torch.zeros(())
 
-    def step(self, *, rows: RowCounts, seconds: Seconds, loss: torch.Tensor) -> None:
-        """A step is done; loss: scalar, kept as a tensor so that nothing waits for it."""
-        self._of_epoch.add(rows, seconds)
-        detached = loss.detach()
-        self._loss = detached if self._loss is None else self._loss + detached
+    def step(self, accounts: StepAccounts, *, loss: torch.Tensor) -> None:
+        """A step is done; loss: scalar, kept as a tensor so that nothing waits for it.
+
+        Its accounts are complete, and added, once the next step is done or the epoch is over.
+        """
+        self._add_open()
+        self._open = accounts
+        self._num_steps += 1
+        self._loss = loss.detach() + self._loss.to(loss.device)
 
     def finish_epoch(self) -> EpochMetrics:
         """The epoch's sums."""
-        done = self._of_epoch
-        loss = None if self._loss is None else float(self._loss) / max(done.steps, 1)
+        self._add_open()
+        ordered = sorted(self._step_seconds)
         metrics = EpochMetrics(
             epoch=self._epoch,
-            num_steps=done.steps,
-            seconds_total=time.perf_counter() - self._epoch_started,
-            seconds=done.seconds,
-            rows=done.rows,
-            loss=loss,
-            step_seconds_p99=done.step_seconds_p99,
+            num_steps=self._num_steps,
+            seconds_total=time.perf_counter() - self._started,
+            seconds=self._seconds,
+            rows=self._rows,
+            loss=float(self._loss) / self._num_steps if ordered else None,
+            step_seconds_p99=ordered[int(0.99 * len(ordered))] if ordered else None,
         )
         self.epochs.append(metrics)
         return metrics
+
+    def _add_open(self) -> None:
+        done, self._open = self._open, None
+        if done is not None:
+            self._rows += done.rows
+            self._seconds += done.seconds
+            self._step_seconds.append(done.seconds.exposed_wait + done.seconds.compute)
 
 
 class TrainingLoop:
@@ -116,11 +105,8 @@ class TrainingLoop:
         self._ddp.train()  # type: ignore[no-untyped-call]
         self._recorder.start_epoch(epoch)
         with self._joined():
-            for step in source.epoch():
-                started = time.perf_counter()
-                loss = self._train_step(step)
-                compute = Seconds(compute=time.perf_counter() - started)
-                self._recorder.step(rows=step.rows, seconds=step.seconds + compute, loss=loss)
+            for batch in source.batches():
+                self._recorder.step(batch.accounts, loss=self._train_step(batch))
         metrics = self._recorder.finish_epoch()
         self._emit(EpochDone(rank=self._rank, metrics=metrics))
 
@@ -128,12 +114,12 @@ class TrainingLoop:
         """One pass without accounts."""
         self._ddp.train()  # type: ignore[no-untyped-call]
         with self._joined():
-            for step in source.epoch():
-                self._train_step(step)
+            for batch in source.batches():
+                self._train_step(batch)
 
-    def _train_step(self, step: Step) -> torch.Tensor:
-        outputs = self._ddp(step.blocks, step.features)
-        loss = self._loss(outputs, step.labels)
+    def _train_step(self, batch: Batch) -> torch.Tensor:
+        outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE])
+        loss = self._loss(outputs, batch.blocks[-1].dstdata[LABEL])
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()

@@ -110,7 +110,7 @@ class MemoryPool:
 
     def _lend(self, block: Bytes) -> Bytes:
         # Over a memoryview: numpy makes views of an array's view keep the array, not the view.
-        lease: Bytes = np.frombuffer(memoryview(block), dtype=np.uint8)
+        lease: Bytes = np.frombuffer(block.data, dtype=np.uint8)
         number = next(self._numbers)
         returned = self._returned  # not self: a lease may outlive the pool
         self._lent[number] = (block, weakref.ref(lease, lambda _: returned.append(number)))

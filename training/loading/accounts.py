@@ -13,7 +13,7 @@ from rudder.training.metrics import RowCounts, RowsFetched
 from rudder.training.partition_view import IntArray, PartitionView
 
 
-class Accounts:
+class RowCounter:
     """Counts rows per batch; knows which remote nodes are halo nodes, a bit each."""
 
     def __init__(

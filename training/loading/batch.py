@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import dgl
 import numpy as np
@@ -18,38 +18,41 @@ from rudder.training.metrics import Seconds
 from rudder.training.sampling.neighbor import Edges, HalfLayer, SampledLayer
 from rudder.training.wire.wire import Answer, Rows
 
-Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 
+@dataclass
+class StepAccounts:
+    """What one training step took; complete once the next batch is wanted.
 
-@dataclass(frozen=True)
-class Batch:
-    """What the trainer gets: `blocks` as DGL makes them, rows by tensor name, and the accounts.
-
-    pulls: what was asked of other partitions for it; accesses: int32 sampled remote numbers of
-    its inputs, where somebody wants them.
+    pulls: rows that other partitions sent for it; accesses: int32 sampled remote numbers of its
+    input nodes, None where nobody wants them.
     """
 
-    number: int
-    input_nodes: torch.Tensor
-    seeds: torch.Tensor
-    blocks: tuple[dgl.DGLGraph, ...]
-    inputs: Mapping[str, torch.Tensor]
-    outputs: Mapping[str, torch.Tensor]
     rows: RowCounts
     seconds: Seconds
     pulls: tuple[Pull, ...] = ()
     accesses: NodeArray | None = None
 
-    def deliver(self, device: torch.device) -> Minibatch:
-        """What a script's loop gets: the blocks carry the rows."""
-        blocks = list(self.blocks)
-        for name, rows in self.inputs.items():
-            blocks[0].srcdata[name] = rows
-        for name, rows in self.outputs.items():
-            blocks[-1].dstdata[name] = rows
-        if device.type != "cpu":
-            blocks = [block.to(device, non_blocking=True) for block in blocks]
-        return self.input_nodes, self.seeds, blocks
+
+@dataclass(frozen=True)
+class Batch:
+    """What a training step needs, and its accounts.
+
+    number: of the batch in the run; input_nodes, seeds: int64 global ids; blocks: input layer
+    first, with the rows of inputs in `blocks[0].srcdata` and of outputs in `blocks[-1].dstdata`.
+    """
+
+    number: int
+    input_nodes: torch.Tensor
+    seeds: torch.Tensor
+    blocks: list[dgl.DGLGraph]
+    accounts: StepAccounts
+
+    def on(self, device: torch.device) -> Batch:
+        """The same with its blocks on a device."""
+        if device.type == "cpu":
+            return self
+        blocks = [block.to(device, non_blocking=True) for block in self.blocks]
+        return replace(self, blocks=blocks)
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,9 @@ class InFlightBatch:
         """Global ids of the input nodes, once sampled."""
         return self.layers[-1].nodes if self.whole is None else self.whole.nodes
 
-    def make_blocks(self) -> tuple[dgl.DGLGraph, ...]:
+    def make_blocks(self) -> list[dgl.DGLGraph]:
         """The sampled blocks, input layer first."""
-        return make_blocks(self.layers) if self.whole is None else self.whole.blocks
+        return make_blocks(self.layers) if self.whole is None else list(self.whole.blocks)
 
     @property
     def num_bytes(self) -> int:
@@ -124,9 +127,9 @@ class InFlightBatch:
         return taken
 
 
-def make_blocks(layers: Sequence[SampledLayer]) -> tuple[dgl.DGLGraph, ...]:
+def make_blocks(layers: Sequence[SampledLayer]) -> list[dgl.DGLGraph]:
     """Blocks of a sampled batch, input layer first, with NID and, if drawn, EID."""
-    return tuple(_make_block(layer) for layer in reversed(layers))
+    return [_make_block(layer) for layer in reversed(layers)]
 
 
 def _make_block(layer: SampledLayer) -> dgl.DGLGraph:

@@ -13,6 +13,7 @@ from rudder.training.control.steering import NoSteering, TrainerSteering
 from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Pipeline
+from rudder.training.metrics import Seconds
 from rudder.training.settings import BufferSettings
 
 _NAP_S = 0.1
@@ -87,8 +88,8 @@ class LoaderThread:
             self._new_seeds.extend(batches)
             self._changed.notify_all()
 
-    def take(self) -> tuple[Batch, float]:
-        """Wait for the next batch; returns it and the seconds that the wait took.
+    def take(self) -> Batch:
+        """Wait for the next batch; the wait is in its accounts.
 
         Raises ConfigError after `stop`, and the thread's own error once its batches are used up.
         """
@@ -99,7 +100,8 @@ class LoaderThread:
                 self._changed.wait(_NAP_S)
             batch = self._ready.popleft()
             self._changed.notify_all()
-        return batch, time.perf_counter() - started
+        batch.accounts.seconds += Seconds(exposed_wait=time.perf_counter() - started)
+        return batch
 
     def pause(self) -> None:
         """Return once no request is open; until `resume` the thread starts nothing new.

@@ -22,9 +22,9 @@ import torch
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.rows import MemoryPool
 from rudder.training.loading.access_sample import NO_SAMPLE, AccessSample, NoSample
-from rudder.training.loading.accounts import Accounts
+from rudder.training.loading.accounts import RowCounter
 from rudder.training.loading.assembly import Assembly, Fetch
-from rudder.training.loading.batch import Batch, InFlightBatch
+from rudder.training.loading.batch import Batch, InFlightBatch, StepAccounts
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.tensors import NodeTensor
@@ -71,7 +71,7 @@ class Pipeline:
         self._pool = MemoryPool(max_blocks=len(inputs) * (limits.ready + 3))
         capacity = policy.settings.capacity_rows
         self._assembly = Assembly(inputs, capacity=capacity, first=view.first, pool=self._pool)
-        self._accounts = Accounts(view, inputs, outputs)
+        self._counter = RowCounter(view, inputs, outputs)
         self._seeds: deque[IntArray] = deque()
         self._window: deque[InFlightBatch] = deque()
         self._pulling: deque[InFlightBatch] = deque()
@@ -231,22 +231,26 @@ class Pipeline:
             plan=in_flight.planned,
             fetched=self._fetched(in_flight),
         )
-        outputs = {tensor.name: self._outputs_of(tensor, in_flight) for tensor in self._outputs}
+        blocks = in_flight.make_blocks()
+        for name, rows in inputs.items():
+            blocks[0].srcdata[name] = rows
+        for tensor in self._outputs:
+            blocks[-1].dstdata[tensor.name] = self._outputs_of(tensor, in_flight)
         return Batch(
             number=in_flight.number,
             input_nodes=torch.from_numpy(in_flight.nodes),
             seeds=torch.from_numpy(in_flight.seeds),
-            blocks=in_flight.make_blocks(),
-            inputs=inputs,
-            outputs=outputs,
-            rows=self._accounts.count(in_flight),
-            seconds=Seconds(
-                sample=in_flight.sample_seconds,
-                pull=in_flight.pull_seconds,
-                assemble=time.perf_counter() - started,
+            blocks=blocks,
+            accounts=StepAccounts(
+                rows=self._counter.count(in_flight),
+                seconds=Seconds(
+                    sample=in_flight.sample_seconds,
+                    pull=in_flight.pull_seconds,
+                    assemble=time.perf_counter() - started,
+                ),
+                pulls=tuple(in_flight.pulls),
+                accesses=self._sample.choose(in_flight.remote_numbers),
             ),
-            pulls=tuple(in_flight.pulls),
-            accesses=self._sample.choose(in_flight.remote_numbers),
         )
 
     def _fetched(self, in_flight: InFlightBatch) -> list[tuple[Fetch, Rows]]:

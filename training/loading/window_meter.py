@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from rudder.training.access_slice import NodeArray
 from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
-from rudder.training.loading.owner_accounts import Pull, sum_of_owners
+from rudder.training.loading.batch import Batch, StepAccounts
+from rudder.training.loading.owner_accounts import sum_of_owners
 from rudder.training.metrics import RowCounts, Seconds, Window
 from rudder.training.settings import BufferSettings
 
@@ -40,14 +39,12 @@ class WindowMeter:
         self._epoch = -1
         self._num_windows = 0
         self._begun = self._handed_over = self._awake = 0.0
-        self._step: tuple[RowCounts, Seconds] = (RowCounts(), Seconds())
-        self._num_steps = 0
         self._reset()
 
     @property
     def is_full(self) -> bool:
         """Whether a window's steps are done."""
-        return self._num_steps >= WINDOW_STEPS
+        return len(self._steps) >= WINDOW_STEPS
 
     def start_epoch(self) -> None:
         """An epoch begins."""
@@ -57,26 +54,10 @@ class WindowMeter:
         """A batch is wanted."""
         self._begun = time.perf_counter()
 
-    def hand_over(
-        self,
-        number: int,
-        *,
-        rows: RowCounts,
-        seconds: Seconds,
-        pulls: Sequence[Pull] = (),
-        accesses: NodeArray | None = None,
-    ) -> None:
-        """It is here, and the trainer computes from now on; number: of the batch.
-
-        seconds: what it took to make it, and the wait for it; accesses: its sampled nodes.
-        """
+    def hand_over(self, batch: Batch) -> None:
+        """It is here, and the trainer computes from now on."""
         self._handed_over, self._awake = time.perf_counter(), awake_seconds()
-        if self._num_steps == 0:
-            self._first_step = number
-        self._step = (rows, seconds)
-        self._pulls.extend(pulls)
-        if accesses is not None:
-            self._accesses.append(accesses)
+        self._number, self._step = batch.number, batch.accounts
 
     def leave_out(self, seconds: float) -> None:
         """So much of the step under way was no training."""
@@ -84,15 +65,15 @@ class WindowMeter:
         self._handed_over += seconds
 
     def finish(self) -> None:
-        """The step is done."""
+        """The step is done: completes the batch's accounts."""
         ended = time.perf_counter()
-        rows, seconds = self._step
-        self._rows += rows
         compute = ended - self._handed_over
         blocked = min(max(compute - (awake_seconds() - self._awake), 0.0), compute)
-        self._seconds += seconds + Seconds(compute=compute, blocked=blocked)
+        self._step.seconds += Seconds(compute=compute, blocked=blocked)
         self._wall_seconds += ended - self._begun
-        self._num_steps += 1
+        if not self._steps:
+            self._first_step = self._number
+        self._steps.append(self._step)
 
     def window(
         self,
@@ -103,31 +84,29 @@ class WindowMeter:
         waiting_batches: int,
     ) -> FinishedWindow:
         """The window of the steps since the last one; begins a new one."""
+        steps = self._steps
         window = Window(
             rank=self._rank,
             index=self._num_windows,
             epoch=self._epoch,
             first_step=self._first_step,
-            num_steps=self._num_steps,
-            rows=self._rows,
-            seconds=self._seconds,
+            num_steps=len(steps),
+            rows=sum((step.rows for step in steps), RowCounts()),
+            seconds=sum((step.seconds for step in steps), Seconds()),
             settings=settings,
             settings_since=settings_since,
             buffered_rows=buffered_rows,
             waiting_batches=waiting_batches,
             wall_seconds=self._wall_seconds,
-            owners=sum_of_owners(self._pulls),
+            owners=sum_of_owners(pull for step in steps for pull in step.pulls),
         )
-        accesses = None
-        if len(self._accesses) == self._num_steps:
-            accesses = SampledAccesses(rate=self._rate, batches=tuple(self._accesses))
+        shown = tuple(step.accesses for step in steps if step.accesses is not None)
+        accesses = SampledAccesses(self._rate, shown) if len(shown) == len(steps) else None
         self._num_windows += 1
         self._reset()
         return FinishedWindow(window, accesses)
 
     def _reset(self) -> None:
-        self._num_steps = self._first_step = 0
-        self._rows, self._seconds = RowCounts(), Seconds()
-        self._wall_seconds = 0.0
-        self._pulls: list[Pull] = []
-        self._accesses: list[NodeArray] = []
+        self._first_step = 0
+        self._wall_seconds: float = 0.0
+        self._steps: list[StepAccounts] = []

@@ -113,24 +113,23 @@ def check(g: Any, loader: NodeLoader, epochs: int, seeds: torch.Tensor) -> dict[
     result |= {"wrong": [], "seen_all_seeds": True}
     for _ in range(epochs):
         kept, seen = [], []
-        for input_nodes, batch_seeds, blocks in loader:
-            assert loader.last is not None
-            rows = loader.last.rows
+        for batch in loader.batches():
+            rows = batch.accounts.rows
             assert rows.hits + rows.rows_fetched.miss == rows.remote_rows
             assert 0 <= rows.halo_hits <= rows.halo_rows <= rows.remote_rows <= rows.input_rows
             result["remote"] += rows.remote_rows
             result["hits"] += rows.hits
             fetched = rows.rows_fetched
             result["rows_on_the_wire"] += 2 * (fetched.miss + fetched.target) + fetched.seed
-            kept.append((input_nodes, batch_seeds, blocks))
-            seen.append(batch_seeds)
+            kept.append((batch.input_nodes, batch.seeds, batch.blocks))
+            seen.append(batch.seeds)
         result["seen_all_seeds"] &= torch.equal(torch.cat(seen).sort().values, seeds.sort().values)
         with loader.paused():
-            for number, batch in enumerate(kept):
+            for number, minibatch in enumerate(kept):
                 result["batches"] += 1
-                result["wrong"] += problems(g, *batch)
+                result["wrong"] += problems(g, *minibatch)
                 if number % EDGES_EVERY == 0:
-                    result["wrong"] += [] if edges_exist(g, batch[2]) else ["edges"]
+                    result["wrong"] += [] if edges_exist(g, minibatch[2]) else ["edges"]
     return result
 
 

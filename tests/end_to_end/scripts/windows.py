@@ -18,6 +18,7 @@ from rudder.training.control.messages import SteeringState, Subscribe, read_mess
 from rudder.training.control.port import send_command
 from rudder.training.control.steering import OFF_FILE
 from rudder.training.loader import NodeLoader
+from rudder.training.loading.batch import Batch
 from rudder.training.metrics import RowCounts, Window
 from rudder.training.settings import Change, Command
 from rudder.training.workload import Workload
@@ -52,8 +53,8 @@ class Script:
         torch.distributed.barrier()
         for epoch in range(EPOCHS):
             started = time.perf_counter()
-            for step, (input_nodes, _, _) in enumerate(self.loader):
-                self._step(input_nodes)
+            for step, batch in enumerate(self.loader.batches()):
+                self._step(batch)
                 if step == 5:
                     with self.loader.paused():
                         time.sleep(PAUSE_S)
@@ -65,10 +66,9 @@ class Script:
         self.loader.close()
         listener.join()
 
-    def _step(self, input_nodes: torch.Tensor) -> None:
-        assert self.loader.last is not None
-        self.batches.append(input_nodes)
-        self.rows += self.loader.last.rows
+    def _step(self, batch: Batch) -> None:
+        self.batches.append(batch.input_nodes)
+        self.rows += batch.accounts.rows
         time.sleep(STEP_S)
 
     def _switch_off(self) -> None:

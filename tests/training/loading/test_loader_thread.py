@@ -8,18 +8,20 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
 
 from rudder.training.buffer.policy import IntArray
 from rudder.training.control.steering import NoSteering
 from rudder.training.errors import ConfigError, RunError
 from rudder.training.loading import loader_thread
-from rudder.training.loading.batch import Batch
+from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.pipeline import Pipeline
+from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.settings import BufferSettings
 from tests.training.loading.interleaving import Turns
 
@@ -65,7 +67,7 @@ class ScriptedPipeline:
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
         with self._rpc():
             if room and self._answered:
-                hand_over(cast("Batch", self._answered.popleft()))
+                hand_over(batch_of(int(self._answered.popleft()[0])))
             elif self._seeds and len(self._asked) < 2:
                 if self._seeds[0][0] == self._fails_at:
                     raise RunError("the server is gone", remedy="look at its log")
@@ -100,6 +102,11 @@ def thread_of(pipeline: ScriptedPipeline) -> LoaderThread:
     )
 
 
+def batch_of(number: int) -> Batch:
+    none, accounts = torch.empty(0), StepAccounts(RowCounts(), Seconds())
+    return Batch(number=number, input_nodes=none, seeds=none, blocks=[], accounts=accounts)
+
+
 def batches(first: int, count: int) -> list[IntArray]:
     return [np.array([number]) for number in range(first, first + count)]
 
@@ -122,9 +129,7 @@ class Script:
 
     def take(self) -> None:
         if self.due:
-            taken: Any = self.thread.take()
-            batch = taken[0] if isinstance(taken, tuple) else taken
-            assert batch[0] == self.due.popleft()
+            assert self.thread.take().number == self.due.popleft()
 
     def pause(self) -> None:
         self.thread.pause()

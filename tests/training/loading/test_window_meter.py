@@ -6,8 +6,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from rudder.training.control.finished_window import FinishedWindow
+from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.loading.window_meter import WINDOW_STEPS, WindowMeter
 from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds
@@ -21,15 +23,20 @@ def step(
 ) -> None:
     meter.begin()
     time.sleep(wait)
-    meter.hand_over(
-        number,
+    accounts = StepAccounts(
         rows=RowCounts(remote_rows=5, hits=3, rows_fetched=RowsFetched(miss=2)),
         seconds=Seconds(exposed_wait=wait),
-        pulls=[Pull(owner=number % 2, rows=number, seconds=0.5)],
+        pulls=(Pull(owner=number % 2, rows=number, seconds=0.5),),
         accesses=np.array([number], dtype=np.int32) if shown else None,
     )
+    meter.hand_over(batch_of(number, accounts))
     time.sleep(compute)
     meter.finish()
+
+
+def batch_of(number: int, accounts: StepAccounts) -> Batch:
+    none = torch.empty(0)
+    return Batch(number=number, input_nodes=none, seeds=none, blocks=[], accounts=accounts)
 
 
 def window(meter: WindowMeter) -> FinishedWindow:
@@ -93,7 +100,7 @@ def test_what_is_left_out_is_no_compute() -> None:
     meter.start_epoch()
     for number in range(WINDOW_STEPS):
         meter.begin()
-        meter.hand_over(number, rows=RowCounts(), seconds=Seconds())
+        meter.hand_over(batch_of(number, StepAccounts(RowCounts(), Seconds())))
         time.sleep(0.004)
         meter.leave_out(0.004)
         meter.finish()

@@ -1,0 +1,123 @@
+"""Batches are whole and in order, in whatever order answers come and whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+import torch
+
+from rudder.training.buffer.registry import POLICIES
+from rudder.training.errors import RunError
+from rudder.training.loading.pipeline import Limits
+from rudder.training.settings import Change
+from tests.training.loading.small_world import ROWS, World, wrong_rows
+
+SEEDS = range(25)
+"""Each decides on capacity, lookahead, and the order of answers and events."""
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_batches_come_in_order_with_the_rows_of_their_nodes(policy: str, seed: int) -> None:
+    world = World(seed, policy=policy)
+    seeds = [world.seeds() for _ in range(30)]
+    world.pipeline.add(seeds)
+    batches = world.finish()
+    assert [batch.number for batch in batches] == list(range(30))
+    for batch, asked in zip(batches, seeds, strict=True):
+        assert batch.seeds.tolist() == asked.tolist()
+        assert wrong_rows(batch) == []
+        rows = batch.accounts.rows
+        assert rows.hits + rows.rows_fetched.miss == rows.remote_rows <= rows.input_rows
+    accounts = [batch.accounts for batch in batches]
+    fetched = sum(each.rows.rows_fetched.total for each in accounts)
+    assert fetched == sum(pull.rows for each in accounts for pull in each.pulls)
+    assert fetched == sum(map(len, world.wire.pulled))
+    assert not world.pipeline.has_open_questions
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_batches_are_right_after_changes_and_after_batches_that_were_given_up(seed: int) -> None:
+    world = World(seed)
+    random, due = world.random, deque[list[int]]()
+
+    def change() -> None:
+        asked = Change(
+            capacity_rows=random.choice([0, 1, 5, 30]), lookahead_batches=random.choice([0, 2, 9])
+        )
+        if world.policy.refusal(asked) is None:
+            world.policy.apply(asked)
+
+    def add() -> None:
+        seeds = [world.seeds() for _ in range(random.randint(1, 12))]
+        world.pipeline.add(seeds)
+        due.extend(each.tolist() for each in seeds)
+
+    def give_up() -> None:
+        world.pipeline.drop_all()
+        world.ready.clear()
+        due.clear()
+        assert world.pipeline.is_empty
+        assert not world.pipeline.has_open_questions
+
+    for _ in range(40):
+        random.choice([change, add, add, give_up])()
+        for _ in range(random.randint(0, 60)):
+            world.turn(room=len(world.ready) < 2)
+        while world.ready:
+            batch = world.ready.popleft()
+            assert batch.seeds.tolist() == due.popleft()
+            assert wrong_rows(batch) == []
+    assert [batch.seeds.tolist() for batch in world.finish()] == list(due)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_script_keeps_of_a_batch_is_never_written_again(seed: int) -> None:
+    world = World(seed)
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    most_bytes = 0
+    for number in range(300):
+        world.pipeline.add([world.seeds()])
+        for batch in world.finish():
+            x = batch.blocks[0].srcdata["feat"]
+            nodes = batch.input_nodes
+            views = [x, x[1:], x.t().t(), x.view(-1, 1)[::3], x.detach()[:, 1]]
+            wanted = ROWS["feat"][nodes]
+            copies = [wanted, wanted[1:], wanted, wanted.view(-1, 1)[::3], wanted[:, 1]]
+            which = world.random.randrange(len(views))
+            if world.random.random() < 0.5:
+                kept.append((views[which], copies[which]))
+            del x, views, batch
+        assert all(torch.equal(view, copy) for view, copy in kept[-20:])
+        if number % 50 == 49:
+            assert all(torch.equal(view, copy) for view, copy in kept)
+            kept.clear()
+        most_bytes = max(most_bytes, world.pipeline._pool.num_bytes)
+    limits = Limits()
+    assert most_bytes <= 2 * (limits.ready + 3) * 90 * 12 * 2
+
+
+def test_a_pipeline_runs_ahead_as_far_as_its_limits() -> None:
+    world = World(1)
+    assert world.policy.refusal(Change(lookahead_batches=6)) is None
+    world.policy.apply(Change(lookahead_batches=6))
+    world.pipeline.add([world.seeds() for _ in range(100)])
+    for _ in range(2000):
+        world.turn(room=False)
+    limits = Limits()
+    assert world.pipeline.next_planned == limits.pulling
+    started = world.pipeline._next_number - limits.pulling
+    assert 6 + limits.drawn <= started <= 6 + limits.drawn + 1
+    assert not world.ready
+
+
+def test_silent_servers_end_the_wait_with_their_partitions_named() -> None:
+    world = World(0)
+    world.pipeline.add([np.array([0, 89])])
+    while not world.pipeline.has_open_questions:
+        world.turn()
+    world.wire.waiting.clear()
+    with pytest.raises(RunError, match=r"partitions \[0, 2\]"):
+        world.pipeline.receive(0, give_up_s=0.0)
