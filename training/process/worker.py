@@ -15,13 +15,14 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import IO, TYPE_CHECKING, Literal, NoReturn
 
 from rudder.training.errors import MachineError, RudderError, RunError
-from rudder.training.events import Event, Failed, PhaseEntered
+from rudder.training.events import Event, Failed, PhaseEntered, Progress
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.machine import as_machine_error
 from rudder.training.process.program import program_of
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 """Environment variable with the process id of the launcher, where it is the parent."""
+MAX_WAITING_PROGRESS = 64
+"""Windows of 16 steps: a launcher that is behind by so many shows the newest first."""
 _PR_SET_PDEATHSIG = 1
 _SENDING_SECONDS = 0.05
 
@@ -55,18 +58,61 @@ class ProcessPlace:
 
 
 class EventPipe:
-    """Writes events to what was standard output; any thread may emit."""
+    """Sends events to the launcher. Any thread may emit, and none waits: a thread writes them.
 
-    def __init__(self) -> None:
-        self._pipe = os.fdopen(os.dup(1), "wb")
-        self._lock = threading.Lock()
+    While the launcher does not read, the oldest progress is dropped once `MAX_WAITING_PROGRESS`
+    wait. Nothing else is dropped; of that there are a few events an epoch.
+    """
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._changed = threading.Condition()
+        self._waiting: deque[Event] = deque()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._write, name="rudder-events", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def in_place_of_stdout(cls) -> EventPipe:
+        """Over what was standard output, which from now on is standard error."""
+        pipe = os.fdopen(os.dup(1), "wb", buffering=0)
         os.dup2(2, 1)
+        return cls(pipe)
 
     def emit(self, event: Event) -> None:
-        """Write one line."""
-        with self._lock:
-            self._pipe.write(event.model_dump_json().encode() + b"\n")
-            self._pipe.flush()
+        """Have one line written soon."""
+        with self._changed:
+            if isinstance(event, Progress):
+                self._make_room()
+            self._waiting.append(event)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Return once all is written, or the launcher has gone."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _make_room(self) -> None:
+        if len(self._waiting) < MAX_WAITING_PROGRESS:
+            return
+        progress = [each for each in self._waiting if isinstance(each, Progress)]
+        if len(progress) >= MAX_WAITING_PROGRESS:
+            self._waiting.remove(progress[0])
+
+    def _write(self) -> None:
+        with suppress(OSError):  # nobody will read any more
+            while (event := self._next()) is not None:
+                line = memoryview(event.model_dump_json().encode() + b"\n")
+                while line:
+                    line = line[self._pipe.write(line) :]
+
+    def _next(self) -> Event | None:
+        with self._changed:
+            while not (self._waiting or self._is_closed):
+                self._changed.wait()
+            return self._waiting.popleft() if self._waiting else None
 
 
 def main() -> NoReturn:
@@ -75,7 +121,7 @@ def main() -> NoReturn:
     Ends by `os._exit`: DGL's own goodbye at interpreter exit would wait for the other trainers
     for ever when this one has failed.
     """
-    pipe = EventPipe()
+    pipe = EventPipe.in_place_of_stdout()
     place = ProcessPlace.from_environment()
     exit_code = 0
     try:
@@ -89,6 +135,7 @@ def main() -> NoReturn:
         pipe.emit(failed)
         with suppress(OSError):  # the disk of the log may be full
             traceback.print_exc()
+    pipe.close()
     with suppress(OSError):
         sys.stderr.flush()
         sys.stdout.flush()

@@ -1,9 +1,16 @@
+"""What a process of a run prints, and what it tells its launcher."""
+
 from __future__ import annotations
 
 import io
+import os
+import threading
 from pathlib import Path
 
-from rudder.training.process.worker import _ForgivingLog
+from rudder.training.events import Event, Failed, PhaseEntered, Progress, Reported, read_event
+from rudder.training.metrics import Memory, RankReport, RowCounts, Seconds, Window
+from rudder.training.process.worker import MAX_WAITING_PROGRESS, EventPipe, _ForgivingLog
+from rudder.training.settings import BufferSettings
 
 
 def say(log: str | Path) -> None:
@@ -19,3 +26,59 @@ def test_a_print_into_a_log_on_a_full_disk_ends_nothing() -> None:
 def test_a_log_has_what_was_printed(tmp_path: Path) -> None:
     say(tmp_path / "log")
     assert (tmp_path / "log").read_text() == "Client[0] is exiting...\n"
+
+
+# -- events -----------------------------------------------------------------------------
+
+
+def progress(step: int) -> Progress:
+    window = Window(
+        rank=0, index=step, epoch=0, first_step=step, num_steps=1, rows=RowCounts(), seconds=Seconds(),
+        settings=BufferSettings(capacity_rows=1), buffered_rows=0, waiting_batches=0,
+    )  # fmt: skip
+    return Progress(rank=0, steps_in_epoch=5000, step_in_epoch=step, window=window)
+
+
+LAST: list[Event] = [
+    Reported(report=RankReport(rank=0, host="host0", epochs=(), memory=Memory(peak_rss_bytes=1))),
+    Failed(role="trainer", rank=0, message="gone", remedy="look", exit_code=5),
+]
+
+
+def test_a_launcher_that_does_not_read_stalls_nobody_and_misses_old_progress_only() -> None:
+    reading, writing = os.pipe()
+    launcher = os.fdopen(writing, "wb", buffering=0)
+    pipe = EventPipe(launcher)
+    phases: list[Event] = []
+    for step in range(5000):
+        pipe.emit(progress(step))
+        if step % 100 == 0:
+            phases.append(PhaseEntered(role="trainer", rank=step, phase="training"))
+            pipe.emit(phases[-1])
+    for event in LAST:
+        pipe.emit(event)
+
+    def close() -> None:
+        pipe.close()
+        launcher.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with os.fdopen(reading, "rb") as stream:
+        events = [read_event(line) for line in stream]
+    closing.join()
+    assert [event for event in events if not isinstance(event, Progress)] == [*phases, *LAST]
+    steps = [event.step_in_epoch for event in events if isinstance(event, Progress)]
+    assert steps == sorted(set(steps))
+    assert steps[-MAX_WAITING_PROGRESS:] == list(range(5000 - MAX_WAITING_PROGRESS, 5000))
+    assert len(steps) < 1000
+
+
+def test_a_launcher_that_has_gone_ends_the_writing_and_nothing_else() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb", buffering=0) as stream:
+        pipe = EventPipe(stream)
+        for event in LAST * 50:
+            pipe.emit(event)
+        pipe.close()
