@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import dgl
 import torch
@@ -46,6 +46,7 @@ from rudder.training.settings import (
     BufferSettings,
 )
 from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import PolicyName
 
 Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 
@@ -125,7 +126,7 @@ class NodeLoader:
         known = LoaderInfo(
             rank=group.rank,
             world_size=group.world_size,
-            policy_name=policy,
+            policy=cast("PolicyName", policy),
             row_bytes=self.row_bytes,
             batch_size=batch_size,
             batches_per_epoch=self._num_batches,
@@ -251,7 +252,8 @@ class NodeLoader:
         """End the loader's thread, and the controller."""
         self._thread.stop()
         self._endpoint.close()
-        self._trace.close()
+        if self._trace is not None:
+            self._trace.close()
 
     @property
     def settings(self) -> BufferSettings:

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.rows import BufferRows, MemoryPool, as_words, copy_rows
+from rudder.training.loading.batch import InFlightBatch
 from rudder.training.loading.tensors import NodeTensor, words_of
-from rudder.training.wire.wire import Rows
-
-
-@dataclass(frozen=True)
-class Fetch:
-    """Rows asked of one owner: of misses first, then of eager targets.
-
-    misses: positions in the plan's misses; targets: positions in its targets.
-    """
-
-    ticket: int
-    misses: IntArray
-    targets: IntArray
 
 
 class Assembly:
@@ -43,66 +30,41 @@ class Assembly:
         """Rows that there is memory for, after the last plan that was carried out."""
         return max((rows.capacity for rows in self._buffers.values()), default=0)
 
-    def run(
-        self,
-        nodes: IntArray,
-        *,
-        local: IntArray,
-        remote: IntArray,
-        plan: Plan,
-        fetched: Sequence[tuple[Fetch, Rows]],
-    ) -> dict[str, torch.Tensor]:
-        """Give the rows of `nodes` (global ids) and do the plan's changes to the buffer.
+    def run(self, in_flight: InFlightBatch) -> dict[str, torch.Tensor]:
+        """Rows of the batch's input nodes by tensor name; changes the buffer as planned."""
+        return {tensor.name: self._run_one(tensor, in_flight) for tensor in self._tensors}
 
-        local, remote: positions in `nodes` of inner nodes and of others.
-        """
-        return {
-            tensor.name: self._run_one(tensor, nodes, local, remote, plan, fetched)
-            for tensor in self._tensors
-        }
-
-    def store_only(self, plan: Plan, fetched: Sequence[tuple[Fetch, Rows]]) -> None:
-        """Do the plan's changes to the buffer for a batch that nobody will get."""
+    def store_only(self, in_flight: InFlightBatch) -> None:
+        """Change the buffer as planned for a batch that the trainer will not get."""
         for tensor in self._tensors:
-            buffer = self._buffers[tensor.name]
-            buffer.resize(plan)
-            self._store(buffer, tensor, plan, fetched)
+            self._buffers[tensor.name].resize(in_flight.planned)
+            self._store(tensor, in_flight)
 
-    def _run_one(
-        self,
-        tensor: NodeTensor,
-        nodes: IntArray,
-        local: IntArray,
-        remote: IntArray,
-        plan: Plan,
-        fetched: Sequence[tuple[Fetch, Rows]],
-    ) -> torch.Tensor:
+    def _run_one(self, tensor: NodeTensor, in_flight: InFlightBatch) -> torch.Tensor:
+        nodes, plan = in_flight.nodes, in_flight.planned
         raw = self._pool.take(len(nodes) * tensor.row_bytes).reshape(len(nodes), tensor.row_bytes)
         out = as_words(raw)
         buffer = self._buffers[tensor.name]
         buffer.resize(plan)
-        copy_rows(self._local[tensor.name], nodes[local] - self._first, out, local)
-        buffer.read(plan.hit_slots, out, remote[plan.hits])
-        for fetch, rows in fetched:
-            count = len(fetch.misses)
-            where = remote[plan.misses[fetch.misses]]
-            copy_rows(words_of(rows[tensor.key]), np.arange(count), out, where)
-        self._store(buffer, tensor, plan, fetched)
+        local_rows = nodes[in_flight.local] - self._first
+        copy_rows(self._local[tensor.name], local_rows, out, in_flight.local)
+        buffer.read(plan.hit_slots, out, in_flight.remote[plan.hits])
+        for fetch in in_flight.fetches:
+            rows = words_of(in_flight.rows(fetch.ticket)[tensor.key])
+            where = in_flight.remote[plan.misses[fetch.misses]]
+            copy_rows(rows, np.arange(len(where)), out, where)
+        self._store(tensor, in_flight)
         return tensor.from_bytes(raw)
 
-    def _store(
-        self,
-        buffer: BufferRows,
-        tensor: NodeTensor,
-        plan: Plan,
-        fetched: Sequence[tuple[Fetch, Rows]],
-    ) -> None:
+    def _store(self, tensor: NodeTensor, in_flight: InFlightBatch) -> None:
+        plan = in_flight.planned
         slot_of_miss = _slots(len(plan.misses), plan.admitted, plan.admitted_slots)
         slot_of_target = _slots(len(plan.targets), np.arange(len(plan.targets)), plan.target_slots)
-        for fetch, rows in fetched:
+        for fetch in in_flight.fetches:
             slots = np.concatenate([slot_of_miss[fetch.misses], slot_of_target[fetch.targets]])
             kept = np.flatnonzero(slots >= 0)
-            buffer.store(words_of(rows[tensor.key]), kept, slots[kept])
+            rows = words_of(in_flight.rows(fetch.ticket)[tensor.key])
+            self._buffers[tensor.name].store(rows, kept, slots[kept])
 
 
 def _slots(size: int, places: IntArray, slots: IntArray) -> IntArray:

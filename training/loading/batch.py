@@ -11,7 +11,6 @@ import torch
 
 from rudder.training.access_slice import NodeArray
 from rudder.training.buffer.policy import IntArray, Plan
-from rudder.training.loading.assembly import Fetch
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.metrics import RowCounts as RowCounts
 from rudder.training.metrics import Seconds
@@ -61,6 +60,18 @@ class WholeSample:
 
     nodes: IntArray
     blocks: tuple[dgl.DGLGraph, ...]
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Rows asked of one owner: of misses first, then of eager targets.
+
+    misses: positions in the plan's misses; targets: positions in its targets.
+    """
+
+    ticket: int
+    misses: IntArray
+    targets: IntArray
 
 
 @dataclass

@@ -1,38 +1,20 @@
-"""Which epochs a loader's thread has been given, and which it may run ahead into."""
+"""Which epochs a loader's thread has seeds of, and which it may run ahead into."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
-from rudder.training.buffer.policy import IntArray
+from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.seed_order import SeedOrder
-from rudder.training.settings import BufferSettings
-
-
-class Thread(Protocol):
-    """What is wanted of a LoaderThread."""
-
-    @property
-    def settings(self) -> BufferSettings:
-        """The buffer settings in force."""
-        ...
-
-    def add(self, batches: Sequence[IntArray]) -> None:
-        """Queue batches of seeds."""
-        ...
-
-    def drop_all(self) -> None:
-        """Give up all batches not yet taken."""
-        ...
 
 
 class EpochQueue:
-    """Hands a thread one epoch's batches after the other; those of later ones early, as far as
-    the lookahead reaches from an epoch's end, if they will come."""
+    """Gives a thread the batches of one epoch after the other.
 
-    def __init__(self, order: SeedOrder, thread: Thread, *, epochs: int | None) -> None:
-        """epochs: how many there will be, None: nobody knows."""
+    Where the number of epochs is known, later ones are given early: as many as the lookahead
+    reaches from the end of the epoch that begins.
+    """
+
+    def __init__(self, order: SeedOrder, thread: LoaderThread, *, epochs: int | None) -> None:
+        """epochs: how many there will be, None: not known."""
         self._order = order
         self._thread = thread
         self._left = epochs

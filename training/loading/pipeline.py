@@ -23,14 +23,13 @@ from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.rows import MemoryPool
 from rudder.training.loading.access_sample import NO_SAMPLE, AccessSample, NoSample
 from rudder.training.loading.accounts import RowCounter
-from rudder.training.loading.assembly import Assembly, Fetch
-from rudder.training.loading.batch import Batch, InFlightBatch, StepAccounts
+from rudder.training.loading.assembly import Assembly
+from rudder.training.loading.batch import Batch, Fetch, InFlightBatch, StepAccounts
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.metrics import Seconds
 from rudder.training.partition_view import PartitionView
-from rudder.training.wire.wire import Rows
 
 _DROP_TIMEOUT_S = 60.0
 
@@ -145,7 +144,7 @@ class Pipeline:
         while self._pending.num_open:
             self.receive(1000, give_up_s=_DROP_TIMEOUT_S)
         for in_flight in self._pulling:
-            self._assembly.store_only(in_flight.planned, self._fetched(in_flight))
+            self._assembly.store_only(in_flight)
         for in_flight in self._window:
             self.policy.skip(in_flight.remote_numbers)
         self._next_number -= len(self._sampling)
@@ -186,53 +185,35 @@ class Pipeline:
         self._planned_since_start += 1
         plan = self.policy.plan(in_flight.remote_numbers)
         in_flight.plan = plan
-        missed = self._view.to_global(in_flight.remote_numbers[plan.misses])
-        targets = self._view.to_global(plan.targets)
-        in_flight.fetches = tuple(self._fetch(in_flight, missed, targets))
-        in_flight.seed_tickets = tuple(self._fetch_seeds(in_flight))
+        wanted = np.concatenate([in_flight.remote_numbers[plan.misses], plan.targets])
+        asked = self._pull(in_flight, self._view.to_global(wanted), self._inputs)
+        num_missed = len(plan.misses)
+        in_flight.fetches = tuple(
+            Fetch(ticket, chosen[chosen < num_missed], chosen[chosen >= num_missed] - num_missed)
+            for ticket, chosen in asked
+        )
+        seeds, view = in_flight.seeds, self._view
+        away = np.flatnonzero((seeds < view.first) | (seeds >= view.last))
+        asked = self._pull(in_flight, seeds[away], self._outputs)
+        in_flight.seed_tickets = tuple((ticket, away[chosen]) for ticket, chosen in asked)
         self._pulling.append(in_flight)
 
-    def _fetch(
-        self, in_flight: InFlightBatch, missed: IntArray, targets: IntArray
-    ) -> Iterator[Fetch]:
-        keys = [tensor.key for tensor in self._inputs]
-        nodes = np.concatenate([missed, targets])
+    def _pull(
+        self, in_flight: InFlightBatch, nodes: IntArray, tensors: Sequence[NodeTensor]
+    ) -> Iterator[tuple[int, IntArray]]:
+        """Ask the owners of `nodes` for rows: the ticket of each, and positions in `nodes`."""
+        keys = [tensor.key for tensor in tensors]
         if not keys:
             return
-        for owner, chosen in self._by_owner(nodes):
-            yield Fetch(
-                ticket=self._pending.pull(in_flight, owner, nodes[chosen], keys),
-                misses=chosen[chosen < len(missed)],
-                targets=chosen[chosen >= len(missed)] - len(missed),
-            )
-
-    def _fetch_seeds(self, in_flight: InFlightBatch) -> Iterator[tuple[int, IntArray]]:
-        keys = [tensor.key for tensor in self._outputs]
-        seeds, view = in_flight.seeds, self._view
-        if not keys:
-            return
-        away = np.flatnonzero((seeds < view.first) | (seeds >= view.last))
-        for owner, chosen in self._by_owner(seeds[away]):
-            places = away[chosen]
-            yield self._pending.pull(in_flight, owner, seeds[places], keys), places
-
-    def _by_owner(self, nodes: IntArray) -> Iterator[tuple[int, IntArray]]:
-        """Positions in `nodes` of each partition that owns some of them."""
         owners = self._view.owners(nodes)
         for owner in np.unique(owners):
-            yield int(owner), np.flatnonzero(owners == owner)
+            chosen = np.flatnonzero(owners == owner)
+            yield self._pending.pull(in_flight, int(owner), nodes[chosen], keys), chosen
 
     def _assemble(self, in_flight: InFlightBatch) -> Batch:
         started = time.perf_counter()
-        inputs = self._assembly.run(
-            in_flight.nodes,
-            local=in_flight.local,
-            remote=in_flight.remote,
-            plan=in_flight.planned,
-            fetched=self._fetched(in_flight),
-        )
         blocks = in_flight.make_blocks()
-        for name, rows in inputs.items():
+        for name, rows in self._assembly.run(in_flight).items():
             blocks[0].srcdata[name] = rows
         for tensor in self._outputs:
             blocks[-1].dstdata[tensor.name] = self._outputs_of(tensor, in_flight)
@@ -252,9 +233,6 @@ class Pipeline:
                 accesses=self._sample.choose(in_flight.remote_numbers),
             ),
         )
-
-    def _fetched(self, in_flight: InFlightBatch) -> list[tuple[Fetch, Rows]]:
-        return [(fetch, in_flight.rows(fetch.ticket)) for fetch in in_flight.fetches]
 
     def _outputs_of(self, tensor: NodeTensor, in_flight: InFlightBatch) -> torch.Tensor:
         local = torch.from_numpy(in_flight.seeds - self._view.first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import PolicyOptions, make_policy
@@ -55,11 +55,11 @@ KNOBS: tuple[Knob, ...] = get_args(Knob)
 
 @dataclass(frozen=True)
 class LoaderInfo:
-    """What a loader knows of its run, beside its partition and its policy; see Workload."""
+    """What a loader knows of its run beside its partition; named as in Workload."""
 
     rank: int
     world_size: int
-    policy_name: str
+    policy: PolicyName
     row_bytes: int
     batch_size: int
     batches_per_epoch: int
@@ -74,22 +74,14 @@ def loader_info_of(
     """One trainer's run; its policy's settings, as they are now, are the defaults."""
     return Workload(
         run_key=run_key,
-        rank=known.rank,
-        world_size=known.world_size,
+        **vars(known),
         trainers_on_host=trainers_on_host(),
         part=view.part,
         num_parts=len(view.starts) - 1,
         num_inner=view.num_inner,
         num_halo=len(view.halo),
         num_remote=view.num_remote,
-        row_bytes=known.row_bytes,
-        batch_size=known.batch_size,
-        batches_per_epoch=known.batches_per_epoch,
-        epochs=known.epochs,
-        fanouts=known.fanouts,
-        policy=cast("PolicyName", known.policy_name),
         defaults=policy.settings,
-        max_buffer_rows=known.max_buffer_rows,
         refused_knobs=refused_knobs(policy),
     )
 
@@ -139,7 +131,7 @@ def policy_of(
     buffer: what the user asked for; options: what is known of the run is filled in.
     """
     rows = capacity_of(
-        buffer if known.policy_name != "none" else "0",
+        buffer if known.policy != "none" else "0",
         view,
         row_bytes=known.row_bytes,
         max_rows=known.max_buffer_rows,
@@ -153,7 +145,7 @@ def policy_of(
     )
     settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
     change = Change(eviction_threshold=eviction_threshold)
-    policy = make_policy(known.policy_name, view, _with(change, settings), filled_in)
+    policy = make_policy(known.policy, view, _with(change, settings), filled_in)
     if (reason := policy.refusal(change)) is not None:
         raise ConfigError(reason, remedy="leave out eviction_threshold, or use another policy")
     return policy
@@ -164,19 +156,12 @@ def _with(change: Change, settings: BufferSettings) -> BufferSettings:
     return settings if change.is_empty else change.over(settings)
 
 
-class NoTrace:
-    """Nothing is recorded."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 def recorded(
     policy: Policy, path: Path | None, view: PartitionView, known: LoaderInfo
-) -> tuple[Policy, TraceWriter | NoTrace]:
-    """The policy as it is to be used, and what is to be closed at the end."""
+) -> tuple[Policy, TraceWriter | None]:
+    """The policy to use, and what to close at the end where a trace is written to `path`."""
     if path is None:
-        return policy, NoTrace()
+        return policy, None
     header = TraceHeader(
         rank=known.rank,
         part=view.part,
@@ -186,7 +171,7 @@ def recorded(
         batch_size=known.batch_size,
         batches_per_epoch=known.batches_per_epoch,
         fanouts=known.fanouts,
-        policy=known.policy_name,
+        policy=known.policy,
         settings=policy.settings,
     )
     writer = TraceWriter(path, header, view)

@@ -7,7 +7,8 @@ import torch
 
 from rudder.training.buffer.policy import IntArray, Plan, Resize
 from rudder.training.buffer.rows import MemoryPool
-from rudder.training.loading.assembly import Assembly, Fetch
+from rudder.training.loading.assembly import Assembly
+from rudder.training.loading.batch import Fetch, InFlightBatch, WholeSample
 from rudder.training.wire.wire import Rows
 from tests.training.loading.small_world import HERE, ROWS, STARTS, tensor_of
 
@@ -18,9 +19,26 @@ def ids(*values: int) -> IntArray:
     return np.array(values, dtype=np.int64)
 
 
-def fetched(nodes: IntArray, *, misses: IntArray, targets: IntArray = NONE) -> tuple[Fetch, Rows]:
-    rows = {f"key of {name}": ROWS[name][torch.from_numpy(nodes)] for name in ("feat", "year")}
-    return Fetch(ticket=0, misses=misses, targets=targets), rows
+def planned(
+    nodes: IntArray,
+    plan: Plan,
+    *fetched: tuple[IntArray, IntArray, IntArray],
+    local: IntArray = NONE,
+) -> InFlightBatch:
+    """A batch whose answers are here: of each the nodes, and which misses and targets they are."""
+    in_flight = InFlightBatch(
+        number=0, seeds=NONE, whole=WholeSample(nodes, ()), plan=plan, local=local
+    )
+    in_flight.remote = np.setdiff1d(np.arange(len(nodes)), local)
+    in_flight.fetches = tuple(
+        Fetch(ticket, misses, targets) for ticket, (_, misses, targets) in enumerate(fetched)
+    )
+    in_flight.answers = {ticket: rows_of(asked) for ticket, (asked, _, _) in enumerate(fetched)}
+    return in_flight
+
+
+def rows_of(nodes: IntArray) -> Rows:
+    return {f"key of {name}": ROWS[name][torch.from_numpy(nodes)] for name in ("feat", "year")}
 
 
 def assembly(capacity: int = 3) -> Assembly:
@@ -45,8 +63,7 @@ def hits(nodes: IntArray, slots: IntArray, resize: Resize | None = None) -> Plan
 
 
 def read(each: Assembly, nodes: IntArray, slots: IntArray, resize: Resize | None = None) -> None:
-    plan = hits(nodes, slots, resize)
-    check(each.run(nodes, local=NONE, remote=np.arange(len(nodes)), plan=plan, fetched=[]), nodes)
+    check(each.run(planned(nodes, hits(nodes, slots, resize))), nodes)
 
 
 def test_local_missed_and_eager_rows_go_where_they_belong() -> None:
@@ -56,13 +73,12 @@ def test_local_missed_and_eager_rows_go_where_they_belong() -> None:
         hits=NONE, hit_slots=NONE, misses=ids(0, 1, 2), admitted=ids(2), admitted_slots=ids(1),
         targets=ids(9, 50), target_slots=ids(2, 0),
     )  # fmt: skip
-    made = each.run(
-        nodes, local=ids(0, 2), remote=ids(1, 3, 4), plan=plan,
-        fetched=[fetched(ids(80, 85), misses=ids(1), targets=ids(1)),
-                 fetched(ids(5, 7, 9), misses=ids(0, 2), targets=ids(0))],
+    in_flight = planned(
+        nodes, plan, (ids(80, 50), ids(1), ids(1)), (ids(5, 7, 9), ids(0, 2), ids(0)),
+        local=ids(0, 2),
     )  # fmt: skip
-    check(made, nodes)
-    read(each, ids(7, 9, 85), ids(1, 2, 0))
+    check(each.run(in_flight), nodes)
+    read(each, ids(7, 9, 50), ids(1, 2, 0))
 
 
 def test_a_batch_that_nobody_gets_leaves_the_buffer_as_planned() -> None:
@@ -71,7 +87,7 @@ def test_a_batch_that_nobody_gets_leaves_the_buffer_as_planned() -> None:
         hits=NONE, hit_slots=NONE, misses=ids(0, 1), admitted=ids(1), admitted_slots=ids(0),
         resize=Resize(capacity=5, sources=NONE, targets=NONE),
     )  # fmt: skip
-    each.store_only(plan, [fetched(ids(5, 80), misses=ids(0, 1))])
+    each.store_only(planned(ids(5, 80), plan, (ids(5, 80), ids(0, 1), NONE)))
     assert each.buffer_rows == 5
     read(each, ids(80), ids(0))
 
@@ -79,11 +95,11 @@ def test_a_batch_that_nobody_gets_leaves_the_buffer_as_planned() -> None:
 def test_rows_move_with_a_resize_before_they_are_read() -> None:
     each = assembly()
     plan = Plan(hits=NONE, hit_slots=NONE, misses=ids(0), admitted=ids(0), admitted_slots=ids(2))
-    each.store_only(plan, [fetched(ids(66), misses=ids(0))])
+    each.store_only(planned(ids(66), plan, (ids(66), ids(0), NONE)))
     read(each, ids(66), ids(0), Resize(capacity=1, sources=ids(2), targets=ids(0)))
 
 
 def test_a_buffer_of_no_tensors_has_no_rows() -> None:
     each = Assembly([], capacity=3, first=0, pool=MemoryPool(max_blocks=0))
     assert each.buffer_rows == 0
-    assert each.run(ids(1), local=NONE, remote=ids(0), plan=hits(NONE, NONE), fetched=[]) == {}
+    assert each.run(planned(ids(1), hits(NONE, NONE))) == {}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 import pytest
 
 from rudder.training.buffer.policy import IntArray
 from rudder.training.loading.epoch_queue import EpochQueue
+from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.seed_order import SeedOrder
 from rudder.training.settings import BufferSettings
 
@@ -36,7 +38,7 @@ def queue(thread: Given, *, epochs: int | None) -> EpochQueue:
         np.arange(NUM_BATCHES * 2), batch_size=2, shuffle=False, drop_last=False,
         phases=None, seed=(0,),
     )  # fmt: skip
-    return EpochQueue(order, thread, epochs=epochs)
+    return EpochQueue(order, cast("LoaderThread", thread), epochs=epochs)
 
 
 @pytest.mark.parametrize(("lookahead", "epochs_ahead"), [(0, 1), (4, 1), (5, 2), (9, 3), (1000, 6)])

@@ -13,7 +13,7 @@ from tests.training.buffer.player import view_of
 
 def policy(name: str, threshold: float | None) -> Policy:
     known = LoaderInfo(
-        rank=0, world_size=1, policy_name=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
+        rank=0, world_size=1, policy=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
         epochs=3, fanouts=(5, 10), max_buffer_rows=99,
     )  # fmt: skip
     options = PolicyOptions(replacement_interval=10, alpha=0.1)

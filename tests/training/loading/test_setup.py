@@ -41,7 +41,7 @@ def test_without_a_buffer_only_the_lookahead_is_left() -> None:
 def test_every_policy_is_introduced_with_its_defaults(name: str) -> None:
     policy = make_policy(name, VIEW, BufferSettings(capacity_rows=10, lookahead_batches=5))
     known = LoaderInfo(
-        rank=1, world_size=4, policy_name=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
+        rank=1, world_size=4, policy=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
         epochs=3, fanouts=(5, 10), max_buffer_rows=99,
     )  # fmt: skip
     workload = loader_info_of(VIEW, policy, known, run_key="ab")
