@@ -9,15 +9,21 @@ import numpy as np
 import torch
 from dgl.distributed import rpc
 
-from rudder.training.errors import DataError
+from rudder.training.errors import ConfigError, DataError
 from rudder.training.partition_view import PartitionView
 
 
 def view_of(graph: Any, *, with_edge_ids: bool = False) -> PartitionView:
     """See the local partition of a `dgl.distributed.DistGraph` without copying its edges.
 
-    Raises DataError for a heterogeneous graph and for a partition without in-edges in CSC.
+    Raises ConfigError for another kind of graph, DataError for a heterogeneous graph and for a
+    partition without in-edges in CSC.
     """
+    if not isinstance(graph, dgl.distributed.DistGraph):
+        raise ConfigError.for_field(
+            "graph", value=type(graph).__name__, allowed="a dgl.distributed.DistGraph",
+            remedy="make one with dgl.distributed.DistGraph(name, part_config=...)",
+        )  # fmt: skip
     if len(graph.ntypes) != 1 or len(graph.etypes) != 1:
         raise DataError(
             f"the graph has node types {graph.ntypes} and edge types {graph.canonical_etypes};"

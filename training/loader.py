@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import dgl
 import torch
@@ -25,6 +25,7 @@ from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import BufferSize
 from rudder.training.control.endpoint import ControlEndpoint, RunPlace
 from rudder.training.errors import ConfigError
+from rudder.training.loading import arguments
 from rudder.training.loading.access_sample import sample_of
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.epoch_queue import EpochQueue
@@ -33,20 +34,21 @@ from rudder.training.loading.pipeline import Limits, Pipeline
 from rudder.training.loading.process_group import process_group
 from rudder.training.loading.requests import open_requests
 from rudder.training.loading.sampling_stage import SamplingStage, sample_whole, uniform_fanouts
-from rudder.training.loading.seed_order import SeedOrder, checked_seeds
+from rudder.training.loading.seed_order import SeedOrder
 from rudder.training.loading.setup import LoaderInfo, loader_info_of, policy_of, recorded
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import available_memory_bytes, peak_rss_bytes
 from rudder.training.metrics import Memory, Window
+from rudder.training.partition_view import IntArray
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import (
     DEFAULT_BUFFER_FRACTION,
     DEFAULT_LOOKAHEAD_BATCHES,
+    MAX_LOOKAHEAD_BATCHES,
     BufferSettings,
 )
 from rudder.training.steering_options import SteeringOptions
-from rudder.training.workload import PolicyName
 
 Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 
@@ -61,7 +63,7 @@ class NodeLoader:
     def __init__(
         self,
         graph: Any,
-        nodes: torch.Tensor,
+        nodes: torch.Tensor | IntArray | Sequence[int],
         sampler: Any,
         *,
         batch_size: int,
@@ -78,12 +80,12 @@ class NodeLoader:
         seed: int = 0,
         epochs: int | None = None,
         edge_ids: bool = True,
-        order: torch.Tensor | None = None,
-        control: Path | None = None,
+        order: torch.Tensor | IntArray | None = None,
+        control: str | Path | None = None,
         controller: SteeringOptions | None = None,
-        folder: Path | None = None,
+        folder: str | Path | None = None,
         on_window: Callable[[Window], None] | None = None,
-        trace: Path | None = None,
+        trace: str | Path | None = None,
         timeout_s: float = 120.0,
     ) -> None:
         """Prepare; nothing is fetched before the first epoch.
@@ -107,26 +109,41 @@ class NodeLoader:
         Raises ConfigError, DataError, MachineError, RunError.
         """
         group = process_group()
-        self._device = torch.device(device)
+        batch_size = arguments.whole_number("batch_size", batch_size, least=1)
+        lookahead = arguments.whole_number(
+            "lookahead", lookahead, least=0, most=MAX_LOOKAHEAD_BATCHES
+        )
+        if epochs is not None:
+            epochs = arguments.whole_number("epochs", epochs, least=0)
+        if eviction_threshold is not None:
+            eviction_threshold = arguments.fraction("eviction_threshold", eviction_threshold)
+        if on_window is not None and not callable(on_window):
+            raise ConfigError.for_field("on_window", value=on_window, allowed="a function or None")
+        if not timeout_s > 0:
+            raise ConfigError.for_field("timeout_s", value=timeout_s, allowed="more than 0 seconds")
+        input_names = arguments.tensor_names("inputs", inputs)
+        output_names = arguments.tensor_names("outputs", outputs)
+        self._device = arguments.device_of(device)
         self._on_window = on_window
         self._iterating = False
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
+        seeds = arguments.node_ids(nodes, num_nodes=self.view.num_nodes)
         order_of_seeds = SeedOrder(
-            checked_seeds(nodes, num_nodes=self.view.num_nodes),
+            seeds,
             batch_size=batch_size,
             shuffle=shuffle,
             drop_last=drop_last,
-            phases=None if order is None else order.numpy(),
+            phases=arguments.phases_of(order, num_nodes=len(seeds)),
             seed=(seed, group.rank),
         )
         self._num_batches = len(order_of_seeds)
-        self._inputs = [NodeTensor.of(graph, name) for name in inputs]
-        self._outputs = [NodeTensor.of(graph, name) for name in outputs]
+        self._inputs = [NodeTensor.of(graph, name) for name in input_names]
+        self._outputs = [NodeTensor.of(graph, name) for name in output_names]
         fanouts = uniform_fanouts(sampler)
         known = LoaderInfo(
             rank=group.rank,
             world_size=group.world_size,
-            policy=cast("PolicyName", policy),
+            policy=policy,
             row_bytes=self.row_bytes,
             batch_size=batch_size,
             batches_per_epoch=self._num_batches,
@@ -141,14 +158,19 @@ class NodeLoader:
                 buffer=buffer,
                 lookahead=lookahead,
                 eviction_threshold=eviction_threshold,
-                options=replace(options or PolicyOptions(), seeds=nodes.numpy(), seed=seed),
+                options=replace(options or PolicyOptions(), seeds=seeds, seed=seed),
             ),
-            trace,
+            arguments.path("trace", trace),
             self.view,
             known,
         )
         self._endpoint = ControlEndpoint(
-            RunPlace.of(group, control=control, controller=controller, folder=folder),
+            RunPlace.of(
+                group,
+                control=arguments.path("control", control),
+                controller=controller,
+                folder=arguments.path("folder", folder),
+            ),
             group,
             policy=self.policy,
             loader_info_of=lambda key: loader_info_of(self.view, self.policy, known, run_key=key),

@@ -10,6 +10,7 @@ from typing import Any
 import dgl
 import torch
 
+from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import InFlightBatch, WholeSample
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.partition_view import IntArray
@@ -114,7 +115,12 @@ def uniform_fanouts(sampler: Any) -> tuple[int, ...] | None:
 
 
 def sample_whole(sampler: Any, graph: Any) -> SampleWhole:
-    """A way to call any `dgl.dataloading` block sampler on a DistGraph."""
+    """A way to call any `dgl.dataloading` block sampler on a DistGraph; raises ConfigError."""
+    if not callable(getattr(sampler, "sample", None)):
+        raise ConfigError.for_field(
+            "sampler", value=sampler, allowed="a block sampler of dgl.dataloading",
+            remedy="pass dgl.dataloading.NeighborSampler([...]), or a sampler with its `sample`",
+        )  # fmt: skip
 
     def sample(seeds: IntArray) -> WholeSample:
         input_nodes, _, blocks = sampler.sample(graph, torch.from_numpy(seeds))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
-from rudder.training.errors import ConfigError
 from rudder.training.partition_view import IntArray
 
 
@@ -43,15 +41,3 @@ class SeedOrder:
             places = places[np.argsort(self._phases[places], kind="stable")]
         nodes, size = self._nodes[places], self._batch_size
         return [nodes[i * size : (i + 1) * size] for i in range(len(self))]
-
-
-def checked_seeds(nodes: torch.Tensor, *, num_nodes: int) -> IntArray:
-    """Seeds as int64 ids; raises ConfigError unless they are ids of the graph."""
-    ids = nodes.cpu().numpy()
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        found = f"{nodes.dtype} of shape {tuple(ids.shape)}"
-        raise ConfigError.for_field("nodes", value=found, allowed="a one-dimensional id tensor")
-    if len(ids) and not 0 <= ids.min() <= ids.max() < num_nodes:
-        found = f"{ids.min()} to {ids.max()}"
-        raise ConfigError.for_field("nodes", value=found, allowed=f"0 to {num_nodes - 1}")
-    return np.asarray(ids, dtype=np.int64)

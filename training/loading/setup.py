@@ -14,7 +14,7 @@ from rudder.training.errors import ConfigError, MachineError
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
-from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
+from rudder.training.workload import Knob, RefusedKnob, Workload
 
 
 def capacity_of(
@@ -59,7 +59,7 @@ class LoaderInfo:
 
     rank: int
     world_size: int
-    policy: PolicyName
+    policy: str
     row_bytes: int
     batch_size: int
     batches_per_epoch: int

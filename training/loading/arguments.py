@@ -1,0 +1,113 @@
+"""What a script may pass to a loader: taken as DGL takes it, or refused with a remedy."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rudder.training.errors import ConfigError
+from rudder.training.partition_view import IntArray
+
+
+def whole_number(name: str, value: Any, *, least: int, most: int | None = None) -> int:
+    """An integer of any kind within a range; raises ConfigError."""
+    allowed = f"a whole number of at least {least}" if most is None else f"{least} to {most}"
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if isinstance(value, bool) or number < least or (most is not None and number > most):
+        raise ConfigError.for_field(name, value=value, allowed=allowed)
+    return number
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number from 0 to 1; raises ConfigError."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError.for_field(name, value=value, allowed="0.0 to 1.0")
+    return float(value)
+
+
+def tensor_names(field: str, names: Any) -> tuple[str, ...]:
+    """Names of node tensors, each once; raises ConfigError."""
+    allowed = "a sequence of different names of node tensors"
+    if isinstance(names, str):
+        raise ConfigError.for_field(
+            field, value=names, allowed=allowed, remedy=f"write {field}=[{names!r}]"
+        )
+    is_sequence = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    if not is_sequence:
+        raise ConfigError.for_field(field, value=names, allowed=allowed)
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError.for_field(
+            field, value=list(names), allowed=allowed, remedy=f"name {', '.join(twice)} once"
+        )
+    return tuple(names)
+
+
+def path(name: str, value: Any) -> Path | None:
+    """A path of a string or a path; raises ConfigError."""
+    try:
+        return None if value is None else Path(value)
+    except TypeError:
+        raise ConfigError.for_field(name, value=value, allowed="a path or None") from None
+
+
+def device_of(value: Any) -> torch.device:
+    """A device that this process can use; raises ConfigError."""
+    try:
+        return torch.empty(0, device=value).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError.for_field(
+            "device", value=value, allowed=f"a device that torch can use here ({reason})",
+            remedy='use device="cpu", or a build of torch for this accelerator',
+        ) from None  # fmt: skip
+
+
+def node_ids(nodes: Any, *, num_nodes: int) -> IntArray:
+    """int64[n] ids of the graph's nodes, of a tensor, an array or a list; raises ConfigError."""
+    if isinstance(nodes, Mapping):
+        raise ConfigError.for_field(
+            "nodes", value=f"a dictionary of {list(nodes)}", allowed="a one-dimensional id tensor",
+            remedy="pass the ids alone: this loader is for graphs of one node type",
+        )  # fmt: skip
+    ids = one_dimensional("nodes", nodes)
+    if len(ids) and not 0 <= ids.min() <= ids.max() < num_nodes:
+        found = f"{ids.min()} to {ids.max()}"
+        raise ConfigError.for_field("nodes", value=found, allowed=f"0 to {num_nodes - 1}")
+    return ids
+
+
+def phases_of(order: Any, *, num_nodes: int) -> IntArray | None:
+    """int64[n] phase of each seed, or None; raises ConfigError."""
+    if order is None:
+        return None
+    phases = one_dimensional("order", order)
+    if len(phases) != num_nodes:
+        raise ConfigError.for_field(
+            "order", value=f"{len(phases)} numbers", allowed=f"one for each of {num_nodes} nodes"
+        )
+    return phases
+
+
+def one_dimensional(name: str, values: Any) -> IntArray:
+    """int64[n]; raises ConfigError for what is not a line of whole numbers."""
+    try:
+        array = values.cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+    except (ValueError, TypeError):
+        array = np.asarray(values, dtype=object)
+    if not array.size and array.ndim == 1:
+        return np.empty(0, dtype=np.int64)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        found = f"{array.dtype} of shape {tuple(array.shape)}"
+        remedy = "use mask.nonzero().view(-1) for a mask" if array.dtype.kind == "b" else ""
+        raise ConfigError.for_field(
+            name, value=found, allowed="a one-dimensional id tensor", remedy=remedy
+        )
+    return array.astype(np.int64)
