@@ -34,7 +34,7 @@ from rudder.training.loading.pipeline import Limits, Pipeline
 from rudder.training.loading.process_group import process_group
 from rudder.training.loading.requests import open_requests
 from rudder.training.loading.sampling_stage import SamplingStage, sample_whole, uniform_fanouts
-from rudder.training.loading.seed_order import SeedOrder
+from rudder.training.loading.seed_order import SeedOrder, seed_from_torch
 from rudder.training.loading.setup import LoaderInfo, loader_info_of, policy_of, recorded
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.loading.window_meter import WindowMeter
@@ -77,7 +77,7 @@ class NodeLoader:
         policy: str = "lookahead",
         options: PolicyOptions | None = None,
         device: str | torch.device = "cpu",
-        seed: int = 0,
+        seed: int | None = None,
         epochs: int | None = None,
         edge_ids: bool = True,
         order: torch.Tensor | IntArray | None = None,
@@ -98,6 +98,8 @@ class NodeLoader:
         buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
         options: of policies that have some, see PolicyOptions; what is known of the run is
         filled in;
+        seed: of order and draws; None: both follow torch's generator, so `torch.manual_seed` sets
+        them, and without `epochs` the order is that of DistNodeDataLoader;
         lookahead: batches to sample ahead; eviction_threshold: rows with more predicted uses per
         batch stay, None: the policy's own; epochs: how many epochs there will be, if known: then
         the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
@@ -127,6 +129,9 @@ class NodeLoader:
         self._on_window = on_window
         self._iterating = False
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
+        if seed is not None:
+            seed = arguments.whole_number("seed", seed, least=0, most=2**32 - 1)
+        draws_seed = seed_from_torch() if seed is None else seed
         seeds = arguments.node_ids(nodes, num_nodes=self.view.num_nodes)
         order_of_seeds = SeedOrder(
             seeds,
@@ -134,7 +139,7 @@ class NodeLoader:
             shuffle=shuffle,
             drop_last=drop_last,
             phases=arguments.phases_of(order, num_nodes=len(seeds)),
-            seed=(seed, group.rank),
+            seed=None if seed is None else (seed, group.rank),
         )
         self._num_batches = len(order_of_seeds)
         self._inputs = [NodeTensor.of(graph, name) for name in input_names]
@@ -158,7 +163,7 @@ class NodeLoader:
                 buffer=buffer,
                 lookahead=lookahead,
                 eviction_threshold=eviction_threshold,
-                options=replace(options or PolicyOptions(), seeds=seeds, seed=seed),
+                options=replace(options or PolicyOptions(), seeds=seeds, seed=draws_seed),
             ),
             arguments.path("trace", trace),
             self.view,
@@ -180,7 +185,7 @@ class NodeLoader:
         pending = open_requests(self.view, with_edge_ids=edge_ids)
         sampling = SamplingStage(
             pending,
-            NeighborSampling(self.view, seed=seed * 1_000_003 + group.rank),
+            NeighborSampling(self.view, seed=draws_seed * 1_000_003 + group.rank),
             fanouts=fanouts or (),
             sample_whole=None if fanouts else sample_whole(sampler, graph),
         )
