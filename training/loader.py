@@ -91,23 +91,22 @@ class NodeLoader:
         """Prepare; nothing is fetched before the first epoch.
 
         graph: dgl.distributed.DistGraph; nodes: int64[n] seeds of this trainer;
-        sampler: dgl.dataloading.NeighborSampler is drawn by our own fast code where it is uniform
-        without replacement, any other block sampler is called as it is;
+        sampler: a uniform dgl.dataloading.NeighborSampler without replacement is drawn by faster
+        code of ours; any other block sampler is called as it is;
         inputs: names of node tensors to deliver for input nodes (blocks[0].srcdata);
         outputs: the same for seeds (blocks[-1].dstdata);
         buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
-        options: of policies that have some, see PolicyOptions; what is known of the run is
-        filled in;
+        options: of the policy, see PolicyOptions; the loader fills in what it knows of the run;
         seed: of order and draws; None: both follow torch's generator, so `torch.manual_seed` sets
         them, and without `epochs` the order is that of DistNodeDataLoader;
         lookahead: batches to sample ahead; eviction_threshold: rows with more predicted uses per
-        batch stay, None: the policy's own; epochs: how many epochs there will be, if known: then
-        the sampler runs ahead from one into the next; edge_ids: whether blocks carry dgl.EID;
+        batch stay, None: the policy's own; epochs: how many there will be, None: not known. If it
+        is known, the sampler runs ahead into the next one; edge_ids: whether blocks carry dgl.EID;
         order: int64[n] phase of each seed, visited in ascending order; control: path of the
-        socket on which settings may be changed; controller: start a process that steers this
-        loader so; folder: for its socket and what it writes, default rudder-runs/<time>;
-        on_window: called with the metrics of every 16 steps, by the thread that trains;
-        trace: file to record the run's trace in.
+        socket on which settings may be changed; controller: options of a process to start that
+        steers this loader; folder: for its socket and files, default rudder-runs/<time>;
+        on_window: called with the metrics of every 16 steps, in the training thread;
+        trace: file to record the run's trace in; timeout_s: longest wait for a server's answer.
         Raises ConfigError, DataError, MachineError, RunError.
         """
         group = process_group()
@@ -131,7 +130,7 @@ class NodeLoader:
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
         if seed is not None:
             seed = arguments.whole_number("seed", seed, least=0, most=2**32 - 1)
-        draws_seed = seed_from_torch() if seed is None else seed
+        seed_of_draws = seed_from_torch() if seed is None else seed
         seeds = arguments.node_ids(nodes, num_nodes=self.view.num_nodes)
         order_of_seeds = SeedOrder(
             seeds,
@@ -145,6 +144,7 @@ class NodeLoader:
         self._inputs = [NodeTensor.of(graph, name) for name in input_names]
         self._outputs = [NodeTensor.of(graph, name) for name in output_names]
         fanouts = uniform_fanouts(sampler)
+        whole = None if fanouts else sample_whole(sampler, graph)
         known = LoaderInfo(
             rank=group.rank,
             world_size=group.world_size,
@@ -163,7 +163,14 @@ class NodeLoader:
                 buffer=buffer,
                 lookahead=lookahead,
                 eviction_threshold=eviction_threshold,
-                options=replace(options or PolicyOptions(), seeds=seeds, seed=draws_seed),
+                options=replace(
+                    options or PolicyOptions(),
+                    fanouts=fanouts,
+                    batch_size=batch_size,
+                    epoch_batches=self._num_batches,
+                    seeds=seeds,
+                    seed=seed_of_draws,
+                ),
             ),
             arguments.path("trace", trace),
             self.view,
@@ -185,9 +192,9 @@ class NodeLoader:
         pending = open_requests(self.view, with_edge_ids=edge_ids)
         sampling = SamplingStage(
             pending,
-            NeighborSampling(self.view, seed=draws_seed * 1_000_003 + group.rank),
+            NeighborSampling(self.view, seed=seed_of_draws * 1_000_003 + group.rank),
             fanouts=fanouts or (),
-            sample_whole=None if fanouts else sample_whole(sampler, graph),
+            sample_whole=whole,
         )
         door = self._endpoint.door
         sample = sample_of(self.view, policy=policy, is_wanted=lambda: door.has_subscribers)

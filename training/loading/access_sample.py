@@ -1,4 +1,4 @@
-"""Which accesses are shown to whoever steers: those of nodes whose hash falls under a rate."""
+"""Which accesses a window shows to a controller: those of nodes whose hash is below a rate."""
 
 from __future__ import annotations
 
@@ -17,24 +17,11 @@ _HASH_BITS = 53
 _MAX_NODE = 2**31 - 1
 
 
-class NoSample:
-    """Nobody is shown accesses."""
-
-    rate = 1.0
-
-    def choose(self, nodes: IntArray) -> NodeArray | None:
-        """Nothing."""
-        return None
-
-
-NO_SAMPLE = NoSample()
-
-
 class AccessSample:
     """The sampled remote nodes of a run: the same ones in every batch (SHARDS, FAST 2015)."""
 
     def __init__(self, *, num_halo: int, is_wanted: Callable[[], bool] = lambda: True) -> None:
-        """Sample some 8192 of the halo's nodes, and deeper ones alike; nothing while not wanted."""
+        """Sample some 8192 halo nodes, and the same share of others, while `is_wanted` says so."""
         self.rate = min(1.0, WANTED_NODES / max(num_halo, 1))
         self._limit = int(self.rate * 2**_HASH_BITS)
         self._is_wanted = is_wanted
@@ -44,9 +31,10 @@ class AccessSample:
         return _choose(nodes, self._limit) if self._is_wanted() else None
 
 
-def sample_of(
-    view: PartitionView, *, policy: str, is_wanted: Callable[[], bool]
-) -> AccessSample | NoSample:
+NO_SAMPLE = AccessSample(num_halo=0, is_wanted=lambda: False)
+
+
+def sample_of(view: PartitionView, *, policy: str, is_wanted: Callable[[], bool]) -> AccessSample:
     """A loader's sample; none without a buffer, or where remote numbers do not fit into a slice."""
     if policy == "none" or view.num_remote > _MAX_NODE:
         return NO_SAMPLE

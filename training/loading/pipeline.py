@@ -21,7 +21,7 @@ import torch
 
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.rows import MemoryPool
-from rudder.training.loading.access_sample import NO_SAMPLE, AccessSample, NoSample
+from rudder.training.loading.access_sample import NO_SAMPLE, AccessSample
 from rudder.training.loading.accounts import RowCounter
 from rudder.training.loading.assembly import Assembly
 from rudder.training.loading.batch import Batch, Fetch, InFlightBatch, StepAccounts
@@ -57,7 +57,7 @@ class Pipeline:
         inputs: Sequence[NodeTensor],
         outputs: Sequence[NodeTensor],
         limits: Limits,
-        sample: AccessSample | NoSample = NO_SAMPLE,
+        sample: AccessSample = NO_SAMPLE,
     ) -> None:
         self._view = view
         self._pending = pending

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -126,10 +126,7 @@ def policy_of(
     eviction_threshold: float | None,
     options: PolicyOptions,
 ) -> Policy:
-    """The policy that the run names; raises ConfigError, MachineError where it cannot be.
-
-    buffer: what the user asked for; options: what is known of the run is filled in.
-    """
+    """The policy that the run names. Raises ConfigError or MachineError if it cannot be made."""
     rows = capacity_of(
         buffer if known.policy != "none" else "0",
         view,
@@ -137,15 +134,9 @@ def policy_of(
         max_rows=known.max_buffer_rows,
         rank=known.rank,
     )
-    filled_in = replace(
-        options,
-        fanouts=known.fanouts,
-        batch_size=known.batch_size,
-        epoch_batches=known.batches_per_epoch,
-    )
     settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
     change = Change(eviction_threshold=eviction_threshold)
-    policy = make_policy(known.policy, view, _with(change, settings), filled_in)
+    policy = make_policy(known.policy, view, _with(change, settings), options)
     if (reason := policy.refusal(change)) is not None:
         raise ConfigError(reason, remedy="leave out eviction_threshold, or use another policy")
     return policy

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import dgl
+import pytest
 import torch
 
 from rudder.training.control import unix_socket
 from rudder.training.control.messages import SteeringState, Subscribe, read_message, to_line
 from rudder.training.control.port import send_command
 from rudder.training.control.steering import OFF_FILE
+from rudder.training.errors import ConfigError
 from rudder.training.loader import NodeLoader
 from rudder.training.loading.batch import Batch
 from rudder.training.metrics import RowCounts, Window
@@ -65,6 +67,10 @@ class Script:
                 time.sleep(0.1)
         self.loader.close()
         listener.join()
+        with pytest.raises(ConfigError, match="this loader is closed"):
+            next(iter(self.loader))
+        with self.loader.paused():
+            self.loader.close()
 
     def _step(self, batch: Batch) -> None:
         self.batches.append(batch.input_nodes)

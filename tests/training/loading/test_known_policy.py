@@ -16,7 +16,7 @@ def policy(name: str, threshold: float | None) -> Policy:
         rank=0, world_size=1, policy=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
         epochs=3, fanouts=(5, 10), max_buffer_rows=99,
     )  # fmt: skip
-    options = PolicyOptions(replacement_interval=10, alpha=0.1)
+    options = PolicyOptions(replacement_interval=10, alpha=0.1, fanouts=(5, 10), batch_size=32)
     return policy_of(
         known, view_of(100), buffer="20", lookahead=4, eviction_threshold=threshold, options=options
     )
