@@ -297,7 +297,7 @@ class NodeLoader:
     @property
     def num_buffered(self) -> int:
         """Rows in the buffer."""
-        return self._thread.num_buffered
+        return self.policy.num_buffered
 
     @property
     def num_ready(self) -> int:

@@ -30,7 +30,8 @@ def listen(path: Path, *, backlog: int = 128) -> socket.socket:
     except OSError as error:
         raise RunError(
             f"cannot listen on the control socket {path}: {error.strerror or error}",
-            remedy="give --run-dir a folder on a local disk that you may write to",
+            remedy="choose a folder on a local disk that you may write to:"
+            " --run-dir of `rudder train`, folder= of NodeLoader",
         ) from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import dgl
@@ -110,8 +109,10 @@ class InFlightBatch:
         return self.layers[-1].nodes if self.whole is None else self.whole.nodes
 
     def make_blocks(self) -> list[dgl.DGLGraph]:
-        """The sampled blocks, input layer first."""
-        return make_blocks(self.layers) if self.whole is None else list(self.whole.blocks)
+        """The sampled blocks, input layer first, with NID and, if drawn, EID."""
+        if self.whole is not None:
+            return list(self.whole.blocks)
+        return [_make_block(layer) for layer in reversed(self.layers)]
 
     @property
     def num_bytes(self) -> int:
@@ -136,11 +137,6 @@ class InFlightBatch:
         taken = [self.answers.pop(ticket) for ticket in self.tickets]
         self.tickets = []
         return taken
-
-
-def make_blocks(layers: Sequence[SampledLayer]) -> list[dgl.DGLGraph]:
-    """Blocks of a sampled batch, input layer first, with NID and, if drawn, EID."""
-    return [_make_block(layer) for layer in reversed(layers)]
 
 
 def _make_block(layer: SampledLayer) -> dgl.DGLGraph:

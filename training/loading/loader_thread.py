@@ -76,11 +76,6 @@ class LoaderThread:
         """The buffer settings in force."""
         return self.in_force.settings
 
-    @property
-    def num_buffered(self) -> int:
-        """Rows in the buffer."""
-        return self._pipeline.policy.num_buffered
-
     def add(self, batches: Sequence[IntArray]) -> None:
         """Queue batches of seeds; raises what `take` raises."""
         with self._changed:
