@@ -15,7 +15,7 @@ class _Event(BaseModel):
 
 
 class PhaseEntered(_Event):
-    """A process has come this far; a launcher that hears nothing knows where it stopped."""
+    """A process has begun a phase; the last one shows where a silent process has stopped."""
 
     kind: Literal["phase"] = "phase"
     role: Literal["server", "trainer"]
@@ -42,7 +42,7 @@ class EpochDone(_Event):
 
 
 class Evaluated(_Event):
-    """The model was evaluated; rank 0 says so."""
+    """The model was evaluated; only rank 0 sends it."""
 
     kind: Literal["evaluated"] = "evaluated"
     evaluation: Evaluation
@@ -56,7 +56,7 @@ class Reported(_Event):
 
 
 class Failed(_Event):
-    """A process gives up, with an error that a user can act on."""
+    """A process has failed, with an error that a user can act on."""
 
     kind: Literal["failed"] = "failed"
     role: Literal["server", "trainer"]

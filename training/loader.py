@@ -56,8 +56,9 @@ Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 class NodeLoader:
     """Iterates over minibatches, one epoch a loop, and fetches ahead of the training loop.
 
-    The loader's thread does all DGL RPC while an epoch runs. Between epochs, and within
-    `with loader.paused():`, it does none, and the script may use DistTensors itself.
+    The loader's thread does all DGL RPC while an epoch runs. Between epochs, unless it runs ahead
+    into the next one, and within `with loader.paused():` it does none, and the script may use
+    DistTensors itself.
     """
 
     def __init__(
@@ -249,7 +250,7 @@ class NodeLoader:
             self._epochs.end(finished=finished)
 
     def _finish_step(self) -> None:
-        """The trainer is done with a batch; tell of a window, when it is full."""
+        """The trainer is done with a batch: publish a window if it is full."""
         self._meter.finish()
         if not self._meter.is_full:
             return
@@ -265,15 +266,15 @@ class NodeLoader:
             self._on_window(done.window)
 
     def expect(self, epochs: int) -> None:
-        """So many more epochs will follow: the sampler runs ahead into them, and not further.
+        """Let the sampler run ahead into so many more epochs, and not further.
 
-        After the last of them the loader has no request open, until the next one begins.
+        After the last of them the loader has no request open until the next one begins.
         """
         self._epochs.expect(epochs)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """While inside, the loader uses no DGL RPC, so that the script may."""
+        """The loader uses no DGL RPC inside, so that the script may."""
         started = time.perf_counter()
         self._thread.pause()
         try:
@@ -283,11 +284,12 @@ class NodeLoader:
             self._meter.leave_out(time.perf_counter() - started)
 
     def close(self) -> None:
-        """End the loader's thread, and the controller."""
+        """End the loader's thread, and the controller. Again, it does nothing."""
         self._thread.stop()
         self._endpoint.close()
-        if self._trace is not None:
-            self._trace.close()
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.close()
 
     @property
     def settings(self) -> BufferSettings:

@@ -33,10 +33,10 @@ class Source(Protocol):
         """One epoch's batches, with FEATURE in `blocks[0].srcdata` and LABEL in `dstdata`."""
 
     def expect(self, epochs: int) -> None:
-        """So many epochs will follow, and then none until the next call."""
+        """Run ahead into so many epochs, and not further until the next call."""
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
-        """While inside, this source uses no DGL RPC."""
+        """This source uses no DGL RPC inside."""
 
     @property
     def settings(self) -> BufferSettings:

@@ -101,7 +101,7 @@ class TrainingLoop:
         return self._recorder.step_in_epoch
 
     def train_epoch(self, epoch: int, source: Source) -> None:
-        """One pass over a source's batches; tells of the epoch's end."""
+        """One pass over a source's batches; emits EpochDone."""
         self._ddp.train()  # type: ignore[no-untyped-call]
         self._recorder.start_epoch(epoch)
         with self._joined():

@@ -22,7 +22,7 @@ class StepAccounts:
     """What one training step took; complete once the next batch is wanted.
 
     pulls: rows that other partitions sent for it; accesses: int32 sampled remote numbers of its
-    input nodes, None where nobody wants them.
+    input nodes, None unless a controller wants them.
     """
 
     rows: RowCounts
@@ -55,7 +55,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class WholeSample:
-    """A batch that somebody else's sampler drew: int64 input node ids, blocks input layer first."""
+    """A batch of another sampler than ours: int64 input node ids, blocks input layer first."""
 
     nodes: IntArray
     blocks: tuple[dgl.DGLGraph, ...]

@@ -1,5 +1,5 @@
 """How many bytes of answers may be under way: enough to keep a link busy, few enough to keep its
-queue short, so that the trainers' gradients do not wait behind rows that nobody needs yet.
+queue short, so that the trainers' gradients do not wait behind rows that are needed later.
 
 A trainer asks for several batches ahead, and servers send as fast as TCP lets them. On a slow link
 that fills a queue, in which the all-reduce of every step stands, too. The bytes under way to a
@@ -73,7 +73,7 @@ def window_bytes(num_bytes: int, seconds: float, *, round_trip_s: float) -> int:
 
 
 class Pacing:
-    """A pacer for each partition behind a network; the others' answers come as they come."""
+    """A pacer for each partition behind a network; answers of others are not paced."""
 
     def __init__(self, links: Mapping[int, Link]) -> None:
         self._pacers = {owner: Pacer(link) for owner, link in links.items()}

@@ -20,7 +20,7 @@ MAX_AT_ONCE = 6
 """Batches whose layers may be asked for at once: enough to hide the round trips of a slow link."""
 
 SampleWhole = Callable[[IntArray], WholeSample]
-"""Somebody else's sampler: seeds in, a whole batch out; it uses DGL's RPC and waits for it."""
+"""Another sampler than ours: draws a whole batch from seeds, and waits for DGL's RPC itself."""
 
 
 class SamplingStage:

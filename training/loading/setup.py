@@ -1,4 +1,4 @@
-"""What a loader tells of its run to whoever subscribes to its windows."""
+"""What a loader tells the subscribers of its windows about its run."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _PER_NANOSECOND = 1e-9
 def awake_seconds() -> float:
     """Of the calling thread, since it began: on a core, and ready but waiting for one.
 
-    Where the kernel does not tell of the waiting, the time on a core alone.
+    On a kernel that does not measure the waiting: the time on a core alone.
     """
     try:
         ran, waited, _ = _SCHEDSTAT.read_bytes().split()
