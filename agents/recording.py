@@ -76,7 +76,6 @@ class DecisionRecorder:
             tolerance=self._options.tolerance,
             seed=self._options.seed,
             memory_budget_bytes=toolbox.limits.memory_budget_bytes,
-            allotted_rows=toolbox.limits.allotted_rows,
             learned=toolbox.whatif.learned,
             guard=self._guard.state,
             fingerprint=fingerprint(toolbox.history),

@@ -35,6 +35,7 @@ from rudder.bench.model_server.stand_in import MIXED
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
 from rudder.training.control.controller_process import controller_at
+from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, BufferSettings, Command
 from rudder.training.steering_options import LlmRole, SteeringOptions
@@ -67,7 +68,7 @@ class Arm:
                 if (command := self.port.take()) is not None:
                     self.port.answer(self._obey(command))
                 if step == WINDOW_STEPS - 1:
-                    self.port.publish(window)
+                    self.port.publish(FinishedWindow(window))
             ended, own = time.perf_counter(), time.thread_time() - own
             self.own_ms.append(1000 * own)
             self.calls_ms.append(1000 * (ended - worked))

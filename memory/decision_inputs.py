@@ -11,6 +11,7 @@ from sqlite_utils import Database
 from rudder.memory.store import Store
 from rudder.tools.estimate.calibration import Learned
 from rudder.training.steering_options import Objective
+from rudder.training.workload import Workload
 
 Node = Literal["observe", "plan", "criticise", "reconsider", "guard"]
 
@@ -45,9 +46,9 @@ class DecisionInputs(_Frozen):
     """Kept for replay, before a decision has any effect.
 
     objective, tolerance, seed: of the run's options; memory_budget_bytes: in force then;
-    allotted_rows: this trainer's part of it, None: all had the same; learned: what the estimator
-    had learned before; fingerprint: of the sampled accesses, None without any; passages: in
-    order, as far as the decision got.
+    allotted_rows: this trainer's part of it in runs of version 0.1, where parts could differ;
+    learned: what the estimator had learned before; fingerprint: of the sampled accesses, None
+    without any; passages: in order, as far as the decision got.
     """
 
     episode_id: str
@@ -60,6 +61,12 @@ class DecisionInputs(_Frozen):
     guard: GuardState
     fingerprint: int | None
     passages: tuple[Passage, ...] = ()
+
+    def budget_of(self, workload: Workload) -> int | None:
+        """The budget of a host that gives each of its trainers as much as this one had."""
+        if self.memory_budget_bytes is None or self.allotted_rows is None:
+            return self.memory_budget_bytes
+        return self.allotted_rows * workload.row_bytes * max(workload.trainers_on_host, 1)
 
     def begin(self, node: Node) -> int | None:
         """Windows known when a node began; None: the decision did not get to it."""

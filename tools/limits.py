@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from rudder.training.machine import rows_per_trainer
 from rudder.training.settings import (
     MAX_INTERVAL_BATCHES,
     MAX_LOOKAHEAD_BATCHES,
@@ -108,35 +109,24 @@ def _exact(end: float) -> str:
 
 @dataclass(frozen=True)
 class Limits:
-    """All bounds of one trainer; memory_budget_bytes, allotted_rows: what they keep to."""
+    """All bounds of one trainer; memory_budget_bytes: the budget of its host, or None."""
 
     workload: Workload
     bounds: tuple[Bound, ...]
     memory_budget_bytes: int | None = None
-    allotted_rows: int | None = None
 
     @classmethod
-    def of(
-        cls,
-        workload: Workload,
-        *,
-        memory_budget_bytes: int | None,
-        allotted_rows: int | None = None,
-    ) -> Limits:
-        """Bounds of a run.
-
-        memory_budget_bytes: of all buffers of this host, None: no budget; allotted_rows: this
-        trainer's part of it, where the trainers have come to one; None: all have the same.
-        """
+    def of(cls, workload: Workload, *, memory_budget_bytes: int | None) -> Limits:
+        """Bounds of a run; memory_budget_bytes: of all buffers of this host, None: no budget."""
         bounds = (
-            _capacity(workload, memory_budget_bytes, allotted_rows),
+            _capacity(workload, memory_budget_bytes),
             Bound("eviction_threshold", 0.0, 1.0, "uses per batch",
                   "a row is used at most once per batch; at 1 every row may be displaced"),
             _lookahead(workload),
             Bound("replacement_interval", 0, MAX_INTERVAL_BATCHES, "batches",
                   "0 means rounds on request only"),
         )  # fmt: skip
-        return cls(workload, bounds, memory_budget_bytes, allotted_rows)
+        return cls(workload, bounds, memory_budget_bytes)
 
     @property
     def max_capacity_rows(self) -> int:
@@ -190,17 +180,16 @@ def _no_buffer(name: str) -> str:
     )
 
 
-def _capacity(workload: Workload, budget: int | None, allotted_rows: int | None) -> Bound:
+def _capacity(workload: Workload, budget: int | None) -> Bound:
     """The tightest of what helps, what the host has, and what the user allows."""
     ends = [
         (workload.num_remote, "there are no more remote nodes"),
-        (workload.max_buffer_rows, "this host has memory for no more"),
+        (workload.max_buffer_rows, "this trainer's share of the host's memory ends there"),
     ]
     if budget is not None:
-        row_bytes = max(workload.row_bytes, 1)
-        rows = budget // max(workload.trainers_on_host, 1) // row_bytes
-        if allotted_rows is not None:
-            rows = min(allotted_rows, budget // row_bytes)
+        rows = rows_per_trainer(
+            budget, trainers=workload.trainers_on_host, row_bytes=workload.row_bytes
+        )
         ends.append((rows, "the memory budget, shared by this host's trainers, ends there"))
     high, reason = min(ends, key=lambda end: end[0])
     return Bound("capacity_rows", 0, max(high, 0), "rows", reason)

@@ -38,7 +38,7 @@ from rudder.training.loading.seed_order import SeedOrder, seed_from_torch
 from rudder.training.loading.setup import LoaderInfo, loader_info_of, policy_of, recorded
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.loading.window_meter import WindowMeter
-from rudder.training.machine import available_memory_bytes, peak_rss_bytes
+from rudder.training.machine import max_buffer_rows, peak_rss_bytes
 from rudder.training.metrics import Memory, Window
 from rudder.training.partition_view import IntArray
 from rudder.training.sampling.neighbor import NeighborSampling
@@ -155,7 +155,11 @@ class NodeLoader:
             batches_per_epoch=self._num_batches,
             epochs=epochs,
             fanouts=fanouts,
-            max_buffer_rows=int(available_memory_bytes() * 0.8 // max(self.row_bytes, 1)),
+            max_buffer_rows=max_buffer_rows(
+                row_bytes=self.row_bytes,
+                world_size=group.world_size,
+                num_hosts=len(self.view.starts) - 1,
+            ),
         )
         self.policy, self._trace = recorded(
             policy_of(
@@ -187,7 +191,6 @@ class NodeLoader:
             group,
             policy=self.policy,
             loader_info_of=lambda key: loader_info_of(self.view, self.policy, known, run_key=key),
-            max_buffer_rows=known.max_buffer_rows,
             controller=controller,
         )
         pending = open_requests(self.view, with_edge_ids=edge_ids)
@@ -261,7 +264,7 @@ class NodeLoader:
             buffered_rows=self.num_buffered,
             waiting_batches=self.num_ready,
         )
-        self._endpoint.door.publish(done.window, done.accesses)
+        self._endpoint.door.publish(done)
         if self._on_window is not None:
             self._on_window(done.window)
 

@@ -1,8 +1,9 @@
-"""What a host's memory budget comes to, in words for people."""
+"""How the memory of a host is divided among the buffers of its trainers."""
 
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from pathlib import Path
 
@@ -66,6 +67,30 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+TRAINERS_VARIABLE = "RUDDER_TRAINERS_ON_MACHINE"
+"""Environment variable with the number of trainers of all hosts that share this machine."""
+_BUFFER_FRACTION = 0.8
+"""Of the available memory, for all buffers together; batches and models need the rest."""
+
+
+def rows_per_trainer(num_bytes: int, *, trainers: int, row_bytes: int) -> int:
+    """Rows of each buffer where the buffers of `trainers` trainers share `num_bytes` evenly."""
+    return num_bytes // max(trainers, 1) // max(row_bytes, 1)
+
+
+def max_buffer_rows(*, row_bytes: int, world_size: int, num_hosts: int) -> int:
+    """The most rows that a trainer's buffer may have in the memory that is available now."""
+    on_host = trainers_on_host(world_size=world_size, num_hosts=num_hosts)
+    trainers = _number_in(TRAINERS_VARIABLE) or on_host
+    num_bytes = int(_BUFFER_FRACTION * available_memory_bytes())
+    return rows_per_trainer(num_bytes, trainers=trainers, row_bytes=row_bytes)
+
+
+def trainers_on_host(*, world_size: int, num_hosts: int) -> int:
+    """Trainers that share this host, as torch's launchers say; else an even part of all."""
+    return _number_in("LOCAL_WORLD_SIZE") or -(-world_size // max(num_hosts, 1))
+
+
 def why_no_buffer(budget_bytes: int | None, *, trainers: int, row_bytes: int) -> str | None:
     """Why no trainer of the host can have a buffer, and what would do; None where each can.
 
@@ -76,6 +101,12 @@ def why_no_buffer(budget_bytes: int | None, *, trainers: int, row_bytes: int) ->
         return None
     sharers = "one trainer" if trainers <= 1 else f"{trainers} trainers"
     return (
-        f"a memory budget of {budget_bytes} bytes holds not one row ({row_bytes} bytes) for"
-        f" {sharers}: once it is kept to, there is no buffer; give {least} bytes or more"
+        f"a memory budget of {budget_bytes} bytes leaves no buffer: one row takes {row_bytes}"
+        f" bytes, and {sharers} share the budget; give {least} bytes or more"
     )
+
+
+def _number_in(variable: str) -> int:
+    """A positive number from the environment; 0 where there is none."""
+    text = os.environ.get(variable, "")
+    return int(text) if text.isdecimal() else 0

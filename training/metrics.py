@@ -150,30 +150,13 @@ class OwnerTraffic(_Frozen):
     seconds: float
 
 
-class Stake(_Frozen):
-    """What a trainer says of its part in the memory budget of its host (control/allotment.py).
-
-    host: the number of the partition, which all trainers of a host share; held_bytes: of its
-    buffer; claimed_parts: how many more it would have, 0: none; given_parts: to each rank, in all.
-    """
-
-    host: int
-    held_bytes: int
-    claimed_parts: int = 0
-    given_parts: dict[int, int] = {}
-
-
 class StepTiming(_Frozen):
-    """A trainer's pace in its last window, as all trainers tell each other: seconds per step.
-
-    stake: None where there is no memory budget to share.
-    """
+    """A trainer's pace in its last window, as all trainers tell each other: seconds per step."""
 
     rank: int
     window: int
     step_seconds: float
     exposed_wait_seconds: float
-    stake: Stake | None = None
 
 
 _SELDOM = 0.2
@@ -185,9 +168,8 @@ class Window(_Frozen):
 
     wall_seconds: from the first step's beginning to the last one's end, evaluations left out;
     peers: the other ranks' last words, older or newer by a window or two; accesses: None where
-    the loader has no buffer; allotted_rows: what the buffer may have of a memory budget, None
-    without one; settings: as they are when it ends, for batches from settings_since on, None where
-    that is not known.
+    the loader has no buffer; settings: as they are when it ends, for batches from settings_since
+    on, None where that is not known.
     """
 
     rank: int
@@ -205,7 +187,6 @@ class Window(_Frozen):
     owners: tuple[OwnerTraffic, ...] = ()
     peers: tuple[StepTiming, ...] = ()
     accesses: AccessSlice | None = None
-    allotted_rows: int | None = None
 
     @property
     def trained_seconds(self) -> float:
@@ -228,6 +209,18 @@ class Window(_Frozen):
         on_the_way = min(seconds.pull / self.wall_seconds, 1.0)
         often = max(on_the_way - _SELDOM, 0.0) / (1.0 - _SELDOM)
         return seconds.exposed_wait + seconds.blocked * often
+
+    @property
+    def pace(self) -> StepTiming | None:
+        """Its steps' time and wait; None where the wall clock was not read."""
+        if self.wall_seconds is None:
+            return None
+        return StepTiming(
+            rank=self.rank,
+            window=self.index,
+            step_seconds=self.wall_seconds / self.num_steps,
+            exposed_wait_seconds=self.stalled_seconds / self.num_steps,
+        )
 
 
 class EpochMetrics(_Frozen):

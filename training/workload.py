@@ -56,7 +56,9 @@ class Workload(_Frozen):
     fanouts: tuple[int, ...] | None
     policy: PolicyName
     defaults: BufferSettings
-    max_buffer_rows: int = Field(description="rows that this host has memory for")
+    max_buffer_rows: int = Field(
+        description="rows that this trainer's share of the host's memory holds"
+    )
     refused_knobs: tuple[RefusedKnob, ...] = ()
 
     @property

@@ -96,7 +96,6 @@ class ControllerSession:
         self._workload, self._options, self._folder = workload, options, folder
         self._budget_file = socket.parent / BUDGET_FILE
         self._budget_bytes = options.memory_budget_bytes
-        self._allotted_rows: int | None = None
         self._is_on = True
         self._cpu = cpu
         self._journal = SqliteJournal.open(
@@ -147,7 +146,7 @@ class ControllerSession:
 
     async def take(self, window: Window) -> None:
         """A window to decide on."""
-        self._look_at_budget(window)
+        self._look_at_budget()
         self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
         if not self._is_on:
             self._steering.note(window)
@@ -246,11 +245,7 @@ class ControllerSession:
         )
 
     def _limits(self) -> Limits:
-        return Limits.of(
-            self._workload,
-            memory_budget_bytes=self._budget_bytes,
-            allotted_rows=self._allotted_rows,
-        )
+        return Limits.of(self._workload, memory_budget_bytes=self._budget_bytes)
 
     async def _begin(self) -> None:
         """An earlier run may have found out where to go; one that fails here costs nothing more."""
@@ -260,13 +255,12 @@ class ControllerSession:
         except Exception as error:
             self.fail(error)
 
-    def _look_at_budget(self, window: Window) -> None:
-        """A budget, or a part of one, that has changed holds from the next decision on."""
+    def _look_at_budget(self) -> None:
+        """A budget that has changed holds from the next decision on."""
         budget = read_budget(self._budget_file, self._options.memory_budget_bytes)
         if budget != self._budget_bytes:
             self._note("user", "steer_budget", arguments=json.dumps({"num_bytes": budget}))
-        if (budget, window.allotted_rows) != (self._budget_bytes, self._allotted_rows):
-            self._budget_bytes, self._allotted_rows = budget, window.allotted_rows
+            self._budget_bytes = budget
             self._steering.toolbox.set_limits(self._limits())
             self._steering.wake()
 

@@ -102,11 +102,7 @@ class Scene:
         session.past.answer = recalled
         self.episode_recall = session.episode_recall
         history = session.history
-        limits = Limits.of(
-            self.workload,
-            memory_budget_bytes=inputs.memory_budget_bytes,
-            allotted_rows=inputs.allotted_rows,
-        )
+        limits = Limits.of(self.workload, memory_budget_bytes=inputs.budget_of(self.workload))
         whatif = WhatIf(history, limits)
         whatif.learn(inputs.learned)
         self.toolbox = Toolbox(history, limits, whatif, self.episode_recall.last)

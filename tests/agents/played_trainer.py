@@ -11,6 +11,7 @@ from typing import Self
 
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
+from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.port import ControlPort
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command
@@ -111,7 +112,6 @@ class PlayedTrainer(Trainer):
             folder,
             rank=score.workload.rank,
             rows=_BEGINS_WITH,
-            max_buffer_rows=score.workload.max_buffer_rows,
             workload=score.workload,
         )
         self._apply = self.policy.apply
@@ -140,5 +140,6 @@ class PlayedTrainer(Trainer):
             step += 1
             if step % WINDOW_STEPS == 0:
                 number = step // WINDOW_STEPS - 1
-                self.door.publish(self._score.window(number, self.policy.settings))
+                window = self._score.window(number, self.policy.settings)
+                self.door.publish(FinishedWindow(window))
             time.sleep(max(0.0, began + step * self._step_s - time.monotonic()))

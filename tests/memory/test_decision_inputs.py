@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rudder.memory.decision_inputs import FRESH, DecisionInputs, Node, Passage
@@ -9,6 +10,8 @@ from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_window, sample_workload
 from rudder.tools.estimate.calibration import Learned
+from rudder.tools.limits import Limits
+from rudder.training.metrics import Window
 
 WORK = sample_workload()
 LEARNED = Learned(sampled=0.5, measured=0.1 + 0.2, is_measured=True, error_fraction=None)
@@ -66,3 +69,21 @@ def test_a_journal_without_a_run_keeps_nothing(tmp_path: Path) -> None:
     journal.close()
     with RunReader(tmp_path / "rank0.db") as reader:
         assert reader.inputs() == {}
+
+
+def test_a_decision_of_version_0_1_keeps_the_part_of_the_budget_that_its_trainer_had() -> None:
+    work = WORK.model_copy(update={"trainers_on_host": 2})
+    budget = 1000 * work.row_bytes
+    for allotted, rows in ((300, 300), (0, 0), (None, 500)):
+        line = {**inputs_of("a").model_dump(), "memory_budget_bytes": budget}
+        old = DecisionInputs.model_validate_json(json.dumps({**line, "allotted_rows": allotted}))
+        limits = Limits.of(work, memory_budget_bytes=old.budget_of(work))
+        assert limits.max_capacity_rows == rows
+
+
+def test_a_window_of_version_0_1_is_read_without_its_stakes() -> None:
+    pace = {"rank": 1, "window": 0, "step_seconds": 1.0, "exposed_wait_seconds": 0.5}
+    stake = {"host": 0, "held_bytes": 8, "claimed_parts": 2, "given_parts": {"1": 7}}
+    line = {**sample_window(0, workload=WORK).model_dump(mode="json"), "allotted_rows": 9}
+    old = Window.model_validate_json(json.dumps({**line, "peers": [{**pace, "stake": stake}]}))
+    assert [each.model_dump() for each in old.peers] == [pace]

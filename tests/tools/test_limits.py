@@ -41,14 +41,6 @@ def test_a_budget_is_shared_by_the_trainers_of_a_host() -> None:
     assert Limits.of(work, memory_budget_bytes=400 * ROW_BYTES).max_capacity_rows == 100
 
 
-def test_a_part_of_a_budget_that_trainers_have_come_to_counts_instead_of_an_even_one() -> None:
-    work = workload().model_copy(update={"trainers_on_host": 4})
-    for allotted, rows in ((250, 250), (30, 30), (0, 0), (900, 400)):
-        found = Limits.of(work, memory_budget_bytes=400 * ROW_BYTES, allotted_rows=allotted)
-        assert found.max_capacity_rows == rows
-    assert Limits.of(work, memory_budget_bytes=None, allotted_rows=7).max_capacity_rows > 7
-
-
 def test_lookahead_ends_where_waiting_batches_fill_the_memory() -> None:
     assert limits().max_lookahead_batches == 1024
     tight = limits(fanouts=(5, 10), max_buffer_rows=60_000)

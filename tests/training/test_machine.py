@@ -1,4 +1,4 @@
-"""A budget that leaves no buffer is told of, with what would do."""
+"""A host's memory is divided among its trainers; a budget that leaves no buffer is told of."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from rudder.training.control.endpoint import allotment_of
-from rudder.training.machine import why_no_buffer
+from rudder.training.control.endpoint import quota_of
+from rudder.training.machine import (
+    TRAINERS_VARIABLE,
+    available_memory_bytes,
+    max_buffer_rows,
+    trainers_on_host,
+    why_no_buffer,
+)
 from rudder.training.steering_options import SteeringOptions
 from tests.training.control.doors import workload_of
 
@@ -33,10 +39,33 @@ def test_a_trainer_says_so_when_it_begins(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     work = workload_of(rank=3, trainers_on_host=2)
-    short = allotment_of(work, SteeringOptions(memory_budget_bytes=799), folder=tmp_path)
+    short = quota_of(work, SteeringOptions(memory_budget_bytes=799), folder=tmp_path)
     assert short.limit_rows == 0
     assert "rank 3: a memory budget of 799 bytes" in capfd.readouterr().err
-    enough = allotment_of(work, SteeringOptions(memory_budget_bytes=800), folder=tmp_path)
+    enough = quota_of(work, SteeringOptions(memory_budget_bytes=800), folder=tmp_path)
     assert enough.limit_rows == 1
-    assert allotment_of(work, None, folder=tmp_path).limit_rows is None
+    assert quota_of(work, None, folder=tmp_path).limit_rows == work.max_buffer_rows
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("4", 4), ("1", 1), ("", 3), ("many", 3), ("0", 3), (None, 3)]
+)
+def test_trainers_of_a_host_are_counted_as_the_launcher_says(
+    monkeypatch: pytest.MonkeyPatch, text: str | None, count: int
+) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if text is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", text)
+    assert trainers_on_host(world_size=5, num_hosts=2) == count
+
+
+def test_all_trainers_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bytes_of_all(trainers: int) -> int:
+        return trainers * 4096 * max_buffer_rows(row_bytes=4096, world_size=8, num_hosts=4)
+
+    monkeypatch.delenv(TRAINERS_VARIABLE, raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert bytes_of_all(2) == pytest.approx(0.8 * available_memory_bytes(), rel=0.1)
+    monkeypatch.setenv(TRAINERS_VARIABLE, "8")
+    assert bytes_of_all(8) == pytest.approx(0.8 * available_memory_bytes(), rel=0.1)

@@ -17,7 +17,7 @@ from rudder.training.control.controller_process import (
     NoController,
     controller_at,
 )
-from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
 from rudder.training.control.port import ControlPort, NoControl
 from rudder.training.control.steering import BUDGET_FILE, OFF_FILE, NoSteering, TrainerSteering
@@ -95,12 +95,11 @@ class ControlEndpoint:
         *,
         policy: Policy,
         loader_info_of: Callable[[str], Workload],
-        max_buffer_rows: int,
         controller: SteeringOptions | None,
     ) -> None:
         """Open the door at `place.socket`, if there is to be one, and start the controller.
 
-        introduce: gives the workload for a run key; max_buffer_rows: what this host holds.
+        introduce: gives the workload for a run key.
         """
         self.door: ControlPort | NoControl = NoControl()
         self.steering: TrainerSteering | NoSteering = NoSteering()
@@ -109,21 +108,18 @@ class ControlEndpoint:
             return
         run_key = group.new_run_key()
         workload = loader_info_of(run_key)
-        allotment = allotment_of(workload, controller, folder=place.socket.parent)
         self.door = ControlPort(
             place.socket,
             rank=group.rank,
             workload=workload,
             peers=group.peers(run_key),
-            allotment=allotment,
         )
         self.steering = TrainerSteering(
             self.door,
             policy,
             rank=group.rank,
-            max_buffer_rows=max_buffer_rows,
+            quota=quota_of(workload, controller, folder=place.socket.parent),
             off_file=place.socket.parent / OFF_FILE,
-            allotment=allotment,
         )
         if controller is not None and place.folder is not None:
             self.controller = controller_at(
@@ -138,19 +134,14 @@ class ControlEndpoint:
         self.controller.close()
 
 
-def allotment_of(
+def quota_of(
     workload: Workload, controller: SteeringOptions | None, *, folder: Path
-) -> Allotment | NoAllotment:
-    """The part of a budget that this loader begins with; a budget that leaves none is told of.
-
-    A budget is for controllers to keep to: where there are none, the buffer stays as it is.
-    """
-    if controller is None:
-        return NO_ALLOTMENT
-    budget = controller.memory_budget_bytes
+) -> MemoryQuota:
+    """The rows that this loader's buffer may have; a budget that leaves none is told of."""
+    budget = None if controller is None else controller.memory_budget_bytes
     problem = why_no_buffer(
         budget, trainers=workload.trainers_on_host, row_bytes=workload.row_bytes
     )
     if problem is not None:
         complain(f"rudder: rank {workload.rank}: {problem}")
-    return Allotment(workload, budget_bytes=budget, budget_file=folder / BUDGET_FILE)
+    return MemoryQuota(workload, budget_bytes=budget, budget_file=folder / BUDGET_FILE)

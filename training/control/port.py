@@ -1,4 +1,4 @@
-"""The door for the agents: settings in, metrics windows out, at a batch boundary, never waiting."""
+"""A trainer's control port: changes of settings in, metrics windows out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rudder.training.control import unix_socket
-from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
-from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import (
     Intervention,
     Rejected,
@@ -23,7 +21,6 @@ from rudder.training.control.messages import (
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers
 from rudder.training.control.service import ControlService
 from rudder.training.errors import RunError
-from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Command
 from rudder.training.workload import Workload
 
@@ -31,7 +28,7 @@ _CHUNK_BYTES = 64 * 2**10
 _MIN_TIMEOUT_S = 1e-3
 
 
-class ControlPort:
+class ControlPort(ControlService):
     """A trainer's control port: a Unix-domain socket, served by one daemon thread."""
 
     def __init__(
@@ -41,85 +38,34 @@ class ControlPort:
         *,
         workload: Workload | None = None,
         peers: Peers | NoPeers = NO_PEERS,
-        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
     ) -> None:
         """Listen at `path`; raises RunError where that is impossible.
 
-        workload: what subscribers are told of the run; peers: the other ranks; allotment: what
-        the buffer may take of a memory budget.
+        workload: what subscribers are told of the run; peers: the other ranks.
         """
         listener = unix_socket.listen(path)
         self._path = path
         self._inode = path.stat().st_ino
-        self._service: ControlService | None = ControlService(
-            listener, rank=rank, workload=workload, peers=peers, allotment=allotment
-        )
-        self._service.start()
-
-    @property
-    def num_windows_dropped(self) -> int:
-        """Windows that a slow subscriber missed."""
-        return 0 if self._service is None else self._service.num_windows_dropped
-
-    @property
-    def has_subscribers(self) -> bool:
-        """Whether somebody wants windows."""
-        return self._service is not None and self._service.num_subscribers > 0
-
-    @property
-    def last_heartbeat(self) -> float | None:
-        """When a controller was last heard (time.monotonic); None: never."""
-        return None if self._service is None else self._service.last_heartbeat
-
-    def take(self) -> Command | None:
-        """The next command, if one waits; each is to be answered."""
-        service = self._service
-        return service.commands.popleft() if service is not None and service.commands else None
-
-    def answer(self, applied: Applied) -> None:
-        """Tell the client that sent the command what became of it."""
-        if (service := self._service) is not None:
-            service.answer(applied)
-
-    def publish(self, window: Window, accesses: SampledAccesses | None = None) -> None:
-        """Hand a finished window to whoever has subscribed; a slow one loses the oldest.
-
-        accesses: packed, on another thread, into the window that subscribers get.
-        """
-        if (service := self._service) is not None:
-            service.publish(FinishedWindow(window, accesses))
-
-    def tell(self, news: SteeringState | Intervention) -> None:
-        """Tell subscribers, now and to come, how steering stands or what was done without them."""
-        if (service := self._service) is not None:
-            service.tell(news)
+        super().__init__(listener, rank=rank, workload=workload, peers=peers)
 
     def close(self) -> None:
-        """Refuse what still waits, end the thread and remove the socket file."""
-        service, self._service = self._service, None
-        if service is None:
-            return
-        service.stop()
-        with suppress(OSError):  # the disk became read-only
-            if self._path.exists() and self._path.stat().st_ino == self._inode:
-                self._path.unlink(missing_ok=True)
+        """Refuse the commands that wait, end the thread and remove the socket file."""
+        super().close()
+        with suppress(OSError):  # another port has the path, or the disk became read-only
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
 
     def __enter__(self) -> Self:
         """Close at the end of the block."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close, whatever happened."""
         self.close()
 
 
 class NoControl:
-    """No door: nobody commands, nobody listens."""
+    """In place of a control port where there is none."""
 
     has_subscribers = False
     last_heartbeat = None
@@ -131,7 +77,7 @@ class NoControl:
     def answer(self, applied: Applied) -> None:
         """Do nothing."""
 
-    def publish(self, window: Window, accesses: SampledAccesses | None = None) -> None:
+    def publish(self, window: FinishedWindow) -> None:
         """Do nothing."""
 
     def tell(self, news: SteeringState | Intervention) -> None:

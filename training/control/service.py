@@ -1,7 +1,8 @@
-"""The thread behind a control port: all sockets, all parsing, nothing of the trainer's time.
+"""The thread that serves a control port, so that the trainer spends no time on its clients.
 
-It speaks with the trainer through queues only. Whatever clients send, it runs at most a fifth of
-the time, so that it cannot take the interpreter from the trainer.
+Trainer and thread exchange messages through queues, and the trainer never waits for the thread.
+The thread sleeps four times as long as it works, whatever clients send, so that it takes at most
+a fifth of the interpreter's time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections import deque
 from contextlib import suppress
 
 from rudder.training.control.finished_window import FinishedWindow
-from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
 from rudder.training.control.messages import (
     MAX_LINE_BYTES,
     Heartbeat,
@@ -32,17 +32,18 @@ from rudder.training.settings import Applied, Command
 from rudder.training.workload import Workload
 
 MAX_WAITING_WINDOWS = 32
+"""A client that reads slowly loses older windows."""
 
 
 class Connection:
-    """One client: what it has sent of its next line, and what it has yet to be sent."""
+    """A client, the part of its next line that has arrived, and what is still to be sent to it."""
 
     def __init__(self, client: socket.socket) -> None:
         """Take over a connected, non-blocking socket."""
         self.socket = client
         self.incoming = bytearray()
         self.answers: deque[bytes] = deque()
-        self.windows: deque[bytes] = deque()
+        self.windows: deque[bytes] = deque(maxlen=MAX_WAITING_WINDOWS)
         self.unsent = memoryview(b"")
         self.num_rejections = 0
         self.is_subscribed = False
@@ -50,7 +51,7 @@ class Connection:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether the client has yet to be sent something."""
+        """Whether something is still to be sent."""
         return bool(self.unsent or self.answers or self.windows)
 
     def lines(self, chunk: bytes) -> list[bytes]:
@@ -62,14 +63,6 @@ class Connection:
         lines = [bytes(self.incoming) + first, *others]
         self.incoming = bytearray(lines.pop())
         return lines
-
-    def add_window(self, line: bytes) -> int:
-        """Queue a window for sending; returns how many older ones had to go for it."""
-        num_dropped = max(len(self.windows) + 1 - MAX_WAITING_WINDOWS, 0)
-        for _ in range(num_dropped):
-            self.windows.popleft()
-        self.windows.append(line)
-        return num_dropped
 
     def send(self) -> None:
         """Send until nothing is left or the client's end is full; raises OSError if it is gone."""
@@ -90,7 +83,7 @@ _ACCEPTS_AT_ONCE = 16
 _MAX_REJECTIONS = 8
 _MAX_WAITING_ANSWERS = 64
 _MAX_INTERVENTIONS = 256
-"""Kept for a controller that is yet to come back."""
+"""The newest are kept for a controller that connects later."""
 _CHUNK_BYTES = 64 * 2**10
 _PAUSE_S = 0.001
 _PAUSE_PER_WORK = 4
@@ -98,7 +91,7 @@ _MAX_PAUSE_S = 0.1
 
 
 class ControlService:
-    """Serves `listener` until `stop`; `commands`, `answer` and `publish` are the trainer's side."""
+    """Commands in, answers and metrics windows out; the trainer's methods never wait."""
 
     def __init__(
         self,
@@ -107,23 +100,20 @@ class ControlService:
         rank: int,
         workload: Workload | None = None,
         peers: Peers | NoPeers = NO_PEERS,
-        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
     ) -> None:
-        """Take over the listening socket; `start` begins to serve it."""
-        self.commands: deque[Command] = deque()
-        self.num_subscribers = 0
-        self.last_heartbeat: float | None = None
+        """Serve the listening socket. workload: what subscribers are told of the run."""
+        self._commands: deque[Command] = deque()
+        self._num_subscribers = 0
+        self._last_heartbeat: float | None = None
         self._rank = rank
         self._introduction = None if workload is None else Introduction(workload=workload)
         self._state: SteeringState | None = None
-        self._peers, self._allotment = peers, allotment
+        self._peers = peers
         self._listener = listener
         self._listener.setblocking(False)
         self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
         self._answers: deque[Applied | SteeringState | Intervention] = deque()
-        self._windows: deque[FinishedWindow] = deque()
-        self._num_dropped_unread = 0
-        self._num_dropped_unsent = 0
+        self._windows: deque[FinishedWindow] = deque(maxlen=MAX_WAITING_WINDOWS)
         self._asked_by: dict[str, Connection] = {}
         self._connections: dict[Connection, None] = {}
         self._stopping = False
@@ -133,47 +123,55 @@ class ControlService:
         self._ear.setblocking(False)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._selector.register(self._ear, selectors.EVENT_READ)
-        self.thread = threading.Thread(target=self._run, name="rudder-control", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="rudder-control", daemon=True)
+        self._thread.start()
+
+    # -- the trainer's side ----------------------------------------------------------------
 
     @property
-    def num_windows_dropped(self) -> int:
-        """Windows that a subscriber missed, because it or this thread was too slow."""
-        return self._num_dropped_unread + self._num_dropped_unsent
+    def has_subscribers(self) -> bool:
+        """Whether somebody wants windows."""
+        return self._num_subscribers > 0
 
-    def start(self) -> None:
-        """Begin to serve."""
-        self.thread.start()
+    @property
+    def last_heartbeat(self) -> float | None:
+        """When a controller was last heard (time.monotonic); None: never."""
+        return self._last_heartbeat
 
-    def stop(self) -> None:
-        """Refuse what still waits, close every connection and end the thread."""
-        self._stopping = True
-        self._ring()
-        self.thread.join()
+    def take(self) -> Command | None:
+        """The next command, if one waits; each is to be answered."""
+        return self._commands.popleft() if self._commands else None
 
     def answer(self, applied: Applied) -> None:
-        """Send an answer to the client that asked; called by the trainer, never waits."""
+        """Tell the client that sent the command what became of it."""
         self._answers.append(applied)
         self._ring()
 
     def tell(self, news: SteeringState | Intervention) -> None:
-        """Send news to all subscribers, and to those to come first of all; never waits."""
+        """Tell subscribers, now and to come, how steering stands or what was done without them."""
         self._answers.append(news)
         self._ring()
 
     def publish(self, window: FinishedWindow) -> None:
-        """Send a window to all subscribers; called by the trainer, never waits."""
-        if not self.num_subscribers:
+        """Hand a window to all subscribers; a slow one loses the oldest."""
+        if self._num_subscribers:
+            self._windows.append(window)
+            self._ring()
+
+    def close(self) -> None:
+        """Refuse the commands that wait, close every connection and end the thread."""
+        if self._stopping:
             return
-        self._windows.append(window)
-        if len(self._windows) > MAX_WAITING_WINDOWS:
-            with suppress(IndexError):  # the thread has just taken them all
-                self._windows.popleft()
-                self._num_dropped_unread += 1
+        self._stopping = True
         self._ring()
+        self._thread.join()
+        self._commands.clear()
 
     def _ring(self) -> None:
         with suppress(OSError):  # it rings already, or the thread has just ended
             self._bell.send(b"\0")
+
+    # -- the thread's side -----------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopping:
@@ -246,7 +244,7 @@ class ControlService:
         if isinstance(request, Subscribe):
             self._subscribe(connection)
         elif isinstance(request, Heartbeat):
-            self.last_heartbeat = time.monotonic()
+            self._last_heartbeat = time.monotonic()
         else:
             self._command(connection, request)
 
@@ -257,7 +255,7 @@ class ControlService:
         lines = (to_line(message) for message in first if message is not None)
         connection.answers.append(b"".join(lines))
         connection.is_subscribed = True
-        self.num_subscribers += 1
+        self._num_subscribers += 1
         self._write(connection)
 
     def _command(self, connection: Connection, command: Command) -> None:
@@ -268,10 +266,10 @@ class ControlService:
             self._reject(connection, reason, command.command_id)
         else:
             if command.origin == "controller":
-                self.last_heartbeat = time.monotonic()
+                self._last_heartbeat = time.monotonic()
             connection.num_rejections = 0
             self._asked_by[command.command_id] = connection
-            self.commands.append(command)
+            self._commands.append(command)
 
     def _reject(self, connection: Connection, reason: str, command_id: str | None = None) -> None:
         rejected = Rejected(command_id=command_id, rank=self._rank, reason=reason)
@@ -282,39 +280,34 @@ class ControlService:
             self._close(connection)
 
     def _deliver(self) -> None:
-        """Hand what the trainer queued to the connections."""
+        """Send what the trainer has queued."""
         touched: set[Connection] = set()
         while self._answers:
             answer = self._answers.popleft()
             touched.update(receivers := self._receivers(answer))
             for connection in receivers:
                 connection.answers.append(to_line(answer))
-        while (window := self._next_window()) is not None:
-            line = to_line(window.completed(self._peers, allotment=self._allotment))
-            for connection in self._connections:
-                if connection.is_subscribed:
-                    self._num_dropped_unsent += connection.add_window(line)
-                    touched.add(connection)
+        while self._windows:
+            line = to_line(self._windows.popleft().completed(self._peers))
+            for connection in self._subscribers():
+                connection.windows.append(line)
+                touched.add(connection)
         for connection in touched:
             self._write(connection)
 
     def _receivers(self, answer: Applied | SteeringState | Intervention) -> list[Connection]:
-        if not isinstance(answer, Applied):
-            if isinstance(answer, SteeringState):
-                self._state = answer
-            else:
-                self._interventions.append(answer)
-                if answer.tool == "apply_change":
-                    return []  # news only for a controller that takes over
-            return [connection for connection in self._connections if connection.is_subscribed]
-        connection = self._asked_by.pop(answer.command_id, None)
-        return [connection] if connection is not None and connection.is_open else []
+        if isinstance(answer, Applied):
+            connection = self._asked_by.pop(answer.command_id, None)
+            return [connection] if connection is not None and connection.is_open else []
+        if isinstance(answer, SteeringState):
+            self._state = answer
+            return self._subscribers()
+        self._interventions.append(answer)
+        # a controller knows what it did itself; only one that takes over is told
+        return [] if answer.tool == "apply_change" else self._subscribers()
 
-    def _next_window(self) -> FinishedWindow | None:
-        try:
-            return self._windows.popleft()
-        except IndexError:
-            return None
+    def _subscribers(self) -> list[Connection]:
+        return [connection for connection in self._connections if connection.is_subscribed]
 
     def _write(self, connection: Connection) -> None:
         try:
@@ -333,7 +326,7 @@ class ControlService:
         if not connection.is_open:
             return
         connection.is_open = False
-        self.num_subscribers -= connection.is_subscribed
+        self._num_subscribers -= connection.is_subscribed
         del self._connections[connection]
         self._selector.unregister(connection.socket)
         connection.socket.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
 from rudder.training.complaint import complain
-from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.messages import Intervention, SteeringState, Tool
 from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, Change, Command
@@ -45,23 +45,20 @@ class TrainerSteering:
         policy: Policy,
         *,
         rank: int,
-        max_buffer_rows: int,
+        quota: MemoryQuota,
         off_file: Path,
-        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
-        """The settings in force now are those to fall back on; max_buffer_rows: a command's limit.
+        """The settings in force now are those to fall back on.
 
-        allotment: what the buffer may take of the host's memory budget, whoever commands;
-        off_file: while it exists, and when a controller that was heard has been silent for
-        `heartbeat_timeout_s`, steering is off.
+        quota: the most rows that anybody may set; off_file: while it exists, and when a
+        controller that was heard has been silent for `heartbeat_timeout_s`, steering is off.
         """
         self._door = door
         self._policy = policy
         self._rank = rank
-        self._max_buffer_rows = max_buffer_rows
+        self._quota = quota
         self._off_file = off_file
-        self._allotment = allotment
         self._timeout_s = heartbeat_timeout_s
         self._defaults = policy.settings
         self._why_off: str | None = None
@@ -82,7 +79,7 @@ class TrainerSteering:
         self._door.close()
 
     def _look(self, step: int) -> None:
-        self._allotment.look()
+        self._quota.refresh()
         why = self._why_it_is_off()
         if why == self._why_off:
             return
@@ -106,7 +103,7 @@ class TrainerSteering:
 
     def _fall_back(self, step: int, why: str) -> None:
         """To the defaults, or to as much of them as the memory budget holds."""
-        rows = self._allotment.hold_at_most(self._defaults.capacity_rows)
+        rows = min(self._defaults.capacity_rows, self._quota.limit_rows)
         wanted = self._defaults.model_copy(update={"capacity_rows": rows})
         change = Change.between(self._policy.settings, wanted)
         if not change.is_empty and self._policy.refusal(change) is None:
@@ -137,23 +134,17 @@ class TrainerSteering:
             self._tell(step)
 
     def _refusal(self, command: Command) -> str | None:
-        rows = command.change.capacity_rows
-        if command.change.is_empty:
+        """Why a command is not obeyed, or None; the only check of a change in this process."""
+        change, rows = command.change, command.change.capacity_rows
+        if change.is_empty:
             return None
         if command.origin == "controller" and self._why_off is not None:
             return self._why_off
-        if rows is not None and rows > self._max_buffer_rows:
-            return (
-                f"capacity_rows = {rows} is more than this host has memory for;"
-                f" allowed: 0 to {self._max_buffer_rows}"
-            )
-        reason = self._policy.refusal(command.change)
-        if reason is None and rows is not None and not self._allotment.hold(rows):
-            return (
-                f"capacity_rows = {rows} is more than this trainer's part of the host's memory"
-                f" budget; allowed: 0 to {self._allotment.limit_rows}"
-            )
-        return reason
+        if rows is not None:
+            now = self._policy.settings.capacity_rows
+            if (reason := self._quota.refusal(rows, current_rows=now)) is not None:
+                return reason
+        return self._policy.refusal(change)
 
     def _applied(self, command_id: str, step: int, reason: str | None = None) -> Applied:
         return Applied(

@@ -14,6 +14,7 @@ from typing import Self
 from rudder.training.hosts.host import Host
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.launch.worker import Role, Worker
+from rudder.training.machine import TRAINERS_VARIABLE
 from rudder.training.process.worker import LAUNCHER_VARIABLE
 
 _ARGV = (sys.executable, "-P", "-m", "rudder.training.process.worker")
@@ -119,5 +120,6 @@ def trainer_variables(job: Job, rank: int, host: Host) -> dict[str, str]:
         "RANK": str(rank),
         "LOCAL_RANK": str(rank % per_host),
         "LOCAL_WORLD_SIZE": str(per_host),
+        TRAINERS_VARIABLE: str(job.config.num_trainers),
         "OMP_NUM_THREADS": str(max(1, host.num_cores // per_host)),
     }

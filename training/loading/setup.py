@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,6 +10,7 @@ from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import PolicyOptions, make_policy
 from rudder.training.config import BUFFER_FORMS, BufferSize
 from rudder.training.errors import ConfigError, MachineError
+from rudder.training.machine import trainers_on_host
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
@@ -27,15 +27,15 @@ def capacity_of(
 ) -> int:
     """Rows, no more than there are remote nodes.
 
-    max_rows: what the host has memory for. Raises ConfigError where `buffer` is none of the forms
-    that BufferSize reads, MachineError where it is too large.
+    max_rows: what this trainer's share of the host's memory holds. Raises ConfigError where
+    `buffer` is none of the forms that BufferSize reads, MachineError where it is too large.
     """
     size = _buffer_size(buffer)
     rows = min(size.rows(num_halo=len(view.halo), row_bytes=row_bytes), view.num_remote)
     if rows > max_rows:
         raise MachineError(
             f"a buffer of {rows} rows takes {rows * row_bytes >> 20} MiB,"
-            f" more than rank {rank}'s host has free",
+            f" more than rank {rank}'s share of the memory that its host has free",
             remedy=f"set buffer to at most {max_rows} rows",
         )
     return rows
@@ -75,7 +75,9 @@ def loader_info_of(
     return Workload(
         run_key=run_key,
         **vars(known),
-        trainers_on_host=trainers_on_host(),
+        trainers_on_host=trainers_on_host(
+            world_size=known.world_size, num_hosts=len(view.starts) - 1
+        ),
         part=view.part,
         num_parts=len(view.starts) - 1,
         num_inner=view.num_inner,
@@ -84,12 +86,6 @@ def loader_info_of(
         defaults=policy.settings,
         refused_knobs=refused_knobs(policy),
     )
-
-
-def trainers_on_host() -> int:
-    """Trainers that share this host, as torch's launchers say; 1 where none has said."""
-    text = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(int(text), 1) if text.isdecimal() else 1
 
 
 def refused_knobs(policy: Policy) -> tuple[RefusedKnob, ...]:

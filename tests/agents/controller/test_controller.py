@@ -40,7 +40,6 @@ class Trainer(doors.Trainer):
             heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
             rank=0,
             rows=ROWS,
-            max_buffer_rows=40_000,
             workload=self.workload,
         )
         self.folder = folder

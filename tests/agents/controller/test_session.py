@@ -94,20 +94,6 @@ def test_a_budget_that_is_cut_while_the_run_goes_on_is_kept_to(tmp_path: Path) -
     asyncio.run(run())
 
 
-def test_a_part_of_the_budget_that_the_trainer_tells_of_is_kept_to(tmp_path: Path) -> None:
-    async def run() -> None:
-        trainer = make_trainer(4000)
-        session = await opened(trainer, tmp_path)
-        (tmp_path / "control" / BUDGET_FILE).write_text(f"{4000 * ROW_BYTES}\n")
-        for _ in range(8):
-            window = trainer.window().model_copy(update={"allotted_rows": 500})
-            await session.take(window)
-        await session.close()
-        assert 0 < trainer.settings.capacity_rows <= 500
-
-    asyncio.run(run())
-
-
 @pytest.mark.parametrize("text", ["", "many", "-5", "1e9"])
 def test_a_budget_file_that_says_nothing_changes_nothing(tmp_path: Path, text: str) -> None:
     async def run() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from rudder.training.buffer.policy import Policy
-from rudder.training.control.memory_quota import NO_ALLOTMENT, Allotment, NoAllotment
+from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.port import ControlPort
 from rudder.training.control.steering import OFF_FILE, TrainerSteering
 from rudder.training.settings import BufferSettings
@@ -29,9 +29,8 @@ class Trainer:
         *,
         heartbeat_timeout_s: float = 30.0,
         rank: int = 3,
-        allotment: Allotment | NoAllotment = NO_ALLOTMENT,
+        quota: MemoryQuota | None = None,
         rows: int = 100,
-        max_buffer_rows: int = 1000,
         workload: Workload | None = None,
     ) -> None:
         self.path = folder / "control" / f"rank{rank}.sock"
@@ -43,9 +42,8 @@ class Trainer:
             self.door,
             self.policy,
             rank=rank,
-            max_buffer_rows=max_buffer_rows,
+            quota=quota or MemoryQuota(workload or workload_of()),
             off_file=self.off_file,
-            allotment=allotment,
             heartbeat_timeout_s=heartbeat_timeout_s,
         )
         self._done = threading.Event()
@@ -88,7 +86,7 @@ def stepping(folder: Path, *, heartbeat_timeout_s: float = 30.0) -> Iterator[Tra
 
 
 def workload_of(
-    *, rank: int = 0, part: int = 0, trainers_on_host: int = 1, capacity_rows: int = 100
+    *, rank: int = 0, trainers_on_host: int = 1, max_buffer_rows: int = 1000
 ) -> Workload:
     """Of one of the trainers that share a host; a row has 400 bytes."""
     return Workload(
@@ -96,7 +94,7 @@ def workload_of(
         rank=rank,
         world_size=8,
         trainers_on_host=trainers_on_host,
-        part=part,
+        part=0,
         num_parts=2,
         num_inner=10,
         num_halo=10_000,
@@ -107,6 +105,6 @@ def workload_of(
         epochs=None,
         fanouts=None,
         policy="lookahead",
-        defaults=BufferSettings(capacity_rows=capacity_rows),
-        max_buffer_rows=10_000,
+        defaults=BufferSettings(capacity_rows=100),
+        max_buffer_rows=max_buffer_rows,
     )

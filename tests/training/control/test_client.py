@@ -11,7 +11,7 @@ import pytest
 from torch import distributed
 
 from rudder.training.control import unix_socket
-from rudder.training.control.finished_window import SampledAccesses
+from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
 from rudder.training.control.messages import (
     Introduction,
     Message,
@@ -82,7 +82,7 @@ def test_a_subscriber_is_told_the_workload_then_the_state_then_windows(tmp_path:
         ):
             client.sendall(to_line(Subscribe(subscribe="windows")) * 2)
             until(lambda: door.has_subscribers)
-            door.publish(WINDOW)
+            door.publish(FinishedWindow(WINDOW))
             assert [read_message(stream.readline()) for _ in range(3)] == [WORKLOAD, STATE, WINDOW]
         until(lambda: not door.has_subscribers)
 
@@ -95,10 +95,11 @@ def test_accesses_are_packed_by_the_doors_thread_and_only_for_subscribers(tmp_pa
         unix_socket.connect(path, timeout_s=WAIT_S) as client,
         client.makefile("rb") as stream,
     ):
-        door.publish(WINDOW, SampledAccesses(0.5, batches))
+        door.publish(FinishedWindow(WINDOW, SampledAccesses(0.5, batches)))
         client.sendall(to_line(Subscribe(subscribe="windows")))
         until(lambda: door.has_subscribers)
-        door.publish(WINDOW.model_copy(update={"index": 3}), SampledAccesses(0.5, batches))
+        later = WINDOW.model_copy(update={"index": 3})
+        door.publish(FinishedWindow(later, SampledAccesses(0.5, batches)))
         window = read_message(stream.readline())
     assert isinstance(window, Window)
     assert window.index == 3
@@ -127,7 +128,7 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     ):
         client.sendall(to_line(Subscribe(subscribe="windows")))
         until(lambda: door.has_subscribers)
-        door.publish(WINDOW.model_copy(update={"rank": 0}))
+        door.publish(FinishedWindow(WINDOW.model_copy(update={"rank": 0})))
         window = read_message(stream.readline())
     assert isinstance(window, Window)
     assert window.peers == (other,)

@@ -20,7 +20,7 @@ meeting = Meeting(None, rank=0, world_size=1)
 options = SteeringOptions(memory=None)
 place = Place.of(meeting, control=None, controller=options, folder=folder)
 helm = Helm(place, meeting, policy=buffer_of(100), introduce=lambda key: sample_workload(),
-            max_buffer_rows=1000, controller=options)
+            controller=options)
 while not (folder / "steering" / "rank0.json").exists():
     time.sleep(0.05)
 print(time.time(), flush=True)

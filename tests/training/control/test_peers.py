@@ -15,7 +15,7 @@ from torch import distributed
 
 from rudder.training.control.endpoint import ProcessGroup
 from rudder.training.control.peers import NoPeers, Peers, Store, timing_key
-from rudder.training.metrics import Stake, StepTiming
+from rudder.training.metrics import StepTiming
 
 Clients = tuple[Store, Store]
 TORCH: Any = distributed
@@ -73,13 +73,6 @@ def test_two_loaders_of_one_job_do_not_hear_each_others_paces(stores: Clients) -
     validation[0].exchange(pace(0, window=3))
     assert training[1].exchange(pace(1)) == (pace(0, window=7),)
     assert validation[1].exchange(pace(1)) == (pace(0, window=3),)
-
-
-def test_ranks_hear_each_others_stakes(stores: Clients) -> None:
-    stake = Stake(host=1, held_bytes=800, claimed_parts=5, given_parts={1: 7, 10: 2})
-    told = pace(0).model_copy(update={"stake": stake})
-    peers_of(stores[0], rank=0).exchange(told)
-    assert peers_of(stores[1], rank=1).exchange(pace(1)) == (told,)
 
 
 def test_a_rank_that_has_not_told_is_not_waited_for(stores: Clients) -> None:

@@ -16,7 +16,7 @@ from typing import IO
 import pytest
 
 from rudder.training.control import unix_socket
-from rudder.training.control.memory_quota import Allotment
+from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.messages import (
     Heartbeat,
     Intervention,
@@ -75,7 +75,8 @@ def test_a_look_at_the_switch_comes_every_window(tmp_path: Path) -> None:
     policy = buffer_of(100)
     off = tmp_path / "steering-off"
     with ControlPort(tmp_path / "rank0.sock", rank=0) as door:
-        steering = TrainerSteering(door, policy, rank=0, max_buffer_rows=200, off_file=off)
+        quota = MemoryQuota(workload_of())
+        steering = TrainerSteering(door, policy, rank=0, quota=quota, off_file=off)
         for step in range(5):
             steering.attend(step)
         policy.apply(Change(capacity_rows=5))
@@ -212,11 +213,11 @@ def test_no_steering_does_nothing() -> None:
 
 
 @pytest.mark.parametrize("origin", ["controller", "user"])
-def test_nobody_may_have_more_than_the_trainers_part_of_the_memory_budget(
+def test_nobody_may_have_more_than_the_trainers_share_of_the_memory_budget(
     tmp_path: Path, origin: str
 ) -> None:
-    allotment = Allotment(workload_of(trainers_on_host=2), budget_bytes=2 * 120 * 400)
-    with Trainer(tmp_path, allotment=allotment) as trainer:
+    quota = MemoryQuota(workload_of(trainers_on_host=2), budget_bytes=2 * 120 * 400)
+    with Trainer(tmp_path, quota=quota) as trainer:
         answer = send(trainer, Change(capacity_rows=121), origin=origin)
         assert answer.outcome == "refused"
         assert answer.reason is not None
@@ -229,10 +230,10 @@ def test_a_trainer_falls_back_to_as_much_of_its_defaults_as_the_budget_holds(
     tmp_path: Path,
 ) -> None:
     budget = tmp_path / "memory-budget"
-    allotment = Allotment(workload_of(), budget_bytes=None, budget_file=budget)
-    with Trainer(tmp_path, allotment=allotment) as trainer:
+    quota = MemoryQuota(workload_of(), budget_file=budget)
+    with Trainer(tmp_path, quota=quota) as trainer:
         assert send(trainer, Change(capacity_rows=7)).outcome == "applied"
         budget.write_text(f"{40 * 400}")
-        until(lambda: allotment.limit_rows == 40)
+        until(lambda: quota.limit_rows == 40)
         trainer.off_file.touch()
         until(lambda: trainer.settings.capacity_rows == 40)

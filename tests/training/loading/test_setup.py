@@ -5,12 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rudder.training.buffer.registry import POLICIES, make_policy
-from rudder.training.loading.setup import (
-    LoaderInfo,
-    loader_info_of,
-    refused_knobs,
-    trainers_on_host,
-)
+from rudder.training.loading.setup import LoaderInfo, loader_info_of, refused_knobs
 from rudder.training.settings import BufferSettings
 from tests.training.buffer.player import view_of
 
@@ -49,11 +44,3 @@ def test_every_policy_is_introduced_with_its_defaults(name: str) -> None:
     assert workload.num_steps == 21
     assert (workload.part, workload.num_parts, workload.num_halo) == (1, 3, 50)
     assert (workload.num_inner, workload.num_remote) == (3, 100)
-
-
-@pytest.mark.parametrize(("text", "count"), [("4", 4), ("", 1), ("many", 1), ("0", 1)])
-def test_trainers_of_a_host_are_counted_as_the_launcher_says(
-    monkeypatch: pytest.MonkeyPatch, text: str, count: int
-) -> None:
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", text)
-    assert trainers_on_host() == count
