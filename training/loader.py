@@ -23,7 +23,7 @@ import torch
 from rudder.training import distdgl
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import BufferSize
-from rudder.training.control.endpoint import ControlEndpoint, RunPlace
+from rudder.training.control.endpoint import ControlEndpoint
 from rudder.training.errors import ConfigError
 from rudder.training.loading import arguments
 from rudder.training.loading.access_sample import sample_of
@@ -182,16 +182,12 @@ class NodeLoader:
             known,
         )
         self._endpoint = ControlEndpoint(
-            RunPlace.of(
-                group,
-                control=arguments.path("control", control),
-                controller=controller,
-                folder=arguments.path("folder", folder),
-            ),
             group,
             policy=self.policy,
             loader_info_of=lambda key: loader_info_of(self.view, self.policy, known, run_key=key),
+            control=arguments.path("control", control),
             controller=controller,
+            folder=arguments.path("folder", folder),
         )
         pending = open_requests(self.view, with_edge_ids=edge_ids)
         sampling = SamplingStage(

@@ -5,7 +5,7 @@ A metric that was not measured is None, never 0. Times are seconds of wall clock
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -60,7 +60,13 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class RowsFetched(_Frozen):
+class _Summed(_Frozen):
+    def __add__(self, other: Self) -> Self:
+        added = other.__dict__
+        return type(self)(**{name: value + added[name] for name, value in self.__dict__.items()})
+
+
+class RowsFetched(_Summed):
     """Rows that crossed the network, by cause: missed inputs, eager targets, seeds of elsewhere."""
 
     miss: int = 0
@@ -72,12 +78,8 @@ class RowsFetched(_Frozen):
         """All rows, whatever the cause."""
         return self.miss + self.target + self.seed
 
-    def __add__(self, other: RowsFetched) -> RowsFetched:
-        miss, target = self.miss + other.miss, self.target + other.target
-        return RowsFetched(miss=miss, target=target, seed=self.seed + other.seed)
 
-
-class RowCounts(_Frozen):
+class RowCounts(_Summed):
     """Counts of feature rows; `hits + rows_fetched.miss == remote_rows`.
 
     input_rows: rows the model was given; remote_rows: those of nodes of other partitions;
@@ -92,17 +94,6 @@ class RowCounts(_Frozen):
     rows_fetched: RowsFetched = RowsFetched()
     bytes_fetched: int = 0
 
-    def __add__(self, other: RowCounts) -> RowCounts:
-        return RowCounts(
-            input_rows=self.input_rows + other.input_rows,
-            remote_rows=self.remote_rows + other.remote_rows,
-            halo_rows=self.halo_rows + other.halo_rows,
-            hits=self.hits + other.hits,
-            halo_hits=self.halo_hits + other.halo_hits,
-            rows_fetched=self.rows_fetched + other.rows_fetched,
-            bytes_fetched=self.bytes_fetched + other.bytes_fetched,
-        )
-
     @property
     def hit_fraction(self) -> float | None:
         """Hits over remote rows; None where no remote row was asked for."""
@@ -114,12 +105,13 @@ class RowCounts(_Frozen):
         return self.halo_hits / self.halo_rows if self.halo_rows else None
 
 
-class Seconds(_Frozen):
-    """Where the time went. sample, pull and assemble are the loader thread's and overlap with
-    the main thread's compute; exposed_wait is what the main thread stood still for data; blocked
-    is the part of compute in which it slept, as in an all-reduce that waits for the link.
+class Seconds(_Summed):
+    """Where the time went.
 
-    pull is the time the loader thread waited for rows with nothing else to do.
+    sample, pull, assemble: of the loader thread, while the main thread computes; pull: waiting
+    for rows with nothing else to do; exposed_wait: the main thread waits for a batch; compute: of
+    the main thread; blocked: the part of compute in which it slept, as in an all-reduce that
+    waits for the link.
     """
 
     sample: float = 0.0
@@ -129,20 +121,13 @@ class Seconds(_Frozen):
     compute: float = 0.0
     blocked: float = 0.0
 
-    def __add__(self, other: Seconds) -> Seconds:
-        return Seconds(
-            sample=self.sample + other.sample,
-            pull=self.pull + other.pull,
-            assemble=self.assemble + other.assemble,
-            exposed_wait=self.exposed_wait + other.exposed_wait,
-            compute=self.compute + other.compute,
-            blocked=self.blocked + other.blocked,
-        )
-
 
 class OwnerTraffic(_Frozen):
-    """What one other partition sent: rows, in so many answers, and the seconds from asking to
-    having each answer, summed. Pulls overlap, so seconds may exceed the wall clock."""
+    """Rows that one other partition sent.
+
+    pulls: number of answers; seconds: from request to answer, summed over pulls, which overlap,
+    so that the sum may exceed the wall clock.
+    """
 
     part: int
     rows: int
@@ -151,7 +136,7 @@ class OwnerTraffic(_Frozen):
 
 
 class StepTiming(_Frozen):
-    """A trainer's pace in its last window, as all trainers tell each other: seconds per step."""
+    """Seconds per step of a trainer's last window, as the trainers tell each other."""
 
     rank: int
     window: int
@@ -160,16 +145,16 @@ class StepTiming(_Frozen):
 
 
 _SELDOM = 0.2
-"""Share of the time below which rows on their way and blocked steps hardly ever coincide."""
+"""If rows are under way for a smaller share of the time, they are not what blocks steps."""
 
 
 class Window(_Frozen):
-    """One rank's measurements over consecutive steps; what the agents live on.
+    """One rank's measurements over consecutive steps; the agents decide on these.
 
-    wall_seconds: from the first step's beginning to the last one's end, evaluations left out;
-    peers: the other ranks' last words, older or newer by a window or two; accesses: None where
-    the loader has no buffer; settings: as they are when it ends, for batches from settings_since
-    on, None where that is not known.
+    wall_seconds: from the beginning of the first step to the end of the last, without
+    evaluations; peers: the other ranks' latest paces, which may be a window or two older or
+    newer; accesses: None where the loader has no buffer; settings: those in force at the end;
+    settings_since: the first batch under these settings, None where it is not known.
     """
 
     rank: int
@@ -190,24 +175,24 @@ class Window(_Frozen):
 
     @property
     def trained_seconds(self) -> float:
-        """How long its steps took, evaluations left out; what is known of it where the wall clock
+        """Seconds that the steps took, without evaluations; a sum of parts where the wall clock
         was not read."""
         return self.wall_seconds or self.seconds.compute + self.stalled_seconds
 
     @property
     def stalled_seconds(self) -> float:
-        """What the trainer stood still for rows: the exposed wait, and of the time that it was
-        blocked within its steps the share in which rows were on their way.
+        """Seconds that the trainer waited because of rows: the exposed wait, and a share of the
+        time for which its steps were blocked.
 
-        Rows and all-reduce share the link. Where pulls fill it, the all-reduce waits behind them
-        while the loader is ahead, so that there is no exposed wait to see. Where rows are seldom
-        on their way, what blocks a step is something else.
+        Rows and all-reduce share the link. If pulls fill the link, the all-reduce waits behind
+        them although the loader is ahead and no wait is exposed. If rows are seldom under way,
+        something else blocks the steps.
         """
         seconds = self.seconds
         if not self.wall_seconds:
             return seconds.exposed_wait
-        on_the_way = min(seconds.pull / self.wall_seconds, 1.0)
-        often = max(on_the_way - _SELDOM, 0.0) / (1.0 - _SELDOM)
+        under_way = min(seconds.pull / self.wall_seconds, 1.0)
+        often = max(under_way - _SELDOM, 0.0) / (1.0 - _SELDOM)
         return seconds.exposed_wait + seconds.blocked * often
 
     @property

@@ -17,6 +17,12 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+_NumRows = Annotated[int, Field(ge=0, le=2**31 - 1)]
+_Threshold = Annotated[float, Field(ge=0.0, le=1.0)]
+_Lookahead = Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)]
+_Interval = Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)]
+
+
 class FetchTargets(_Frozen):
     """Rows to bring into the buffer eagerly, on top of a batch's own misses.
 
@@ -39,21 +45,19 @@ class BufferSettings(_Frozen):
     policy has no rounds.
     """
 
-    capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] = (
-        DEFAULT_LOOKAHEAD_BATCHES
-    )
-    replacement_interval: Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)] | None = None
+    capacity_rows: _NumRows
+    eviction_threshold: _Threshold = 1.0
+    lookahead_batches: _Lookahead = DEFAULT_LOOKAHEAD_BATCHES
+    replacement_interval: _Interval | None = None
 
 
 class Change(_Frozen):
     """A request to change settings; what is absent stays as it is."""
 
-    capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    eviction_threshold: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
-    lookahead_batches: Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)] | None = None
-    replacement_interval: Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)] | None = None
+    capacity_rows: _NumRows | None = None
+    eviction_threshold: _Threshold | None = None
+    lookahead_batches: _Lookahead | None = None
+    replacement_interval: _Interval | None = None
     fetch_targets: FetchTargets | None = None
     replace_now: bool = False
 

@@ -1,7 +1,7 @@
-"""The controller of one trainer: a process of its own, started, restarted and ended here.
+"""Starts, restarts and ends the controller process of one trainer.
 
-It is started by its name only; this folder knows nothing of what runs in it. It must end by itself
-when its trainer closes the socket.
+The trainer knows the controller's module by name only. A controller ends by itself when its
+trainer closes the control port.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _FEW_THREADS = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 @dataclass(frozen=True)
 class RestartBackoff:
-    """Seconds to wait before a restart: `first`, doubled each time up to `longest`; after
-    `restarts` in a row it is given up. One that lived for `settled` begins a new row.
+    """Seconds: the pause before a restart is `first`, doubled each time up to `longest`.
 
-    leave, terminate: how long it may take to end, by itself and when told to.
+    restarts: in a row, before the controller is given up; settled: a controller that ran for so
+    long begins a new row; leave, terminate: how long it may take to end by itself, and when told.
     """
 
     first: float = 0.5
@@ -43,7 +43,7 @@ class RestartBackoff:
 
 
 class NoController:
-    """Nobody steers."""
+    """In place of a controller where there is none."""
 
     pid = None
 
@@ -79,7 +79,7 @@ class ControllerProcess:
         return None if process is None else process.pid
 
     def close(self) -> None:
-        """Let it end; when that takes long, end it. Its socket should be closed before."""
+        """Let it end, and after a while make it end. The control port should be closed before."""
         self._ending.set()
         self._thread.join(self._patience.leave)
         self._signal(signal.SIGTERM)
@@ -97,30 +97,32 @@ class ControllerProcess:
     # -- the watching thread ------------------------------------------------------------
 
     def _watch(self) -> None:
-        failures, pause = 0, self._patience.first
+        patience = self._patience
+        failures, pause = 0, patience.first
         while not self._ending.is_set():
             started = time.monotonic()
             self._run_once()
-            if self._ending.is_set():
-                return
-            if time.monotonic() - started >= self._patience.settled:
-                failures, pause = 0, self._patience.first
+            if time.monotonic() - started >= patience.settled:
+                failures, pause = 0, patience.first
             failures += 1
-            if failures > self._patience.restarts:
-                self._give_up()
+            if failures > patience.restarts and not self._ending.is_set():
+                complain(
+                    f"rudder: the controller failed {failures} times in a row and is given up;"
+                    f" training goes on without it. Its log: {self._log}"
+                )
                 return
             self._ending.wait(pause)
-            pause = min(2 * pause, self._patience.longest)
+            pause = min(2 * pause, patience.longest)
 
     def _run_once(self) -> None:
-        """Start it and wait for its end."""
-        try:
+        """Start it and wait for its end; where it cannot be started, that is a failure."""
+        with suppress(OSError):
             self._process = self._start()
-            if self._pid_file is not None:
+        if self._process is None:
+            return
+        if self._pid_file is not None:
+            with suppress(OSError):
                 self._pid_file.write_text(f"{self._process.pid}\n")
-        except OSError:
-            if self._process is None:
-                return
         self._process.wait()
         self._process = None
         if self._pid_file is not None:
@@ -142,41 +144,30 @@ class ControllerProcess:
             os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
         return process
 
-    def _give_up(self) -> None:
-        complain(
-            f"rudder: the controller failed {self._patience.restarts + 1} times in a row and is"
-            f" given up; training goes on without it. Its log: {self._log}"
-        )
-
 
 def start_early(socket: Path, *, rank: int, options: SteeringOptions, folder: Path) -> None:
-    """Start the controller of a loader that is yet to be made, as long as the core is idle.
+    """Start the controller of a loader that is yet to be made, while the core is idle.
 
-    The loader whose door is at `socket` takes it over.
+    The loader whose control port is at `socket` takes it over.
     """
     socket.parent.mkdir(parents=True, exist_ok=True)
-    _early[socket] = _start(socket, rank=rank, options=options, folder=folder)
+    _early[socket] = controller_at(socket, rank=rank, options=options, folder=folder)
 
 
 def controller_at(
     socket: Path, *, rank: int, options: SteeringOptions, folder: Path
 ) -> ControllerProcess:
-    """The controller of the loader whose door is at `socket`; started, unless it was early."""
-    early = _early.pop(socket, None)
-    return early or _start(socket, rank=rank, options=options, folder=folder)
+    """The controller of the loader whose control port is at `socket`; started if need be."""
+    return _early.pop(socket, None) or ControllerProcess(
+        controller_command(socket, rank=rank, options=options, folder=folder),
+        log=folder / "logs" / f"controller{rank}.log",
+        pid_file=pid_file_of(socket),
+    )
 
 
 def pid_file_of(socket: Path) -> Path:
     """Where the process id of a socket's controller is found, while it runs."""
     return socket.with_suffix(".pid")
-
-
-def _start(socket: Path, *, rank: int, options: SteeringOptions, folder: Path) -> ControllerProcess:
-    return ControllerProcess(
-        controller_command(socket, rank=rank, options=options, folder=folder),
-        log=folder / "logs" / f"controller{rank}.log",
-        pid_file=pid_file_of(socket),
-    )
 
 
 def controller_command(

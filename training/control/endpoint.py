@@ -1,4 +1,4 @@
-"""All that lets one loader be steered: its door, who may steer through it, and its controller."""
+"""All that lets one loader be steered: its control port, who may steer, and its controller."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
 RUNS_FOLDER = "rudder-runs"
-"""Where scripts that name no folder have theirs."""
+"""Runs of scripts that name no folder are here."""
 _LOADERS = itertools.count()
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """Where the ranks met: their store, None without a process group, and how many they are."""
+    """A rank in its process group; store: of the group, None where there is no group."""
 
     store: Store | None
     rank: int
@@ -62,73 +62,53 @@ class ProcessGroup:
         return Path(RUNS_FOLDER) / self.agree("folder", time.strftime("%Y%m%d-%H%M%S"))
 
 
-@dataclass(frozen=True)
-class RunPlace:
-    """Where a loader's socket is, and the folder for what its controller writes."""
-
-    socket: Path | None
-    folder: Path | None
-
-    @classmethod
-    def of(
-        cls,
-        group: ProcessGroup,
-        *,
-        control: Path | None,
-        controller: SteeringOptions | None,
-        folder: Path | None,
-    ) -> RunPlace:
-        """What was given, and where a controller needs more, the defaults."""
-        if controller is None:
-            return cls(control, folder)
-        where = (folder or group.default_folder()).absolute()
-        return cls(control or where / "control" / f"rank{group.rank}.sock", where)
-
-
 class ControlEndpoint:
-    """A loader's door and whatever stands behind it; closed together."""
+    """A loader's control port and what stands behind it; closed together."""
 
     def __init__(
         self,
-        place: RunPlace,
         group: ProcessGroup,
         *,
         policy: Policy,
         loader_info_of: Callable[[str], Workload],
-        controller: SteeringOptions | None,
+        control: Path | None = None,
+        controller: SteeringOptions | None = None,
+        folder: Path | None = None,
     ) -> None:
-        """Open the door at `place.socket`, if there is to be one, and start the controller.
+        """Open the control port, if there is to be one, and start the controller.
 
-        introduce: gives the workload for a run key.
+        introduce: gives the workload for a run key; control: path of the port's socket;
+        controller: start one that steers so, which has a socket in any case; folder: for the
+        socket and for what the controller writes.
         """
         self.door: ControlPort | NoControl = NoControl()
         self.steering: TrainerSteering | NoSteering = NoSteering()
         self.controller: ControllerProcess | NoController = NoController()
-        if place.socket is None:
+        if controller is not None:
+            folder = (folder or group.default_folder()).absolute()
+            control = control or folder / "control" / f"rank{group.rank}.sock"
+        if control is None:
             return
         run_key = group.new_run_key()
         workload = loader_info_of(run_key)
         self.door = ControlPort(
-            place.socket,
-            rank=group.rank,
-            workload=workload,
-            peers=group.peers(run_key),
+            control, rank=group.rank, workload=workload, peers=group.peers(run_key)
         )
         self.steering = TrainerSteering(
             self.door,
             policy,
             rank=group.rank,
-            quota=quota_of(workload, controller, folder=place.socket.parent),
-            off_file=place.socket.parent / OFF_FILE,
+            quota=quota_of(workload, controller, folder=control.parent),
+            off_file=control.parent / OFF_FILE,
         )
-        if controller is not None and place.folder is not None:
+        if controller is not None and folder is not None:
             self.controller = controller_at(
-                place.socket, rank=group.rank, options=controller, folder=place.folder
+                control, rank=group.rank, options=controller, folder=folder
             )
         atexit.register(self.close)  # after the controller's own, so that it comes before that
 
     def close(self) -> None:
-        """Close the door, and let the controller end; once, at the latest when Python ends."""
+        """Close the port, and let the controller end; once, at the latest when Python ends."""
         atexit.unregister(self.close)
         self.steering.close()
         self.controller.close()

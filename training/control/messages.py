@@ -23,38 +23,34 @@ Tool = Literal["set_buffer", "steer_off", "steer_on", "fall_back", "apply_change
 """What may be done to a trainer without its controller, as the audit log names it."""
 
 
-class Subscribe(BaseModel):
-    """A client wants every metrics window from now on."""
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+class Subscribe(_Message):
+    """A client wants every metrics window from now on."""
 
     subscribe: Literal["windows"]
 
 
-class Heartbeat(BaseModel):
-    """A controller lives; it counts."""
+class Heartbeat(_Message):
+    """A controller is alive; it counts its heartbeats."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    heartbeat: int = Field(ge=0)
+    heartbeat: int = Field(ge=0, strict=True)
 
 
-class Introduction(BaseModel):
+class Introduction(_Message):
     """The first line that a subscriber is sent."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     workload: Workload
 
 
-class SteeringState(BaseModel):
-    """Whether controllers are heard, and what is in force.
+class SteeringState(_Message):
+    """Whether controllers are obeyed, and the settings in force.
 
-    step: the first batch not yet planned; defaults: what the trainer falls back on: what it
-    began with, and what a user has set since; reason: why steering is off.
+    step: the first batch not yet planned; defaults: the settings that the trainer falls back on,
+    those it began with and what a user has set since; reason: why steering is off.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["steering"] = "steering"
     is_on: bool
@@ -65,17 +61,15 @@ class SteeringState(BaseModel):
     reason: str | None = None
 
 
-class Intervention(BaseModel):
-    """What a controller may not know of, for its audit log.
+class Intervention(_Message):
+    """Something that was done to a trainer and that its controller may not know, for the audit log.
 
-    tool: `set_buffer` what a user set, `steer_off`, `steer_on` the switch, `fall_back` the trainer
-    going back to its defaults, `apply_change` what a controller had done, which may have been
-    killed before it wrote that down; change: what was asked for, without ids of fetch targets;
-    applied: what became of it, with why it fell back, absent for the switch. A subscriber is sent
-    those of before, too, as far as they are kept; intervention_id tells them apart.
+    tool: `set_buffer` a user changed settings, `steer_off` and `steer_on` a user switched
+    steering, `fall_back` the trainer went back to its defaults, `apply_change` a controller
+    changed settings, and may have been killed before it recorded that; change: what was asked
+    for, without ids of fetch targets; applied: the result, None for the switch. A new subscriber
+    is sent earlier ones, too; intervention_id tells them apart.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["intervention"] = "intervention"
     intervention_id: str
@@ -90,10 +84,8 @@ class Intervention(BaseModel):
         return "trainer" if self.tool in ("fall_back", "apply_change") else "user"
 
 
-class Rejected(BaseModel):
+class Rejected(_Message):
     """A line that never reached the trainer, and why; it changed nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     kind: Literal["rejected"] = "rejected"
     command_id: str | None

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import socket
-import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from rudder.training.control import unix_socket
 from rudder.training.control.finished_window import FinishedWindow
-from rudder.training.control.messages import (
-    Intervention,
-    Rejected,
-    SteeringState,
-    read_message,
-    to_line,
-)
+from rudder.training.control.messages import Rejected, read_message, to_line
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers
 from rudder.training.control.service import ControlService
 from rudder.training.errors import RunError
 from rudder.training.settings import Applied, Command
 from rudder.training.workload import Workload
-
-_CHUNK_BYTES = 64 * 2**10
-_MIN_TIMEOUT_S = 1e-3
 
 
 class ControlPort(ControlService):
@@ -68,22 +56,8 @@ class NoControl:
     """In place of a control port where there is none."""
 
     has_subscribers = False
-    last_heartbeat = None
-
-    def take(self) -> Command | None:
-        """Nothing."""
-        return None
-
-    def answer(self, applied: Applied) -> None:
-        """Do nothing."""
 
     def publish(self, window: FinishedWindow) -> None:
-        """Do nothing."""
-
-    def tell(self, news: SteeringState | Intervention) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
         """Do nothing."""
 
 
@@ -92,11 +66,13 @@ def send_command(path: Path, command: Command, timeout_s: float) -> Applied:
 
     Raises RunError where nobody listens, the command is rejected, or no answer comes in time.
     """
-    deadline = time.monotonic() + timeout_s
     try:
-        with unix_socket.connect(path, timeout_s=timeout_s) as client:
+        with (
+            unix_socket.connect(path, timeout_s=timeout_s) as client,
+            client.makefile("rb") as lines,
+        ):
             client.sendall(to_line(command))
-            for line in _lines(client, deadline):
+            for line in lines:
                 if (applied := _applied(line, command)) is not None:
                     return applied
         raise ConnectionResetError
@@ -116,18 +92,6 @@ def send_command(path: Path, command: Command, timeout_s: float) -> Applied:
             f"no trainer listens at {path}: {error.strerror or error}",
             remedy="check the run folder and the rank; a run that has ended cannot be changed",
         ) from None
-
-
-def _lines(client: socket.socket, deadline: float) -> Iterator[bytes]:
-    """Whole lines until the other end closes; raises TimeoutError at the deadline."""
-    received = b""
-    while True:
-        client.settimeout(max(deadline - time.monotonic(), _MIN_TIMEOUT_S))
-        chunk = client.recv(_CHUNK_BYTES)
-        if not chunk:
-            return
-        *lines, received = (received + chunk).split(b"\n")
-        yield from lines
 
 
 def _applied(line: bytes, command: Command) -> Applied | None:

@@ -1,7 +1,7 @@
-"""Who may steer: commands from the door to the policy, and the defaults where nobody does.
+"""Applies commands to the policy, and goes back to the defaults where nobody steers.
 
-Runs in the loader's thread, so that a change comes between two batches. It needs nothing of a
-controller: a stopped one cannot keep its settings in force.
+Runs in the loader's thread, so that settings change between two batches. It does not depend on a
+controller: the settings of one that has stopped do not stay in force.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from rudder.training.control.port import ControlPort
 from rudder.training.settings import Applied, Change, Command
 
 OFF_FILE = "steering-off"
-"""While a file of this name lies beside the sockets, controllers are not heard."""
+"""While a file of this name is beside the sockets, controllers are not obeyed."""
 BUDGET_FILE = "memory-budget"
-"""Bytes that all buffers of a host may take, where they were changed during the run."""
+"""A file of this name holds the host's memory budget in bytes, if it was changed in the run."""
 HEARTBEAT_TIMEOUT_S = 30.0
 LOOK_EVERY_STEPS = 16
 _NO_CHANGE = Change()
 
 
 class NoSteering:
-    """Nobody can steer."""
+    """In place of steering where there is no control port."""
 
     def attend(self, step: int) -> None:
         """Do nothing."""
@@ -37,7 +37,7 @@ class NoSteering:
 
 
 class TrainerSteering:
-    """Obeys commands at the door, as long as whoever sends them may steer."""
+    """Obeys commands that come at the control port, as long as their sender may steer."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class TrainerSteering:
         self._next_look = 0
 
     def attend(self, step: int) -> None:
-        """Between two batches: take a command, look at the switch; step: the next to be planned."""
+        """Take a command, look at the switch and the budget; step: the next batch to be planned."""
         command = self._door.take()
         if command is not None or step >= self._next_look:
             self._next_look = step + LOOK_EVERY_STEPS
@@ -75,7 +75,7 @@ class TrainerSteering:
             self._obey(command, step)
 
     def close(self) -> None:
-        """Close the door."""
+        """Close the control port."""
         self._door.close()
 
     def _look(self, step: int) -> None:
@@ -102,7 +102,7 @@ class TrainerSteering:
         return None
 
     def _fall_back(self, step: int, why: str) -> None:
-        """To the defaults, or to as much of them as the memory budget holds."""
+        """Go back to the defaults, with no more rows than the memory budget allows."""
         rows = min(self._defaults.capacity_rows, self._quota.limit_rows)
         wanted = self._defaults.model_copy(update={"capacity_rows": rows})
         change = Change.between(self._policy.settings, wanted)
@@ -127,7 +127,7 @@ class TrainerSteering:
             self._keep(command.change, step)
 
     def _keep(self, change: Change, step: int) -> None:
-        """What a user sets is what to fall back on from now on."""
+        """Settings that a user sets are defaults from now on."""
         defaults = change.over(self._defaults)
         if defaults != self._defaults:
             self._defaults = defaults
@@ -157,22 +157,13 @@ class TrainerSteering:
         )
 
     def _report(
-        self,
-        tool: Tool,
-        step: int,
-        *,
-        change: Change = _NO_CHANGE,
-        applied: Applied | None = None,
+        self, tool: Tool, step: int, *, change: Change = _NO_CHANGE, applied: Applied | None = None
     ) -> None:
-        """Have the controller write down what it did not do itself."""
+        """Have the controller record what it did not do itself."""
+        name = applied.command_id if applied else uuid.uuid4().hex
+        change = _without_ids(change)
         self._door.tell(
-            Intervention(
-                intervention_id=applied.command_id if applied else uuid.uuid4().hex,
-                tool=tool,
-                step=step,
-                change=_without_ids(change),
-                applied=applied,
-            )
+            Intervention(intervention_id=name, tool=tool, step=step, change=change, applied=applied)
         )
 
     def _tell(self, step: int) -> None:
@@ -189,7 +180,7 @@ class TrainerSteering:
 
 
 def _without_ids(change: Change) -> Change:
-    """There may be 100,000 of them."""
+    """The change without the ids of fetch targets, which may be 100,000."""
     if change.fetch_targets is None:
         return change
     targets = change.fetch_targets.model_copy(update={"ids": ()})

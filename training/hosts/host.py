@@ -1,12 +1,14 @@
-"""A host is anything that can start a command; a cluster lends hosts for the time of a run."""
+"""A host can start commands; a cluster lends hosts for the time of a run."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 from rudder.training.errors import MachineError
 
@@ -38,35 +40,48 @@ class Host:
         return [*self.prefix, "env", *settings, *argv]
 
 
-class Cluster(Protocol):
-    """Lends hosts: they exist from `__enter__` to `__exit__` and leave nothing behind."""
+class Cluster(ABC):
+    """Lends local hosts within its `with` block, and leaves nothing behind.
 
-    @property
-    def network(self) -> Network:
-        """What lies between the hosts."""
+    network: what lies between the hosts; hosts: in the order of partitions; shm_prefix: what
+    names of shared memory must begin with, empty where each host has a /dev/shm of its own.
+    """
 
-    @property
-    def hosts(self) -> tuple[Host, ...]:
-        """The hosts, in the order of partitions."""
+    network: Network
+    shm_prefix = ""
 
-    @property
-    def shm_prefix(self) -> str:
-        """What names of shared memory must begin with; empty where a host has its own."""
+    def __init__(self, *, num_hosts: int) -> None:
+        """Nothing is started before the `with` block."""
+        self._num_hosts = num_hosts
+        self._stack = ExitStack()
+        self.hosts: tuple[Host, ...] = ()
 
+    @abstractmethod
     def reserve_ports(self, count: int, *, first: int | None) -> int:
         """First of `count` consecutive ports that are free on every host.
 
         Raises MachineError that names the port if `first` is given and one of them is taken.
         """
 
-    def __enter__(self) -> Self: ...
+    @abstractmethod
+    def _start(self, stack: ExitStack) -> tuple[Host, ...]:
+        """Start the hosts; the stack ends them."""
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    @property
+    def _cores_per_host(self) -> int:
+        return max(1, len(os.sched_getaffinity(0)) // self._num_hosts)
+
+    def __enter__(self) -> Self:
+        """Start the hosts; raises MachineError where the machine cannot have them."""
+        with ExitStack() as stack:
+            self.hosts = self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the hosts."""
+        self.hosts = ()
+        self._stack.close()
 
 
 def refuse_public_address(address: str, *, name: str) -> None:

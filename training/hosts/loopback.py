@@ -15,12 +15,10 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rudder.training.errors import MachineError
 from rudder.training.hosts.holders import Holder
-from rudder.training.hosts.host import Host, Network
+from rudder.training.hosts.host import Cluster, Host, Network
 from rudder.training.hosts.ports import reserve_ports
 
 SHM_FOLDER = Path("/dev/shm")
@@ -81,41 +79,32 @@ class Claim:
             self._lock = None
 
 
-class LoopbackCluster:
+class LoopbackCluster(Cluster):
     """Hosts `host0`, `host1`, ... that share this machine's network and shared memory."""
 
     network: Network = "loopback"
 
-    def __init__(self, *, num_hosts: int) -> None:
-        self._num_hosts = num_hosts
-        self._stack = ExitStack()
-        self.hosts: tuple[Host, ...] = ()
-        self.shm_prefix = ""
-
-    def __enter__(self) -> Self:
+    def _start(self, stack: ExitStack) -> tuple[Host, ...]:
         try:
             sweep()
             claim = _claim_any()
-            self._stack.callback(claim.release)
-            self._stack.callback(_janitor(claim).close)
+            stack.callback(claim.release)
+            stack.callback(_janitor(claim).close)
         except OSError as error:
-            self._stack.close()
             raise MachineError(
                 f"{SHM_FOLDER} cannot be written: {error.strerror}",
                 remedy=f"mount a tmpfs on {SHM_FOLDER} and make it writable for this user",
             ) from None
         self.shm_prefix = claim.prefix
-        self.hosts = tuple(_host(claim, index, self._num_hosts) for index in range(self._num_hosts))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.hosts = ()
-        self._stack.close()
+        return tuple(
+            Host(
+                name=f"host{index}",
+                address=f"{claim.network}.{index + 1}",
+                interface="lo",
+                num_cores=self._cores_per_host,
+            )
+            for index in range(self._num_hosts)
+        )
 
     def reserve_ports(self, count: int, *, first: int | None) -> int:
         """Ports that are free on the addresses of this run and on all interfaces."""
@@ -162,12 +151,3 @@ def _claim_any() -> Claim:
 def _janitor(claim: Claim) -> Holder:
     """Removes the segments when this process is killed, after its children are gone."""
     return Holder("true", str(claim.pattern), after='sleep 1; rm -f -- "$1"*')
-
-
-def _host(claim: Claim, index: int, num_hosts: int) -> Host:
-    return Host(
-        name=f"host{index}",
-        address=f"{claim.network}.{index + 1}",
-        interface="lo",
-        num_cores=max(1, len(os.sched_getaffinity(0)) // num_hosts),
-    )

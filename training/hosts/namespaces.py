@@ -14,12 +14,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rudder.training.errors import MachineError
 from rudder.training.hosts.holders import Holder
-from rudder.training.hosts.host import Host, Network
+from rudder.training.hosts.host import Cluster, Host, Network
 
 _SUBNET = "10.77.0"
 INTERFACE = "eth0"
@@ -42,7 +40,7 @@ _AS_ROOT = _Way(unshare=(), nsenter=())
 _AS_USER = _Way(unshare=("--user", "--map-root-user"), nsenter=("--user", "--preserve-credentials"))
 
 
-class NamespaceCluster:
+class NamespaceCluster(Cluster):
     """Hosts `host0`, `host1`, ... with the addresses 10.77.0.1, 10.77.0.2, ...
 
     rate: what each host may send, as `tc` writes it (200mbit); None leaves the link unlimited.
@@ -50,49 +48,31 @@ class NamespaceCluster:
     """
 
     network: Network = "namespace"
-    shm_prefix = ""
 
     def __init__(self, *, num_hosts: int, rate: str | None = None) -> None:
-        self._num_hosts = num_hosts
+        super().__init__(num_hosts=num_hosts)
         self._rate = rate
-        self._stack = ExitStack()
-        self.hosts: tuple[Host, ...] = ()
 
-    def __enter__(self) -> Self:
+    def _start(self, stack: ExitStack) -> tuple[Host, ...]:
         tools = _find_tools()
-        try:
-            way, root = _start_cluster(tools)
-            self._stack.callback(root.close)
-            cluster = _Namespace(root.pid, way, tools)
-            cluster.configure("ip", [f"link add {_BRIDGE} type bridge", f"link set {_BRIDGE} up"])
-            spaces = [self._start_host(cluster, index) for index in range(self._num_hosts)]
-        except BaseException:
-            self._stack.close()
-            raise
-        self.hosts = tuple(_host(space, index, of=spaces) for index, space in enumerate(spaces))
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.hosts = ()
-        self._stack.close()
+        way, root = _start_cluster(tools)
+        stack.callback(root.close)
+        cluster = _Namespace(root.pid, way, tools)
+        cluster.configure("ip", [f"link add {_BRIDGE} type bridge", f"link set {_BRIDGE} up"])
+        return tuple(self._start_host(cluster, index, stack) for index in range(self._num_hosts))
 
     def reserve_ports(self, count: int, *, first: int | None) -> int:
         """Nobody else lives here, so every port is free."""
         del count
         return _FIRST_PORT if first is None else first
 
-    def _start_host(self, cluster: _Namespace, index: int) -> _Namespace:
-        tools = cluster.tools
+    def _start_host(self, cluster: _Namespace, index: int, stack: ExitStack) -> Host:
+        tools, address = cluster.tools, f"{_SUBNET}.{index + 1}"
         holder = Holder(
             f"{tools['mount']} -t tmpfs -o size=100% tmpfs /dev/shm",
             prefix=(*cluster.prefix, tools["unshare"], "--mount", "--net"),
         )
-        self._stack.callback(holder.close)
+        stack.callback(holder.close)
         host = _Namespace(holder.pid, cluster.way, tools)
         cable = f"host{index}"
         cluster.configure(
@@ -106,13 +86,19 @@ class NamespaceCluster:
             "ip",
             [
                 "link set lo up",
-                f"addr add {_address(index)}/24 dev {INTERFACE}",
+                f"addr add {address}/24 dev {INTERFACE}",
                 f"link set {INTERFACE} up",
             ],
         )
         if self._rate is not None:
             host.configure("tc", [f"qdisc add dev {INTERFACE} root {shape_of(self._rate)}"])
-        return host
+        return Host(
+            name=cable,
+            address=address,
+            interface=INTERFACE,
+            num_cores=self._cores_per_host,
+            prefix=host.prefix,
+        )
 
 
 @dataclass(frozen=True)
@@ -144,20 +130,6 @@ class _Namespace:
                 remedy="load the kernel modules bridge, veth and sch_tbf, or use"
                 " --network loopback (which cannot limit the rate)",
             )
-
-
-def _host(space: _Namespace, index: int, *, of: Sequence[_Namespace]) -> Host:
-    return Host(
-        name=f"host{index}",
-        address=_address(index),
-        interface=INTERFACE,
-        num_cores=max(1, len(os.sched_getaffinity(0)) // len(of)),
-        prefix=space.prefix,
-    )
-
-
-def _address(index: int) -> str:
-    return f"{_SUBNET}.{index + 1}"
 
 
 def shape_of(rate: str) -> str:

@@ -59,7 +59,7 @@ def test_a_budget_that_leaves_no_buffer_is_told_of(tmp_path: Path) -> None:
     short = steer("budget", "--run", str(tmp_path), "799")
     journal.close()
     assert short.exit_code == 0
-    assert "there is no buffer; give 800 bytes or more" in short.stderr
+    assert "2 trainers share the budget; give 800 bytes or more" in short.stderr
 
 
 @pytest.mark.parametrize("size", ["lots", "-5", "1.5"])

@@ -11,16 +11,15 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from rudder.memory.sample import sample_workload
-from rudder.training.control.endpoint import Helm, Meeting, Place
+from rudder.training.control.endpoint import Helm, Meeting
 from rudder.training.steering_options import SteeringOptions
 from tests.training.buffer.player import buffer_of
 
 folder = Path(sys.argv[1])
 meeting = Meeting(None, rank=0, world_size=1)
 options = SteeringOptions(memory=None)
-place = Place.of(meeting, control=None, controller=options, folder=folder)
-helm = Helm(place, meeting, policy=buffer_of(100), introduce=lambda key: sample_workload(),
-            controller=options)
+helm = Helm(meeting, policy=buffer_of(100), introduce=lambda key: sample_workload(),
+            controller=options, folder=folder)
 while not (folder / "steering" / "rank0.json").exists():
     time.sleep(0.05)
 print(time.time(), flush=True)
