@@ -36,7 +36,7 @@ from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
 from rudder.training.control.controller_process import controller_at
 from rudder.training.control.finished_window import FinishedWindow
-from rudder.training.control.port import ControlPort
+from rudder.training.control.service import ControlPort
 from rudder.training.settings import Applied, BufferSettings, Command
 from rudder.training.steering_options import LlmRole, SteeringOptions
 

@@ -1,4 +1,4 @@
-"""What a run is: every option of `rudder train`, checked in one place."""
+"""Every option of `rudder train`, with its type, default and range."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
 _RATE = re.compile(r"^\d+(?:\.\d+)?(?:k|m|g)bit$")
 BUFFER_FORMS = "a share of the halo (0.25), rows (20000) or bytes (64MiB)"
-
-
 NO_MEMORY = Path("none")
 """In place of a file of past episodes: none is kept."""
 
@@ -198,7 +196,7 @@ class RunConfig(BaseModel):
 
     @property
     def steering(self) -> SteeringOptions | None:
-        """What this run's controllers are told; None where it has none."""
+        """Options of this run's controllers; None where it has none."""
         if self.controller == "none" or self.loader == "stock":
             return None
         budget = self.memory_budget

@@ -1,4 +1,4 @@
-"""Whether this machine can train: every check with what was found and how to mend it."""
+"""Checks whether this machine can train: what was found, and the remedy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _APT_LISTS = Path("/var/lib/apt/lists")
 
 @dataclass(frozen=True)
 class Check:
-    """One finding. warn: training works, but something is lost; fail: it will not work."""
+    """One finding. warn: training works with a limitation; fail: training does not work."""
 
     name: str
     state: State
@@ -59,7 +59,7 @@ def _checks(data_dir: Path, run_dir: Path) -> Iterator[Check]:
 
 
 def check_python(version: str) -> Check:
-    """Whether this Python is one that dgl has wheels for."""
+    """Whether dgl has wheels for this Python."""
     wanted = importlib.metadata.metadata(DISTRIBUTION)["Requires-Python"]
     if fits(version, wanted):
         return Check("Python", "ok", version)
@@ -67,7 +67,7 @@ def check_python(version: str) -> Check:
 
 
 def check_version(name: str, *, wanted: str, installed: str | None) -> Check:
-    """Whether a package is there in a version that is known to work."""
+    """Whether a package is installed in a version that is known to work."""
     remedy = f"pip install '{name}{wanted}'"
     if installed is None:
         return Check(name, "fail", "not installed", remedy)
@@ -98,7 +98,7 @@ def check_import() -> Check:
 
 
 def check_shared_memory(folder: Path) -> Check:
-    """Whether /dev/shm can be written, and holds more than toys."""
+    """Whether /dev/shm can be written and has room for small graphs."""
     if not os.access(folder, os.W_OK):
         return Check(
             "shared memory",
@@ -131,7 +131,7 @@ def check_leftovers(folder: Path) -> Check:
 
 
 def check_namespaces() -> Check:
-    """Whether hosts can have networks of their own, with a bridge between them."""
+    """Whether local hosts can be network namespaces."""
     try:
         with NamespaceCluster(num_hosts=2):
             return Check("namespaces", "ok", "hosts get a network and shared memory of their own")

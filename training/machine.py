@@ -16,7 +16,7 @@ _OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def available_memory_bytes() -> int:
-    """Bytes that can be taken without swapping or being killed for it."""
+    """Bytes that can be taken without swapping or being killed."""
     machine = int(psutil.virtual_memory().available)
     left = (left_in_group(group) for group in _own_groups())
     return min([machine, *(num_bytes for num_bytes in left if num_bytes is not None)])
@@ -25,7 +25,7 @@ def available_memory_bytes() -> int:
 def left_in_group(group: Path) -> int | None:
     """Bytes that a cgroup (version 2) still allows; None if it sets no limit.
 
-    Its file cache counts as used, but gives way; so it is added back.
+    The kernel counts the file cache as used but gives it up on demand, so it is added back.
     """
     try:
         limit = int((group / "memory.max").read_text())
@@ -51,7 +51,7 @@ _DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 def as_machine_error(error: BaseException) -> MachineError | None:
-    """The error with its remedy if disk or memory are used up; None if it is of another kind."""
+    """The error with its remedy; None if it has another cause."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in _DISK:
         remedy = "free some space on the disk of the run folder, or choose another with --run-dir"

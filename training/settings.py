@@ -52,7 +52,7 @@ class BufferSettings(_Frozen):
 
 
 class Change(_Frozen):
-    """A request to change settings; what is absent stays as it is."""
+    """A request to change settings; those that are None stay as they are."""
 
     capacity_rows: _NumRows | None = None
     eviction_threshold: _Threshold | None = None
@@ -67,14 +67,14 @@ class Change(_Frozen):
         return self == Change()
 
     def over(self, settings: BufferSettings) -> BufferSettings:
-        """The settings with what this change sets; targets and rounds are no settings."""
+        """The settings after this change; fetch targets and replacement rounds are not settings."""
         names = BufferSettings.model_fields
         update = {name: value for name in names if (value := getattr(self, name)) is not None}
         return settings.model_copy(update=update)
 
     @classmethod
     def between(cls, old: BufferSettings, new: BufferSettings) -> Change:
-        """What makes the old settings the new ones; empty where they are the same."""
+        """The change from the old settings to the new ones; empty where they are equal."""
         names = BufferSettings.model_fields
         wanted = {name: getattr(new, name) for name in names}
         return cls(**{n: v for n, v in wanted.items() if v != getattr(old, n)})
@@ -94,7 +94,7 @@ class Command(_Frozen):
 
 
 class Applied(_Frozen):
-    """The trainer's answer: the settings in force, and from which step on they hold."""
+    """The trainer's answer: the settings in force; step: the first one under them."""
 
     command_id: str
     outcome: Literal["applied", "refused"]

@@ -1,4 +1,4 @@
-"""What a trainer's run is, as far as whoever steers its buffer needs to know."""
+"""The facts of a trainer's run on which steering its buffer depends."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ class RefusedKnob(_Frozen):
 
 
 class Workload(_Frozen):
-    """One trainer's run: numbers and names of our own only, so that all of it may be shown to a
-    model. A trainer tells it once to whoever subscribes to its windows.
+    """One trainer's run, sent once to each client that subscribes to its windows.
+
+    It has numbers and Rudder's own names only, so that it may be shown to a language model.
 
     run_key: random hexadecimal name of the run, the same on all ranks; num_halo, num_remote:
     nodes of other partitions within one hop, and all of them; row_bytes: of one node's inputs;

@@ -12,7 +12,7 @@ from typing import Self
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
 from rudder.training.control.finished_window import FinishedWindow
-from rudder.training.control.port import ControlPort
+from rudder.training.control.service import ControlPort
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command
 from rudder.training.workload import Workload

@@ -26,7 +26,7 @@ from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import record, sample_episode, sample_workload, write_sample_run
 from rudder.training.config import run_config
-from rudder.training.control.port import ControlPort
+from rudder.training.control.service import ControlPort
 from rudder.training.errors import MachineError
 from tests.cli.show.test_summary import report, summary_of
 

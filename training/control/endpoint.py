@@ -19,7 +19,7 @@ from rudder.training.control.controller_process import (
 )
 from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
-from rudder.training.control.port import ControlPort, NoControl
+from rudder.training.control.service import ControlPort, NoControl
 from rudder.training.control.steering import BUDGET_FILE, OFF_FILE, NoSteering, TrainerSteering
 from rudder.training.machine import why_no_buffer
 from rudder.training.steering_options import SteeringOptions

@@ -1,4 +1,4 @@
-"""The thread that serves a control port, so that the trainer spends no time on its clients.
+"""A trainer's control port and the thread that serves it.
 
 Trainer and thread exchange messages through queues, and the trainer never waits for the thread.
 The thread sleeps four times as long as it works, whatever clients send, so that it takes at most
@@ -13,7 +13,10 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
+from pathlib import Path
+from typing import Self
 
+from rudder.training.control import unix_socket
 from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import (
     MAX_LINE_BYTES,
@@ -90,18 +93,36 @@ _PAUSE_PER_WORK = 4
 _MAX_PAUSE_S = 0.1
 
 
-class ControlService:
-    """Commands in, answers and metrics windows out; the trainer's methods never wait."""
+class NoControl:
+    """In place of a control port where there is none."""
+
+    has_subscribers = False
+
+    def publish(self, window: FinishedWindow) -> None:
+        """Do nothing."""
+
+
+class ControlPort:
+    """A trainer's control port: a Unix-domain socket, served by one daemon thread.
+
+    Commands come in; answers and metrics windows go out. The trainer's methods never wait.
+    """
 
     def __init__(
         self,
-        listener: socket.socket,
-        *,
+        path: Path,
         rank: int,
+        *,
         workload: Workload | None = None,
         peers: Peers | NoPeers = NO_PEERS,
     ) -> None:
-        """Serve the listening socket. workload: what subscribers are told of the run."""
+        """Listen at `path`; raises RunError where that is impossible.
+
+        workload: what subscribers are told of the run; peers: the other ranks.
+        """
+        self._listener = unix_socket.listen(path)
+        self._listener.setblocking(False)
+        self._path, self._inode = path, path.stat().st_ino
         self._commands: deque[Command] = deque()
         self._num_subscribers = 0
         self._last_heartbeat: float | None = None
@@ -109,8 +130,6 @@ class ControlService:
         self._introduction = None if workload is None else Introduction(workload=workload)
         self._state: SteeringState | None = None
         self._peers = peers
-        self._listener = listener
-        self._listener.setblocking(False)
         self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
         self._answers: deque[Applied | SteeringState | Intervention] = deque()
         self._windows: deque[FinishedWindow] = deque(maxlen=MAX_WAITING_WINDOWS)
@@ -159,13 +178,24 @@ class ControlService:
             self._ring()
 
     def close(self) -> None:
-        """Refuse the commands that wait, close every connection and end the thread."""
+        """Refuse the commands that wait, end the thread and remove the socket file."""
         if self._stopping:
             return
         self._stopping = True
         self._ring()
         self._thread.join()
         self._commands.clear()
+        with suppress(OSError):  # another port has the path, or the disk became read-only
+            if self._path.stat().st_ino == self._inode:
+                self._path.unlink()
+
+    def __enter__(self) -> Self:
+        """Close at the end of the block."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close, whatever happened."""
+        self.close()
 
     def _ring(self) -> None:
         with suppress(OSError):  # it rings already, or the thread has just ended

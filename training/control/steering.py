@@ -14,7 +14,7 @@ from rudder.training.buffer.policy import Policy
 from rudder.training.complaint import complain
 from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.messages import Intervention, SteeringState, Tool
-from rudder.training.control.port import ControlPort
+from rudder.training.control.service import ControlPort
 from rudder.training.settings import Applied, Change, Command
 
 OFF_FILE = "steering-off"

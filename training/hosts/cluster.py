@@ -1,4 +1,4 @@
-"""The cluster that a run gets: namespaces where the machine lends them, else plain loopback."""
+"""Opens a run's local cluster: network namespaces if the machine allows them, else loopback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Wish = Literal["auto", "namespace", "loopback"]
 
 @contextmanager
 def open_cluster(wish: Wish, *, num_hosts: int, rate: str | None = None) -> Iterator[Cluster]:
-    """Lend `num_hosts` local hosts; `auto` logs one warning where it has to do with loopback.
+    """Lend `num_hosts` local hosts; `auto` logs a warning if it has to use loopback.
 
     Raises MachineError where the machine lacks what was asked for; a rate needs namespaces.
     """

@@ -1,4 +1,4 @@
-"""Small processes that keep something alive for us, and that end when we do, however we end."""
+"""Helper processes that keep namespaces alive, and that end with this process in any case."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Holder:
         return lines[-1] if lines else "no answer in time"
 
     def _kill(self) -> str:
-        """End the shell and what it has started; returns what they said to standard error."""
+        """End the shell and what it has started; returns their standard error."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         return self._process.communicate()[1]

@@ -42,7 +42,7 @@ class Claim:
         return self._folder / self.prefix
 
     def take(self, *, create: bool = True) -> bool:
-        """Lock the claim; False if another run holds it or its owner is another user."""
+        """Lock the claim; False if another run or another user has it."""
         path = self._folder / f"{self.prefix}lock"
         flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         try:
@@ -73,7 +73,7 @@ class Claim:
         self.unlock()
 
     def unlock(self) -> None:
-        """Leave the claim to whoever comes next, with all that it has."""
+        """Give up the claim, but leave its segments."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -113,7 +113,7 @@ class LoopbackCluster(Cluster):
 
 
 def leftover_segments(folder: Path = SHM_FOLDER) -> list[Path]:
-    """Shared memory of runs whose launcher is gone; what `sweep` would remove."""
+    """Shared memory of runs whose launcher has ended; `sweep` removes it."""
     left: list[Path] = []
     for claim in _dead_claims(folder):
         left.extend(claim.segments())

@@ -1,8 +1,8 @@
-"""Hosts on one machine that are as apart as machines: each with network and /dev/shm of its own.
+"""Hosts on one machine with a network and a /dev/shm each, as separate machines have them.
 
-The kernel's namespaces do this without root where it lets users have their own (`unshare -U`).
-Layout: one namespace for the cluster with a bridge in it, one per host with a cable to it.
-Nothing is registered anywhere by name, so all of it vanishes with the last process inside.
+They are Linux namespaces, which need no root where the kernel gives users their own (`unshare
+-U`): one for the cluster, with a bridge, and one per host, connected to the bridge by a veth pair.
+No namespace has a name, so all of them end with the last process inside.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SYSTEM_FOLDERS = "/usr/sbin:/sbin:/usr/bin:/bin"
 
 @dataclass(frozen=True)
 class _Way:
-    """How to get namespaces: as root of the machine, or as root of a user namespace."""
+    """Options that create and enter namespaces, for root of the machine or of a user namespace."""
 
     unshare: tuple[str, ...]
     nsenter: tuple[str, ...]
@@ -62,7 +62,7 @@ class NamespaceCluster(Cluster):
         return tuple(self._start_host(cluster, index, stack) for index in range(self._num_hosts))
 
     def reserve_ports(self, count: int, *, first: int | None) -> int:
-        """Nobody else lives here, so every port is free."""
+        """Only this run uses the namespaces, so every port is free."""
         del count
         return _FIRST_PORT if first is None else first
 
@@ -149,7 +149,7 @@ def _find_tools() -> dict[str, str]:
 
 
 def _start_cluster(tools: dict[str, str]) -> tuple[_Way, Holder]:
-    """Start the namespace of the whole cluster in the first way that the kernel lets us."""
+    """Start the namespace of the cluster in the first way that the kernel allows."""
     refusal = ""
     for way in (_AS_ROOT, _AS_USER) if os.geteuid() == 0 else (_AS_USER,):
         prefix = (tools["unshare"], *way.unshare, "--mount", "--net")
@@ -161,7 +161,7 @@ def _start_cluster(tools: dict[str, str]) -> tuple[_Way, Holder]:
 
 
 def _remedy() -> str:
-    """What stands in the way, as far as the kernel tells."""
+    """The setting that forbids namespaces, as far as the kernel tells."""
     loopback = "or use --network loopback (which cannot limit the rate)"
     for name, open_value in (
         ("kernel/apparmor_restrict_unprivileged_userns", "0"),

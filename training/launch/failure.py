@@ -1,4 +1,4 @@
-"""Why a run failed: evidence from its processes, and the one error that tells the user."""
+"""Finds the cause of a failed run among its processes, and makes the error that users see."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _VMSTAT = Path("/proc/vmstat")
 
 @dataclass(frozen=True)
 class Failure:
-    """One process ended or gave up when it should not have."""
+    """A process that failed or ended too early."""
 
     worker: Worker
     what: str
 
     @property
     def weight(self) -> int:
-        """0 for what nothing but an outside cause explains, up to 2 for the echo of another's."""
+        """0: killed from outside; 1: failed by itself; 2: lost a peer that failed."""
         failed, killed_by = self.worker.failed, self.worker.killed_by
         if killed_by is not None and killed_by is not signal.SIGABRT:
             return 0
@@ -48,7 +48,7 @@ class Failure:
 
 
 def root_cause(failures: Sequence[Failure]) -> Failure:
-    """The failure that explains the others: the heaviest, and of equals the first seen."""
+    """The failure that explains the others: of the least weight, the first seen."""
     return min(failures, key=lambda failure: failure.weight)
 
 
@@ -73,7 +73,7 @@ def as_error(failure: Failure, *, ran_out_of_memory: bool) -> RunError:
 
 
 def quote(log: Path) -> str:
-    """The last lines of a log that say something, indented; empty if there are none."""
+    """The last informative lines of a log, indented; empty if there are none."""
     lines = [line for line in _tail(log) if not _NOISE.search(line)][-_LOG_LINES:]
     return "".join(f"\n    {line}" for line in lines)
 
@@ -88,7 +88,7 @@ def _tail(log: Path) -> list[str]:
 
 
 def _when(worker: Worker) -> str:
-    """How far the process had come."""
+    """What the process was doing."""
     if worker.role.name == "server":
         return "while it served" if worker.phase == "connected" else "while it loaded its partition"
     return _WHEN[worker.phase]
@@ -114,7 +114,7 @@ def _remedy(worker: Worker, *, ran_out_of_memory: bool) -> str:
 
 
 def kills_for_memory() -> int:
-    """How often this machine's kernel has killed a process for memory; 0 if it does not say."""
+    """Processes that this machine's kernel has killed for memory; 0 if it does not tell."""
     try:
         text = _VMSTAT.read_text()
     except OSError:

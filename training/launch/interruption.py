@@ -1,4 +1,4 @@
-"""Signals that ask a run to end, noted so that the run can end in good order."""
+"""Notes the signals that ask a run to end, so that it ends in good order."""
 
 from __future__ import annotations
 

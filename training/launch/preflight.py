@@ -1,4 +1,4 @@
-"""What can be known to go wrong before a run starts its first process."""
+"""Checks that need no running process: partitions, memory, disk and library versions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A way out of the hosts' own networks: a Unix-domain socket that leads to one TCP address.
+"""Connects controllers on local hosts to a language model outside the hosts' networks.
 
-Local hosts live in network namespaces from which only each other is reached. A path is seen from
-all of them, so a controller that asks a language model speaks to a socket file, and this relay,
-which runs with the launcher, carries the bytes on to the model's address and to no other.
+Local hosts live in network namespaces from which only each other is reached, but all of them see
+the same files. So a controller connects to a Unix-domain socket in the run folder, and this relay,
+which runs with the launcher, carries the bytes to the model's address and to no other.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ class Relay:
         self._thread = threading.Thread(target=self._accept, name="rudder-relay", daemon=True)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._carrying: list[threading.Thread] = []
         self._is_over = False
 
     def __enter__(self) -> Self:
@@ -57,8 +56,6 @@ class Relay:
         with self._lock:
             for each in self._open:
                 _shut(each)
-        for thread in self._carrying:
-            thread.join()
         self._path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
@@ -67,10 +64,7 @@ class Relay:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            thread = threading.Thread(target=self._carry, args=(client,), daemon=True)
-            self._carrying = [each for each in self._carrying if each.is_alive()]
-            self._carrying.append(thread)
-            thread.start()
+            threading.Thread(target=self._carry, args=(client,), daemon=True).start()
 
     def _carry(self, here: socket.socket) -> None:
         with here:
@@ -78,7 +72,7 @@ class Relay:
             try:
                 there = socket.create_connection((self._host, self._port), _CONNECT_TIMEOUT_S)
             except OSError:
-                self._drop(here)  # to whoever asked, as if nobody listened
+                self._drop(here)  # to the client it looks as if nobody listened
                 return
             with there:
                 there.settimeout(None)
@@ -102,7 +96,7 @@ class Relay:
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Until the source ends or either breaks; then the target is told that nothing follows."""
+    """Copy until the source ends or either breaks; then tell the target that nothing follows."""
     with suppress(OSError):
         while chunk := source.recv(_CHUNK_BYTES):
             target.sendall(chunk)

@@ -1,4 +1,4 @@
-"""Watches the processes of a run: hands on events, and ends a run that has gone wrong."""
+"""Watches the processes of a run: passes events on, and ends a run that fails or stalls."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rudder.training.metrics import RankReport
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 _SETTLE_SECONDS = 1.0
-"""How long to wait after the first failure for the one that caused it."""
+"""Wait after the first failure, so that its cause is seen, too."""
 _GOODBYE_SECONDS = 20.0
 _STACKS_SECONDS = 0.3
 
@@ -153,7 +153,7 @@ class Supervisor:
         )
 
     def _wait_for_goodbye(self) -> None:
-        """Let all leave by themselves; whoever does not is ended with the run."""
+        """Wait until the processes have ended; those that have not are killed with the run."""
         until = time.monotonic() + _GOODBYE_SECONDS
         while any(worker.exit_code is None for worker in self._workers):
             if time.monotonic() > until or self._interruption.signal is not None:

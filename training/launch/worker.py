@@ -1,4 +1,4 @@
-"""One process of a run as its launcher sees it: started, heard of, ended."""
+"""One process of a run: the launcher starts it, reads its events and ends it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Role:
-    """What a process of a run is there for. `rank` counts servers and trainers each from 0."""
+    """Role, rank and host of a process. Servers and trainers are each counted from 0."""
 
     name: RoleName
     rank: int
@@ -39,7 +39,7 @@ class Role:
 
 
 class Worker:
-    """A process of a run, in a process group of its own, with its log and its last words."""
+    """A process of a run, in a process group of its own, with its log and its latest events."""
 
     def __init__(
         self, role: Role, argv: Sequence[str], *, variables: Mapping[str, str], log: Path

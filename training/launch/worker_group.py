@@ -1,4 +1,4 @@
-"""All processes of a run: started with what DistDGL and torch want to know, ended together."""
+"""Starts all processes of a run with the variables that DistDGL and torch read, and ends them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GRACE_SECONDS = 1.0
 
 
 class WorkerGroup:
-    """Servers and trainers of a job; they live from `__enter__` to `__exit__`, not longer."""
+    """Servers and trainers of a job, which run within the `with` block only."""
 
     def __init__(self, job: Job, hosts: tuple[Host, ...], *, job_file: Path, logs: Path) -> None:
         self._job, self._hosts = job, hosts
@@ -46,7 +46,7 @@ class WorkerGroup:
         self.dismiss()
 
     def dismiss(self) -> None:
-        """End all that still run: ask, wait a little, kill."""
+        """End the processes that still run: SIGTERM, a short wait, SIGKILL."""
         running = [worker for worker in self.workers if worker.exit_code is None]
         for worker in running:
             worker.signal(signal.SIGTERM)
@@ -82,7 +82,7 @@ class WorkerGroup:
 
 
 def common_variables(job: Job, host: Host) -> dict[str, str]:
-    """What DistDGL and gloo need to know in every process."""
+    """Environment variables that DistDGL and gloo read in every process."""
     return {
         "DGLBACKEND": "pytorch",
         "DGL_DIST_MODE": "distributed",
@@ -99,12 +99,12 @@ def common_variables(job: Job, host: Host) -> dict[str, str]:
 
 
 def server_variables(rank: int) -> dict[str, str]:
-    """What a graph server needs to know; it answers requests in one thread."""
+    """Environment variables of a graph server, which answers requests in one thread."""
     return {"DGL_ROLE": "server", "DGL_SERVER_ID": str(rank), "OMP_NUM_THREADS": "1"}
 
 
 def trainer_variables(job: Job, rank: int, host: Host) -> dict[str, str]:
-    """What a trainer needs to know: its ranks, torch's rendezvous, its share of the cores."""
+    """Environment variables of a trainer: ranks, torch's rendezvous, its share of the cores."""
     per_host = job.config.trainers_per_host
     return {
         "DGL_ROLE": "client",

@@ -22,7 +22,7 @@ from rudder.training.control.messages import (
     to_line,
 )
 from rudder.training.control.peers import Peers, timing_key
-from rudder.training.control.port import ControlPort
+from rudder.training.control.service import ControlPort
 from rudder.training.metrics import RowCounts, Seconds, StepTiming, Window
 from rudder.training.settings import Applied, BufferSettings
 from rudder.training.workload import RefusedKnob, Workload

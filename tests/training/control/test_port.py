@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from rudder.training.control import unix_socket
 from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import MAX_LINE_BYTES, Subscribe, to_line
-from rudder.training.control.port import ControlPort, NoControl, send_command
+from rudder.training.control.port import send_command
 from rudder.training.control.service import (
     MAX_CONNECTIONS,
     MAX_PENDING_COMMANDS,
     MAX_WAITING_WINDOWS,
+    ControlPort,
+    NoControl,
 )
 from rudder.training.errors import RunError
 from rudder.training.metrics import RowCounts, Seconds, Window

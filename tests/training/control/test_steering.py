@@ -25,7 +25,8 @@ from rudder.training.control.messages import (
     read_message,
     to_line,
 )
-from rudder.training.control.port import ControlPort, send_command
+from rudder.training.control.port import send_command
+from rudder.training.control.service import ControlPort
 from rudder.training.control.steering import LOOK_EVERY_STEPS, NoSteering, TrainerSteering
 from rudder.training.settings import Applied, Change, Command, FetchTargets
 from tests.training.buffer.player import buffer_of
