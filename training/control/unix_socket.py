@@ -55,22 +55,17 @@ def connect(path: Path, *, timeout_s: float) -> socket.socket:
     try:
         client.settimeout(timeout_s)
         with _address(path) as address:
-            while not _connected(client, address):
-                if time.monotonic() > deadline:
-                    raise TimeoutError
-                time.sleep(_RETRY_S)
+            while time.monotonic() < deadline:
+                try:
+                    client.connect(address)
+                except BlockingIOError:  # the listener's queue is full; the kernel does not wait
+                    time.sleep(_RETRY_S)
+                else:
+                    return client
+        raise TimeoutError
     except BaseException:
         client.close()
         raise
-    return client
-
-
-def _connected(client: socket.socket, address: str) -> bool:
-    try:
-        client.connect(address)
-    except BlockingIOError:
-        return False  # the listener's queue is full; with a timeout set, the kernel does not wait
-    return True
 
 
 def _remove_stale(path: Path) -> None:
