@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from rudder.memory.run.run_reader import RunReader
 from rudder.training.config import run_config
 from rudder.training.metrics import Summary
 
@@ -82,7 +84,13 @@ def test_several_trainers_and_servers_share_a_host(tiny_parts: Path, tmp_path: P
     summary = train(
         tiny_parts, tmp_path, "--trainers-per-host", "2", "--servers-per-host", "2",
         "--epochs", "1", "--model", "gat", "--buffer", "2000", "--batch-size", "256",
+        "--controller", "on", "--memory", "none",
     )  # fmt: skip
+    with RunReader(tmp_path / "run" / "steering" / "rank0.db") as reader:
+        (work,) = reader.workloads().values()
+    assert (work.trainers_on_host, work.world_size) == (2, 4)
+    machine_bytes = psutil.virtual_memory().total
+    assert 4 * work.max_buffer_rows * work.row_bytes < 0.8 * machine_bytes
     assert [rank["rank"] for rank in summary["ranks"]] == [0, 1, 2, 3]
     assert {rank["settings"]["capacity_rows"] for rank in summary["ranks"]} == {2000}
 
