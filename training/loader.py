@@ -196,8 +196,8 @@ class NodeLoader:
             fanouts=fanouts or (),
             sample_whole=whole,
         )
-        door = self._endpoint.door
-        sample = sample_of(self.view, policy=policy, is_wanted=lambda: door.has_subscribers)
+        port = self._endpoint.port
+        sample = sample_of(self.view, policy=policy, is_wanted=lambda: port.has_subscribers)
         self._meter = WindowMeter(group.rank, rate=sample.rate)
         self._pipeline = Pipeline(
             view=self.view,
@@ -260,7 +260,7 @@ class NodeLoader:
             buffered_rows=self.num_buffered,
             waiting_batches=self.num_ready,
         )
-        self._endpoint.door.publish(done)
+        self._endpoint.port.publish(done)
         if self._on_window is not None:
             self._on_window(done.window)
 

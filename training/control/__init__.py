@@ -1,1 +1,1 @@
-"""The only door to a running trainer: commands in, settings in force and windows out."""
+"""The control port of a running trainer: commands in, answers and metrics windows out."""

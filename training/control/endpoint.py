@@ -81,7 +81,7 @@ class ControlEndpoint:
         controller: start one that steers so, which has a socket in any case; folder: for the
         socket and for what the controller writes.
         """
-        self.door: ControlPort | NoControl = NoControl()
+        self.port: ControlPort | NoControl = NoControl()
         self.steering: TrainerSteering | NoSteering = NoSteering()
         self.controller: ControllerProcess | NoController = NoController()
         if controller is not None:
@@ -91,11 +91,11 @@ class ControlEndpoint:
             return
         run_key = group.new_run_key()
         workload = loader_info_of(run_key)
-        self.door = ControlPort(
+        self.port = ControlPort(
             control, rank=group.rank, workload=workload, peers=group.peers(run_key)
         )
         self.steering = TrainerSteering(
-            self.door,
+            self.port,
             policy,
             rank=group.rank,
             quota=quota_of(workload, controller, folder=control.parent),

@@ -41,7 +41,7 @@ class TrainerSteering:
 
     def __init__(
         self,
-        door: ControlPort,
+        port: ControlPort,
         policy: Policy,
         *,
         rank: int,
@@ -54,7 +54,7 @@ class TrainerSteering:
         quota: the most rows that anybody may set; off_file: while it exists, and when a
         controller that was heard has been silent for `heartbeat_timeout_s`, steering is off.
         """
-        self._door = door
+        self._port = port
         self._policy = policy
         self._rank = rank
         self._quota = quota
@@ -67,7 +67,7 @@ class TrainerSteering:
 
     def attend(self, step: int) -> None:
         """Take a command, look at the switch and the budget; step: the next batch to be planned."""
-        command = self._door.take()
+        command = self._port.take()
         if command is not None or step >= self._next_look:
             self._next_look = step + LOOK_EVERY_STEPS
             self._look(step)
@@ -76,7 +76,7 @@ class TrainerSteering:
 
     def close(self) -> None:
         """Close the control port."""
-        self._door.close()
+        self._port.close()
 
     def _look(self, step: int) -> None:
         self._quota.refresh()
@@ -96,7 +96,7 @@ class TrainerSteering:
     def _why_it_is_off(self) -> str | None:
         if self._off_file.exists():
             return "steering is switched off (`rudder steer on` turns it on)"
-        heard = self._door.last_heartbeat
+        heard = self._port.last_heartbeat
         if heard is not None and time.monotonic() - heard > self._timeout_s:
             return f"no controller was heard for {self._timeout_s:g} s"
         return None
@@ -116,7 +116,7 @@ class TrainerSteering:
         if reason is None and not command.change.is_empty:
             self._policy.apply(command.change)
         applied = self._applied(command.command_id, step, reason)
-        self._door.answer(applied)
+        self._port.answer(applied)
         if command.change.is_empty:
             return
         is_user = command.origin == "user"
@@ -162,12 +162,12 @@ class TrainerSteering:
         """Have the controller record what it did not do itself."""
         name = applied.command_id if applied else uuid.uuid4().hex
         change = _without_ids(change)
-        self._door.tell(
+        self._port.tell(
             Intervention(intervention_id=name, tool=tool, step=step, change=change, applied=applied)
         )
 
     def _tell(self, step: int) -> None:
-        self._door.tell(
+        self._port.tell(
             SteeringState(
                 is_on=self._why_off is None,
                 rank=self._rank,
