@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from rudder.training.errors import RunError
@@ -30,36 +29,18 @@ _WHEN = {
 _VMSTAT = Path("/proc/vmstat")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A process that failed or ended too early."""
+def as_error(failures: Mapping[Worker, str], *, ran_out_of_memory: bool) -> RunError:
+    """The error of the failure that explains the others, of equals the first one.
 
-    worker: Worker
-    what: str
-
-    @property
-    def weight(self) -> int:
-        """0: killed from outside; 1: failed by itself; 2: lost a peer that failed."""
-        failed, killed_by = self.worker.failed, self.worker.killed_by
-        if killed_by is not None and killed_by is not signal.SIGABRT:
-            return 0
-        is_echo = bool(_LOST_PEER.search(failed.message)) if failed else killed_by is not None
-        return 2 if is_echo else 1
-
-
-def root_cause(failures: Sequence[Failure]) -> Failure:
-    """The failure that explains the others: of the least weight, the first seen."""
-    return min(failures, key=lambda failure: failure.weight)
-
-
-def as_error(failure: Failure, *, ran_out_of_memory: bool) -> RunError:
-    """The error that names host, rank, what happened, what the log says and what to do."""
-    worker = failure.worker
+    It names host, rank, what happened, what the log says and what to do. failures: what happened
+    to each process that failed or ended too early, in the order in which it was seen.
+    """
+    worker = min(failures, key=_weight)
     if worker.failed is not None:
         message = f"{worker.role} failed {_when(worker)}: {worker.failed.message}"
         remedy = worker.failed.remedy
     else:
-        message = f"{worker.role} {failure.what} {_when(worker)}{quote(worker.log)}"
+        message = f"{worker.role} {failures[worker]} {_when(worker)}{quote(worker.log)}"
         remedy = _remedy(worker, ran_out_of_memory=ran_out_of_memory)
     error = RunError(
         f"{message}\n  log: {worker.log}",
@@ -70,6 +51,15 @@ def as_error(failure: Failure, *, ran_out_of_memory: bool) -> RunError:
     if worker.failed is not None:
         error.exit_code = worker.failed.exit_code
     return error
+
+
+def _weight(worker: Worker) -> int:
+    """0: killed from outside; 1: failed by itself; 2: lost a peer that failed."""
+    failed, killed_by = worker.failed, worker.killed_by
+    if killed_by is not None and killed_by is not signal.SIGABRT:
+        return 0
+    has_lost_peer = bool(_LOST_PEER.search(failed.message)) if failed else killed_by is not None
+    return 2 if has_lost_peer else 1
 
 
 def quote(log: Path) -> str:

@@ -12,7 +12,7 @@ import psutil
 
 from rudder.training.errors import RunError
 from rudder.training.events import Event
-from rudder.training.launch.failure import Failure, as_error, kills_for_memory, root_cause
+from rudder.training.launch.failure import as_error, kills_for_memory
 from rudder.training.launch.interruption import Interruption
 from rudder.training.launch.worker import Worker
 from rudder.training.metrics import RankReport
@@ -46,7 +46,7 @@ class Supervisor:
         self._started = time.monotonic()
         self._memory_kills = kills_for_memory()
         self._are_released = False
-        self._failures: dict[Worker, Failure] = {}
+        self._failures: dict[Worker, str] = {}
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> list[RankReport]:
@@ -101,17 +101,15 @@ class Supervisor:
             return
         for worker in workers:
             if worker not in self._failures and (what := _complaint(worker)):
-                self._failures[worker] = Failure(worker, what)
+                self._failures[worker] = what
 
     def _explained(self) -> RunError:
         until = time.monotonic() + _SETTLE_SECONDS
         while time.monotonic() < until:
             self._listen()
             self._note_failures()
-        return as_error(
-            root_cause(list(self._failures.values())),
-            ran_out_of_memory=kills_for_memory() > self._memory_kills,
-        )
+        ran_out_of_memory = kills_for_memory() > self._memory_kills
+        return as_error(self._failures, ran_out_of_memory=ran_out_of_memory)
 
     def _check_times(self) -> None:
         now, trainers = time.monotonic(), self._trainers

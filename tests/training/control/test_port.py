@@ -30,8 +30,8 @@ from rudder.training.control.service import (
 from rudder.training.errors import RunError
 from rudder.training.metrics import RowCounts, Seconds, Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command, FetchTargets
+from tests.training.control.doors import WAIT_S, until
 
-WAIT_S = 10.0
 SETTINGS = BufferSettings(capacity_rows=100)
 
 
@@ -102,13 +102,6 @@ def window(index: int) -> Window:
 def next_line(client: socket.socket) -> bytes:
     with client.makefile("rb") as stream:
         return stream.readline()
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
 
 
 def await_command(port: ControlPort) -> Command:
