@@ -19,13 +19,13 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from rudder.training.buffer.policy import IntArray, Policy
-from rudder.training.buffer.registry import PolicyOptions, make_policy, parse_variant
+from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
+from rudder.training.simulate.variants import make_simulated, parse_simulated
 
 VARIANTS = (
-    "lookahead", "lru", "lfu", "s3fifo", "sieve", "static",
-    "score:interval=32+start=empty", "score:interval=1+start=empty",
+    "lookahead", "lfu", "static", "score:interval=32+start=empty", "score:interval=1+start=empty"
 )  # fmt: skip
 AHEAD_BATCHES = 16
 _NUM_HALO = 1000
@@ -113,9 +113,9 @@ def measure(variant: str, work: Work) -> Cost:
     touched = random.permutation(work.num_touched) * step
     warm = work.num_batches // 2 + AHEAD_BATCHES
     batches = _batches(random, touched, inputs=work.inputs, num=work.num_batches + warm)
-    name, options = parse_variant(variant, PolicyOptions(epoch_batches=warm // 2))
+    name, options = parse_simulated(variant, PolicyOptions(epoch_batches=warm // 2))
     settings = BufferSettings(capacity_rows=work.capacity)
-    policy = make_policy(name, _view(work.num_remote), settings, options)
+    policy = make_simulated(name, _view(work.num_remote), settings, options)
     held = touched[: work.capacity]
     fill = [held[i : i + work.inputs] for i in range(0, len(held), work.inputs)][::-1]
     ahead = AHEAD_BATCHES if name == "lookahead" else 0

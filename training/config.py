@@ -6,7 +6,7 @@ import re
 import tomllib
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +25,7 @@ from rudder.training.steering_options import (
     SteeringOptions,
     default_memory,
 )
+from rudder.training.workload import POLICY_CHOICES, LivePolicy
 
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
@@ -99,6 +100,12 @@ def _to_fanout(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _to_live_policy(value: Any) -> Any:
+    if value not in get_args(LivePolicy):
+        raise ValueError(f"it is one of {POLICY_CHOICES}")
+    return value
+
+
 class RunConfig(BaseModel):
     """Every option of a training run; the stored `config.toml` of a run has these names."""
 
@@ -123,9 +130,7 @@ class RunConfig(BaseModel):
     eval_every: int = Field(0, ge=0, description="epochs between evaluations; 0: at the end only")
     device: Literal["cpu", "cuda"] = "cpu"
     loader: Literal["rudder", "stock"] = "rudder"
-    policy: Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"] = (
-        "lookahead"
-    )
+    policy: Annotated[LivePolicy, BeforeValidator(_to_live_policy)] = "lookahead"
     buffer: Annotated[BufferSize, BeforeValidator(_to_buffer_size)] = Field(
         BufferSize(amount=DEFAULT_BUFFER_FRACTION, unit="halo_fraction"), description=BUFFER_FORMS
     )

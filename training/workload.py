@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,13 @@ Knob = Literal[
     "fetch_targets",
     "replace_now",
 ]
+LivePolicy = Literal["lookahead", "score", "static", "lfu", "none"]
+"""The policies that a run can train with."""
+POLICY_CHOICES = (
+    f"{', '.join(get_args(LivePolicy))} (lru, s3fifo and sieve: only in `rudder simulate`)"
+)
 PolicyName = Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"]
+"""The policies that a record may name; runs of earlier versions trained with all of these."""
 
 
 class _Frozen(BaseModel):

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -15,6 +15,7 @@ from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
 from rudder.training.machine import why_no_buffer
 from rudder.training.steering_options import Objective, PlannerName
+from rudder.training.workload import LivePolicy
 
 if TYPE_CHECKING:
     from rudder.training.metrics import Summary
@@ -96,8 +97,11 @@ def train(
         typer.Option(help=_help("loader", "Rudder's loader, or plain DistDGL.")),
     ] = None,
     policy: Annotated[
-        Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"] | None,
-        typer.Option(help=_help("policy", "What stays in the buffer.")),
+        str | None,
+        typer.Option(
+            metavar=f"<{'|'.join(get_args(LivePolicy))}>",
+            help=_help("policy", "What stays in the buffer."),
+        ),
     ] = None,
     buffer: Annotated[
         str | None,

@@ -61,7 +61,7 @@ def test_the_memory_of_the_host_is_a_bound() -> None:
     assert found.settings.capacity_rows == 700
 
 
-@pytest.mark.parametrize("policy", ["score", "lru", "none"])
+@pytest.mark.parametrize("policy", ["score", "lfu", "none"])
 def test_the_defaults_are_those_of_one_policy(policy: PolicyName) -> None:
     other = WORK.model_copy(update={"policy": policy})
     assert FirstSettings.of([], waiting(START), other) is None

@@ -12,10 +12,10 @@ from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.training.access_slice import AccessSlice
 from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.registry import make_policy
 from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change
+from rudder.training.simulate.variants import make_simulated
 from rudder.training.workload import PolicyName, RefusedKnob, Workload
 
 WINDOW_STEPS = 16
@@ -85,7 +85,7 @@ def replay(
     num_remote: int = NUM_REMOTE,
 ) -> IntArray:
     """Rows that each batch fetches, of all nodes; `change` comes before batch `at`."""
-    driven = make_policy(policy, view(num_remote), settings)
+    driven = make_simulated(policy, view(num_remote), settings)
     rows, observed = [], 0
     for number, nodes in enumerate(batches):
         if number == at and change is not None:

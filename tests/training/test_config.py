@@ -83,6 +83,7 @@ def test_a_buffers_text_is_read_back_as_the_same(size: BufferSize) -> None:
         ({"num_layers": 3}, "num_layers"),
         ({"port": 80}, "port"),
         ({"seed": -1}, "seed"),
+        ({"policy": "lru"}, "only in `rudder simulate`"),
         ({"colour": "red"}, "colour"),
         ({"controller": "off"}, "controller"),
         ({"planner": "clever"}, "planner"),

@@ -13,11 +13,12 @@ from rudder.tools.estimate.known_uses import KnownUses
 from rudder.tools.estimate.lookahead_replay import lookahead_misses
 from rudder.tools.estimate.past_uses import Heat, PastUses
 from rudder.training.buffer.policy import IntArray, Policy
-from rudder.training.buffer.registry import PolicyOptions, make_policy
+from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.simulate.opt import opt_hits
+from rudder.training.simulate.variants import make_simulated
 from rudder.training.workload import Workload
 
 _MAX_SPREAD = 16
@@ -165,7 +166,7 @@ class SampledTrace:
         )
         counted = min(workload.batches_per_epoch, max(self.num_batches // 2, 1))
         options = PolicyOptions(batch_size=workload.batch_size, epoch_batches=counted)
-        return make_policy(workload.policy, view, settings, options)
+        return make_simulated(workload.policy, view, settings, options)
 
     def _replay(self, policy: Policy, once: Change, at: int) -> IntArray:
         """As training/simulate/replay.py does it, over the real batches."""

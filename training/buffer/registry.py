@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from rudder.training.buffer.policies.lfu import LfuBuffer
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
-from rudder.training.buffer.policies.lru import LruBuffer
 from rudder.training.buffer.policies.none import NoBuffer
-from rudder.training.buffer.policies.s3fifo import S3FifoBuffer
 from rudder.training.buffer.policies.score import DEFAULT_INTERVAL, ScoreBuffer, Start
-from rudder.training.buffer.policies.sieve import SieveBuffer
 from rudder.training.buffer.policies.static import StaticBuffer, StaticSource
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.errors import ConfigError
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import MAX_INTERVAL_BATCHES, BufferSettings
+from rudder.training.workload import POLICY_CHOICES, LivePolicy
 
-PolicyName = Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"]
-POLICIES: tuple[str, ...] = get_args(PolicyName)
+POLICIES: tuple[str, ...] = get_args(LivePolicy)
 
 _KEYS: dict[str, dict[str, str]] = {
     "score": {
@@ -90,16 +87,13 @@ def make_policy(
         )
     if name in _PLAIN:
         return _PLAIN[name](view, settings, vip)
-    raise ConfigError.for_field("policy", value=name, allowed=", ".join(POLICIES))
+    raise ConfigError.for_field("policy", value=name, allowed=POLICY_CHOICES)
 
 
 _PLAIN: dict[str, Callable[[PartitionView, BufferSettings, InclusionProbability | None], Policy]]
 _PLAIN = {
     "lookahead": lambda view, settings, vip: LookaheadBuffer(view, settings, vip=vip),
-    "lru": lambda view, settings, vip: LruBuffer(view, settings, vip=vip),
     "lfu": lambda view, settings, vip: LfuBuffer(view, settings, vip=vip),
-    "s3fifo": lambda view, settings, vip: S3FifoBuffer(view, settings, vip=vip),
-    "sieve": lambda view, settings, vip: SieveBuffer(view, settings, vip=vip),
 }
 
 
@@ -110,21 +104,24 @@ def _with_interval(settings: BufferSettings, interval: int) -> BufferSettings:
     return settings.model_copy(update={"replacement_interval": interval})
 
 
-def parse_variant(text: str, defaults: PolicyOptions | None = None) -> tuple[str, PolicyOptions]:
+def parse_variant(
+    text: str, defaults: PolicyOptions | None = None, *, allowed: tuple[str, ...] = POLICIES
+) -> tuple[str, PolicyOptions]:
     """Read `policy` or `policy:key=value+key=value`, such as `score:interval=32+alpha=0.05`.
 
     Variants may stand in a list with commas. Raises ConfigError that names what is allowed.
     """
     options = defaults or PolicyOptions()
     name, _, rest = text.strip().partition(":")
-    if name not in POLICIES:
-        raise ConfigError.for_field("policy", value=name, allowed=", ".join(POLICIES))
+    if name not in allowed:
+        choices = POLICY_CHOICES if allowed == POLICIES else ", ".join(allowed)
+        raise ConfigError.for_field("policy", value=name, allowed=choices)
     keys = _KEYS.get(name, {})
     for item in filter(None, rest.split("+")):
         key, _, value = item.partition("=")
         if key not in keys:
-            allowed = ", ".join(keys) or f"none, {name} has no options"
-            raise ConfigError.for_field(f"{name} option", value=key, allowed=allowed)
+            known = ", ".join(keys) or f"none, {name} has no options"
+            raise ConfigError.for_field(f"{name} option", value=key, allowed=known)
         given: dict[str, Any] = {keys[key]: _value(f"{name}:{key}", key, value)}
         options = replace(options, **given)
     return name, options

@@ -27,7 +27,7 @@ def rounds_of(toolbox: Toolbox) -> Rounds:
 
 
 def test_where_missed_rows_are_admitted_nothing_is_in_the_way() -> None:
-    assert rounds_of(toolbox_after(trainer_of("lru"), windows=4)) == Rounds()
+    assert rounds_of(toolbox_after(trainer_of("lfu"), windows=4)) == Rounds()
 
 
 def test_four_rounds_are_evidence_and_fewer_are_not() -> None:

@@ -29,7 +29,7 @@ def test_the_config_names_the_same_policies() -> None:
 
 
 def test_a_variant_sets_options() -> None:
-    assert parse_variant("lru") == ("lru", PolicyOptions())
+    assert parse_variant("lfu") == ("lfu", PolicyOptions())
     assert parse_variant("score:interval=8+alpha=0.5+start=random+faithful=true") == (
         "score",
         PolicyOptions(replacement_interval=8, alpha=0.5, start="random", faithful=True),
@@ -48,8 +48,9 @@ def test_what_a_variant_does_not_set_stays_as_it_was() -> None:
     [
         ("fifo", "lookahead, score"),
         ("", "lookahead, score"),
+        ("lru", "lru, s3fifo and sieve: only in `rudder simulate`"),
         ("score:delta=1", "interval, alpha, start, faithful"),
-        ("lru:alpha=1", "lru has no options"),
+        ("lfu:alpha=1", "lfu has no options"),
         ("score:alpha=1", "between 0 and 1"),
         ("score:alpha=nan", "between 0 and 1"),
         ("score:interval=x", "0 to 1000000"),

@@ -28,12 +28,17 @@ def test_a_threshold_that_is_given_is_in_force(name: str) -> None:
     assert policy(name, 0.25).settings.eviction_threshold == 0.25
 
 
+def test_a_policy_of_the_simulator_is_refused_with_what_is_offered() -> None:
+    with pytest.raises(ConfigError, match=r"lookahead, score, static, lfu, none.*rudder simulate"):
+        policy("lru", None)
+
+
 def test_one_that_is_not_given_is_the_policy_s_own() -> None:
     assert policy("lookahead", None).settings.eviction_threshold == 1.0
     assert policy("score", None).settings.eviction_threshold == pytest.approx(0.9**10)
 
 
-@pytest.mark.parametrize("name", ["lru", "sieve", "s3fifo", "static", "none"])
+@pytest.mark.parametrize("name", ["static", "none"])
 def test_policies_that_have_no_threshold_refuse_one(name: str) -> None:
     assert policy(name, None).settings.lookahead_batches == 4
     with pytest.raises(ConfigError, match="eviction_threshold means nothing"):

@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
-from rudder.training.buffer.registry import POLICIES
 from rudder.training.config import BufferSize
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.partition_view import PartitionView
@@ -18,7 +17,7 @@ from rudder.training.simulate.opt import Limit
 from rudder.training.simulate.recording import Recording, read_recording
 from rudder.training.simulate.replay import replay
 from rudder.training.simulate.study import OPT, Question, Study
-from rudder.training.simulate.variants import make_policy_of
+from rudder.training.simulate.variants import SIMULATED_POLICIES, make_policy_of
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
 
 NUM_REMOTE = 300
@@ -108,7 +107,7 @@ def test_replay_counts_what_the_live_policy_counted(tmp_path: Path) -> None:
     assert [tuple(row[:2]) for row in recording.planned.tolist()] == live
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", SIMULATED_POLICIES)
 def test_no_policy_fetches_fewer_rows_than_opt(recording: Recording, policy: str) -> None:
     if policy == "static":
         policy = "static:source=degree"
