@@ -1,14 +1,14 @@
 """Compile all loops ahead of time: `python -m rudder.training.warm_up`.
 
-Fills numba's cache (see compiled.py) for the argument types of real runs, so that no first epoch
-waits for the compiler. It does so by running a small buffer and a small sampling, without torch.
+Fills numba's cache (see compiled.py) for the argument types of real runs, so that the first epoch
+does not wait for the compiler: it runs small buffers and samplers, without torch.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from rudder.training.buffer.policies.lookahead import LookaheadBuffer
+from rudder.training.buffer.directory import WHOLE_UP_TO, SeenDirectory
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.buffer.rows import BufferRows, as_words, copy_rows
 from rudder.training.loading.access_sample import AccessSample
@@ -21,10 +21,10 @@ _WORD_BYTES = (1, 2, 4, 8)
 
 
 def warm_up() -> None:
-    """Call every compiled loop once, as the loader and the servers do."""
+    """Call every compiled loop once, with the types that loader and servers use."""
     _sample(with_edge_ids=False)
     _sample(with_edge_ids=True)
-    _buffer()
+    _seen()
     for name in POLICIES:
         _policy(name)
     for row_bytes in _WORD_BYTES:
@@ -33,7 +33,7 @@ def warm_up() -> None:
 
 
 def _view(part: int, *, with_edge_ids: bool) -> PartitionView:
-    """One of two partitions of two nodes each, all joined with all."""
+    """One of two partitions of two nodes each; every node is linked to all nodes."""
     return PartitionView(
         part=part,
         starts=np.array([0, 2, 4]),
@@ -54,34 +54,28 @@ def _sample(*, with_edge_ids: bool) -> None:
     kernels.count_runs(np.array([2, 3]), np.array([2, 2]), np.empty(2, dtype=np.int64))
 
 
-def _buffer() -> None:
-    view = _view(0, with_edge_ids=False)
-    buffer = LookaheadBuffer(view, BufferSettings(capacity_rows=2))
-    batch = np.array([0, 1])
-    for _ in range(4):
-        buffer.observe(batch)
-    buffer.plan(batch)
-    buffer.apply(Change(capacity_rows=1))
-    buffer.skip(batch)
-    buffer.apply(Change(replace_now=True))  # has the next plan fetch what the last one dropped
-    buffer.skip(batch)
-    buffer.observe(batch[:0])
-    buffer.skip(batch)
-    buffer.plan(batch[:0])
-
-
 def _policy(name: str) -> None:
-    """Run one policy in the ways that call its loops."""
+    """Run one policy so that it grows, shrinks, and fetches eagerly what it dropped."""
     view = _view(0, with_edge_ids=False)
     policy = make_policy(
         name, view, BufferSettings(capacity_rows=2), PolicyOptions(fanouts=(1,), source="vip")
     )
     batch = np.array([0, 1])
-    for change in (Change(), Change(capacity_rows=1)):
+    changes = (Change(), Change(capacity_rows=1), Change(replace_now=True))
+    for change, nodes in zip(changes, (batch, batch, batch[:0]), strict=True):
         if policy.refusal(change) is None:
             policy.apply(change)
-        policy.observe(batch)
-        policy.plan(batch)
+        policy.observe(nodes)
+        policy.plan(nodes)
+
+
+def _seen() -> None:
+    """Look up nodes of a large graph, in a hashed map that grows and in a dense one."""
+    for num_remote in (WHOLE_UP_TO + 1, 1000):
+        directory = SeenDirectory(num_remote)
+        for count in (2, 2000):
+            directory.find(np.arange(min(count, num_remote)))
+            directory.is_seen(np.arange(1))
 
 
 def _copy(row_bytes: int) -> None:

@@ -11,7 +11,8 @@ _RUN = """
 import numpy as np
 from numba.core.dispatcher import Dispatcher
 from rudder.training.buffer import lookahead_kernels, ranks, rows, stacks
-from rudder.training.buffer import lfu, reactive, score, static, vip
+from rudder.training.buffer import lfu, reactive, score, seen_maps, static, vip
+from rudder.training.buffer.directory import SeenDirectory
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.partition_view import PartitionView
@@ -47,6 +48,12 @@ for edge_ids in (None, np.arange(degree * inner)):
             fetched = rows.as_words(np.zeros((len(plan.misses), row_bytes), dtype=np.uint8))
             held.resize(plan)
             held.store(fetched, plan.admitted, plan.admitted_slots)
+for num_remote in (5_000_000, 1000):
+    directory = SeenDirectory(num_remote)
+    for _ in range(4):
+        nodes = random.permutation(num_remote)[:900]
+        directory.is_seen(nodes)
+        directory.find(nodes)
 options = PolicyOptions(fanouts=(2, 2), source="vip")
 for name in POLICIES:
     policy = make_policy(name, view_of(0, None), BufferSettings(capacity_rows=100), options)
@@ -60,7 +67,7 @@ for name in POLICIES:
 kernels.count_runs(remote, remote, np.empty(len(remote), dtype=np.int64))
 
 modules = (
-    lookahead_kernels, ranks, rows, kernels, lfu, static, score, reactive, vip
+    lookahead_kernels, ranks, rows, kernels, lfu, static, score, reactive, seen_maps, vip
 )
 loops = [value for module in modules for value in vars(module).values()]
 loops = [loop for loop in loops if isinstance(loop, Dispatcher) and loop.signatures]

@@ -1,8 +1,11 @@
-"""Which record belongs to which remote node; compiled loops work on the numbers of records."""
+"""Which record belongs to which remote node; compiled loops work on the numbers of records.
+
+In a small graph each node has a record, of its own number. In a larger one only nodes that were
+seen have one: records are numbered in the order in which nodes are first seen, and a map leads
+from the node to the number (seen_maps.py).
+"""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +17,41 @@ from rudder.training.buffer.scratch import Scratch
 from rudder.training.buffer.seen_maps import DenseMap, HashedMap
 from rudder.training.errors import MachineError
 
-# The remote nodes that were seen, numbered in that order: what is kept of each is a record.
-#
-# Records of nodes first seen together lie together, and nodes never seen take none. Only the number
-# itself is looked up by node, in a map that goes with how much was seen (seen_maps.py).
-
-
+WHOLE_UP_TO = 2**22
+"""Remote nodes of a graph small enough to have a record each: 64 MB of them at most."""
 _MAX_RECORDS = 2**31 - 1
 
 
-class SeenDirectory:
-    """Numbers remote nodes 0, 1, ... as they come by for the first time (see Directory)."""
+class WholeDirectory:
+    """Every node has a record, of its own number: nothing to look up."""
+
+    num_bytes = 0
 
     def __init__(self, num_remote: int) -> None:
-        """num_remote: remote nodes of the graph, of which any may come."""
+        self._num_remote = num_remote
+
+    def __len__(self) -> int:
+        """All nodes."""
+        return self._num_remote
+
+    def find(self, nodes: IntArray) -> IntArray:
+        """The nodes themselves."""
+        return nodes
+
+    def is_seen(self, nodes: IntArray) -> NDArray[np.bool_]:
+        """All of them."""
+        return np.ones(len(nodes), dtype=bool)
+
+    def nodes_of(self, records: IntArray) -> IntArray:
+        """The records themselves."""
+        return records
+
+
+class SeenDirectory:
+    """Numbers remote nodes 0, 1, ... as they are seen for the first time."""
+
+    def __init__(self, num_remote: int) -> None:
+        """num_remote: remote nodes of the graph; any of them may be seen."""
         self._num_remote = num_remote
         self._map: DenseMap | HashedMap = HashedMap(num_remote)
         narrow = num_remote <= _MAX_RECORDS
@@ -70,55 +94,9 @@ class SeenDirectory:
         return self._numbers[records].astype(np.int64)
 
 
-WHOLE_UP_TO = 2**22
-"""Remote nodes of a graph small enough to have a record each: 64 MB of them at most."""
-
-
-class Directory(Protocol):
-    """Numbers the records of remote nodes 0, 1, ..."""
-
-    def __len__(self) -> int:
-        """Records so far."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of what leads from a node to its record and back."""
-
-    def find(self, nodes: IntArray) -> IntArray:
-        """int64[n]: the records of these nodes, int64[n], which have one each from now on."""
-
-    def is_seen(self, nodes: IntArray) -> NDArray[np.bool_]:
-        """bool[n]: which of these nodes have a record; none gets one."""
-
-    def nodes_of(self, records: IntArray) -> IntArray:
-        """int64[n]: the nodes of these records."""
-
-
-class WholeDirectory:
-    """Every node has a record, of its own number: nothing to look up."""
-
-    num_bytes = 0
-
-    def __init__(self, num_remote: int) -> None:
-        self._num_remote = num_remote
-
-    def __len__(self) -> int:
-        """All nodes."""
-        return self._num_remote
-
-    def find(self, nodes: IntArray) -> IntArray:
-        """The nodes themselves."""
-        return nodes
-
-    def is_seen(self, nodes: IntArray) -> NDArray[np.bool_]:
-        """All of them."""
-        return np.ones(len(nodes), dtype=bool)
-
-    def nodes_of(self, records: IntArray) -> IntArray:
-        """The records themselves."""
-        return records
+Directory = WholeDirectory | SeenDirectory
 
 
 def make_directory(num_remote: int) -> Directory:
-    """What suits a graph of so many remote nodes."""
+    """The directory that suits a graph of so many remote nodes."""
     return WholeDirectory(num_remote) if num_remote <= WHOLE_UP_TO else SeenDirectory(num_remote)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -18,6 +18,7 @@ from rudder.training.partition_view import PartitionView
 from rudder.training.settings import MAX_INTERVAL_BATCHES, BufferSettings
 from rudder.training.workload import POLICY_CHOICES, LivePolicy
 
+_Read = Callable[[str], object]
 POLICIES: tuple[str, ...] = get_args(LivePolicy)
 
 _KEYS: dict[str, dict[str, str]] = {
@@ -34,12 +35,12 @@ _KEYS: dict[str, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class PolicyOptions:
-    """What a policy may be told at the start, beside its settings.
+    """What a policy is told at the start, beside its settings.
 
-    Choices: replacement_interval, alpha, start and faithful are score's, source is static's.
-    What is known of the run: fanouts, input layer first, None where the sampler has none;
-    batch_size and epoch_batches of this trainer; seeds: int64 global ids, None: all inner nodes;
-    seed of random choices.
+    Options of `score`: replacement_interval, alpha, start, faithful; of `static`: source.
+    Facts of the run: fanouts, input layer first, None if the sampler has none; batch_size and
+    epoch_batches of this trainer; seeds: int64 global ids, None: all inner nodes; seed: of random
+    choices.
     """
 
     replacement_interval: int = DEFAULT_INTERVAL
@@ -60,12 +61,16 @@ def make_policy(
     settings: BufferSettings,
     options: PolicyOptions = PolicyOptions(),
 ) -> Policy:
-    """Make the policy of that name; raises ConfigError where there is none, or it lacks a thing."""
+    """Make the policy of that name; raises ConfigError if there is none, or it needs fan-outs."""
     vip = None
     if options.fanouts is not None:
         vip = InclusionProbability(view, options.fanouts, options.batch_size, options.seeds)
     if name == "none":
         return NoBuffer(lookahead_batches=settings.lookahead_batches)
+    if name == "lookahead":
+        return LookaheadBuffer(view, settings, vip=vip)
+    if name == "lfu":
+        return LfuBuffer(view, settings, vip=vip)
     if name == "score":
         return ScoreBuffer(
             view,
@@ -85,20 +90,11 @@ def make_policy(
         return StaticBuffer(
             view, settings, source=options.source, epoch_batches=options.epoch_batches, vip=vip
         )
-    if name in _PLAIN:
-        return _PLAIN[name](view, settings, vip)
     raise ConfigError.for_field("policy", value=name, allowed=POLICY_CHOICES)
 
 
-_PLAIN: dict[str, Callable[[PartitionView, BufferSettings, InclusionProbability | None], Policy]]
-_PLAIN = {
-    "lookahead": lambda view, settings, vip: LookaheadBuffer(view, settings, vip=vip),
-    "lfu": lambda view, settings, vip: LfuBuffer(view, settings, vip=vip),
-}
-
-
 def _with_interval(settings: BufferSettings, interval: int) -> BufferSettings:
-    """Keeps apart what was set and what is a default, as `model_copy` does."""
+    """The settings with an interval. Fields that are not set stay unset: `score` tells by it."""
     if settings.replacement_interval is not None:
         return settings
     return settings.model_copy(update={"replacement_interval": interval})
@@ -135,27 +131,26 @@ def _value(where: str, key: str, text: str) -> object:
         raise ConfigError.for_field(where, value=text, allowed=allowed) from None
 
 
-def _interval(text: str) -> int:
-    if not 0 <= int(text) <= MAX_INTERVAL_BATCHES:
-        raise ValueError
-    return int(text)
+def _number(read: Callable[[str], float], is_allowed: Callable[[float], bool]) -> _Read:
+    def read_checked(text: str) -> object:
+        if not is_allowed(read(text)):
+            raise ValueError
+        return read(text)
+
+    return read_checked
 
 
-def _alpha(text: str) -> float:
-    if not 0 < float(text) < 1:
-        raise ValueError
-    return float(text)
+def _one_of(choices: Mapping[str, object]) -> tuple[_Read, str]:
+    return choices.__getitem__, ", ".join(choices)
 
 
-def _one_of(choices: tuple[str, ...]) -> tuple[Callable[[str], object], str]:
-    return {choice: choice for choice in choices}.__getitem__, ", ".join(choices)
-
-
-_SWITCH = {"true": True, "1": True, "false": False, "0": False}
-_READERS: dict[str, tuple[Callable[[str], object], str]] = {
-    "interval": (_interval, f"0 to {MAX_INTERVAL_BATCHES} batches"),
-    "alpha": (_alpha, "between 0 and 1"),
-    "start": _one_of(get_args(Start)),
-    "source": _one_of(get_args(StaticSource)),
-    "faithful": (_SWITCH.__getitem__, ", ".join(_SWITCH)),
+_READERS: dict[str, tuple[_Read, str]] = {
+    "interval": (
+        _number(int, lambda value: 0 <= value <= MAX_INTERVAL_BATCHES),
+        f"0 to {MAX_INTERVAL_BATCHES} batches",
+    ),
+    "alpha": (_number(float, lambda value: 0 < value < 1), "between 0 and 1"),
+    "start": _one_of({choice: choice for choice in get_args(Start)}),
+    "source": _one_of({choice: choice for choice in get_args(StaticSource)}),
+    "faithful": _one_of({"true": True, "1": True, "false": False, "0": False}),
 }

@@ -1,40 +1,20 @@
 """Policies for comparison only: LRU, SIEVE and S3-FIFO. The simulator has them, runs do not.
 
 All three admit every miss and go by past accesses alone. They are queues of node ids, without
-rows or slots. Within a batch, hits count first, in the batch's order; then the misses enter.
+rows or slots: `held` are the ids, `capacity` is set by the queue's buffer. Within a batch, hits
+count first, in the batch's order; then the misses are inserted.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.errors import ConfigError
 from rudder.training.settings import BufferSettings, Change
-
-
-class Queue(Protocol):
-    """Node ids in the order in which they leave; `capacity` is set by its buffer."""
-
-    capacity: int
-
-    @property
-    def held(self) -> Mapping[int, object]:
-        """The ids, each with what the queue notes of it."""
-
-    def hit(self, node: int) -> None:
-        """Note a use of a node that is held."""
-
-    def insert(self, node: int) -> None:
-        """Add a node that is not held; there is room."""
-
-    def evict(self) -> None:
-        """Remove one node; there is one."""
 
 
 class Lru:
@@ -150,6 +130,7 @@ class S3Fifo:
             self._ghosts[node] = self._num_ghosts
 
 
+Queue = Lru | S3Fifo | Sieve
 QUEUES: dict[str, type[Queue]] = {"lru": Lru, "s3fifo": S3Fifo, "sieve": Sieve}
 
 

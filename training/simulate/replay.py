@@ -1,9 +1,9 @@
-"""Driving a policy with a recording: the same calls as the live loader makes, and no rows."""
+"""Replays a recording through a policy: the calls of the live loader, without any rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,41 +24,27 @@ class Counts:
     halo_hits: IntArray
 
     def __getitem__(self, batches: slice) -> Counts:
-        return Counts(
-            self.hits[batches],
-            self.misses[batches],
-            self.targets[batches],
-            self.halo_rows[batches],
-            self.halo_hits[batches],
-        )
+        return Counts(*(getattr(self, each.name)[batches] for each in fields(self)))
 
 
 class _Tally:
     def __init__(self, is_halo: NDArray[np.bool_]) -> None:
         self._is_halo = is_halo
-        self._rows: list[tuple[int, int, int, int, int]] = []
+        self._rows: list[tuple[int, ...]] = []
 
     def add(self, plan: Plan, nodes: IntArray) -> None:
         of_halo = self._is_halo[nodes]
-        self._rows.append(
-            (
-                len(plan.hits),
-                len(plan.misses),
-                len(plan.targets),
-                int(np.count_nonzero(of_halo)),
-                int(np.count_nonzero(of_halo[plan.hits])),
-            )
-        )
+        plan_rows = (len(plan.hits), len(plan.misses), len(plan.targets))
+        self._rows.append((*plan_rows, int(of_halo.sum()), int(of_halo[plan.hits].sum())))
 
     def counts(self) -> Counts:
-        columns = np.array(self._rows, dtype=np.int64).reshape(-1, 5).T
-        return Counts(*columns)
+        return Counts(*np.array(self._rows, dtype=np.int64).reshape(-1, 5).T)
 
 
 def replay(policy: Policy, recording: Recording) -> Counts:
-    """Plan every batch that happened, each with the policy's own lookahead observed.
+    """Plan every batch that was not skipped, after observing as many as the policy's lookahead.
 
-    At the start the window grows by one a batch, as the loader lets it (Pipeline._may_plan).
+    At the start the window grows by one batch per batch, as in the loader (Pipeline._may_plan).
     """
     tally = _Tally(recording.is_halo)
     batches = recording.happened
@@ -78,7 +64,8 @@ def replay(policy: Policy, recording: Recording) -> Counts:
 def replay_calls(policy: Policy, recording: Recording) -> Counts:
     """Make exactly the calls that were recorded, changes of settings included.
 
-    A policy as the run began with then makes the run's own plans: `Recording.planned`.
+    If `policy` is as it was at the start of the run, it makes the plans of the run
+    (`Recording.planned`).
     """
     tally = _Tally(recording.is_halo)
     changes = iter(recording.changes)
@@ -101,11 +88,6 @@ def replay_calls(policy: Policy, recording: Recording) -> Counts:
 
 
 def joined(counts: Sequence[Counts]) -> Counts:
-    """Batches of several replays as if of one."""
-    return Counts(
-        hits=np.concatenate([each.hits for each in counts]),
-        misses=np.concatenate([each.misses for each in counts]),
-        targets=np.concatenate([each.targets for each in counts]),
-        halo_rows=np.concatenate([each.halo_rows for each in counts]),
-        halo_hits=np.concatenate([each.halo_hits for each in counts]),
-    )
+    """The batches of several replays, one after the other."""
+    names = [each.name for each in fields(Counts)]
+    return Counts(*(np.concatenate([getattr(each, name) for each in counts]) for name in names))

@@ -16,12 +16,12 @@ def make_simulated(
     name: str,
     view: PartitionView,
     settings: BufferSettings,
-    options: PolicyOptions = PolicyOptions(),
+    options: PolicyOptions | None = None,
 ) -> Policy:
     """Make the policy of that name; raises ConfigError if there is none, or it lacks something."""
     if name in QUEUES:
         return HistoryBuffer(name, settings, num_remote=view.num_remote)
-    return make_policy(name, view, settings, options)
+    return make_policy(name, view, settings, options or PolicyOptions())
 
 
 def parse_simulated(text: str, defaults: PolicyOptions | None = None) -> tuple[str, PolicyOptions]:

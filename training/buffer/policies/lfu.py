@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from rudder.training.buffer.policies.ranks import best_first
 from rudder.training.buffer.policies.reactive import ReactiveBuffer
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.prefetch import AHEAD, prefetch
@@ -62,30 +63,18 @@ def _take_least_used(
 
 
 @compiled
-def most_used_first(newcomers: IntArray, nodes: Records, top: int, found: IntArray) -> None:
-    """Fill found with positions in `newcomers` by their uses, at most `top` (counting sort)."""
-    starts = np.zeros(top + 2, dtype=np.int64)
-    for j in range(newcomers.shape[0]):
-        starts[top - _count(newcomers[j], nodes, top) + 1] += 1
-    for k in range(top + 1):
-        starts[k + 1] += starts[k]
-    for j in range(newcomers.shape[0]):
-        k = top - _count(newcomers[j], nodes, top)
-        found[starts[k]] = j
-        starts[k] += 1
-
-
-@compiled
 def admit(
     newcomers: IntArray, first_kept: int, nodes: Records, owners: IntArray, free: Int32s,
-    num_free: int, chunks: Chunks, tops: Int32s, order: IntArray,
+    num_free: int, chunks: Chunks, tops: Int32s, counts: IntArray, order: IntArray,
 ) -> int:  # fmt: skip
-    """Let newcomers in, the most used first, while rows are there that are used no more.
+    """Admit newcomers, the most used first, while there are rows that were not used more often.
 
-    first_kept: rows used so often, or more, stay; order: int64[len(newcomers)], room to sort them.
-    Returns the number of free slots.
+    first_kept: rows used so often, or more, stay; counts, order: int64[len(newcomers)], space to
+    sort them. Returns the number of free slots.
     """
-    most_used_first(newcomers, nodes, tops.shape[0] - 2, order)
+    for j in range(newcomers.shape[0]):
+        counts[j] = _count(newcomers[j], nodes, tops.shape[0] - 2)
+    best_first(counts, tops.shape[0] - 2, order)
     lowest = 0
     entered = 0
     for q in range(order.shape[0]):
@@ -105,8 +94,7 @@ def admit(
         nodes[node].slot = slot + 1
         entered += 1
     for q in range(entered):
-        node = newcomers[order[q]]
-        push(chunks, tops, _count(node, nodes, tops.shape[0] - 2), node)
+        push(chunks, tops, counts[order[q]], newcomers[order[q]])
     return num_free
 
 
@@ -151,9 +139,10 @@ class LfuBuffer(ReactiveBuffer):
         if len(targets):
             self._nodes["uses"][targets] += 1
             newcomers = np.concatenate([missed, targets])
+        counts, order = (self._scratch.empty(len(newcomers)) for _ in range(2))
         self._num_free = admit(
             newcomers, self._first_kept, self._nodes, self._owners, self._free, self._num_free,
-            self._stacks.chunks, self._stacks.tops, self._scratch.empty(len(newcomers)),
+            self._stacks.chunks, self._stacks.tops, counts, order,
         )  # fmt: skip
         if len(targets):
             left_out = targets[self._nodes["slot"][targets] == 0]
@@ -171,15 +160,15 @@ class LfuBuffer(ReactiveBuffer):
             count, self._nodes, self._free, self._num_free, self._stacks.chunks, self._stacks.tops
         )
 
-    def _resized(self, kept: IntArray) -> None:
+    def _resized(self, kept: IntArray, sources: IntArray) -> None:
+        super()._resized(kept, sources)
         self._make_stacks(self._num_counts)
 
     def _make_stacks(self, num_counts: int) -> None:
         """One stack per count below `num_counts` (the last: all above), filled anew."""
         self._num_counts = num_counts
         self._stacks = make_stacks(num_counts, room=len(self._owners))
-        buffered = self._owners[self._used_slots()]
-        stack_all(buffered, self._nodes, self._stacks.chunks, self._stacks.tops)
+        stack_all(self._buffered(), self._nodes, self._stacks.chunks, self._stacks.tops)
 
     @property
     def num_bytes(self) -> int:

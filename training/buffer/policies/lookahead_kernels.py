@@ -169,7 +169,7 @@ def admit(
     `admitted_slots`; returns (admitted, free slots left).
     """
     first_kept = HEAT_RANKS if threshold_heat == np.inf else heat_rank(threshold_heat)
-    best_first(ranks, ring, order)
+    best_first(ranks, HEAT_RANKS + ring - 1, order)
     last_one = order.shape[0] - 1
     count = 0
     worst = 0

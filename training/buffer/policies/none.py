@@ -7,14 +7,6 @@ import numpy as np
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.settings import BufferSettings, Change
 
-_MEANINGLESS = (
-    "capacity_rows",
-    "eviction_threshold",
-    "replacement_interval",
-    "fetch_targets",
-    "replace_now",
-)
-
 
 class NoBuffer:
     """The policy that keeps nothing; its lookahead only hides latency."""
@@ -42,16 +34,12 @@ class NoBuffer:
         """Nothing is learned."""
 
     def refusal(self, change: Change) -> str | None:
-        """Only the lookahead means something here."""
-        default = Change()
-        for name in _MEANINGLESS:
-            if getattr(change, name) != getattr(default, name):
+        """Only the lookahead can be changed."""
+        for name, unchanged in Change():
+            if name != "lookahead_batches" and getattr(change, name) != unchanged:
                 return f"{name} means nothing to the policy `none`, which has no buffer"
         return None
 
     def apply(self, change: Change) -> None:
         """Set the lookahead."""
-        if change.lookahead_batches is not None:
-            self._settings = self._settings.model_copy(
-                update={"lookahead_batches": change.lookahead_batches}
-            )
+        self._settings = change.over(self._settings)

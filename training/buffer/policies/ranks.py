@@ -47,12 +47,11 @@ def stack_of(rank: int, batch: int, ring: int) -> int:
 
 
 @compiled
-def best_first(ranks: Int64s, ring: int, found: Int64s) -> None:
-    """Fill found with positions in `ranks`, the most worth first (counting sort, equals in order).
+def best_first(ranks: Int64s, top: int, found: Int64s) -> None:
+    """Fill found with positions in `ranks`, the highest rank first, equals in order.
 
-    ranks, found: int64[n].
+    ranks, found: int64[n]; top: no rank is higher. A counting sort.
     """
-    top = HEAT_RANKS + ring - 1
     starts = np.zeros(top + 2, dtype=np.int64)
     for j in range(ranks.shape[0]):
         starts[top - ranks[j] + 1] += 1

@@ -30,20 +30,9 @@ from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
 
-
-def highest(values: FloatArray, numbers: IntArray, count: int) -> IntArray:
-    """Positions of the `count` highest values; of equal ones (to 9 decimals) the lower numbers."""
-    count = min(count, len(values))
-    values = np.round(values, 9)
-    if count in (0, len(values)):
-        return np.arange(count)
-    last = np.partition(values, len(values) - count)[len(values) - count]
-    above, ties = np.flatnonzero(values > last), np.flatnonzero(values == last)
-    missing = count - len(above)
-    if missing < len(ties):
-        ties = ties[np.argpartition(numbers[ties], missing - 1)[:missing]]
-    return np.concatenate([above, ties])
-
+Start = Literal["empty", "degree", "random"]
+DEFAULT_INTERVAL = 32
+_ROUNDING = 1e-9
 
 NODE = np.dtype([("slot", np.int32), ("access", np.float64)])
 """1 + slot, 0: not buffered; and S_A, 0 while buffered."""
@@ -84,9 +73,18 @@ def split(
     return num_hits, num_scored
 
 
-Start = Literal["empty", "degree", "random"]
-DEFAULT_INTERVAL = 32
-_ROUNDING = 1e-9
+def highest(values: FloatArray, numbers: IntArray, count: int) -> IntArray:
+    """Positions of the `count` highest values; of equal ones (to 9 decimals) the lower numbers."""
+    count = min(count, len(values))
+    values = np.round(values, 9)
+    if count in (0, len(values)):
+        return np.arange(count)
+    last = np.partition(values, len(values) - count)[len(values) - count]
+    above, ties = np.flatnonzero(values > last), np.flatnonzero(values == last)
+    missing = count - len(above)
+    if missing < len(ties):
+        ties = ties[np.argpartition(numbers[ties], missing - 1)[:missing]]
+    return np.concatenate([above, ties])
 
 
 class ScoreBuffer(ReactiveBuffer):
@@ -145,7 +143,6 @@ class ScoreBuffer(ReactiveBuffer):
         entering, slots = self._swap(missed, is_round=is_round)
         positions = self._positions(entering, missed)
         is_missed = positions >= 0
-        resize, self._resize = self._resize, None
         return Plan(
             hits=hits,
             hit_slots=hit_slots,
@@ -154,7 +151,7 @@ class ScoreBuffer(ReactiveBuffer):
             admitted_slots=slots[is_missed],
             targets=self._directory.nodes_of(entering[~is_missed]),
             target_slots=slots[~is_missed],
-            resize=resize,
+            resize=self._take_resize(),
         )
 
     def eviction_scores(self) -> dict[int, float]:
@@ -309,9 +306,10 @@ class ScoreBuffer(ReactiveBuffer):
         self._free[self._num_free : self._num_free + count] = dropped
         self._num_free += count
 
-    def _resized(self, kept: IntArray) -> None:
+    def _resized(self, kept: IntArray, sources: IntArray) -> None:
+        super()._resized(kept, sources)
         keys = np.zeros(len(self._owners))
-        keys[: len(kept)] = self._keys[kept]
+        keys[: len(kept)] = self._keys[sources]
         self._keys = keys
 
     def _forget_buffered(self) -> None:

@@ -184,11 +184,12 @@ class StaticBuffer(ReactiveBuffer):
         self._free[self._num_free : self._num_free + count] = dropped
         self._num_free += count
 
-    def _resized(self, kept: IntArray) -> None:
+    def _resized(self, kept: IntArray, sources: IntArray) -> None:
+        super()._resized(kept, sources)
         if not self._is_counting:
             self._choose()
             return
         self._records()["mark"] = 0
-        self._nodes["mark"][self._owners[: len(kept)]] = CHOSEN
+        self._nodes["mark"][kept] = CHOSEN
         self._room = len(self._owners) - len(kept)
         self._note_spare()
