@@ -18,10 +18,7 @@ from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.records import Int32s, Records
 from rudder.training.buffer.stacks import NONE, Chunks, is_empty, make_stacks, pop, push, soon
-from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.compiled import compiled, inlined
-from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings
 
 _NO_ROUNDS = "it weighs every miss at once and has no rounds"
 
@@ -99,17 +96,12 @@ def admit(
 
 
 @compiled
-def evict(
-    count: int, nodes: Records, free: Int32s, num_free: int, chunks: Chunks, tops: Int32s
-) -> int:
-    """Free so many slots, those used least; returns the number of free slots."""
+def take_least_used(found: IntArray, nodes: Records, chunks: Chunks, tops: Int32s) -> None:
+    """Fill `found` with the nodes used least; at least as many are buffered."""
     lowest = 0
-    for _ in range(count):
+    for i in range(found.shape[0]):
         node, lowest = _take_least_used(tops.shape[0], lowest, nodes, chunks, tops)
-        free[num_free] = nodes[node].slot - 1
-        num_free += 1
-        nodes[node].slot = 0
-    return num_free
+        found[i] = node
 
 
 class LfuBuffer(ReactiveBuffer):
@@ -121,20 +113,20 @@ class LfuBuffer(ReactiveBuffer):
         "replace_now": _NO_ROUNDS,
     }
 
-    def __init__(
-        self,
-        view: PartitionView,
-        settings: BufferSettings,
-        *,
-        vip: InclusionProbability | None = None,
-    ) -> None:
-        super().__init__(view, settings, vip=vip)
-        self._make_stacks(64)
+    _num_counts = 64
+    """Stacks: one per count of uses, the last for all higher counts."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the policy's own state."""
+        return super().num_bytes + self._stacks.num_bytes
 
     def _admit(self, missed: IntArray, targets: IntArray) -> None:
         """A row that is fetched eagerly counts as used once more."""
         if self._batches + 2 >= self._num_counts:
-            self._make_stacks(2 * self._num_counts)
+            self._num_counts *= 2
+            self._make_stacks()
+            stack_all(self._buffered(), self._nodes, self._stacks.chunks, self._stacks.tops)
         newcomers = missed
         if len(targets):
             self._nodes["uses"][targets] += 1
@@ -155,22 +147,18 @@ class LfuBuffer(ReactiveBuffer):
             return 2**31
         return int(np.ceil(threshold * self._batches))
 
-    def _evict(self, count: int) -> None:
-        self._num_free = evict(
-            count, self._nodes, self._free, self._num_free, self._stacks.chunks, self._stacks.tops
-        )
+    def _worst(self, count: int) -> IntArray:
+        dropped = np.empty(count, dtype=np.int64)
+        take_least_used(dropped, self._nodes, self._stacks.chunks, self._stacks.tops)
+        return dropped
+
+    def _make_slots(self, capacity: int) -> None:
+        super()._make_slots(capacity)
+        self._make_stacks()
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
         super()._resized(kept, sources)
-        self._make_stacks(self._num_counts)
+        stack_all(kept, self._nodes, self._stacks.chunks, self._stacks.tops)
 
-    def _make_stacks(self, num_counts: int) -> None:
-        """One stack per count below `num_counts` (the last: all above), filled anew."""
-        self._num_counts = num_counts
-        self._stacks = make_stacks(num_counts, room=len(self._owners))
-        stack_all(self._buffered(), self._nodes, self._stacks.chunks, self._stacks.tops)
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the policy's own state."""
-        return super().num_bytes + self._stacks.num_bytes
+    def _make_stacks(self) -> None:
+        self._stacks = make_stacks(self._num_counts, room=len(self._free))

@@ -173,17 +173,6 @@ class LookaheadBuffer(SlotBuffer):
     def _make_stacks(self) -> None:
         self._stacks = make_stacks(HEAT_RANKS + 2 * self._ring, room=len(self._free))
 
-    def _drain(self) -> IntArray:
-        """int64: all buffered records, taken from their stacks."""
-        buffered = np.empty(self.num_buffered, dtype=np.int64)
-        drain(self._stacks.chunks, self._stacks.tops, buffered)
-        return buffered
-
-    def _buffered(self) -> IntArray:
-        """They are in no stack any more."""
-        buffered = self._drain()
-        return buffered[np.argsort(self._nodes["slot"][buffered])]
-
     def _stack_all(self, buffered: IntArray) -> None:
         kernels.stack_all(
             buffered, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops
@@ -191,20 +180,20 @@ class LookaheadBuffer(SlotBuffer):
 
     def _restack(self, *, ring: int) -> None:
         """Put all buffered nodes where they belong by now; ring: ranks of known next uses."""
-        buffered = self._drain()
+        buffered = np.empty(self.num_buffered, dtype=np.int64)
+        drain(self._stacks.chunks, self._stacks.tops, buffered)
         self._ring = ring
         self._make_stacks()
         self._stack_all(buffered)
 
-    def _evict(self, count: int) -> None:
-        """Drop the rows worth least, however hot."""
+    def _worst(self, count: int) -> IntArray:
+        """The records worth least, however hot; they leave their stacks."""
         self._restack(ring=self._ring)
         dropped = np.empty(count, dtype=np.int64)
         kernels.take_worst(
             dropped, self._batch, self._ring, self._nodes, self._stacks.chunks, self._stacks.tops
         )
-        self._nodes["slot"][dropped] = 0
-        self._num_free += count
+        return dropped
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
         self._stack_all(kept)

@@ -12,10 +12,7 @@ from rudder.training.buffer.policies.slots import SlotBuffer
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.records import Records
-from rudder.training.buffer.vip import InclusionProbability
 from rudder.training.compiled import compiled
-from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings
 
 NODE = np.dtype([("slot", np.int32), ("uses", np.uint32), ("mark", np.int32)])
 """The record of each remote node seen: 1 + its buffer slot, 0: not buffered; the number of batches
@@ -67,16 +64,7 @@ class ReactiveBuffer(SlotBuffer):
     """Knows the record in each slot (`_owners`) and the number of batches so far."""
 
     node = NODE
-
-    def __init__(
-        self,
-        view: PartitionView,
-        settings: BufferSettings,
-        *,
-        vip: InclusionProbability | None = None,
-    ) -> None:
-        self._batches = 0
-        super().__init__(view, settings, vip=vip)
+    _batches = 0
 
     def observe(self, nodes: IntArray) -> None:
         """Nothing is learned from batches to come."""
@@ -138,9 +126,6 @@ class ReactiveBuffer(SlotBuffer):
         is_used = np.ones(len(self._owners), dtype=bool)
         is_used[self._free[: self._num_free]] = False
         return np.flatnonzero(is_used)
-
-    def _buffered(self) -> IntArray:
-        return self._owners[self._used_slots()]
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
         self._owners[: len(kept)] = kept

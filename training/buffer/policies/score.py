@@ -299,12 +299,11 @@ class ScoreBuffer(ReactiveBuffer):
 
     # -- slots and memory ---------------------------------------------------------------
 
-    def _evict(self, count: int) -> None:
+    def _worst(self, count: int) -> IntArray:
         used = self._used_slots()
         dropped = used[highest(self._keys[used], self._nodes_in(used), count)]
         self._leave(dropped)
-        self._free[self._num_free : self._num_free + count] = dropped
-        self._num_free += count
+        return self._owners[dropped]
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
         super()._resized(kept, sources)

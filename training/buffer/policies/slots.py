@@ -89,12 +89,8 @@ class SlotBuffer:
 
     # -- what a policy decides ----------------------------------------------------------
 
-    def _evict(self, count: int) -> None:
-        """Free `count` slots; at least as many are in use."""
-        raise NotImplementedError
-
-    def _buffered(self) -> IntArray:
-        """The records in the buffer, ordered by slot."""
+    def _worst(self, count: int) -> IntArray:
+        """`count` records to drop, of at least as many that are buffered."""
         raise NotImplementedError
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
@@ -112,6 +108,11 @@ class SlotBuffer:
     def _records(self) -> Records:
         """The records in use."""
         return self._nodes[: len(self._directory)]
+
+    def _buffered(self) -> IntArray:
+        """int64: the records in the buffer, ordered by slot."""
+        found = np.flatnonzero(self._records()["slot"])
+        return np.asarray(found[np.argsort(self._nodes["slot"][found])])
 
     def _take_targets(self, missed: IntArray) -> IntArray:
         """Records of the rows to fetch eagerly: not buffered, and not missed by this batch."""
@@ -139,7 +140,7 @@ class SlotBuffer:
         size = min(capacity, self._view.num_remote)
         if size == len(self._free):
             return
-        self._evict(max(self.num_buffered - size, 0))
+        self._nodes["slot"][self._worst(max(self.num_buffered - size, 0))] = 0
         kept = self._buffered()
         sources = self._nodes["slot"][kept].astype(np.int64) - 1
         targets = np.arange(len(kept), dtype=np.int64)

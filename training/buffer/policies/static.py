@@ -172,17 +172,13 @@ class StaticBuffer(ReactiveBuffer):
 
     # -- capacity -----------------------------------------------------------------------
 
-    def _evict(self, count: int) -> None:
+    def _worst(self, count: int) -> IntArray:
         """Rows outside the set first, then those worth least."""
+        owners = self._owners[self._used_slots()]
         if not count:
-            return
-        used = self._used_slots()
-        owners = self._owners[used]
+            return owners[:0]
         order = np.lexsort((self._worth()[owners], self._nodes["mark"][owners] == CHOSEN))
-        dropped = used[order[:count]]
-        self._nodes["slot"][self._owners[dropped]] = 0
-        self._free[self._num_free : self._num_free + count] = dropped
-        self._num_free += count
+        return np.asarray(owners[order[:count]])
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
         super()._resized(kept, sources)
