@@ -1,8 +1,8 @@
-"""A hash-sampled slice of a trainer's accesses: small enough to send with every window.
+"""A sample of a trainer's accesses by hash, small enough to send with every window.
 
-A remote node is in the slice if its hash falls under the rate, in every batch that uses it or in
-none. So reuse is kept, and a buffer of `rate * capacity` rows over the slice behaves as one of
-`capacity` rows over everything (Waldspurger et al., SHARDS, FAST 2015).
+A remote node is in the sample if its hash is below the rate: in all batches that use it, or in
+none. So reuse is preserved, and a buffer of `rate * capacity` rows behaves on the sample as one of
+`capacity` rows on all accesses (Waldspurger et al., SHARDS, FAST 2015).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NodeArray = NDArray[np.int32]
 
 
 class AccessSlice(BaseModel):
-    """The sampled remote numbers of a window's batches, in the order they were used.
+    """The sampled remote numbers of a window's batches, in the order of use.
 
     rate: share of the nodes that are sampled; sizes: sampled nodes of each batch; nodes: their
     remote numbers, little-endian int32, zlib, base64.
@@ -39,7 +39,7 @@ class AccessSlice(BaseModel):
         return cls(rate=rate, sizes=tuple(len(batch) for batch in batches), nodes=packed)
 
     def batches(self) -> list[NodeArray]:
-        """The batches again; raises ValueError where the text is damaged."""
+        """Unpack the batches; raises ValueError if the text is damaged."""
         try:
             content = zlib.decompress(base64.b64decode(self.nodes, validate=True))
         except zlib.error as error:

@@ -1,8 +1,8 @@
-"""Loops compiled to machine code by numba, as typed functions.
+"""Typed decorators for loops that numba compiles to machine code.
 
-A function is compiled at its first call with new argument types, and the result kept on disk
-(beside the module, else in the user's cache folder, or in NUMBA_CACHE_DIR). While a compiled loop
-runs it holds no Python lock.
+A function is compiled at its first call with new argument types, and the result is cached on disk
+(beside the module, else in the user's cache folder, or in NUMBA_CACHE_DIR). A compiled loop runs
+without the GIL.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _R = TypeVar("_R")
 
 
 def compiled(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile a loop; its callers are checked against the Python signature."""
+    """Compile a loop; type checkers see its Python signature."""
     return cast("Callable[_P, _R]", numba.njit(nogil=True, cache=True)(function))
 
 
 def inlined(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Compile a step of such loops, to be written out where it is called (same module only)."""
+    """Compile a step of such loops, inlined where it is called."""
     return cast("Callable[_P, _R]", numba.njit(nogil=True, inline="always")(function))

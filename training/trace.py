@@ -1,18 +1,18 @@
-"""The trace of a run: every call that the loader made to its buffer policy, in order.
+"""The trace of a run: every call of the loader to its buffer policy, in order.
 
-One file per rank, RUN/traces/rankN.trace. It is enough to replay the run's own policy call by
-call, and to ask what any other policy would have fetched (`rudder simulate`).
+There is one file per rank, RUN/traces/rankN.trace. With it the run's own policy can be replayed
+call by call, and `rudder simulate` finds what any other policy would have fetched.
 
     file     = MAGIC, then chunks
     chunk    = CHUNK (kind, bytes, crc32 of the content), content
     "HEAD"   = TraceHeader as JSON, the first chunk
     "HALO"   = zlib of the halo: int64[h] global ids, then int64[h] in-edges of each
-    "CALL"   = calls: CALL_RECORD (kind, three counts), then what belongs to the kind
-    "STOP"   = empty: the run ended by itself; what follows is not read
+    "CALL"   = calls: CALL_RECORD (kind, three counts), then the data of that kind
+    "STOP"   = empty: the run ended normally; what follows is not read
 
-A batch's nodes are remote numbers in the order in which the policy saw them, `node_bits` each.
-Order is kept because policies break ties by it. A file without STOP is a run that was killed; it
-is read up to its last whole chunk.
+The nodes of a batch are remote numbers of `node_bits` each, in the order in which the policy saw
+them, because policies break ties by it. A file without STOP is of a run that was killed; it is read
+up to its last complete chunk.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ CHUNK = struct.Struct("<4sIQ")
 """Kind, crc32 of the content, bytes of the content."""
 CALL_RECORD = np.dtype([("kind", "<u4"), ("a", "<u4"), ("b", "<u4"), ("c", "<u4")])
 OBSERVE, PLAN, SKIP, CHANGE = range(4)
-"""Kinds of calls. OBSERVE: a nodes follow, packed; PLAN: a hits, b misses, c targets it made;
-SKIP: nothing; CHANGE: a bytes of JSON follow, padded to eight."""
+"""Kinds of calls, with counts a, b, c. OBSERVE: `a` packed nodes follow; PLAN: it had `a` hits, `b`
+misses and `c` targets; SKIP: none; CHANGE: `a` bytes of JSON follow, padded to a multiple of 8."""
 HEAD, HALO, CALLS, STOP = b"HEAD", b"HALO", b"CALL", b"STOP"
 _NODES_PER_CHUNK = 2**20
 _CALLS_PER_CHUNK = 64
@@ -51,7 +51,7 @@ Words = NDArray[np.uint64]
 
 
 class TraceHeader(BaseModel):
-    """What a trace's numbers mean, and the settings that the run began with."""
+    """What the numbers of a trace mean, and the settings at the start of the run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,7 +65,7 @@ class TraceHeader(BaseModel):
     batch_size: int
     batches_per_epoch: int
     fanouts: tuple[int, ...] | None
-    """Input layer first; None where somebody else's sampler drew."""
+    """Input layer first; None if the sampler is not a NeighborSampler."""
     policy: str
     settings: BufferSettings
 
@@ -89,10 +89,10 @@ class _Call:
 
 
 class TraceWriter:
-    """Writes calls to a file, in a thread of its own; whoever calls hands over and goes on.
+    """Writes calls to a file in a separate thread.
 
-    A file that cannot be written on ends the trace, not the run: what was written stays readable,
-    and standard error says so once.
+    If writing fails, the trace ends and the run goes on: what was written stays readable, and a
+    message is printed once to standard error.
     """
 
     def __init__(self, path: Path, header: TraceHeader, view: PartitionView) -> None:
@@ -112,25 +112,25 @@ class TraceWriter:
         self._thread.start()
 
     def observe(self, nodes: IntArray) -> None:
-        """A batch was observed; its nodes must not be changed afterwards."""
+        """Record that a batch was observed; its nodes must not be changed afterwards."""
         self._num_nodes += len(nodes)
         self._add(_Call(OBSERVE, (len(nodes), 0, 0), nodes=nodes))
 
     def plan(self, plan: Plan) -> None:
-        """The oldest batch was planned."""
+        """Record that the oldest batch was planned."""
         self._add(_Call(PLAN, (len(plan.hits), len(plan.misses), len(plan.targets))))
 
     def skip(self) -> None:
-        """The oldest batch was passed over."""
+        """Record that the oldest batch was skipped."""
         self._add(_Call(SKIP))
 
     def change(self, change: Change) -> None:
-        """The settings were changed."""
+        """Record a change of settings."""
         text = change.model_dump_json(exclude_defaults=True).encode()
         self._add(_Call(CHANGE, (len(text), 0, 0), text=text))
 
     def close(self) -> None:
-        """Write what is left, and that the run ended by itself."""
+        """Write the remaining calls, and that the run ended normally."""
         self._chunks.put(self._calls)
         self._chunks.put(None)
         self._thread.join()
@@ -167,7 +167,7 @@ class TraceWriter:
 
 
 class RecordedPolicy:
-    """A policy that tells a trace of every call made to it, and is otherwise the same."""
+    """Wraps a policy and records every call to it in a trace."""
 
     def __init__(self, policy: Policy, writer: TraceWriter) -> None:
         self._policy = policy
@@ -194,7 +194,7 @@ class RecordedPolicy:
         self._writer.observe(nodes)
 
     def plan(self, nodes: IntArray) -> Plan:
-        """Plan, and record what came of it."""
+        """Plan, and record the number of hits, misses and targets."""
         plan = self._policy.plan(nodes)
         self._writer.plan(plan)
         return plan
@@ -215,7 +215,7 @@ class RecordedPolicy:
 
 
 def _encoded(calls: list[_Call], bits: int) -> bytes:
-    """A chunk's content."""
+    """The content of a chunk."""
     parts: list[bytes] = []
     for call in calls:
         parts.append(np.array((call.kind, *call.counts), dtype=CALL_RECORD).tobytes())
@@ -231,7 +231,7 @@ def padded(num_bytes: int) -> int:
 
 
 def num_words(num_nodes: int, bits: int) -> int:
-    """64-bit words that so many numbers of so many bits take."""
+    """How many 64-bit words hold `num_nodes` numbers of `bits` each."""
     return -(-num_nodes * bits // 64)
 
 

@@ -139,7 +139,7 @@ def test_a_damaged_trace_is_refused(tmp_path: Path, place: int) -> None:
     content = bytearray(file.read_bytes())
     content[place] ^= 0x10
     file.write_bytes(content)
-    with pytest.raises(DataError, match="no usable trace") as caught:
+    with pytest.raises(DataError, match="not a usable trace") as caught:
         read_recording(file)
     assert "--record-trace" in caught.value.remedy
 
@@ -173,5 +173,5 @@ def test_traces_of_a_run_folder_come_in_the_order_of_ranks(tmp_path: Path) -> No
     names = ["rank0.trace", "rank2.trace", "rank10.trace"]
     assert [file.name for file in find_traces([tmp_path])] == names
     assert [file.name for file in find_traces([folder])] == names
-    with pytest.raises(DataError, match="holds no trace"):
+    with pytest.raises(DataError, match="there is no trace in"):
         find_traces([tmp_path, tmp_path / "nothing"])

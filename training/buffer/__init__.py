@@ -1,5 +1,5 @@
-"""The prefetch buffer: which remote rows stay near. Ids and scores, no agents, no threads.
+"""The prefetch buffer: which remote rows a trainer keeps. Ids and scores, no agents, no threads.
 
-Policies number remote nodes 0 .. num_remote - 1 (PartitionView.to_remote) and know no tensors;
-`rows.py` holds the rows that they decide on.
+Policies number remote nodes 0 .. num_remote - 1 (PartitionView.to_remote) and work without tensors;
+the rows themselves are in `rows.py`.
 """

@@ -1,4 +1,4 @@
-"""Which record belongs to which remote node; compiled loops work on the numbers of records.
+"""Which record belongs to which remote node; compiled loops work on record numbers.
 
 In a small graph each node has a record, of its own number. In a larger one only nodes that were
 seen have one: records are numbered in the order in which nodes are first seen, and a map leads
@@ -18,12 +18,12 @@ from rudder.training.buffer.seen_maps import DenseMap, HashedMap
 from rudder.training.errors import MachineError
 
 WHOLE_UP_TO = 2**22
-"""Remote nodes of a graph small enough to have a record each: 64 MB of them at most."""
+"""Remote nodes up to which every node has a record: at most 64 MB of records."""
 _MAX_RECORDS = 2**31 - 1
 
 
 class WholeDirectory:
-    """Every node has a record, of its own number: nothing to look up."""
+    """The record of each node has the number of the node."""
 
     num_bytes = 0
 
@@ -70,13 +70,13 @@ class SeenDirectory:
         return self._map.num_bytes + listed + self._scratch.num_bytes
 
     def find(self, nodes: IntArray) -> IntArray:
-        """int64[n]: the records of these nodes, which are seen from now on; int64[n] numbers.
+        """int64[n]: the records of these nodes; new nodes get one.
 
-        Raises MachineError where there are more records than 32 bits can number.
+        Raises MachineError if there are more records than 32 bits can number.
         """
         if self._count + len(nodes) > _MAX_RECORDS:
             raise MachineError(
-                f"{self._count} remote nodes were seen, more than one buffer can keep track of",
+                f"{self._count} remote nodes were seen, more than one buffer can number",
                 remedy="split the graph into more partitions",
             )
         if isinstance(self._map, HashedMap):

@@ -1,4 +1,4 @@
-"""Zeroed arrays in huge pages, which take memory as they are touched."""
+"""Zeroed arrays in huge pages; they take physical memory only where they are touched."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _WORTH_IT = 4 * 2**20
-"""Bytes; smaller arrays are left to numpy."""
+"""Bytes; numpy allocates smaller arrays."""
 
 
 def zeros(size: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """dtype[size] of zeros.
 
-    Records of nodes and slots are touched all over. With small pages most of these accesses would
-    miss the processor's address cache; numpy asks for huge ones, too, but not for zeroed memory.
-    Private, for shared memory gets huge pages only where the machine is set up for it.
+    Accesses to records are scattered; with small pages most of them would miss the TLB. numpy
+    requests huge pages, too, but not for zeroed memory. The mapping is private because shared
+    memory gets huge pages only if the machine is configured for it.
     """
     num_bytes = size * dtype.itemsize
     if num_bytes < _WORTH_IT:

@@ -1,4 +1,4 @@
-"""What a buffer policy is: it sees batches ahead of time and plans each one when its turn comes."""
+"""The protocol of buffer policies: observe batches ahead of time, plan each when it is its turn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _none() -> IntArray:
 
 @dataclass(frozen=True)
 class Resize:
-    """Rows that move when the buffer gets another capacity; all other rows are dropped.
+    """The rows that are kept when the capacity changes; all other rows are dropped.
 
     Row `sources[i]` of the old buffer becomes row `targets[i]` of the new one.
     """
@@ -30,7 +30,7 @@ class Resize:
 
 
 def after_another(earlier: Resize | None, later: Resize) -> Resize:
-    """Two resizes before one batch, as one."""
+    """Two resizes before the same batch, combined into one."""
     if earlier is None:
         return later
     origin = np.full(earlier.capacity, -1, dtype=np.int64)
@@ -40,13 +40,14 @@ def after_another(earlier: Resize | None, later: Resize) -> Resize:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one batch does to the buffer, in this order:
+    """What one batch does to the buffer.
 
-    resize; read rows `hit_slots` for the batch's `hits`; fetch the `misses` and the eager
-    `targets`; store the misses `admitted` at `admitted_slots` and the targets at `target_slots`.
+    In this order: resize; read the slots `hit_slots` for the batch's `hits`; fetch the `misses`
+    and the eager `targets`; store the misses `admitted` in `admitted_slots` and the targets in
+    `target_slots`.
 
     hits, misses: int64 positions in the batch's remote nodes; admitted: positions in `misses`;
-    targets: int64 remote numbers; *_slots: int64 rows of the buffer.
+    targets: int64 remote numbers; *_slots: int64 slots of the buffer.
     """
 
     hits: IntArray
@@ -60,9 +61,10 @@ class Plan:
 
 
 class Policy(Protocol):
-    """Decides what stays in the buffer. Batches are observed in order, then planned in order.
+    """Decides what stays in the buffer.
 
-    A batch is planned after it was observed, and before it any number of later ones may be.
+    Batches are observed in order and planned in the same order. Any number of batches may be
+    observed before the oldest of them is planned.
     """
 
     @property
@@ -71,23 +73,23 @@ class Policy(Protocol):
 
     @property
     def num_buffered(self) -> int:
-        """Rows that the buffer holds once all planned batches are done."""
+        """Rows in the buffer after the last plan is carried out."""
 
     @property
     def num_bytes(self) -> int:
         """Memory of the policy's own state."""
 
     def observe(self, nodes: IntArray) -> None:
-        """Take note of the next batch to come: int64[n], distinct remote numbers."""
+        """Take note of the next batch; nodes: int64[n], distinct remote numbers."""
 
     def plan(self, nodes: IntArray) -> Plan:
-        """Decide for the oldest batch not yet planned, whose nodes these are."""
+        """Decide for the oldest batch that is not planned yet; nodes: the nodes of that batch."""
 
     def skip(self, nodes: IntArray) -> None:
-        """Pass over the oldest batch not yet planned, which will not happen."""
+        """Drop the oldest batch that is not planned yet: it will not be trained on."""
 
     def refusal(self, change: Change) -> str | None:
-        """Why a change cannot be made, or None; `apply` may only be called after None."""
+        """Why a change cannot be made; None if it can, and only then may `apply` be called."""
 
     def apply(self, change: Change) -> None:
-        """Make a change; it holds from the next plan on."""
+        """Make a change, which takes effect with the next plan."""

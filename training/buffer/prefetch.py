@@ -1,7 +1,7 @@
-"""Telling the processor which records a compiled loop will touch soon.
+"""Prefetch instructions: tell the processor which records a compiled loop will touch soon.
 
-Policies touch a few records per input, each somewhere else in memory; asked for some inputs ahead,
-they arrive while others are worked on.
+Policies touch a few records per input, which are scattered over memory. If they are requested some
+inputs ahead, they arrive while the loop works on others.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 AHEAD = 16
-"""Steps of a short loop that a record takes to come."""
+"""Steps of a short loop in which a record arrives from memory."""
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     def prefetch(array: NDArray[np.generic], index: int) -> None:
-        """Ask for array[index], to be written soon; an index outside the array is harmless."""
+        """Request array[index] for writing; an index outside the array is harmless."""
 
 else:
 
     @intrinsic
     def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-        """Ask for array[index], to be written soon; an index outside the array is harmless."""
+        """Request array[index] for writing; an index outside the array is harmless."""
         from llvmlite import ir
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The buffer's rows, and copying rows between places. Bytes only: any dtype and row shape."""
+"""The rows in the buffer, and copies of rows. Rows are bytes, of any dtype and shape."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def copy_rows(source: Words, source_rows: IntArray, target: Words, target_rows: 
 
 
 def word_type(row_bytes: int) -> np.dtype[np.unsignedinteger[Any]]:
-    """The widest unsigned word that rows of this many bytes divide into."""
+    """The widest unsigned word whose size divides rows of this many bytes."""
     width = next(size for size in (8, 4, 2, 1) if row_bytes % size == 0)
     return np.dtype(f"u{width}")
 
 
 def as_words(rows: Bytes) -> Words:
-    """See uint8[n, row_bytes] as words [n, row_bytes / width]; no copy where it is aligned."""
+    """View uint8[n, row_bytes] as words [n, row_bytes / width]; copied only if not aligned."""
     words = word_type(rows.shape[1])
     if rows.ctypes.data % words.itemsize:
         rows = rows.copy()
@@ -41,7 +41,7 @@ def as_words(rows: Bytes) -> Words:
 
 
 class BufferRows:
-    """Rows of one named tensor in buffer slots: words[capacity, row_words]."""
+    """The rows of one named tensor, by slot: words[capacity, row_words]."""
 
     def __init__(self, capacity: int, row_bytes: int) -> None:
         self._row_bytes = row_bytes
@@ -56,7 +56,7 @@ class BufferRows:
         return len(self._words)
 
     def resize(self, plan: Plan) -> None:
-        """Do the plan's change of capacity, if it has one."""
+        """Make the plan's change of capacity, if it has one."""
         if plan.resize is None:
             return
         old, self._words = self._words, self._allocate(plan.resize.capacity)

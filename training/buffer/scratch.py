@@ -1,6 +1,6 @@
-"""Output arrays of plans, used again once nobody holds them.
+"""The output arrays of plans, which are reused once nobody refers to them.
 
-Fresh arrays of 100 000 ids cost more in page faults than the loop that fills them.
+New arrays of 100 000 ids would cost more in page faults than the loop that fills them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy as np
 from rudder.training.buffer.policy import IntArray
 
 _OURS = 3
-"""References to an array that only this class holds: its list, a loop's name, an argument."""
+"""References to an array that nobody uses: the list, the loop variable, getrefcount's argument."""
 
 
 class Scratch:
-    """Hands out int64 arrays. One is handed out again when all views of it are gone."""
+    """Hands out int64 arrays, each of them again once all views of it are gone."""
 
     def __init__(self) -> None:
         self._arrays: list[IntArray] = []
@@ -27,7 +27,7 @@ class Scratch:
         return sum(array.nbytes for array in self._arrays)
 
     def empty(self, size: int) -> IntArray:
-        """int64[size], of any content."""
+        """int64[size] with undefined contents."""
         for array in self._arrays:
             if len(array) >= size and sys.getrefcount(array) == _OURS:
                 return array[:size]

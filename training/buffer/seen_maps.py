@@ -1,8 +1,9 @@
-"""From a remote node to the number of its record, in one of two forms.
+"""Maps from a remote node to the number of its record, in one of two forms.
 
-Hashed: eight bytes (sixteen beyond 2 ** 32 nodes) a place, in a table at most half full. Where it
-would take more than the dense form it becomes dense: four bytes for every node of the graph. So the
-map of 111 million remote nodes takes 0.44 GB at most, and little while little was seen.
+Hashed: a table at most half full, with eight bytes per place (sixteen beyond 2 ** 32 nodes). Dense:
+four bytes for every node of the graph. A hashed map becomes dense when it would take more memory
+than the dense form. So the map of 111 million remote nodes takes 0.44 GB at most, and little while
+few nodes were seen.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _NARROW = np.dtype([("node", np.uint32), ("record", np.uint32)])
 _WIDE = np.dtype([("node", np.uint64), ("record", np.uint64)])
 _MIN_BITS = 10
 _IN_LINE = 8
-"""Entries that stay together: neighbours in the graph's order share a cache line."""
+"""Entries per group: nodes with neighbouring numbers share a cache line."""
 _LINE_BITS = 3
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2 ** 64 over the golden ratio: Fibonacci hashing (Knuth, vol. 3, 6.4)."""
@@ -28,7 +29,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 @compiled
 def find_dense(remote: Int64s, records: Int32s, numbers: Numbers, count: int, found: Int64s) -> int:
-    """Fill found with the records of nodes; those not seen get one, after the first `count`.
+    """Fill found with the records of nodes; new nodes get records from number `count` on.
 
     remote, found: int64[n]; records: int32[num_remote], 1 + record, 0: none; numbers: the node of
     each record. Returns the number of records.
@@ -49,7 +50,7 @@ def find_dense(remote: Int64s, records: Int32s, numbers: Numbers, count: int, fo
 
 @inlined
 def _home(node: int, bits: int) -> int:
-    """Where a node's entry is looked for first: the line of its neighbours, somewhere in it."""
+    """Where the search for a node's entry begins: a place in the cache line of its group."""
     mixed = np.uint64(node >> _LINE_BITS) * _MULTIPLIER
     line = int(mixed >> np.uint64(64 - (bits - _LINE_BITS)))
     return (line << _LINE_BITS) | ((node ^ int(mixed >> np.uint64(16))) & (_IN_LINE - 1))
@@ -57,7 +58,7 @@ def _home(node: int, bits: int) -> int:
 
 @inlined
 def _entry(node: int, place: int, table: Records) -> int:
-    """The node's place in the table, or the empty one where it belongs, from its home on."""
+    """The node's place in the table, or the empty place for it; place: its home."""
     mask = table.shape[0] - 1
     while table[place].record != 0 and int(table[place].node) != node:
         place = (place + 1) & mask
@@ -68,7 +69,7 @@ def _entry(node: int, place: int, table: Records) -> int:
 def find_hashed(
     remote: Int64s, table: Records, bits: int, numbers: Numbers, count: int, found: Int64s
 ) -> int:
-    """As find_dense; table: _NARROW or _WIDE [2 ** bits], more than half empty in the end."""
+    """As find_dense; table: _NARROW or _WIDE [2 ** bits], at most half full afterwards."""
     size = remote.shape[0]
     for i in range(-AHEAD, size):
         soon = i + AHEAD
@@ -90,14 +91,14 @@ def find_hashed(
 
 @compiled
 def has_hashed(remote: Int64s, table: Records, bits: int, found: NDArray[np.bool_]) -> None:
-    """Tell which nodes are in the table."""
+    """Fill found with whether each node is in the table."""
     for i in range(remote.shape[0]):
         found[i] = table[_entry(remote[i], _home(remote[i], bits), table)].record != 0
 
 
 @compiled
 def enter_all(old: Records, table: Records, bits: int) -> None:
-    """Copy all entries to another table, which has none."""
+    """Copy all entries to an empty table."""
     for place in range(old.shape[0]):
         if old[place].record != 0:
             node = int(old[place].node)
@@ -107,14 +108,14 @@ def enter_all(old: Records, table: Records, bits: int) -> None:
 
 
 class DenseMap:
-    """A place for each node of the graph."""
+    """One place for each node of the graph."""
 
     def __init__(self, num_remote: int) -> None:
         self._records: Int32s = zeros(num_remote, np.dtype(np.int32))
 
     @property
     def num_bytes(self) -> int:
-        """Memory once all of it is touched."""
+        """Memory when all of it is in use."""
         return self._records.nbytes
 
     def find(self, nodes: IntArray, *, numbers: Numbers, count: int, found: Int64s) -> int:
@@ -132,7 +133,7 @@ class DenseMap:
 
 
 class HashedMap:
-    """Open addressing with linear probing, by cache lines of neighbours."""
+    """Open addressing with linear probing; neighbours share cache lines."""
 
     def __init__(self, num_remote: int) -> None:
         self._num_remote = num_remote
@@ -146,7 +147,7 @@ class HashedMap:
         return self._table.nbytes
 
     def with_room(self, more: int) -> DenseMap | HashedMap:
-        """This map, with room for so many more nodes, or what takes less memory than it would."""
+        """This map with room for `more` nodes, or a dense one if that takes less memory."""
         bits = max((2 * (self._count + more) - 1).bit_length(), self._bits)
         if bits == self._bits:
             return self
@@ -160,7 +161,7 @@ class HashedMap:
         return self
 
     def find(self, nodes: IntArray, *, numbers: Numbers, count: int, found: Int64s) -> int:
-        """As DenseMap's; there is room."""
+        """As in DenseMap; there must be room."""
         self._count = find_hashed(nodes, self._table, self._bits, numbers, count, found)
         return self._count
 

@@ -1,12 +1,12 @@
-"""Many stacks of numbers in one piece of memory, for compiled loops.
+"""Many stacks of numbers in one block of memory, for compiled loops.
 
-Numbers lie side by side in chunks, so that a loop sees which come next and can ask for their
-records before it needs them. A chunk that becomes empty is there for any stack again.
+Numbers are stored in chunks, so a loop sees which ones come next and can prefetch their records.
+An empty chunk becomes available to all stacks.
 
-`chunks`: int32[num_chunks, CHUNK], each with the number of the chunk below it (of the same
-stack, or of the spare ones), then its numbers; `tops`: int32[stacks + 1, 2], the top chunk of each
-stack and its numbers so far, in the last row the first spare chunk. Loops take both arrays apart,
-for a tuple of arrays costs them an atomic count at every access.
+`chunks`: int32[num_chunks, CHUNK]; each begins with the number of the chunk below it (in the same
+stack, or in the list of spare ones), followed by the numbers. `tops`: int32[stacks + 1, 2]: the top
+chunk of each stack and how many numbers it has; the last row has the first spare chunk. Loops take
+the two arrays as separate arguments: in a tuple, every access would cost an atomic operation.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def is_empty(tops: Int32s, stack: int) -> bool:
 
 @inlined
 def push(chunks: Chunks, tops: Int32s, stack: int, number: int) -> None:
-    """Put a number on top; there is room."""
+    """Put a number on top; there must be room."""
     top = int(tops[stack, _TOP])
     fill = int(tops[stack, _FILL])
     if top == NONE or fill == _IN_CHUNK:
@@ -77,7 +77,7 @@ def push(chunks: Chunks, tops: Int32s, stack: int, number: int) -> None:
 
 @inlined
 def pop(chunks: Chunks, tops: Int32s, stack: int) -> int:
-    """Take the number on top; there is one."""
+    """Take the number on top; there must be one."""
     top = int(tops[stack, _TOP])
     fill = int(tops[stack, _FILL]) - 1
     number = int(chunks[top, _FIRST + fill])
@@ -93,7 +93,7 @@ def pop(chunks: Chunks, tops: Int32s, stack: int) -> int:
 
 @inlined
 def soon(chunks: Chunks, tops: Int32s, stack: int, ahead: int) -> int:
-    """The number so many below the top of a stack that is not empty, or its chunk's lowest."""
+    """The number `ahead` places below the top of a non-empty stack, or the lowest of its chunk."""
     place = max(int(tops[stack, _FILL]) - 1 - ahead, 0)
     return int(chunks[int(tops[stack, _TOP]), _FIRST + place])
 

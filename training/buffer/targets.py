@@ -1,4 +1,4 @@
-"""Which rows an eager fetch brings in."""
+"""Which rows an eager fetch requests."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ def choose_all(
     blocked: NDArray[np.bool_],
     vip: InclusionProbability | None = None,
 ) -> IntArray:
-    """Records of the rows of several eager fetches, none of them twice, none `blocked`.
+    """Records of the rows that several eager fetches request, each once, none of them `blocked`.
 
-    heat: float32[records], decayed uses so far; blocked: bool[records], buffered, or fetched by
-    this batch anyway; vip: needed for the source of that name. What is chosen is seen from now on.
+    heat: float32[records], decayed uses so far; blocked: bool[records], rows that are buffered or
+    fetched by this batch anyway; vip: needed for the source of that name. Rows that are chosen have
+    records from now on.
     """
     targets = np.empty(0, dtype=np.int64)
     for wanted in pending:
@@ -51,7 +52,7 @@ def choose_targets(
     blocked: NDArray[np.bool_],
     vip: InclusionProbability | None = None,
 ) -> IntArray:
-    """Remote numbers to fetch, best first, at most `wanted.row_budget`; as `choose_all`."""
+    """Remote numbers to fetch for one request, best first, at most `wanted.row_budget`."""
     if wanted.source in _BY_ID:
         nodes = view.to_remote(np.array(list(dict.fromkeys(wanted.ids)), dtype=np.int64))
         return np.asarray(nodes[_is_open(nodes, directory, blocked)][: wanted.row_budget])
@@ -81,7 +82,7 @@ def _is_open(
 
 
 def halo_worth(source: str, view: PartitionView, vip: InclusionProbability | None) -> FloatArray:
-    """float64[h]: what the graph says of each halo node, by `degree` or by `vip`."""
+    """float64[h]: worth of each halo node by `degree` or by `vip`."""
     if source == "degree":
         return view.halo_degree.astype(np.float64)
     assert vip is not None
@@ -91,18 +92,19 @@ def halo_worth(source: str, view: PartitionView, vip: InclusionProbability | Non
 def refusal_of_targets(
     wanted: FetchTargets, view: PartitionView, *, vip: InclusionProbability | None
 ) -> str | None:
-    """Why such rows cannot be fetched, or None."""
+    """Why such rows cannot be fetched; None if they can."""
     if wanted.source == "owner":
         parts = len(view.starts) - 1
         if wanted.owner is None or wanted.owner >= parts or wanted.owner == view.part:
             return (
                 f"fetch_targets.owner = {wanted.owner} is not another partition;"
-                f" allowed: 0 to {parts - 1} but {view.part}"
+                f" allowed: 0 to {parts - 1} without {view.part}"
             )
     if wanted.source in _BY_ID:
         wrong = [node for node in wanted.ids if not view.is_remote(node)]
         if wrong or not wanted.ids:
-            return f"fetch_targets.ids must be remote nodes of this graph; not so: {wrong[:3]}"
+            found = f"these are not: {wrong[:3]}" if wrong else "there are none"
+            return f"fetch_targets.ids must be remote nodes of this graph; {found}"
     if wanted.source == "vip" and vip is None:
         return "fetch_targets.source = vip needs fan-outs, which this sampler does not have"
     return None

@@ -1,11 +1,11 @@
-"""How likely a batch is to need each halo node, from the graph alone (VIP).
+"""VIP: the probability that a batch needs each halo node, computed from the graph alone.
 
-After SALIENT++ (Kaler et al., arXiv 2305.03152, section 3): a node u that is in a batch draws each
-of its in-neighbours with probability min(1, fanout / degree(u)), in every layer from then on, as
-DGL's blocks have it; that gives every node's probability of being reached. Approximations, all
-from seeing one partition only: edges of halo nodes are unknown, so that nothing is reached
-through them and nodes outside the halo get 0; seeds are taken to be drawn evenly; that nodes are
-in the batch, and what they draw, is taken to be independent from node to node.
+After SALIENT++ (Kaler et al., arXiv 2305.03152, section 3). A node u in a batch draws each of its
+in-neighbours with probability min(1, fanout / degree(u)), in every following layer, as in DGL's
+blocks; this gives the probability that each node is reached. Approximations, because only one
+partition is known: edges of halo nodes are unknown, so nothing is reached through them, and nodes
+outside the halo get 0; seeds are assumed to be drawn uniformly; whether a node is in the batch, and
+what it draws, is assumed to be independent of other nodes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def spread(
     indptr: IntArray, indices: IntArray, fanout: int, present: FloatArray, drawn: FloatArray,
     log_absent: FloatArray,
 ) -> None:  # fmt: skip
-    """Draw one layer: add its part to the log probability of each node's not being reached.
+    """Draw one layer: update the log probability that each node is not reached.
 
-    indptr, indices: local CSC over inner nodes; fanout: -1 takes all neighbours;
-    present: float64[inner], probability of being in the batch before; drawn: float64[inner], that
-    each one edge into it was drawn, brought up to date; log_absent: float64[local].
+    indptr, indices: local CSC over inner nodes; fanout: -1 takes all neighbours; present:
+    float64[inner], probability of being in the batch before; drawn: float64[inner], probability
+    that a given edge into the node was drawn, updated; log_absent: float64[local], updated.
     """
     for u in range(indptr.shape[0] - 1):
         degree = indptr[u + 1] - indptr[u]
@@ -47,10 +47,10 @@ def spread(
 
 @dataclass(frozen=True)
 class InclusionProbability:
-    """The probabilities of one partition's halo nodes, computed when first asked for.
+    """The probabilities of a partition's halo nodes, computed at the first use.
 
-    fanouts: input layer first, as DGL has them; seeds: int64 global ids, those of inner nodes
-    count; None: all inner nodes are seeds.
+    fanouts: input layer first, as in DGL; seeds: int64 global ids, of which only inner nodes count;
+    None: all inner nodes are seeds.
     """
 
     view: PartitionView

@@ -1,4 +1,4 @@
-"""The uses that the sampler has seen ahead: a ring with a place for each node of each batch."""
+"""The uses that the sampler has seen ahead: a ring buffer, one place per node of each batch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rudder.training.errors import MachineError
 
 _MIN_SIZE = 16
 _MAX_SIZE = 2**31
-"""Places are numbered by uint32; the ring takes 16 GiB by then."""
+"""Places are numbered by uint32; a ring of this size takes 16 GiB."""
 
 
 class LookaheadWindow:
-    """The batches observed and not yet planned, oldest first.
+    """The batches that are observed and not yet planned, oldest first.
 
-    next_use, records: int32[size], size a power of two; place p is at p % size. Its values are the
-    number of the next batch that uses the same node, 0 where none is known, and the node's record.
-    Places are counted on without end, so that they stay right while the ring grows.
+    next_use, records: int32[size], size a power of two; place p is stored at p % size. It holds the
+    number of the next batch that uses the same node (0: none is known) and the node's record.
+    Places are never reset, so they stay valid when the ring grows.
     """
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class LookaheadWindow:
         return self.next_use.nbytes + self.records.nbytes
 
     def make_room(self, width: int) -> None:
-        """Make sure that `width` more nodes fit from place `head` on.
+        """Make room for `width` more nodes from place `head` on.
 
-        Raises MachineError where the ring cannot grow so far.
+        Raises MachineError if the ring would become too large.
         """
         wanted = self.head - self.tail + width
         size = len(self.next_use)
@@ -61,18 +61,18 @@ class LookaheadWindow:
             setattr(self, name, grown)
 
     def append(self, width: int) -> None:
-        """Take in the newest batch, whose nodes are there already."""
+        """Add the newest batch, whose nodes are already written."""
         self.head += width
         self._widths.append(width)
 
     def pop(self) -> None:
-        """Let go of the oldest batch."""
+        """Remove the oldest batch."""
         self.tail += self._widths.popleft()
 
     def check_oldest(self, width: int) -> None:
         """Raise ValueError unless the oldest batch has `width` nodes."""
         if not self._widths or self._widths[0] != width:
             raise ValueError(
-                f"a batch of {width} nodes is planned, but observed was"
+                f"the batch to plan has {width} nodes, but the oldest observed batch has"
                 f" {self._widths[0] if self._widths else 'none'}"
             )

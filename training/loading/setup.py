@@ -25,10 +25,10 @@ def capacity_of(
     max_rows: int,
     rank: int,
 ) -> int:
-    """Rows, no more than there are remote nodes.
+    """The capacity in rows, at most the number of remote nodes.
 
-    max_rows: what this trainer's share of the host's memory holds. Raises ConfigError where
-    `buffer` is none of the forms that BufferSize reads, MachineError where it is too large.
+    max_rows: this trainer's share of the host's memory. Raises ConfigError if BufferSize cannot read
+    `buffer`, MachineError if it is too large.
     """
     size = _buffer_size(buffer)
     rows = min(size.rows(num_halo=len(view.halo), row_bytes=row_bytes), view.num_remote)

@@ -1,1 +1,1 @@
-"""What any policy would have fetched: recorded traces, replayed without a cluster."""
+"""Replays recorded traces without a cluster, to find what any policy would have fetched."""

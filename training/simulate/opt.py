@@ -1,8 +1,8 @@
-"""The limit: the fewest rows that any buffer of a capacity can fetch, knowing the whole trace.
+"""OPT: the fewest rows that any buffer of a capacity can fetch if it knows the whole trace.
 
 Belady's OPT (1966) with bypass and free admission: after each batch keep, of the buffer and the
-batch's own rows, those with the nearest next use. Rows with the same next use are worth the same,
-so they are counted by next use, not named: O(accesses + batches) for one capacity.
+rows of the batch, those with the nearest next use. Rows with the same next use are worth the same,
+so it is enough to count them by next use: O(accesses + batches) per capacity.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from rudder.training.simulate.replay import Counts
 
 Nodes = NDArray[np.int32] | IntArray
 _BLOCK = 64
-"""Batches whose kept rows are also summed, so that the furthest kept use is found quickly."""
+"""Batches per block; kept rows are also summed by block, to find the furthest one quickly."""
 
 
 class Limit:
-    """OPT and the cold bound of one recording; next uses are found once for all capacities."""
+    """OPT and the cold bound of one recording; next uses are computed once for all capacities."""
 
     def __init__(self, recording: Recording) -> None:
         batches = recording.happened
@@ -38,17 +38,17 @@ class Limit:
         self._halo_rows = _sums(self._is_halo, self._bounds)
 
     def opt(self, capacity: int) -> Counts:
-        """Rows per batch of the best buffer of `capacity` rows.
+        """Rows per batch with the best buffer of `capacity` rows.
 
-        Of rows with the same next use halo rows are kept first: the most halo hits that go with
-        the fewest rows fetched, batch by batch.
+        Among rows with the same next use, halo rows are kept first. That gives the most halo hits
+        possible with the fewest rows fetched.
         """
         hits, halo_hits = opt_hits(self._next_use, self._is_halo, self._bounds, capacity)
         return self._counts(hits, halo_hits)
 
     @property
     def cold(self) -> IntArray:
-        """int64[batches]: rows that a buffer without end would fetch, each node's first use."""
+        """int64[batches]: rows that an infinite buffer would fetch: the first use of each node."""
         return self._first_uses
 
     def _counts(self, hits: IntArray, halo_hits: IntArray) -> Counts:
@@ -70,8 +70,8 @@ def _sums(flags: NDArray[np.bool_], bounds: IntArray) -> IntArray:
 def next_uses(
     nodes: Nodes, bounds: IntArray, num_remote: int
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Per access: the number of the next batch that uses the node (or how many batches there
-    are), and whether this is the node's first use."""
+    """For each access: the next batch that uses the node (the number of batches if there is none),
+    and whether this is the first use of the node."""
     num_batches = bounds.shape[0] - 1
     following = np.full(num_remote, -1, dtype=np.int64)
     next_use = np.empty(nodes.shape[0], dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Reading traces back: the batches of one rank, and the calls that its policy got."""
+"""Reads traces: the batches of one rank, and the calls to its policy."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Recording:
     """One rank's trace.
 
     nodes: int32 or int64 remote numbers of all observed batches, one after the other;
-    bounds: int64[batches + 1], where each begins; calls: uint8[calls], kinds in their order;
-    planned: int64[plans, 3], hits, misses and targets that each live plan made;
-    changes: of settings, in order; is_whole: whether the run ended by itself.
+    bounds: int64[batches + 1], where each batch begins; calls: uint8[calls], their kinds in order;
+    planned: int64[plans, 3], hits, misses and targets of each plan of the run; changes: of
+    settings, in order; is_whole: whether the run ended normally.
     """
 
     header: TraceHeader
@@ -59,7 +59,7 @@ class Recording:
 
     @property
     def num_observed(self) -> int:
-        """Batches, with those that were skipped."""
+        """Batches, including those that were skipped."""
         return len(self.bounds) - 1
 
     def batch(self, number: int) -> IntArray:
@@ -82,9 +82,9 @@ class Recording:
 
     @cached_property
     def view(self) -> PartitionView:
-        """The partition as far as a trace knows it: owners, halo, and in-edges of the halo.
+        """The partition as far as the trace describes it: owners, halo, and degrees of the halo.
 
-        All in-edges hang on the first inner node, so `halo_degree` is right; paths are not.
+        All in-edges are attached to the first inner node: `halo_degree` is right, paths are not.
         """
         starts = np.array(self.header.starts, dtype=np.int64)
         num_inner = int(starts[self.header.part + 1] - starts[self.header.part])
@@ -97,7 +97,7 @@ class Recording:
 
 
 def find_traces(places: list[Path]) -> list[Path]:
-    """Trace files: of run folders all ranks; files as they are. Raises DataError if none."""
+    """The trace files of all ranks of these run folders, or these files; DataError if none."""
     found: list[Path] = []
     for place in places:
         files = [place]
@@ -106,7 +106,7 @@ def find_traces(places: list[Path]) -> list[Path]:
             files = sorted(folder.glob("rank*.trace"), key=lambda file: (len(file.name), file.name))
         if not files or not files[0].exists():
             raise DataError(
-                f"{place} holds no trace",
+                f"there is no trace in {place}",
                 remedy="record one: rudder train --record-trace, then give its run folder",
             )
         found.extend(files)
@@ -114,9 +114,9 @@ def find_traces(places: list[Path]) -> list[Path]:
 
 
 def read_recording(file: Path) -> Recording:
-    """Read a trace, up to its last whole chunk.
+    """Read a trace up to its last complete chunk.
 
-    Raises DataError where the file is no trace, is damaged, or ends before its header does.
+    Raises DataError if the file is not a trace, is damaged, or ends within its header.
     """
     try:
         content = file.read_bytes()
@@ -125,7 +125,7 @@ def read_recording(file: Path) -> Recording:
             f"the trace {file} cannot be read: {error.strerror}", remedy="check the path"
         ) from None
     if not content.startswith(MAGIC):
-        raise _broken(file, "it does not begin as one")
+        raise _broken(file, "it does not begin like a trace")
     chunks = list(_chunks(file, content))
     kinds = [kind for kind, _ in chunks]
     if kinds[:2] != [HEAD, HALO]:
@@ -143,12 +143,12 @@ def read_recording(file: Path) -> Recording:
 
 
 def _chunks(file: Path, content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Kinds and contents of the whole chunks."""
+    """Kinds and contents of the complete chunks."""
     at = len(MAGIC)
     while at + CHUNK.size <= len(content):
         kind, checksum, size = CHUNK.unpack_from(content, at)
         if kind not in _KINDS:
-            raise _broken(file, f"at byte {at} there is no chunk")
+            raise _broken(file, f"there is no chunk at byte {at}")
         at += CHUNK.size
         if at + size > len(content):
             return
@@ -163,13 +163,13 @@ def _chunks(file: Path, content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _broken(file: Path, why: str) -> DataError:
     return DataError(
-        f"{file} is no usable trace: {why}",
+        f"{file} is not a usable trace: {why}",
         remedy="record it again with rudder train --record-trace, or copy it again",
     )
 
 
 class _Calls:
-    """Calls as they are read, chunk by chunk."""
+    """Collects the calls, chunk by chunk."""
 
     def __init__(self, header: TraceHeader) -> None:
         self._header = header
@@ -180,7 +180,7 @@ class _Calls:
         self._changes: list[Change] = []
 
     def read(self, chunk: bytes) -> None:
-        """Take in one chunk's calls; raises ValueError where they make no sense."""
+        """Add the calls of one chunk; raises ValueError if they are not valid."""
         at = 0
         while at < len(chunk):
             kind, a, b, c = map(int, np.frombuffer(chunk, CALL_RECORD, 1, at)[0])
@@ -194,7 +194,7 @@ class _Calls:
                 self._changes.append(Change.model_validate_json(chunk[at : at + a]))
                 at += padded(a)
             elif kind != SKIP:
-                raise ValueError(f"a call of kind {kind} is not known")
+                raise ValueError(f"there is no call of kind {kind}")
 
     def _read_batch(self, chunk: bytes, at: int, size: int) -> int:
         bits = self._header.node_bits
@@ -207,7 +207,7 @@ class _Calls:
         return at + words.nbytes
 
     def recording(self, halo: IntArray, halo_degree: IntArray, *, whole: bool) -> Recording:
-        """All that was read."""
+        """Everything that was read."""
         widths = [len(nodes) for nodes in self._batches]
         return Recording(
             header=self._header,

@@ -15,7 +15,7 @@ from rudder.training.trace import CHANGE, OBSERVE, PLAN
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows per batch, each int64[batches]; `hits + misses` are the remote rows."""
+    """Rows per batch, each int64[batches]; hits + misses are all remote rows."""
 
     hits: IntArray
     misses: IntArray

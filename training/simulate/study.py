@@ -1,4 +1,4 @@
-"""What policies would have fetched, beside the limit: a row of figures each, summed over ranks."""
+"""What policies would have fetched, compared with OPT; figures are sums over ranks."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from rudder.training.simulate.replay import Counts, joined, replay
 
 OPT = "opt"
 MakePolicy = Callable[[str, Recording, BufferSettings], Policy]
-"""Makes the policy of that name for a recorded rank."""
+"""Makes the policy with that name for a recorded rank."""
 
 
 class Traffic(BaseModel):
-    """One policy at one capacity and lookahead; counts are over ranks and counted batches.
+    """One policy at one capacity and lookahead; counts are sums over ranks and counted batches.
 
-    capacity: as asked for, a share of each rank's halo, rows, or bytes; capacity_rows: of all
-    ranks; lookahead: None for OPT, which knows everything; cold_rows: distinct rows, what a buffer
-    without end would fetch; ratio_to_opt: None where OPT fetches nothing; accesses_per_second:
-    remote rows replayed per second of one core.
+    capacity: as requested: a share of each rank's halo, rows, or bytes; capacity_rows: of all ranks
+    together; lookahead: None for OPT; cold_rows: distinct rows, which an infinite buffer would
+    fetch; ratio_to_opt: None if OPT fetches nothing; accesses_per_second: remote rows replayed per
+    second of one core.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,7 +52,7 @@ class Traffic(BaseModel):
 class Question:
     """What to replay: every policy at every capacity and lookahead.
 
-    warm_epochs: epochs at the start that are replayed and not counted.
+    warm_epochs: epochs at the start that are replayed but not counted.
     """
 
     policies: tuple[str, ...]
@@ -62,7 +62,7 @@ class Question:
 
 
 class Study:
-    """Recordings of all ranks of a run, and what is asked of them."""
+    """Replays the recordings of all ranks of a run."""
 
     def __init__(self, recordings: Sequence[Recording], *, make: MakePolicy) -> None:
         self._recordings = recordings
@@ -70,7 +70,7 @@ class Study:
         self._limits = [Limit(recording) for recording in recordings]
 
     def answer(self, question: Question) -> list[Traffic]:
-        """By capacity: OPT, then the policies. Raises ConfigError if no batch would be counted."""
+        """For each capacity: OPT, then the policies; ConfigError if no batch would be counted."""
         starts = [self._first_counted(rec, question.warm_epochs) for rec in self._recordings]
         rows: list[Traffic] = []
         for size in question.capacities:

@@ -1,9 +1,8 @@
-"""Least frequently used goes first, by all uses since the start.
+"""LFU: evict the row with the fewest uses since the start.
 
-After each batch the buffer holds the most used of its rows and the batch's misses; of equally
-used rows the newcomer stays. Misses are admitted for free. Buffered nodes wait in a stack per
-count; a hit does not move its node, which is put where it belongs when eviction meets it: O(1)
-amortised.
+After each batch the buffer holds the most used of its rows and the batch's misses; of equally used
+rows the newcomer stays. Buffered nodes are in stacks, one per count of uses. A hit does not move
+its node; the search for a victim moves it when it finds it there: O(1) amortised.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def _count(node: int, nodes: Records, top: int) -> int:
 
 @compiled
 def stack_all(buffered: IntArray, nodes: Records, chunks: Chunks, tops: Int32s) -> None:
-    """Put buffered nodes on the stacks of their counts; the last is for all counts above."""
+    """Put buffered nodes on the stacks of their counts."""
     for j in range(buffered.shape[0]):
         push(chunks, tops, _count(buffered[j], nodes, tops.shape[0] - 2), buffered[j])
 
@@ -39,9 +38,9 @@ def stack_all(buffered: IntArray, nodes: Records, chunks: Chunks, tops: Int32s) 
 def _take_least_used(
     below: int, lowest: int, nodes: Records, chunks: Chunks, tops: Int32s
 ) -> tuple[int, int]:
-    """Take a node used least, and fewer than `below` times, from its stack.
+    """Take a node with the fewest uses from its stack, if it was used fewer than `below` times.
 
-    lowest: no buffered node was used less. Returns (node or NONE, lowest).
+    lowest: no buffered node has fewer uses. Returns (node or NONE, lowest).
     """
     top = tops.shape[0] - 2
     found = NONE
@@ -105,7 +104,7 @@ def take_least_used(found: IntArray, nodes: Records, chunks: Chunks, tops: Int32
 
 
 class LfuBuffer(ReactiveBuffer):
-    """Keeps the most used rows; the threshold is in uses per batch so far."""
+    """Keeps the most used rows; the eviction threshold is in uses per batch since the start."""
 
     name: ClassVar[str] = "lfu"
     without_meaning: ClassVar[dict[str, str]] = {

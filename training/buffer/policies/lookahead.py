@@ -1,10 +1,11 @@
-"""Rudder's own policy: keep what is used next, as far as the sampler has looked ahead.
+"""Rudder's own policy: keep the rows that are used next, as far as the sampler has looked ahead.
 
-Inside the window of observed batches the next use of a row is known; beyond it, rows are ranked by
-their decayed count of uses (heat). A batch's misses are admitted for free, for their rows are in
-hand; they displace the rows worth least, and only while those are worth less. Eager fetches
-happen on request only. An on-line form of Belady's OPT with bypass (1966): with an endless window
-it is OPT. Cost: O(batch) a batch, O(nodes seen) a change of settings or an eager fetch.
+Within the window of observed batches the next use of a row is known. Beyond it, rows are ranked by
+their decayed count of uses (heat). Misses are admitted without extra traffic, because their rows
+were fetched anyway; they displace the rows worth least, as long as those are worth less. Eager
+fetches happen on request only. This is an on-line form of Belady's OPT with bypass (1966): with an
+infinite window it is OPT. Cost: O(batch) per batch, O(nodes seen) per change of settings or eager
+fetch.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 
 HALF_LIFE_BATCHES = 4096.0
-"""Batches after which a use counts half: long against an epoch, short against a long run."""
+"""Batches after which a use counts half: longer than most epochs, shorter than a long run."""
 MAX_WEIGHT = 2.0**10
-"""Heat of one use at which all heat is scaled down: a row used in every batch then stays below
-ranks.HIGHEST_HEAT, and heat within float32's precision."""
+"""When one use adds this much heat, all heat is scaled down. Then a row that every batch uses stays
+below ranks.HIGHEST_HEAT, and heat stays within the precision of float32."""
 _MIN_RING = 4
 
 
 class LookaheadBuffer(SlotBuffer):
-    """Belady's choice inside the window, least heat first beyond it."""
+    """Evicts the row with the furthest next use; beyond the window, the one with the least heat."""
 
     name: ClassVar[str] = "lookahead"
     node: ClassVar[np.dtype[Any]] = LOOKAHEAD_NODE
@@ -64,7 +65,7 @@ class LookaheadBuffer(SlotBuffer):
         return super().num_bytes + self._stacks.num_bytes + self._window.num_bytes
 
     def observe(self, nodes: IntArray) -> None:
-        """Link the batch into the window: O(len(nodes))."""
+        """Add the batch to the window: O(len(nodes))."""
         window = self._window
         window.make_room(len(nodes))
         kernels.observe(
@@ -80,7 +81,7 @@ class LookaheadBuffer(SlotBuffer):
             self._cool()
 
     def plan(self, nodes: IntArray) -> Plan:
-        """Split into hits and misses, and admit the misses that are worth a slot."""
+        """Tell hits from misses, and admit the misses that are worth a slot."""
         hits, hit_slots, misses, missed, ranks = self._split(len(nodes))
         targets = self._take_targets(missed)
         if len(targets):
@@ -105,7 +106,7 @@ class LookaheadBuffer(SlotBuffer):
         )
 
     def skip(self, nodes: IntArray) -> None:
-        """Pass over the oldest observed batch: its uses count, nothing is admitted."""
+        """Drop the oldest observed batch: its uses count, but nothing is admitted."""
         self._split(len(nodes))
         self._end_batch()
 
@@ -179,7 +180,7 @@ class LookaheadBuffer(SlotBuffer):
         )
 
     def _restack(self, *, ring: int) -> None:
-        """Put all buffered nodes where they belong by now; ring: ranks of known next uses."""
+        """Put all buffered nodes on the stacks of their present ranks; ring: see ranks.py."""
         buffered = np.empty(self.num_buffered, dtype=np.int64)
         drain(self._stacks.chunks, self._stacks.tops, buffered)
         self._ring = ring

@@ -1,12 +1,12 @@
 """Compiled loops of the lookahead policy.
 
-Buffered nodes stand in stacks, one per rank of worth (ranks.py), and a node is moved to another
-stack only when somebody meets it: uses make it worth more, so that it stands too low at worst,
-never too high. Where its next use was known, that batch moves it on. A use thus costs two looks at
-one record, and a victim is found in O(1) amortised: each use makes one node stand wrong at most.
+Buffered nodes are in stacks, one per rank (ranks.py). A use raises a node's rank but does not move
+it, so its stack may be too low, never too high; it is moved when the search for a victim finds it.
+A node whose next use was known is moved when that batch is planned. So a use costs two accesses to
+one record, and a victim is found in O(1) amortised: each use misplaces at most one node.
 
-Behind the stacks of all ranks follow `ring` more, of rows with a known next use that were found
-too hot to be displaced; nobody looks there until that use.
+After the stacks of all ranks there are `ring` more, for rows with a known next use that were found
+too hot to be displaced; the search skips them until that use.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def observe(
     records: Int64s, batch: int, weight: np.float32, nodes: Records, next_use: Int32s,
     of_places: Int32s, head: int,
 ) -> None:  # fmt: skip
-    """Enter a batch into the window: link each node's last use to this one, and heat it.
+    """Add a batch to the window: link the last known use of each node to this one, and add heat.
 
     records: int64[n]; batch: number of this batch; weight: heat of one use now; nodes:
-    LOOKAHEAD_NODE[..]; next_use, of_places: the window's next uses and records, with room from
+    LOOKAHEAD_NODE[..]; next_use, of_places: next uses and records of the window, with room from
     place `head` on.
     """
     mask, last_one = next_use.shape[0] - 1, records.shape[0] - 1
@@ -61,10 +61,10 @@ def split(
     tail: int, hits: Int64s, hit_slots: Int64s, misses: Int64s, missed: Int64s,
     miss_ranks: Int64s,
 ) -> int:  # fmt: skip
-    """Tell hits from misses of the window's oldest batch, and rank the misses.
+    """Tell hits from misses in the oldest batch of the window, and rank the misses.
 
-    The window's `size` uses of this batch begin at place `tail`. Fills hits, hit_slots, misses,
-    missed (their records) and miss_ranks (all int64[size]); returns how many hits there are.
+    The `size` uses of this batch begin at place `tail`. Fills hits, hit_slots, misses, missed
+    (their records) and miss_ranks (all int64[size]); returns the number of hits.
     """
     mask, last_one = next_use.shape[0] - 1, size - 1
     num_hits = 0
@@ -91,10 +91,10 @@ def restack_used(
     batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s, moved: Int64s,
     stacks: Int64s,
 ) -> None:  # fmt: skip
-    """Put the nodes that stood waiting for this batch where they belong from now on.
+    """Move the nodes whose known next use was this batch to the stacks of their new ranks.
 
-    moved, stacks: int64[nodes of the batch], room to note them and where they go. Their records lie
-    all over, and are read in a loop that does nothing else, so that many are on their way at once.
+    moved, stacks: int64[nodes of the batch], space for the nodes and their new stacks. A separate
+    loop reads their scattered records, so that many of them are fetched from memory at once.
     """
     num_moved = 0
     for stack in (HEAT_RANKS + (batch & (ring - 1)), HEAT_RANKS + ring + (batch & (ring - 1))):
@@ -129,9 +129,9 @@ def _take_worst(
     chunks: Chunks,
     tops: Int32s,
 ) -> tuple[int, int]:
-    """Take a node of the lowest rank there is, below `below`, that may be displaced.
+    """Take a node with the lowest rank that may be displaced, if that is below `below`.
 
-    worst: no node stands lower; first_kept: nodes of so high a heat rank stay.
+    worst: no node is in a lower stack; first_kept: nodes with this heat rank or a higher one stay.
     Returns (node or NONE, worst).
     """
     found = NONE
@@ -161,12 +161,12 @@ def admit(
     nodes: Records, chunks: Chunks, tops: Int32s, free: Int32s, num_free: int,
     order: Int64s, admitted: Int64s, admitted_slots: Int64s,
 ) -> tuple[int, int]:  # fmt: skip
-    """Give newcomers the free slots, then the slots of rows worth less, best newcomers first.
+    """Give newcomers the free slots, then the slots of rows worth less; the best newcomers first.
 
-    newcomers: int64[m] records, not buffered; ranks: int64[m]; threshold_heat: rows of this
-    heat's rank or above stay; free: int32[capacity], a stack of `num_free` free slots.
-    order: int64[m], room to sort them. Fills `admitted` (positions in `newcomers`) and
-    `admitted_slots`; returns (admitted, free slots left).
+    newcomers: int64[m] records, not buffered; ranks: int64[m]; threshold_heat: rows with the rank
+    of this heat or a higher one stay; free: int32[capacity], a stack of `num_free` free slots;
+    order: int64[m], space to sort the newcomers. Fills `admitted` (positions in `newcomers`) and
+    `admitted_slots`; returns (number admitted, free slots left).
     """
     first_kept = HEAT_RANKS if threshold_heat == np.inf else heat_rank(threshold_heat)
     best_first(ranks, HEAT_RANKS + ring - 1, order)
@@ -199,7 +199,7 @@ def admit(
 def target_ranks(
     targets: Int64s, weight: np.float32, batch: int, ring: int, nodes: Records, ranks: Int64s
 ) -> None:
-    """Rank nodes that are not buffered as if used once more: by first known use, else by heat."""
+    """Rank nodes that are not buffered as if they were used once more."""
     for i in range(targets.shape[0]):
         node = targets[i]
         heat = nodes[node].heat + weight
@@ -210,7 +210,7 @@ def target_ranks(
 def stack_all(
     buffered: Int64s, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s
 ) -> None:
-    """Put all buffered nodes, int64[n], where they belong."""
+    """Put all buffered nodes, int64[n], on the stacks of their ranks."""
     for i in range(buffered.shape[0]):
         _restack(buffered[i], batch, ring, nodes, chunks, tops)
 
@@ -219,9 +219,9 @@ def stack_all(
 def take_worst(
     found: Int64s, batch: int, ring: int, nodes: Records, chunks: Chunks, tops: Int32s
 ) -> None:
-    """Fill `found` with the nodes worth least, however hot; there must be as many.
+    """Fill `found` with the nodes worth least, however hot; at least as many must be buffered.
 
-    All stand where they belong: `stack_all` was called just before.
+    `stack_all` must have been called just before.
     """
     worst = 0
     for i in range(found.shape[0]):

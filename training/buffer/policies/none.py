@@ -9,7 +9,7 @@ from rudder.training.settings import BufferSettings, Change
 
 
 class NoBuffer:
-    """The policy that keeps nothing; its lookahead only hides latency."""
+    """Keeps nothing; its lookahead only hides latency."""
 
     num_buffered = 0
     num_bytes = 0

@@ -1,10 +1,10 @@
-"""Ranks of worth of the lookahead policy, from 0 on, worst first.
+"""The ranks by which the lookahead policy orders rows, from 0 (worth least) on.
 
-    0 .. HEAT_RANKS - 1      next use unknown: by heat, 16 ranks an octave
+    0 .. HEAT_RANKS - 1      next use unknown: by heat, 16 ranks per octave
     HEAT_RANKS .. + ring - 1 next use known, the furthest first
 
-The ring is a power of two above the batches in the window. Rows of one rank stand in one stack
-(stacks.py); that of a known next use keeps its number while batches pass:
+`ring` is a power of two, larger than the number of batches in the window. The rows of one rank are
+in one stack (stacks.py). The number of the stack of a known next use does not change with time:
 
     HEAT_RANKS + batch % ring
 """
@@ -18,21 +18,21 @@ from rudder.training.compiled import compiled, inlined
 
 HEAT_RANKS = 704
 _LOWEST_BITS = (127 - 20) << 4
-"""The sixteenths of an octave of 2 ** -20, as a float32 writes them."""
+"""2 ** -20 as the upper bits of a float32: its exponent and four bits of its mantissa."""
 HIGHEST_HEAT = 2.0 ** (-20 + HEAT_RANKS / 16)
-"""Rows hotter than this are not told apart."""
+"""All rows hotter than this have the same rank."""
 
 
 @inlined
 def heat_rank(heat: np.float32) -> int:
-    """Rank of a row whose next use is unknown: exponent and four bits of the heat's float32."""
+    """Rank of a row whose next use is unknown: exponent and four mantissa bits of its heat."""
     bits = int(np.float32(heat).view(np.int32)) >> 19
     return min(max(bits - _LOWEST_BITS, 0), HEAT_RANKS - 1)
 
 
 @inlined
 def rank_of(first_use: int, heat: np.float32, batch: int, ring: int) -> int:
-    """Rank of a row; first_use: 0 where it is not known; batch: the one that is planned."""
+    """Rank of a row; first_use: its next use, 0: unknown; batch: the one that is planned."""
     if first_use == 0:
         return heat_rank(heat)
     return HEAT_RANKS + ring - 1 - ((first_use - batch) & (ring - 1))
@@ -40,7 +40,7 @@ def rank_of(first_use: int, heat: np.float32, batch: int, ring: int) -> int:
 
 @inlined
 def stack_of(rank: int, batch: int, ring: int) -> int:
-    """Number of the stack in which rows of this rank stand."""
+    """Number of the stack for rows of this rank."""
     if rank < HEAT_RANKS:
         return rank
     return HEAT_RANKS + ((batch + HEAT_RANKS + ring - 1 - rank) & (ring - 1))

@@ -3,14 +3,14 @@
 Rudder (arXiv 2602.23556) on MassiveGNN (arXiv 2410.22697). A slot's eviction score S_E is
 multiplied by gamma = 1 - alpha in every batch that does not use it; a remote node's access score
 S_A is the number of batches that missed it. A round swaps slots with S_E below the threshold
-(gamma ** interval) against the nodes with the highest S_A, whose rows are fetched in that batch's
-pull. Misses are never admitted by themselves, as published. The lowest S_E goes for the highest
-S_A, and only while that is higher: as published, newcomers and victims are not compared, S_A never
-decays, and so rows that left come straight back (up to 5 times the traffic of no buffer).
+(gamma ** interval) against the nodes with the highest S_A, whose rows are fetched with the misses
+of that batch. Misses are never admitted otherwise, as published. Unlike the published code, a round
+compares the lowest S_E with the highest S_A and swaps only while S_A is higher. Without that, and
+because S_A never decays, evicted rows come straight back (up to 5 times the traffic of no buffer).
 
-Nothing decays here batch by batch: S_E = gamma ** (key + batches so far), and a use lowers the
-slot's key by one. Cost: O(batch), and in a round O(capacity + nodes missed so far), and sorting
-what is swapped.
+No score is updated in every batch: S_E = gamma ** (key + batches so far), and a use lowers the key
+of the slot by one. Cost: O(batch); in a round also O(capacity + nodes missed so far) and the
+sorting of the rows that are swapped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEFAULT_INTERVAL = 32
 _ROUNDING = 1e-9
 
 NODE = np.dtype([("slot", np.int32), ("access", np.float64)])
-"""1 + slot, 0: not buffered; and S_A, 0 while buffered."""
+"""The record of a node: 1 + its slot, 0: not buffered; and S_A, 0 while it is buffered."""
 
 
 @compiled
@@ -44,11 +44,11 @@ def split(
     keys: FloatArray, scored: IntArray, num_scored: int, hits: IntArray, hit_slots: IntArray,
     misses: IntArray, missed: IntArray,
 ) -> tuple[int, int]:  # fmt: skip
-    """Tell hits from misses, score both, and note those that get their first S_A in `scored`.
+    """Tell hits from misses, score both, and append nodes with a first S_A to `scored`.
 
-    records: int64[n]; counts: whether misses raise S_A; countable: bool[n], of which of them, or
-    bool[0]: of all. Fills hits, hit_slots, misses and missed (their records); returns (hits,
-    length of `scored`).
+    records: int64[n]; counts: whether misses raise S_A; countable: bool[n], which of them do, or
+    bool[0]: all. Fills hits, hit_slots, misses and missed (their records); returns (number of
+    hits, length of `scored`).
     """
     num_hits = 0
     num_misses = 0
@@ -74,7 +74,7 @@ def split(
 
 
 def highest(values: FloatArray, numbers: IntArray, count: int) -> IntArray:
-    """Positions of the `count` highest values; of equal ones (to 9 decimals) the lower numbers."""
+    """Positions of the `count` highest values; among equals (to 9 decimals), the lower numbers."""
     count = min(count, len(values))
     values = np.round(values, 9)
     if count in (0, len(values)):
@@ -88,7 +88,7 @@ def highest(values: FloatArray, numbers: IntArray, count: int) -> IntArray:
 
 
 class ScoreBuffer(ReactiveBuffer):
-    """S_E against S_A, in rounds."""
+    """Swaps slots with low S_E against nodes with high S_A, in rounds."""
 
     name: ClassVar[str] = "score"
     node: ClassVar[np.dtype[Any]] = NODE
@@ -104,13 +104,13 @@ class ScoreBuffer(ReactiveBuffer):
         seed: int = 0,
         vip: InclusionProbability | None = None,
     ) -> None:
-        """Prepare an empty buffer; the start rows are fetched with the first batch.
+        """Start with an empty buffer; the start rows are fetched with the first batch.
 
-        settings: an eviction threshold that is not given is gamma ** interval, as published
-        (interval 0, rounds on request only, counts as 1); faithful: with the faults that are mere
-        bugs: the threshold has 3 decimals, the misses of a batch with victims are not counted, only
-        halo nodes are, victims are taken in the order of their ids and never compared with the
-        newcomers, and a row that is both missed and chosen is fetched twice.
+        settings: if the eviction threshold is not set, it is gamma ** interval, as published
+        (interval 0, rounds on request only, counts as 1); faithful: with the bugs of the published
+        code: the threshold has 3 decimals, misses of a batch with victims are not counted, only
+        halo nodes are counted, victims are taken in the order of their ids and never compared with
+        the newcomers, and a row that is both missed and chosen is fetched twice.
         """
         if settings.replacement_interval is None:
             settings = settings.model_copy(update={"replacement_interval": DEFAULT_INTERVAL})
@@ -132,7 +132,7 @@ class ScoreBuffer(ReactiveBuffer):
             self._countable[view.to_remote(view.halo)] = True
 
     def plan(self, nodes: IntArray) -> Plan:
-        """Score the batch; in a round, swap slots and fetch the rows that enter."""
+        """Score the batch; in a round, also swap slots and fetch the entering rows."""
         self._batches += 1
         is_round, self._is_asked = self._is_round, False
         may_lose_counts = self._faithful and is_round
@@ -191,7 +191,7 @@ class ScoreBuffer(ReactiveBuffer):
     # -- a round ------------------------------------------------------------------------
 
     def _swap(self, missed: IntArray, *, is_round: bool) -> tuple[IntArray, IntArray]:
-        """Records that enter, and their slots: start rows, rows asked for, and a round's."""
+        """Entering records and their slots: start rows, requested rows, and those of a round."""
         wanted = self._wanted(missed)
         if not (is_round or len(wanted)):
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
@@ -214,7 +214,7 @@ class ScoreBuffer(ReactiveBuffer):
         return entering, slots
 
     def _wanted(self, missed: IntArray) -> IntArray:
-        """Rows of the start, and rows asked for since the last batch."""
+        """The start rows, and the rows requested since the last batch."""
         start = self._start_rows() if self._batches == 1 else np.empty(0, dtype=np.int64)
         asked = self._take_targets(missed)
         return np.concatenate([start, asked[~np.isin(asked, start)]])
@@ -229,7 +229,7 @@ class ScoreBuffer(ReactiveBuffer):
         return halo[:0]
 
     def _candidates(self, count: int, *, but: IntArray) -> IntArray:
-        """Records outside with the highest S_A > 0, best first; of equals the lower nodes."""
+        """Records outside the buffer with the highest S_A > 0, best first, then by node."""
         scored = self._scored[: self._num_scored]
         if len(but):
             scored = scored[~np.isin(scored, but)]
@@ -239,9 +239,9 @@ class ScoreBuffer(ReactiveBuffer):
         return np.asarray(chosen[order])
 
     def _num_worthwhile(self, chosen: IntArray, victims: IntArray, num_free: int) -> int:
-        """How many of `chosen` may enter: the free slots' and those above their victims' S_E.
+        """How many of `chosen` may enter: into free slots, or with S_A above the victim's S_E.
 
-        num_free: slots that need no victim; negative: so many victims are spoken for.
+        num_free: slots that need no victim; if negative, so many victims are already taken.
         """
         if self._faithful:
             return len(chosen)
@@ -251,14 +251,14 @@ class ScoreBuffer(ReactiveBuffer):
         return len(chosen) - len(compared) + int(np.argmax(np.append(loses, True)))
 
     def _victims(self) -> IntArray:
-        """Used slots with S_E below the threshold, lowest first come first to go."""
+        """Used slots with S_E below the threshold."""
         used = self._used_slots()
         threshold = self._settings.eviction_threshold
         limit = math.log(threshold) / self._log_gamma if threshold > 0 else math.inf
         return used[self._keys[used] + self._batches > limit + _ROUNDING]
 
     def _vacate(self, count: int, victims: IntArray) -> IntArray:
-        """So many slots: free ones first, then some of the victims'."""
+        """`count` slots: free ones first, then those of victims."""
         taken = min(count, self._num_free)
         self._num_free -= taken
         free = self._free[self._num_free : self._num_free + taken].astype(np.int64)
@@ -270,7 +270,7 @@ class ScoreBuffer(ReactiveBuffer):
         return np.concatenate([free, left])
 
     def _leave(self, slots: IntArray) -> None:
-        """The nodes in these slots go, their S_E becoming their S_A."""
+        """The nodes in these slots leave; their S_E becomes their S_A."""
         nodes = self._owners[slots]
         self._nodes["slot"][nodes] = 0
         scores = self._scores(slots)
@@ -287,7 +287,7 @@ class ScoreBuffer(ReactiveBuffer):
         return np.asarray(np.exp((self._keys[slots] + self._batches) * self._log_gamma))
 
     def _positions(self, entering: IntArray, missed: IntArray) -> IntArray:
-        """Where in `missed` each row is that need not be fetched again; -1: it must be."""
+        """Position in `missed` of each entering record; -1: its row must be fetched."""
         found = np.full(len(entering), -1, dtype=np.int64)
         if self._faithful or not len(entering) or not len(missed):
             return found

@@ -1,7 +1,7 @@
-"""A set of rows that is chosen once and kept; each is admitted for free when it first passes by.
+"""A set of rows that is chosen once and kept; each is admitted when a batch first misses it.
 
-The set is chosen by in-degree, by the analytic inclusion probability (VIP), or by counting the
-uses of one epoch (presample). While it counts, the buffer takes in whatever passes by.
+The set is chosen by in-degree, by the analytic inclusion probability (VIP), or by counting the uses
+in one epoch (presample). While it counts, the buffer admits every miss until it is full.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def admit(
     newcomers: IntArray, room: int, nodes: Records, owners: IntArray, free: Int32s, num_free: int,
     spare: IntArray, num_spare: int,
 ) -> tuple[int, int, int]:  # fmt: skip
-    """Admit the chosen ones, and choose others while the set has room.
+    """Admit the newcomers in the set, and add others to the set while it has room.
 
-    spare: slots of rows outside the set, which go when slots are needed; there are free and spare
-    slots for all of the set that is not buffered. Returns (free slots, spare slots, room).
+    spare: slots of rows outside the set, which are evicted when slots are needed; free and spare
+    slots suffice for all of the set that is not buffered. Returns (free slots, spare slots, room).
     """
     for j in range(newcomers.shape[0]):
         node = newcomers[j]
@@ -54,7 +54,7 @@ def admit(
 
 
 class StaticBuffer(ReactiveBuffer):
-    """Changed on request only: by a capacity, by rows fetched eagerly, by counting anew."""
+    """Its set changes on request only: with the capacity, by fetch targets, or by a new choice."""
 
     name: ClassVar[str] = "static"
     without_meaning: ClassVar[dict[str, str]] = {
@@ -71,9 +71,9 @@ class StaticBuffer(ReactiveBuffer):
         epoch_batches: int = 100,
         vip: InclusionProbability | None = None,
     ) -> None:
-        """Choose the set, or begin to count; source vip needs `vip`.
+        """Choose the set, or start to count; source vip needs `vip`.
 
-        epoch_batches: batches of one epoch, which presample counts.
+        epoch_batches: batches in one epoch; presample counts that many.
         """
         super().__init__(view, settings, vip=vip)
         self._source = source
@@ -85,7 +85,7 @@ class StaticBuffer(ReactiveBuffer):
             self._choose()
 
     def refusal(self, change: Change) -> str | None:
-        """A round is a new choice, and only counts change."""
+        """A round chooses a new set; only with presample can it differ from the old one."""
         if change.replace_now and self._source != "presample":
             return (
                 "replace_now means nothing to the policy `static` with source"
@@ -114,7 +114,7 @@ class StaticBuffer(ReactiveBuffer):
     # -- the set ------------------------------------------------------------------------
 
     def _choose(self) -> None:
-        """Take the nodes worth most into the set, as many as there are slots."""
+        """Make a set of the nodes worth most, as many as there are slots."""
         nodes, worth = self._ranking()
         size = len(self._owners)
         if len(nodes) > size:
@@ -126,7 +126,7 @@ class StaticBuffer(ReactiveBuffer):
         self._note_spare()
 
     def _ranking(self) -> tuple[IntArray, FloatArray]:
-        """Nodes that are worth something, in order, and how much."""
+        """Nodes worth more than nothing, in ascending order, and their worth."""
         if self._source == "presample":
             used = np.flatnonzero(self._records()["uses"])
             used = used[np.argsort(self._directory.nodes_of(used))]
@@ -136,7 +136,7 @@ class StaticBuffer(ReactiveBuffer):
         return self._view.to_remote(self._view.halo)[useful], worth[useful]
 
     def _pin(self, targets: IntArray) -> None:
-        """Take records into the set, in place of those worth least."""
+        """Add records to the set, in place of those worth least."""
         fresh = targets[self._nodes["mark"][targets] != CHOSEN]
         if not len(fresh):
             return
