@@ -15,7 +15,7 @@ from rudder.cli.show import figures
 from rudder.training.config import BUFFER_FORMS, BufferSize
 from rudder.training.errors import ConfigError
 from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
-from rudder.training.simulate.study import OPT, Question, Study, Traffic
+from rudder.training.simulate.study import OPT, Question, Traffic, answer
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -154,10 +154,9 @@ def _capacity(text: str) -> BufferSize:
 def simulate(places: Sequence[Path], asked: Question) -> tuple[list[Recording], list[Traffic]]:
     """Read all traces of these run folders and files, and answer; raises DataError, ConfigError."""
     from rudder.training.simulate.recording import find_traces, read_recording
-    from rudder.training.simulate.variants import make_policy_of
 
     recordings = [read_recording(file) for file in find_traces(list(places))]
-    return recordings, Study(recordings, make=make_policy_of).answer(asked)
+    return recordings, answer(recordings, asked)
 
 
 def print_traffic(rows: Sequence[Traffic], *, title: str, console: Console | None = None) -> None:

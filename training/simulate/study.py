@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from rudder.training.buffer.policy import Policy
 from rudder.training.config import BufferSize
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import RowsFetched
-from rudder.training.settings import BufferSettings
 from rudder.training.simulate.opt import Limit
 from rudder.training.simulate.recording import Recording
 from rudder.training.simulate.replay import Counts, joined, replay
+from rudder.training.simulate.variants import make_policy_of
 
 OPT = "opt"
-MakePolicy = Callable[[str, Recording, BufferSettings], Policy]
-"""Makes the policy with that name for a recorded rank."""
 
 
 class Traffic(BaseModel):
@@ -61,103 +59,85 @@ class Question:
     warm_epochs: int = 0
 
 
-class Study:
-    """Replays the recordings of all ranks of a run."""
-
-    def __init__(self, recordings: Sequence[Recording], *, make: MakePolicy) -> None:
-        self._recordings = recordings
-        self._make = make
-        self._limits = [Limit(recording) for recording in recordings]
-
-    def answer(self, question: Question) -> list[Traffic]:
-        """For each capacity: OPT, then the policies; ConfigError if no batch would be counted."""
-        starts = [self._first_counted(rec, question.warm_epochs) for rec in self._recordings]
-        rows: list[Traffic] = []
-        for size in question.capacities:
-            best = self._opt(size, starts)
-            rows.append(self._traffic(OPT, None, size, best, best, starts))
-            for policy in question.policies:
-                for ahead in question.lookaheads:
-                    found = self._replay(policy, ahead, size, starts)
-                    rows.append(self._traffic(policy, ahead, size, found, best, starts))
-        return rows
-
-    def _first_counted(self, recording: Recording, warm_epochs: int) -> int:
-        first = warm_epochs * recording.header.batches_per_epoch
-        num_batches = len(recording.happened)
-        if first >= num_batches:
-            raise ConfigError.for_field(
-                "warm_epochs",
-                value=warm_epochs,
-                allowed=f"fewer than the trace of rank {recording.header.rank} has,"
-                f" {num_batches / max(recording.header.batches_per_epoch, 1):.1f}",
-            )
-        return first
-
-    def _capacities(self, size: BufferSize) -> Iterator[int]:
-        for recording in self._recordings:
-            head = recording.header
-            rows = size.rows(num_halo=head.num_halo, row_bytes=head.row_bytes)
-            yield min(rows, head.num_remote)
-
-    def _opt(self, size: BufferSize, starts: Sequence[int]) -> _Outcome:
-        started = time.thread_time()
-        counts = [
-            limit.opt(rows)[first:]
-            for limit, rows, first in zip(self._limits, self._capacities(size), starts, strict=True)
-        ]
-        return _Outcome(joined(counts), time.thread_time() - started)
-
-    def _replay(self, policy: str, ahead: int, size: BufferSize, starts: Sequence[int]) -> _Outcome:
-        started = time.thread_time()
-        counts = []
-        for recording, rows, first in zip(
-            self._recordings, self._capacities(size), starts, strict=True
-        ):
-            settings = recording.header.settings.model_copy(
-                update={"capacity_rows": rows, "lookahead_batches": ahead}
-            )
-            counts.append(replay(self._make(policy, recording, settings), recording)[first:])
-        return _Outcome(joined(counts), time.thread_time() - started)
-
-    def _traffic(
-        self,
-        policy: str,
-        ahead: int | None,
-        size: BufferSize,
-        outcome: _Outcome,
-        best: _Outcome,
-        starts: Sequence[int],
-    ) -> Traffic:
-        counts = outcome.counts
-        hits, misses, targets = (
-            int(each.sum()) for each in (counts.hits, counts.misses, counts.targets)
-        )
-        halo_rows = int(counts.halo_rows.sum())
-        opt_rows = int(best.counts.misses.sum())
-        remote_rows = hits + misses
-        accesses = sum(len(recording.nodes) for recording in self._recordings)
-        cold = sum(
-            int(limit.cold[first:].sum()) for limit, first in zip(self._limits, starts, strict=True)
-        )
-        return Traffic(
-            policy=policy,
-            capacity=size.amount if size.unit == "halo_fraction" else int(size.amount),
-            capacity_rows=sum(self._capacities(size)),
-            lookahead=ahead,
-            rows_fetched=misses + targets,
-            by_cause=RowsFetched(miss=misses, target=targets),
-            remote_rows=remote_rows,
-            cold_rows=cold,
-            opt_rows=opt_rows,
-            ratio_to_opt=(misses + targets) / opt_rows if opt_rows else None,
-            hit_fraction=hits / remote_rows if remote_rows else None,
-            halo_hit_fraction=int(counts.halo_hits.sum()) / halo_rows if halo_rows else None,
-            accesses_per_second=accesses / max(outcome.seconds, 1e-9),
-        )
-
-
 @dataclass(frozen=True)
-class _Outcome:
-    counts: Counts
-    seconds: float
+class _Rank:
+    """first: the first batch that is counted."""
+
+    recording: Recording
+    limit: Limit
+    first: int
+
+    @classmethod
+    def of(cls, recording: Recording, *, warm_epochs: int) -> _Rank:
+        """Raises ConfigError if no batch is left after the warm epochs."""
+        head, num_batches = recording.header, len(recording.happened)
+        first = warm_epochs * head.batches_per_epoch
+        if first >= num_batches:
+            num_epochs = num_batches / max(head.batches_per_epoch, 1)
+            allowed = f"fewer than the epochs in the trace of rank {head.rank}, {num_epochs:.1f}"
+            raise ConfigError.for_field("warm_epochs", value=warm_epochs, allowed=allowed)
+        return cls(recording, Limit(recording), first)
+
+    def capacity(self, size: BufferSize) -> int:
+        """In rows, at most the remote nodes of the rank."""
+        head = self.recording.header
+        rows = size.rows(num_halo=head.num_halo, row_bytes=head.row_bytes)
+        return min(rows, head.num_remote)
+
+    def counts(self, size: BufferSize, policy: str, ahead: int | None) -> Counts:
+        """Rows of each counted batch; ahead: None for OPT."""
+        rows = self.capacity(size)
+        if ahead is None:
+            return self.limit.opt(rows)[self.first :]
+        changed = {"capacity_rows": rows, "lookahead_batches": ahead}
+        settings = self.recording.header.settings.model_copy(update=changed)
+        policy_of_rank = make_policy_of(policy, self.recording, settings)
+        return replay(policy_of_rank, self.recording)[self.first :]
+
+
+def answer(recordings: Sequence[Recording], question: Question) -> list[Traffic]:
+    """For each capacity: OPT, then the policies; recordings: of all ranks of a run.
+
+    Raises ConfigError if a policy is unknown or no batch would be counted.
+    """
+    ranks = [_Rank.of(each, warm_epochs=question.warm_epochs) for each in recordings]
+    asked: list[tuple[str, int | None]] = [(OPT, None)]
+    asked += itertools.product(question.policies, question.lookaheads)
+    found: list[Traffic] = []
+    for size in question.capacities:
+        opt_rows = 0
+        for policy, ahead in asked:
+            row = _traffic(ranks, size, policy, ahead, opt_rows=opt_rows)
+            opt_rows = row.opt_rows
+            found.append(row)
+    return found
+
+
+def _traffic(
+    ranks: Sequence[_Rank], size: BufferSize, policy: str, ahead: int | None, *, opt_rows: int
+) -> Traffic:
+    """One row; opt_rows: rows that OPT fetches, not used for OPT itself."""
+    started = time.thread_time()
+    counts = joined([rank.counts(size, policy, ahead) for rank in ranks])
+    seconds = time.thread_time() - started
+    hits, misses, targets = (
+        int(each.sum()) for each in (counts.hits, counts.misses, counts.targets)
+    )
+    opt_rows = misses if ahead is None else opt_rows
+    halo_rows, remote_rows = int(counts.halo_rows.sum()), hits + misses
+    accesses = sum(len(rank.recording.nodes) for rank in ranks)
+    return Traffic(
+        policy=policy,
+        capacity=size.amount if size.unit == "halo_fraction" else int(size.amount),
+        capacity_rows=sum(rank.capacity(size) for rank in ranks),
+        lookahead=ahead,
+        rows_fetched=misses + targets,
+        by_cause=RowsFetched(miss=misses, target=targets),
+        remote_rows=remote_rows,
+        cold_rows=sum(int(rank.limit.cold[rank.first :].sum()) for rank in ranks),
+        opt_rows=opt_rows,
+        ratio_to_opt=(misses + targets) / opt_rows if opt_rows else None,
+        hit_fraction=hits / remote_rows if remote_rows else None,
+        halo_hit_fraction=int(counts.halo_hits.sum()) / halo_rows if halo_rows else None,
+        accesses_per_second=accesses / max(seconds, 1e-9),
+    )

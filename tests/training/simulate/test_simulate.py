@@ -16,7 +16,7 @@ from rudder.training.settings import BufferSettings
 from rudder.training.simulate.opt import Limit
 from rudder.training.simulate.recording import Recording, read_recording
 from rudder.training.simulate.replay import replay
-from rudder.training.simulate.study import OPT, Question, Study
+from rudder.training.simulate.study import OPT, Question, answer
 from rudder.training.simulate.variants import SIMULATED_POLICIES, make_policy_of
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
 
@@ -112,7 +112,7 @@ def test_no_policy_fetches_fewer_rows_than_opt(recording: Recording, policy: str
     if policy == "static":
         policy = "static:source=degree"
     asked = Question((policy,), tuple(map(BufferSize.parse, ("0.1", "40", "400B"))), (0, 3, 60))
-    rows = Study([recording], make=make_policy_of).answer(asked)
+    rows = answer([recording], asked)
     assert len(rows) == 3 * (1 + 3)
     for row in rows:
         assert row.rows_fetched >= row.opt_rows
@@ -122,7 +122,7 @@ def test_no_policy_fetches_fewer_rows_than_opt(recording: Recording, policy: str
 
 def test_lookahead_over_the_whole_trace_is_opt_but_for_the_start(recording: Recording) -> None:
     asked = Question(("lookahead",), (BufferSize.parse("30"),), (1000,))
-    opt, ours = Study([recording], make=make_policy_of).answer(asked)
+    opt, ours = answer([recording], asked)
     # The window grows by one a batch at the start, so the first plans do not see everything.
     assert opt.rows_fetched <= ours.rows_fetched <= 1.01 * opt.rows_fetched
 
@@ -144,9 +144,8 @@ def test_what_is_no_trace_is_refused_with_a_remedy(tmp_path: Path, content: byte
 
 
 def test_unknown_policies_and_too_many_warm_epochs_are_refused(recording: Recording) -> None:
-    study = Study([recording], make=make_policy_of)
     size = (BufferSize.parse("10"),)
     with pytest.raises(ConfigError, match="lookahead"):
-        study.answer(Question(("belady",), size, (1,)))
+        answer([recording], Question(("belady",), size, (1,)))
     with pytest.raises(ConfigError, match="warm_epochs"):
-        study.answer(Question(("lru",), size, (1,), warm_epochs=9))
+        answer([recording], Question(("lru",), size, (1,), warm_epochs=9))
