@@ -2,7 +2,7 @@
 
 In a small graph each node has a record, of its own number. In a larger one only nodes that were
 seen have one: records are numbered in the order in which nodes are first seen, and a map leads
-from the node to the number (seen_maps.py).
+from the node to the number.
 """
 
 from __future__ import annotations
@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.memory import zeros
 from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.records import Numbers
+from rudder.training.buffer.records import Int32s, Numbers, Records
 from rudder.training.buffer.scratch import Scratch
-from rudder.training.buffer.seen_maps import DenseMap, HashedMap
+from rudder.training.buffer.seen_maps import (
+    MIN_BITS,
+    NARROW,
+    WIDE,
+    enter_all,
+    find_dense,
+    find_hashed,
+    has_hashed,
+)
 from rudder.training.errors import MachineError
 
 WHOLE_UP_TO = 2**22
@@ -48,12 +56,19 @@ class WholeDirectory:
 
 
 class SeenDirectory:
-    """Numbers remote nodes 0, 1, ... as they are seen for the first time."""
+    """Numbers remote nodes 0, 1, ... as they are seen for the first time.
+
+    The map from node to number is a hash table, at most half full, with eight bytes per place
+    (sixteen beyond 2 ** 32 nodes). If an array of four bytes for every node of the graph takes less
+    memory, it becomes such an array: for 111 million remote nodes it takes 0.44 GB at most.
+    """
 
     def __init__(self, num_remote: int) -> None:
         """num_remote: remote nodes of the graph; any of them may be seen."""
         self._num_remote = num_remote
-        self._map: DenseMap | HashedMap = HashedMap(num_remote)
+        self._bits = MIN_BITS
+        self._table: Records = zeros(1 << MIN_BITS, NARROW if num_remote <= 2**32 else WIDE)
+        self._dense: Int32s | None = None
         narrow = num_remote <= _MAX_RECORDS
         self._numbers: Numbers = zeros(num_remote, np.dtype(np.int32 if narrow else np.int64))
         self._count = 0
@@ -64,10 +79,15 @@ class SeenDirectory:
         return self._count
 
     @property
+    def map_bytes(self) -> int:
+        """Memory of the map from node to number."""
+        return self._table.nbytes if self._dense is None else self._dense.nbytes
+
+    @property
     def num_bytes(self) -> int:
         """Memory of the map and the list of nodes."""
         listed = self._count * self._numbers.itemsize
-        return self._map.num_bytes + listed + self._scratch.num_bytes
+        return self.map_bytes + listed + self._scratch.num_bytes
 
     def find(self, nodes: IntArray) -> IntArray:
         """int64[n]: the records of these nodes; new nodes get one.
@@ -79,19 +99,40 @@ class SeenDirectory:
                 f"{self._count} remote nodes were seen, more than one buffer can number",
                 remedy="split the graph into more partitions",
             )
-        if isinstance(self._map, HashedMap):
-            self._map = self._map.with_room(len(nodes))
-        found = self._scratch.empty(len(nodes))
-        self._count = self._map.find(nodes, numbers=self._numbers, count=self._count, found=found)
+        self._make_room(len(nodes))
+        found, numbers, count = self._scratch.empty(len(nodes)), self._numbers, self._count
+        if self._dense is None:
+            self._count = find_hashed(nodes, self._table, self._bits, numbers, count, found)
+        else:
+            self._count = find_dense(nodes, self._dense, numbers, count, found)
         return found
 
     def is_seen(self, nodes: IntArray) -> NDArray[np.bool_]:
         """bool[n]: which of these nodes have a record; none gets one."""
-        return self._map.has(nodes)
+        if self._dense is not None:
+            return np.not_equal(self._dense[nodes], 0)
+        found = np.empty(len(nodes), dtype=bool)
+        has_hashed(nodes, self._table, self._bits, found)
+        return found
 
     def nodes_of(self, records: IntArray) -> IntArray:
         """int64[n]: the nodes of these records."""
         return self._numbers[records].astype(np.int64)
+
+    def _make_room(self, more: int) -> None:
+        """Let the map have room for `more` nodes."""
+        bits = max((2 * (self._count + more) - 1).bit_length(), self._bits)
+        if self._dense is not None or bits == self._bits:
+            return
+        old, dense_type = self._table, np.dtype(np.int32)
+        if old.itemsize << bits > dense_type.itemsize * self._num_remote:
+            self._dense = zeros(self._num_remote, dense_type)
+            entries = old[old["record"] != 0]
+            self._dense[entries["node"]] = entries["record"]
+            self._table = old[:0].copy()
+            return
+        self._table, self._bits = zeros(1 << bits, old.dtype), bits
+        enter_all(old, self._table, bits)
 
 
 Directory = WholeDirectory | SeenDirectory

@@ -21,17 +21,6 @@ from rudder.training.workload import POLICY_CHOICES, LivePolicy
 _Read = Callable[[str], object]
 POLICIES: tuple[str, ...] = get_args(LivePolicy)
 
-_KEYS: dict[str, dict[str, str]] = {
-    "score": {
-        "interval": "replacement_interval",
-        "alpha": "alpha",
-        "start": "start",
-        "faithful": "faithful",
-    },
-    "static": {"source": "source"},
-}
-"""Per policy, the keys of a variant and the options that they set."""
-
 
 @dataclass(frozen=True)
 class PolicyOptions:
@@ -112,23 +101,20 @@ def parse_variant(
     if name not in allowed:
         choices = POLICY_CHOICES if allowed == POLICIES else ", ".join(allowed)
         raise ConfigError.for_field("policy", value=name, allowed=choices)
-    keys = _KEYS.get(name, {})
+    keys = _VARIANT_OPTIONS.get(name, {})
     for item in filter(None, rest.split("+")):
         key, _, value = item.partition("=")
         if key not in keys:
             known = ", ".join(keys) or f"none, {name} has no options"
             raise ConfigError.for_field(f"{name} option", value=key, allowed=known)
-        given: dict[str, Any] = {keys[key]: _value(f"{name}:{key}", key, value)}
+        option, read, values = keys[key]
+        try:
+            given: dict[str, Any] = {option: read(value)}
+        except (ValueError, KeyError):
+            where = f"{name}:{key}"
+            raise ConfigError.for_field(where, value=value, allowed=values) from None
         options = replace(options, **given)
     return name, options
-
-
-def _value(where: str, key: str, text: str) -> object:
-    read, allowed = _READERS[key]
-    try:
-        return read(text)
-    except (ValueError, KeyError):
-        raise ConfigError.for_field(where, value=text, allowed=allowed) from None
 
 
 def _number(read: Callable[[str], float], is_allowed: Callable[[float], bool]) -> _Read:
@@ -144,13 +130,20 @@ def _one_of(choices: Mapping[str, object]) -> tuple[_Read, str]:
     return choices.__getitem__, ", ".join(choices)
 
 
-_READERS: dict[str, tuple[_Read, str]] = {
-    "interval": (
-        _number(int, lambda value: 0 <= value <= MAX_INTERVAL_BATCHES),
-        f"0 to {MAX_INTERVAL_BATCHES} batches",
-    ),
-    "alpha": (_number(float, lambda value: 0 < value < 1), "between 0 and 1"),
-    "start": _one_of({choice: choice for choice in get_args(Start)}),
-    "source": _one_of({choice: choice for choice in get_args(StaticSource)}),
-    "faithful": _one_of({"true": True, "1": True, "false": False, "0": False}),
+_VARIANT_OPTIONS: dict[str, dict[str, tuple[str, _Read, str]]] = {
+    "score": {
+        "interval": (
+            "replacement_interval",
+            _number(int, lambda value: 0 <= value <= MAX_INTERVAL_BATCHES),
+            f"0 to {MAX_INTERVAL_BATCHES} batches",
+        ),
+        "alpha": ("alpha", _number(float, lambda value: 0 < value < 1), "between 0 and 1"),
+        "start": ("start", *_one_of({choice: choice for choice in get_args(Start)})),
+        "faithful": (
+            "faithful",
+            *_one_of({"true": True, "1": True, "false": False, "0": False}),
+        ),
+    },
+    "static": {"source": ("source", *_one_of({each: each for each in get_args(StaticSource)}))},
 }
+"""Per policy and key of a variant: the option that it sets, its reader, and the allowed values."""

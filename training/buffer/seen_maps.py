@@ -1,9 +1,6 @@
-"""Maps from a remote node to the number of its record, in one of two forms.
+"""Compiled loops that find records of remote nodes, in a hash table or in an array of all nodes.
 
-Hashed: a table at most half full, with eight bytes per place (sixteen beyond 2 ** 32 nodes). Dense:
-four bytes for every node of the graph. A hashed map becomes dense when it would take more memory
-than the dense form. So the map of 111 million remote nodes takes 0.44 GB at most, and little while
-few nodes were seen.
+The table uses open addressing with linear probing; neighbours in the graph share cache lines.
 """
 
 from __future__ import annotations
@@ -11,15 +8,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.buffer.memory import zeros
-from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.records import Int32s, Int64s, Numbers, Records
 from rudder.training.compiled import compiled, inlined
 
-_NARROW = np.dtype([("node", np.uint32), ("record", np.uint32)])
-_WIDE = np.dtype([("node", np.uint64), ("record", np.uint64)])
-_MIN_BITS = 10
+NARROW = np.dtype([("node", np.uint32), ("record", np.uint32)])
+WIDE = np.dtype([("node", np.uint64), ("record", np.uint64)])
+MIN_BITS = 10
 _IN_LINE = 8
 """Entries per group: nodes with neighbouring numbers share a cache line."""
 _LINE_BITS = 3
@@ -69,7 +64,7 @@ def _entry(node: int, place: int, table: Records) -> int:
 def find_hashed(
     remote: Int64s, table: Records, bits: int, numbers: Numbers, count: int, found: Int64s
 ) -> int:
-    """As find_dense; table: _NARROW or _WIDE [2 ** bits], at most half full afterwards."""
+    """As find_dense; table: NARROW or WIDE [2 ** bits], at most half full afterwards."""
     size = remote.shape[0]
     for i in range(-AHEAD, size):
         soon = i + AHEAD
@@ -105,68 +100,3 @@ def enter_all(old: Records, table: Records, bits: int) -> None:
             target = _entry(node, _home(node, bits), table)
             table[target].node = old[place].node
             table[target].record = old[place].record
-
-
-class DenseMap:
-    """One place for each node of the graph."""
-
-    def __init__(self, num_remote: int) -> None:
-        self._records: Int32s = zeros(num_remote, np.dtype(np.int32))
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory when all of it is in use."""
-        return self._records.nbytes
-
-    def find(self, nodes: IntArray, *, numbers: Numbers, count: int, found: Int64s) -> int:
-        """Fill `found` with records, and `numbers` with new nodes; returns the records' number."""
-        return find_dense(nodes, self._records, numbers, count, found)
-
-    def has(self, nodes: IntArray) -> NDArray[np.bool_]:
-        """bool[n]: which nodes have a record."""
-        return np.not_equal(self._records[nodes], 0)
-
-    def take(self, table: Records) -> None:
-        """Take over the entries of a hashed map."""
-        entries = table[table["record"] != 0]
-        self._records[entries["node"]] = entries["record"]
-
-
-class HashedMap:
-    """Open addressing with linear probing; neighbours share cache lines."""
-
-    def __init__(self, num_remote: int) -> None:
-        self._num_remote = num_remote
-        self._bits = _MIN_BITS
-        self._count = 0
-        self._table: Records = zeros(1 << _MIN_BITS, _NARROW if num_remote <= 2**32 else _WIDE)
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the table."""
-        return self._table.nbytes
-
-    def with_room(self, more: int) -> DenseMap | HashedMap:
-        """This map with room for `more` nodes, or a dense one if that takes less memory."""
-        bits = max((2 * (self._count + more) - 1).bit_length(), self._bits)
-        if bits == self._bits:
-            return self
-        if self._table.itemsize << bits > np.dtype(np.int32).itemsize * self._num_remote:
-            dense = DenseMap(self._num_remote)
-            dense.take(self._table)
-            return dense
-        table = zeros(1 << bits, self._table.dtype)
-        enter_all(self._table, table, bits)
-        self._table, self._bits = table, bits
-        return self
-
-    def find(self, nodes: IntArray, *, numbers: Numbers, count: int, found: Int64s) -> int:
-        """As in DenseMap; there must be room."""
-        self._count = find_hashed(nodes, self._table, self._bits, numbers, count, found)
-        return self._count
-
-    def has(self, nodes: IntArray) -> NDArray[np.bool_]:
-        """bool[n]: which nodes have a record."""
-        found = np.empty(len(nodes), dtype=bool)
-        has_hashed(nodes, self._table, self._bits, found)
-        return found

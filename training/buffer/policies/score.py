@@ -303,7 +303,7 @@ class ScoreBuffer(ReactiveBuffer):
         used = self._used_slots()
         dropped = used[highest(self._keys[used], self._nodes_in(used), count)]
         self._leave(dropped)
-        return self._owners[dropped]
+        return np.asarray(self._owners[dropped])
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
         super()._resized(kept, sources)
