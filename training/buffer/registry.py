@@ -1,4 +1,4 @@
-"""The policies by name, with the options that only some of them have."""
+"""Makes the policies that runs can train with, by name, with the options of each."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def make_policy(
 
 
 def _with_interval(settings: BufferSettings, interval: int) -> BufferSettings:
-    """The settings with an interval. Fields that are not set stay unset: `score` tells by it."""
+    """Set the interval if it is not set; `score` needs to know which other fields are not set."""
     if settings.replacement_interval is not None:
         return settings
     return settings.model_copy(update={"replacement_interval": interval})
@@ -94,7 +94,7 @@ def parse_variant(
 ) -> tuple[str, PolicyOptions]:
     """Read `policy` or `policy:key=value+key=value`, such as `score:interval=32+alpha=0.05`.
 
-    Variants may stand in a list with commas. Raises ConfigError that names what is allowed.
+    allowed: names of policies. Raises ConfigError that names what is allowed.
     """
     options = defaults or PolicyOptions()
     name, _, rest = text.strip().partition(":")

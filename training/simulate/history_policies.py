@@ -94,10 +94,6 @@ class S3Fifo:
         self._num_ghosts = 0
         self._ghosts: dict[int, int] = {}
 
-    @property
-    def _small_capacity(self) -> int:
-        return max(self.capacity // 10, 1)
-
     def hit(self, node: int) -> None:
         """Count the hit."""
         self.held[node] = min(self.held[node] + 1, 3)
@@ -106,28 +102,26 @@ class S3Fifo:
         """Add a ghost to the main queue, any other node to the small one."""
         self.held[node] = 0
         num_later = self._num_ghosts - self._ghosts.pop(node, -self.capacity)
-        is_ghost = num_later < self.capacity - self._small_capacity
+        is_ghost = num_later < self.capacity - max(self.capacity // 10, 1)
         (self._main if is_ghost else self._small).append(node)
 
     def evict(self) -> None:
         """Remove a node; those of the small queue with two hits move to the main one."""
+        held, small, main = self.held, self._small, self._main
         while True:
-            is_small = len(self._small) >= self._small_capacity or not self._main
-            queue = self._small if is_small else self._main
+            is_small = len(small) >= max(self.capacity // 10, 1) or not main
+            queue, most_hits = (small, 1) if is_small else (main, 0)
             while queue:
                 node = queue.popleft()
-                hits = self.held[node]
-                if hits <= (1 if is_small else 0):
-                    self._remove(node, is_small=is_small)
+                hits = held[node]
+                if hits <= most_hits:
+                    del held[node]
+                    if is_small:
+                        self._num_ghosts += 1
+                        self._ghosts[node] = self._num_ghosts
                     return
-                self.held[node] = 0 if is_small else hits - 1
-                self._main.append(node)
-
-    def _remove(self, node: int, *, is_small: bool) -> None:
-        del self.held[node]
-        if is_small:
-            self._num_ghosts += 1
-            self._ghosts[node] = self._num_ghosts
+                held[node] = 0 if is_small else hits - 1
+                main.append(node)
 
 
 Queue = Lru | S3Fifo | Sieve
@@ -173,8 +167,11 @@ class HistoryBuffer:
         hits, misses = np.flatnonzero(is_hit), np.flatnonzero(~is_hit)
         for node in nodes[hits].tolist():
             queue.hit(node)
+        num_free = queue.capacity - len(queue.held)
         for node in nodes[misses].tolist() if queue.capacity else ():
-            if len(queue.held) == queue.capacity:
+            if num_free:
+                num_free -= 1
+            else:
                 queue.evict()
             queue.insert(node)
         return Plan(hits=hits, hit_slots=np.empty(0, dtype=np.int64), misses=misses)

@@ -73,7 +73,7 @@ def test_lfu_with_a_smaller_capacity_keeps_the_most_used() -> None:
     assert player.buffered == {B}
 
 
-def test_lfu_refuses_rounds_because_it_weighs_every_miss() -> None:
+def test_lfu_refuses_rounds_because_it_decides_on_every_miss() -> None:
     policy = make_policy("lfu", VIEW, BufferSettings(capacity_rows=3))
     for asked in (Change(replace_now=True), Change(replacement_interval=3)):
         assert "rounds" in (policy.refusal(asked) or "")

@@ -19,7 +19,7 @@ from rudder.training.buffer.records import Int32s, Records
 from rudder.training.buffer.stacks import NONE, Chunks, is_empty, make_stacks, pop, push, soon
 from rudder.training.compiled import compiled, inlined
 
-_NO_ROUNDS = "it weighs every miss at once and has no rounds"
+_NO_ROUNDS = "it decides on every miss at once and has no rounds"
 
 
 @inlined
