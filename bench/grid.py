@@ -1,4 +1,4 @@
-"""A grid of fixed settings: every capacity with every lookahead, and which point is fastest."""
+"""A grid of fixed settings: every capacity with every lookahead, and the fastest point."""
 
 from __future__ import annotations
 
@@ -32,12 +32,13 @@ class Grid:
         )
 
     def points(self, results: Sequence[Result]) -> tuple[GridPoint, ...]:
-        """What was measured at each point; `results` of all of them, at one rate."""
+        """What was measured at each point that `results`, of one rate, has; at least one."""
         by_text = {result.variant: result for result in results}
         return tuple(
             GridPoint.of(by_text[point_of(capacity, lookahead).text], capacity, lookahead)
             for capacity in self.capacities
             for lookahead in self.lookaheads
+            if point_of(capacity, lookahead).text in by_text
         )
 
 
@@ -65,7 +66,7 @@ class GridPoint(_Frozen):
 
 
 class GridReport(_Frozen):
-    """`grid.json`; best: the point with the least median."""
+    """`grid.json`: the points measured so far; best: the point with the least median."""
 
     dataset: str
     rate: str
@@ -77,7 +78,7 @@ class GridReport(_Frozen):
 
     @classmethod
     def of(cls, grid: Grid, bench: BenchReport) -> GridReport:
-        """The report of a benchmark of all points at one rate."""
+        """The report of a benchmark at one rate; at least one point has a result."""
         points = grid.points(bench.results)
         return cls(
             dataset=bench.dataset,

@@ -1,89 +1,100 @@
-"""A benchmark: one job per rate, and what came of all of them."""
+"""The jobs of a benchmark: one per rate, in which all variants take their turns."""
 
 from __future__ import annotations
 
-import logging
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.bench.plan import PROGRAM, BenchPlan
-from rudder.bench.results import Result, Skipped, results_of
+from rudder.bench.results import Skipped, TurnDone
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.events import Event
+from rudder.training.events import EpochDone, Event
 from rudder.training.hosts.cluster import open_cluster
-from rudder.training.job import Job
 from rudder.training.launch.run import launch
 from rudder.training.manifest import Manifest
+from rudder.training.metrics import EpochMetrics
 
-_log = logging.getLogger(__name__)
 UNLIMITED = "none"
 """The rate of a link without a limit."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """All results, the rates that could not be had, and what lay between the hosts."""
+class Links:
+    """The rates that this machine can give to the links of hosts, and those that it cannot."""
 
-    results: tuple[Result, ...]
-    skipped: tuple[Skipped, ...]
     network: str
+    rates: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
 
 
-def check_rates(rates: Sequence[str]) -> None:
-    """Raise ConfigError for what is no rate, or is named twice."""
+def links_for(config: RunConfig, rates: Sequence[str]) -> Links:
+    """Which rates can be measured here; without namespaces, hosts share the loopback.
+
+    Raises ConfigError for what is no rate or is named twice, MachineError where `config` insists
+    on namespaces and the machine has none.
+    """
     for rate in rates:
         if rate != UNLIMITED:
             run_config(rate=rate)
     if len(set(rates)) < len(rates):
         raise ConfigError.for_field("rate", value=list(rates), allowed="different rates")
+    refusal = _refusal(config)
+    if refusal is None:
+        return Links("namespace", tuple(rates), ())
+    limited = [rate for rate in rates if rate != UNLIMITED]
+    skipped = [Skipped(rate=r, reason=refusal.message, remedy=refusal.remedy) for r in limited]
+    return Links("loopback", tuple(rate for rate in rates if rate == UNLIMITED), tuple(skipped))
 
 
 def measure(
     plan: BenchPlan,
     config: RunConfig,
     *,
-    rates: Sequence[str],
+    links: Links,
     manifest: Manifest,
     data_dir: Path,
     out: Path,
-    on_event: Callable[[str, Event], None],
-) -> Measured:
-    """Run a job per rate, each in a folder of `out`; `on_event` is told the rate, too.
+    on_turn: Callable[[TurnDone], None],
+) -> None:
+    """Run a job per rate, each in a folder of `out`; hands over every turn once it is done.
 
-    Where the machine lends no namespaces, rates are skipped and the hosts share the loopback.
     Raises what `launch` raises.
     """
-    for variant in plan.variants:
-        variant.config(config)
-    refusal = _refusal(config)
-    network = "namespace" if refusal is None else "loopback"
-    results: list[Result] = []
-    skipped: list[Skipped] = []
-    for rate in rates:
-        if rate != UNLIMITED and refusal is not None:
-            skipped.append(Skipped(rate=rate, reason=refusal.message, remedy=refusal.remedy))
-            _log.warning("rate %s is left out: %s", rate, refusal)
-            continue
-
-        def tell(event: Event, rate: str = rate) -> None:
-            on_event(rate, event)
-
-        update = {"rate": None if rate == UNLIMITED else rate, "network": network}
-        run_dir = out / f"rate-{rate}"
-        reports = launch(
+    for rate in links.rates:
+        update = {"rate": None if rate == UNLIMITED else rate, "network": links.network}
+        launch(
             config.model_copy(update=update),
             manifest=manifest,
             data_dir=data_dir,
-            run_dir=run_dir,
-            on_event=tell,
+            run_dir=out / f"rate-{rate}",
+            on_event=Turns(plan, rate=rate, num_ranks=config.num_trainers, on_turn=on_turn),
             program=PROGRAM,
             program_options=plan.model_dump(mode="json"),
         )
-        network = Job.read(run_dir / "job.json").network
-        results += results_of(plan, reports, rate=rate)
-    return Measured(tuple(results), tuple(skipped), network)
+
+
+class Turns:
+    """Listens to the events of a job, and hands over a turn when all ranks have done it."""
+
+    def __init__(
+        self, plan: BenchPlan, *, rate: str, num_ranks: int, on_turn: Callable[[TurnDone], None]
+    ) -> None:
+        self._plan, self._rate, self._num_ranks = plan, rate, num_ranks
+        self._on_turn = on_turn
+        self._epochs: defaultdict[int, list[EpochMetrics]] = defaultdict(list)
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        if not isinstance(event, EpochDone):
+            return
+        self._epochs[event.metrics.epoch].append(event.metrics)
+        turn = self._plan.turn_of(event.metrics.epoch)
+        epochs = tuple(tuple(self._epochs[number]) for number in turn.epochs)
+        if all(len(ranks) == self._num_ranks for ranks in epochs):
+            self._on_turn(TurnDone(rate=self._rate, turn=turn, epochs=epochs))
 
 
 def _refusal(config: RunConfig) -> MachineError | None:

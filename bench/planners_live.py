@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from rudder.agents.controller.report import read_report
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import Result, Spread
-from rudder.bench.run import Listener, run
+from rudder.bench.results import BenchReport, Spread, check_new, write_json
+from rudder.bench.run import Watch, run
 from rudder.bench.steering_record import change_stats_in
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
-from rudder.training.events import EpochDone, Event
 from rudder.training.metrics import ModelUse
 
+FILE_NAME = "planners.json"
 UNSTEERED = "none"
 """The name of the variant without a controller."""
 POOR_START = "buffer=0.01+lookahead=0"
@@ -26,9 +26,12 @@ TURN_EPOCHS = 3
 
 
 class LivePlanner(BaseModel):
-    """A planner in one job, or over several: seconds of all its epochs, of the slowest rank;
-    to_unsteered, to_embedded: over those of the others in the same job; step_ms_p99: median over
-    epochs and ranks of the p99 of an epoch's steps. models: per rank, of planners that ask one."""
+    """A planner in one job, or over several.
+
+    seconds: all its epochs, of the slowest rank; to_unsteered, to_embedded: over the seconds of
+    these planners in the same job; step_ms_p99: 99th percentile of an epoch's steps, median over
+    the epochs of turns that count and ranks; models: per rank, of planners that ask a model.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,6 +58,17 @@ def variant_of(name: str, *, model_file: Path | None = None, start: str = POOR_S
     return Variant(text=text)
 
 
+class LiveReport(BaseModel):
+    """`planners.json` of live jobs: all planners over the jobs so far; a job that was stopped
+    counts up to its last whole round, but not in jobs_done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    jobs_done: int = 0
+    jobs_planned: int
+    planners: tuple[LivePlanner, ...] = ()
+
+
 def compare_live(
     variants: dict[str, Variant],
     config: RunConfig,
@@ -64,60 +78,66 @@ def compare_live(
     jobs: int,
     out: Path,
     say: Callable[[str], None],
-    progress: Callable[[BenchPlan], Listener],
-) -> list[LivePlanner]:
+    watch: Watch = lambda turn, report: None,
+    show: Callable[[LiveReport], None] = lambda report: None,
+) -> LiveReport:
     """Measure the variants in `jobs` jobs, one after the other, each in a folder of `out`.
 
-    say: told what takes long. progress: makes a listener to the events of one job.
+    `planners.json` in `out` is written after every job. say, watch, show: as in `bench_run.run`.
     Raises what `launch` raises.
     """
     plan = BenchPlan(
         variants=tuple(variants.values()), repeats=max(1, turns - 1), epochs_per_turn=TURN_EPOCHS
     )
+    file = check_new(out / FILE_NAME)
     found: list[LivePlanner] = []
-    for number in range(jobs):
-        folder = out / f"job{number}"
-        tails = _Tails(plan, progress(plan))
-        report = run(plan, config, rates=[rate], out=folder, say=say, listen=tails)
-        if report.results:
-            found += _of_job(variants, plan, report.results, tails, folder / f"rate-{rate}")
-    return [together([one for one in found if one.planner == name]) for name in variants if found]
+    report = LiveReport(jobs_planned=jobs)
+    try:
+        for number in range(jobs):
+            folder = out / f"job{number}"
 
+            def add(bench: BenchReport, folder: Path = folder) -> None:
+                nonlocal report
+                found.extend(_of_job(variants, plan, bench, folder))
+                report = LiveReport(
+                    jobs_done=report.jobs_done + bench.is_complete,
+                    jobs_planned=jobs,
+                    planners=tuple(
+                        together([each for each in found if each.planner == name])
+                        for name in variants
+                        if found
+                    ),
+                )
+                write_json(report, file)
 
-class _Tails:
-    """Keeps the p99 of steps of every epoch, by variant."""
-
-    def __init__(self, plan: BenchPlan, forward: Listener) -> None:
-        self._plan, self._forward = plan, forward
-        self.seconds: dict[str, list[float]] = {}
-
-    def __call__(self, rate: str, event: Event) -> None:
-        self._forward(rate, event)
-        if isinstance(event, EpochDone) and event.metrics.step_seconds_p99 is not None:
-            text = self._plan.turn_of(event.metrics.epoch).variant.text
-            self.seconds.setdefault(text, []).append(event.metrics.step_seconds_p99)
+            run(plan, config, rates=[rate], out=folder, say=say, watch=watch, show=add)
+    finally:
+        if report.planners:
+            show(report)
+    return report
 
 
 def _of_job(
-    variants: dict[str, Variant],
-    plan: BenchPlan,
-    results: Sequence[Result],
-    tails: _Tails,
-    folder: Path,
-) -> Iterable[LivePlanner]:
-    spent = {each.variant: sum(sum(turn) for turn in each.epochs_of_turns) for each in results}
+    variants: dict[str, Variant], plan: BenchPlan, bench: BenchReport, folder: Path
+) -> Iterator[LivePlanner]:
+    """All planners over the rounds that all have done; none where one has no round that counts."""
+    results = {each.variant: each for each in bench.results}
+    if len(results) < len(variants):
+        return
+    rounds = min(len(each.epochs_of_turns) for each in bench.results)
+    spent = {text: sum(map(sum, each.epochs_of_turns[:rounds])) for text, each in results.items()}
     for name, variant in variants.items():
-        steered = folder / plan.folder_of(variant)
+        steered = folder / f"rate-{bench.rates[0]}" / plan.folder_of(variant)
         stats = change_stats_in(steered) if name != UNSTEERED else ()
         errors = [abs(error) for each in stats for error in each.rows_errors]
         reports = [read_report(steered, each.rank) for each in stats]
-        own = spent[variant.text]
+        own, tail = spent[variant.text], results[variant.text].step_seconds_p99
         yield LivePlanner(
             planner=name,
             seconds=own,
             to_unsteered=_ratio(own, spent, variants.get(UNSTEERED)),
             to_embedded=_ratio(own, spent, variants.get("embedded")),
-            step_ms_p99=_median([1000 * each for each in tails.seconds.get(variant.text, [])]),
+            step_ms_p99=None if tail is None else 1000 * tail,
             applied=sum(each.applied for each in stats),
             confirmed=sum(each.confirmed for each in stats),
             reverted=sum(each.reverted for each in stats),

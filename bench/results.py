@@ -1,7 +1,8 @@
-"""What came of a benchmark: `bench.json`, and how it is made of the trainers' reports.
+"""The results of a benchmark: `bench.json`, and how it is computed from the turns that are done.
 
 An epoch takes as long as its slowest rank. A turn's figure is the mean over its epochs, since the
 sampler runs ahead from one into the next; spreads are over the turns of the rounds that count.
+`bench.json` is written anew after every turn, so a benchmark that is stopped keeps its turns.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
 
-from rudder.bench.plan import BenchPlan, Turn
+from rudder.bench.plan import Turn
 from rudder.bench.variants import STOCK, Variant
 from rudder.training.config import RunConfig
-from rudder.training.metrics import EpochMetrics, RankReport, RowCounts, Seconds
+from rudder.training.errors import ConfigError
+from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
 
 _CPU_TABLE = Path("/proc/cpuinfo")
 
@@ -61,8 +64,27 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+@dataclass(frozen=True)
+class TurnDone:
+    """A turn that all ranks have done; epochs: of each epoch, the metrics of every rank."""
+
+    rate: str
+    turn: Turn
+    epochs: tuple[tuple[EpochMetrics, ...], ...]
+
+    @property
+    def epoch_seconds(self) -> tuple[float, ...]:
+        """Seconds of each epoch, of its slowest rank."""
+        return tuple(max(rank.seconds_total for rank in ranks) for ranks in self.epochs)
+
+    @property
+    def mean_seconds(self) -> float:
+        """Seconds of an epoch."""
+        return statistics.mean(self.epoch_seconds)
+
+
 class Spread(_Frozen):
-    """Of some measurements."""
+    """The least, the median and the largest of some measurements."""
 
     min: float
     median: float
@@ -70,7 +92,7 @@ class Spread(_Frozen):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
+        """The spread of at least one value."""
         return cls(min=min(values), median=statistics.median(values), max=max(values))
 
 
@@ -93,6 +115,9 @@ class Result(_Frozen):
     remote_rows: int = Field(description="per epoch, over all ranks")
     bytes_fetched: int = Field(description="per epoch, over all ranks")
     breakdown: Seconds = Field(description="per epoch, mean over ranks")
+    step_seconds_p99: float | None = Field(
+        None, description="99th percentile of an epoch's steps, median over epochs and ranks"
+    )
 
 
 class Skipped(_Frozen):
@@ -104,13 +129,16 @@ class Skipped(_Frozen):
 
 
 class BenchReport(_Frozen):
-    """`bench.json`."""
+    """`bench.json`. A benchmark that was stopped has fewer turns done than planned; variants
+    without a turn that counts are missing from its results."""
 
     dataset: str
     command: str
     started: str = Field(description="local time, ISO 8601")
     results: tuple[Result, ...]
     skipped: tuple[Skipped, ...] = ()
+    turns_done: int = Field(description="of all variants and rates, warm-up rounds included")
+    turns_planned: int
     repeats: int
     epochs_per_turn: int
     network: str
@@ -123,72 +151,91 @@ class BenchReport(_Frozen):
         return tuple(result for result in self.results if result.rate == rate)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all turns are done."""
+        return self.turns_done == self.turns_planned
+
+    @property
     def rates(self) -> tuple[str, ...]:
         """Rates that were measured, in order."""
         return tuple(dict.fromkeys(result.rate for result in self.results))
 
 
+def write_json(report: BaseModel, path: Path) -> Path:
+    """Write a report as JSON; the file always has a whole report, the former one or this one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(report.model_dump_json(indent=2) + "\n")
+    return partial.replace(path)
+
+
 def write_report(report: BenchReport, out: Path) -> Path:
     """Write `bench.json` into `out`; returns its path."""
-    path = out / FILE_NAME
-    path.write_text(report.model_dump_json(indent=2) + "\n")
+    return write_json(report, out / FILE_NAME)
+
+
+def check_new(path: Path) -> Path:
+    """Return `path`; raises ConfigError if results of an earlier benchmark are there."""
+    if path.exists():
+        raise ConfigError(
+            f"{path} holds the results of an earlier benchmark",
+            remedy="choose a new folder with --out; no result is overwritten",
+        )
     return path
 
 
-def results_of(plan: BenchPlan, reports: Sequence[RankReport], *, rate: str) -> tuple[Result, ...]:
-    """Results of one job; `reports` of all its ranks."""
-    measured = [_Measured(plan, variant, reports) for variant in plan.variants]
-    stock = next((each for each in measured if each.variant.name == STOCK), None)
-    return tuple(each.result(rate, stock) for each in measured)
+def results_of(turns: Sequence[TurnDone]) -> tuple[Result, ...]:
+    """Results of the turns done at one rate; a variant without a turn that counts has none."""
+    by_variant: dict[Variant, list[TurnDone]] = {}
+    for done in turns:
+        by_variant.setdefault(done.turn.variant, []).append(done)
+    measured = {
+        variant: _Measured(done) for variant, done in by_variant.items() if done[-1].turn.round
+    }
+    stock = next((each for variant, each in measured.items() if variant.name == STOCK), None)
+    return tuple(each.result(variant, stock) for variant, each in measured.items())
 
 
 class _Measured:
-    """One variant's epochs."""
+    """The turns of one variant: the warm-up turn, and those that count."""
 
-    def __init__(self, plan: BenchPlan, variant: Variant, reports: Sequence[RankReport]) -> None:
-        turns = [turn for turn in plan.turns if turn.variant == variant]
-        epochs = [[report.epochs[e] for report in reports] for turn in turns for e in turn.epochs]
-        self.variant = variant
-        self.first_epoch = _slowest(epochs[0])
-        self._steady = epochs[plan.epochs_per_turn :]
-        self.epochs_of_turns = tuple(_epoch_seconds(turn, reports) for turn in turns)
-        self.turns = tuple(statistics.mean(seconds) for seconds in self.epochs_of_turns[1:])
+    def __init__(self, turns: Sequence[TurnDone]) -> None:
+        self.rate = turns[0].rate
+        self.epochs_of_turns = tuple(done.epoch_seconds for done in turns)
+        self.first_epoch = self.epochs_of_turns[0][0]
+        self.turn_seconds = tuple(done.mean_seconds for done in turns[1:])
+        self._steady = [ranks for done in turns[1:] for ranks in done.epochs]
 
     @property
     def spread(self) -> Spread:
-        return Spread.of(self.turns)
+        return Spread.of(self.turn_seconds)
 
-    def result(self, rate: str, stock: _Measured | None) -> Result:
+    def result(self, variant: Variant, stock: _Measured | None) -> Result:
         epochs = [epoch for ranks in self._steady for epoch in ranks]
         rows = sum((epoch.rows for epoch in epochs), RowCounts())
         num_epochs = len(self._steady)
+        tails = [each.step_seconds_p99 for each in epochs if each.step_seconds_p99 is not None]
         return Result(
-            rate=rate,
-            variant=self.variant.text,
+            rate=self.rate,
+            variant=variant.text,
             epoch_seconds=self.spread,
-            turn_seconds=self.turns,
+            turn_seconds=self.turn_seconds,
             epochs_of_turns=self.epochs_of_turns,
             first_epoch_seconds=self.first_epoch,
             speedup_vs_stock=stock and stock.spread.median / self.spread.median,
-            paired_speedup_vs_stock=stock and Spread.of(_ratios(stock.turns, self.turns)),
+            paired_speedup_vs_stock=stock and self._paired(stock),
             first_epoch_speedup_vs_stock=stock and stock.first_epoch / self.first_epoch,
             rows_fetched=round(rows.rows_fetched.total / num_epochs),
             remote_rows=round(rows.remote_rows / num_epochs),
             bytes_fetched=round(rows.bytes_fetched / num_epochs),
             breakdown=_mean([epoch.seconds for epoch in epochs]),
+            step_seconds_p99=statistics.median(tails) if tails else None,
         )
 
-
-def _slowest(ranks: Sequence[EpochMetrics]) -> float:
-    return max(epoch.seconds_total for epoch in ranks)
-
-
-def _epoch_seconds(turn: Turn, reports: Sequence[RankReport]) -> tuple[float, ...]:
-    return tuple(_slowest([report.epochs[epoch] for report in reports]) for epoch in turn.epochs)
-
-
-def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
-    return [a / b for a, b in zip(above, below, strict=True)]
+    def _paired(self, stock: _Measured) -> Spread:
+        """Ratios within a round; in the round that a benchmark stopped in, one may be missing."""
+        pairs = zip(stock.turn_seconds, self.turn_seconds, strict=False)
+        return Spread.of([base / own for base, own in pairs])
 
 
 def _mean(all_seconds: Sequence[Seconds]) -> Seconds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
@@ -52,6 +52,25 @@ class Result(_Frozen):
     def to_best(self) -> float:
         """Time over the time of the best fixed settings."""
         return self.seconds / self.best_fixed_seconds
+
+
+class Comparison(_Frozen):
+    """`planners.json` of simulated workloads: the results so far, of all planners."""
+
+    workloads_done: int = 0
+    workloads_planned: int
+    standings: tuple[Standing, ...] = ()
+    cases: tuple[Result, ...] = ()
+
+    def with_workload(self, results: Iterable[Result]) -> Comparison:
+        """This, and the results of all planners in a further workload."""
+        cases = (*self.cases, *results)
+        return Comparison(
+            workloads_done=self.workloads_done + 1,
+            workloads_planned=self.workloads_planned,
+            standings=tuple(standings(cases)),
+            cases=cases,
+        )
 
 
 class Standing(_Frozen):

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rudder.cli.commands import bench_grid, bench_planners, bench_policy, bench_traffic
 from rudder.cli.options import BatchSize, Fanout, NumHosts
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rudder.bench.results import BenchReport
+
 
 app = typer.Typer(
     help="Measure loaders and policies side by side, on the same work, in the same run.",
@@ -19,6 +27,17 @@ app.command("policy")(bench_policy.policy)
 app.command("traffic")(bench_traffic.traffic)
 app.command("grid")(bench_grid.grid)
 app.command("planners")(bench_planners.planners)
+
+
+@app.callback()
+def _end_in_order() -> None:
+    """Measure loaders and policies side by side, on the same work, in the same run."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # what is measured is shown at the end
+        signal.signal(signal.SIGTERM, leave)
 
 
 @app.command("epochs")
@@ -85,7 +104,7 @@ def epochs(
     from rudder.bench.plan import BenchPlan
     from rudder.bench.run import new_folder, run
     from rudder.bench.variants import parse_variants
-    from rudder.cli.show.bench import BenchProgress, as_markdown, draw, print_report
+    from rudder.cli.show.bench import as_markdown, draw, print_report, tell_turn
     from rudder.cli.show.progress import say
     from rudder.training.config import run_config
 
@@ -100,12 +119,14 @@ def epochs(
         epochs_per_turn=epochs_per_turn,
     )
     where = out or new_folder()
-    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
-    report = run(plan, config, rates=rate or ["none"], out=where, say=say, listen=progress)
-    say(f"picture: {draw(report, where)}")
-    if json:
-        typer.echo(report.model_dump_json(indent=2))
-    elif markdown:
-        typer.echo(as_markdown(report), nl=False)
-    else:
-        print_report(report)
+
+    def show(report: BenchReport) -> None:
+        say(f"picture: {draw(report, where)}")
+        if json:
+            typer.echo(report.model_dump_json(indent=2))
+        elif markdown:
+            typer.echo(as_markdown(report), nl=False)
+        else:
+            print_report(report)
+
+    run(plan, config, rates=rate or ["none"], out=where, say=say, watch=tell_turn, show=show)

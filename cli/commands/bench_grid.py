@@ -11,6 +11,7 @@ from rudder.cli.options import BatchSize, Fanout, NumHosts
 
 if TYPE_CHECKING:
     from rudder.bench.grid import Grid
+    from rudder.bench.results import BenchReport, TurnDone
 
 
 CAPACITIES = "0.02,0.05,0.1,0.25,0.5,1.0"
@@ -52,7 +53,7 @@ def grid(
     from rudder.bench.grid import GridReport
     from rudder.bench.plan import BenchPlan
     from rudder.bench.run import new_folder, run
-    from rudder.cli.show.bench import BenchProgress, draw, print_grid, write_grid
+    from rudder.cli.show.bench import draw, print_grid, tell_turn, write_grid
     from rudder.cli.show.progress import say
     from rudder.training.config import run_config
     from rudder.training.errors import MachineError
@@ -64,17 +65,23 @@ def grid(
     )  # fmt: skip
     plan = BenchPlan(variants=points.variants, repeats=repeats, epochs_per_turn=epochs_per_turn)
     where = out or new_folder()
-    progress = BenchProgress(plan, num_ranks=config.num_trainers, say=say)
-    bench = run(plan, config, rates=[rate], out=where, say=say, listen=progress)
-    say(f"picture: {draw(bench, where)}")
-    if bench.skipped:
-        raise MachineError(bench.skipped[0].reason, remedy=bench.skipped[0].remedy)
-    report = GridReport.of(points, bench)
-    write_grid(report, where)
-    if json:
-        typer.echo(report.model_dump_json(indent=2))
-    else:
-        print_grid(report)
+
+    def watch(done: TurnDone, bench: BenchReport) -> None:
+        tell_turn(done, bench)
+        if bench.results:
+            write_grid(GridReport.of(points, bench), where)
+
+    def show(bench: BenchReport) -> None:
+        if bench.skipped:
+            raise MachineError(bench.skipped[0].reason, remedy=bench.skipped[0].remedy)
+        say(f"picture: {draw(bench, where)}")
+        report = GridReport.of(points, bench)
+        if json:
+            typer.echo(report.model_dump_json(indent=2))
+        else:
+            print_grid(report)
+
+    run(plan, config, rates=[rate], out=where, say=say, watch=watch, show=show)
 
 
 def grid_of(capacity: str, lookahead: str) -> Grid:

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from rudder.bench.planners_live import LivePlanner
-    from rudder.bench.simulated.compare import Result, TeamMaker
+    from collections.abc import Sequence
+
+    from pydantic import BaseModel
+    from rich.table import Table
+
+    from rudder.bench.simulated.cases import Case
+    from rudder.bench.simulated.compare import TeamMaker
     from rudder.bench.variants import Variant
     from rudder.training.config import RunConfig
     from rudder.training.workload import Workload
@@ -49,7 +54,7 @@ def planners(
     jobs: Annotated[int, typer.Option(help="Jobs of --live.", min=1)] = 3,
     llm_deadline: Annotated[float, typer.Option(help="Seconds for a decision of --live.")] = 20.0,
     out: Annotated[
-        Path | None, typer.Option(help="New folder of --live; default: runs/bench-<time>.")
+        Path | None, typer.Option(help="New folder for results; default: runs/bench-<time>.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print standings and cases.")] = False,
 ) -> None:
@@ -61,35 +66,71 @@ def planners(
 
     Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """
-    from rudder.bench.planners_live import compare_live
     from rudder.bench.simulated.cases import all_cases
-    from rudder.bench.simulated.compare import compare
     from rudder.cli.options import parts
-    from rudder.cli.show.bench import BenchProgress
-    from rudder.cli.show.progress import say
 
+    where = out or _new_folder()
+    names = parts("planners", planners)
     if live:
         config = _live_config(dataset, llm, model, llm_deadline)
         start = f"buffer={buffer}+lookahead={lookahead}"
-        names = parts("planners", planners)
         told = _live_variants(names, model_file or [], start=start, asks=llm is not None)
-        where = out or _new_folder()
-        lived = compare_live(
-            told, config, rate=rate, turns=turns, jobs=jobs, out=where, say=say,
-            progress=lambda plan: BenchProgress(plan, num_ranks=config.num_trainers, say=say),
-        )  # fmt: skip
-        _print_live(lived, json=json)
+        _compare_live(told, config, rate=rate, turns=turns, jobs=jobs, out=where, json=json)
         return
-    teams = _plain_teams(parts("planners", planners))
-    teams |= _learned_teams(model_file or [])
+    teams = _plain_teams(names) | _learned_teams(model_file or [])
     if llm is not None:
         teams |= _llm_team(llm, model)
-    found: list[Result] = []
-    cases = all_cases(seeds=seeds, policy=policy)
-    for number, case in enumerate(cases, start=1):
-        say(f"workload {number}/{len(cases)}: {case.stream}, {case.row_ms} ms a row, {case.start}")
-        found += compare(teams, case, windows=windows)
-    _print(found, json=json)
+    _compare_simulated(
+        teams, all_cases(seeds=seeds, policy=policy), windows=windows, out=where, json=json
+    )
+
+
+def _compare_live(
+    variants: dict[str, Variant],
+    config: RunConfig,
+    *,
+    rate: str,
+    turns: int,
+    jobs: int,
+    out: Path,
+    json: bool,
+) -> None:
+    from rudder.bench.planners_live import LiveReport, compare_live
+    from rudder.cli.show.bench import tell_turn
+    from rudder.cli.show.planners import live_table
+    from rudder.cli.show.progress import say
+
+    def show(report: LiveReport) -> None:
+        if report.jobs_done < report.jobs_planned:
+            say(f"stopped after {report.jobs_done} of {report.jobs_planned} jobs")
+        _print(report, live_table(report.planners), json=json)
+
+    compare_live(
+        variants, config, rate=rate, turns=turns, jobs=jobs, out=out, say=say, watch=tell_turn,
+        show=show,
+    )  # fmt: skip
+
+
+def _compare_simulated(
+    teams: dict[str, TeamMaker], cases: Sequence[Case], *, windows: int, out: Path, json: bool
+) -> None:
+    from rudder.bench.results import check_new, write_json
+    from rudder.bench.simulated.compare import Comparison, compare
+    from rudder.cli.show.planners import planner_table
+    from rudder.cli.show.progress import say
+
+    file = check_new(out / "planners.json")
+    report = Comparison(workloads_planned=len(cases))
+    try:
+        for number, case in enumerate(cases, start=1):
+            what = f"{case.stream}, {case.row_ms} ms a row, {case.start}"
+            say(f"workload {number}/{len(cases)}: {what}")
+            report = report.with_workload(compare(teams, case, windows=windows))
+            write_json(report, file)
+    finally:
+        say(f"results: {file}, {report.workloads_done} of {len(cases)} workloads")
+        if report.cases:
+            _print(report, planner_table(report.standings), json=json)
 
 
 def _plain_teams(names: list[str]) -> dict[str, TeamMaker]:
@@ -166,33 +207,10 @@ def _new_folder() -> Path:
     return new_folder()
 
 
-def _print_live(found: list[LivePlanner], *, json: bool) -> None:
-    import json as json_text
-
+def _print(report: BaseModel, table: Table, *, json: bool) -> None:
     from rich.console import Console
 
-    from rudder.cli.show.planners import live_table
-
     if json:
-        typer.echo(json_text.dumps([each.model_dump() for each in found], indent=2))
+        typer.echo(report.model_dump_json(indent=2))
     else:
-        Console().print(live_table(found), highlight=False)
-
-
-def _print(found: list[Result], *, json: bool) -> None:
-    import json as json_text
-
-    from rich.console import Console
-
-    from rudder.bench.simulated.compare import standings
-    from rudder.cli.show.planners import planner_table
-
-    told = standings(found)
-    if json:
-        rows = {
-            "standings": [each.model_dump() for each in told],
-            "cases": [each.model_dump() for each in found],
-        }
-        typer.echo(json_text.dumps(rows, indent=2))
-    else:
-        Console().print(planner_table(told), highlight=False)
+        Console().print(table, highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,29 +28,40 @@ def policy(
         int, typer.Option(help="Remote nodes of a batch, in the series over capacities.", min=1)
     ] = 100_000,
     batches: Annotated[int, typer.Option(help="Batches that are timed.", min=1)] = 60,
+    out: Annotated[
+        Path | None, typer.Option(help="New folder for results; default: runs/bench-<time>.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Time observe + plan on a made-up stream, without a cluster, as buffer and graph grow.
 
     Example: rudder bench policy --policies lookahead,lfu --capacity 1000000
     """
-    from pydantic import TypeAdapter
+    from pydantic import RootModel
 
     from rudder.bench.policy_cost import VARIANTS, Cost
+    from rudder.bench.results import check_new, write_json
+    from rudder.bench.run import new_folder
     from rudder.cli.options import parts, whole_numbers
     from rudder.cli.show.policies import print_costs
     from rudder.cli.show.progress import say
 
     sizes = whole_numbers("remote_nodes", remote_nodes, at_least=100)
     capacities = whole_numbers("capacity", capacity, at_least=1)
+    file = check_new((out or new_folder()) / "policy.json")
     rows: list[Cost] = []
-    for variant in parts("policies", policies) if policies else VARIANTS:
-        say(f"timing {variant}")
-        rows += measure(variant, capacities, sizes, inputs=inputs, batches=batches)
-    if json:
-        typer.echo(TypeAdapter(list[Cost]).dump_json(rows, indent=2).decode())
-    else:
-        print_costs(rows)
+    try:
+        for variant in parts("policies", policies) if policies else VARIANTS:
+            say(f"timing {variant}")
+            rows += measure(variant, capacities, sizes, inputs=inputs, batches=batches)
+            write_json(RootModel[list[Cost]](rows), file)
+    finally:
+        if rows:
+            say(f"results: {file}")
+            if json:
+                typer.echo(RootModel[list[Cost]](rows).model_dump_json(indent=2))
+            else:
+                print_costs(rows)
 
 
 def measure(

@@ -59,8 +59,9 @@ def traffic(
 
     Example: rudder bench traffic --dataset synthetic:community-200k --dataset debian
     """
-    from pydantic import TypeAdapter
+    from pydantic import RootModel
 
+    from rudder.bench.results import write_json
     from rudder.cli.show import policies as figures
     from rudder.cli.show.policies import draw_traffic
     from rudder.cli.show.progress import say
@@ -73,17 +74,21 @@ def traffic(
         for name in dataset or DATASETS
     ]
     answers: dict[str, list[Traffic]] = {}
-    for config in configs:
-        run_dir = recorded(config, out)
-        _, rows = figures.simulate([run_dir], asked)
-        answers[config.dataset] = rows
-        picture = run_dir.with_name(f"{run_dir.name}.png")
-        draw_traffic(rows, picture, title=f"Rows fetched, {config.dataset}")
-        if not json:
-            figures.print_traffic(rows, title=config.dataset)
-        say(f"run: {run_dir}, picture: {picture}")
-    if json:
-        typer.echo(TypeAdapter(dict[str, list[Traffic]]).dump_json(answers, indent=2).decode())
+    try:
+        for config in configs:
+            run_dir = recorded(config, out)
+            _, rows = figures.simulate([run_dir], asked)
+            answers[config.dataset] = rows
+            write_json(RootModel[dict[str, list[Traffic]]](answers), out / "traffic.json")
+            picture = run_dir.with_name(f"{run_dir.name}.png")
+            draw_traffic(rows, picture, title=f"Rows fetched, {config.dataset}")
+            if not json:
+                figures.print_traffic(rows, title=config.dataset)
+            say(f"run: {run_dir}, picture: {picture}")
+    finally:
+        if json and answers:
+            report = RootModel[dict[str, list[Traffic]]](answers)
+            typer.echo(report.model_dump_json(indent=2))
 
 
 def recorded(config: RunConfig, out: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The end of a benchmark: `bench.json`, the same as tables, for terminals and for a README."""
+"""The results of a benchmark as tables, for terminals and for a README."""
 
 from __future__ import annotations
 
@@ -10,55 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from rudder.bench.grid import GridPoint, GridReport
-from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, Result, Spread
+from rudder.bench.results import BenchReport, Result, Spread, TurnDone, write_json
 from rudder.bench.variants import FLOOR, STOCK
 from rudder.cli.show import figures
-from rudder.training.events import EpochDone, Event
-
-GRID_FILE_NAME = "grid.json"
-
-
-def write_grid(report: GridReport, out: Path) -> Path:
-    """Write `grid.json` into `out`; returns its path."""
-    path = out / GRID_FILE_NAME
-    path.write_text(report.model_dump_json(indent=2) + "\n")
-    return path
-
-
-def read_grid(path: Path) -> GridReport:
-    """Read a `grid.json`, or the one in a folder."""
-    file = path / GRID_FILE_NAME if path.is_dir() else path
-    return GridReport.model_validate_json(file.read_text())
-
-
-def print_grid(report: GridReport, console: Console | None = None) -> None:
-    """Print median seconds of an epoch; console: default standard output."""
-    console = Console() if console is None else console
-    lookaheads = list(dict.fromkeys(point.lookahead for point in report.points))
-    title = f"{report.dataset}, rate {report.rate}: median seconds of an epoch"
-    console.print(title, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("capacity")
-    for lookahead in lookaheads:
-        table.add_column(f"lookahead {lookahead}", justify="right")
-    for capacity in dict.fromkeys(point.capacity for point in report.points):
-        row = {point.lookahead: point for point in report.points if point.capacity == capacity}
-        table.add_row(capacity, *[_cell(row[each], report.best) for each in lookaheads])
-    console.print(table, highlight=False)
-    best = report.best
-    spread = f"{best.epoch_seconds.min:.3f} - {best.epoch_seconds.max:.3f}"
-    console.print(
-        f"best: capacity {best.capacity}, lookahead {best.lookahead},"
-        f" {figures.seconds(best.epoch_seconds.median)} s ({spread})",
-        highlight=False,
-    )
-
-
-def _cell(point: GridPoint, best: GridPoint) -> str:
-    text = figures.seconds(point.epoch_seconds.median)
-    return f"[bold]{text}[/bold]" if point == best else text
-
+from rudder.cli.show.progress import say
 
 PLOT_FILE_NAME = "bench.png"
 _GREY, _LIGHT = "0.55", "0.85"
@@ -124,28 +79,12 @@ def _name(rate: str) -> str:
     return "no limit" if rate == "none" else rate
 
 
-class BenchProgress:
-    """Listens to the events of a benchmark's jobs; a turn is told when all ranks have done it."""
-
-    def __init__(self, plan: BenchPlan, *, num_ranks: int, say: Callable[[str], None]) -> None:
-        self._plan, self._num_ranks, self._say = plan, num_ranks, say
-        self._seconds: dict[int, list[float]] = {}
-
-    def __call__(self, rate: str, event: Event) -> None:
-        """Take in an event of the job at this rate."""
-        if not isinstance(event, EpochDone):
-            return
-        epoch = event.metrics.epoch
-        self._seconds.setdefault(epoch, []).append(event.metrics.seconds_total)
-        turn = self._plan.turn_of(epoch)
-        of_turn = [self._seconds.get(number, []) for number in turn.epochs]
-        if any(len(ranks) < self._num_ranks for ranks in of_turn):
-            return
-        mean = sum(max(ranks) for ranks in of_turn) / len(of_turn)
-        for number in turn.epochs:
-            del self._seconds[number]
-        name = f"repeat {turn.round}/{self._plan.repeats}" if turn.round else "warm-up"
-        self._say(f"rate {rate}, {name}, {turn.variant.text}: {figures.seconds(mean)} s an epoch")
+def tell_turn(done: TurnDone, report: BenchReport) -> None:
+    """Tell a person, on standard error, how long the epochs of a turn took."""
+    number = done.turn.round
+    name = f"repeat {number}/{report.repeats}" if number else "warm-up"
+    seconds = figures.seconds(done.mean_seconds)
+    say(f"rate {done.rate}, {name}, {done.turn.variant.text}: {seconds} s an epoch")
 
 
 _TIME_NAMES = (
@@ -173,6 +112,14 @@ def print_report(report: BenchReport, console: Console | None = None) -> None:
     for skipped in report.skipped:
         what = f"rate {skipped.rate} was left out: {skipped.reason}\n  {skipped.remedy}"
         console.print(what, markup=False)
+
+
+def extent_of(report: BenchReport) -> str:
+    """How much was measured; a benchmark that was stopped says how far it got."""
+    extent = f"{report.repeats} repeats of {report.epochs_per_turn} epochs"
+    if report.is_complete:
+        return extent
+    return f"{extent}, stopped after {report.turns_done} of {report.turns_planned} turns"
 
 
 def as_markdown(report: BenchReport) -> str:
@@ -206,7 +153,7 @@ def _title(report: BenchReport) -> str:
     return (
         f"{report.dataset}, {config.hosts} hosts ({report.network}), {config.model},"
         f" batch {config.batch_size}, fan-out {fanout}, buffer {config.buffer},"
-        f" {report.repeats} repeats of {report.epochs_per_turn} epochs"
+        f" {extent_of(report)}"
     )
 
 
@@ -244,3 +191,48 @@ def _range(spread: Spread | None) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+GRID_FILE_NAME = "grid.json"
+
+
+def write_grid(report: GridReport, out: Path) -> Path:
+    """Write `grid.json` into `out`; returns its path."""
+    return write_json(report, out / GRID_FILE_NAME)
+
+
+def read_grid(path: Path) -> GridReport:
+    """Read a `grid.json`, or the one in a folder."""
+    file = path / GRID_FILE_NAME if path.is_dir() else path
+    return GridReport.model_validate_json(file.read_text())
+
+
+def print_grid(report: GridReport, console: Console | None = None) -> None:
+    """Print median seconds of an epoch; console: default standard output."""
+    console = Console() if console is None else console
+    lookaheads = list(dict.fromkeys(point.lookahead for point in report.points))
+    title = f"{report.dataset}, rate {report.rate}: median seconds of an epoch"
+    title += f", {extent_of(report.bench)}"
+    console.print(title, highlight=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("capacity")
+    for lookahead in lookaheads:
+        table.add_column(f"lookahead {lookahead}", justify="right")
+    for capacity in dict.fromkeys(point.capacity for point in report.points):
+        row = {point.lookahead: point for point in report.points if point.capacity == capacity}
+        table.add_row(capacity, *[_cell(row.get(each), report.best) for each in lookaheads])
+    console.print(table, highlight=False)
+    best = report.best
+    spread = f"{best.epoch_seconds.min:.3f} - {best.epoch_seconds.max:.3f}"
+    console.print(
+        f"best: capacity {best.capacity}, lookahead {best.lookahead},"
+        f" {figures.seconds(best.epoch_seconds.median)} s ({spread})",
+        highlight=False,
+    )
+
+
+def _cell(point: GridPoint | None, best: GridPoint) -> str:
+    if point is None:
+        return figures.ABSENT
+    text = figures.seconds(point.epoch_seconds.median)
+    return f"[bold]{text}[/bold]" if point == best else text

@@ -1,48 +1,57 @@
-"""Ratios and spreads, of made-up reports."""
+"""Ratios and spreads, of made-up turns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import pytest
 
-from rudder.bench.plan import BenchPlan
-from rudder.bench.results import results_of
+from rudder.bench.plan import BenchPlan, Turn
+from rudder.bench.results import TurnDone, check_new, results_of
 from rudder.bench.variants import parse_variants
-from rudder.training.metrics import (
-    EpochMetrics,
-    Memory,
-    RankReport,
-    RowCounts,
-    RowsFetched,
-    Seconds,
-)
+from rudder.training.errors import ConfigError
+from rudder.training.metrics import EpochMetrics, RowCounts, RowsFetched, Seconds
 
 ROUNDS = {"stock": [9.0, 4.0, 6.0, 5.0], "lookahead": [10.0, 2.0, 2.0, 1.0]}
 """Seconds of an epoch in the warm-up round and in three that count."""
 
 
-def report(rank: int, plan: BenchPlan, *, lag: float = 0.0, first: float = 0.0) -> RankReport:
-    """The second epoch of each turn takes 0.2 s longer; `first`: what a first epoch adds."""
-    epochs = []
-    for turn in plan.turns:
-        for place, number in enumerate(turn.epochs):
-            seconds = ROUNDS[turn.variant.text][turn.round] + 0.2 * place - 0.1 + lag
-            is_first = turn.round == 0 and place == 0
-            fetched = 100 if turn.variant.text == "stock" else 36
-            epochs.append(
-                EpochMetrics(
-                    epoch=number,
-                    num_steps=10,
-                    seconds_total=seconds + first * is_first,
-                    seconds=Seconds(compute=1.0, exposed_wait=seconds - 1.0),
-                    rows=RowCounts(
-                        remote_rows=100,
-                        rows_fetched=RowsFetched(miss=1000 if turn.round == 0 else fetched),
-                    ),
-                    loss=1.0,
-                )
-            )
-    memory = Memory(peak_rss_bytes=1)
-    return RankReport(rank=rank, host=f"host{rank}", epochs=tuple(epochs), memory=memory)
+def turns_of(
+    plan: BenchPlan, *, lags: Sequence[float] = (0.0,), first: float = 0.0
+) -> list[TurnDone]:
+    """All turns; the second epoch of each takes 0.2 s longer.
+
+    lags: seconds that each rank takes longer; first: seconds that a first epoch takes longer.
+    """
+    return [
+        TurnDone(
+            rate="none",
+            turn=turn,
+            epochs=tuple(
+                tuple(metrics(turn, number, lag=lag, first=first) for lag in lags)
+                for number in turn.epochs
+            ),
+        )
+        for turn in plan.turns
+    ]
+
+
+def metrics(turn: Turn, epoch: int, *, lag: float, first: float) -> EpochMetrics:
+    place = epoch - turn.first_epoch
+    seconds = ROUNDS[turn.variant.text][turn.round] + 0.2 * place - 0.1 + lag
+    is_first = turn.round == 0 and place == 0
+    fetched = 100 if turn.variant.text == "stock" else 36
+    return EpochMetrics(
+        epoch=epoch,
+        num_steps=10,
+        seconds_total=seconds + first * is_first,
+        seconds=Seconds(compute=1.0, exposed_wait=seconds - 1.0),
+        rows=RowCounts(
+            remote_rows=100, rows_fetched=RowsFetched(miss=1000 if turn.round == 0 else fetched)
+        ),
+        loss=1.0,
+    )
 
 
 @pytest.fixture
@@ -51,7 +60,7 @@ def plan() -> BenchPlan:
 
 
 def test_seconds_are_the_slowest_rank_s_without_the_warm_up(plan: BenchPlan) -> None:
-    stock, ours = results_of(plan, [report(0, plan), report(1, plan, lag=-0.05)], rate="none")
+    stock, ours = results_of(turns_of(plan, lags=(0.0, -0.05)))
     assert stock.turn_seconds == pytest.approx((4.0, 6.0, 5.0))
     assert stock.epoch_seconds.model_dump() == pytest.approx({"min": 4, "median": 5, "max": 6})
     assert ours.epoch_seconds.median == pytest.approx(2.0)
@@ -59,7 +68,7 @@ def test_seconds_are_the_slowest_rank_s_without_the_warm_up(plan: BenchPlan) -> 
 
 
 def test_ratios_are_of_medians_and_within_rounds(plan: BenchPlan) -> None:
-    stock, ours = results_of(plan, [report(0, plan)], rate="none")
+    stock, ours = results_of(turns_of(plan))
     assert ours.speedup_vs_stock == pytest.approx(2.5)
     assert ours.paired_speedup_vs_stock is not None
     paired = ours.paired_speedup_vs_stock.model_dump()
@@ -68,13 +77,13 @@ def test_ratios_are_of_medians_and_within_rounds(plan: BenchPlan) -> None:
 
 
 def test_first_epoch_stands_by_itself(plan: BenchPlan) -> None:
-    stock, ours = results_of(plan, [report(0, plan, first=1.0)], rate="none")
+    stock, ours = results_of(turns_of(plan, first=1.0))
     assert stock.first_epoch_seconds == pytest.approx(9.9)
     assert ours.first_epoch_speedup_vs_stock == pytest.approx(9.9 / 10.9)
 
 
 def test_rows_and_seconds_are_of_a_steady_epoch(plan: BenchPlan) -> None:
-    _, ours = results_of(plan, [report(0, plan), report(1, plan)], rate="none")
+    _, ours = results_of(turns_of(plan, lags=(0.0, 0.0)))
     assert (ours.remote_rows, ours.rows_fetched) == (200, 72)
     assert ours.breakdown.compute == pytest.approx(1.0)
     assert ours.breakdown.exposed_wait == pytest.approx(2 / 3)
@@ -82,12 +91,32 @@ def test_rows_and_seconds_are_of_a_steady_epoch(plan: BenchPlan) -> None:
 
 def test_without_stock_there_is_no_ratio(plan: BenchPlan) -> None:
     alone = plan.model_copy(update={"variants": parse_variants("lookahead")})
-    (ours,) = results_of(alone, [report(0, alone)], rate="none")
+    (ours,) = results_of(turns_of(alone))
     assert ours.speedup_vs_stock is None
     assert ours.paired_speedup_vs_stock is None
 
 
 def test_every_epoch_of_every_turn_is_kept_in_order(plan: BenchPlan) -> None:
-    stock, _ = results_of(plan, [report(0, plan), report(1, plan, lag=-0.05)], rate="none")
+    stock, _ = results_of(turns_of(plan, lags=(0.0, -0.05)))
     turns = [(8.9, 9.1), (3.9, 4.1), (5.9, 6.1), (4.9, 5.1)]
     assert [pytest.approx(turn) for turn in turns] == list(stock.epochs_of_turns)
+
+
+def test_turns_up_to_a_stop_give_results_of_the_variants_that_have_some(plan: BenchPlan) -> None:
+    turns = turns_of(plan)
+    assert results_of(turns[:2]) == ()  # the warm-up round
+    (ours,) = results_of(turns[:3])  # round 1 begins with the second variant
+    assert (ours.variant, ours.turn_seconds) == ("lookahead", pytest.approx((2.0,)))
+    assert ours.speedup_vs_stock is None
+    stock, ours = results_of(turns[:5])
+    assert len(stock.turn_seconds) == 2
+    assert ours.paired_speedup_vs_stock is not None
+    assert ours.paired_speedup_vs_stock.max == pytest.approx(2.0)
+
+
+def test_results_of_an_earlier_benchmark_are_not_overwritten(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    assert check_new(file) == file
+    file.write_text("{}")
+    with pytest.raises(ConfigError, match="earlier benchmark"):
+        check_new(file)

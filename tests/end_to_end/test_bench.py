@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rudder.bench.grid import GridReport
@@ -83,6 +87,39 @@ def test_a_grid_names_its_best_point(tiny_parts: Path, tmp_path: Path) -> None:
     )
     small, large = report.points[1], report.points[3]
     assert large.rows_fetched < small.rows_fetched
+
+
+@pytest.mark.parametrize("victim", ["launcher, SIGTERM", "launcher, SIGKILL", "trainer, SIGKILL"])
+def test_a_benchmark_that_is_killed_keeps_its_turns(
+    victim: str, tiny_parts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = {"data": tiny_parts, "variants": "lookahead,none", "repeats": 500,
+               "epochs-per-turn": 1, "out": out}  # fmt: skip
+    command = [str(RUDDER), "bench", "epochs", *(f"--{k}={v}" for k, v in options.items())]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as bench:
+        assert bench.stderr is not None
+        assert any("repeat 2/500" in line for line in bench.stderr)
+        who, _, name = victim.partition(", ")
+        pid = bench.pid if who == "launcher" else a_trainer_of(bench.pid)
+        os.kill(pid, signal.Signals[name])
+        printed, _ = bench.communicate(timeout=60)
+    assert bench.returncode != 0
+    report = BenchReport.model_validate_json((out / "bench.json").read_text())
+    assert [result.variant for result in report.results] == ["lookahead", "none"]
+    assert 5 <= report.turns_done < report.turns_planned == 1002
+    if victim != "launcher, SIGKILL":
+        assert f"stopped after {report.turns_done} of 1002 turns" in " ".join(printed.split())
+
+
+def a_trainer_of(launcher: int) -> int:
+    for process in psutil.Process(launcher).children(recursive=True):
+        with suppress(psutil.Error):
+            if process.environ().get("DGL_ROLE") == "client":
+                return process.pid
+    raise AssertionError("no trainer is running")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -16,15 +17,16 @@ SMALL = [
 
 
 @pytest.mark.parametrize("words", [["policy", "capacity", "remote", "layout", "flat", "spread"]])
-def test_the_table_fits_80_columns(words: list[str]) -> None:
-    done = CliRunner().invoke(app, SMALL, env={"COLUMNS": "80"})
+def test_the_table_fits_80_columns(words: list[str], tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [*SMALL, "--out", str(tmp_path)], env={"COLUMNS": "80"})
     assert done.exit_code == 0
     assert all(word in done.stdout for word in words)
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_json_has_a_row_per_policy_capacity_and_graph() -> None:
-    done = CliRunner().invoke(app, [*SMALL, "--json"])
-    rows = json.loads(done.stdout[done.stdout.index("[") :])
+def test_json_has_a_row_per_policy_capacity_and_graph(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, [*SMALL, "--json", "--out", str(tmp_path)])
+    rows = json.loads(done.stdout)
+    assert rows == json.loads((tmp_path / "policy.json").read_text())
     assert [row["num_remote"] for row in rows] == [180, 500, 1000, 500, 1000]
     assert [row["flatness"] is None for row in rows] == [True, False, False, False, False]

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from rudder.bench.measure import Turns
 from rudder.bench.plan import BenchPlan
 from rudder.bench.results import BenchReport, Machine, Result, Skipped, Spread, write_report
 from rudder.bench.variants import parse_variants
-from rudder.cli.show.bench import BenchProgress, as_markdown, draw, print_report
+from rudder.cli.show.bench import as_markdown, draw, print_report, tell_turn
 from rudder.training.config import RunConfig
 from rudder.training.events import EpochDone
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
@@ -47,6 +48,8 @@ def report() -> BenchReport:
             for name, seconds in (("stock", 8.0), ("lookahead", 4.0), ("floor", 2.0))
         ),
         skipped=(Skipped(rate="1gbit", reason="no namespaces", remedy="have some"),),
+        turns_done=24,
+        turns_planned=24,
         repeats=3,
         epochs_per_turn=2,
         network="namespace",
@@ -87,18 +90,25 @@ def test_picture_is_a_picture(report: BenchReport, tmp_path: Path) -> None:
     assert draw(report, tmp_path).read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_turn_is_told_once_all_ranks_have_done_it() -> None:
-    said: list[str] = []
+def test_a_turn_is_told_once_all_ranks_have_done_it(
+    report: BenchReport, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = BenchPlan(variants=parse_variants("stock,none"), repeats=1, epochs_per_turn=2)
-    progress = BenchProgress(plan, num_ranks=2, say=said.append)
+    turns = Turns(plan, rate="1gbit", num_ranks=2, on_turn=lambda done: tell_turn(done, report))
     for epoch, seconds in enumerate((1.0, 2.0, 3.0, 4.0)):
         for rank in (0, 1):
             metrics = EpochMetrics(
                 epoch=epoch, num_steps=1, seconds_total=seconds - 0.5 * rank,
                 seconds=Seconds(), rows=RowCounts(), loss=None,
             )  # fmt: skip
-            progress("1gbit", EpochDone(rank=rank, metrics=metrics))
-    assert said == [
+            turns(EpochDone(rank=rank, metrics=metrics))
+    assert capsys.readouterr().err.splitlines() == [
         "rate 1gbit, warm-up, stock: 1.500 s an epoch",
         "rate 1gbit, warm-up, none: 3.500 s an epoch",
     ]
+
+
+def test_a_stopped_benchmark_says_how_far_it_got(report: BenchReport) -> None:
+    stopped = report.model_copy(update={"turns_done": 17})
+    assert "stopped after 17 of 24 turns" in as_markdown(stopped)
+    assert "stopped" not in as_markdown(report)

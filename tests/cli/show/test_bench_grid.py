@@ -45,6 +45,8 @@ def report() -> GridReport:
         results=tuple(
             result(variant.text, each) for variant, each in zip(grid.variants, seconds, strict=True)
         ),
+        turns_done=16,
+        turns_planned=16,
         repeats=3,
         epochs_per_turn=2,
         network="namespace",
@@ -76,6 +78,16 @@ def test_the_table_has_a_row_a_capacity_and_names_the_best(report: GridReport) -
     assert lines[1].split() == ["capacity", "lookahead", "0", "lookahead", "40"]
     assert lines[2].split() == ["0.1", "9.000", "8.000"]
     assert "capacity 0.5, lookahead 40, 1.500 s (1.000 - 1.750)" in lines[-1]
+
+
+def test_a_grid_that_was_stopped_shows_the_points_that_it_has(report: GridReport) -> None:
+    stopped = report.bench.model_copy(update={"results": report.bench.results[:3], "turns_done": 7})
+    out = StringIO()
+    print_grid(GridReport.of(grid_of("0.1,0.5", "0,40"), stopped), Console(file=out, width=120))
+    lines = out.getvalue().splitlines()
+    assert "stopped after 7 of 16 turns" in lines[0]
+    assert lines[3].split() == ["0.5", "7.000", "-"]
+    assert "capacity 0.5, lookahead 0" in lines[-1]
 
 
 @pytest.mark.parametrize(("capacity", "lookahead"), [("", "0"), ("0.1", "2000"), ("0.1", "x")])
