@@ -13,7 +13,6 @@ controller took over 5 s to write its next window, waits for a core not counted.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -22,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.shared import parser_of
 from tests.agents.controller_kills import KilledControllers, Toll
 from tests.agents.played_trainer import Score
 
@@ -65,10 +65,7 @@ def _longest_of_its_own(found: list[Toll]) -> float:
 
 def main() -> None:
     """Print what was found as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser_of(__doc__, kills=1000, seed=0).parse_args()
     found = []
     for planner, is_warm, toll in tolls(options.kills, seed=options.seed):
         print(json.dumps({"planner": planner, "warm": is_warm, **vars(toll)}), flush=True)

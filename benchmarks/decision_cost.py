@@ -1,7 +1,7 @@
-r"""What a decision costs a controller, and a window on which nothing is decided, part by part.
+"""What a decision costs a controller, and a window on which nothing is decided, part by part.
 
     python -m benchmarks.decision_cost runs/steered --decisions 100
-    python -m benchmarks.decision_cost --json
+    python -m benchmarks.decision_cost
 
 The windows of a steered run (its folder, or a rankN.db) pass through all that a controller does
 with them, and on each a decision is made, as soon as the estimator can say anything; the trainer
@@ -11,11 +11,9 @@ with as many sampled accesses as community-200k has. Milliseconds of processor t
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import functools
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -25,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.shared import parser_of, spread
 from rudder.agents.actuator import JournaledActuator
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.graph import build_graph
@@ -184,7 +183,7 @@ async def decided(workload: Workload, lines: Iterable[bytes]) -> list[dict[str, 
 
 
 def measure(workload: Workload, windows: list[Window], *, decisions: int) -> dict[str, Any]:
-    """Median and p99 by part, over at least so many decisions; the first pass warms up."""
+    """Spreads by part, over at least so many decisions; the first pass warms up."""
     lines = [to_line(window) for window in windows]
     asyncio.run(decided(workload, lines))
     found: list[dict[str, float]] = []
@@ -196,17 +195,12 @@ def measure(workload: Workload, windows: list[Window], *, decisions: int) -> dic
     parts = {name: None for each in found for name in each}
     return {
         "decisions": len(found),
-        "decision_ms": _spread(
+        "decision_ms": spread(
             [sum(each.values()) - of_window for each, of_window in zip(found, window, strict=True)]
         ),
-        "window_ms": _spread(window),
-        "parts_ms": {name: _spread([each.get(name, 0.0) for each in found]) for name in parts},
+        "window_ms": spread(window),
+        "parts_ms": {name: spread([each.get(name, 0.0) for each in found]) for name in parts},
     }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    last = sorted(values)[min(int(0.99 * len(values)), len(values) - 1)]
-    return {"median": round(statistics.median(values), 2), "p99": round(last, 2)}
 
 
 def simulated() -> tuple[Workload, list[Window]]:
@@ -224,23 +218,15 @@ def recorded(where: Path) -> tuple[Workload, list[Window]]:
 
 def main() -> None:
     """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, decisions=100)
     parser.add_argument("run", type=Path, nargs="?", help="a steered run's folder, or a rankN.db")
-    parser.add_argument("--decisions", type=int, default=100)
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     try:
         workload, windows = recorded(arguments.run) if arguments.run else simulated()
     except RudderError as error:
         sys.exit(f"error: {error}")
     found = measure(workload, windows, decisions=arguments.decisions)
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-        return
-    rows = {name: found[name] for name in ("decision_ms", "window_ms")} | found["parts_ms"]
-    print(f"{'ms of processor time':24}{'median':>8}{'p99':>8}")
-    for name, each in rows.items():
-        print(f"{name:24}{each['median']:8.2f}{each['p99']:8.2f}")
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a broken model endpoint does to decisions: each fault so many times.
 
-    python benchmarks/llm_faults.py --times 100 --deadline 0.2 --json
+    python -m benchmarks.llm_faults --times 100 --deadline 0.2
 
 A decision is late if it took longer than the deadline and the slack, and wrong if it is not the
 embedded planner's own. Exit code 1 if any was either.
@@ -8,13 +8,13 @@ embedded planner's own. Exit code 1 if any was either.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import socket
 import sys
 import time
 
+from benchmarks.shared import parser_of, spread
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.breaker import Breaker, Budget, Spread
 from rudder.agents.llm.endpoint import Endpoint
@@ -77,45 +77,35 @@ async def decide(url: str, *, seen_by: Scene, times: int, deadline_s: float) -> 
         took.append(time.monotonic() - began)
         wrong += plan.planner != fallback.name or plan.change != wanted
     await asker.close()
-    took.sort()
     return {
         "decisions": times,
         "asked": len(errors),
         "errors": sorted({each.came.error or "none" for each in errors}),
         "wrong": wrong,
         "late": sum(seconds > deadline_s + SLACK_S for seconds in took),
-        "p50_ms": round(1000 * took[len(took) // 2], 1),
-        "max_ms": round(1000 * took[-1], 1),
+        "ms": spread([1000 * seconds for seconds in took]),
     }
 
 
 def run(times: int, deadline_s: float) -> dict[str, dict[str, object]]:
-    found, seen_by = {}, scene()
+    seen_by = scene()
+
+    def one(url: str) -> dict[str, object]:
+        return asyncio.run(decide(url, seen_by=seen_by, times=times, deadline_s=deadline_s))
+
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
-    found["refuse"] = asyncio.run(
-        decide(nobody, seen_by=seen_by, times=times, deadline_s=deadline_s)
-    )
+    found = {"refuse": one(nobody)}
     for fault in FAULTS:
         with ScriptedServer([Fail(fault)]) as server:
-            found[fault] = asyncio.run(
-                decide(server.url, seen_by=seen_by, times=times, deadline_s=deadline_s)
-            )
+            found[fault] = one(server.url)
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=100)
-    parser.add_argument("--deadline", type=float, default=0.2, help="seconds")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parser_of(__doc__, times=100, deadline=0.2).parse_args()
     found = run(options.times, options.deadline)
-    if options.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for fault, each in found.items():
-            print(f"{fault:16}", *(f"{name} {value}" for name, value in each.items()), sep="  ")
+    print(json.dumps(found, indent=2))
     return int(any(each["wrong"] or each["late"] for each in found.values()))
 
 

@@ -10,7 +10,6 @@ neither opened as a prefix nor was set aside, or an edit that changed the log wa
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
@@ -21,6 +20,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.shared import parser_of
 from rudder.memory.run.run_file import run_file
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.sample import write_sample_run
@@ -102,12 +102,7 @@ def _holds(path: Path) -> bool:
 
 def main() -> None:
     """Print what was found as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--damages", type=int, default=500)
-    parser.add_argument("--edits", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+    options = parser_of(__doc__, kills=1000, damages=500, edits=10_000, seed=0).parse_args()
     draw = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stderr(io.StringIO()):
         folders = [Path(name) / each for each in ("kills", "damages", "edits")]

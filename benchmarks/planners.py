@@ -1,6 +1,6 @@
 """Six classifiers, fitted to simulated runs that explored, and how well each tells what helps.
 
-    python benchmarks/planners.py --out runs/planners
+    python -m benchmarks.planners --out runs/planners
     rudder bench planners --seeds 1 --model-file runs/planners/rf.model ...
 
 Runs differ in network, starting settings and draws. Every classifier is fitted --splits times, on
@@ -9,13 +9,13 @@ other runs each time; the model of the first split is kept.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import statistics
 import time
 from pathlib import Path
 from typing import get_args
 
+from benchmarks.shared import parser_of
 from rudder.agents.learned.fitting import fit
 from rudder.bench.simulated.rehearsal import rehearse
 from rudder.training.steering_options import ClassifierName
@@ -40,11 +40,8 @@ def measured(kind: ClassifierName, memory: Path, out: Path, *, splits: int) -> s
 
 def main() -> None:
     """Collect, fit and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__, runs=36, windows=40, splits=5)
     parser.add_argument("--out", type=Path, default=Path("runs/planners"))
-    parser.add_argument("--runs", type=int, default=36)
-    parser.add_argument("--windows", type=int, default=40)
-    parser.add_argument("--splits", type=int, default=5)
     arguments = parser.parse_args()
     shutil.rmtree(arguments.out, ignore_errors=True)
     arguments.out.mkdir(parents=True)

@@ -1,29 +1,27 @@
-"""Milliseconds of a recall from a memory of many episodes.
+"""How long a recall from a memory of many episodes takes.
 
-    python benchmarks/recall.py                       a million episodes
-    python benchmarks/recall.py --episodes 10000 --queries 200
+    python -m benchmarks.recall                       a million episodes
+    python -m benchmarks.recall --episodes 10000 --queries 200
 
-The episodes are made up: workloads of 200 sizes, circumstances either around 1,000 centres
-(`clustered`, as episodes of real runs are) or anywhere (`uniform`, the worst for an index). The
-first query is not counted. Recall reads the keys once, when it is opened. It looks at all of them,
-so what it finds is exact.
+The episodes are made up: workloads of 200 sizes, in circumstances around 1,000 centres, as episodes
+of real runs are. wall_ms, cpu_ms: of a recall of five episodes; the first one is not counted.
+open_mib: how much the largest size of a process grows when it opens the memory and asks once.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import random
 import sqlite3
 import tempfile
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.shared import parser_of, spread
 from rudder.memory.past.circumstances import NUM_FEATURES
 from rudder.memory.past.experience import Experience
 from rudder.memory.past.past_episode import PastEpisode
@@ -33,26 +31,6 @@ from rudder.memory.sample import sample_episode, sample_workload
 
 _RESULTS = ("confirmed", "reverted", "kept")
 _TIME = "2026-01-01T00:00:00.000000Z"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one shape of memory; milliseconds per recall of five episodes, read and parsed.
-
-    cpu: processor time, which a busy machine does not change; open_mib: by how much the largest
-    size of a process grows when it opens the memory and asks once.
-    """
-
-    shape: str
-    episodes: int
-    queries: int
-    open_s: float
-    open_mib: float
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-    cpu_p50_ms: float
-    cpu_p99_ms: float
 
 
 def fill(path: Path, vectors: NDArray[np.uint8]) -> None:
@@ -90,39 +68,18 @@ def clustered(num_rows: int) -> NDArray[np.uint8]:
     return (picked + draw.normal(0, 3, size=picked.shape)).clip(0, 255).astype(np.uint8)
 
 
-def uniform(num_rows: int) -> NDArray[np.uint8]:
-    """Anywhere in the usual range of every feature."""
-    draw = np.random.default_rng(0)
-    return draw.integers(0, 65, size=(num_rows, NUM_FEATURES), dtype=np.uint8)
-
-
-def measure(shape: str, *, episodes: int, queries: int, folder: Path) -> Cost:
+def measure(episodes: int, *, queries: int, path: Path) -> dict[str, object]:
     """Fill, open, ask."""
-    path = folder / f"{shape}.db"
-    fill(path, {"clustered": clustered, "uniform": uniform}[shape](episodes))
+    fill(path, clustered(episodes))
     with multiprocessing.get_context("spawn").Pool(1) as fresh:
         open_mib = fresh.apply(growth_mib, [path])
     started = time.perf_counter()
     recall = Recall.open(path)
     open_s = time.perf_counter() - started
     _query(recall, 0)
-    found = [_query(recall, number) for number in range(1, queries + 1)]
+    wall, cpu = zip(*(_query(recall, number) for number in range(1, queries + 1)), strict=True)
     recall.close()
-    path.unlink()
-    times, cpu = (sorted(column) for column in zip(*found, strict=True))
-    middle, last = queries // 2, int(queries * 0.99)
-    return Cost(
-        shape=shape,
-        episodes=episodes,
-        queries=queries,
-        open_s=open_s,
-        open_mib=open_mib,
-        p50_ms=times[middle],
-        p99_ms=times[last],
-        max_ms=times[-1],
-        cpu_p50_ms=cpu[middle],
-        cpu_p99_ms=cpu[last],
-    )
+    return {"open_s": open_s, "open_mib": open_mib, "wall_ms": spread(wall), "cpu_ms": spread(cpu)}
 
 
 def growth_mib(path: Path) -> float:
@@ -152,23 +109,11 @@ def _query(recall: Recall, number: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print one object per shape as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--episodes", type=int, default=1_000_000)
-    parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--shape", choices=["clustered", "uniform"], action="append")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        costs = [
-            measure(
-                shape,
-                episodes=options.episodes,
-                queries=options.queries,
-                folder=Path(folder),
-            )
-            for shape in options.shape or ["clustered", "uniform"]
-        ]
-    print(json.dumps([asdict(cost) for cost in costs], indent=2))
+    """Print what was measured as JSON."""
+    options = parser_of(__doc__, episodes=1_000_000, queries=1000).parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "memory.db"
+        print(json.dumps(measure(options.episodes, queries=options.queries, path=path), indent=2))
 
 
 if __name__ == "__main__":

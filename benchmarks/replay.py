@@ -1,7 +1,7 @@
 """Decisions of simulated runs, stored, and made again with sockets blocked.
 
     python -m benchmarks.replay                        1,000 decisions
-    python -m benchmarks.replay --decisions 50 --json
+    python -m benchmarks.replay --decisions 50
 
 Run it in the repository's root: the runs are those of the tests (tests/agents/replay/made.py), of
 all planners by turns, each with the memory of those before. Exits 1 unless all come out equal.
@@ -9,7 +9,6 @@ all planners by turns, each with the memory of those before. Exits 1 unless all 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import sys
@@ -18,6 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.shared import parser_of
 from rudder.agents.replay.recorded import Replayed, replay
 from rudder.memory.run.run_reader import RunReader
 from tests.agents.replay.made import make_runs
@@ -56,13 +56,8 @@ def rehearse(decisions: int) -> dict[str, object]:
 
 def main() -> None:
     """Parse, rehearse, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--decisions", type=int, default=1000)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    found = rehearse(arguments.decisions)
-    lines = (f"{name}: {value}" for name, value in found.items())
-    print(json.dumps(found, indent=2) if arguments.json else "\n".join(lines))
+    found = rehearse(parser_of(__doc__, decisions=1000).parse_args().decisions)
+    print(json.dumps(found, indent=2))
     sys.exit(0 if found["equal"] == found["decisions"] else 1)
 
 

@@ -1,59 +1,176 @@
-"""Whether steering helps, and does no harm: measured in real jobs, beside fixed settings.
+"""How fast steering finds good settings, and how well it foretells rows: in real jobs.
 
-    python benchmarks/steering.py harm --dataset synthetic:community-200k --rate 200mbit
-    python benchmarks/steering.py rescue --rate 200mbit --grid runs/grid/grid.json --json
+    python -m benchmarks.steering rescue --rate 200mbit --grid runs/grid/grid.json --json
+    python -m benchmarks.steering change rate --rate 1gbit --to 200mbit
+    python -m benchmarks.steering honesty runs
 
 What is compared takes turns in the same job; benchmarks/README.md says what the columns mean.
+`rudder bench harm` measures that steering does no harm from good settings.
 """
 
 from __future__ import annotations
 
+import contextlib
+import statistics
+import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from steered import change as changes
-from steered.adversary import adversary as measure_adversary
-from steered.adversary import live_adversary
-from steered.estimate_error import estimate_error as measure_estimate_error
-from steered.harm import harm as measure_harm
-from steered.job import Work
-from steered.kills import kills as measure_kills
-from steered.rescue import rescue as measure_rescue
-from steered.show import show
-from steered.thrift import thrift as measure_thrift
 
+from benchmarks.shared import Row, show
 from rudder.bench.grid import GridReport
+from rudder.bench.link import change_rate
 from rudder.bench.plan import BenchPlan
+from rudder.bench.results import BenchReport, TurnDone
 from rudder.bench.run import run
+from rudder.bench.steering_record import (
+    ChangeStats,
+    EstimateError,
+    change_stats_below,
+    change_stats_in,
+)
+from rudder.bench.variants import Variant
 from rudder.cli.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
-from rudder.cli.show.bench import read_grid, write_grid
+from rudder.cli.commands.steer import budget
+from rudder.cli.show.bench import read_grid, tell_turn, write_grid
 from rudder.cli.show.progress import say
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import RunReader
+from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import RudderError
+
+CANDIDATES = tuple(f"lookahead:buffer={share}" for share in ("0.1", "0.25", "0.5", "1.0"))
+STEERED = "lookahead:buffer=0.25+controller=on"
+HALF = "lookahead:buffer=0.125"
+LOST = "lookahead:buffer=0.01+lookahead=0+eviction_threshold=0+controller=on"
+BEFORE = 1
+"""Rounds that count before a change."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 Dataset = Annotated[str, typer.Option(help="Graph, see `rudder prepare --help`.")]
-Rate = Annotated[str, typer.Option(help="Rate of each host's link: 200mbit, none, loopback.")]
-Repeats = Annotated[int, typer.Option(help="Rounds that count, or jobs where one is one case.")]
+Rate = Annotated[str, typer.Option(help="Rate of each host's link: 200mbit, none.")]
+Repeats = Annotated[int, typer.Option(help="Jobs: a rescue or a change happens once in each.")]
 Epochs = Annotated[int, typer.Option(help="Epochs of a turn.")]
 Fanout = Annotated[str | None, typer.Option(help="Neighbours per layer.")]
-BatchSize = Annotated[int | None, typer.Option(help="Seeds per trainer and step.")]
 Out = Annotated[Path | None, typer.Option(help="New folder; default: runs/steering-<time>.")]
 Json = Annotated[bool, typer.Option("--json", help="Print rows as JSON, nothing else.")]
 GRAPH, SLOW = "synthetic:community-200k", "200mbit"
 
 
-@app.command()
-def harm(
-    dataset: Dataset = GRAPH, rate: Rate = SLOW, settings: str = "buffer=0.25+lookahead=40",
-    repeats: Repeats = 5, epochs: Epochs = 3, fanout: Fanout = None, batch_size: BatchSize = None,
-    out: Out = None, json: Json = False,
-) -> None:  # fmt: skip
-    """From good settings: left alone, watched (planner fixed), and steered."""
-    work = Work(dataset, rate, fanout, batch_size)
-    rows = measure_harm(work, settings=settings, repeats=repeats, epochs=epochs, out=_folder(out))
-    show(rows, as_json=json)
+class Speed(Row):
+    """The epochs of a steered variant beside those of the best fixed variant of the same job.
+
+    speed: the best variant's seconds over the steered one's, per epoch, at the same place of a turn
+    (1: as fast); best_s: that variant's median epochs, by place; applied, rows_errors: over all
+    ranks; most: applied changes of the rank with most; capacity_rows: at the end, by rank.
+    """
+
+    dataset: str
+    rate: str
+    what: str
+    repeat: int
+    best: str
+    best_s: tuple[float, ...]
+    steered_s: tuple[float, ...]
+    speed: tuple[float, ...]
+    applied: int
+    most: int
+    capacity_rows: tuple[int | None, ...]
+    rows_errors: tuple[float, ...]
+
+
+class Honest(Row):
+    """fraction: share of the measured changes whose rows error is at most 5 %; unmeasured: applied
+    changes without an estimate, or whose trial ended before the buffer had settled."""
+
+    folder: str
+    changes: int
+    unmeasured: int
+    fraction: float | None
+    median_error: float | None
+    worst_error: float | None
+
+
+@dataclass(frozen=True)
+class Study:
+    """Variants on one graph at one rate; `steered` is compared with the others."""
+
+    config: RunConfig
+    rate: str
+    steered: str
+    fixed: tuple[str, ...]
+    what: str
+    repeats: int
+    out: Path
+
+    def plan(self, *, repeats: int, epochs: int) -> BenchPlan:
+        """The turns of a job."""
+        variants = tuple(Variant(text=text) for text in (*self.fixed, self.steered))
+        return BenchPlan(variants=variants, repeats=repeats, epochs_per_turn=epochs)
+
+    def speeds(
+        self, plan: BenchPlan, *, first: int, best_from: int, action: Callable[[Path], None] | None
+    ) -> list[Speed]:
+        """A job per repeat; first, best_from: rounds from which the steered variant's and the fixed
+        variants' epochs count; action: called with the job's folder after round BEFORE."""
+        rows = []
+        for repeat in range(self.repeats):
+            out = self.out / f"{self.what.replace(' ', '-')}{repeat}"
+            folder = out / f"rate-{self.rate}"
+            last = [turn for turn in plan.turns if turn.round == BEFORE][-1]
+
+            def watch(
+                done: TurnDone, report: BenchReport, folder: Path = folder, last: object = last
+            ) -> None:
+                tell_turn(done, report)
+                if action is not None and done.turn == last:
+                    action(folder)
+
+            report = run(plan, self.config, rates=[self.rate], out=out, say=say, watch=watch)
+            if report.skipped:
+                raise SystemExit(f"rate {self.rate}: {report.skipped[0].reason}")
+            stats = change_stats_in(folder / plan.folder_of(Variant(text=self.steered)))
+            rows.append(self._speed(report, stats, repeat, first=first, best_from=best_from))
+        return rows
+
+    def _speed(
+        self,
+        report: BenchReport,
+        stats: Sequence[ChangeStats],
+        repeat: int,
+        *,
+        first: int,
+        best_from: int,
+    ) -> Speed:
+        turns = {each.variant: each.epochs_of_turns for each in report.results}
+        # A turn begins with empty queues and samples nothing beyond its end: epochs are compared
+        # at the same place of a turn.
+        medians = {
+            text: tuple(
+                statistics.median(place) for place in zip(*turns[text][best_from:], strict=False)
+            )
+            for text in self.fixed
+        }
+        best = min(medians, key=lambda text: sum(medians[text]))
+        own = turns[self.steered][first:]
+        return Speed(
+            dataset=report.dataset,
+            rate=self.rate,
+            what=self.what,
+            repeat=repeat,
+            best=best,
+            best_s=medians[best],
+            steered_s=tuple(seconds for turn in own for seconds in turn),
+            speed=tuple(a / b for turn in own for a, b in zip(medians[best], turn, strict=True)),
+            applied=sum(each.applied for each in stats),
+            most=max(each.applied for each in stats),
+            capacity_rows=tuple(each.last and each.last.capacity_rows for each in stats),
+            rows_errors=tuple(error for each in stats for error in each.rows_errors),
+        )
 
 
 @app.command()
@@ -63,28 +180,17 @@ def rescue(
     grid: Annotated[
         Path | None, typer.Option(help="grid.json that names it; default: measure the grid now.")
     ] = None,
-    repeats: Repeats = 3, epochs: Epochs = 5, fanout: Fanout = None, batch_size: BatchSize = None,
-    out: Out = None, json: Json = False,
+    repeats: Repeats = 3, epochs: Epochs = 5, fanout: Fanout = None, out: Out = None,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """From 1 % of the halo, lookahead 0 and threshold 0: speed beside the grid's best point."""
-    work, where = Work(dataset, rate, fanout, batch_size), _folder(out)
+    config, where = _config(dataset, fanout), _folder(out)
     if best is None:
-        report = read_grid(grid) if grid is not None else _measure_grid(work, where / "grid")
+        report = read_grid(grid) if grid is not None else _grid(config, rate, where / "grid")
         best = report.best.variant
-    rows = measure_rescue(work, best=best, repeats=repeats, epochs=epochs, out=where)
-    show(rows, as_json=json)
-
-
-@app.command()
-def thrift(
-    dataset: Dataset = GRAPH, rate: Rate = "loopback", buffer: str = "0.25",
-    repeats: Repeats = 5, epochs: Epochs = 3, fanout: Fanout = None, batch_size: BatchSize = None,
-    out: Out = None, json: Json = False,
-) -> None:  # fmt: skip
-    """Where the buffer hides all communication: memory given back, and what it costs."""
-    work = Work(dataset, rate, fanout, batch_size)
-    rows = measure_thrift(work, buffer=buffer, repeats=repeats, epochs=epochs, out=_folder(out))
-    show(rows, as_json=json)
+    study = Study(config, rate, LOST, (best,), "rescue", repeats, where)
+    plan = study.plan(repeats=1, epochs=epochs)
+    show(study.speeds(plan, first=0, best_from=1, action=None), as_json=json)
 
 
 @app.command()
@@ -97,20 +203,24 @@ def change(
         str | None, typer.Option(help="At first. Default: 1gbit for `rate`, else 200mbit.")
     ] = None,
     to: Annotated[str, typer.Option(help="The rate after the change of `rate`.")] = SLOW,
-    repeats: Repeats = 3, epochs: Epochs = 3, fanout: Fanout = None, batch_size: BatchSize = None,
-    out: Out = None, json: Json = False,
+    repeats: Repeats = 3, epochs: Epochs = 3, fanout: Fanout = None, out: Out = None,
+    json: Json = False,
 ) -> None:  # fmt: skip
     """Something changes while the job goes on: speed beside the best fixed settings after it."""
     graph = dataset or ("synthetic:drift" if what == "drift" else GRAPH)
-    work = Work(graph, rate or ("1gbit" if what == "rate" else SLOW), fanout, batch_size)
-    where = _folder(out)
-    if what == "rate":
-        rows = changes.cut_rate(work, to=to, repeats=repeats, epochs=epochs, out=where)
-    elif what == "budget":
-        rows = changes.halve_budget(work, repeats=repeats, epochs=epochs, out=where)
-    else:
-        rows = changes.drift(work, repeats=repeats, epochs=epochs, out=where)
-    show(rows, as_json=json)
+    fixed = (HALF,) if what == "budget" else CANDIDATES
+    name = f"rate to {to}" if what == "rate" else what
+    first_rate = rate or ("1gbit" if what == "rate" else SLOW)
+    config = _config(graph, fanout)
+    study = Study(config, first_rate, STEERED, fixed, name, repeats, _folder(out))
+    plan = study.plan(repeats=BEFORE + 2, epochs=epochs)
+    actions = {
+        "rate": lambda job: change_rate(to),
+        "budget": lambda job: _halve_budget(job, plan),
+        "drift": None,
+    }
+    after = BEFORE + 1
+    show(study.speeds(plan, first=after, best_from=after, action=actions[what]), as_json=json)
 
 
 @app.command()
@@ -119,63 +229,56 @@ def estimate_error(
     json: Json = False,
 ) -> None:
     """Share of applied changes whose rows fetched were foreseen within 5 %."""
-    show(measure_estimate_error(folders), as_json=json)
+    found: dict[str, list[ChangeStats]] = {}
+    for folder, stats in change_stats_below(folders):
+        found.setdefault(str(folder), []).append(stats)
+    rows = [_honest(folder, stats) for folder, stats in found.items()]
+    everything = [stats for of_folder in found.values() for stats in of_folder]
+    show([*(row for row in rows if row.changes), _honest("all", everything)], as_json=json)
 
 
-@app.command()
-def kills(
-    dataset: Dataset = "synthetic:tiny", rate: Rate = "none",
-    signals: Annotated[int, typer.Option(help="SIGKILL and SIGSTOP, over all runs.")] = 50,
-    pause: Annotated[float, typer.Option(help="Mean seconds between two of them.")] = 6.0,
-    epochs: Annotated[int, typer.Option(help="Epochs of a run.")] = 150,
-    fanout: Fanout = None, batch_size: BatchSize = None, out: Out = None, json: Json = False,
-) -> None:  # fmt: skip
-    """Controllers die or stop at random moments: batches, accuracy and pace beside a calm run."""
-    work = Work(dataset, rate, fanout, batch_size)
-    rows = measure_kills(work, signals=signals, pause_s=pause, epochs=epochs, out=_folder(out))
-    show(rows, as_json=json)
+def _honest(folder: str, all_stats: Sequence[ChangeStats]) -> Honest:
+    found = EstimateError.of([error for stats in all_stats for error in stats.rows_errors])
+    return Honest(
+        folder=folder,
+        changes=found.changes,
+        unmeasured=sum(stats.unmeasured for stats in all_stats),
+        fraction=found.fraction,
+        median_error=found.median_error,
+        worst_error=found.worst_error,
+    )
 
 
-@app.command()
-def adversary(
-    seeds: Annotated[int, typer.Option(help="Simulated runs.")] = 20,
-    windows: Annotated[int, typer.Option(help="Windows of 16 steps, of a simulated run.")] = 100,
-    live: Annotated[bool, typer.Option("--live", help="In a real job, in turns.")] = False,
-    dataset: Dataset = GRAPH, rate: Rate = SLOW, settings: str = "buffer=0.25+lookahead=40",
-    repeats: Repeats = 4, epochs: Epochs = 3, fanout: Fanout = None, batch_size: BatchSize = None,
-    out: Out = None, json: Json = False,
-) -> None:  # fmt: skip
-    """A planner that wants harm, beside the planner `fixed`: slowdown of the whole run.
-
-    On a simulated trainer; the options from --dataset on are those of --live.
-    """
-    if not live:
-        show(measure_adversary(seeds=seeds, windows=windows), as_json=json)
-        return
-    work = Work(dataset, rate, fanout, batch_size)
-    rows = live_adversary(work, settings=settings, repeats=repeats, epochs=epochs, out=_folder(out))
-    show(rows, as_json=json)
+def _halve_budget(job: Path, plan: BenchPlan) -> None:
+    """The budget of the host becomes half of what the steered buffers hold."""
+    folder = job / plan.folder_of(Variant(text=STEERED))
+    with RunReader(run_file(folder, rank=0)) as reader:
+        workload = next(iter(reader.workloads().values()))
+    held = workload.defaults.capacity_rows * workload.row_bytes * workload.trainers_on_host
+    with contextlib.redirect_stdout(sys.stderr):  # standard output is for rows
+        budget(job, str(held // 2))
 
 
-def _measure_grid(work: Work, out: Path) -> GridReport:
+def _grid(config: RunConfig, rate: str, out: Path) -> GridReport:
     grid = grid_of(CAPACITIES, LOOKAHEADS)
     plan = BenchPlan(variants=grid.variants, repeats=1, epochs_per_turn=2)
-    report = GridReport.of(grid, run(plan, work.config, rates=[work.bench_rate], out=out, say=say))
-    write_grid(report, out)
-    return report
+    report = run(plan, config, rates=[rate], out=out, say=say, watch=tell_turn)
+    found = GridReport.of(grid, report)
+    write_grid(found, out)
+    return found
+
+
+def _config(dataset: str, fanout: str | None) -> RunConfig:
+    return run_config(dataset=dataset, fanout=fanout, controller="none")
 
 
 def _folder(out: Path | None) -> Path:
     return out or Path("runs") / time.strftime("steering-%Y%m%d-%H%M%S")
 
 
-def main() -> None:
+if __name__ == "__main__":
     try:
         app()
     except RudderError as error:
         typer.echo(f"error: {error}", err=True)
         raise SystemExit(error.exit_code) from None
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,6 @@
 """How soon a second run on a known workload is as fast as the best settings make it.
 
-    python benchmarks/warm_start.py
-    python benchmarks/warm_start.py --seeds 3 --json
+    python -m benchmarks.warm_start --seeds 1
 
 Simulated workloads (bench/simulated/cases.py), each run twice under the embedded planner: cold,
 with an empty memory, and warm, with other draws and the memory that the cold run's record was
@@ -12,15 +11,16 @@ settings get there when left alone have nothing to learn, and are left out.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from benchmarks.shared import parser_of
 from rudder.agents.team import make_team
 from rudder.bench.simulated.cases import GRID, Case, all_cases
 from rudder.bench.simulated.run import simulate
@@ -37,23 +37,11 @@ _COLD_KEY, _WARM_KEY = "c" * 32, "d" * 32
 _OTHER_DRAWS = 1000
 
 
-@dataclass(frozen=True)
-class Found:
-    """Of one workload, in steps; first_*: the step of the first change."""
+def compare(case: Case, *, windows: int, folder: Path) -> dict[str, Any] | None:
+    """Steps of both runs of a case; None where there is nothing to learn.
 
-    stream: str
-    row_ms: float
-    start: str
-    seed: int
-    cold: int
-    warm: int
-    fixed: int
-    first_cold: int | None
-    first_warm: int | None
-
-
-def compare(case: Case, *, windows: int, folder: Path) -> Found | None:
-    """Both runs of a case; None where there is nothing to learn."""
+    first_*: the step of the first change.
+    """
     alone = _alone(case.trainer(), windows)
     grid = [_alone(case.trainer(settings), windows) for settings in GRID]
     best = max(grid, key=_settled_speed)
@@ -69,17 +57,13 @@ def compare(case: Case, *, windows: int, folder: Path) -> Found | None:
     warm, first_warm = _steered(
         again, folder / "warm", memory=memory, key=_WARM_KEY, windows=windows
     )
-    return Found(
-        stream=case.stream,
-        row_ms=case.row_ms,
-        start=case.start,
-        seed=case.seed,
-        cold=steps_until(enough, cold),
-        warm=steps_until(enough, warm),
-        fixed=steps_until(enough, best),
-        first_cold=first_cold,
-        first_warm=first_warm,
-    )
+    return {
+        "cold": steps_until(enough, cold),
+        "warm": steps_until(enough, warm),
+        "fixed": steps_until(enough, best),
+        "first_cold": first_cold,
+        "first_warm": first_warm,
+    }
 
 
 def steps_until(speed: float, windows: Sequence[Window]) -> int:
@@ -127,42 +111,22 @@ def _steered(
     return lived.windows, first
 
 
-def _summary(found: Sequence[Found]) -> dict[str, float]:
-    """Medians over the workloads."""
-    return {
-        "workloads": len(found),
-        "cold": statistics.median(each.cold for each in found),
-        "warm": statistics.median(each.warm for each in found),
-        "fixed": statistics.median(each.fixed for each in found),
-        "ratio": statistics.median(each.cold / max(each.warm, 1) for each in found),
-        "least ratio": min(each.cold / max(each.warm, 1) for each in found),
-    }
-
-
 def main() -> None:
-    """Print each workload and the medians."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=40)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    cases = [case for case in all_cases(seeds=options.seeds) if case.stream != "phases"]
-    found = []
-    for case in cases:
+    """Print each workload, and the medians over them."""
+    options = parser_of(__doc__, seeds=2, windows=40).parse_args()
+    found = {}
+    for case in [each for each in all_cases(seeds=options.seeds) if each.stream != "phases"]:
         with tempfile.TemporaryDirectory() as name:
-            if (one := compare(case, windows=options.windows, folder=Path(name))) is not None:
-                found.append(one)
-    if options.json:
-        print(json.dumps({**_summary(found), "each": [asdict(one) for one in found]}, indent=2))
-        return
-    print(f"{'workload':28} {'cold':>5} {'warm':>5} {'fixed':>5} {'first change':>14}")
-    for one in found:
-        name = f"{one.stream} {one.row_ms} ms/row {one.start} #{one.seed}"
-        first = f"{one.first_cold} / {one.first_warm}"
-        print(f"{name:28} {one.cold:5} {one.warm:5} {one.fixed:5} {first:>14}")
-    print(", ".join(f"{name} {value:g}" for name, value in _summary(found).items()))
+            one = compare(case, windows=options.windows, folder=Path(name))
+        if one is not None:
+            found[f"{case.stream}, {case.row_ms} ms a row, {case.start}, seed {case.seed}"] = one
+    ratios = [one["cold"] / max(one["warm"], 1) for one in found.values()]
+    medians = {
+        name: statistics.median(one[name] for one in found.values())
+        for name in ("cold", "warm", "fixed")
+    }
+    ratio = {"ratio": statistics.median(ratios), "least ratio": min(ratios)}
+    print(json.dumps({**medians, **ratio, "workloads": found}, indent=2))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rudder.cli.commands import bench_grid, bench_planners, bench_policy, bench_traffic
+from rudder.cli.commands import bench_grid, bench_harm, bench_planners, bench_policy, bench_traffic
 from rudder.cli.options import BatchSize, Fanout, NumHosts
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("policy")(bench_policy.policy)
 app.command("traffic")(bench_traffic.traffic)
 app.command("grid")(bench_grid.grid)
+app.command("harm")(bench_harm.harm)
 app.command("planners")(bench_planners.planners)
 
 

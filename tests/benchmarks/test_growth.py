@@ -15,7 +15,7 @@ RECORD = ROOT / "tests" / "agents" / "replay" / "data" / "embedded.db"
 
 
 def growth(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "benchmarks/growth.py", *map(str, arguments)]
+    command = [sys.executable, "-m", "benchmarks.growth", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -28,7 +28,6 @@ def test_a_growth_is_estimated_as_it_was_when_it_was_decided(tmp_path: Path) -> 
     assert len(found) >= 1
     for each in found:
         assert each["now"] == pytest.approx(each["recorded"], abs=1e-9)
-        assert abs(each["sample"]) < 0.2
     assert f"now: {len(found)} of {len(found)} within" in growth(tmp_path).stdout
 
 

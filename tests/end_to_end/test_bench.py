@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from rudder.bench.grid import GridReport
+from rudder.bench.harm import HarmReport
 from rudder.bench.results import BenchReport
 from rudder.bench.steering_record import change_stats_in
 from rudder.cli.show.bench import read_grid
@@ -87,6 +88,23 @@ def test_a_grid_names_its_best_point(tiny_parts: Path, tmp_path: Path) -> None:
     )
     small, large = report.points[1], report.points[3]
     assert large.rows_fetched < small.rows_fetched
+
+
+def test_harm_is_measured_beside_the_same_start(tiny_parts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = bench(
+        tmp_path, "harm", "--dataset", "synthetic:tiny", "--rate", "none", "--repeats", "2",
+        "--start", "buffer=0.1", "--epochs-per-turn", "4", "--out", str(out), "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = HarmReport.model_validate_json(done.stdout)
+    assert report == HarmReport.model_validate_json((out / "harm.json").read_text())
+    assert report.is_complete
+    (case,) = report.cases
+    assert (case.dataset, case.rate, len(case.speeds)) == ("synthetic:tiny", "none", 2)
+    assert case.interval.low <= case.speed <= case.interval.high
+    assert case.core is not None
+    assert case.core < 1
 
 
 @pytest.mark.parametrize("victim", ["launcher, SIGTERM", "launcher, SIGKILL", "trainer, SIGKILL"])

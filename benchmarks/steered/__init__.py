@@ -1,1 +1,0 @@
-"""Measurements of steering, one a file; benchmarks/steering.py is their command line."""
