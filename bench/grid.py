@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rudder.bench.results import BenchReport, Result, Spread
+from rudder.bench.results import BenchReport, Spread
 from rudder.bench.variants import Variant
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
 
 
 @dataclass(frozen=True)
@@ -23,27 +19,20 @@ class Grid:
     lookaheads: tuple[int, ...]
 
     @property
+    def points(self) -> tuple[tuple[str, int], ...]:
+        """All of them, capacity by capacity."""
+        return tuple(itertools.product(self.capacities, self.lookaheads))
+
+    @property
     def variants(self) -> tuple[Variant, ...]:
-        """One per point, capacity by capacity."""
-        return tuple(
-            point_of(capacity, lookahead)
-            for capacity in self.capacities
-            for lookahead in self.lookaheads
-        )
-
-    def points(self, results: Sequence[Result]) -> tuple[GridPoint, ...]:
-        """What was measured at each point that `results`, of one rate, has; at least one."""
-        by_text = {result.variant: result for result in results}
-        return tuple(
-            GridPoint.of(by_text[point_of(capacity, lookahead).text], capacity, lookahead)
-            for capacity in self.capacities
-            for lookahead in self.lookaheads
-            if point_of(capacity, lookahead).text in by_text
-        )
+        """One per point."""
+        return tuple(point_of(capacity, lookahead) for capacity, lookahead in self.points)
 
 
-class GridPoint(_Frozen):
-    """Fixed settings, and what they brought."""
+class GridPoint(BaseModel):
+    """Fixed settings, and what was measured with them."""
+
+    model_config = ConfigDict(frozen=True)
 
     variant: str
     capacity: str
@@ -52,26 +41,12 @@ class GridPoint(_Frozen):
     rows_fetched: int = Field(description="per epoch, over all ranks")
     exposed_wait: float = Field(description="seconds of an epoch, mean over ranks")
 
-    @classmethod
-    def of(cls, result: Result, capacity: str, lookahead: int) -> GridPoint:
-        """What was measured at this point."""
-        return cls(
-            variant=result.variant,
-            capacity=capacity,
-            lookahead=lookahead,
-            epoch_seconds=result.epoch_seconds,
-            rows_fetched=result.rows_fetched,
-            exposed_wait=result.breakdown.exposed_wait,
-        )
 
-
-class GridReport(_Frozen):
+class GridReport(BaseModel):
     """`grid.json`: the points measured so far; best: the point with the least median."""
 
-    dataset: str
-    rate: str
-    command: str
-    started: str
+    model_config = ConfigDict(frozen=True)
+
     best: GridPoint
     points: tuple[GridPoint, ...]
     bench: BenchReport
@@ -79,16 +54,21 @@ class GridReport(_Frozen):
     @classmethod
     def of(cls, grid: Grid, bench: BenchReport) -> GridReport:
         """The report of a benchmark at one rate; at least one point has a result."""
-        points = grid.points(bench.results)
-        return cls(
-            dataset=bench.dataset,
-            rate=bench.results[0].rate,
-            command=bench.command,
-            started=bench.started,
-            best=min(points, key=lambda point: point.epoch_seconds.median),
-            points=points,
-            bench=bench,
+        results = {result.variant: result for result in bench.results}
+        points = tuple(
+            GridPoint(
+                variant=found.variant,
+                capacity=capacity,
+                lookahead=lookahead,
+                epoch_seconds=found.epoch_seconds,
+                rows_fetched=found.rows_fetched,
+                exposed_wait=found.breakdown.exposed_wait,
+            )
+            for capacity, lookahead in grid.points
+            if (found := results.get(point_of(capacity, lookahead).text)) is not None
         )
+        best = min(points, key=lambda point: point.epoch_seconds.median)
+        return cls(best=best, points=points, bench=bench)
 
 
 def point_of(capacity: str, lookahead: int) -> Variant:

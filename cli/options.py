@@ -28,6 +28,21 @@ WarmEpochs = Annotated[
     int, typer.Option(help="Epochs at the start that are replayed, not counted.", min=0)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
+]
+Network = Annotated[
+    Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
+]
+Repeats = Annotated[int, typer.Option(help="Rounds that count.", min=1)]
+EpochsPerTurn = Annotated[
+    int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
+]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
+]
+Graph = Annotated[str, typer.Option(help="Graph: see `rudder prepare --help`.")]
 NumHosts = Annotated[int, typer.Option(help="Local hosts, one partition each.")]
 BatchSize = Annotated[
     int | None, typer.Option(help="Seeds per trainer and step. [dim]\\[default: 512][/dim]")

@@ -9,8 +9,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.simulate.recording import Recording
-
 IntArray = NDArray[np.int64]
 
 
@@ -62,20 +60,3 @@ class ZipfStream:
     def _cumulated(self) -> NDArray[np.float64]:
         weights = np.arange(1, self.num_remote + 1, dtype=np.float64) ** -self.exponent
         return np.asarray(np.cumsum(weights) / weights.sum())
-
-
-@dataclass(frozen=True)
-class RecordedStream:
-    """The batches of a recorded run, over and over."""
-
-    recording: Recording
-
-    @property
-    def num_remote(self) -> int:
-        """Nodes of other partitions."""
-        return self.recording.header.num_remote
-
-    def batch(self, number: int) -> IntArray:
-        """int64[n], in the order the policy saw."""
-        happened = self.recording.happened
-        return self.recording.batch(int(happened[number % len(happened)]))

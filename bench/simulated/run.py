@@ -70,32 +70,39 @@ async def simulate(
     guard: Guard | None = None,
     journal: Journal | None = None,
     preference: Preference = DEFAULT_PREFERENCE,
-    trial_windows: int = 2,
     memory_budget_bytes: int | None = None,
     seed: int = 0,
     disturbance: Disturbance = _nothing,
 ) -> Run:
-    """Run a trainer for so many windows under a planner, and the embedded roles unless given.
+    """Run a trainer for so many windows under a planner, with the embedded roles unless given.
 
     second: as in `build_graph`; seed: of a planner that draws, for the record.
     """
-    steering = _steering(
-        trainer,
-        planner=planner,
-        second=second,
-        observer=observer or EmbeddedObserver(),
-        critic=critic or EmbeddedCritic(preference=preference),
-        guard=guard or Guard(),
-        journal=journal or NullJournal(),
-        limits=Limits.of(trainer.workload, memory_budget_bytes=memory_budget_bytes),
-        options=SteeringOptions(
-            objective=preference.objective, tolerance=preference.tolerance, seed=seed
+    objective, tolerance = preference.objective, preference.tolerance
+    guard, journal = guard or Guard(), journal or NullJournal()
+    journal.begin(trainer.workload)
+    history = History(trainer.workload)
+    limits = Limits.of(trainer.workload, memory_budget_bytes=memory_budget_bytes)
+    episode_recall = EpisodeRecall(journal, workload=trainer.workload)
+    actuator = JournaledActuator(trainer, journal=journal)
+    options = SteeringOptions(objective=objective, tolerance=tolerance, seed=seed)
+    steering = Steering(
+        graph=build_graph(
+            observer=observer or EmbeddedObserver(),
+            planner=planner,
+            second=second,
+            critic=critic or EmbeddedCritic(preference=preference),
+            guard=guard,
+            act=actuator,
+            recall=episode_recall.recall,
+            recorder=DecisionRecorder(journal, guard=guard, options=options),
         ),
-        criteria=TrialCriteria(
-            windows=trial_windows,
-            objective=preference.objective,
-            tolerance=preference.tolerance,
-        ),
+        toolbox=Toolbox(history, limits, WhatIf(history, limits), episode_recall.last),
+        guard=guard,
+        actuator=actuator,
+        journal=journal,
+        episode_recall=episode_recall,
+        criteria=TrialCriteria(objective=objective, tolerance=tolerance),
     )
     seen: list[Window] = []
     episodes: dict[str, Episode] = {}
@@ -107,42 +114,3 @@ async def simulate(
         for episode in await steering.take(seen[-1]):
             episodes[episode.episode_id] = episode
     return Run(tuple(seen), tuple(episodes.values()))
-
-
-def _steering(
-    trainer: SimulatedTrainer,
-    *,
-    planner: Planner,
-    second: Planner | None,
-    observer: Observer,
-    critic: Critic,
-    guard: Guard,
-    journal: Journal,
-    limits: Limits,
-    options: SteeringOptions,
-    criteria: TrialCriteria,
-) -> Steering:
-    history = History(trainer.workload)
-    journal.begin(trainer.workload)
-    episode_recall = EpisodeRecall(journal, workload=trainer.workload)
-    actuator = JournaledActuator(trainer, journal=journal)
-    graph = build_graph(
-        observer=observer,
-        planner=planner,
-        second=second,
-        critic=critic,
-        guard=guard,
-        act=actuator,
-        recall=episode_recall.recall,
-        recorder=DecisionRecorder(journal, guard=guard, options=options),
-    )
-    toolbox = Toolbox(history, limits, WhatIf(history, limits), episode_recall.last)
-    return Steering(
-        graph=graph,
-        toolbox=toolbox,
-        guard=guard,
-        actuator=actuator,
-        journal=journal,
-        episode_recall=episode_recall,
-        criteria=criteria,
-    )

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rudder.cli.commands import bench_grid, bench_harm, bench_planners, bench_policy, bench_traffic
-from rudder.cli.options import BatchSize, Fanout, NumHosts
+from rudder.cli.options import (
+    BatchSize,
+    DataDir,
+    EpochsPerTurn,
+    Fanout,
+    Graph,
+    Network,
+    NewFolder,
+    NumHosts,
+    Repeats,
+)
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -43,12 +52,8 @@ def _end_in_order() -> None:
 
 @app.command("epochs")
 def epochs(
-    dataset: Annotated[
-        str, typer.Option(help="Graph: see `rudder prepare --help`.")
-    ] = "synthetic:community-200k",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
-    ] = None,
+    dataset: Graph = "synthetic:community-200k",
+    data: DataDir = None,
     hosts: NumHosts = 2,
     rate: Annotated[
         list[str] | None,
@@ -61,10 +66,8 @@ def epochs(
             " policy's own, buffer, lookahead, eviction_threshold, controller and planner."
         ),
     ] = "stock,lookahead",
-    repeats: Annotated[int, typer.Option(help="Rounds that count.", min=1)] = 3,
-    epochs_per_turn: Annotated[
-        int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
-    ] = 2,
+    repeats: Repeats = 3,
+    epochs_per_turn: EpochsPerTurn = 2,
     floor: Annotated[
         bool, typer.Option("--floor", help="Add the limit: the same loop without feature reads.")
     ] = False,
@@ -86,13 +89,8 @@ def epochs(
     trainers_per_host: Annotated[
         int | None, typer.Option(help="Trainers on each host. [dim]\\[default: 1][/dim]")
     ] = None,
-    network: Annotated[
-        Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
-    ] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
-    ] = None,
+    network: Network = "auto",
+    out: NewFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print bench.json, nothing else.")] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the table as Markdown, nothing else.")

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rudder.cli.options import BatchSize, Fanout, NumHosts
+from rudder.cli.options import (
+    BatchSize,
+    Capacities,
+    DataDir,
+    EpochsPerTurn,
+    Fanout,
+    Graph,
+    Lookaheads,
+    Network,
+    NewFolder,
+    NumHosts,
+    Repeats,
+)
 
 if TYPE_CHECKING:
     from rudder.bench.grid import Grid
@@ -19,31 +30,18 @@ LOOKAHEADS = "0,8,16,40"
 
 
 def grid(
-    dataset: Annotated[
-        str, typer.Option(help="Graph: see `rudder prepare --help`.")
-    ] = "synthetic:community-200k",
-    data: Annotated[
-        Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
-    ] = None,
+    dataset: Graph = "synthetic:community-200k",
+    data: DataDir = None,
     hosts: NumHosts = 2,
     rate: Annotated[str, typer.Option(help="Rate of each host's link: none, 200mbit.")] = "none",
-    capacity: Annotated[
-        str, typer.Option(help="Shares of the halo (0.25), rows (20000) or bytes (64MiB).")
-    ] = CAPACITIES,
-    lookahead: Annotated[str, typer.Option(help="Batches that are sampled ahead.")] = LOOKAHEADS,
-    repeats: Annotated[int, typer.Option(help="Rounds that count.", min=1)] = 3,
-    epochs_per_turn: Annotated[
-        int, typer.Option(help="Epochs of a point before the next one's turn.", min=1)
-    ] = 2,
+    capacity: Capacities = CAPACITIES,
+    lookahead: Lookaheads = LOOKAHEADS,
+    repeats: Repeats = 3,
+    epochs_per_turn: EpochsPerTurn = 2,
     batch_size: BatchSize = None,
     fanout: Fanout = None,
-    network: Annotated[
-        Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
-    ] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
-    ] = None,
+    network: Network = "auto",
+    out: NewFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print grid.json, nothing else.")] = False,
 ) -> None:
     """Seconds of an epoch for every capacity with every lookahead, which take turns in one job.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rudder.cli.options import BatchSize, Fanout, NumHosts
+from rudder.cli.options import BatchSize, EpochsPerTurn, Fanout, NewFolder, NumHosts, Repeats
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,16 +33,12 @@ def harm(
         str,
         typer.Option(help="Settings of both, as in buffer=0.25+lookahead=40. Default: train's."),
     ] = "",
-    repeats: Annotated[int, typer.Option(help="Rounds that count, of each case.", min=1)] = 7,
-    epochs_per_turn: Annotated[
-        int, typer.Option(help="Epochs of a variant before the other one's turn.", min=1)
-    ] = 3,
+    repeats: Repeats = 7,
+    epochs_per_turn: EpochsPerTurn = 3,
     hosts: NumHosts = 2,
     batch_size: BatchSize = None,
     fanout: Fanout = None,
-    out: Annotated[
-        Path | None, typer.Option(help="New folder for results; default: runs/bench-<time>.")
-    ] = None,
+    out: NewFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print harm.json, nothing else.")] = False,
 ) -> None:
     """Compare steered with unsteered training from the same start, for each graph and rate.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rudder.cli.options import NewFolder
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,9 +55,7 @@ def planners(
     turns: Annotated[int, typer.Option(help="Turns of 3 epochs in a job.", min=2)] = 4,
     jobs: Annotated[int, typer.Option(help="Jobs of --live.", min=1)] = 3,
     llm_deadline: Annotated[float, typer.Option(help="Seconds for a decision of --live.")] = 20.0,
-    out: Annotated[
-        Path | None, typer.Option(help="New folder for results; default: runs/bench-<time>.")
-    ] = None,
+    out: NewFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print standings and cases.")] = False,
 ) -> None:
     """Compare planners on the same workloads: simulated, or with --live in real jobs.
@@ -66,10 +66,11 @@ def planners(
 
     Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """
+    from rudder.bench.run import new_folder
     from rudder.bench.simulated.cases import all_cases
     from rudder.cli.options import parts
 
-    where = out or _new_folder()
+    where = out or new_folder()
     names = parts("planners", planners)
     if live:
         config = _live_config(dataset, llm, model, llm_deadline)
@@ -199,12 +200,6 @@ def _live_variants(
         kind = read_header(file).planner
         found[f"{kind}:{file.name}"] = variant_of(kind, model_file=file, start=start)
     return found | ({"llm": variant_of("llm", start=start)} if asks else {})
-
-
-def _new_folder() -> Path:
-    from rudder.bench.run import new_folder
-
-    return new_folder()
 
 
 def _print(report: BaseModel, table: Table, *, json: bool) -> None:

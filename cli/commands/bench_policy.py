@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from rudder.cli.options import NewFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +29,7 @@ def policy(
         int, typer.Option(help="Remote nodes of a batch, in the series over capacities.", min=1)
     ] = 100_000,
     batches: Annotated[int, typer.Option(help="Batches that are timed.", min=1)] = 60,
-    out: Annotated[
-        Path | None, typer.Option(help="New folder for results; default: runs/bench-<time>.")
-    ] = None,
+    out: NewFolder = None,
     json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Time observe + plan on a made-up stream, without a cluster, as buffer and graph grow.

@@ -211,7 +211,7 @@ def print_grid(report: GridReport, console: Console | None = None) -> None:
     """Print median seconds of an epoch; console: default standard output."""
     console = Console() if console is None else console
     lookaheads = list(dict.fromkeys(point.lookahead for point in report.points))
-    title = f"{report.dataset}, rate {report.rate}: median seconds of an epoch"
+    title = f"{report.bench.dataset}, rate {report.bench.rates[0]}: median seconds of an epoch"
     title += f", {extent_of(report.bench)}"
     console.print(title, highlight=False)
     table = Table(box=None, pad_edge=False)

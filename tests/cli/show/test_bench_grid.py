@@ -44,7 +44,7 @@ def report() -> GridReport:
         started="2025-01-02T03:04:05",
         results=tuple(
             result(variant.text, each) for variant, each in zip(grid.variants, seconds, strict=True)
-        ),
+        )[::-1],
         turns_done=16,
         turns_planned=16,
         repeats=3,
@@ -63,7 +63,12 @@ def test_the_default_grid_has_24_points() -> None:
 
 def test_the_best_point_is_the_fastest(report: GridReport) -> None:
     assert (report.best.capacity, report.best.lookahead) == ("0.5", 40)
-    assert report.rate == "200mbit"
+    assert report.bench.rates == ("200mbit",)
+
+
+def test_points_know_what_was_measured_at_them_whatever_the_order(report: GridReport) -> None:
+    found = [(each.capacity, each.lookahead, each.epoch_seconds.median) for each in report.points]
+    assert found == [("0.1", 0, 9.0), ("0.1", 40, 8.0), ("0.5", 0, 7.0), ("0.5", 40, 1.5)]
 
 
 def test_a_grid_is_read_as_it_was_written(report: GridReport, tmp_path: Path) -> None:
@@ -81,7 +86,7 @@ def test_the_table_has_a_row_a_capacity_and_names_the_best(report: GridReport) -
 
 
 def test_a_grid_that_was_stopped_shows_the_points_that_it_has(report: GridReport) -> None:
-    stopped = report.bench.model_copy(update={"results": report.bench.results[:3], "turns_done": 7})
+    stopped = report.bench.model_copy(update={"results": report.bench.results[1:], "turns_done": 7})
     out = StringIO()
     print_grid(GridReport.of(grid_of("0.1,0.5", "0,40"), stopped), Console(file=out, width=120))
     lines = out.getvalue().splitlines()
