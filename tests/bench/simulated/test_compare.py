@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from rudder.agents.team import Team, make_team
 from rudder.bench.simulated.cases import Case, all_cases
-from rudder.bench.simulated.compare import Result, Standing, compare, standings
+from rudder.bench.simulated.compare import Comparison, Result, Standing, compare, standings
 from rudder.cli.show.planners import planner_table
 from rudder.training.steering_options import PlannerName, SteeringOptions
 from rudder.training.workload import Workload
@@ -65,3 +69,30 @@ def test_cases_differ_and_policies_can_be_chosen() -> None:
     score = all_cases(seeds=1, policy="score")[0].trainer()
     assert score.workload.policy == "score"
     assert score.workload.refusal("replace_now") is None
+
+
+def test_a_comparison_that_is_stopped_keeps_and_shows_its_workloads(tmp_path: Path) -> None:
+    rudder = Path(sys.executable).parent / "rudder"
+    command = [
+        rudder,
+        "bench",
+        "planners",
+        "--planners",
+        "fixed",
+        "--windows",
+        "4",
+        "--out",
+        tmp_path,
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as bench:
+        assert bench.stderr is not None
+        assert any(line.startswith("workload 3/36") for line in bench.stderr)
+        bench.send_signal(signal.SIGTERM)
+        printed, _ = bench.communicate(timeout=60)
+    assert bench.returncode == 128 + signal.SIGTERM
+    report = Comparison.model_validate_json((tmp_path / "planners.json").read_text())
+    assert 2 <= report.workloads_done < report.workloads_planned == 36
+    assert len(report.cases) == report.workloads_done
+    assert printed.splitlines()[1].startswith("fixed")

@@ -30,3 +30,11 @@ def test_json_has_a_row_per_policy_capacity_and_graph(tmp_path: Path) -> None:
     assert rows == json.loads((tmp_path / "policy.json").read_text())
     assert [row["num_remote"] for row in rows] == [180, 500, 1000, 500, 1000]
     assert [row["flatness"] is None for row in rows] == [True, False, False, False, False]
+
+
+def test_what_was_timed_before_an_error_is_shown_and_kept(tmp_path: Path) -> None:
+    policies = ["policy", "--policies", "lru,nonsense", *SMALL[3:], "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, policies)
+    assert done.exit_code != 0
+    assert "lru" in done.stdout
+    assert {row["variant"] for row in json.loads((tmp_path / "policy.json").read_text())} == {"lru"}
