@@ -1,1 +1,1 @@
-"""Measuring loaders side by side: variants take turns in the same trainers, on the same servers."""
+"""Benchmarks: variants of a loader take turns in the same trainers, on the same servers."""

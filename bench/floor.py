@@ -1,6 +1,6 @@
-"""A source that reads no features: Rudder's sampling, labels, and the same tensor for every batch.
+"""A source that reads no features: Rudder's sampling, labels, and one constant tensor.
 
-No prefetcher can be faster than this with the same sampling and the same model.
+No prefetcher with the same sampling and model can be faster than this.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FloorSource(NodeLoader):
 
 
 def _without_reads(rows: RowCounts) -> RowCounts:
-    """Of the rows that a batch would have needed, none was fetched."""
+    """The rows that a batch would need, none of them fetched but the seeds' labels."""
     seeds = rows.rows_fetched.seed
     return RowCounts(
         input_rows=rows.input_rows,

@@ -1,4 +1,4 @@
-"""What a job's controllers take of the machine, read from outside while they live."""
+"""Processor time and memory of a job's controllers, read from outside while they run."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import psutil
 
 @dataclass(frozen=True)
 class Use:
-    """Of one controller process since it started: processor seconds, and the most bytes seen."""
+    """Processor seconds of one controller since its start, and its largest memory seen."""
 
     cpu_seconds: float
     peak_rss_bytes: int
 
 
 class ControllerGauge:
-    """Reads the processes whose ids lie in a job's folder of sockets."""
+    """Reads the processes whose ids are in a job's folder of control sockets."""
 
     def __init__(self, control: Path) -> None:
         self._control = control
         self._uses: dict[str, Use] = {}
 
     def read(self) -> dict[str, Use]:
-        """By name of the socket (`rank0-1`); of one that has ended, what was read last."""
+        """The use by name of the socket (`rank0-1`); of an ended process, its last reading."""
         for file in self._control.glob("rank*.pid"):
             with suppress(OSError, ValueError, psutil.Error):
                 self._take(file.stem, psutil.Process(int(file.read_text())))

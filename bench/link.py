@@ -1,4 +1,4 @@
-"""Another rate for the links between a job's hosts, while the job goes on."""
+"""Changes the rate of the links between the hosts of a running job."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _OWN_USERS = Path("/proc/self/ns/user")
 
 
 def change_rate(rate: str) -> None:
-    """Let every host of the job that this process has launched send at `rate` (200mbit) now.
+    """Limit every host of the job that this process launched to `rate` (200mbit) from now on.
 
-    Raises MachineError where there are no hosts with a network and a rate of their own.
+    Raises MachineError if the job's hosts have no network with a limited rate of their own.
     """
     hosts = dict(_hosts())
     if not hosts:
@@ -29,7 +29,7 @@ def change_rate(rate: str) -> None:
 
 
 def _hosts() -> Iterator[tuple[str, psutil.Process]]:
-    """A process in each host's namespace, by the host's number."""
+    """The number of each host, with a process in its namespace; one pair per process."""
     for process in psutil.Process().children(recursive=True):
         try:
             host = process.environ().get(HOST_VARIABLE)

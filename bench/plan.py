@@ -1,6 +1,6 @@
-"""Who is measured when: all variants in every round, in an order that changes from round to round.
+"""The order of measurement: every round has a turn of each variant, and each round another order.
 
-A round is a turn of each variant, a turn some epochs. Round 0 warms up: buffers, memory, threads.
+A turn is some epochs. Round 0 warms up buffers, memory and threads, and does not count.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rudder.training.steering_options import SteeringOptions
 
 @dataclass(frozen=True)
 class Turn:
-    """A turn of one variant: the epochs first_epoch .. first_epoch + num_epochs - 1 of the run."""
+    """A turn of one variant: `num_epochs` epochs of the run from `first_epoch` on."""
 
     round: int
     variant: Variant
@@ -29,7 +29,7 @@ class Turn:
 
     @property
     def epochs(self) -> range:
-        """Numbers of its epochs."""
+        """The numbers of its epochs in the run."""
         return range(self.first_epoch, self.first_epoch + self.num_epochs)
 
 
@@ -44,7 +44,7 @@ class BenchPlan(BaseModel):
 
     @property
     def turns(self) -> tuple[Turn, ...]:
-        """All turns, in order. Every round begins with another variant."""
+        """All turns, in order; each round begins with another variant than the one before."""
         order = [
             (number, self.variants[(number + place) % len(self.variants)])
             for number in range(self.repeats + 1)
@@ -55,11 +55,11 @@ class BenchPlan(BaseModel):
 
     @property
     def epochs_of_variant(self) -> int:
-        """Epochs of each variant, in all its turns."""
+        """Epochs of a variant in all its turns."""
         return (self.repeats + 1) * self.epochs_per_turn
 
     def folder_of(self, variant: Variant) -> Path:
-        """Where in a job's folder a variant keeps what its controllers write."""
+        """The folder of a variant's controllers, relative to the job's folder."""
         return Path("variants") / str(self.variants.index(variant))
 
     def turn_of(self, epoch: int) -> Turn:
@@ -78,7 +78,7 @@ PROGRAM = __name__
 
 @dataclass(frozen=True)
 class VariantPlace:
-    """Of one variant in one trainer; steering: None where nobody steers it."""
+    """What one variant in one trainer has to itself; steering: None if it is not steered."""
 
     config: RunConfig
     socket: Path
@@ -87,7 +87,7 @@ class VariantPlace:
 
 
 def place_of(job: Job, variant: Variant, *, rank: int) -> VariantPlace:
-    """The place of a variant of a benchmark's job."""
+    """The config, socket and folder of a variant in trainer `rank` of a benchmark's job."""
     plan = plan_of(job)
     config = variant.config(job.config).model_copy(update={"epochs": plan.epochs_of_variant})
     socket, number = job.socket_of(rank), plan.variants.index(variant)

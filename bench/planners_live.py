@@ -1,4 +1,4 @@
-"""Planners side by side in real jobs: all take turns in the same trainers, from the same start."""
+"""Compares planners in real jobs: all take turns in the same trainers, from the same start."""
 
 from __future__ import annotations
 

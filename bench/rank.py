@@ -1,4 +1,4 @@
-"""One trainer of a benchmark: all variants take turns in it, as the plan says."""
+"""One trainer of a benchmark, in which all variants take turns as the plan says."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def run_bench(job: Job, rank: int, emit: Emit) -> None:
 
 
 class Bench:
-    """Epochs of all variants with the same model, one variant at a time.
+    """Trains the same model with one variant's loader at a time.
 
-    All ranks start an epoch together. A variant whose turn it is not has no request open.
+    All ranks start an epoch together. A variant has no request under way outside its turns.
     """
 
     def __init__(self, job: Job, rank: int, graph: Any, emit: Emit) -> None:
@@ -45,7 +45,7 @@ class Bench:
         self._sources: dict[Variant, Source] = {}
 
     def run(self) -> None:
-        """All turns, and the report."""
+        """Take all turns, and report."""
         with self._stack:
             self._emit(PhaseEntered(role="trainer", rank=self._rank, phase="training"))
             self._warm_up()
@@ -65,7 +65,7 @@ class Bench:
         distributed.barrier()
 
     def _warm_up(self) -> None:
-        """Some steps, so that no variant pays for what a process does but once."""
+        """Train some steps, so that no variant pays for what happens only once in a process."""
         few = self._seeds[: _WARM_UP_BATCHES * self._job.config.batch_size]
         source = FloorSource(self._graph, few, self._job.config)
         source.expect(1)
@@ -73,7 +73,7 @@ class Bench:
         source.close()
 
     def _add_source(self, variant: Variant) -> None:
-        """Made before the first turn, so that controllers have started when theirs begins."""
+        """Make a variant's loader before the first turn, to give its controller time to start."""
         source = self._make_source(variant)
         self._stack.callback(source.close)
         self._sources[variant] = source

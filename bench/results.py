@@ -27,7 +27,7 @@ _CPU_TABLE = Path("/proc/cpuinfo")
 
 
 class Machine(BaseModel):
-    """What a reader of figures has to know of it."""
+    """The facts that a reader of its figures needs."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -1,4 +1,4 @@
-"""What controllers did in a folder that they steered from: counted from their records."""
+"""What the controllers of a run changed, and how good their estimates were; from their records."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class ChangeStats(_Frozen):
     """One rank's changes, and the settings before the first window and after the last one.
 
     rows_errors: (measured - expected) / expected rows fetched, of each change whose buffer had
-    settled when its trial ended; unmeasured: the other applied changes: nothing was foretold, or
-    the trial ended before.
+    settled when its trial ended; unmeasured: the other applied changes, which had no estimate or
+    whose trial ended earlier.
     """
 
     rank: int
@@ -41,14 +41,14 @@ class ChangeStats(_Frozen):
 
     @property
     def given_back(self) -> float | None:
-        """Share of the first capacity that is not held any more; below 0 where it grew."""
+        """Share of the first capacity that was given back; negative if the buffer grew."""
         if self.first is None or self.last is None or not self.first.capacity_rows:
             return None
         return 1 - self.last.capacity_rows / self.first.capacity_rows
 
 
 class EstimateError(_Frozen):
-    """How near estimates of rows fetched came to what was then measured."""
+    """How near the estimates of rows fetched came to the measurements."""
 
     changes: int = Field(description="applied changes whose trial ended")
     within: int = Field(description=f"of them, off by at most {HONEST_FRACTION:.0%}")
@@ -68,23 +68,23 @@ class EstimateError(_Frozen):
 
     @property
     def fraction(self) -> float | None:
-        """Share of changes that were foreseen well; None where there was none."""
+        """Share of changes whose estimate was within; None if there was no change."""
         return self.within / self.changes if self.changes else None
 
 
 def change_stats_in(folder: Path) -> tuple[ChangeStats, ...]:
-    """Of each rank whose record is in `folder`/steering; raises DataError where there is none."""
+    """One for each rank with a record in `folder`/steering; raises DataError if there is none."""
     return tuple(_stats(file) for file in run_files(folder))
 
 
 def change_stats_below(folders: Iterable[Path]) -> Iterator[tuple[Path, ChangeStats]]:
-    """Every record in and below these folders, with the folder that it steered from."""
+    """The changes in every record in and below these folders, with the record's run folder."""
     for file in records_below(folders):
         yield file.parent.parent, _stats(file)
 
 
 def records_below(folders: Iterable[Path]) -> Iterator[Path]:
-    """The files of all ranks in and below these folders; raises DataError for one without any."""
+    """The records of all ranks in and below these folders; raises DataError if one has none."""
     for folder in folders:
         files = sorted(folder.rglob("steering/rank*.db"))
         if not files:

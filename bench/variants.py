@@ -1,4 +1,4 @@
-"""What can be measured beside each other: loaders with their options, written on one line."""
+"""The loaders that a benchmark compares, each with its options in one word of text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Variant(BaseModel):
         return self.text.partition(":")[0]
 
     def config(self, base: RunConfig) -> RunConfig:
-        """The run that this variant is; raises ConfigError for what cannot be."""
+        """The config of this variant; raises ConfigError if its text or its options are wrong."""
         if self.name in (STOCK, FLOOR):
             if self.text != self.name:
                 raise ConfigError.for_field("variants", value=self.text, allowed=self.name)
@@ -46,7 +46,7 @@ class Variant(BaseModel):
         return config
 
     def _options(self) -> tuple[dict[str, object], str]:
-        """Options that every policy has, and the text without them."""
+        """The options that every policy has, and the text without them."""
         _, _, rest = self.text.partition(":")
         pairs = [item.partition("=") for item in rest.split("+") if item]
         common: dict[str, object] = {key: value for key, _, value in pairs if key in _OPTIONS}
@@ -54,7 +54,7 @@ class Variant(BaseModel):
         return common, f"{self.name}:{own}" if own else self.name
 
     def _check_controller(self, config: RunConfig, options: dict[str, object]) -> None:
-        """Raise ConfigError where a controller that is not there is told something."""
+        """Raise ConfigError if the controller is off and an option of it is given."""
         told = [name for name in _OF_CONTROLLERS if name in options]
         if told and config.controller == "none":
             allowed = f"{told[0]} with controller=on only"
@@ -66,7 +66,7 @@ def _changed(base: RunConfig, changes: dict[str, object]) -> RunConfig:
 
 
 def _of_policy(text: str, base: RunConfig) -> dict[str, object]:
-    """What a policy's own variant means for a run."""
+    """The values of a config that a policy's own options mean."""
     from rudder.training.buffer.registry import PolicyOptions, parse_variant
 
     name, options = parse_variant(

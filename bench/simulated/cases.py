@@ -18,7 +18,7 @@ _PHASE_BATCHES = 160
 
 @dataclass(frozen=True)
 class Alternating:
-    """A stream of phases of so many batches, now of the one and now of the other stream."""
+    """Two streams in turns, each for `phase_batches` batches."""
 
     one: ZipfStream
     other: ZipfStream
@@ -52,9 +52,9 @@ STREAMS: dict[str, Callable[[int], Stream]] = {
     "flat": _flat,
     "phases": _phases,
 }
-"""Made with a seed."""
+"""A stream for a seed, by name."""
 ROW_MS = (0.02, 0.1, 0.3)
-"""Milliseconds a row: a network that compute hides, one that a buffer can hide, and a slow one."""
+"""Milliseconds a row: of a network hidden by compute, of one a buffer can hide, of a slow one."""
 STARTS = {
     "poor": BufferSettings(capacity_rows=60, lookahead_batches=4),
     "usual": BufferSettings(capacity_rows=NUM_REMOTE // 4, lookahead_batches=40),
@@ -64,12 +64,12 @@ GRID = tuple(
     for rows in (300, 1500, 3000, 6000)
     for ahead in (8, 48)
 )
-"""Fixed settings of which the best is compared with."""
+"""Fixed settings; planners are compared with the best of them."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One workload: all planners are given the same accesses and the same noise."""
+    """One workload: all planners get the same accesses and the same noise."""
 
     stream: str
     row_ms: float
@@ -78,7 +78,7 @@ class Case:
     policy: PolicyName = "lookahead"
 
     def trainer(self, settings: BufferSettings | None = None) -> SimulatedTrainer:
-        """A trainer at its first step; settings: in place of those that the case starts with."""
+        """A trainer at its first step; settings: instead of those that the case starts with."""
         chosen = settings or STARTS[self.start]
         if self.policy == "score":
             chosen = chosen.model_copy(update={"replacement_interval": 0})
@@ -92,6 +92,6 @@ class Case:
 
 
 def all_cases(*, seeds: int, policy: PolicyName = "lookahead") -> list[Case]:
-    """Every stream at every cost from every start, so many times with other draws."""
+    """Every stream at every cost from every start, once for each of `seeds` seeds."""
     chosen = itertools.product(STREAMS, ROW_MS, STARTS, range(seeds))
     return [Case(*each, policy) for each in chosen]

@@ -1,4 +1,4 @@
-"""Planners side by side on the same simulated workloads, against settings that stay as they are."""
+"""Compares planners with each other and with fixed settings, on the same simulated workloads."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class _Frozen(BaseModel):
 
 
 class Result(_Frozen):
-    """A planner in a case. Seconds are simulated, of the whole run; fixed: under the settings that
-    the case starts with; best_fixed: under the best of GRID; capacity_rows: at the end;
-    rows_errors: as in SteeringCounts."""
+    """A planner in a case. Seconds are simulated and of the whole run; fixed_seconds: with the
+    settings that the case starts with; best_fixed_seconds: with the best settings of GRID;
+    capacity_rows: at the end; rows_errors: as in SteeringCounts."""
 
     planner: str
     policy: str
@@ -45,12 +45,12 @@ class Result(_Frozen):
 
     @property
     def to_fixed(self) -> float:
-        """Time over the time of the settings it started with."""
+        """Time over the time with the settings it started with."""
         return self.seconds / self.fixed_seconds
 
     @property
     def to_best(self) -> float:
-        """Time over the time of the best fixed settings."""
+        """Time over the time with the best fixed settings."""
         return self.seconds / self.best_fixed_seconds
 
 
@@ -75,7 +75,7 @@ class Comparison(_Frozen):
 
 class Standing(_Frozen):
     """A planner over all cases: geometric means and worst of Result's ratios, sums of counts,
-    the mean capacity at the end, the median of the errors' sizes (None: nothing was predicted and
+    the mean capacity at the end, and the median size of the errors (None: no estimate was
     measured)."""
 
     planner: str
@@ -122,7 +122,7 @@ def compare(teams: dict[str, TeamMaker], case: Case, *, windows: int) -> Iterato
 
 
 def standings(results: Sequence[Result]) -> list[Standing]:
-    """One a planner, in the order in which they came."""
+    """One per planner, in the order of their first results."""
     names = dict.fromkeys(each.planner for each in results)
     return [Standing.of([each for each in results if each.planner == name]) for name in names]
 

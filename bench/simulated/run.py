@@ -1,4 +1,4 @@
-"""Steering a simulated trainer from its first window to its last."""
+"""Steers a simulated trainer from its first window to its last."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
 
 Disturbance = Callable[[int, SimulatedTrainer], None]
-"""Called before each window with its number: may change what the trainer's surroundings cost."""
+"""Called before each window with its number; may change the trainer's costs."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a simulated run brought: its windows, and its episodes as they were last known."""
+    """The windows of a simulated run, and its episodes in their last state."""
 
     windows: tuple[Window, ...]
     episodes: tuple[Episode, ...]
@@ -44,7 +44,7 @@ class Run:
 
     @property
     def applied(self) -> tuple[Episode, ...]:
-        """Episodes whose change was made."""
+        """Episodes whose change was applied."""
         return tuple(
             each for each in self.episodes if each.applied and each.applied.outcome == "applied"
         )

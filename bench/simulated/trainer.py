@@ -1,9 +1,9 @@
-"""A trainer that is simulated: the real policy over a stream of accesses, with a model of time.
+"""A simulated trainer: the real policy over a stream of accesses, with a model of time.
 
-As in the live loader, three things run side by side: the trainer computes, the loader thread
-samples and assembles, and the network carries one pull after another, each `fixed + rows * cost
-per row` long. So decisions can be tried in seconds, without a cluster and without a clock: what
-it tells is in the same windows as a live trainer's.
+As in the live loader, three things run at the same time: the trainer computes, the loader thread
+samples and assembles, and the network carries one pull after another, each of which takes
+`pull_ms + rows * row_ms`. Its windows are those of a live trainer, so that decisions can be tried
+in seconds, without a cluster and without a clock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
 WINDOW_STEPS = 16
 READY_BATCHES = 2
 AHEAD_BATCHES = 6
-"""Batches ready for the trainer, and these with those whose rows are under way, at most."""
+"""Batches that are ready for the trainer at most, and those with the batches under way."""
 _SAMPLED_NODES = 8192
 _OBSERVED_AT_ONCE = 4
 _PROBES: dict[Knob, Change] = {
@@ -54,7 +54,7 @@ class Costs:
 
 @dataclass
 class _Sums:
-    """What a window adds up."""
+    """The sums of a window so far."""
 
     first_step: int
     began_ms: float
@@ -108,7 +108,7 @@ class SimulatedTrainer:
         return self._policy.settings
 
     async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
-        """Make a change at once, or refuse it, as a live trainer would."""
+        """Apply a change at once, or refuse it, as a live trainer would."""
         reason = self._policy.refusal(change)
         if reason is None:
             self._policy.apply(change)
@@ -149,7 +149,7 @@ class SimulatedTrainer:
         self._step += 1
 
     def _look_ahead(self) -> None:
-        """Let the policy see batches as far as its lookahead goes, not all of them at once."""
+        """Show the policy batches up to its lookahead, at most _OBSERVED_AT_ONCE more a step."""
         wanted = self._policy.settings.lookahead_batches + 1
         most = max(1, len(self._waiting) + _OBSERVED_AT_ONCE)
         while len(self._waiting) < min(wanted, most):
@@ -202,7 +202,7 @@ class SimulatedTrainer:
 
 
 def _policy_of(name: PolicyName, num_remote: int, settings: BufferSettings) -> Policy:
-    """Two partitions: one node is ours, all others are halo, each by one edge."""
+    """A policy for two partitions: one inner node, and all others in its halo by one edge each."""
     view = PartitionView(
         part=0,
         starts=np.array([0, 1, num_remote + 1]),

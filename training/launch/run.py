@@ -1,4 +1,4 @@
-"""One run from its config to the reports of its trainers: hosts, processes, and their end."""
+"""Runs a job: makes its hosts, starts its processes, and returns the reports of its trainers."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def launch(
     trains. program_options: what this module reads from the job.
 
     `run_dir` is created, or must be empty; it receives job.json, ip_config.txt and logs/.
-    Every event of every process is handed to `on_event`, in this thread. Whatever happens, no
-    process, shared memory or socket is left; the logs are.
-    Raises ConfigError or DataError for what does not fit together, MachineError for what the
-    machine lacks, and RunError (with host and rank) when a process fails, is killed or stalls,
+    Every event of every process is handed to `on_event`, in this thread. In every case all
+    processes, shared memory and sockets are removed at the end; the logs stay.
+    Raises ConfigError or DataError if config and data do not fit, MachineError if the machine
+    lacks something, and RunError (with host and rank) if a process fails, is killed or stalls,
     and after Ctrl-C, SIGTERM or SIGHUP.
     """
     data_dir, run_dir = data_dir.absolute(), run_dir.absolute()
@@ -117,7 +117,7 @@ def _make_job(
 
 @contextmanager
 def _way_to_model(job: Job) -> Iterator[None]:
-    """A relay to the language model, for hosts whose network does not lead there."""
+    """A relay to the language model, if the hosts' own networks do not reach it."""
     if job.llm_socket is None or job.config.llm is None:
         yield
         return
@@ -129,7 +129,7 @@ def _way_to_model(job: Job) -> Iterator[None]:
 
 @contextmanager
 def _sockets_in(folder: Path) -> Iterator[None]:
-    """A folder for the control sockets of the trainers, gone at the end."""
+    """A folder for the control sockets of the trainers, removed at the end."""
     folder.mkdir()
     try:
         yield
@@ -139,7 +139,7 @@ def _sockets_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_of(run_dir: Path) -> Iterator[None]:
-    """Say what a full or read-only disk means."""
+    """Turn the errors of a full or read-only disk into a MachineError with a remedy."""
     try:
         yield
     except OSError as error:

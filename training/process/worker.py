@@ -1,7 +1,7 @@
-"""Entry of every process of a run, server or trainer: `python -m rudder.training.process.worker`.
+"""Entry point of every server and trainer of a run: `python -m rudder.training.process.worker`.
 
-Standard output carries events, one JSON object a line; whatever else prints there goes to the
-log, which is standard error. A trainer waits for a line on standard input before it connects.
+Standard output carries events, one JSON object a line; all other output goes to standard error,
+which is the log. A trainer waits for a line on standard input before it connects.
 """
 
 from __future__ import annotations
@@ -116,10 +116,10 @@ class EventPipe:
 
 
 def main() -> NoReturn:
-    """Do this process's part of the run; never returns.
+    """Run the server or trainer that the environment names; never returns.
 
-    Ends by `os._exit`: DGL's own goodbye at interpreter exit would wait for the other trainers
-    for ever when this one has failed.
+    Ends by `os._exit`: at interpreter exit DGL would wait for the other trainers for ever if this
+    one has failed.
     """
     pipe = EventPipe.in_place_of_stdout()
     place = ProcessPlace.from_environment()
@@ -143,18 +143,18 @@ def main() -> NoReturn:
 
 
 def _die_with_launcher() -> None:
-    """Let the kernel kill this process when the launcher ends, however it ends."""
+    """Have the kernel kill this process when the launcher ends for any reason."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     launcher = os.environ.get(LAUNCHER_VARIABLE)
     if launcher is not None and os.getppid() != int(launcher):
-        os._exit(1)  # it ended before the kernel was told
+        os._exit(1)  # the launcher ended before the kernel was told
 
 
 class _ForgivingLog(io.FileIO):
-    """Takes what a full or read-only disk does not: DGL prints before it takes its leave."""
+    """Ignores that a disk is full or read-only, because DGL prints while it disconnects."""
 
     def write(self, content: ReadableBuffer, /) -> int:
-        """Write, or do as if."""
+        """Write, or drop the content if it cannot be written."""
         try:
             return super().write(content)
         except OSError:
@@ -208,16 +208,16 @@ def _serve(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
 
 def _train(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     if not sys.stdin.readline():
-        return  # the launcher has given up
+        return  # the launcher gave up
     program_of(job).run(job, rank=place.rank, emit=pipe.emit)
     _say_goodbye()
 
 
 def _say_goodbye() -> None:
-    """Leave the servers as DGL does at exit, less the second that it would sleep.
+    """Disconnect from the servers as DGL does at exit, without its sleep of a second.
 
-    It looks whether all messages are sent just after it has queued the last ones, and looks
-    again a second later; a pause before the first look spares that.
+    DGL checks whether all messages are sent right after it has queued the last ones, and checks
+    again a second later; after a short pause the first check succeeds.
     """
     from dgl.distributed import dist_context
 
