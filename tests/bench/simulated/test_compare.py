@@ -73,17 +73,8 @@ def test_cases_differ_and_policies_can_be_chosen() -> None:
 
 def test_a_comparison_that_is_stopped_keeps_and_shows_its_workloads(tmp_path: Path) -> None:
     rudder = Path(sys.executable).parent / "rudder"
-    command = [
-        rudder,
-        "bench",
-        "planners",
-        "--planners",
-        "fixed",
-        "--windows",
-        "4",
-        "--out",
-        tmp_path,
-    ]
+    options = {"planners": "fixed", "windows": 4, "out": tmp_path}
+    command = [str(rudder), "bench", "planners", *(f"--{k}={v}" for k, v in options.items())]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as bench:
