@@ -1,4 +1,4 @@
-"""Labelled examples from past episodes, and their split into runs to learn from and to test on."""
+"""From past episodes to labelled examples: what a classifier sees and learns, and the split."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from rudder.memory.past.catalog import Catalog
 from rudder.memory.past.circumstances import NAMES, UNIT, circumstances
-from rudder.memory.past.past_episode import PastEpisode
-from rudder.memory.records import Episode, Observation, Outcome
+from rudder.memory.records import Episode, Observation
 from rudder.training.errors import DataError
 from rudder.training.settings import Change
 from rudder.training.workload import PolicyName, Workload
@@ -24,75 +23,25 @@ from rudder.training.workload import PolicyName, Workload
 Features = NDArray[np.float32]
 
 _POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
-_OF_OBSERVATION = (*NAMES, "drift", "spare share", "capacity share")
-_OF_CHANGE = (
-    "capacity change",
-    "new capacity over working set",
-    "lookahead change",
-    "threshold change",
-    "interval set",
-    "round now",
-    "rows targeted",
-)
-FEATURES = (*_OF_OBSERVATION, *_OF_CHANGE, *(f"policy {name}" for name in _POLICIES))
-"""Names, in order; a model file holds them, and serves only where they are the same."""
+FEATURES = (
+    *NAMES, "drift", "spare share", "capacity share",
+    "capacity change", "new capacity over working set", "lookahead change", "threshold change",
+    "interval set", "round now", "rows targeted", *(f"policy {name}" for name in _POLICIES),
+)  # fmt: skip
+"""Names in order, kept in a model file: a model is used only with the features it was fitted to."""
 _MAX_DOUBLINGS = 8.0
 _MAX_SHARE = 4.0
 
-
-def features_of(observation: Observation, *, change: Change, workload: Workload) -> Features:
-    """float32[len(FEATURES)]; what is not known is 0, or half way where circumstances says so.
-
-    Nothing that an estimator predicts is among them: a classifier learns from measurements alone.
-    """
-    return np.array(
-        [
-            *(circumstances(observation, workload) / UNIT),
-            observation.drift or 0.0,
-            _spare_share(observation),
-            _clipped(observation.settings.capacity_rows / max(workload.num_remote, 1), _MAX_SHARE),
-            *_of_change(observation, change, workload),
-            *(float(workload.policy == name) for name in _POLICIES),
-        ],
-        dtype=np.float32,
-    )
-
-
-def _spare_share(observation: Observation) -> float:
-    if observation.spare_ms is None or observation.step_ms <= 0:
-        return 0.0
-    return _clipped(observation.spare_ms / observation.step_ms, _MAX_SHARE)
-
-
-def _of_change(observation: Observation, change: Change, workload: Workload) -> list[float]:
-    old, new = observation.settings, change.over(observation.settings)
-    working_set = observation.working_set_rows or workload.num_halo or 1
-    targets = change.fetch_targets
-    return [
-        _doublings(old.capacity_rows, new.capacity_rows),
-        _clipped(new.capacity_rows / working_set, _MAX_SHARE),
-        _doublings(old.lookahead_batches, new.lookahead_batches),
-        new.eviction_threshold - old.eviction_threshold,
-        float(change.replacement_interval is not None),
-        float(change.replace_now),
-        0.0 if targets is None else _clipped(targets.row_budget / working_set, _MAX_SHARE),
-    ]
-
-
-def _doublings(old: float, new: float) -> float:
-    """How many times as much, as a power of two."""
-    return _clipped(math.log2((new + 1) / (old + 1)), _MAX_DOUBLINGS)
-
-
-def _clipped(value: float, most: float) -> float:
-    return min(max(value, -most), most)
-
-
 NOISES = 2.0
-"""Spreads between windows that a difference must exceed."""
+"""Standard deviations between windows that a difference must exceed."""
 MIN_ROWS_FRACTION = 0.02
 MIN_WAIT_FRACTION = 0.01
-_JUDGED = ("confirmed", "reverted")
+
+MIN_RUNS = 4
+MIN_OF_EACH = 8
+"""Examples of changes that helped, and of those that did not."""
+_PARTS = 4
+_LIMIT = 10_000_000
 
 
 class Label(Enum):
@@ -104,56 +53,14 @@ class Label(Enum):
     MOVING = "moving by itself"
 
 
-def label_of(episode: Episode) -> Label:
-    """HELPED: the trainer waits less by more than noise, or no longer and fetches fewer rows.
-
-    Noise: two spreads between windows, at least 1 % of the step and 2 % of the rows. Kept, refused
-    and abandoned episodes were not measured; where the wait was moving before anything was
-    changed, what came after is not the change's doing.
-    """
-    outcome = episode.outcome
-    if outcome is None or outcome.result not in _JUDGED or episode.applied is None:
-        return Label.NOT_MEASURED
-    gains = _gains(outcome)
-    if gains is None:
-        return Label.NOT_MEASURED
-    if episode.observation.trend in ("better", "worse"):
-        return Label.MOVING
-    rows_gain, wait_gain = gains
-    rows_noise, wait_noise = _noise(episode, outcome)
-    waits_less, waits_longer = wait_gain > wait_noise, wait_gain < -wait_noise
-    helped = waits_less or (rows_gain > rows_noise and not waits_longer)
-    return Label.HELPED if helped else Label.DID_NOT_HELP
-
-
-def _gains(outcome: Outcome) -> tuple[float, float] | None:
-    """Fewer rows per step, and milliseconds of wait per step; None where not all was measured."""
-    rows, wait_ms = outcome.rows_before, outcome.wait_ms_before
-    rows_after, wait_ms_after = outcome.rows_after, outcome.wait_ms_after
-    if rows is None or wait_ms is None or rows_after is None or wait_ms_after is None:
-        return None
-    return rows - rows_after, wait_ms - wait_ms_after
-
-
-def _noise(episode: Episode, outcome: Outcome) -> tuple[float, float]:
-    seen = episode.observation
-    rows = max(NOISES * (outcome.noise_rows or 0.0), MIN_ROWS_FRACTION * seen.rows_fetched)
-    wait_ms = max(NOISES * (outcome.noise_wait_ms or 0.0), MIN_WAIT_FRACTION * seen.step_ms)
-    return rows, wait_ms
-
-
-MIN_RUNS = 4
-MIN_OF_EACH = 8
-"""Examples of changes that helped, and of those that did not."""
-_PARTS = 4
-_LIMIT = 10_000_000
+Counts = Counter[Label]
 
 
 @dataclass(frozen=True)
 class Examples:
     """x: float32[n, features]; y: bool[n], whether the change helped; run_keys: of each row."""
 
-    x: NDArray[np.float32]
+    x: Features
     y: NDArray[np.bool_]
     run_keys: tuple[str, ...] = ()
 
@@ -172,20 +79,65 @@ class Examples:
 
     def rows(self, chosen: NDArray[np.int64]) -> Examples:
         """Some rows; chosen: int64[m]."""
-        keys = tuple(self.run_keys[row] for row in chosen)
-        return Examples(self.x[chosen], self.y[chosen], keys)
+        return Examples(self.x[chosen], self.y[chosen], tuple(self.run_keys[i] for i in chosen))
 
     def __add__(self, other: Examples) -> Examples:
-        return Examples(
-            np.concatenate([self.x, other.x]),
-            np.concatenate([self.y, other.y]),
-            self.run_keys + other.run_keys,
-        )
+        x, y = np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y])
+        return Examples(x, y, self.run_keys + other.run_keys)
 
 
-def examples_of(episodes: Iterable[tuple[Episode, Workload]]) -> tuple[Examples, Counter[Label]]:
-    """The episodes that have something to teach, and how many there were of each label."""
-    x, y, keys, counts = [], [], [], Counter[Label]()
+def features_of(observation: Observation, *, change: Change, workload: Workload) -> Features:
+    """float32[len(FEATURES)]; what is not known is 0, or half way where `circumstances` says so.
+
+    No feature is an estimate: a classifier learns from measurements alone.
+    """
+    old, new = observation.settings, change.over(observation.settings)
+    working_set = observation.working_set_rows or workload.num_halo or 1
+    spare_ms, step_ms, targets = observation.spare_ms, observation.step_ms, change.fetch_targets
+    return np.array(
+        [
+            *(circumstances(observation, workload) / UNIT),
+            observation.drift or 0.0,
+            _share(spare_ms, step_ms) if spare_ms is not None and step_ms > 0 else 0.0,
+            _share(old.capacity_rows, max(workload.num_remote, 1)),
+            _doublings(old.capacity_rows, new.capacity_rows),
+            _share(new.capacity_rows, working_set),
+            _doublings(old.lookahead_batches, new.lookahead_batches),
+            new.eviction_threshold - old.eviction_threshold,
+            change.replacement_interval is not None,
+            change.replace_now,
+            0.0 if targets is None else _share(targets.row_budget, working_set),
+            *(workload.policy == name for name in _POLICIES),
+        ],
+        dtype=np.float32,
+    )
+
+
+def label_of(episode: Episode) -> Label:
+    """HELPED: the trainer waits less by more than noise, or fetches fewer rows and waits no longer.
+
+    Noise: two standard deviations between windows, at least 1 % of the step and 2 % of the rows.
+    Only changes whose trial ended were measured. Where the wait was already moving before the
+    change, what followed is not attributed to the change.
+    """
+    outcome, seen = episode.outcome, episode.observation
+    if outcome is None or outcome.result not in ("confirmed", "reverted") or not episode.applied:
+        return Label.NOT_MEASURED
+    rows_gain = _difference(outcome.rows_before, outcome.rows_after)
+    wait_gain = _difference(outcome.wait_ms_before, outcome.wait_ms_after)
+    if rows_gain is None or wait_gain is None:
+        return Label.NOT_MEASURED
+    if seen.trend in ("better", "worse"):
+        return Label.MOVING
+    rows_noise = max(NOISES * (outcome.noise_rows or 0.0), MIN_ROWS_FRACTION * seen.rows_fetched)
+    wait_noise = max(NOISES * (outcome.noise_wait_ms or 0.0), MIN_WAIT_FRACTION * seen.step_ms)
+    helped = wait_gain > wait_noise or (rows_gain > rows_noise and wait_gain >= -wait_noise)
+    return Label.HELPED if helped else Label.DID_NOT_HELP
+
+
+def examples_of(episodes: Iterable[tuple[Episode, Workload]]) -> tuple[Examples, Counts]:
+    """An example of each change that was measured, and the number of episodes by label."""
+    x, y, keys, counts = [], [], [], Counts()
     for episode, workload in episodes:
         label = label_of(episode)
         counts[label] += 1
@@ -199,10 +151,10 @@ def examples_of(episodes: Iterable[tuple[Episode, Workload]]) -> tuple[Examples,
     return Examples(rows, np.array(y, dtype=np.bool_), tuple(keys)), counts
 
 
-def read_examples(memory: Path) -> tuple[Examples, Counter[Label]]:
-    """All that a memory teaches; imported episodes only once they are trusted.
+def read_examples(memory: Path) -> tuple[Examples, Counts]:
+    """All that a memory teaches; imported episodes only if they are trusted.
 
-    Raises DataError where the memory cannot be read, or holds too little to learn from.
+    Raises DataError if the memory cannot be read or holds too little to learn from.
     """
     if not memory.is_file():
         raise DataError(
@@ -210,53 +162,56 @@ def read_examples(memory: Path) -> tuple[Examples, Counter[Label]]:
             remedy="steer or collect some runs first: rudder train --collect --memory FILE",
         )
     with Catalog(memory) as catalog:
-        examples, counts = examples_of(_trusted(catalog))
-    _check_enough(examples, memory, counts)
+        lines = catalog.lines(limit=_LIMIT)
+        trusted = {(line.origin, line.episode_id) for line in lines if line.trusted}
+        examples, counts = examples_of(
+            (past.episode, past.workload)
+            for past in catalog.episodes()
+            if (past.origin, past.episode.episode_id) in trusted
+        )
+    helped = int(examples.y.sum())
+    if examples.num_runs < MIN_RUNS or min(helped, len(examples) - helped) < MIN_OF_EACH:
+        raise DataError(
+            f"{memory} holds measured changes of {examples.num_runs} runs ({in_words(counts)});"
+            f" needed: {MIN_RUNS} runs, and {MIN_OF_EACH} changes that helped and as many that did"
+            " not",
+            remedy="collect more runs, from good and from bad settings: rudder train --collect",
+        )
     return examples, counts
 
 
-def split(examples: Examples, *, seed: int) -> tuple[Examples, Examples]:
-    """Train and test, a quarter of the runs to test on; no run is on both sides.
+def in_words(counts: Counts) -> str:
+    """How many episodes there are of each label."""
+    return ", ".join(f"{counts[each]:,} {each.value}" for each in Label if counts[each]) or "none"
 
-    Runs are dealt so that both sides have about the same share of changes that helped.
-    Raises DataError where one side would have changes of one kind only.
+
+def split(examples: Examples, *, seed: int) -> tuple[Examples, Examples]:
+    """Train and test set: a quarter of the runs is for testing, and no run is in both sets.
+
+    Both sets have about the same share of changes that helped. Raises DataError if a set would
+    have changes of one class only.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    dealer = StratifiedGroupKFold(n_splits=_PARTS, shuffle=True, random_state=seed)
-    train, test = next(dealer.split(examples.x, examples.y, groups=examples.run_keys))
-    sides = examples.rows(train), examples.rows(test)
-    if not all(side.has_both for side in sides):
+    folds = StratifiedGroupKFold(n_splits=_PARTS, shuffle=True, random_state=seed)
+    train, test = next(folds.split(examples.x, examples.y, groups=examples.run_keys))
+    sets = examples.rows(train), examples.rows(test)
+    if not all(each.has_both for each in sets):
         raise DataError(
-            "the runs cannot be split so that both halves have changes that helped and changes"
-            " that did not",
+            "the runs cannot be split so that both sets have changes that helped and changes that"
+            " did not",
             remedy="collect more runs: rudder train --collect",
         )
-    return sides
+    return sets
 
 
-def _trusted(catalog: Catalog) -> Iterable[tuple[Episode, Workload]]:
-    known = {(line.origin, line.episode_id) for line in catalog.lines(limit=_LIMIT) if line.trusted}
-    return ((each.episode, each.workload) for each in catalog.episodes() if _key(each) in known)
+def _difference(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else before - after
 
 
-def _key(past: PastEpisode) -> tuple[str, str]:
-    return past.origin, past.episode.episode_id
+def _share(part: float, whole: float) -> float:
+    return min(max(part / whole, -_MAX_SHARE), _MAX_SHARE)
 
 
-def _check_enough(examples: Examples, memory: Path, counts: Counter[Label]) -> None:
-    helped = int(examples.y.sum())
-    is_enough = min(helped, len(examples) - helped) >= MIN_OF_EACH
-    if examples.num_runs >= MIN_RUNS and is_enough:
-        return
-    told = ", ".join(f"{count} {label.value}" for label, count in sorted_counts(counts)) or "none"
-    raise DataError(
-        f"{memory} holds measured changes of {examples.num_runs} runs ({told}); needed: {MIN_RUNS}"
-        f" runs, and {MIN_OF_EACH} changes that helped and as many that did not",
-        remedy="collect more runs, from good and from bad settings: rudder train --collect",
-    )
-
-
-def sorted_counts(counts: Counter[Label]) -> list[tuple[Label, int]]:
-    """In the order of the labels."""
-    return [(label, counts[label]) for label in Label if counts[label]]
+def _doublings(old: float, new: float) -> float:
+    return min(max(math.log2((new + 1) / (old + 1)), -_MAX_DOUBLINGS), _MAX_DOUBLINGS)

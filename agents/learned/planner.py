@@ -1,15 +1,15 @@
-"""The planner that asks a classifier which of a few changes is likely to help."""
+"""The planner that asks a fitted classifier which of a few changes is likely to help."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 
 from rudder.agents.learned.examples import examples_of, features_of
-from rudder.agents.learned.model_file import THRESHOLD, Model
+from rudder.agents.learned.model_file import THRESHOLD, Header, Model, read_header, read_model
 from rudder.agents.planners.exploring import candidates
 from rudder.agents.planners.proposals import keep, propose
 from rudder.memory.journal import Recalled
@@ -19,64 +19,17 @@ from rudder.training.errors import ConfigError
 from rudder.training.settings import Change
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 
-if TYPE_CHECKING:
-    from rudder.agents.learned.model_file import Header
-
-
-def is_learned(planner: PlannerName) -> bool:
-    """Whether a planner needs the file of a model."""
-    return planner == "learned" or planner in get_args(ClassifierName)
-
-
-def check_model(planner: PlannerName, path: Path | None) -> Header | None:
-    """Before a run starts: that there is a file, and that it is of this planner; None where the
-    planner needs none.
-
-    Raises ConfigError and DataError; imports no library of the model's.
-    """
-    if not is_learned(planner):
-        return None
-    from rudder.agents.learned.model_file import read_header
-
-    return read_header(_given(planner, path), planner=_kind(planner))
-
-
-def open_planner(options: SteeringOptions) -> LearnedPlanner:
-    """Raises ConfigError without a file, DataError where it is unusable, MachineError where its
-    library is missing."""
-    from rudder.agents.learned.model_file import read_model
-    # MOVED
-
-    path = _given(options.planner, options.planner_model)
-    model = read_model(path, planner=_kind(options.planner))
-    return LearnedPlanner(model, refit_every=options.planner_refit_every)
-
-
-def _kind(planner: PlannerName) -> ClassifierName | None:
-    return None if planner == "learned" else cast("ClassifierName", planner)
-
-
-def _given(planner: PlannerName, path: Path | None) -> Path:
-    if path is None:
-        raise ConfigError(
-            f"planner_model: planner {planner} needs a fitted model",
-            remedy="give --planner-model FILE; `rudder fit` makes one",
-        )
-    return path
-
 
 class LearnedPlanner:
     """Proposes the candidate that is most likely to help, if that is likely enough.
 
-    Deterministic. Learns on, if it is to, from the trials of its own run, as they end; the file
-    that its model came from stays as it is.
+    Deterministic. Can learn on from the trials of its own run; the model's file stays as it is.
     """
 
     def __init__(
         self, model: Model, *, threshold: float = THRESHOLD, refit_every: int | None = None
     ) -> None:
-        """model: becomes the planner's own where it learns on; refit_every: measured changes
-        after which it does, None: never."""
+        """refit_every: learn on after so many measured changes; None: never."""
         self._model_name = model.name
         self._classifier, self._examples = model.classifier, model.examples
         self._threshold, self._refit_every = threshold, refit_every
@@ -91,7 +44,7 @@ class LearnedPlanner:
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
-        """The best candidate, or to keep things; what it should bring is the estimator's word."""
+        """The best candidate, with the effect that the estimator expects, or no change."""
         if self._refit_every is not None:
             self._learn(toolbox, after=self._refit_every)
         best, probability = self._best(observation, toolbox)
@@ -108,7 +61,7 @@ class LearnedPlanner:
         return keep(self.name, toolbox, observation=observation, reason=reason)
 
     def _best(self, observation: Observation, toolbox: Toolbox) -> tuple[Change | None, float]:
-        """Of equally likely ones the one that needs least memory."""
+        """Among equally likely changes the one that needs least memory."""
         choices = candidates(observation, toolbox.limits)
         if not choices:
             return None, 0.0
@@ -119,7 +72,7 @@ class LearnedPlanner:
         return choices[best], float(probabilities[best])
 
     def _learn(self, toolbox: Toolbox, *, after: int) -> None:
-        """Take in the last trial of this run, once; between two plans no more than one ends."""
+        """Add the run's last trial, once; at most one ends between two plans."""
         for told in toolbox.recall_episodes(num_episodes=1).episodes:
             episode = Episode.model_validate(told)
             if episode.episode_id == self._last_id:
@@ -135,6 +88,42 @@ class LearnedPlanner:
 
 
 def _must_change(observation: Observation, toolbox: Toolbox) -> bool:
-    """Whether the settings in force are out of bounds, as after a budget came down."""
+    """Whether the settings in force are out of bounds, as after the budget was lowered."""
     present = Change(capacity_rows=observation.settings.capacity_rows)
     return toolbox.limits.problem(present) is not None
+
+
+def is_learned(planner: PlannerName) -> bool:
+    """Whether a planner needs the file of a model."""
+    return planner == "learned" or planner in get_args(ClassifierName)
+
+
+def check_model(planner: PlannerName, path: Path | None) -> Header | None:
+    """Check before a run starts that the file is of this planner; None if the planner needs none.
+
+    Raises ConfigError and DataError; imports no library of the model's.
+    """
+    if not is_learned(planner):
+        return None
+    return read_header(_given(planner, path), planner=_kind(planner))
+
+
+def open_planner(options: SteeringOptions) -> LearnedPlanner:
+    """Raises ConfigError without a file, DataError if it is unusable, MachineError if its library
+    is missing."""
+    path = _given(options.planner, options.planner_model)
+    model = read_model(path, planner=_kind(options.planner))
+    return LearnedPlanner(model, refit_every=options.planner_refit_every)
+
+
+def _kind(planner: PlannerName) -> ClassifierName | None:
+    return None if planner == "learned" else cast("ClassifierName", planner)
+
+
+def _given(planner: PlannerName, path: Path | None) -> Path:
+    if path is None:
+        raise ConfigError(
+            f"planner_model: planner {planner} needs a fitted model",
+            remedy="give --planner-model FILE; `rudder fit` makes one",
+        )
+    return path

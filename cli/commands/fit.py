@@ -27,12 +27,13 @@ def fit(
     out: Annotated[
         Path | None, typer.Option(help="File of the model; default: rudder-PLANNER.model.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Deals runs and starts models.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the split and of the model.", min=0)] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Fit a classifier to past episodes: does a change lower wait or rows by more than noise?
 
-    A quarter of the runs is kept apart to measure it on. `rudder train --collect` makes episodes.
+    A quarter of the runs is left out of the fit, and the classifier is measured on it.
+    `rudder train --collect` makes episodes.
 
     Example: rudder fit --planner xgb --memory memory.db --out xgb.model
     """
@@ -56,15 +57,14 @@ def _as_json(fitted: Fitted, out: Path) -> str:
 
 
 def _as_text(fitted: Fitted, out: Path) -> str:
-    from rudder.agents.learned.examples import sorted_counts
+    from rudder.agents.learned.examples import in_words
     from rudder.cli.show import figures
 
     metrics = fitted.header.metrics
-    counts = ", ".join(f"{count:,} {label.value}" for label, count in sorted_counts(fitted.counts))
     constant = max(metrics.base_rate, 1 - metrics.base_rate)
     return "\n".join(
         [
-            f"episodes: {counts}",
+            f"episodes: {in_words(fitted.counts)}",
             f"fitted to {metrics.train_episodes:,} changes of {metrics.train_runs} runs;"
             f" measured on {metrics.test_episodes:,} changes of {metrics.test_runs} other runs:",
             f"  ROC AUC            {metrics.roc_auc:.3f}",

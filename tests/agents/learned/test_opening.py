@@ -47,7 +47,7 @@ def test_a_missing_or_wrong_file_is_told_before_the_run(model_file: Path) -> Non
 
 def test_a_controller_imports_no_library_of_models_unless_it_is_asked_to() -> None:
     code = (
-        "import sys, rudder.agents.controller, rudder.agents.learned.planner as opening\n"
+        "import sys, rudder.agents.controller, rudder.agents.learned.planner as planner\n"
         "from rudder.agents.team import planner_of\n"
         "from rudder.training.steering_options import ClassifierName, SteeringOptions\n"
         "planner_of(SteeringOptions()), planner_of(SteeringOptions(planner='collect'))\n"
