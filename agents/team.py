@@ -12,9 +12,9 @@ from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.learned.planner import is_learned, open_planner
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Stagger
 from rudder.agents.llm.critic import LlmCritic
-from rudder.agents.llm.endpoint import Endpoint
+from rudder.agents.llm.endpoint import endpoint_of
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.messages import Chat
 from rudder.agents.llm.observer import LlmObserver
@@ -30,7 +30,7 @@ from rudder.agents.planners.baselines import (
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.exploring import COLLECTING_STEPS, CollectingCritic, CollectingPlanner
 from rudder.agents.roles import Critic, Observer, Planner
-from rudder.training.errors import ConfigError, RudderError
+from rudder.training.errors import RudderError
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
@@ -52,21 +52,10 @@ def ignore_exchange(exchange: Exchange) -> None:
 
 
 def open_chat(options: SteeringOptions) -> Chat:
-    """The endpoint that the options name, with the key from RUDDER_LLM_KEY.
+    """The endpoint that the options name; raises ConfigError."""
+    from rudder.agents.llm.openai_chat import OpenAIChat  # imports an HTTP client
 
-    Raises ConfigError where address or model is missing or wrong.
-    """
-    if options.llm_url is None or options.llm_model is None:
-        raise ConfigError(
-            "llm: an LLM planner needs an address and a model",
-            remedy="give both: --llm http://localhost:11434/v1 --model NAME",
-        )
-    endpoint = Endpoint.of(
-        options.llm_url, model=options.llm_model, deadline_s=options.llm_deadline_s
-    )
-    from rudder.agents.llm.openai_chat import OpenAIChat  # takes seconds to import
-
-    return OpenAIChat(endpoint, socket=options.llm_socket)
+    return OpenAIChat(endpoint_of(options), socket=options.llm_socket)
 
 
 def asker_of(
@@ -83,7 +72,7 @@ def asker_of(
         chat,
         breaker=Breaker(clock, random=Random(f"{options.seed}/{rank}")),
         budget=Budget(max_calls=options.llm_max_calls, max_tokens=options.llm_max_tokens),
-        spread=Spread(
+        stagger=Stagger(
             rank=rank,
             world_size=workload.world_size,
             deadline_s=options.llm_deadline_s,

@@ -16,7 +16,7 @@ import time
 
 from benchmarks.shared import parser_of, spread
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Stagger
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.openai_chat import OpenAIChat
@@ -62,7 +62,7 @@ async def decide(url: str, *, seen_by: Scene, times: int, deadline_s: float) -> 
         OpenAIChat(endpoint, mode="tools"),
         breaker=Breaker(time.monotonic, failures=10**9, max_pause_s=0.0),
         budget=Budget(max_calls=10**9, max_tokens=10**12),
-        spread=Spread(rank=0, world_size=1, deadline_s=deadline_s),
+        stagger=Stagger(rank=0, world_size=1, deadline_s=deadline_s),
         deadline_s=deadline_s,
         on_exchange=errors.append,
     )

@@ -19,6 +19,7 @@ from rudder.training.settings import (
     MAX_LOOKAHEAD_BATCHES,
 )
 from rudder.training.steering_options import (
+    DEFAULT_ANSWER_TOKENS,
     LlmRole,
     Objective,
     PlannerName,
@@ -164,6 +165,10 @@ class RunConfig(BaseModel):
     llm_model: str | None = Field(None, description="its name there")
     llm_roles: tuple[LlmRole, ...] = Field(("planner",), min_length=1)
     llm_deadline: float = Field(20.0, gt=0, description="seconds for all questions of a decision")
+    llm_answer_tokens: int = Field(
+        DEFAULT_ANSWER_TOKENS, ge=16, le=32_768, description="of one answer, reasoning included"
+    )
+    llm_extra: str | None = Field(None, description="JSON object of further fields of a request")
     llm_max_calls: int = Field(200, ge=0, description="questions of a trainer's whole run")
     llm_max_tokens: int = Field(1_000_000, ge=0, description="tokens of a trainer's whole run")
     seed: int = Field(0, ge=0, lt=2**31)
@@ -217,6 +222,8 @@ class RunConfig(BaseModel):
             llm_model=self.llm_model,
             llm_roles=self.llm_roles,
             llm_deadline_s=self.llm_deadline,
+            llm_answer_tokens=self.llm_answer_tokens,
+            llm_extra=self.llm_extra,
             llm_max_calls=self.llm_max_calls,
             llm_max_tokens=self.llm_max_tokens,
             seed=self.seed,

@@ -31,8 +31,9 @@ class ModelUse(BaseModel):
     """What asking a language model brought and cost one rank.
 
     questions: that were to be answered; valid_first, valid_second: answered usably at once, and
-    after one re-ask; fallbacks: left to the embedded agent, by the name of the error; calls: over
-    the network; latency: milliseconds, None before the first answer.
+    after one re-ask; fallbacks: left to the embedded agent, by the error; words: what the
+    server said at the first error of each name, without secrets; calls: over the network; latency:
+    milliseconds, None before the first answer.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,6 +44,7 @@ class ModelUse(BaseModel):
     valid_first: int = 0
     valid_second: int = 0
     fallbacks: dict[str, int] = {}
+    words: dict[str, str] = {}
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

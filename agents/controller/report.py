@@ -79,12 +79,7 @@ def is_change(episode: Episode) -> bool:
 
 def model_use(asker: Asker | None) -> ModelUse | None:
     """What asking the model brought and cost until now; None where nobody asks one."""
-    if asker is None:
-        return None
-    report = asker.report()
-    return ModelUse(
-        name=report.model, **report.model_dump(include=set(ModelUse.model_fields) - {"name"})
-    )
+    return None if asker is None else asker.report()
 
 
 RUN_ENDED = "the run ended"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from rudder.agents.llm.breaker import Breaker, Budget, Permit, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Permit, Stagger
 from rudder.agents.llm.errors import (
     ChatError,
     InvalidAnswerError,
@@ -17,8 +18,9 @@ from rudder.agents.llm.errors import (
     ServerFailedError,
     TooSlowError,
 )
-from rudder.agents.llm.exchange import Asked, Came, Exchange, LlmReport, Tally
+from rudder.agents.llm.exchange import Asked, Came, Exchange, Tally
 from rudder.agents.llm.messages import Chat, Mode, Question, Reply
+from rudder.training.metrics import ModelUse
 
 T = TypeVar("T")
 Reader = Callable[[Reply], T]
@@ -26,6 +28,7 @@ Reader = Callable[[Reply], T]
 _MODES: tuple[Mode, ...] = ("tools", "structured", "text")
 _MISSES_TO_DOUBT_A_MODE = 3
 _MIN_TIME_LEFT_S = 0.01
+_MAX_TRACE = 4000
 
 
 class Asker:
@@ -42,11 +45,11 @@ class Asker:
         *,
         breaker: Breaker,
         budget: Budget,
-        spread: Spread,
+        stagger: Stagger,
         deadline_s: float,
         on_exchange: Callable[[Exchange], None],
     ) -> None:
-        self._chat, self._breaker, self._budget, self._spread = chat, breaker, budget, spread
+        self._chat, self._breaker, self._budget, self._stagger = chat, breaker, budget, stagger
         self._deadline_s, self._on_exchange = deadline_s, on_exchange
         self._mode: Mode | None = chat.mode
         self._untried: list[Mode] = []
@@ -60,7 +63,7 @@ class Asker:
         """The model's name."""
         return self._chat.model
 
-    def report(self) -> LlmReport:
+    def report(self) -> ModelUse:
         """What asking brought and cost until now."""
         return self._tally.report(model=self.model, mode=self._mode)
 
@@ -77,7 +80,7 @@ class Asker:
                 raise NotAskedError("the endpoint failed too often and is left alone for now")
             value, attempt = await self._ask_once(question, read, permit, (window, step))
         except ChatError as error:
-            self._tally.fell_back(error.name)
+            self._tally.fell_back(error)
             raise
         self._tally.answered(attempt=attempt)
         return value
@@ -107,7 +110,7 @@ class Asker:
         now = asyncio.get_running_loop().time()
         if window != self._window:
             self._window, self._due = window, now + self._deadline_s
-            await asyncio.sleep(self._spread.delay_s())
+            await asyncio.sleep(self._stagger.delay_s())
         elif self._due - now < _MIN_TIME_LEFT_S:
             raise NotAskedError("the decision's time is used up")
         return self._due
@@ -166,18 +169,18 @@ class Asker:
         )
         began = time.monotonic()
         reply: Reply | None = None
-        error: ChatError | None = TooSlowError("given up")
+        failure: Exception | None = TooSlowError("given up")
         try:
             reply = await self._chat.complete(question, mode=mode)
             value = read(reply)
-            error = None
+            failure = None
             self._num_misses = 0
-        except ChatError as caught:
-            error = caught
+        except Exception as caught:
+            failure = caught
             raise
         finally:
             self._budget.spend_tokens(reply.usage.total if reply else tokens)
-            self._keep(asked, _came(reply, error), step=place[1], began=began)
+            self._keep(asked, _came(reply, failure), step=place[1], began=began)
         return value
 
     def _keep(self, asked: Asked, came: Came, *, step: int, began: float) -> None:
@@ -189,6 +192,13 @@ class Asker:
         self._on_exchange(exchange)
 
 
-def _came(reply: Reply | None, error: ChatError | None) -> Came:
-    reason = error.reason if isinstance(error, InvalidAnswerError) else None
-    return Came(reply=reply, error=error.name if error else None, reason=reason)
+def _came(reply: Reply | None, failure: Exception | None) -> Came:
+    """reason: what was wrong with the answer, or the server's own words; of an exception that
+    nobody expected, which is our own fault, the traceback."""
+    if failure is None:
+        return Came(reply=reply, error=None, reason=None)
+    if not isinstance(failure, ChatError):
+        trace = "".join(traceback.format_exception(failure))[-_MAX_TRACE:]
+        return Came(reply=reply, error=type(failure).__name__, reason=trace)
+    reason = getattr(failure, "words", "") or getattr(failure, "reason", None)
+    return Came(reply=reply, error=failure.name, reason=reason)

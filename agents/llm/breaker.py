@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Literal
 
-_MAX_SPREAD_S = 1.0
+_MAX_SPAN_S = 1.0
 _SHARE_OF_DEADLINE = 0.1
 
 
@@ -31,17 +31,17 @@ class Budget:
         self.num_tokens += max(0, tokens)
 
 
-class Spread:
-    """Sets the trainers of one run apart that share an endpoint: each rank waits its own part of
-    a short span before it asks, with a little chance in it."""
+class Stagger:
+    """Lets the trainers that share an endpoint ask one after the other: each rank waits its part
+    of a short time, with some randomness, before it asks."""
 
     def __init__(self, *, rank: int, world_size: int, deadline_s: float, seed: int = 0) -> None:
-        self._span_s = min(_MAX_SPREAD_S, _SHARE_OF_DEADLINE * deadline_s)
+        self._span_s = min(_MAX_SPAN_S, _SHARE_OF_DEADLINE * deadline_s)
         self._rank, self._world_size = rank, max(1, world_size)
         self._random = Random(f"{seed}/{rank}")
 
     def delay_s(self) -> float:
-        """How long to wait before the next decision's first question; 0 for a single trainer."""
+        """How long to wait before a decision's first question; 0 for a single trainer."""
         if self._world_size == 1:
             return 0.0
         return self._span_s * (self._rank + self._random.random()) / self._world_size

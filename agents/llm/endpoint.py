@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from rudder.agents.llm.messages import JsonObject
 from rudder.training.errors import ConfigError
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS, SteeringOptions
 
 KEY_VARIABLE = "RUDDER_LLM_KEY"
 KEY_FILE_VARIABLE = "RUDDER_LLM_KEY_FILE"
 """Path of a file that holds the key, as secrets are handed to containers and jobs."""
 _KEY_VARIABLES = (KEY_VARIABLE, KEY_FILE_VARIABLE)
 NO_KEY = "not-needed"
-"""Sent where no key is set: servers at home need none, but the client insists on one."""
+"""Sent if no key is set: local servers need none, but some insist on a header."""
+_OWN_FIELDS = frozenset({"messages", "model", "n", "response_format", "stream", "tools"})
+_SECRET_NAME = re.compile(r"(?i)key|token|secret|sig|pass|auth|code|credential")
+"""Names of parameters in an address that hold secrets; addresses are shown and recorded."""
 
 
 class Endpoint(BaseModel):
     """One OpenAI-compatible endpoint.
 
-    url: up to and with `/v1`; answer_tokens: most that an answer may have, reasoning included;
-    temperature: None leaves it to the endpoint; is_openai: OpenAI's own, which refuses what the
-    others need; key_from: the variable that the key is from, None where there is no key.
+    url: up to and with `/v1`, with a query if it needs one; answer_tokens: most that an answer may
+    have, reasoning included; extra: further fields of each request; key_from: the variable that
+    the key is from, None if there is no key.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -35,10 +41,15 @@ class Endpoint(BaseModel):
     model: str
     key: SecretStr = SecretStr(NO_KEY)
     deadline_s: Annotated[float, Field(gt=0)] = 20.0
-    answer_tokens: Annotated[int, Field(ge=16, le=32_768)] = 1024
-    temperature: float | None = 0.0
-    is_openai: bool = False
+    answer_tokens: Annotated[int, Field(ge=16, le=32_768)] = DEFAULT_ANSWER_TOKENS
+    extra: JsonObject = {}
     key_from: str | None = None
+
+    @property
+    def completions_url(self) -> str:
+        """Where questions are sent."""
+        parts = urlsplit(self.url)
+        return parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl()
 
     @classmethod
     def of(
@@ -47,15 +58,17 @@ class Endpoint(BaseModel):
         *,
         model: str,
         deadline_s: float = 20.0,
+        answer_tokens: int = DEFAULT_ANSWER_TOKENS,
+        extra: str | None = None,
         environment: Mapping[str, str] = os.environ,
     ) -> Endpoint:
         """Check the address, and take the key from RUDDER_LLM_KEY, or from the file that
         RUDDER_LLM_KEY_FILE names.
 
-        No other variable counts: a key for one endpoint must not go to another.
-        Raises ConfigError for an address or a key that cannot be one.
+        extra: a JSON object. No other variable counts: a key for one endpoint must not go to
+        another. Raises ConfigError for an address, a key or an object that is none.
         """
-        host = _host(url)
+        _check_address(url)
         if not model:
             raise ConfigError(
                 "the language model has no name",
@@ -63,22 +76,54 @@ class Endpoint(BaseModel):
             )
         origin = next((name for name in _KEY_VARIABLES if environment.get(name)), None)
         key = NO_KEY if origin is None else _key(origin, environment[origin])
-        is_openai = host == "openai.com" or host.endswith(".openai.com")
         return cls(
             url=url,
             model=model,
             key=SecretStr(key),
             key_from=origin,
             deadline_s=deadline_s,
-            temperature=None if is_openai else 0.0,
-            is_openai=is_openai,
+            answer_tokens=answer_tokens,
+            extra=_fields(extra),
         )
 
 
 def check_endpoint(options: SteeringOptions | None) -> None:
     """Before a run starts: that address and key of the model can be ones; raises ConfigError."""
     if options is not None and options.llm_url is not None:
-        Endpoint.of(options.llm_url, model=options.llm_model or "")
+        endpoint_of(options)
+
+
+def endpoint_of(options: SteeringOptions) -> Endpoint:
+    """The endpoint that the options name, with the key from the environment.
+
+    Raises ConfigError if address or model is missing or wrong.
+    """
+    if options.llm_url is None:
+        raise ConfigError(
+            "llm: an LLM planner needs an address and a model",
+            remedy="give both: --llm http://localhost:11434/v1 --llm-model NAME",
+        )
+    return Endpoint.of(
+        options.llm_url,
+        model=options.llm_model or "",
+        deadline_s=options.llm_deadline_s,
+        answer_tokens=options.llm_answer_tokens,
+        extra=options.llm_extra,
+    )
+
+
+def _fields(extra: str | None) -> JsonObject:
+    try:
+        found = json.loads(extra or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not _OWN_FIELDS.isdisjoint(found):
+        own = ", ".join(sorted(_OWN_FIELDS))
+        raise ConfigError(
+            "llm_extra is no JSON object of further fields",
+            remedy=f"""give one such as '{{"reasoning_effort": "low"}}', without {own}""",
+        )
+    return found
 
 
 def _key(origin: str, key: str) -> str:
@@ -99,7 +144,7 @@ def _key(origin: str, key: str) -> str:
     return key
 
 
-def _host(url: str) -> str:
+def _check_address(url: str) -> None:
     allowed = "an address such as http://localhost:8000/v1"
     try:
         parts = urlsplit(url)
@@ -108,9 +153,9 @@ def _host(url: str) -> str:
         host, port = None, 0
     if not host or port == 0 or parts.scheme not in ("http", "https"):
         raise ConfigError.for_field("llm", value=parts.scheme or "no scheme", allowed=allowed)
-    if parts.username or parts.password or parts.query:
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if parts.username or parts.password or any(_SECRET_NAME.search(name) for name in names):
         raise ConfigError(
-            "llm: the address holds a user name, a password or a query",
+            "llm: the address holds a user name, a password or a key",
             remedy=f"give the address alone, and the key in {KEY_VARIABLE}",
         )
-    return host

@@ -11,7 +11,8 @@ ChatError                   nothing usable; the embedded agent takes over
 ├── InvalidAnswerError      an answer came and breaks a rule; `kind` and `reason` say which
 └── NotRecordedError        a replay has no answer to this question
 
-No message holds a text that came from the endpoint: it could carry a secret or an instruction.
+No message holds a text that came from the endpoint: it could carry a secret or an instruction. The
+server's own words stand apart in `EndpointError.words`, with secrets removed, for people only.
 """
 
 from __future__ import annotations
@@ -54,7 +55,12 @@ class NotRecordedError(ChatError):
 
 
 class EndpointError(ChatError):
-    """The endpoint is at fault, not the answer."""
+    """The endpoint is at fault, not the answer. words: the server's own, redacted; no model sees
+    them."""
+
+    def __init__(self, message: str, *, remedy: str | None = None, words: str = "") -> None:
+        super().__init__(message, remedy=remedy)
+        self.words = words
 
 
 class UnreachableError(EndpointError):
@@ -74,20 +80,29 @@ class RateLimitedError(EndpointError):
 
     default_remedy = "lower --llm-max-calls, or give the endpoint to fewer trainers"
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, words: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, words=words)
         self.retry_after_s = retry_after_s
+
+
+_REMEDIES = {
+    401: "check the key: RUDDER_LLM_KEY, or the file that RUDDER_LLM_KEY_FILE names",
+    403: "check what the key (RUDDER_LLM_KEY) is allowed to use",
+    404: "check the model's name, and the address: it usually ends in /v1",
+}
 
 
 class RefusedError(EndpointError):
     """The endpoint accepts neither the key, nor the model's name, nor this kind of request."""
 
     default_remedy = (
-        "check the key (RUDDER_LLM_KEY), the model's name, and that the address ends in /v1"
+        "check the key (RUDDER_LLM_KEY) and the model's name; `rudder doctor --llm` tells more"
     )
 
-    def __init__(self, message: str, *, status: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, status: int, words: str = "") -> None:
+        super().__init__(message, remedy=_REMEDIES.get(status), words=words)
         self.status = status
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+from collections import Counter, deque
 
 from pydantic import BaseModel, ConfigDict
 
+from rudder.agents.llm.errors import ChatError, EndpointError
 from rudder.agents.llm.messages import Mode, Question, Reply
 from rudder.memory.model_calls import ModelCall
+from rudder.training.metrics import ModelUse
 
 
 class Asked(BaseModel):
@@ -91,70 +93,48 @@ def digest(question: Question, mode: Mode) -> str:
 _KEPT_LATENCIES = 1024
 
 
-class LlmReport(BaseModel):
-    """Counts of questions and calls; latencies in milliseconds, None before the first answer.
-
-    valid_first, valid_second: questions answered usably at once, and after one re-ask; fallbacks:
-    questions that the embedded agent answered, by the name of the error.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    model: str
-    mode: str | None
-    questions: int
-    valid_first: int
-    valid_second: int
-    fallbacks: dict[str, int]
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    tokens_source: dict[str, int]
-    latency_ms_p50: float | None
-    latency_ms_p95: float | None
-
-
 class Tally:
     """Counts exchanges and how questions ended."""
 
     def __init__(self) -> None:
         self._ends: Counter[int] = Counter()
         self._fallbacks: Counter[str] = Counter()
-        self._sources: Counter[str] = Counter()
+        self._words: dict[str, str] = {}
         self._calls = self._input_tokens = self._output_tokens = 0
-        self._latencies: list[float] = []
+        self._latencies: deque[float] = deque(maxlen=_KEPT_LATENCIES)
 
     def add(self, exchange: Exchange) -> None:
         """One call was made."""
         self._calls += 1
         if (reply := exchange.came.reply) is not None:
-            self._sources[reply.usage.source] += 1
             self._input_tokens += reply.usage.input_tokens or 0
             self._output_tokens += reply.usage.output_tokens or 0
-            self._latencies = [*self._latencies[1 - _KEPT_LATENCIES :], exchange.latency_ms]
+            self._latencies.append(exchange.latency_ms)
 
     def answered(self, *, attempt: int) -> None:
         """A question was answered usably, at the first or second attempt."""
         self._ends[attempt] += 1
 
-    def fell_back(self, error_name: str) -> None:
+    def fell_back(self, error: ChatError) -> None:
         """A question was left to the embedded agent."""
-        self._fallbacks[error_name] += 1
+        self._fallbacks[error.name] += 1
+        if isinstance(error, EndpointError) and error.words:
+            self._words.setdefault(error.name, error.words)
 
-    def report(self, *, model: str, mode: str | None) -> LlmReport:
-        """All of it."""
+    def report(self, *, model: str, mode: str | None) -> ModelUse:
+        """All of it until now."""
         ordered = sorted(self._latencies)
-        return LlmReport(
-            model=model,
+        return ModelUse(
+            name=model,
             mode=mode,
             questions=self._ends.total() + self._fallbacks.total(),
             valid_first=self._ends[1],
             valid_second=self._ends[2],
             fallbacks=dict(self._fallbacks),
+            words=dict(self._words),
             calls=self._calls,
             input_tokens=self._input_tokens,
             output_tokens=self._output_tokens,
-            tokens_source=dict(self._sources),
             latency_ms_p50=_quantile(ordered, 0.5),
             latency_ms_p95=_quantile(ordered, 0.95),
         )

@@ -1,23 +1,18 @@
-"""Asks a language model over HTTP, through LangChain's client."""
+"""Asks a language model over HTTP, by the protocol of OpenAI's Chat Completions."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import AsyncIterator
+import re
 from pathlib import Path
-from typing import Any
 
 import httpx2
-import openai
-from httpx2 import AsyncHTTPTransport
-from langchain_core.messages import AIMessage
-from langchain_core.outputs import ChatResult
-from langchain_openai import ChatOpenAI
-from langsmith import tracing_context
 
+from rudder.agents.llm.completion import read_completion
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.errors import (
-    ChatError,
+    EndpointError,
     InvalidAnswerError,
     RateLimitedError,
     RefusedError,
@@ -25,151 +20,32 @@ from rudder.agents.llm.errors import (
     TooSlowError,
     UnreachableError,
 )
-from rudder.agents.llm.messages import Mode, Question, RawCall, Reply, Usage, estimate_tokens
-
-EXPECTED = (
-    openai.OpenAIError,
-    OSError,
-    # What the client raises on a body that is no chat completion depends on how it is not.
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-_MAX_PAUSE_S = 86_400.0
-
-
-def translated(error: Exception) -> ChatError:
-    """The same in our own words: an endpoint's texts go no further than this."""
-    if known := _of_our_own(error):
-        return known
-    if isinstance(error, openai.APITimeoutError):
-        return TooSlowError("the endpoint sent nothing before the deadline")
-    if isinstance(error, openai.RateLimitError):
-        pause_s = _retry_after_s(error.response.headers.get("retry-after"))
-        return RateLimitedError("the endpoint asks for fewer questions", retry_after_s=pause_s)
-    if isinstance(error, openai.APIStatusError):
-        status = error.status_code
-        if status >= 500:
-            return ServerFailedError(f"the endpoint failed with status {status}")
-        return RefusedError(f"the endpoint refused with status {status}", status=status)
-    if isinstance(error, openai.APIConnectionError | OSError):
-        return UnreachableError("the endpoint cannot be reached, or broke off")
-    if isinstance(error, openai.LengthFinishReasonError):
-        return InvalidAnswerError("cut", "the answer was cut off; answer more briefly")
-    if isinstance(error, UnicodeError):
-        return InvalidAnswerError("encoding", "the answer is not valid UTF-8")
-    return InvalidAnswerError("envelope", "the endpoint's answer is not a chat completion")
-
-
-def _of_our_own(error: BaseException | None) -> ChatError | None:
-    while error is not None and not isinstance(error, ChatError):
-        error = error.__cause__ or error.__context__
-    return error
-
-
-def _retry_after_s(text: str | None) -> float | None:
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        return None
-    return min(max(seconds, 0.0), _MAX_PAUSE_S) if math.isfinite(seconds) else None
-
+from rudder.agents.llm.messages import JsonObject, Mode, Question, Reply
+from rudder.agents.llm.request_fields import RefusedFields, body_of
 
 MAX_BODY_BYTES = 256 * 2**10
-_ABOUT_THIS_MACHINE = tuple(
-    f"x-stainless-{what}"
-    for what in ("lang", "package-version", "os", "arch", "runtime", "runtime-version", "async")
-)
-_OF_OPENAI_ACCOUNTS = ("openai-organization", "openai-project")
-"""The client takes these from the environment, whichever endpoint is asked."""
-
-
-class _BoundedStream(httpx2.AsyncByteStream):
-    """A body that breaks off with InvalidAnswerError once it is longer than MAX_BODY_BYTES."""
-
-    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
-        self._stream = stream
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = MAX_BODY_BYTES
-        async for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise InvalidAnswerError(
-                    "size", f"the answer is larger than {MAX_BODY_BYTES} bytes"
-                )
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-async def bound(response: httpx2.Response) -> None:
-    """Bound a response whose body was not read yet; for `event_hooks`.
-
-    Raises InvalidAnswerError for a compressed body, which may be of any size once it is unpacked.
-    """
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise InvalidAnswerError("encoding", "the answer is compressed though plain was asked for")
-    if isinstance(response.stream, httpx2.AsyncByteStream):
-        response.stream = _BoundedStream(response.stream)
-
-
-async def strip(request: httpx2.Request) -> None:
-    """Take off what the client tells of this machine; for `event_hooks`."""
-    for name in _ABOUT_THIS_MACHINE:
-        request.headers.pop(name, None)
-
-
-async def strip_account(request: httpx2.Request) -> None:
-    """Take off the names of an OpenAI account, which are no other endpoint's business."""
-    for name in _OF_OPENAI_ACCOUNTS:
-        request.headers.pop(name, None)
-
-
-_RAW_CALLS = "rudder_raw_calls"
-_MAX_TOKENS = 10_000_000
-_ANSWER_NAME = "answer"
+_MAX_PAUSE_S = 86_400.0
+_MAX_WORDS = 300
+_FIELD_REFUSED = (400, 422)
+_SECRET = re.compile(r"(?i)bearer\s+\S+|\b(sk|pk|key|token)[-_]\S+|[A-Za-z0-9+/_=-]{32,}")
+"""What may be a key, in a server's words."""
 
 
 class OpenAIChat:
-    """A Chat Completions endpoint: OpenAI, vLLM, Ollama, llama.cpp and others.
+    """A Chat Completions endpoint: OpenAI, Azure, vLLM, Ollama, llama.cpp and others.
 
-    Asks once, without retries, and waits at most `endpoint.deadline_s` for any part of an answer;
-    whoever asks sets the deadline over the whole. Belongs to the event loop it is first used in.
+    Asks once, without retries; after a refusal of a field it asks again without that field. Waits
+    at most `endpoint.deadline_s` for any part of an answer; the caller sets the deadline over the
+    whole. Belongs to the event loop in which it is first used.
     """
 
     def __init__(
         self, endpoint: Endpoint, *, mode: Mode | None = None, socket: Path | None = None
     ) -> None:
         """socket: a Unix-domain socket to speak through, instead of the endpoint's own address."""
-        self._endpoint, self._mode = endpoint, mode
-        through = None if socket is None else AsyncHTTPTransport(uds=str(socket))
-        before = [strip] if endpoint.is_openai else [strip, strip_account]
-        self._http = openai.DefaultAsyncHttpxClient(
-            event_hooks={"request": before, "response": [bound]},
-            follow_redirects=False,
-            transport=through,
-        )
-        self._client = _RawChatOpenAI(
-            model=endpoint.model,
-            base_url=endpoint.url,
-            api_key=endpoint.key,
-            http_async_client=self._http,
-            use_responses_api=False,
-            timeout=openai.Timeout(endpoint.deadline_s),
-            max_retries=0,
-            temperature=endpoint.temperature,
-            max_completion_tokens=endpoint.answer_tokens,
-            # Older servers know only the older name of the same limit.
-            extra_body=_older_limit(endpoint),
-            default_headers={"Accept-Encoding": "identity"},
-            cache=False,
-            verbose=False,
-        )
+        self._endpoint, self._mode, self._socket = endpoint, mode, socket
+        self._refused = RefusedFields()
+        self._http: httpx2.AsyncClient | None = None
 
     @property
     def model(self) -> str:
@@ -181,76 +57,125 @@ class OpenAIChat:
         """The mode that was set, or None."""
         return self._mode
 
+    @property
+    def request_changes(self) -> tuple[str, ...]:
+        """How requests are changed for this endpoint, as found out so far."""
+        return self._refused.names
+
     async def complete(self, question: Question, *, mode: Mode) -> Reply:
         """One answer, as it came; raises EndpointError, or InvalidAnswerError for what is none."""
-        try:
-            with tracing_context(enabled=False):
-                message = await self._client.ainvoke(
-                    question.texts(mode), config={"callbacks": []}, **_options(question, mode)
-                )
-            return _reply(message, question, mode)
-        except EXPECTED as error:
-            raise translated(error) from None
+        body = body_of(question, mode=mode, endpoint=self._endpoint)
+        refused = self._refused
+        while True:
+            try:
+                answer = await self._post({**refused.fitted(body), **self._endpoint.extra})
+            except RefusedError as error:
+                is_field = error.status in _FIELD_REFUSED
+                following = refused.after(error.words, body=body) if is_field else None
+                if following is None:
+                    raise
+                refused = following
+            else:
+                self._refused = refused
+                return read_completion(answer, question=question, mode=mode)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        if self._http is not None:
+            await self._http.aclose()
+
+    async def _post(self, body: JsonObject) -> bytes:
+        """The body of an answer with status 200."""
+        try:
+            http = self._client()
+            async with http.stream("POST", self._endpoint.completions_url, json=body) as response:
+                answer = await _bounded(response)
+        except httpx2.TimeoutException:
+            raise TooSlowError("the endpoint sent nothing before the deadline") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            raise UnreachableError(_cause(error)) from None
+        if response.status_code != 200:
+            raise _refusal(response, words=self._words(answer))
+        return answer
+
+    def _client(self) -> httpx2.AsyncClient:
+        """Proxies and certificates are taken from the environment, where they may be wrong."""
+        if self._http is None:
+            key = self._endpoint.key.get_secret_value()
+            path = self._socket
+            through = None if path is None else httpx2.AsyncHTTPTransport(uds=str(path))
+            name, value = ("Authorization", f"Bearer {key}")
+            if "api-version=" in self._endpoint.url:
+                name, value = "api-key", key  # as Azure wants it
+            try:
+                self._http = httpx2.AsyncClient(
+                    headers={name: value, "Accept-Encoding": "identity", "User-Agent": "rudder"},
+                    timeout=httpx2.Timeout(self._endpoint.deadline_s),
+                    follow_redirects=False,
+                    transport=through,
+                )
+            except (ValueError, ImportError, OSError) as error:
+                raise UnreachableError(
+                    "the environment's proxy or certificates cannot be used"
+                    f" ({type(error).__name__})",
+                    remedy="correct HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and"
+                    " SSL_CERT_DIR",
+                ) from None
+        return self._http
+
+    def _words(self, answer: bytes) -> str:
+        """What the server says of its error: printable, bounded, and without what may be a key."""
+        text = _message(answer).replace(self._endpoint.key.get_secret_value(), "***")
+        text = "".join(c if c.isprintable() else " " for c in _SECRET.sub("***", text))
+        return " ".join(text.split())[:_MAX_WORDS]
 
 
-class _RawChatOpenAI(ChatOpenAI):
-    """Keeps the arguments of tool calls as they came; parsed, they have lost what is wrong with
-    them (`null`, `[]`, `0` and `""` become `{}`, of duplicate keys the last one stays)."""
-
-    def _create_chat_result(
-        self,
-        response: dict[str, Any] | openai.BaseModel,
-        generation_info: dict[str, Any] | None = None,
-    ) -> ChatResult:
-        result = super()._create_chat_result(response, generation_info)
-        content = response if isinstance(response, dict) else response.model_dump(warnings=False)
-        for generation, choice in zip(result.generations, content["choices"], strict=True):
-            calls = choice["message"].get("tool_calls") or []
-            generation.message.additional_kwargs[_RAW_CALLS] = [call["function"] for call in calls]
-        return result
+async def _bounded(response: httpx2.Response) -> bytes:
+    """The body, read as it comes; raises InvalidAnswerError if it is compressed or too long."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidAnswerError("encoding", "the answer is compressed though plain was asked for")
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidAnswerError("size", f"the answer is larger than {MAX_BODY_BYTES} bytes")
+    return bytes(body)
 
 
-def _older_limit(endpoint: Endpoint) -> dict[str, Any] | None:
-    return None if endpoint.is_openai else {"max_tokens": endpoint.answer_tokens}
+def _refusal(response: httpx2.Response, *, words: str) -> EndpointError:
+    status = response.status_code
+    if status == 429:
+        pause_s = _retry_after_s(response.headers.get("retry-after"))
+        return RateLimitedError(
+            "the endpoint asks for fewer questions", words=words, retry_after_s=pause_s
+        )
+    if status >= 500:
+        return ServerFailedError(f"the endpoint failed with status {status}", words=words)
+    return RefusedError(f"the endpoint refused with status {status}", words=words, status=status)
 
 
-def _options(question: Question, mode: Mode) -> dict[str, Any]:
-    if mode == "tools":
-        functions = [{**tool.model_dump(), "strict": True} for tool in question.tools]
-        tools = [{"type": "function", "function": function} for function in functions]
-        return {"tools": tools, "tool_choice": "required", "parallel_tool_calls": False}
-    if mode == "structured":
-        schema = {"name": _ANSWER_NAME, "schema": question.schema_, "strict": True}
-        return {"response_format": {"type": "json_schema", "json_schema": schema}}
-    return {}
+def _message(answer: bytes) -> str:
+    """The message within an error's JSON, with the name of the field, or else all of it."""
+    text = answer.decode(errors="replace")
+    try:
+        error = json.loads(text)["error"]
+        return f"{error['message']} ({error['param']})" if error.get("param") else error["message"]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return text
 
 
-def _reply(message: AIMessage, question: Question, mode: Mode) -> Reply:
-    raw = message.additional_kwargs.get(_RAW_CALLS, [])
-    calls = [RawCall(name=str(call["name"]), arguments=_text(call)) for call in raw]
-    text = message.content if isinstance(message.content, str) else ""
-    finish = message.response_metadata.get("finish_reason")
-    reply = Reply.of(text, calls=calls, finish=str(finish) if finish else None)
-    return reply.model_copy(update={"usage": _usage(message, reply, question, mode)})
+def _cause(error: Exception) -> str:
+    """Why there was no answer, in our words."""
+    if "CERTIFICATE" in str(error):
+        return "the endpoint's certificate is not trusted"
+    if isinstance(error, httpx2.ProxyError):
+        return "the proxy that the environment names refused"
+    return "the endpoint cannot be reached, or broke off"
 
 
-def _text(function: dict[str, Any]) -> str | None:
-    arguments = function.get("arguments")
-    return arguments if isinstance(arguments, str) else None
-
-
-def _usage(message: AIMessage, reply: Reply, question: Question, mode: Mode) -> Usage:
-    found = message.usage_metadata
-    if found is not None:
-        counts = (found["input_tokens"], found["output_tokens"])
-        if all(isinstance(count, int) and 0 <= count <= _MAX_TOKENS for count in counts):
-            return Usage(input_tokens=counts[0], output_tokens=counts[1], source="server")
-    return Usage(
-        input_tokens=question.estimated_tokens(mode),
-        output_tokens=estimate_tokens(reply.size),
-        source="estimated",
-    )
+def _retry_after_s(text: str | None) -> float | None:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return min(max(seconds, 0.0), _MAX_PAUSE_S) if math.isfinite(seconds) else None

@@ -7,8 +7,9 @@ import time
 
 from pydantic import BaseModel, ConfigDict
 
-from rudder.agents.llm.errors import ChatError, TooSlowError
+from rudder.agents.llm.errors import ChatError, EndpointError, TooSlowError
 from rudder.agents.llm.messages import Chat, Mode, Question, TokensSource, Usage
+from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
@@ -25,8 +26,8 @@ _SETTINGS = BufferSettings(capacity_rows=4000, lookahead_batches=8)
 
 
 class ModeReport(BaseModel):
-    """One mode over several questions; error: the last one's name, None where all were answered;
-    remedy: what to do about it.
+    """One mode over several questions; error: name of the last one, None if all were answered;
+    remedy: what to do about it; words: what the server said, without secrets.
 
     latencies in milliseconds, one per question that the endpoint answered, usably or not.
     """
@@ -38,6 +39,7 @@ class ModeReport(BaseModel):
     usable: int
     error: str | None
     remedy: str | None = None
+    words: str | None = None
     latencies_ms: tuple[float, ...]
     input_tokens: int | None
     output_tokens: int | None
@@ -50,13 +52,15 @@ class ModeReport(BaseModel):
 
 
 class ProbeReport(BaseModel):
-    """All modes; warm_up_ms: the first question, which may have loaded the model."""
+    """All modes; warm_up_ms: the first question, which may have loaded the model;
+    request_changes: what requests to this endpoint have otherwise than usual."""
 
     model_config = ConfigDict(frozen=True)
 
     model: str
     warm_up_ms: float | None
     modes: tuple[ModeReport, ...]
+    request_changes: tuple[str, ...] = ()
 
     @property
     def best(self) -> Mode | None:
@@ -65,7 +69,7 @@ class ProbeReport(BaseModel):
 
 
 async def probe(
-    chat: Chat, *, repeats: int = 2, deadline_s: float = 20.0, warm_up_s: float = 180.0
+    chat: OpenAIChat, *, repeats: int = 2, deadline_s: float = 20.0, warm_up_s: float = 180.0
 ) -> ProbeReport:
     """Ask an invented planner's question in each mode; deadline_s: for each question, warm_up_s:
     for the first one, whose answer does not count."""
@@ -77,7 +81,12 @@ async def probe(
         await _try(chat, question, toolbox, mode=mode, repeats=repeats, deadline_s=deadline_s)
         for mode in MODES
     ]
-    return ProbeReport(model=chat.model, warm_up_ms=warm_up_ms, modes=tuple(reports))
+    return ProbeReport(
+        model=chat.model,
+        warm_up_ms=warm_up_ms,
+        modes=tuple(reports),
+        request_changes=chat.request_changes,
+    )
 
 
 async def _warm_up(
@@ -125,6 +134,7 @@ async def _try(
         usable=usable,
         error=last.name if last else None,
         remedy=last.remedy if last else None,
+        words=last.words if isinstance(last, EndpointError) else None,
         latencies_ms=tuple(latencies),
         input_tokens=usage.input_tokens if usage else None,
         output_tokens=usage.output_tokens if usage else None,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import get_args
 
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Stagger
 from rudder.agents.llm.errors import RefusedError
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.messages import Mode, Question, Reply
@@ -55,7 +55,7 @@ def recorded_asker(exchanges: Sequence[Exchange], *, on_answer: Callable[[str], 
         PacedChat(exchanges, on_answer=on_answer),
         breaker=Breaker(lambda: 0.0),
         budget=Budget(max_calls=_NO_LIMIT, max_tokens=_NO_LIMIT),
-        spread=Spread(rank=0, world_size=1, deadline_s=_DEADLINE_S),
+        stagger=Stagger(rank=0, world_size=1, deadline_s=_DEADLINE_S),
         deadline_s=_DEADLINE_S,
         on_exchange=ignore_exchange,
     )

@@ -21,7 +21,7 @@ from pydantic import JsonValue
 
 Fault = Literal[
     "hang", "drip", "reset", "close",
-    "429", "429_retry_after", "401", "500",
+    "429", "429_retry_after", "400", "401", "422", "500",
     "html", "empty", "truncated", "bad_utf8", "huge", "compressed", "redirect",
     "no_choices", "null_choices", "error_with_200", "cut",
     "wrong_schema", "unknown_tool", "two_calls",
@@ -117,7 +117,9 @@ def completion(
 
 
 _DRIP_PAUSE_S = 0.05
-_STATUS: dict[Fault, int] = {"429": 429, "429_retry_after": 429, "401": 401, "500": 500}
+_STATUS: dict[Fault, int] = {
+    "400": 400, "401": 401, "422": 422, "429": 429, "429_retry_after": 429, "500": 500,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ Script = Callable[["Request"], Step]
 class Request:
     """A request as it came."""
 
+    path: str
     headers: dict[str, str]
     body: dict[str, Any]
 
@@ -245,7 +248,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
     pairs = (line.partition(":") for line in head[1:] if line)
     headers = {name.lower(): value.strip() for name, _, value in pairs}
     body = await reader.readexactly(int(headers["content-length"]))
-    return Request(headers, json.loads(body))
+    return Request(head[0].split()[1], headers, json.loads(body))
 
 
 async def _perform(

@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS
+
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -30,6 +32,12 @@ def doctor(
     warm_up: Annotated[
         float, typer.Option(help="Seconds for the first answer, which loads the model.")
     ] = 180.0,
+    llm_answer_tokens: Annotated[
+        int, typer.Option(help="Tokens of one answer, with reasoning; with --llm.")
+    ] = DEFAULT_ANSWER_TOKENS,
+    llm_extra: Annotated[
+        str | None, typer.Option(help="JSON object of further fields of each request, with --llm.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check versions, shared memory, namespaces, ports, apt lists, memory and disk.
@@ -39,7 +47,15 @@ def doctor(
     if llm is not None:
         from rudder.cli.commands.doctor_llm import doctor_llm
 
-        doctor_llm(llm, model=model or "", deadline_s=deadline, warm_up_s=warm_up, json=json)
+        doctor_llm(
+            llm,
+            model=model or "",
+            deadline_s=deadline,
+            warm_up_s=warm_up,
+            answer_tokens=llm_answer_tokens,
+            extra=llm_extra,
+            json=json,
+        )
         return
     if model is not None:
         from rudder.training.errors import ConfigError

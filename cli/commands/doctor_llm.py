@@ -12,6 +12,7 @@ from rich.table import Table
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport, probe
 from rudder.cli.show.progress import say
+from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,22 @@ def doctor_llm(
     model: str,
     deadline_s: float = 20.0,
     warm_up_s: float = 180.0,
+    answer_tokens: int = DEFAULT_ANSWER_TOKENS,
+    extra: str | None = None,
     json: bool = False,
 ) -> None:
-    """Try every mode, print what was found, and exit with 4 where none works.
+    """Try every mode, print what was found, and exit with 4 if none works.
 
-    warm_up_s: for the first answer, as a server may have to load the model. Raises ConfigError for
-    an address that cannot be one.
+    warm_up_s: for the first answer, as a server may have to load the model; extra: JSON object of
+    further fields. Raises ConfigError for an address that cannot be one.
     """
-    endpoint = Endpoint.of(url, model=model, deadline_s=max(warm_up_s, deadline_s, 1.0))
+    endpoint = Endpoint.of(
+        url,
+        model=model,
+        deadline_s=max(warm_up_s, deadline_s, 1.0),
+        answer_tokens=answer_tokens,
+        extra=extra,
+    )
     say(f"waiting for a first answer, at most {warm_up_s:g} s")
     report = asyncio.run(probed(endpoint, deadline_s=deadline_s, warm_up_s=warm_up_s))
     if json:
@@ -83,7 +92,7 @@ def doctor_llm(
 
 async def probed(endpoint: Endpoint, *, deadline_s: float, warm_up_s: float) -> ProbeReport:
     """The endpoint's report, with the connection closed again."""
-    from rudder.agents.llm.openai_chat import OpenAIChat  # takes seconds to import
+    from rudder.agents.llm.openai_chat import OpenAIChat  # imports an HTTP client
 
     chat = OpenAIChat(endpoint)
     try:
@@ -106,6 +115,12 @@ def show(report: ProbeReport, endpoint: Endpoint, console: Console) -> None:
         usable = f"{each.usable} of {each.asked}"
         table.add_row(each.mode, usable, latency, tokens, each.tokens_source, each.error or "none")
     console.print(table)
+    for words in dict.fromkeys(each.words for each in report.modes if each.words):
+        console.print(f"the server says: {words}", markup=False)
+    if report.request_changes:
+        console.print(
+            f"requests are changed for this endpoint: {', '.join(report.request_changes)}"
+        )
     for remedy in dict.fromkeys(each.remedy for each in report.modes if each.remedy):
         console.print(f"what to do: {remedy}", markup=False)
     best = report.best or "none: the embedded agents would decide everything"

@@ -190,6 +190,13 @@ def train(
         float | None,
         typer.Option(help=_help("llm_deadline", "Seconds for all questions of a decision.")),
     ] = None,
+    llm_answer_tokens: Annotated[
+        int | None,
+        typer.Option(help=_help("llm_answer_tokens", "Tokens of one answer, with reasoning.")),
+    ] = None,
+    llm_extra: Annotated[
+        str | None, typer.Option(help="JSON object of further fields of each request.")
+    ] = None,
     llm_max_calls: Annotated[
         int | None, typer.Option(help=_help("llm_max_calls", "Questions of a trainer's run."))
     ] = None,

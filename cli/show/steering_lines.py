@@ -28,12 +28,17 @@ _WORDS: dict[type[EndpointError], str] = {
 }
 
 
-def endpoint_line(error: str) -> str | None:
-    """A line for the name of an error; None for one that is not the endpoint's fault."""
-    for kind, words in _WORDS.items():
+def endpoint_line(error: str, *, words: str = "") -> str | None:
+    """A line for the name of an error; None for one that is not the endpoint's fault.
+
+    words: what the server said, without secrets.
+    """
+    for kind, told in _WORDS.items():
         if kind.__name__ == error:
-            return f"the model's endpoint {words}; the embedded agents decide meanwhile: " + (
-                kind.default_remedy
+            said = f' (the server says: "{words}")' if words else ""
+            return (
+                f"the model's endpoint {told}{said}; the embedded agents decide meanwhile:"
+                f" {kind.default_remedy}"
             )
     return None
 
@@ -74,8 +79,11 @@ class SteeringWatch:
 
     def _new_faults(self, report: SteeringReport) -> Iterator[str]:
         model = report.counts.model
-        for error in model.fallbacks if model is not None else ():
-            line = None if error in self._faults else endpoint_line(error)
+        if model is None:
+            return
+        for error in model.fallbacks:
+            words = model.words.get(error, "")
+            line = None if error in self._faults else endpoint_line(error, words=words)
             self._faults.add(error)
             if line is not None:
                 yield line

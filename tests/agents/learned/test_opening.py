@@ -65,7 +65,7 @@ def test_libraries_of_roles_are_imported_before_a_workload_is_known(model_file: 
         "from rudder.training.steering_options import SteeringOptions\n"
         "def told(**options):\n"
         "    import_ahead(SteeringOptions(**options))\n"
-        "    print([name for name in ('sklearn', 'langchain_openai') if name in sys.modules])\n"
+        "    print([name for name in ('sklearn', 'httpx2') if name in sys.modules])\n"
         "told()\n"
         "told(planner='lr', planner_model='/nowhere')\n"
         f"told(planner='learned', planner_model={str(model_file)!r})\n"
@@ -73,5 +73,5 @@ def test_libraries_of_roles_are_imported_before_a_workload_is_known(model_file: 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "[]", "[]", "['sklearn']", "['sklearn', 'langchain_openai']"
+        "[]", "[]", "['sklearn']", "['sklearn', 'httpx2']"
     ]  # fmt: skip

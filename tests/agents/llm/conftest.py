@@ -10,7 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Stagger
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.messages import Chat, Mode
@@ -102,7 +102,7 @@ def asker_at(exchanges: list[Exchange]) -> AskerAt:
             chat or OpenAIChat(endpoint, mode=mode),
             breaker=breaker or Breaker(time.monotonic),
             budget=Budget(max_calls=max_calls, max_tokens=max_tokens),
-            spread=Spread(rank=0, world_size=1, deadline_s=deadline_s),
+            stagger=Stagger(rank=0, world_size=1, deadline_s=deadline_s),
             deadline_s=deadline_s,
             on_exchange=exchanges.append,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rudder.agents.llm.breaker import Budget, Spread
+from rudder.agents.llm.breaker import Budget, Stagger
 
 
 def test_the_last_call_is_allowed_and_the_next_is_not() -> None:
@@ -33,11 +33,11 @@ def test_ranks_wait_for_parts_of_the_span_that_do_not_overlap(
 ) -> None:
     span = min(1.0, 0.1 * deadline_s)
     for rank in range(world_size):
-        spread = Spread(rank=rank, world_size=world_size, deadline_s=deadline_s, seed=seed)
-        delay = spread.delay_s()
+        stagger = Stagger(rank=rank, world_size=world_size, deadline_s=deadline_s, seed=seed)
+        delay = stagger.delay_s()
         low, high = span * rank / world_size, span * (rank + 1) / world_size
         assert low <= delay <= high + 1e-9
 
 
 def test_a_single_trainer_does_not_wait() -> None:
-    assert Spread(rank=0, world_size=1, deadline_s=10.0).delay_s() == 0.0
+    assert Stagger(rank=0, world_size=1, deadline_s=10.0).delay_s() == 0.0

@@ -10,7 +10,7 @@ import pytest
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.llm.answers import CriticAnswer, ObserverAnswer, form_of
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Spread
+from rudder.agents.llm.breaker import Breaker, Budget, Stagger
 from rudder.agents.llm.critic import LlmCritic
 from rudder.agents.llm.errors import InvalidAnswerError
 from rudder.agents.llm.planner import LlmPlanner
@@ -75,7 +75,7 @@ def test_a_run_under_a_random_model_is_hardly_slower_than_an_embedded_one(wildne
             RandomChat(3, wildness=wildness),
             breaker=Breaker(lambda: 0.0),
             budget=Budget(max_calls=1000, max_tokens=10**8),
-            spread=Spread(rank=0, world_size=1, deadline_s=5.0),
+            stagger=Stagger(rank=0, world_size=1, deadline_s=5.0),
             deadline_s=5.0,
             on_exchange=lambda exchange: None,
         )

@@ -9,13 +9,14 @@ import pytest
 from pydantic import JsonValue
 
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.exchange import Exchange, LlmReport
+from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.planner import LlmPlanner
 from rudder.agents.llm.recorded import RecordedChat
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, Say, Slow, Step
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
+from rudder.training.metrics import ModelUse
 from rudder.training.settings import Change
 from tests.agents.llm.conftest import SHORT_DEADLINE_S, AskerAt, Serve
 from tests.agents.llm.test_planner_turns import later
@@ -49,8 +50,8 @@ def say(tool: str, **arguments: JsonValue) -> Say:
 GROW = call("set_buffer_capacity", capacity_rows=900)
 
 
-def plan_with(asker: Asker, observation: Observation, toolbox: Toolbox) -> tuple[Plan, LlmReport]:
-    async def run() -> tuple[Plan, LlmReport]:
+def plan_with(asker: Asker, observation: Observation, toolbox: Toolbox) -> tuple[Plan, ModelUse]:
+    async def run() -> tuple[Plan, ModelUse]:
         planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
         plan = await planner.plan(observation, (), toolbox)
         await asker.close()
@@ -72,7 +73,6 @@ def test_a_tool_call_becomes_a_staged_plan(
     assert toolbox.staging.change == plan.change
     assert report.valid_first == report.questions
     assert (report.input_tokens, report.output_tokens) == (100, 10)
-    assert report.tokens_source == {"server": 1}
 
 
 @pytest.mark.parametrize("mode", ["structured", "text"])
@@ -206,12 +206,18 @@ def test_all_questions_of_a_decision_share_one_deadline(
 
 
 def test_tokens_are_estimated_where_the_server_does_not_count_them(
-    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
+    serve: Serve,
+    asker_at: AskerAt,
+    observation: Observation,
+    toolbox: Toolbox,
+    exchanges: list[Exchange],
 ) -> None:
     text = say("set_buffer_capacity", capacity_rows=900).text
     server = serve([Say(text, usage=False)])
     _, report = plan_with(asker_at(server.url, mode="text"), observation, toolbox)
-    assert report.tokens_source == {"estimated": 1}
+    reply = exchanges[0].came.reply
+    assert reply is not None
+    assert reply.usage.source == "estimated"
     assert report.output_tokens == -(-len(text) // 3)
 
 

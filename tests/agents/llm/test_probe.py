@@ -73,7 +73,23 @@ def test_an_endpoint_that_knows_no_mode_ends_with_exit_code_4(
     assert caught.value.exit_code == 4
     shown = capsys.readouterr().out
     assert "RefusedError" in shown
+    assert "the server says: the key *** is wrong" in shown
+    assert "check the key: RUDDER_LLM_KEY" in " ".join(shown.split())
     assert "sk-something" not in shown
+
+
+def test_the_doctor_tells_what_is_left_out_of_requests(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def script(request: Request) -> Step:
+        if "temperature" in request.body:
+            return Fail("400", text="'temperature' is not supported")
+        return knows_all(request)
+
+    doctor_llm(serve(script).url, model="m", deadline_s=5.0)
+    shown = capsys.readouterr().out
+    assert "requests are changed for this endpoint: no temperature" in shown
+    assert "a run would use: tools" in shown
 
 
 def test_a_model_that_loads_for_longer_than_an_answer_may_take_is_found_to_work(

@@ -123,24 +123,10 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused_without_showing_it
     assert SECRETS[1] not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("url", "is_openai"),
-    [
-        ("https://api.openai.com/v1", True),
-        ("http://localhost:11434/v1", False),
-        ("https://openai.com.evil.example/v1", False),
-    ],
-)
-def test_openais_own_endpoint_is_known_by_its_host(url: str, is_openai: bool) -> None:
-    endpoint = Endpoint.of(url, model="m", environment={})
-    assert endpoint.is_openai == is_openai
-    assert (endpoint.temperature is None) == is_openai
-
-
 def test_replays_and_roles_need_no_http_client() -> None:
     code = (
         "import sys, rudder.agents.team, rudder.agents.llm.recorded;"
-        "print([m for m in ('torch', 'dgl', 'openai', 'langchain_openai') if m in sys.modules])"
+        "print([m for m in ('torch', 'dgl', 'httpx2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -54,13 +54,13 @@ def test_the_same_seed_gives_the_same_answers() -> None:
     asked = {"response_format": {"json_schema": {"schema": schema}}, "messages": []}
 
     def answers(script: Script) -> list[object]:
-        return [script(Request({}, asked)) for _ in range(5)]
+        return [script(Request("/", {}, asked)) for _ in range(5)]
 
     assert answers(at_random(4)) == answers(at_random(4)) != answers(at_random(5))
 
 
 def test_a_fault_is_that_of_every_request_and_mixed_is_all_in_turn() -> None:
-    request = Request({}, {})
+    request = Request("/", {}, {})
     one, every = failing("500"), failing(MIXED)
     assert [one(request), one(request)] == [Fail("500")] * 2
     assert [every(request) for _ in FAULTS] == [Fail(fault) for fault in FAULTS]

@@ -17,7 +17,9 @@ LARGER = Change(capacity_rows=4000)
 
 
 def report_of(rank: int, **fallbacks: int) -> SteeringReport:
-    counts = SteeringCounts(rank=rank, model=ModelUse(name="m", fallbacks=fallbacks))
+    words = {"RefusedError": "no such model [m]"}
+    use = ModelUse(name="m", fallbacks=fallbacks, words=words)
+    counts = SteeringCounts(rank=rank, model=use)
     return SteeringReport(rank=rank, planner="llm:m", counts=counts)
 
 
@@ -42,6 +44,7 @@ def test_a_fault_of_the_endpoint_is_told_once_with_what_to_do(tmp_path: Path) ->
     write_report(report_of(0, RefusedError=1), tmp_path)
     (line,) = watch.news()
     assert "refuses the key" in line
+    assert 'the server says: "no such model [m]"' in line
     assert "RUDDER_LLM_KEY" in line
     write_report(report_of(0, RefusedError=5), tmp_path)
     write_report(report_of(1, RefusedError=2), tmp_path)
