@@ -34,7 +34,9 @@ def bare(text: str) -> str:
     text = text.strip()
     for tag in _REASONING_TAGS:
         opening, closing = f"<{tag}>", f"</{tag}>"
-        if text.startswith(opening) and closing in text:
+        # Some chat templates put the opening tag into the prompt, so that only the end comes.
+        is_end_alone = opening not in text and not text.startswith("{")
+        if closing in text and (text.startswith(opening) or is_end_alone):
             text = text.partition(closing)[2].strip()
     if text.startswith(_FENCE) and text.endswith(_FENCE) and "\n" in text:
         text = text.partition("\n")[2][: -len(_FENCE)].strip()

@@ -1,4 +1,4 @@
-"""Asks a model within what a decision may cost, and takes no answer on trust."""
+"""Asks a model within a decision's deadline and budget, and validates each answer."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Asker:
     """One trainer's way to its model, shared by all roles that ask one.
 
     All questions about one window share one deadline. An answer that cannot be used is asked for
-    once more, with the reason. Which mode the endpoint knows is found out by use: until one has
-    brought a usable answer, the next one is tried instead of asking again.
+    once more, with the reason. The mode is found by use: until one has brought a usable answer,
+    the next mode is tried instead of asking again.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Asker:
         return self._chat.model
 
     def report(self) -> ModelUse:
-        """What asking brought and cost until now."""
+        """Counts of questions, answers and tokens until now."""
         return self._tally.report(model=self.model, mode=self._mode)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""A circuit breaker: an endpoint that keeps failing is left alone, for longer and longer."""
+"""A circuit breaker: an endpoint that keeps failing is not asked for a time that doubles."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ _JITTER = 0.1
 
 
 class Breaker:
-    """Closed: everybody may ask. Open: nobody, until the pause is over. Then one probe at a time:
-    its success closes the breaker, its failure opens it again for twice as long.
+    """Closed: questions may be asked. Open: none, until the pause is over. Then one probe at a
+    time: if it succeeds the breaker closes, if it fails the breaker opens for twice as long.
 
-    clock: seconds, never going back; random: spreads the pauses of several trainers.
+    clock: monotonic, in seconds; random: varies the pauses of several trainers.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Breaker:
 
     @property
     def state(self) -> State:
-        """Where it stands."""
+        """Closed, open, or waiting for a probe's result."""
         if self._probe is not None:
             return "probing"
         return "closed" if self._until is None else "open"
@@ -92,7 +92,7 @@ class Breaker:
         return max(0.0, self._until - self._clock()) if self._until is not None else 0.0
 
     def permit(self) -> Permit | None:
-        """Leave to ask once, or None. Whoever gets a permit must use it up."""
+        """Permission to ask once, or None; the caller reports on each permit how it ended."""
         if self._until is None:
             return Permit(self, era=self._era)
         if self._probe is not None or self.pause_left_s > 0:
@@ -103,7 +103,7 @@ class Breaker:
     def settle(
         self, permit: Permit, *, result: Literal["ok", "failed", "left"], pause_s: float
     ) -> None:
-        """What became of a permit; called by the permit, once. Late words change nothing."""
+        """Called by a permit, once; ignored if the breaker has opened or closed since."""
         if permit.era != self._era:
             return
         if permit is self._probe:
@@ -131,7 +131,7 @@ class Breaker:
 
 
 class Permit:
-    """Leave to ask once. Used up by the first of its methods that is called."""
+    """Permission to ask once; only the first call of its methods counts."""
 
     def __init__(self, breaker: Breaker, *, era: int) -> None:
         self._breaker, self._used = breaker, False
@@ -142,11 +142,11 @@ class Permit:
         self._settle("ok")
 
     def fail(self, *, pause_s: float = 0.0) -> None:
-        """None came; the endpoint asked for `pause_s` seconds of peace (0: it named none)."""
+        """No usable answer came; pause_s: for which the endpoint asked, 0 if it named none."""
         self._settle("failed", pause_s)
 
     def leave(self) -> None:
-        """Nobody knows: the question was given up for a reason of ours."""
+        """The question was given up for a reason that says nothing of the endpoint."""
         self._settle("left")
 
     def _settle(self, result: Literal["ok", "failed", "left"], pause_s: float = 0.0) -> None:

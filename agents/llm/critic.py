@@ -21,10 +21,9 @@ _TOOL = "give_verdict"
 
 
 class LlmCritic:
-    """What the fallback refuses stays refused, unasked; what it lets through the model may still
-    refuse, or trim to a smaller growth. After a refusal of its own it is passed over once, so
-    that a model which refuses everything cannot stop all changes; and of two plans in one decision
-    it is asked about the first only, so that a decision's cost is bounded."""
+    """The model is asked about plans that the fallback accepts, and may refuse them or trim their
+    growth. After it has refused, it is not asked about the next plan, so that it cannot stop all
+    changes. It is asked about the first plan of a decision only, so that the cost is bounded."""
 
     def __init__(self, asker: Asker, *, fallback: Critic, objective: Objective = "wait") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective

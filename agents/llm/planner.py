@@ -23,11 +23,11 @@ _MAX_TURNS = 16
 
 
 class LlmBackoff:
-    """Pairs: `lasts` asks before a decision, `planned` tells that the model planned it.
+    """`lasts` is asked before a decision, `planned` is called if the model has planned it.
 
-    Deciding in vain is dear, as after each decision that changes nothing comes a longer rest: so
-    the embedded planner has 2 turns after the first vain plan, 4 after the next, up to 16; a plan
-    that gained something makes it 2 again.
+    After a decision that changes nothing the controller pauses, so plans without a gain cost time.
+    The embedded planner decides 2 times after the first of them, 4 times after the next, up to 16;
+    after a plan with a gain it is 2 again.
     """
 
     def __init__(self) -> None:
@@ -76,8 +76,8 @@ class _Before:
 
 
 class LlmPlanner:
-    """Asks where something could be gained. Everywhere else, where no usable answer comes in time,
-    and in turn with a model whose plans gain nothing, the fallback plans."""
+    """Asks the model if something could be gained. The fallback plans if not, if no usable answer
+    comes in time, and for some turns after a model's plan that gained nothing."""
 
     def __init__(self, asker: Asker, *, fallback: Planner, objective: Objective = "wait") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective

@@ -1,8 +1,7 @@
-"""All that a model is ever told, in one place.
+"""The prompts: everything that a model is told.
 
-Only numbers and names out of closed sets, taken from our own types, get in. Left out on purpose,
-though the types have them: reasons, names of planners, ids of runs and episodes, node ids. They
-may hold what somebody else wrote.
+They hold only numbers, and names from closed sets of our own types. Reasons, names of planners,
+ids of runs, episodes and nodes are left out: others may have written them.
 """
 
 from __future__ import annotations

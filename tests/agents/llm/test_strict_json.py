@@ -71,6 +71,7 @@ def test_any_text_is_an_object_or_refused(text: str) -> None:
     "text",
     [
         '<think>{"a": 2}</think>{"a": 1}',
+        'Let me see: {"a": 2}.</think>\n{"a": 1}',
         '<think>no</think>\n\n```json\n{"a": 1}\n```\n',
         '```\n{"a": 1}\n```',
         '  {"a": 1}  ',
