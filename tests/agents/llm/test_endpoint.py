@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from rudder.agents.llm.endpoint import NO_KEY, Endpoint, check_endpoint
+from rudder.agents.llm.messages import Question
+from rudder.agents.llm.openai_chat import OpenAIChat
+from rudder.bench.model_server.scripted_server import Say, ScriptedServer
 from rudder.training.errors import ConfigError
 from rudder.training.steering_options import SteeringOptions
 
@@ -63,3 +67,28 @@ def test_a_run_is_refused_before_it_starts() -> None:
     with pytest.raises(ConfigError, match="no name") as error:
         check_endpoint(SteeringOptions(llm_url=URL))
     assert "--llm-model" in error.value.remedy
+
+
+@pytest.mark.parametrize("extra", ["[1]", "nonsense", '{"model": "other"}', '{"stream": true}'])
+def test_extra_fields_are_an_object_of_fields_that_are_not_ours(extra: str) -> None:
+    check_endpoint(SteeringOptions(llm_url=URL, llm_model="m", llm_extra='{"seed": 1}'))
+    with pytest.raises(ConfigError, match="llm_extra"):
+        check_endpoint(SteeringOptions(llm_url=URL, llm_model="m", llm_extra=extra))
+
+
+@pytest.mark.parametrize("name", ["key", "api_key", "access_token", "sig", "code"])
+def test_a_key_in_the_query_of_an_address_is_refused(name: str) -> None:
+    Endpoint.of(f"{URL}?api-version=1", model="m", environment={})
+    with pytest.raises(ConfigError, match="a key") as error:
+        Endpoint.of(f"{URL}?{name}=planted", model="m", environment={})
+    assert "planted" not in str(error.value)
+
+
+def test_azure_gets_its_key_by_its_own_name() -> None:
+    with ScriptedServer([Say("{}")]) as server:
+        told = {"RUDDER_LLM_KEY": "k"}
+        found = Endpoint.of(f"{server.url}?api-version=1", model="m", environment=told)
+        question = Question(role="probe", system="s", user="u", tools=(), schema_={})
+        asyncio.run(OpenAIChat(found).complete(question, mode="text"))
+    headers = server.requests[0].headers
+    assert (headers["api-key"], "authorization" in headers) == ("k", False)
