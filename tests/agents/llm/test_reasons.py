@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -18,12 +19,17 @@ from tests.agents.llm.conftest import AskerAt, Serve
 QUESTION = Question(role="probe", system="s", user="u", tools=(), schema_={})
 
 
-def ask(asker: Asker, question: Question, *, read: object = None) -> None:
-    def reader(reply: Reply) -> Reply:
-        return reply if read is None else reply.no_such_thing  # type: ignore[attr-defined, no-any-return]
+def as_it_is(reply: Reply) -> Reply:
+    return reply
 
+
+def wrongly(reply: Reply) -> Reply:
+    return [reply][1]
+
+
+def ask(asker: Asker, *, read: Callable[[Reply], Reply] = as_it_is) -> None:
     async def run() -> None:
-        await asker.ask(question, reader, window=0, step=0)
+        await asker.ask(QUESTION, read, window=0, step=0)
         await asker.close()
 
     asyncio.run(run())
@@ -37,7 +43,7 @@ def test_a_fault_of_ours_in_making_a_request_keeps_its_traceback(
     broken = endpoint.model_copy(update={"extra": {"seed": object()}})
     asker = asker_at(url, chat=OpenAIChat(broken, mode="text"))
     with pytest.raises(TypeError):
-        ask(asker, QUESTION)
+        ask(asker)
     came = exchanges[0].came
     assert came.error == "TypeError"
     assert came.reason is not None
@@ -49,11 +55,11 @@ def test_a_fault_of_ours_in_reading_an_answer_keeps_its_traceback(
     serve: Serve, asker_at: AskerAt, exchanges: list[Exchange]
 ) -> None:
     asker = asker_at(serve([Say("x")]).url, mode="text")
-    with pytest.raises(AttributeError):
-        ask(asker, QUESTION, read="wrongly")
+    with pytest.raises(IndexError):
+        ask(asker, read=wrongly)
     came = exchanges[0].came
-    assert (came.error, came.reply is None) == ("AttributeError", False)
-    assert "no_such_thing" in (came.reason or "")
+    assert (came.error, came.reply is None) == ("IndexError", False)
+    assert "[reply][1]" in (came.reason or "")
 
 
 def test_the_servers_own_words_are_recorded_without_secrets(
@@ -62,7 +68,7 @@ def test_the_servers_own_words_are_recorded_without_secrets(
     server = serve([Fail("401", text="planted-key has no access to scripted")])
     asker = asker_at(server.url, key="planted-key")
     with pytest.raises(Exception, match="401"):
-        ask(asker, QUESTION)
+        ask(asker)
     said = "*** has no access to scripted"
     assert exchanges[0].came.reason == said
     assert asker.report().words == {"RefusedError": said}
