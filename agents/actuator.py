@@ -25,14 +25,22 @@ class Actuator(Protocol):
         episode_id: str | None = None,
         purpose: Purpose = "apply_change",
     ) -> Applied:
-        """The trainer's answer; raises RunError or TimeoutError where there is none."""
+        """The trainer's answer; raises RunError where there is none."""
+
+
+class NoAnswerError(RunError):
+    """The trainer did not answer in time, so that nobody knows whether it has changed anything."""
+
+
+class UnrecordedError(RunError):
+    """A change could not be announced in the record, so that it was not made."""
 
 
 class Sender(Protocol):
     """The line to a trainer."""
 
     async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
-        """Send a change and wait; raises RunError where it is rejected, TimeoutError if late."""
+        """Send a change and wait; raises RunError where it is rejected, NoAnswerError if late."""
 
 
 class JournaledActuator:
@@ -49,7 +57,10 @@ class JournaledActuator:
         episode_id: str | None = None,
         purpose: Purpose = "apply_change",
     ) -> Applied:
-        """The trainer's answer; a failure is in the journal before it is raised."""
+        """The trainer's answer; a failure is in the journal before it is raised.
+
+        Raises UnrecordedError where the intent cannot be written; nothing was sent then.
+        """
         intent = AuditEntry(
             kind="intent",
             call_id=uuid.uuid4().hex,
@@ -59,11 +70,15 @@ class JournaledActuator:
             episode_id=episode_id,
             arguments=change.model_dump_json(exclude_defaults=True),
         )
-        self._journal.log(intent)
+        if not self._journal.log(intent):
+            raise UnrecordedError(
+                "the change could not be recorded, and so was not made",
+                remedy="make room for the run's record, or give write access",
+            )
         started = time.perf_counter()
         try:
             applied = await self._sender.send(change, issued_at_step=observation.step)
-        except (RunError, TimeoutError) as error:
+        except RunError as error:
             failed = {"outcome": "failed", "error_type": type(error).__name__}
             self._effect(intent, started, **failed)
             raise

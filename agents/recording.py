@@ -1,8 +1,15 @@
-"""Who called which tool: two rows of the audit log for every call, under the agent that made it."""
+"""The one recorder of decisions: it writes what a decision rests on and whom it asked into the
+journal, while the decision is made.
+
+Before a decision has any effect, its inputs are kept, so that it can be made again. Every call of a
+tool and every question to a language model is kept under the agent that made it, with the id of the
+decision's episode.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -11,6 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from rudder.agents.guard import Guard
+from rudder.agents.llm.exchange import Exchange
 from rudder.memory.decision_inputs import DecisionInputs, Node, Passage
 from rudder.memory.journal import AuditEntry, Journal
 from rudder.tools.calls import ToolCall, ToolResult
@@ -36,11 +44,22 @@ def fingerprint(history: History) -> int | None:
     return crc
 
 
+_AGENTS: dict[Node, str] = {
+    "observe": "observer",
+    "plan": "planner",
+    "reconsider": "planner",
+    "criticise": "critic",
+    "guard": "guard",
+}
+_NOBODY = "act"
+"""The agent of calls from outside a decision."""
+
+
 class Recorder(Protocol):
     """Told by the graph of each decision's way through it; one decision at a time."""
 
     def begin(self, toolbox: Toolbox, *, episode_id: str) -> None:
-        """A decision begins."""
+        """A decision begins; what is called from now on belongs to it."""
 
     def passing(self, node: Node, toolbox: Toolbox) -> AbstractContextManager[None]:
         """Around what a node does."""
@@ -61,15 +80,21 @@ NO_RECORDER = NullRecorder()
 
 
 class DecisionRecorder:
-    """Writes into the journal once there is a plan, and again after each further node."""
+    """Writes into the journal; `on_call` is for a toolbox, `on_exchange` for an asker."""
 
     def __init__(self, journal: Journal, *, guard: Guard, options: SteeringOptions) -> None:
         """guard: the one of the graph; options: what its roles were made of."""
         self._journal, self._guard, self._options = journal, guard, options
         self._inputs: DecisionInputs | None = None
+        self._agent, self._step = _NOBODY, 0
+
+    @property
+    def _episode_id(self) -> str | None:
+        return None if self._inputs is None else self._inputs.episode_id
 
     def begin(self, toolbox: Toolbox, *, episode_id: str) -> None:
         """Look at everything before the observer does, for looking teaches the estimator."""
+        self._step = toolbox.history.next_step
         self._inputs = DecisionInputs(
             episode_id=episode_id,
             objective=self._options.objective,
@@ -83,9 +108,12 @@ class DecisionRecorder:
 
     @contextlib.contextmanager
     def passing(self, node: Node, toolbox: Toolbox) -> Iterator[None]:
-        """Note how many windows are known before and after."""
-        begin = toolbox.history.version
-        yield
+        """Note how many windows are known before and after; calls within are the node's agent's."""
+        begin, self._agent = toolbox.history.version, _AGENTS[node]
+        try:
+            yield
+        finally:
+            self._agent = _NOBODY
         if self._inputs is None:
             return
         passage = Passage(node=node, begin=begin, end=toolbox.history.version)
@@ -95,45 +123,8 @@ class DecisionRecorder:
         if node != "observe":
             self._journal.add_inputs(self._inputs)
 
-
-_AGENTS: dict[Node, str] = {
-    "observe": "observer",
-    "plan": "planner",
-    "reconsider": "planner",
-    "criticise": "critic",
-    "guard": "guard",
-}
-_NOBODY = "act"
-"""Stands in the log for calls from outside a decision."""
-
-
-class CallLog:
-    """Follows a decision through the graph, as its recorder; `write` is a toolbox's `on_call`."""
-
-    def __init__(self, journal: Journal, *, recorder: Recorder = NO_RECORDER) -> None:
-        """recorder: told the same, for replay."""
-        self._journal, self._recorder = journal, recorder
-        self._agent = _NOBODY
-        self._step = 0
-        self._episode_id: str | None = None
-
-    def begin(self, toolbox: Toolbox, *, episode_id: str) -> None:
-        """A decision begins; what is called from now on belongs to it."""
-        self._episode_id, self._step = episode_id, toolbox.history.next_step
-        self._recorder.begin(toolbox, episode_id=episode_id)
-
-    @contextlib.contextmanager
-    def passing(self, node: Node, toolbox: Toolbox) -> Iterator[None]:
-        """Calls within are those of the node's agent."""
-        self._agent = _AGENTS[node]
-        try:
-            with self._recorder.passing(node, toolbox):
-                yield
-        finally:
-            self._agent = _NOBODY
-
-    def write(self, call: ToolCall, result: ToolResult, latency_ms: float) -> None:
-        """Log a call and its result, joined by the call's id."""
+    def on_call(self, call: ToolCall, result: ToolResult, latency_ms: float) -> None:
+        """Log a call of a tool and its result, joined by the call's id."""
         asked = AuditEntry(
             kind="call",
             call_id=call.call_id,
@@ -153,3 +144,9 @@ class CallLog:
         }
         self._journal.log(asked)
         self._journal.log(asked.model_copy(update=answered))
+
+    def on_exchange(self, exchange: Exchange) -> None:
+        """Keep a question to a model and its answer."""
+        self._journal.add_model_call(
+            exchange.to_model_call(uuid.uuid4().hex, episode_id=self._episode_id)
+        )

@@ -130,11 +130,16 @@ class Steering:
         return await self._decide() if is_first else None
 
     async def take(self, window: Window) -> tuple[Episode, ...]:
-        """Take in a window; the episodes that it ended and began, if any.
+        """Take in a window and decide on it; the episodes that it ended and began, if any.
 
-        Raises RunError or TimeoutError where the trainer does not answer; a trial is then over.
+        Raises RunError where the trainer does not answer, UnrecordedError where a change cannot be
+        recorded: a trial then goes on.
         """
         self.note(window)
+        return await self.decide_on(window)
+
+    async def decide_on(self, window: Window) -> tuple[Episode, ...]:
+        """The same with a window that was taken in already."""
         ended = None
         if self._trial is not None:
             ended = await self._try(self._trial, window)
@@ -212,21 +217,21 @@ class Steering:
         outcome = trial.feed(window)
         if outcome is None or self._episode is None:
             return None
+        is_revert = outcome.result == "reverted"
+        if is_revert and not (undo := self._within_limits(trial.undo)).is_empty:
+            await self._actuator.carry_out(
+                undo,
+                observation=self._episode.observation,
+                episode_id=self._episode.episode_id,
+                purpose="revert_change",
+            )
         self._trial = None
         self._rest.end()
-        is_revert = outcome.result == "reverted"
         self._guard.closed(is_revert=is_revert, step=self.toolbox.history.next_step)
         episode = self._episode.model_copy(update={"outcome": outcome})
         self._journal.save(episode)
         self._episode_recall.learn(episode)
         self._note_error(outcome)
-        if is_revert and not (undo := self._within_limits(trial.undo)).is_empty:
-            await self._actuator.carry_out(
-                undo,
-                observation=episode.observation,
-                episode_id=episode.episode_id,
-                purpose="revert_change",
-            )
         return episode
 
     def _within_limits(self, undo: Change) -> Change:

@@ -31,7 +31,7 @@ from rudder.agents.guard import Guard
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.recall import EpisodeRecall
-from rudder.agents.recording import CallLog, DecisionRecorder
+from rudder.agents.recording import DecisionRecorder
 from rudder.agents.steering import Steering
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
@@ -139,7 +139,6 @@ def steering_of(workload: Workload, journal: SqliteJournal, meter: Meter) -> Ste
     meter.watch(episode_recall, recall="recall")
     meter.watch(planner, plan="planner")
     meter.watch(critic, review="critic")
-    calls = CallLog(journal, recorder=recorder)
     actuator = JournaledActuator(RefusingTrainer(history), journal=journal)
     graph = build_graph(
         observer=observer,
@@ -148,16 +147,16 @@ def steering_of(workload: Workload, journal: SqliteJournal, meter: Meter) -> Ste
         guard=guard,
         act=actuator,
         recall=episode_recall.recall,
-        recorder=calls,
+        recorder=recorder,
     )
     return Steering(
         graph=graph,
-        toolbox=Toolbox(history, limits, whatif, episode_recall.last, on_call=calls.write),
+        toolbox=Toolbox(history, limits, whatif, episode_recall.last, on_call=recorder.on_call),
         guard=guard,
         actuator=actuator,
         journal=journal,
         episode_recall=episode_recall,
-        recorder=calls,
+        recorder=recorder,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from sqlite_utils import Database
 
-from rudder.memory.store import Store
+from rudder.memory.store import Key
 from rudder.tools.estimate.calibration import Learned
 from rudder.training.steering_options import Objective
 from rudder.training.workload import Workload
@@ -77,14 +77,16 @@ class DecisionInputs(_Frozen):
         return next((each.end for each in self.passages if each.node == node), None)
 
 
-def save_inputs(store: Store, inputs: DecisionInputs, *, session: int, first_window: int) -> None:
-    """Keep a decision's inputs in place of those known so far, safe from a kill."""
-    with store.transaction() as db:
-        db.conn.execute(
-            "INSERT INTO decision_inputs VALUES (?, ?, ?, ?) ON CONFLICT (episode_id)"
-            " DO UPDATE SET content = excluded.content",
-            (inputs.episode_id, session, first_window, inputs.model_dump_json()),
-        )
+def save_inputs(
+    db: Database, inputs: DecisionInputs, *, session: int, first_window: int
+) -> Iterable[Key]:
+    """Write a decision's inputs in place of those known so far, inside the caller's transaction."""
+    db.conn.execute(
+        "INSERT INTO decision_inputs VALUES (?, ?, ?, ?) ON CONFLICT (episode_id)"
+        " DO UPDATE SET content = excluded.content",
+        (inputs.episode_id, session, first_window, inputs.model_dump_json()),
+    )
+    return [("decision_inputs", inputs.episode_id)]
 
 
 class KeptInputs(_Frozen):

@@ -10,7 +10,6 @@ from rudder.memory.decision_inputs import DecisionInputs
 from rudder.memory.model_calls import ModelCall
 from rudder.memory.records import Episode, Observation
 from rudder.training.metrics import Window
-from rudder.training.settings import Applied, Change
 from rudder.training.workload import Workload
 
 CallOutcome = Literal[
@@ -30,13 +29,14 @@ class AuditEntry(BaseModel):
     """One row of the audit log: a call, or what became of one.
 
     kind: `call` and `result` are joined by call_id; an `intent` comes before the `effect` that it
-    announces, a `note` stands alone; agent: observer, planner, critic, guard, act, user or trainer;
-    arguments, result: JSON.
+    announces; a `note` stands alone; a `record` only carries the digests of rows that were written
+    to other tables. agent: observer, planner, critic, guard, act, user or trainer; arguments,
+    result: JSON; model, input_tokens, output_tokens: of a question to a language model.
     """
 
     model_config = ConfigDict(frozen=True)
 
-    kind: Literal["call", "result", "intent", "effect", "note"]
+    kind: Literal["call", "result", "intent", "effect", "note", "record"]
     call_id: str
     agent: str
     tool: str
@@ -63,8 +63,8 @@ class Recalled(BaseModel):
 
 
 class Journal(Protocol):
-    """One rank's record of one run. Every method is safe to call at any time; a journal that
-    cannot write any more says so once on standard error and goes on without."""
+    """One rank's record of one run. Every method is safe to call at any time and raises nothing;
+    a journal that cannot write says so once on standard error, and tries again at each call."""
 
     def begin(self, workload: Workload) -> None:
         """A run begins, or goes on after the controller was restarted."""
@@ -75,8 +75,8 @@ class Journal(Protocol):
     def save(self, episode: Episode) -> None:
         """Keep an episode, replacing what was known of it under its id."""
 
-    def log(self, entry: AuditEntry) -> None:
-        """Append to the audit log; safe from a kill when this returns."""
+    def log(self, entry: AuditEntry) -> bool:
+        """Append to the audit log; True: the row is in the file and safe from a kill."""
 
     def add_model_call(self, call: ModelCall) -> None:
         """Keep a question to a model and its answer."""
@@ -90,8 +90,9 @@ class Journal(Protocol):
     def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
         """The nearest past episodes with an outcome, good and bad, nearest first."""
 
-    def unfinished(self) -> tuple[Episode | None, tuple[Change, Applied] | None]:
-        """After a restart: the episode whose outcome is missing, and its change, if applied."""
+    def unfinished(self) -> Episode | None:
+        """After a restart: the newest episode if its outcome is missing, with the trainer's answer
+        if that came."""
 
     def close(self) -> None:
         """End the run."""
@@ -109,8 +110,9 @@ class NullJournal:
     def save(self, episode: Episode) -> None:
         """Do nothing."""
 
-    def log(self, entry: AuditEntry) -> None:
-        """Do nothing."""
+    def log(self, entry: AuditEntry) -> bool:
+        """Do nothing; nothing is missing from no record."""
+        return True
 
     def add_model_call(self, call: ModelCall) -> None:
         """Do nothing."""
@@ -126,9 +128,9 @@ class NullJournal:
         """Nothing."""
         return []
 
-    def unfinished(self) -> tuple[Episode | None, tuple[Change, Applied] | None]:
-        """Nothing."""
-        return None, None
+    def unfinished(self) -> Episode | None:
+        """None."""
+        return None
 
     def close(self) -> None:
         """Do nothing."""

@@ -14,6 +14,7 @@ from sqlite_utils.migrations import Migrations
 
 from rudder.memory.schema import (
     AUDIT_TABLES,
+    CHAIN_TABLES,
     EXPERIENCE_TABLES,
     PRUNING_TABLES,
     REPLAY_TABLES,
@@ -39,6 +40,11 @@ def _decision_inputs(db: Database) -> None:
 @RUN_FILE(name="0003_pruned_uses")
 def _pruned_uses(db: Database) -> None:
     _execute(db, PRUNING_TABLES)
+
+
+@RUN_FILE(name="0004_digests")
+def _digests(db: Database) -> None:
+    _execute(db, CHAIN_TABLES)
 
 
 @EXPERIENCE(name="0001_first_release")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -10,7 +10,7 @@ from sqlite_utils import Database
 
 from rudder.memory.clock import now
 from rudder.memory.redaction import Redaction
-from rudder.memory.store import Store
+from rudder.memory.store import Key
 
 
 class ModelCall(BaseModel):
@@ -42,15 +42,16 @@ _INSERT = (
 )
 
 
-def add_model_call(store: Store, call: ModelCall, *, redaction: Redaction) -> None:
-    """Keep a call; safe from a kill when this returns."""
+def add_model_call(db: Database, call: ModelCall, *, redaction: Redaction) -> Iterable[Key]:
+    """Write a call without secrets, inside the caller's transaction."""
     values = call.model_dump()
     cleaned = {
         name: redaction.clean(value) if isinstance(value, str) else value
         for name, value in values.items()
     }
-    with store.transaction() as db:
-        db.conn.execute(_INSERT, [now(), *[cleaned[name] for name in _COLUMNS]])
+    number = db.conn.execute(_INSERT, [now(), *[cleaned[name] for name in _COLUMNS]]).lastrowid
+    assert number is not None
+    return [("model_calls", number)]
 
 
 def read_model_calls(db: Database, *, episode_id: str | None = None) -> Iterator[ModelCall]:

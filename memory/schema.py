@@ -214,3 +214,21 @@ PRUNING_TABLES = (
     weight REAL NOT NULL              -- of a use in the next batch
 ) STRICT""",
 )
+
+CHAIN_TABLES = (
+    "ALTER TABLE audit RENAME TO old_audit",
+    AUDIT_TABLES[0]
+    .replace("intent, effect or note", "intent, effect, note, or record: rows of other tables only")
+    .replace("act or user", "act, user or trainer")
+    .replace(
+        "    previous_hash",
+        "    digests TEXT,                 -- JSON: rows of other tables written with this row,\n"
+        "                                  -- each with its SHA-256 (null: deleted)\n"
+        "    previous_hash",
+    ),
+    "INSERT INTO audit SELECT number, time, run_key, rank, kind, call_id, agent, tool, step,"
+    " episode_id, arguments, result, outcome, error_type, model, input_tokens, output_tokens,"
+    " latency_ms, NULL, previous_hash, hash FROM old_audit",
+    "DROP TABLE old_audit",
+    *AUDIT_TABLES[2:5],
+)

@@ -15,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Self
 from urllib.parse import quote
@@ -37,6 +37,11 @@ _KINDS = {
 """What a file of these migrations is, and who makes one."""
 _MAX_LOG_PAGES = 16_384
 """Of 4 KiB, after which a checkpoint does not wait for a rest."""
+
+Key = tuple[str, int | str]
+"""A table and the primary key of one of its rows."""
+Write = Callable[[Database], Iterable[Key]]
+"""Writes to tables inside the caller's transaction, and names the rows that it wrote."""
 
 
 class LaterVersionError(DataError):
@@ -99,6 +104,10 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 self.db.rollback()
             raise
+
+    def wait_for_locks(self, *, is_patient: bool) -> None:
+        """Whether a transaction waits for a lock of another connection, or fails at once."""
+        self.db.execute(f"PRAGMA busy_timeout = {_BUSY_MS if is_patient else 0}")
 
     def rest(self) -> None:
         """Nobody waits now: bring the write-ahead log into the file and onto the disk, if it has

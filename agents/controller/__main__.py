@@ -52,6 +52,10 @@ class Controller:
         try:
             async for message in self._link.messages():
                 await self._hear(message)
+        except Exception as error:
+            if self._session is not None:
+                self._session.fail(error)
+            raise
         finally:
             heart.cancel()
             await self._leave()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from rudder.agents.actuator import NoAnswerError
 from rudder.training.control import unix_socket
 from rudder.training.control.messages import (
     Heartbeat,
@@ -54,18 +55,19 @@ class Link:
         return link
 
     async def messages(self) -> AsyncIterator[Message]:
-        """What the trainer tells, until it ends.
+        """What the trainer tells, until it ends; raises what kept it from being read.
 
         Answers to commands go to who asked, also while what was told before is still worked on.
         """
         self._reading = asyncio.create_task(self._read())
         while (message := await self._inbox.get()) is not None:
             yield message
+        await self._reading
 
     async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
         """Send a change (an empty one asks for the state) and wait for the answer.
 
-        Raises RunError where the trainer rejects it, TimeoutError where no answer comes.
+        Raises RunError where the trainer rejects it, NoAnswerError where no answer comes.
         """
         command = Command(
             command_id=uuid.uuid4().hex,
@@ -79,6 +81,11 @@ class Link:
             await self._send(command)
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await answer
+        except TimeoutError:
+            raise NoAnswerError(
+                f"the trainer gave no answer within {ANSWER_TIMEOUT_S:g} s",
+                remedy="look at the trainer's log; it answers between two batches",
+            ) from None
         finally:
             self._asked.pop(command.command_id, None)
 
@@ -94,17 +101,19 @@ class Link:
         self._writer.close()
 
     async def _read(self) -> None:
-        while line := await self._next_line():
-            message = read_message(line)
-            if isinstance(message, Applied):
-                self._settle(message.command_id, message)
-            elif isinstance(message, Rejected):
-                self._fail(message)
-            elif message is not None:
-                self._inbox.put_nowait(message)
-        for future in self._asked.values():
-            future.cancel()
-        self._inbox.put_nowait(None)
+        try:
+            while line := await self._next_line():
+                message = read_message(line)
+                if isinstance(message, Applied):
+                    self._settle(message.command_id, message)
+                elif isinstance(message, Rejected):
+                    self._fail(message)
+                elif message is not None:
+                    self._inbox.put_nowait(message)
+        finally:
+            for future in self._asked.values():
+                future.cancel()
+            self._inbox.put_nowait(None)
 
     async def _next_line(self) -> bytes:
         try:

@@ -10,7 +10,13 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-from rudder.agents.actuator import Actuator, JournaledActuator, Sender
+from rudder.agents.actuator import (
+    Actuator,
+    JournaledActuator,
+    NoAnswerError,
+    Sender,
+    UnrecordedError,
+)
 from rudder.agents.controller.cpu_budget import CpuBudget
 from rudder.agents.controller.report import (
     ENDED,
@@ -24,10 +30,9 @@ from rudder.agents.controller.report import (
 )
 from rudder.agents.graph import build_graph
 from rudder.agents.guard import Guard
-from rudder.agents.llm.exchange import Exchange
 from rudder.agents.objective import WAITING_FRACTION
 from rudder.agents.recall import EpisodeRecall
-from rudder.agents.recording import CallLog, DecisionRecorder
+from rudder.agents.recording import DecisionRecorder
 from rudder.agents.steering import Steering
 from rudder.agents.team import make_team, steps_of
 from rudder.agents.trial import TrialCriteria
@@ -53,9 +58,9 @@ async def settle(journal: SqliteJournal, sender: Sender, *, actuator: Actuator) 
     """Undo a change whose trial nobody has seen to its end, if it is still in force.
 
     Nothing is ever sent twice: the trainer is asked what is in force. Returns the episode that was
-    closed, or None. Raises RunError, TimeoutError where the trainer does not answer.
+    closed, or None. Raises RunError where the trainer does not answer.
     """
-    episode, _ = journal.unfinished()
+    episode = journal.unfinished()
     if episode is None:
         return None
     now = (await sender.send(Change(), issued_at_step=None)).settings
@@ -103,7 +108,9 @@ class ControllerSession:
         )
         self._journal.begin(workload)
         self._actuator = JournaledActuator(sender, journal=self._journal)
-        self._team = make_team(options, workload, on_exchange=self._keep_exchange)
+        self._guard = Guard(steps_of(options))
+        self._recorder = DecisionRecorder(self._journal, guard=self._guard, options=options)
+        self._team = make_team(options, workload, on_exchange=self._recorder.on_exchange)
         before = read_report(folder, workload.rank)  # of a controller before this one
         self._report = SteeringReport(
             rank=workload.rank,
@@ -111,7 +118,7 @@ class ControllerSession:
             counts=SteeringCounts(rank=workload.rank) if before is None else before.counts,
             changes=() if before is None else before.changes,
         )
-        self._guard = Guard(steps_of(options))
+        self._sender, self._has_begun = sender, False
         self._steering = self._make_steering()
 
     @classmethod
@@ -131,16 +138,12 @@ class ControllerSession:
         session = cls(
             workload, sender=sender, options=options, folder=folder, socket=socket, cpu=cpu
         )
-        closed = await settle(session._journal, sender, actuator=session._actuator)
-        if closed is not None and is_change(closed):
-            report = session._report
-            update = {
-                "counts": counted(report.counts, closed),
-                "changes": report.changes_with(closed),
-            }
-            session._report = report.model_copy(update=update)
-        session._tell()
-        await session._begin()
+        try:
+            await session._begin()
+        except Exception as error:
+            session.fail(error)
+            session._journal.close()
+            raise
         cpu.begin()
         return session
 
@@ -148,16 +151,18 @@ class ControllerSession:
         """A window to decide on."""
         self._look_at_budget()
         self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
-        if not self._is_on:
-            self._steering.note(window)
-            return
+        self._steering.note(window)
+        if not self._is_on or not self._journal.resume():
+            return  # what cannot be recorded is not done
+        if not self._has_begun:
+            await self._begin()
         if self._steering.is_beyond_limits:
             self._abandon("a limit must be kept to")
         forced = await self._steering.keep_to_limits()
         if forced is not None:
             self._count(forced.model_copy(update={"outcome": None}))
             self._count(forced)
-        for episode in await self._steering.take(window):
+        for episode in await self._steering.decide_on(window):
             self._count(episode)
 
     def note(self, window: Window) -> None:
@@ -191,10 +196,23 @@ class ControllerSession:
         )
 
     def fail(self, error: Exception) -> None:
-        """A decision failed: it is in the log and in the record, and the next one is made."""
-        complain(_told(error))
-        self._note("act", "decide", outcome="failed", error_type=type(error).__name__)
-        self._abandon("the trainer gave no answer")
+        """A decision failed: the record has why, and where in the code, and the next one is made.
+
+        A change that could not be recorded stays on trial until it can.
+        """
+        where = "".join(traceback.format_exception(error))
+        is_foreseen = isinstance(error, RudderError)
+        complain(f"rudder: a decision came to nothing: {error}" if is_foreseen else where)
+        told = {"message": str(error)} if is_foreseen else {"traceback": where}
+        self._note(
+            "act",
+            "decide",
+            outcome="failed",
+            error_type=type(error).__name__,
+            result=json.dumps(told),
+        )
+        if not isinstance(error, UnrecordedError):
+            self._abandon(_reason(error))
 
     async def close(self) -> None:
         """The run is over."""
@@ -211,10 +229,6 @@ class ControllerSession:
         history = History(self._workload)
         episode_recall = EpisodeRecall(self._journal, workload=self._workload)
         limits = self._limits()
-        calls = CallLog(
-            self._journal,
-            recorder=DecisionRecorder(self._journal, guard=self._guard, options=self._options),
-        )
         graph = build_graph(
             observer=self._team.observer,
             planner=self._team.planner,
@@ -223,12 +237,16 @@ class ControllerSession:
             guard=self._guard,
             act=self._actuator,
             recall=episode_recall.recall,
-            recorder=calls,
+            recorder=self._recorder,
         )
         return Steering(
             graph=graph,
             toolbox=Toolbox(
-                history, limits, WhatIf(history, limits), episode_recall.last, on_call=calls.write
+                history,
+                limits,
+                WhatIf(history, limits),
+                episode_recall.last,
+                on_call=self._recorder.on_call,
             ),
             guard=self._guard,
             actuator=self._actuator,
@@ -241,14 +259,27 @@ class ControllerSession:
             ),
             may_decide=lambda: self._cpu.has_left,
             first_number=self._journal.next_number(),
-            recorder=calls,
+            recorder=self._recorder,
         )
 
     def _limits(self) -> Limits:
         return Limits.of(self._workload, memory_budget_bytes=self._budget_bytes)
 
     async def _begin(self) -> None:
-        """An earlier run may have found out where to go; one that fails here costs nothing more."""
+        """Settle what a controller before this one left open, and go where an earlier run came
+        to; later, if nothing can be recorded now. Raises as `settle`."""
+        self._tell()
+        if not self._journal.resume():
+            return
+        self._has_begun = True
+        closed = await settle(self._journal, self._sender, actuator=self._actuator)
+        if closed is not None and is_change(closed):
+            update = {
+                "counts": counted(self._report.counts, closed),
+                "changes": self._report.changes_with(closed),
+            }
+            self._report = self._report.model_copy(update=update)
+            self._tell()
         try:
             if (episode := await self._steering.begin()) is not None:
                 self._count(episode)
@@ -268,9 +299,6 @@ class ControllerSession:
         at = {"call_id": uuid.uuid4().hex, "step": self._steering.toolbox.history.next_step}
         row = {"kind": "note", "agent": agent, "tool": tool, **at, **values}
         self._journal.log(AuditEntry.model_validate(row))
-
-    def _keep_exchange(self, exchange: Exchange) -> None:
-        self._journal.add_model_call(exchange.to_model_call(uuid.uuid4().hex))
 
     def _abandon(self, reason: str) -> None:
         """What is on trial, if anything is, goes on untried."""
@@ -295,7 +323,7 @@ class ControllerSession:
             update={
                 "counts": counts,
                 "is_on": self._is_on,
-                "journal_is_writing": self._journal.is_writing,
+                "journal_is_writing": self._journal.is_writing and not self._journal.has_gaps,
                 "cpu_seconds": time.process_time(),
                 "peak_rss_bytes": used.ru_maxrss * 1024,
             }
@@ -308,8 +336,8 @@ def _waits(window: Window) -> bool:
     return window.stalled_seconds > WAITING_FRACTION * window.trained_seconds
 
 
-def _told(error: Exception) -> str:
-    """A trainer that does not answer in a line; whatever nobody thought of with its place."""
-    if isinstance(error, RudderError | TimeoutError):
-        return f"rudder: a decision came to nothing: {error or 'no answer came in time'}"
-    return "".join(traceback.format_exception(error))
+def _reason(error: Exception) -> str:
+    """Why a trial was given up, without the error's own text, which may be of anywhere."""
+    if isinstance(error, NoAnswerError):
+        return "the trainer gave no answer"
+    return f"a decision failed: {type(error).__name__}"

@@ -127,6 +127,7 @@ class RecordedRun:
         self._reader = reader
         self._inputs = reader.inputs()
         self._exchanges = _exchanges(reader)
+        self._lost_windows = reader.lost_windows()
 
     def decisions(self, names: Collection[str] | None = None) -> Iterator[Scene | NotReplayable]:
         """In their order; names: ids of those wanted, None: all. A scene holds until the next."""
@@ -148,7 +149,9 @@ class RecordedRun:
         windows = self._reader.windows_of_session(kept.first_window)
         workload = self._reader.workload_of_session(kept.session)
         pruned = self._reader.pruned_uses(kept.first_window)
-        return _Session(kept.session, workload, iter(windows), pruned)
+        gaps = [row - kept.first_window for row in self._lost_windows if row >= kept.first_window]
+        num_whole = min(gaps, default=len(windows))
+        return _Session(kept.session, workload, windows[:num_whole], pruned)
 
     def _scene(
         self, episode: Episode, kept: KeptInputs | None, session: _Session | None
@@ -165,7 +168,10 @@ class RecordedRun:
             inputs=kept.inputs,
             session=session,
             recalled=recalled,
-            exchanges=self._exchanges.of(episode),
+            exchanges=tuple(
+                self._exchanges.get(episode.episode_id)
+                or self._exchanges.get((episode.observation.step, episode.observation.window), ())
+            ),
         )
 
 
@@ -186,7 +192,7 @@ class _Session:
         self,
         number: int,
         workload: Workload,
-        windows: Iterator[Window],
+        windows: list[Window],
         pruned: PrunedUses | None,
     ) -> None:
         self.number, self.workload = number, workload
@@ -196,22 +202,22 @@ class _Session:
         self.past = _Past()
         self.episode_recall = EpisodeRecall(self.past, workload=workload)
         self.last_round_step: int | None = None
-        self._windows = windows
+        self._windows, self._num_windows = iter(windows), len(windows)
         self._learned: set[str] = set()
 
-    def advance(self, version: int | None) -> bool:
-        """Take in windows until so many are known; False where there are not as many."""
+    def advance(self, version: int | None) -> None:
+        """Take in windows until so many are known, as far as there are as many."""
         while version is not None and self.history.version < version:
             window = next(self._windows, None)
             if window is None:
-                return False
+                return
             self.history.add(window)
-        return True
 
     def catch_up(self, inputs: DecisionInputs) -> str | None:
         """Come to where a decision began; why that cannot be, or None."""
-        if not self.advance(inputs.begin("observe")):
+        if max((each.begin for each in inputs.passages), default=0) > self._num_windows:
             return "windows that it rested on are missing"
+        self.advance(inputs.begin("observe"))
         if fingerprint(self.history) != inputs.fingerprint:
             return "sampled accesses that it rested on were pruned"
         return None
@@ -231,25 +237,18 @@ class _Session:
             self.last_round_step = episode.observation.step
 
 
-class _Exchanges:
-    """Questions to models, by the window that they were about."""
-
-    def __init__(self, exchanges: list[Exchange]) -> None:
-        self._by_place: dict[tuple[int, int], list[Exchange]] = {}
-        for each in exchanges:
-            self._by_place.setdefault((each.step, each.asked.window), []).append(each)
-
-    def of(self, episode: Episode) -> tuple[Exchange, ...]:
-        """Those of a decision, in their order."""
-        seen = episode.observation
-        return tuple(self._by_place.get((seen.step, seen.window), ()))
+_Place = str | tuple[int, int]
+"""The id of an episode; of a call that an earlier version kept without, its step and window."""
 
 
-def _exchanges(reader: RunReader) -> _Exchanges:
-    found = []
+def _exchanges(reader: RunReader) -> dict[_Place, list[Exchange]]:
+    """Questions to models, by the decision that they were asked in."""
+    found: dict[_Place, list[Exchange]] = {}
     for call in reader.model_calls():
         try:
-            found.append(Exchange.of_model_call(call))
+            exchange = Exchange.of_model_call(call)
         except ValueError:
             continue  # somebody else's question; a decision that needs it will not come out equal
-    return _Exchanges(found)
+        place = call.episode_id or (exchange.step, exchange.asked.window)
+        found.setdefault(place, []).append(exchange)
+    return found

@@ -108,7 +108,7 @@ def verify(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Check that the log is as it was written; exit code 1 names the first broken row.
+    """Check that the log and all that it covers are as they were written; exit code 1 if not.
 
     Example: rudder audit verify runs/demo
     """
@@ -117,6 +117,8 @@ def verify(
     if memory is not None:
         check_memory(memory)
     results = [_verified(path, memory) for path in _files(where)]
+    if where.is_dir():
+        results = [*map(_in_its_place, results), *_missing(results, where)]
     typer.echo(json_text.dumps(results, indent=2) if json else "\n".join(map(_said, results)))
     if not all(result["holds"] for result in results):
         raise typer.Exit(1)
@@ -227,11 +229,45 @@ def _verified(path: Path, memory: Path | None) -> dict[str, Any]:
     return {"file": str(path), "holds": found.holds, **asdict(found)}
 
 
+def _in_its_place(result: dict[str, Any]) -> dict[str, Any]:
+    """Broken where the file is of another rank than its name says."""
+    if not result["holds"] or result["rank"] is None:
+        return result
+    if Path(result["file"]).stem == f"rank{result['rank']}":
+        return result
+    return {**result, "holds": False, "reason": f"it is the record of rank {result['rank']}"}
+
+
+def _missing(results: list[dict[str, Any]], where: Path) -> Iterator[dict[str, Any]]:
+    """Broken results for files that belong to a run and are not there, or are of another run."""
+    from rudder.memory.run.run_file import run_file
+    from rudder.memory.run.verify import Verification
+
+    runs = {result["run_key"] for result in results if result["run_key"] is not None}
+    if len(runs) > 1:
+        mixed = Verification(rows=0, reason=f"its files are of {len(runs)} runs")
+        yield {"file": str(where), "holds": False, **asdict(mixed)}
+    for rank in range(max((result["num_ranks"] or 0 for result in results), default=0)):
+        path = run_file(where, rank=rank)
+        if not path.exists():
+            missing = Verification(rows=0, reason="it is missing")
+            yield {"file": str(path), "holds": False, **asdict(missing)}
+
+
 def _said(result: dict[str, Any]) -> str:
     row = "" if result["broken_row"] is None else f"row {result['broken_row']}: "
-    end = f"{result['rows']:,} rows hold" if result["holds"] else f"BROKEN: {row}{result['reason']}"
+    end = _held(result) if result["holds"] else f"BROKEN: {row}{result['reason']}"
     notes = (f"\n  row {n}: an effect that no intent came before" for n in result["unannounced"])
     return f"{result['file']}: {end}" + "".join(notes)
+
+
+def _held(result: dict[str, Any]) -> str:
+    """How much is as it was written, and of what nothing can be said."""
+    end, begun = f"{result['rows']:,} rows hold", result["chained_from"]
+    if begun is None:
+        return f"{end}; the version that wrote the file kept no digests of windows, episodes, ..."
+    tables = f"{end}, and {result['table_rows']:,} rows of other tables"
+    return tables if begun == 1 else f"{tables}, as they were when row {begun} was written"
 
 
 def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:

@@ -20,9 +20,12 @@ def explain(
     memory: Annotated[
         Path | None, typer.Option(help="Where to look else; default: memory.db in the data folder.")
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Print questions to models and answers in full.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the episode as JSON.")] = False,
 ) -> None:
-    """What was seen, recalled, proposed, objected, done, expected and measured.
+    """What was seen, recalled, asked of a model, proposed, objected, done, expected and measured.
 
     Example: rudder explain 5a4d91e0-0-3 --run runs/demo
     """
@@ -32,7 +35,8 @@ def explain(
         check_run(run, name="run")
     if memory is not None:
         check_memory(memory)
-    text = _from_runs(episode, run, json=json) or _from_memory(episode, memory, json=json)
+    text = _from_runs(episode, run, whole=whole, json=json)
+    text = text or _from_memory(episode, memory, json=json)
     if text is None:
         from rudder.training.errors import ConfigError
 
@@ -43,7 +47,7 @@ def explain(
     typer.echo(text)
 
 
-def _from_runs(name: str, run: Path | None, *, json: bool) -> str | None:
+def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str | None:
     from rudder.memory.run.run_file import FOLDER, run_files
     from rudder.memory.run.run_reader import read_runs
 
@@ -52,11 +56,12 @@ def _from_runs(name: str, run: Path | None, *, json: bool) -> str | None:
         for reader in read_runs(run_files(folder)):
             found = reader.episode(name)
             if found is not None:
-                return found.model_dump_json(indent=2) if json else _page(reader, found)
+                as_json = found.model_dump_json(indent=2)
+                return as_json if json else _page(reader, found, whole=whole)
     return None
 
 
-def _page(reader: RunReader, found: Episode) -> str:
+def _page(reader: RunReader, found: Episode, *, whole: bool) -> str:
     from rudder.cli.show.episode import episode_page
     from rudder.memory.run.audit import AuditFilter
 
@@ -66,6 +71,7 @@ def _page(reader: RunReader, found: Episode) -> str:
         recalled=reader.recalled(found),
         model_calls=reader.model_calls(episode_id=found.episode_id),
         audit=reader.audit(AuditFilter(episode_id=found.episode_id)),
+        whole=whole,
     )
 
 

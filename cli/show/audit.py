@@ -37,7 +37,7 @@ def attributes(row: AuditRow) -> dict[str, Value]:
         for name, value in asdict(row).items()
         if value is not None
     }
-    return {"gen_ai.operation.name": "execute_tool", **named}
+    return {"gen_ai.operation.name": "chat" if row.model else "execute_tool", **named}
 
 
 def as_json(rows: Sequence[AuditRow]) -> str:
@@ -125,6 +125,9 @@ def _gist(row: AuditRow) -> str:
 
 
 def _content(row: AuditRow) -> object:
+    if row.model is not None:
+        tokens = {"input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
+        return {"model": row.model, **tokens}
     text = row.result or row.arguments or ""
     try:
         content = json.loads(text) if text else {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from pydantic import BaseModel
 
+from rudder.agents.llm.exchange import Exchange
 from rudder.cli.show import figures
 from rudder.memory.journal import Recalled
 from rudder.memory.model_calls import ModelCall
@@ -15,6 +17,8 @@ from rudder.tools.effects import Effect, Range
 from rudder.training.workload import Workload
 
 _WIDTH = 11
+_SHORTENED = 74
+"""Characters of a question or an answer on a page that is to stay a page."""
 
 
 def episode_page(
@@ -24,14 +28,20 @@ def episode_page(
     recalled: Sequence[Recalled] = (),
     model_calls: Sequence[ModelCall] = (),
     audit: Sequence[AuditRow] = (),
+    whole: bool = False,
 ) -> str:
-    """Seen, recalled, proposed, objected, done, expected, measured; what is not known is absent."""
+    """Seen, recalled, asked of a model, proposed, objected, done, expected and measured.
+
+    What is not known is absent. whole: questions to models and their answers in full, else their
+    beginnings.
+    """
     title = f"Episode {episode.episode_id}: decision {episode.number} of rank {episode.rank}"
     sections = (
         ("work", _work(workload)),
         ("seen", _seen(episode.observation)),
         ("recalled", _recalled(episode, recalled)),
-        ("proposed", _proposed(episode, model_calls)),
+        ("asked", _asked(model_calls, whole=whole)),
+        ("proposed", _proposed(episode)),
         ("objected", _objected(episode)),
         ("done", _done(episode)),
         ("expected", _expected(episode)),
@@ -97,7 +107,39 @@ def _recalled(episode: Episode, recalled: Sequence[Recalled]) -> Iterator[str]:
         yield f"{episode_id} at distance {found.distance:.2f}: {change}: {result}"
 
 
-def _proposed(episode: Episode, calls: Sequence[ModelCall]) -> Iterator[str]:
+def _asked(calls: Sequence[ModelCall], *, whole: bool) -> Iterator[str]:
+    for call in calls:
+        tokens = f"{call.input_tokens} + {call.output_tokens} tokens ({call.tokens_source})"
+        yield f"{call.agent} asked {call.model}: {call.latency_ms:.0f} ms, {tokens}"
+        question, answer = _texts(call)
+        for name, text in (("question", question), ("answer", answer)):
+            if whole:
+                yield f"  {name}:"
+                yield from (f"    {line}" for line in text.splitlines())
+            else:
+                yield f"  {name}: {textwrap.shorten(text, _SHORTENED, placeholder=' ...')}"
+    if calls and not whole:
+        yield "--whole prints questions and answers in full"
+
+
+def _texts(call: ModelCall) -> tuple[str, str]:
+    """Question and answer as they were put; what this version cannot read, as it is stored."""
+    try:
+        exchange = Exchange.of_model_call(call)
+    except ValueError:
+        return call.messages, call.answer or call.error_type or "none"
+    asked, came = exchange.asked, exchange.came
+    answers = []
+    if came.reply is not None:
+        answers += [came.reply.text] if came.reply.text else []
+        answers += [f"{each.name}({each.arguments or ''})" for each in came.reply.calls]
+    if came.error is not None:
+        answers.append(f"not used: {came.error}{': ' if came.reason else ''}{came.reason or ''}")
+    texts = asked.question.texts(asked.mode)
+    return "\n".join(text for _, text in reversed(texts)), "\n".join(answers) or "empty"
+
+
+def _proposed(episode: Episode) -> Iterator[str]:
     plan = episode.plan
     if (first := episode.set_aside) is not None:
         yield f"{first.plan.planner}: {_changed(first.plan.change)}"
@@ -110,9 +152,6 @@ def _proposed(episode: Episode, calls: Sequence[ModelCall]) -> Iterator[str]:
     for call in plan.calls:
         wanted = {name: value for name, value in call.arguments.items() if not _is_said(name)}
         yield f"call {call.tool}({', '.join(_named(wanted))})"
-    for asked in calls:
-        tokens = f"{asked.input_tokens} + {asked.output_tokens} tokens ({asked.tokens_source})"
-        yield f"model {asked.model} asked by {asked.agent}: {asked.latency_ms:.0f} ms, {tokens}"
 
 
 def _is_said(argument: str) -> bool:

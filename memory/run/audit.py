@@ -1,4 +1,8 @@
-"""The audit log: rows are appended, never changed, and each carries the hash of the one before."""
+"""The audit log: a chain of rows that are appended and never changed.
+
+Each row carries the hash of the row before it, and the digests of the rows of other tables that
+were written in the same transaction. So the whole file is under one chain, whose end is its head.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Self
 
@@ -16,9 +20,21 @@ from rudder.memory.clock import now
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import FIRST_HASH
 from rudder.memory.redaction import Redaction
-from rudder.memory.store import Store
+from rudder.memory.store import Key, Store, Write
 
 Value = str | int | float | None
+
+CHAINED = {
+    "sessions": "number",
+    "windows": "number",
+    "slices": "number",
+    "pruned_uses": "first_window",
+    "episodes": "episode_id",
+    "recalls": "number",
+    "model_calls": "number",
+    "decision_inputs": "episode_id",
+}
+"""Tables whose rows are under the chain, and their primary keys."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,7 @@ class AuditRow:
     input_tokens: int | None
     output_tokens: int | None
     latency_ms: float | None
+    digests: str | None
     previous_hash: str
     hash: str
 
@@ -71,8 +88,8 @@ class Head:
 
 @dataclass(frozen=True)
 class AuditFilter:
-    """Which rows to show; None: any. times: as stored; steps and times inclusive; episode: the
-    beginning of an episode's id."""
+    """Which rows to show; None: any, but for rows of kind `record`, which only a filter of that
+    kind shows. times: as stored; steps and times inclusive; episode: the beginning of an id."""
 
     run_key: str | None = None
     rank: int | None = None
@@ -99,7 +116,9 @@ class AuditFilter:
         }
         given = {name: value for name, value in asdict(self).items() if value is not None}
         terms = [compared.get(name, f"{name} = ?") for name in given]
-        return " AND ".join(terms) or "1", list(given.values())
+        if self.kind is None:
+            terms.append("kind <> 'record'")
+        return " AND ".join(terms), list(given.values())
 
 
 class AuditLog:
@@ -111,17 +130,29 @@ class AuditLog:
         self._rank = rank
         self._redaction = redaction
 
-    def append(self, entry: AuditEntry) -> int:
-        """Append a row; safe from a kill when this returns. Returns its number."""
-        values = self._values(entry)
+    def append(self, *entries: AuditEntry, write: Write | None = None) -> int:
+        """Append rows, in one transaction with what `write` writes; the last carries its digests.
+
+        Safe from a kill when this returns. Returns the number of the last row.
+        """
         with self._store.transaction() as db:
+            keys = list(write(db)) if write is not None else []
+            written = {f"{table}/{key}": row_digest(db, table, key) for table, key in keys}
             head = read_head(db)
-            number = head.number + 1
-            row = {"number": number, **values, "previous_hash": head.hash}
-            row["hash"] = row_hash(row)
-            db.conn.execute(_INSERT, [row[name] for name in COLUMNS])
-            db.conn.execute("UPDATE audit_head SET number = ?, hash = ?", (number, row["hash"]))
-        return number
+            for entry in entries:
+                is_last = entry is entries[-1]
+                head = self._add(db, entry, head=head, digests=written if is_last else {})
+        return head.number
+
+    def _add(
+        self, db: Database, entry: AuditEntry, *, head: Head, digests: dict[str, str | None]
+    ) -> Head:
+        row = {"number": head.number + 1, **self._values(entry), "previous_hash": head.hash}
+        row["digests"] = json.dumps(digests, separators=(",", ":")) if digests else None
+        row["hash"] = row_hash(row)
+        db.conn.execute(_INSERT, [row[name] for name in COLUMNS])
+        db.conn.execute("UPDATE audit_head SET number = ?, hash = ?", (row["number"], row["hash"]))
+        return Head(head.number + 1, str(row["hash"]))
 
     def _values(self, entry: AuditEntry) -> dict[str, Value]:
         values: dict[str, Value] = {
@@ -140,13 +171,48 @@ class AuditLog:
 
 
 def row_hash(row: Mapping[str, object]) -> str:
-    """SHA-256 of the canonical JSON of all that is not null, the hash itself left out.
+    """SHA-256 of the canonical JSON of all that is not null, the hash itself left out; bytes count
+    as hexadecimal text.
 
     Nulls are left out so that a later version's new column leaves old hashes as they are.
     """
     content = {name: value for name, value in row.items() if value is not None and name != "hash"}
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(
+        content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=bytes.hex
+    )
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def row_digest(db: Database, table: str, key: int | str) -> str | None:
+    """The digest of a row of a chained table; None: it is not there, for it was pruned."""
+    return next((digest for _, digest in _digests(db, table, "WHERE {} = ?", [key])), None)
+
+
+def table_digests(db: Database, table: str) -> Iterator[tuple[str, str]]:
+    """The name, such as `windows/12`, and the digest of each row of a chained table."""
+    return _digests(db, table, "", [])
+
+
+def _digests(
+    db: Database, table: str, where: str, values: list[int | str]
+) -> Iterator[tuple[str, str]]:
+    key = CHAINED[table]
+    found = db.conn.execute(f"SELECT * FROM {table} {where.format(key)}", values)
+    names = [column[0] for column in found.description]
+    for cells in found:
+        row = dict(zip(names, cells, strict=True))
+        yield f"{table}/{row[key]}", row_hash(row)
+
+
+def unchained_rows(db: Database) -> Iterable[Key]:
+    """All rows of a file that an earlier version wrote, which put none of them under the chain."""
+    if db.conn.execute("SELECT 1 FROM audit WHERE digests IS NOT NULL LIMIT 1").fetchone():
+        return []
+    return [
+        (table, row[0])
+        for table, key in CHAINED.items()
+        for row in db.conn.execute(f"SELECT {key} FROM {table}")
+    ]
 
 
 def is_logged(db: Database, call_id: str) -> bool:

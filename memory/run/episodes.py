@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic import ValidationError
 from sqlite_utils import Database
@@ -11,7 +11,7 @@ from sqlite_utils import Database
 from rudder.memory.clock import now
 from rudder.memory.records import Episode
 from rudder.memory.redaction import Redaction
-from rudder.memory.store import Store
+from rudder.memory.store import Key
 from rudder.training.errors import DataError
 
 _COLUMNS = (
@@ -26,8 +26,8 @@ _UPSERT = (
 )
 
 
-def save_episode(store: Store, episode: Episode, *, redaction: Redaction) -> None:
-    """Keep an episode in place of what was known under its id, safe from a kill."""
+def save_episode(db: Database, episode: Episode, *, redaction: Redaction) -> Iterable[Key]:
+    """Write an episode in place of what was known under its id, inside the caller's transaction."""
     content = redaction.clean(episode.model_dump_json())
     outcome = episode.outcome
     moment = now()
@@ -48,8 +48,8 @@ def save_episode(store: Store, episode: Episode, *, redaction: Redaction) -> Non
         content,
         checksum(content),
     )
-    with store.transaction() as db:
-        db.conn.execute(_UPSERT, values)
+    db.conn.execute(_UPSERT, values)
+    return [("episodes", episode.episode_id)]
 
 
 def checksum(content: str) -> int:

@@ -79,6 +79,14 @@ class RunReader:
         """Sums of the slices that a session, named by its first window, has no more."""
         return self._read(lambda db: read_pruned_uses(db, first_number))
 
+    def lost_windows(self) -> list[int]:
+        """Rows of the table `windows` before which some could not be written."""
+        sql = (
+            "SELECT json_extract(result, '$.next_window') FROM audit WHERE tool = 'gap'"
+            " AND json_extract(result, '$.lost.windows') > 0"
+        )
+        return self._read(lambda db: [int(row[0]) for row in db.conn.execute(sql)])
+
     def inputs(self) -> dict[str, KeptInputs]:
         """What decisions rested on, by episode id."""
         return self._read(lambda db: {each.inputs.episode_id: each for each in read_inputs(db)})
@@ -102,7 +110,7 @@ class RunReader:
         return self._read(read_head)
 
     def verify(self, *, known: tuple[Head, ...] = ()) -> Verification:
-        """Whether the audit log is as it was written, at one moment of a run; never raises."""
+        """Whether the file is as it was written, at one moment of a run; never raises."""
         with self._one_moment():
             return verify(self._db, known=known)
 

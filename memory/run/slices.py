@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from sqlite_utils import Database
 
+from rudder.memory.store import Key
 from rudder.tools.estimate.past_uses import PastUses, UseSums
 from rudder.training.access_slice import AccessSlice
 from rudder.training.errors import DataError
@@ -106,8 +107,11 @@ class Slices:
         """A session begins, whose first row of `windows` will have this number."""
         self._first_window = first_window
 
-    def add(self, db: Database, accesses: AccessSlice, *, number: int, window: int) -> None:
-        """Add a window's slice under the window's number, inside the caller's transaction."""
+    def add(
+        self, db: Database, accesses: AccessSlice, *, number: int, window: int
+    ) -> Iterable[Key]:
+        """Add a window's slice under the window's number, inside the caller's transaction;
+        returns the rows that this wrote or pruned."""
         sizes = zlib.compress(np.array(accesses.sizes, dtype="<i4").tobytes())
         nodes = base64.b64decode(accesses.nodes)
         num_bytes = len(sizes) + len(nodes)
@@ -117,10 +121,11 @@ class Slices:
             (number, window, accesses.rate, sizes, nodes, num_bytes),
         )
         self._num_bytes += num_bytes
+        yield "slices", number
         if self._num_bytes > self._max_bytes:
-            self._prune(db)
+            yield from self._prune(db)
 
-    def _prune(self, db: Database) -> None:
+    def _prune(self, db: Database) -> Iterable[Key]:
         """Drop the oldest, session by session."""
         pruned: dict[int, list[int]] = {}
         for number, num_bytes in db.conn.execute(
@@ -135,6 +140,8 @@ class Slices:
             db.conn.execute(
                 "DELETE FROM slices WHERE number BETWEEN ? AND ?", (numbers[0], numbers[-1])
             )
+            yield from (("slices", number) for number in numbers)
+            yield "pruned_uses", first_window
 
     def _session_of(self, db: Database, number: int) -> int:
         """The number of the first window of a window's session."""

@@ -8,21 +8,15 @@ from sqlite_utils import Database
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import AuditFilter, read_rows
 from rudder.memory.run.episodes import unfinished_episode
-from rudder.training.settings import Applied, Change
-
-Unfinished = tuple[Episode | None, tuple[Change, Applied] | None]
+from rudder.training.settings import Applied
 
 
-def unfinished(db: Database) -> Unfinished:
-    """The newest episode if its outcome is missing, and its change if the trainer applied it."""
+def unfinished(db: Database) -> Episode | None:
+    """The newest episode if its outcome is missing, with the trainer's answer if that came."""
     episode = unfinished_episode(db)
-    if episode is None:
-        return None, None
-    applied = episode.applied or _applied_by_log(db, episode)
-    if applied is None or applied.outcome != "applied":
-        return episode, None
-    change = episode.verdict.change if episode.verdict else episode.plan.change
-    return episode.model_copy(update={"applied": applied}), (change, applied)
+    if episode is None or episode.applied is not None:
+        return episode
+    return episode.model_copy(update={"applied": _applied_by_log(db, episode)})
 
 
 def _applied_by_log(db: Database, episode: Episode) -> Applied | None:

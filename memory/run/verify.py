@@ -1,7 +1,8 @@
-"""Whether an audit log is as it was written, and if not, its first broken row."""
+"""Whether a run's file is as it was written, and if not, the first broken row of its log."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,15 @@ from dataclasses import dataclass, field
 from sqlite_utils import Database
 
 from rudder.memory.migrations import RUN_FILE, wrong_objects
-from rudder.memory.run.audit import COLUMNS, Head, Value, read_head, row_hash
+from rudder.memory.run.audit import (
+    CHAINED,
+    COLUMNS,
+    Head,
+    Value,
+    read_head,
+    row_hash,
+    table_digests,
+)
 
 _NAMES = ", ".join(COLUMNS)
 _READ = f"SELECT {_NAMES} FROM audit WHERE number > ? ORDER BY number"
@@ -19,11 +28,19 @@ _READ = f"SELECT {_NAMES} FROM audit WHERE number > ? ORDER BY number"
 class Verification:
     """What verify found: rows that hold, from the first on; the first broken one, and why.
 
-    broken_row: None where all is well, or where what is broken is no row; unannounced: effects
-    that no intent came before, which a log may have and still be as it was written.
+    broken_row: None where all is well, or where what is broken is no row of the log; table_rows:
+    rows of other tables that hold; chained_from: the row of the log from which on other tables are
+    under the chain, None: an earlier version wrote the file, and their rows cannot be checked;
+    run_key, rank, num_ranks: as the first row says, None where that is not known; unannounced:
+    effects that no intent came before, which a log may have and still be as it was written.
     """
 
     rows: int
+    table_rows: int = 0
+    chained_from: int | None = None
+    run_key: str | None = None
+    rank: int | None = None
+    num_ranks: int | None = None
     head: Head = field(default_factory=Head)
     broken_row: int | None = None
     reason: str | None = None
@@ -31,7 +48,7 @@ class Verification:
 
     @property
     def holds(self) -> bool:
-        """Whether the log is as it was written."""
+        """Whether the file is as it was written."""
         return self.reason is None
 
 
@@ -42,20 +59,21 @@ class _BrokenError(Exception):
 
 
 def verify(db: Database, *, known: Sequence[Head] = (), last: int | None = None) -> Verification:
-    """Walk the chain; `known`: ends that the log is known to have had, kept elsewhere.
+    """Walk the chain, and compare the rows of all other tables with their digests in it.
 
-    last: look at that many rows only, which is what a controller does that goes on with a file.
+    known: ends that the log is known to have had, kept elsewhere; last: look at that many rows of
+    the log only, which is what a controller does that goes on with a file.
     """
     walk = _Walk()
     try:
         _check_file(db, whole=last is None)
         walk.run(db, first=0 if last is None else max(0, read_head(db).number - last))
         walk.check_known(known)
+        if last is None:
+            walk.check_tables(db)
     except _BrokenError as error:
-        return Verification(
-            rows=walk.num_rows, head=walk.head, broken_row=error.row, reason=str(error)
-        )
-    return Verification(walk.num_rows, walk.head, unannounced=tuple(walk.unannounced))
+        return walk.found(broken_row=error.row, reason=str(error))
+    return walk.found()
 
 
 class _Walk:
@@ -66,6 +84,10 @@ class _Walk:
         self.num_rows = 0
         self.unannounced: list[int] = []
         self._intents: set[str] = set()
+        self._digests: dict[str, str | None] = {}
+        self._num_table_rows = 0
+        self._chained_from: int | None = None
+        self._first: dict[str, Value] = {}
         self._hashes: dict[int, str] = {}
 
     def run(self, db: Database, *, first: int) -> None:
@@ -87,6 +109,40 @@ class _Walk:
             if end.number and self._hashes.get(end.number) != end.hash:
                 raise _BrokenError("the row is not the one that was kept elsewhere", row=end.number)
 
+    def check_tables(self, db: Database) -> None:
+        """Of a file that was never written by a version with digests nothing is known."""
+        if self._chained_from is None:
+            return
+        missing = {name for name, digest in self._digests.items() if digest is not None}
+        for table in CHAINED:
+            for name, digest in _read_table(db, table):
+                if digest != self._digests.get(name):
+                    is_known = self._digests.get(name) is not None
+                    why = "is not as it was written" if is_known else "was never written"
+                    raise _BrokenError(f"{name} {why}")
+                missing.remove(name)
+                self._num_table_rows += 1
+        if missing:
+            raise _BrokenError(f"{min(missing)} is missing")
+
+    def found(self, *, broken_row: int | None = None, reason: str | None = None) -> Verification:
+        """What the walk has come to."""
+        run_key, rank = self._first.get("run_key"), self._first.get("rank")
+        is_begun = self._first.get("tool") == "begin_session"
+        begun = json.loads(str(self._first["arguments"])) if is_begun else {}
+        return Verification(
+            run_key=None if run_key is None else str(run_key),
+            rank=None if rank is None else int(rank),
+            num_ranks=begun.get("num_ranks"),
+            rows=self.num_rows,
+            table_rows=self._num_table_rows,
+            chained_from=self._chained_from,
+            head=self.head,
+            broken_row=broken_row,
+            reason=reason,
+            unannounced=() if reason else tuple(self.unannounced),
+        )
+
     def _rows(self, db: Database, first: int) -> Iterator[dict[str, Value]]:
         try:
             for values in db.conn.execute(_READ, [first]):
@@ -106,6 +162,10 @@ class _Walk:
         self.num_rows += 1
         self._hashes[expected] = self.head.hash
         self._note_effects(row)
+        self._first = self._first or row
+        if row["digests"] is not None:
+            self._digests.update(json.loads(str(row["digests"])))
+            self._chained_from = self._chained_from or expected
 
     def _note_effects(self, row: dict[str, Value]) -> None:
         if row["kind"] == "intent":
@@ -125,6 +185,13 @@ def _check_file(db: Database, *, whole: bool) -> None:
                 raise _BrokenError(f"the file is damaged: {found}")
     except (sqlite3.Error, UnicodeDecodeError) as error:
         raise _BrokenError(f"the file is damaged: {error}") from None
+
+
+def _read_table(db: Database, table: str) -> Iterator[tuple[str, str]]:
+    try:
+        yield from table_digests(db, table)
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        raise _BrokenError(f"{table} cannot be read: {error}") from None
 
 
 def _row_before(db: Database, number: int) -> Head:

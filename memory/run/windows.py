@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pydantic import ValidationError
 from sqlite_utils import Database
 
 from rudder.memory.run.slices import Slices, read_slice
-from rudder.memory.store import Store
+from rudder.memory.store import Key
 from rudder.training.errors import DataError
 from rudder.training.metrics import Window
 
@@ -19,8 +19,8 @@ _COLUMNS = (
 _INSERT = f"INSERT INTO windows ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 
-def add_window(store: Store, window: Window, *, slices: Slices) -> None:
-    """Keep a window, and its access slice where there is room."""
+def add_window(db: Database, window: Window, *, slices: Slices) -> Iterable[Key]:
+    """Write a window and its access slice; returns all rows that this wrote or pruned."""
     values = (
         window.index,
         window.epoch,
@@ -34,10 +34,11 @@ def add_window(store: Store, window: Window, *, slices: Slices) -> None:
         window.wall_seconds,
         window.model_dump_json(exclude={"accesses"}),
     )
-    with store.transaction() as db:
-        number = db.conn.execute(_INSERT, values).lastrowid
-        if window.accesses is not None and number is not None:
-            slices.add(db, window.accesses, number=number, window=window.index)
+    number = db.conn.execute(_INSERT, values).lastrowid
+    assert number is not None
+    yield "windows", number
+    if window.accesses is not None:
+        yield from slices.add(db, window.accesses, number=number, window=window.index)
 
 
 def read_windows(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rudder.agents.actuator import JournaledActuator
+from rudder.agents.actuator import JournaledActuator, NoAnswerError, UnrecordedError
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import Guard
@@ -71,8 +71,9 @@ class Log(NullJournal):
 
     entries: list[AuditEntry] = field(default_factory=list)
 
-    def log(self, entry: AuditEntry) -> None:
+    def log(self, entry: AuditEntry) -> bool:
         self.entries.append(entry)
+        return True
 
 
 def decision(
@@ -225,7 +226,7 @@ def test_nobody_else_is_asked_where_that_would_not_help(rule: str) -> None:
 def test_a_command_without_an_answer_is_in_the_journal_before_it_is_raised() -> None:
     class Silent:
         async def send(self, change: Change, *, issued_at_step: int | None) -> None:
-            raise TimeoutError
+            raise NoAnswerError("none came", remedy="wait")
 
     log = Log()
     actuator = JournaledActuator(Silent(), journal=log)  # type: ignore[arg-type]
@@ -235,10 +236,28 @@ def test_a_command_without_an_answer_is_in_the_journal_before_it_is_raised() -> 
         observation = await EmbeddedObserver().observe(toolbox)
         await actuator.carry_out(Change(capacity_rows=5), observation=observation)
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(NoAnswerError):
         asyncio.run(act())
     assert [entry.outcome for entry in log.entries] == [None, "failed"]
-    assert log.entries[1].error_type == "TimeoutError"
+    assert log.entries[1].error_type == "NoAnswerError"
+
+
+def test_what_cannot_be_recorded_is_not_done() -> None:
+    class Full(NullJournal):
+        def log(self, entry: AuditEntry) -> bool:
+            return False
+
+    trainer = trainer_of(LOST)
+    toolbox, before = toolbox_after(trainer, windows=6), trainer.settings
+    actuator = JournaledActuator(trainer, journal=Full())
+
+    async def act() -> None:
+        observation = await EmbeddedObserver().observe(toolbox)
+        await actuator.carry_out(Change(capacity_rows=5), observation=observation)
+
+    with pytest.raises(UnrecordedError):
+        asyncio.run(act())
+    assert trainer.settings == before
 
 
 @pytest.mark.parametrize(

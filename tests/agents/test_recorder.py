@@ -24,9 +24,10 @@ class Order(NullJournal):
         self.inputs.append(inputs)
         self.events.append(f"inputs {inputs.passages[-1].node}")
 
-    def log(self, entry: AuditEntry) -> None:
+    def log(self, entry: AuditEntry) -> bool:
         if entry.tool == "apply_change":
             self.events.append(entry.kind)
+        return True
 
     def save(self, episode: Episode) -> None:
         self.episodes.append(episode)

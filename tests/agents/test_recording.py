@@ -12,12 +12,13 @@ from rudder.agents.guard import Guard
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import FixedPlanner
 from rudder.agents.planners.proposals import propose
-from rudder.agents.recording import CallLog
+from rudder.agents.recording import DecisionRecorder
 from rudder.memory.journal import AuditEntry, NullJournal, Recalled
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.calls import ToolCall
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
+from rudder.training.steering_options import SteeringOptions
 from tests.agents.steered import Believer, toolbox_after, trainer_of
 
 
@@ -27,8 +28,9 @@ class Log(NullJournal):
 
     entries: list[AuditEntry] = field(default_factory=list)
 
-    def log(self, entry: AuditEntry) -> None:
+    def log(self, entry: AuditEntry) -> bool:
         self.entries.append(entry)
+        return True
 
 
 class ReadingObserver(EmbeddedObserver):
@@ -62,17 +64,18 @@ class Shrinking(FixedPlanner):
 
 def decided() -> list[AuditEntry]:
     log = Log()
-    calls = CallLog(log)
+    guard = Guard()
+    recorder = DecisionRecorder(log, guard=guard, options=SteeringOptions())
     toolbox = toolbox_after(trainer_of())
-    toolbox.on_call = calls.write
+    toolbox.on_call = recorder.on_call
     graph = build_graph(
         observer=ReadingObserver(),
         planner=Shrinking(),
         critic=ReadingCritic(),
-        guard=Guard(),
+        guard=guard,
         act=NoActuator(),
         recall=lambda _: (),
-        recorder=calls,
+        recorder=recorder,
     )
     asyncio.run(decide(graph, toolbox=toolbox, episode_id="e1"))
     return log.entries

@@ -72,7 +72,7 @@ def open_damaged(path: Path, *, hashes: list[str]) -> Opening:
     journal.close()
     was_set_aside = any(path.parent.glob(f"{path.stem}.damaged-*"))
     with RunReader(path) as reader:
-        found = [row.hash for row in reader.audit()][:-4]
+        found = [row.hash for row in reader.audit()][:-6]
         is_prefix = was_set_aside or found == hashes[: len(found)]
         holds = reader.verify().holds and is_prefix
     return Opening("set aside" if was_set_aside else "prefix", is_writing, holds)

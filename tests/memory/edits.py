@@ -1,4 +1,4 @@
-"""Edits of an audit log behind its back, each of which `verify` must find."""
+"""Edits of a run's file behind its back, each of which `verify` must find."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from rudder.memory.run.audit import COLUMNS
+from rudder.memory.run.audit import CHAINED, COLUMNS
 
 Connection = sqlite3.Connection
 
@@ -33,18 +33,18 @@ def edit_log(path: Path, *, draw: random.Random) -> str:
 
 
 def log_content(path: Path) -> object:
-    """All of the log that can be read back, with the tables' text; None where it cannot."""
+    """All that can be read back, with the tables' text; None where it cannot."""
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         rows = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in _LOG]
-        tables = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
+        tables = sorted(connection.execute("SELECT type, name, sql FROM sqlite_master"), key=repr)
         connection.close()
     except (sqlite3.Error, UnicodeDecodeError):
         return None
     return repr((rows, tables))
 
 
-_LOG = ("audit", "audit_head")
+_LOG = ("audit", "audit_head", *CHAINED)
 
 
 def _flip_byte(path: Path, draw: random.Random) -> None:
@@ -108,6 +108,38 @@ def _change_head(connection: Connection, draw: random.Random) -> None:
     connection.execute(f"UPDATE audit_head SET {change}")
 
 
+def _change_table(connection: Connection, draw: random.Random) -> None:
+    """Change a cell of another table, or copy one from another row."""
+    table, key, row = _any_table_row(connection, draw)
+    names = [each[1] for each in connection.execute(f"PRAGMA table_info({table})")]
+    column = draw.choice([name for name in names if name != key])
+    old = connection.execute(f"SELECT {column} FROM {table} WHERE {key} = ?", [row]).fetchone()[0]
+    new = {bytes: b"other", str: f"{old} ", int: 7, float: 0.5}.get(type(old))
+    connection.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = ?", [new, row])
+
+
+def _delete_from_table(connection: Connection, draw: random.Random) -> None:
+    table, key, row = _any_table_row(connection, draw)
+    connection.execute(f"DELETE FROM {table} WHERE {key} = ?", [row])
+
+
+def _insert_into_table(connection: Connection, draw: random.Random) -> None:
+    table, key, row = _any_table_row(connection, draw)
+    names = [each[1] for each in connection.execute(f"PRAGMA table_info({table})")]
+    cells = ", ".join(f"{name} || 9" if name == key else name for name in names)
+    connection.execute(f"INSERT INTO {table} SELECT {cells} FROM {table} WHERE {key} = ?", [row])
+
+
+def _any_table_row(connection: Connection, draw: random.Random) -> tuple[str, str, object]:
+    """A table, its primary key, and the key of one of its rows."""
+    filled = {
+        table: [row[0] for row in connection.execute(f"SELECT {key} FROM {table}")]
+        for table, key in CHAINED.items()
+    }
+    table = draw.choice([table for table, rows in filled.items() if rows])
+    return table, CHAINED[table], draw.choice(filled[table])
+
+
 def _nothing(connection: Connection, draw: random.Random) -> None:
     """Leave out a trigger, which edit_log does."""
 
@@ -125,4 +157,7 @@ _EDITS: dict[str, Callable[[Connection, random.Random], None]] = {
     "swap": _swap,
     "head": _change_head,
     "trigger": _nothing,
+    "table cell": _change_table,
+    "table delete": _delete_from_table,
+    "table insert": _insert_into_table,
 }

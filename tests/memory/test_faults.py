@@ -58,7 +58,7 @@ def test_verify_finds_every_edit_of_the_log(tmp_path: Path) -> None:
         if log_content(path) != before:
             assert not _holds(path), (number, kind)
             kinds.add(kind)
-    assert len(kinds) == 9
+    assert len(kinds) == 12
 
 
 def _holds(path: Path) -> bool:

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import json
 import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from rudder.memory.journal import Journal, NullJournal
+from rudder.memory.journal import AuditEntry, Journal, NullJournal
 from rudder.memory.model_calls import ModelCall
 from rudder.memory.past.transfer import fill
+from rudder.memory.run.audit import AuditFilter
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import (
@@ -18,8 +24,10 @@ from rudder.memory.sample import (
     sample_workload,
     write_sample_run,
 )
+from rudder.memory.store import Store
 
 WORK = sample_workload()
+INTENT = AuditEntry(kind="intent", call_id="i", agent="act", tool="apply_change", step=1)
 
 
 def open_journal(folder: Path, *, memory: Path | None = None) -> SqliteJournal:
@@ -34,7 +42,7 @@ def test_both_journals_are_journals(tmp_path: Path) -> None:
         journal.begin(WORK)
         journal.add_window(sample_window(0, workload=WORK))
         assert journal.recall(sample_episode(0, workload=WORK).observation) == []
-        assert (journal.unfinished(), journal.next_number()) == ((None, None), 0)
+        assert (journal.unfinished(), journal.next_number()) == (None, 0)
         journal.close()
         journal.close()
 
@@ -54,7 +62,12 @@ def test_all_that_is_given_comes_back_equal(tmp_path: Path) -> None:
         assert reader.workloads() == {WORK.run_key: WORK}
         assert len(reader.model_calls(episode_id=episodes[0].episode_id)) == 1
         assert [row.call_id for row in reader.audit()] == [
-            entry.call_id for episode in episodes for entry in sample_entries(episode)
+            call_id
+            for episode in episodes
+            for call_id in (
+                *(entry.call_id for entry in sample_entries(episode)),
+                *[f"{episode.episode_id}-model"] * 2,
+            )
         ]
 
 
@@ -65,7 +78,7 @@ def test_a_restarted_controller_goes_on_with_the_next_numbers(tmp_path: Path) ->
         record(journal, sample_episode(number, workload=WORK))
         journal.close()
     with RunReader(tmp_path / "rank0.db") as reader:
-        assert [row.number for row in reader.audit()] == list(range(1, 13))
+        assert len(reader.audit()) == 18
         assert reader.verify().holds
 
 
@@ -74,13 +87,7 @@ def test_what_a_restart_must_settle_is_known_at_every_stage(tmp_path: Path) -> N
     sent = whole.model_copy(update={"applied": None, "outcome": None})
     planned = sent.model_copy(update={"command_id": None})
     acked = whole.model_copy(update={"outcome": None})
-    done = (whole.plan.change, whole.applied)
-    for known, expected in (
-        (planned, (planned, None)),
-        (sent, (sent, None)),
-        (acked, (acked, done)),
-        (whole, (None, None)),
-    ):
+    for known, expected in ((planned, planned), (sent, sent), (acked, acked), (whole, None)):
         journal = open_journal(tmp_path)
         journal.save(known)
         journal.close()
@@ -95,11 +102,7 @@ def test_an_answer_that_only_the_log_has_is_found(tmp_path: Path) -> None:
     journal.save(whole.model_copy(update={"applied": None, "outcome": None}))
     for entry in sample_entries(whole):
         journal.log(entry)
-    episode, change = journal.unfinished()
-    assert (episode, change) == (
-        whole.model_copy(update={"outcome": None}),
-        (whole.plan.change, whole.applied),
-    )
+    assert journal.unfinished() == whole.model_copy(update={"outcome": None})
     journal.close()
 
 
@@ -115,23 +118,101 @@ def test_a_read_only_folder_is_said_once_and_everything_goes_on(
     assert capsys.readouterr().err.count("cannot be written") == 1
 
 
-def test_a_full_disk_is_said_once_and_what_was_written_before_stays(
+def store_of(journal: SqliteJournal) -> Store:
+    assert journal._store is not None
+    return journal._store
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another connection holds the lock that writers need."""
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.rollback()
+
+
+def gaps_of(path: Path) -> list[dict[str, object]]:
+    """What each row `gap` says was lost."""
+    with RunReader(path) as reader:
+        assert reader.verify().holds
+        rows = reader.audit(AuditFilter(tool="gap"))
+    return [json.loads(row.result or "")["lost"] for row in rows]
+
+
+def test_a_short_lock_of_another_connection_is_waited_for(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    with locked(tmp_path / "rank0.db"):
+        written: list[bool] = []
+        writer = threading.Thread(target=lambda: written.append(journal.log(INTENT)))
+        writer.start()
+        time.sleep(0.2)
+        assert not written
+    writer.join()
+    assert (written, journal.has_gaps) == ([True], False)
+    journal.close()
+
+
+def test_rows_that_a_long_lock_kept_out_are_counted_and_recording_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    journal = open_journal(tmp_path)
+    store_of(journal).wait_for_locks(is_patient=False)
+    for _ in range(2):
+        with locked(tmp_path / "rank0.db"):
+            assert not journal.log(INTENT)
+            journal.add_window(sample_window(0, workload=WORK))
+            assert not journal.resume()
+            assert not journal.is_writing
+        assert journal.log(INTENT)
+        assert (journal.is_writing, journal.has_gaps) == (True, True)
+    journal.close()
+    assert gaps_of(tmp_path / "rank0.db") == [{"intent": 1, "windows": 1}] * 2
+    assert capsys.readouterr().err.count("cannot be written") == 1
+    with RunReader(tmp_path / "rank0.db") as reader:
+        assert reader.lost_windows() == [1, 1]
+        assert [row.kind for row in reader.audit()] == ["note", "intent"] * 2
+
+
+def test_a_full_disk_is_said_once_and_is_recorded_on_once_it_has_room(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = open_journal(tmp_path)
     record(journal, sample_episode(0, workload=WORK))
-    store = journal._store
-    assert store is not None
-    pages = store.db.execute("PRAGMA page_count").fetchone()[0]
-    store.db.execute(f"PRAGMA max_page_count = {pages}")
+    db = store_of(journal).db
+    pages = db.execute("PRAGMA page_count").fetchone()[0]
+    db.execute(f"PRAGMA max_page_count = {pages}")
     for index in range(200):
         journal.add_window(sample_window(index, workload=WORK))
     assert not journal.is_writing
     assert capsys.readouterr().err.count("disk is full") == 1
+    db.execute("PRAGMA max_page_count = 1000000")
+    journal.add_window(sample_window(200, workload=WORK))
+    record(journal, sample_episode(1, workload=WORK))
+    assert (journal.is_writing, journal.has_gaps) == (True, True)
     journal.close()
     with RunReader(tmp_path / "rank0.db") as reader:
-        assert reader.verify().holds
-        assert len(reader.episodes()) == 1
+        assert len(reader.episodes()) == 2
+        kept = [window.index for window in reader.windows()]
+    lost = sum(int(str(each["windows"])) for each in gaps_of(tmp_path / "rank0.db"))
+    assert kept[-1] == 200
+    assert len(kept) + lost == 201
+
+
+def test_a_file_that_could_not_be_opened_is_opened_later(tmp_path: Path) -> None:
+    blocker = tmp_path / "steering"
+    blocker.write_text("a file where the folder should be")
+    journal = SqliteJournal.open(blocker / "rank0.db", memory=None)
+    journal.begin(WORK)
+    assert not journal.log(INTENT)
+    blocker.unlink()
+    assert not journal.resume()
+    journal._reopen_at = 0.0  # as seconds later
+    assert journal.resume()
+    journal.close()
+    assert gaps_of(blocker / "rank0.db") == [{"intent": 1}]
+    with RunReader(blocker / "rank0.db") as reader:
+        assert reader.workloads() == {WORK.run_key: WORK}
 
 
 def test_a_second_controller_of_a_rank_does_not_write(tmp_path: Path) -> None:

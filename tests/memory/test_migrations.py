@@ -36,10 +36,20 @@ def test_a_released_run_is_read_and_gone_on_with(old: Path, tmp_path: Path) -> N
         known = [(each.episode_id, each.observation.step) for each in reader.episodes()]
         assert known == [("5a4d91e0-0-0", 0), ("5a4d91e0-0-1", 48)]
         assert (reader.verify().holds, len(reader.windows(with_slices=True))) == (True, 6)
+        begun = 1 if old.stem >= "run-0004" else None
+        assert (reader.verify().chained_from, begun) == (begun, begun)
     journal = SqliteJournal.open(path, memory=None)
     journal.begin(WORK)
     assert (journal.is_writing, journal.next_number()) == (True, 2)
     journal.close()
+    with RunReader(path) as reader:
+        found = reader.verify()
+    assert (found.reason, found.chained_from) == (None, begun or 9)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE windows SET hits = 0 WHERE number = 1")
+    db.close()
+    with RunReader(path) as reader:
+        assert reader.verify().reason == "windows/1 is not as it was written"
     assert fill(tmp_path / "memory.db", path).new == 2
 
 

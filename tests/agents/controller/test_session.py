@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from rudder.agents.actuator import NoAnswerError
 from rudder.agents.controller.cpu_budget import CpuBudget
 from rudder.agents.controller.report import SteeringReport, read_report
 from rudder.agents.controller.session import ControllerSession
@@ -191,7 +195,7 @@ def test_a_decision_that_fails_is_recorded_and_the_next_one_is_made(tmp_path: Pa
         trainer = make_trainer(60)
         session = await opened(trainer, tmp_path)
         await steer(session, trainer, 2)
-        session.fail(TimeoutError())
+        session.fail(KeyError("a fault of ours"))
         await steer(session, trainer, 20)
         await session.close()
         assert trainer.settings.capacity_rows > 600
@@ -199,7 +203,60 @@ def test_a_decision_that_fails_is_recorded_and_the_next_one_is_made(tmp_path: Pa
     asyncio.run(run())
     with RunReader(run_file(tmp_path, rank=0)) as reader:
         notes = [row for row in reader.audit() if row.tool == "decide"]
-    assert [row.error_type for row in notes] == ["TimeoutError"]
+    assert [row.error_type for row in notes] == ["KeyError"]
+    assert "KeyError: 'a fault of ours'" in json.loads(notes[0].result or "")["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (NoAnswerError("none", remedy="wait"), "the trainer gave no answer"),
+        (KeyError("a fault of ours"), "a decision failed: KeyError"),
+    ],
+)
+def test_the_reason_of_a_trial_that_was_given_up_is_true(
+    tmp_path: Path, error: Exception, reason: str
+) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        while report_of(tmp_path).phase != "on trial":
+            await steer(session, trainer, 1)
+        session.fail(error)
+        await session.close()
+
+    asyncio.run(run())
+    last = report_of(tmp_path).last
+    assert last is not None
+    assert last.outcome is not None
+    assert (last.outcome.result, last.outcome.reason) == ("abandoned", reason)
+
+
+def test_nothing_is_changed_while_nothing_can_be_recorded(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        store = session._journal._store
+        assert store is not None
+        store.wait_for_locks(is_patient=False)
+        with closing(sqlite3.connect(run_file(tmp_path, rank=0))) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await steer(session, trainer, 10)
+            assert trainer.settings.capacity_rows == 60
+            other.rollback()
+        await steer(session, trainer, 20)
+        await session.close()
+        assert trainer.settings.capacity_rows > 600
+
+    asyncio.run(run())
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        assert reader.verify().holds
+        (gap,) = [row for row in reader.audit() if row.tool == "gap"]
+        calls = [row.call_id for row in reader.audit() if row.kind == "effect"]
+        intents = {row.call_id for row in reader.audit() if row.kind == "intent"}
+    assert json.loads(gap.result or "")["lost"]["windows"] == 10
+    assert set(calls) == intents
+    assert not report_of(tmp_path).journal_is_writing
 
 
 def last_change_of(folder: Path) -> LastChange:

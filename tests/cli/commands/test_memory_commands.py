@@ -18,6 +18,7 @@ from rudder.cli.show.episode import episode_page
 from rudder.memory.past.transfer import fill
 from rudder.memory.records import SetAside
 from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
 from rudder.training.errors import ConfigError, DataError, MachineError
 
@@ -56,7 +57,7 @@ def past(run: Path, tmp_path: Path) -> Path:
 
 def test_list_filters_rows_and_prints_them_for_programs(run: Path) -> None:
     rows = json.loads(said("audit", "list", run, "--kind", "effect", "--rank", 1, "--json"))
-    assert [row["number"] for row in rows] == [4, 8, 12, 16]
+    assert [row["number"] for row in rows] == [9, 21, 33, 45]
     text = said("audit", "list", run, "--agent", "act", "--steps", "48:96", "--csv")
     steps = [row["step"] for row in csv.DictReader(io.StringIO(text))]
     assert steps == ["48", "48", "96", "96"] * 2
@@ -73,7 +74,7 @@ def test_show_prints_a_call_by_its_id_or_a_row_by_its_number(run: Path) -> None:
 
 
 def test_verify_ends_with_1_and_names_the_first_broken_row(run: Path) -> None:
-    assert "17 rows hold" in said("audit", "verify", run)
+    assert "51 rows hold, and 37 rows of other tables" in said("audit", "verify", run)
     with sqlite3.connect(run / "steering" / "rank1.db") as db:
         sql = db.execute("SELECT sql FROM sqlite_master WHERE name LIKE '%refuses_update'")
         trigger = sql.fetchone()[0]
@@ -83,7 +84,7 @@ def test_verify_ends_with_1_and_names_the_first_broken_row(run: Path) -> None:
     db.close()
     result = rudder("audit", "verify", run)
     assert result.exit_code == 1
-    assert "rank0.db: 17 rows hold" in result.stdout
+    assert "rank0.db: 51 rows hold" in result.stdout
     assert "rank1.db: BROKEN: row 6: its content does not have its hash" in result.stdout
     found = json.loads(rudder("audit", "verify", run, "--json").stdout)
     assert [each["broken_row"] for each in found] == [None, 6]
@@ -95,27 +96,48 @@ def test_verify_of_a_file_that_cannot_be_opened_ends_with_1(run: Path) -> None:
     assert (result.exit_code, "not a database" in result.stdout) == (1, True)
 
 
+def test_verify_finds_files_that_are_missing_or_of_another_rank_or_run(
+    run: Path, tmp_path: Path
+) -> None:
+    steering = run / "steering"
+    one, other = (steering / f"rank{rank}.db" for rank in range(2))
+    kept = one.read_bytes()
+    one.unlink()
+    assert "rank0.db: BROKEN: it is missing" in rudder("audit", "verify", run).stdout
+    one.write_bytes(other.read_bytes())
+    result = rudder("audit", "verify", run)
+    assert (result.exit_code, "BROKEN: it is the record of rank 1" in result.stdout) == (1, True)
+    work = sample_workload(run_key="other")
+    journal = SqliteJournal.open(tmp_path / "steering" / "rank0.db", memory=None)
+    journal.begin(work)
+    journal.close()
+    one.write_bytes((tmp_path / "steering" / "rank0.db").read_bytes())
+    assert "BROKEN: its files are of 2 runs" in rudder("audit", "verify", run).stdout
+    one.write_bytes(kept)
+    assert rudder("audit", "verify", run).exit_code == 0
+
+
 def test_verify_knows_from_the_memory_where_a_log_ended(run: Path, past: Path) -> None:
-    assert "17 rows hold" in said("audit", "verify", run)
+    assert "51 rows hold" in said("audit", "verify", run)
     for path in (run / "steering").glob("*rank0.db*"):
         path.unlink()
     write_sample_run(run, num_episodes=2)
     result = rudder("audit", "verify", run / "steering" / "rank0.db", "--memory", past)
-    assert (result.exit_code, "row 17" in result.stdout) == (1, True)
+    assert (result.exit_code, "row 51" in result.stdout) == (1, True)
 
 
 def test_export_and_tail_give_a_json_object_a_line(run: Path, tmp_path: Path) -> None:
     said("audit", "export", run, tmp_path / "log.jsonl", "--rank", 0)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert len(lines) == 17
+    assert len(lines) == 25
     assert lines[0]["gen_ai.tool.name"] == "set_capacity"
     last = [json.loads(line) for line in said("audit", "tail", run, "-n", 2, "--json").splitlines()]
-    assert [row["number"] for row in last] == [16, 17, 16, 17]
+    assert [row["number"] for row in last] == [47, 50, 47, 50]
 
 
 def test_rows_are_found_by_as_much_of_an_episode_as_a_list_shows(run: Path) -> None:
     whole = json.loads(said("audit", "list", run, "--episode", EPISODE.episode_id, "--json"))
-    assert [row["episode_id"] for row in whole] == [EPISODE.episode_id] * 4
+    assert [row["episode_id"] for row in whole] == [EPISODE.episode_id] * 6
     first = json.loads(said("audit", "list", run, "--episode", EPISODE.episode_id[:-1], "--json"))
     assert {row["episode_id"] for row in first} > {EPISODE.episode_id}
     assert said("audit", "list", run, "--episode", "0123") == ""
@@ -125,8 +147,8 @@ def test_tail_shows_the_last_rows_that_fit(run: Path) -> None:
     text = said("audit", "tail", run, "--outcome", "applied", "--rank", 1, "-n", 2, "--json")
     rows = [json.loads(line) for line in text.splitlines()]
     assert [(row["rank"], row["outcome"], row["number"]) for row in rows] == [
-        (1, "applied", 12),
-        (1, "applied", 16),
+        (1, "applied", 33),
+        (1, "applied", 45),
     ]
 
 
@@ -298,5 +320,5 @@ def test_lists_without_a_row_say_so_beside_the_output(run: Path, past: Path) -> 
 def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
     paths = said("memory", "sample", tmp_path / "new", "--episodes", 2).split()
     assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
-    assert "9 rows hold" in said("audit", "verify", tmp_path / "new")
+    assert "27 rows hold" in said("audit", "verify", tmp_path / "new")
     assert isinstance(rudder("memory", "sample", tmp_path / "new").exception, ConfigError)

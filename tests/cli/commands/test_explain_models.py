@@ -1,0 +1,96 @@
+"""A live model's questions and answers stand in the record, under its chain, and in `explain`."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.session import ControllerSession
+from rudder.bench.model_server.scripted_server import ScriptedServer
+from rudder.bench.model_server.stand_in import at_random
+from rudder.cli.commands.explain import explain
+from rudder.cli.show.audit import attributes
+from rudder.memory.run.audit import AuditFilter, AuditRow
+from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import RunReader
+from rudder.training.steering_options import LlmRole, SteeringOptions
+from tests.agents.controller.test_session import make_trainer
+
+ROLES: tuple[LlmRole, ...] = ("observer", "planner", "critic")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose agents were a model at an endpoint."""
+    folder = tmp_path_factory.mktemp("run")
+
+    async def steer(url: str) -> None:
+        trainer = make_trainer(60)
+        session = await ControllerSession.open(
+            trainer.workload,
+            sender=trainer,
+            options=SteeringOptions(
+                planner="llm", llm_url=url, llm_model="scripted", llm_roles=ROLES
+            ),
+            folder=folder,
+            socket=folder / "rank0.sock",
+            cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+        )
+        for _ in range(24):
+            await session.take(trainer.window())
+        await session.close()
+
+    with ScriptedServer(at_random(1)) as server:
+        asyncio.run(steer(server.url))
+    return folder
+
+
+def asked(run: Path) -> list[AuditRow]:
+    with RunReader(run_file(run, rank=0)) as reader:
+        return reader.audit(AuditFilter(tool="ask_model"))
+
+
+def test_a_question_is_a_call_and_a_result_of_its_episode(run: Path) -> None:
+    call, result = asked(run)[:2]
+    assert (call.kind, result.kind, call.call_id) == ("call", "result", result.call_id)
+    assert (call.agent, call.model, result.model) == ("critic", "scripted", "scripted")
+    assert result.input_tokens
+    assert result.output_tokens
+    assert result.latency_ms
+    assert attributes(result)["gen_ai.operation.name"] == "chat"
+    with RunReader(run_file(run, rank=0)) as reader:
+        ids = {each.episode_id for each in reader.episodes()}
+        assert {row.episode_id for row in asked(run)} <= ids
+        assert {each.episode_id for each in reader.model_calls()} <= ids
+
+
+def test_explain_shows_what_a_model_was_asked_and_answered(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episode_id = asked(run)[0].episode_id
+    assert episode_id is not None
+    explain(episode_id, run=run, memory=None)
+    page = capsys.readouterr().out
+    assert "asked      critic asked scripted: " in page
+    assert "question: GOAL: least exposed wait" in page
+    assert "answer: give_verdict(" in page
+    assert "WORKLOAD: " not in page
+    assert max(map(len, page.splitlines())) <= 100
+    explain(episode_id, run=run, memory=None, whole=True)
+    whole = capsys.readouterr().out
+    assert "WORKLOAD: " in whole
+
+
+def test_an_answer_that_was_edited_is_found(run: Path, tmp_path: Path) -> None:
+    edited = tmp_path / "rank0.db"
+    edited.write_bytes(run_file(run, rank=0).read_bytes())
+    with sqlite3.connect(edited) as db:
+        db.execute("UPDATE model_calls SET answer = answer || ' '")
+    db.close()
+    with RunReader(edited) as reader:
+        found = reader.verify()
+    assert found.reason == "model_calls/1 is not as it was written"
