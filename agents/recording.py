@@ -13,7 +13,6 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
 
 import numpy as np
 
@@ -55,31 +54,22 @@ _NOBODY = "act"
 """The agent of calls from outside a decision."""
 
 
-class Recorder(Protocol):
-    """Told by the graph of each decision's way through it; one decision at a time."""
+class Recorder:
+    """Told by the graph of each decision's way through it; one decision at a time. Keeps nothing:
+    DecisionRecorder does."""
 
     def begin(self, toolbox: Toolbox, *, episode_id: str) -> None:
         """A decision begins; what is called from now on belongs to it."""
 
     def passing(self, node: Node, toolbox: Toolbox) -> AbstractContextManager[None]:
         """Around what a node does."""
-
-
-class NullRecorder:
-    """Keeps nothing."""
-
-    def begin(self, toolbox: Toolbox, *, episode_id: str) -> None:
-        """Do nothing."""
-
-    def passing(self, node: Node, toolbox: Toolbox) -> AbstractContextManager[None]:
-        """Do nothing around it."""
         return contextlib.nullcontext()
 
 
-NO_RECORDER = NullRecorder()
+NO_RECORDER = Recorder()
 
 
-class DecisionRecorder:
+class DecisionRecorder(Recorder):
     """Writes into the journal; `on_call` is for a toolbox, `on_exchange` for an asker."""
 
     def __init__(self, journal: Journal, *, guard: Guard, options: SteeringOptions) -> None:

@@ -12,31 +12,9 @@ from rudder.training.complaint import complain
 from rudder.training.errors import MachineError
 
 _MOUNTS = Path("/proc/self/mountinfo")
-_NETWORK = frozenset(
-    [
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "ceph",
-        "glusterfs",
-        "afs",
-        "ncpfs",
-        "9p",
-        "orangefs",
-        "pvfs2",
-        "fuse.sshfs",
-        "fuse.glusterfs",
-        "fuse.ceph",
-        "fuse.s3fs",
-        "fuse.rclone",
-        "fuse.beegfs",
-        "fuse.lustre",
-    ]
+_NETWORK = re.compile(
+    r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|ceph|glusterfs|afs|ncpfs|9p|orangefs|pvfs2"
+    r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|beegfs|lustre)"
 )
 
 
@@ -60,7 +38,7 @@ def file_system_of(path: Path, *, mounts: str | None = None) -> str | None:
 def refuse_network(path: Path, *, mounts: str | None = None) -> None:
     """Raise MachineError where `path` lies on a network file system."""
     kind = file_system_of(path, mounts=mounts)
-    if kind in _NETWORK:
+    if kind is not None and _NETWORK.fullmatch(kind):
         raise MachineError(
             f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log and its"
             " locks do not work and files get damaged",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -62,9 +62,12 @@ class Recalled(BaseModel):
     episode: Episode
 
 
-class Journal(Protocol):
+class Journal:
     """One rank's record of one run. Every method is safe to call at any time and raises nothing;
-    a journal that cannot write says so once on standard error, and tries again at each call."""
+    a journal that cannot write says so once on standard error, and tries again at each call.
+
+    This class keeps nothing and knows nothing; SqliteJournal keeps.
+    """
 
     def begin(self, workload: Workload) -> None:
         """A run begins, or goes on after the controller was restarted."""
@@ -77,6 +80,7 @@ class Journal(Protocol):
 
     def log(self, entry: AuditEntry) -> bool:
         """Append to the audit log; True: the row is in the file and safe from a kill."""
+        return True
 
     def add_model_call(self, call: ModelCall) -> None:
         """Keep a question to a model and its answer."""
@@ -86,51 +90,20 @@ class Journal(Protocol):
 
     def next_number(self) -> int:
         """The number that the next episode takes: 0 at first, further on after a restart."""
+        return 0
 
     def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
         """The nearest past episodes with an outcome, good and bad, nearest first."""
+        return []
 
     def unfinished(self) -> Episode | None:
         """After a restart: the newest episode if its outcome is missing, with the trainer's answer
         if that came."""
+        return None
 
     def close(self) -> None:
         """End the run."""
 
 
-class NullJournal:
-    """Keeps nothing, knows nothing."""
-
-    def begin(self, workload: Workload) -> None:
-        """Do nothing."""
-
-    def add_window(self, window: Window) -> None:
-        """Do nothing."""
-
-    def save(self, episode: Episode) -> None:
-        """Do nothing."""
-
-    def log(self, entry: AuditEntry) -> bool:
-        """Do nothing; nothing is missing from no record."""
-        return True
-
-    def add_model_call(self, call: ModelCall) -> None:
-        """Do nothing."""
-
-    def add_inputs(self, inputs: DecisionInputs) -> None:
-        """Do nothing."""
-
-    def next_number(self) -> int:
-        """The first."""
-        return 0
-
-    def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
-        """Nothing."""
-        return []
-
-    def unfinished(self) -> Episode | None:
-        """None."""
-        return None
-
-    def close(self) -> None:
-        """Do nothing."""
+class NullJournal(Journal):
+    """Keeps nothing."""

@@ -29,7 +29,3 @@ class Redaction:
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         return _SHAPES.sub(HIDDEN, text).encode("utf-8", "replace").decode("utf-8")
-
-    def clean_or_none(self, text: str | None) -> str | None:
-        """The same for a text that may be absent."""
-        return None if text is None else self.clean(text)

@@ -14,12 +14,9 @@ from rudder.agents.llm.recorded import RecordedChat
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import PeriodicPlanner
 from rudder.agents.replay.recorded_run import Scene
-from rudder.agents.roles import Critic, Observer, Planner
+from rudder.agents.roles import Planner
 from rudder.agents.team import Team, critic_of, ignore_exchange, planner_of, with_llm
 from rudder.memory.decision_inputs import Node
-from rudder.memory.journal import Recalled
-from rudder.memory.records import Observation, Plan, Verdict
-from rudder.tools.toolbox import Toolbox
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 
 _NO_LIMIT = 2**62
@@ -108,18 +105,6 @@ def planner_named(name: PlannerName, *, scene: Scene) -> Planner:
     return planner_of(_options(scene, name))
 
 
-def paced(team: Team, scene: Scene) -> Team:
-    """The team with windows coming between the roles as they came then, and a second opinion where
-    one was asked for: a run of an earlier version never did."""
-    was_reconsidered = scene.inputs.begin("reconsider") is not None
-    return Team(
-        _PacedObserver(team.observer, scene),
-        _PacedPlanner(team.planner, scene),
-        _PacedCritic(team.critic, scene),
-        second=team.second if was_reconsidered else None,
-    )
-
-
 def _options(scene: Scene, name: PlannerName) -> SteeringOptions:
     inputs = scene.inputs
     return SteeringOptions(
@@ -133,40 +118,3 @@ def _nobody(role: str, name: str) -> str:
     if name.partition(":")[0] in get_args(ClassifierName):
         return f"its {role} is in the file of {name.partition('+')[0]}: give --planner-model FILE"
     return f"its {role}, {name}, is none that a name alone stands for"
-
-
-class _PacedObserver:
-    def __init__(self, observer: Observer, scene: Scene) -> None:
-        self._observer, self._scene = observer, scene
-        self.name = observer.name
-
-    async def observe(self, toolbox: Toolbox) -> Observation:
-        observation = await self._observer.observe(toolbox)
-        self._scene.begin("plan")
-        return observation
-
-
-class _PacedPlanner:
-    def __init__(self, planner: Planner, scene: Scene) -> None:
-        self._planner, self._scene = planner, scene
-        self.name = planner.name
-
-    async def plan(
-        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
-    ) -> Plan:
-        plan = await self._planner.plan(observation, recalled, toolbox)
-        self._scene.begin("criticise")
-        return plan
-
-
-class _PacedCritic:
-    def __init__(self, critic: Critic, scene: Scene) -> None:
-        self._critic, self._scene = critic, scene
-        self.name = critic.name
-
-    async def review(
-        self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
-    ) -> Verdict:
-        verdict = await self._critic.review(observation, recalled, plan, toolbox)
-        self._scene.begin("guard")
-        return verdict

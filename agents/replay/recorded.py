@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,26 +12,45 @@ from rudder.agents.actuator import NoActuator
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import LIMITS, limit_plan
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.replay.cast import paced, recorded_team, why_not_recorded
+from rudder.agents.recording import Recorder
+from rudder.agents.replay.cast import recorded_team, why_not_recorded
 from rudder.agents.replay.compare import Decision, Difference, differences
 from rudder.agents.replay.offline import no_sockets
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.agents.team import Team
+from rudder.memory.decision_inputs import Node
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
+from rudder.tools.toolbox import Toolbox
+
+
+class _Pacer(Recorder):
+    """Lets windows come between the nodes of the graph as they came then."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def passing(self, node: Node, toolbox: Toolbox) -> AbstractContextManager[None]:
+        """Windows that came before a node began are known to it."""
+        self._scene.begin(node)
+        return contextlib.nullcontext()
 
 
 async def decide_again(scene: Scene, team: Team) -> Decision | None:
-    """What the team decides; None where it sees nothing to decide on."""
-    roles = paced(team, scene)
+    """What the team decides; None where it sees nothing to decide on.
+
+    A second planner is asked only where one was: a run of an earlier version never did.
+    """
+    was_reconsidered = scene.inputs.begin("reconsider") is not None
     graph = build_graph(
-        observer=roles.observer,
-        planner=roles.planner,
-        second=roles.second,
-        critic=roles.critic,
+        observer=team.observer,
+        planner=team.planner,
+        second=team.second if was_reconsidered else None,
+        critic=team.critic,
         guard=scene.guard,
         act=NoActuator(),
         recall=scene.recall,
+        recorder=_Pacer(scene),
     )
     state = await decide(graph, toolbox=scene.toolbox, episode_id=scene.episode.episode_id)
     return Decision.of_state(state) if "proposal" in state else None

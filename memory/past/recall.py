@@ -7,7 +7,7 @@ from array import array
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from pydantic import ValidationError
@@ -133,59 +133,40 @@ def _index(numbers: array[int], vectors: bytearray) -> NearestIndex:
     )
 
 
-class Past(Protocol):
-    """Where earlier runs' episodes are asked for."""
+class Past:
+    """A memory of earlier runs that turns into none at the first error."""
 
-    def recall(self, observation: Observation, workload: Workload, *, limit: int) -> list[Recalled]:
-        """The nearest."""
-
-    def close(self) -> None:
-        """Let go of it."""
-
-
-class NullPast:
-    """There was nothing before."""
-
-    def recall(self, observation: Observation, workload: Workload, *, limit: int) -> list[Recalled]:
-        """Nothing."""
-        return []
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class ForgivingPast:
-    """A memory that turns into none at the first error."""
-
-    def __init__(self, recall: Recall) -> None:
+    def __init__(self, recall: Recall | None = None) -> None:
+        """recall: None where nothing is remembered."""
         self._recall = recall
-        self._has_failed = False
 
     def recall(self, observation: Observation, workload: Workload, *, limit: int) -> list[Recalled]:
-        """The nearest, or nothing once the memory failed."""
-        if self._has_failed:
+        """The nearest past episodes; none once the memory has failed."""
+        if self._recall is None:
             return []
         try:
             return self._recall.recall(observation, workload, limit=limit)
         except RudderError as error:
-            self._has_failed = True
+            self.close()
             _say(error)
             return []
 
     def close(self) -> None:
         """Let go of the file."""
-        self._recall.close()
+        if self._recall is not None:
+            self._recall.close()
+        self._recall = None
 
 
-def open_past(path: Path) -> Past:
+def open_past(path: Path | None) -> Past:
     """The memory at `path`; none where there is no file yet, or where it cannot be read."""
-    if not path.exists():
-        return NullPast()
+    if path is None or not path.exists():
+        return Past()
     try:
-        return ForgivingPast(Recall.open(path))
+        return Past(Recall.open(path))
     except RudderError as error:
         _say(error)
-        return NullPast()
+        return Past()
 
 
 def _say(error: RudderError) -> None:

@@ -22,9 +22,9 @@ from sqlite_utils import Database
 
 from rudder.memory.clock import now
 from rudder.memory.decision_inputs import DecisionInputs, save_inputs
-from rudder.memory.journal import AuditEntry, Recalled
+from rudder.memory.journal import AuditEntry, Journal, Recalled
 from rudder.memory.model_calls import ModelCall, add_model_call
-from rudder.memory.past.recall import NullPast, Past, open_past
+from rudder.memory.past.recall import Past, open_past
 from rudder.memory.records import Episode, Observation
 from rudder.memory.redaction import Redaction
 from rudder.memory.run.audit import AuditLog, is_logged, unchained_rows
@@ -47,7 +47,7 @@ _REOPEN_S = 5.0
 """Between attempts to open a file that could not be opened."""
 
 
-class SqliteJournal:
+class SqliteJournal(Journal):
     """Records whenever the file can be written. Usable from any thread.
 
     SQLite waits a few seconds for a lock. A write that fails is lost, and the first failure is
@@ -80,7 +80,7 @@ class SqliteJournal:
         memory: file of past episodes, which need not exist; None: recall nothing. Never raises
         for what the disk does: such a journal has `is_writing` False, and opens the file later.
         """
-        journal = cls(path, past=NullPast() if memory is None else open_past(memory))
+        journal = cls(path, past=open_past(memory))
         journal.resume()
         return journal
 

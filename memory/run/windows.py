@@ -47,19 +47,7 @@ def read_windows(
     """Windows by their index (inclusive), in the order they came; of a window that came twice,
     both. Raises DataError for a damaged one."""
     end = 2**62 if last is None else last
-    found = db.conn.execute(
-        "SELECT number, content FROM windows WHERE window BETWEEN ? AND ? ORDER BY number",
-        [first, end],
-    )
-    for number, content in found:
-        window = _parse(number, content)
-        accesses = read_slice(db, number) if with_slices else None
-        yield window.model_copy(update={"accesses": accesses})
-
-
-def next_window(db: Database) -> int:
-    """The number that the next row of the table takes."""
-    return int(db.conn.execute("SELECT coalesce(max(number) + 1, 1) FROM windows").fetchone()[0])
+    return _read(db, "window BETWEEN ? AND ?", first, end, with_slices=with_slices)
 
 
 def read_rows_from(db: Database, first_number: int) -> Iterator[Window]:
@@ -67,11 +55,21 @@ def read_rows_from(db: Database, first_number: int) -> Iterator[Window]:
 
     Raises DataError for a damaged one.
     """
+    return _read(db, "number >= ?", first_number, with_slices=True)
+
+
+def next_window(db: Database) -> int:
+    """The number that the next row of the table takes."""
+    return int(db.conn.execute("SELECT coalesce(max(number) + 1, 1) FROM windows").fetchone()[0])
+
+
+def _read(db: Database, where: str, *values: int, with_slices: bool) -> Iterator[Window]:
     found = db.conn.execute(
-        "SELECT number, content FROM windows WHERE number >= ? ORDER BY number", [first_number]
+        f"SELECT number, content FROM windows WHERE {where} ORDER BY number", values
     )
     for number, content in found:
-        yield _parse(number, content).model_copy(update={"accesses": read_slice(db, number)})
+        accesses = read_slice(db, number) if with_slices else None
+        yield _parse(number, content).model_copy(update={"accesses": accesses})
 
 
 def _parse(number: int, content: str) -> Window:
