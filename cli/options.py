@@ -75,7 +75,8 @@ Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file
 Run = Annotated[str | None, typer.Option("--run", help="Key of the run.")]
 Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
 Kind = Annotated[
-    Literal["call", "result", "intent", "effect", "note"] | None, typer.Option(help="Kind of row.")
+    Literal["call", "result", "intent", "effect", "note", "record"] | None,
+    typer.Option(help="Kind of row; rows `record` are shown only if asked for."),
 ]
 Agent = Annotated[
     Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"] | None,

@@ -80,6 +80,7 @@ class _Seen:
     head: Head = field(default_factory=Head)
     windows: int = 0
     episodes: int = 0
+    calls: int = 0
 
 
 _Process = ControllerProcess | WarmController
@@ -152,7 +153,7 @@ class KilledControllers:
     def _wait_for(self, moment: Moment, before: _Seen, trainer: PlayedTrainer) -> _Seen:
         """Wait for the moment; what was seen last before it. before: when this life began."""
         if moment == "deciding":
-            self._wait_for_rows(before.head.number + self._draw.randint(0, _DECIDING_ROWS))
+            self._wait_for_rows(before.calls + self._draw.randint(0, _DECIDING_ROWS))
             time.sleep(self._draw.uniform(0, _BETWEEN_ROWS_S))
         seen = _look(self._file)
         if moment == "commanding":
@@ -163,7 +164,7 @@ class KilledControllers:
     def _wait_for_rows(self, number: int) -> None:
         """Until the audit log has so many, or a planner that keeps things has written enough."""
         deadline = time.monotonic() + _DECIDING_S
-        while _look(self._file).head.number < number and time.monotonic() < deadline:
+        while _look(self._file).calls < number and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 
     def _kill(self, process: _Process) -> None:
@@ -190,7 +191,7 @@ class KilledControllers:
         with RunReader(self._file) as reader:
             self._toll.broken += not reader.verify(known=(seen.head,)).holds
             rows = reader.audit()
-        self._toll.lost += max(0, seen.head.number - len(rows))
+        self._toll.lost += max(0, seen.head.number - now.head.number)
         self._toll.lost += max(0, seen.windows - now.windows)
         self._toll.lost += max(0, seen.episodes - now.episodes)
         self._toll.lost += len(_without_intent(stats, rows))
@@ -240,7 +241,7 @@ def _look(path: Path) -> _Seen:
         try:
             counts = [
                 int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
-                for table in ("windows", "episodes")
+                for table in ("windows", "episodes", "audit WHERE kind <> 'record'")
             ]
         finally:
             db.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sqlite3
 import uuid
@@ -175,6 +176,31 @@ def test_missing_windows_make_decisions_not_replayable(file: Path) -> None:
     edit(file, "DELETE FROM slices WHERE number > 20")
     edit(file, "DELETE FROM windows WHERE number > 20")
     assert "windows that it rested on are missing" in reasons(file)
+
+
+def test_decisions_on_windows_that_could_not_be_recorded_are_not_replayable(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rank0.db"
+    journal = SqliteJournal.open(path, memory=None)
+
+    def lock(number: int, trainer: SimulatedTrainer) -> None:
+        assert journal._store is not None
+        journal._store.wait_for_locks(is_patient=False)
+        if number == 20:
+            other.execute("BEGIN IMMEDIATE")
+        if number == 21:
+            other.rollback()
+
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        trainer = trainer_of(stream=ZipfStream(num_remote=1500, draws=150))
+        planner = EmbeddedPlanner()
+        steered = simulate(trainer, planner=planner, windows=40, journal=journal, disturbance=lock)
+        asyncio.run(steered)
+    journal.close()
+    found = replayed(path)
+    assert {each.reason for each in found} == {None, "windows that it rested on are missing"}
+    assert {each.result for each in found} == {"equal", "not replayable"}
 
 
 def test_a_lost_lesson_makes_a_decision_not_replayable(file: Path) -> None:
