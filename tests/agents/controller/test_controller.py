@@ -6,10 +6,12 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+import pytest
 
 from rudder.agents.controller.__main__ import Controller
 from rudder.agents.controller.link import Link
@@ -19,6 +21,7 @@ from rudder.memory.run.run_file import run_file
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
+from rudder.training.control.messages import Message
 from rudder.training.control.port import send_command
 from rudder.training.control.steering import HEARTBEAT_TIMEOUT_S, OFF_FILE
 from rudder.training.errors import DataError
@@ -182,3 +185,26 @@ def test_what_was_done_while_no_controller_lived_is_written_once_by_the_next(
             until(lambda: trainer.says("set_buffer", "set_buffer", "apply_change", "set_buffer"))
         rows = trainer.log()
         assert trainer.num_applied == sum(row.outcome == "applied" for row in rows) == 4
+
+
+class FaultyLink(Link):
+    """Has a fault of ours after the first message."""
+
+    async def messages(self) -> AsyncIterator[Message]:
+        async for message in super().messages():
+            yield message
+            raise KeyError("a fault of ours")
+
+
+def test_what_ends_a_controller_is_in_its_record_with_its_traceback(tmp_path: Path) -> None:
+    async def control(trainer: Trainer) -> None:
+        link = await FaultyLink.open(trainer.path)
+        options = SteeringOptions()
+        await Controller(link, options=options, folder=tmp_path, socket=trainer.path).run()
+
+    with Trainer(tmp_path) as trainer:
+        with pytest.raises(KeyError):
+            asyncio.run(control(trainer))
+        (row,) = [row for row in trainer.log() if row.tool == "decide"]
+    assert row.error_type == "KeyError"
+    assert "in messages" in str(row.result)
