@@ -1,4 +1,4 @@
-"""What this run and earlier ones taught: recall for the graph."""
+"""Recall for the graph: the run's own last episodes, and those of earlier runs."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rudder.training.workload import Workload
 
 _OWN = 8
 _OWN_STEPS = 2048
-"""After so many steps of the same run its circumstances have changed."""
+"""Own episodes from further back are not recalled: circumstances have changed since."""
 _LIMIT = 5
 _MEASURED = ("confirmed", "reverted")
 
 
 class EpisodeRecall:
-    """The last episodes of the run itself, before those that its journal recalls of others."""
+    """The run's own last episodes, together with those of earlier runs from the journal."""
 
     def __init__(self, journal: Journal, *, workload: Workload) -> None:
         self._journal, self._workload = journal, workload
         self._own: deque[Episode] = deque(maxlen=_OWN)
 
     def learn(self, episode: Episode) -> None:
-        """Keep an episode whose trial is over; others teach nothing."""
+        """Keep an episode whose trial was confirmed or reverted; others measured nothing."""
         if episode.outcome is not None and episode.outcome.result in _MEASURED:
             self._own.append(episode)
 

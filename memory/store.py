@@ -110,8 +110,8 @@ class Store:
         self.db.execute(f"PRAGMA busy_timeout = {_BUSY_MS if is_patient else 0}")
 
     def rest(self) -> None:
-        """Nobody waits now: bring the write-ahead log into the file and onto the disk, if it has
-        grown long. What goes wrong shows in the next transaction."""
+        """Checkpoint the write-ahead log into the file and onto the disk, if it has grown long; for
+        moments at which no decision waits. An error shows in the next transaction."""
         if self._num_transactions < _CHECKPOINT_TRANSACTIONS:
             return
         self._num_transactions = 0

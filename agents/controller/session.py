@@ -55,10 +55,10 @@ from rudder.training.workload import Workload
 
 
 async def settle(journal: SqliteJournal, sender: Sender, *, actuator: Actuator) -> Episode | None:
-    """Undo a change whose trial nobody has seen to its end, if it is still in force.
+    """Undo the change that the previous controller left on trial, if it is still in force.
 
-    Nothing is ever sent twice: the trainer is asked what is in force. Returns the episode that was
-    closed, or None. Raises RunError where the trainer does not answer.
+    The trainer is asked what is in force, so that nothing is sent twice. Returns the episode that
+    was closed, or None. Raises RunError where the trainer does not answer.
     """
     episode = journal.unfinished()
     if episode is None:

@@ -1,4 +1,4 @@
-"""Gives stored answers again, and opens no socket."""
+"""A chat that gives stored answers and opens no socket."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INVALID = "InvalidAnswerError."
 
 
 class RecordedChat:
-    """A chat that knows the answers of a past run, or of one of its decisions.
+    """Answers questions as a past run's model did, or as it did in one decision.
 
     A question that was asked several times gets its answers in their order; one that was not
     asked raises NotRecordedError, as a question that the breaker or the budget forbade then.

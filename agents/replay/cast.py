@@ -1,4 +1,4 @@
-"""Who decided then: the roles of a recorded decision, and others in their place."""
+"""The agents that made a recorded decision, made again, and others in their place."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ _LLM = "llm:"
 
 
 def why_not_recorded(scene: Scene) -> str | None:
-    """Why nobody here can play the roles of this decision, or None."""
+    """Why the agents of this decision cannot be made again, or None."""
     asked = {each.asked.question.role for each in scene.exchanges}
     planner = scene.episode.plan.planner
     if planner not in _PLANNERS and not (planner.startswith(_LLM) and "planner" in asked):
@@ -83,7 +83,7 @@ def why_not_recorded(scene: Scene) -> str | None:
 
 
 def recorded_team(scene: Scene) -> Team:
-    """The roles of then; models answer as they did, and where they were not asked, nothing."""
+    """The agents of the decision; models give their stored answers, and none to other questions."""
     name = _PLANNERS.get(scene.episode.plan.planner, "embedded")
     team = Team(
         observer=EmbeddedObserver(),
@@ -99,7 +99,7 @@ def recorded_team(scene: Scene) -> Team:
 
 
 def planner_named(name: PlannerName, *, scene: Scene) -> Planner:
-    """A planner in the state that one of its name would have been in."""
+    """A planner of this name, in the state that it had when the decision was made."""
     if name == "periodic":
         return PeriodicPlanner(last_step=scene.last_round_step)
     return planner_of(_options(scene, name))

@@ -1,4 +1,4 @@
-"""What a decision came to, and how two of them differ."""
+"""Decisions as they are compared, and the fields in which two of them differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _IDS = {"plan": {"calls": {"__all__": {"call_id"}}}}
 
 @dataclass(frozen=True)
 class Decision:
-    """From what was seen to the guard's word; None: it did not get that far."""
+    """A decision from the observation to the guard's ruling; None: it ended before that."""
 
     observation: Observation
     recalled: tuple[str, ...]
@@ -35,7 +35,7 @@ class Decision:
 
     @classmethod
     def of_state(cls, state: DecisionState) -> Self:
-        """The one that the graph came to."""
+        """The one that the graph has made."""
         return cls(
             state["observation"],
             tuple(each.episode.episode_id for each in state["recalled"]),
@@ -46,7 +46,7 @@ class Decision:
 
     @property
     def change(self) -> Change:
-        """What would have been done: empty where anybody was against it."""
+        """The change that would have been made; empty where critic or guard refused it."""
         if self.verdict is None or self.guard is None or not self.guard.allowed:
             return Change()
         return self.verdict.change

@@ -1,4 +1,4 @@
-"""No socket while decisions are replayed: whatever asks for one gets an error."""
+"""While decisions are replayed, every attempt to use a socket raises an error."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _EVENTS = frozenset({"socket.__new__", "socket.connect", "socket.getaddrinfo", "
 
 
 class SocketOpenedError(RudderError):
-    """A replay wanted to speak to somebody."""
+    """A replay tried to use a socket."""
 
     def __init__(self) -> None:
         super().__init__(
             "a recorded replay asked for a socket",
-            remedy="report it: a recorded decision must not need anybody's answer",
+            remedy="report it: a recorded decision needs no answer from outside",
         )
 
 

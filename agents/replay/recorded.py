@@ -1,4 +1,4 @@
-"""Recorded replay: the same windows, episodes, answers and graph must come to the same decision."""
+"""Recorded replay: the same windows, episodes, answers and graph must lead to the same decision."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def replay(
 ) -> AsyncIterator[Replayed]:
     """Make the decisions of a rank's file again; names: ids of those wanted, None: all.
 
-    Raises SocketOpenedError if any of it wanted to speak to somebody.
+    Raises SocketOpenedError if any of it tried to use a socket.
     """
     for scene in RecordedRun(reader).decisions(names):
         if isinstance(scene, NotReplayable):

@@ -1,4 +1,4 @@
-"""One rank's file, with each of its decisions as it was about to be made."""
+"""One rank's file: each decision with everything that was known when it was made."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class NotReplayable:
 
 
 class Scene:
-    """A decision about to be made: all that it may look at, as it was."""
+    """One decision to make again: everything that its agents may look at, as it was."""
 
     def __init__(
         self,
@@ -130,7 +130,8 @@ class RecordedRun:
         self._lost_windows = reader.lost_windows()
 
     def decisions(self, names: Collection[str] | None = None) -> Iterator[Scene | NotReplayable]:
-        """In their order; names: ids of those wanted, None: all. A scene holds until the next."""
+        """In their order; names: ids of those wanted, None: all. A scene is valid until the next
+        is asked for."""
         session: _Session | None = None
         for episode in sorted(self._reader.episodes(), key=self._session_of):
             kept = self._inputs.get(episode.episode_id)
@@ -214,7 +215,7 @@ class _Session:
             self.history.add(window)
 
     def catch_up(self, inputs: DecisionInputs) -> str | None:
-        """Come to where a decision began; why that cannot be, or None."""
+        """Advance to where a decision began; the reason where that is impossible, or None."""
         if max((each.begin for each in inputs.passages), default=0) > self._num_windows:
             return "windows that it rested on are missing"
         self.advance(inputs.begin("observe"))
@@ -248,7 +249,7 @@ def _exchanges(reader: RunReader) -> dict[_Place, list[Exchange]]:
         try:
             exchange = Exchange.of_model_call(call)
         except ValueError:
-            continue  # somebody else's question; a decision that needs it will not come out equal
+            continue  # not stored by Rudder; a decision that needs it will come out different
         place = call.episode_id or (exchange.step, exchange.asked.window)
         found.setdefault(place, []).append(exchange)
     return found

@@ -134,7 +134,7 @@ def _index(numbers: array[int], vectors: bytearray) -> NearestIndex:
 
 
 class Past:
-    """A memory of earlier runs that turns into none at the first error."""
+    """The memory of earlier runs; after its first error it recalls nothing."""
 
     def __init__(self, recall: Recall | None = None) -> None:
         """recall: None where nothing is remembered."""

@@ -109,7 +109,10 @@ class SqliteJournal(Journal):
         self.resume()
 
     def add_window(self, window: Window) -> None:
-        """Keep a window; slices are pruned as slices.py says. A moment at which nobody waits."""
+        """Keep a window; slices are pruned as slices.py says.
+
+        A long write-ahead log is checkpointed here, where no decision waits for the disk.
+        """
         self._step = window.first_step + window.num_steps
         self._record(
             "windows", lambda db: add_window(db, window, slices=self._slices or self._count(db))

@@ -1,4 +1,4 @@
-"""What a restarted controller must settle."""
+"""The episode that a killed controller left without an outcome."""
 
 from __future__ import annotations
 
