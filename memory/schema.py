@@ -193,15 +193,11 @@ REPLAY_TABLES = (
 
 PRUNING_TABLES = (
     "ALTER TABLE slices RENAME TO old_slices",
-    """CREATE TABLE slices (
-    -- Sampled accesses of a window. Over the file's cap the oldest go; pruned_uses has their sums.
-    number INTEGER PRIMARY KEY REFERENCES windows (number),
-    window INTEGER NOT NULL,
-    rate REAL NOT NULL,           -- share of the nodes that are sampled
-    sizes BLOB NOT NULL,          -- sampled nodes of each batch: little-endian int32, zlib
-    nodes BLOB NOT NULL,          -- their remote numbers in order: little-endian int32, zlib
-    num_bytes INTEGER NOT NULL
-) STRICT""",
+    RUN_TABLES[3].replace(
+        "the oldest go first, those that no\n"
+        "    -- episode was decided on before those that one was.",
+        "the oldest go; pruned_uses has their sums.",
+    ),
     "INSERT INTO slices SELECT * FROM old_slices",
     "DROP TABLE old_slices",
     """CREATE TABLE pruned_uses (
