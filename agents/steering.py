@@ -95,7 +95,6 @@ class Steering:
         episode_recall: EpisodeRecall,
         criteria: TrialCriteria = DEFAULT_YARDSTICK,
         may_decide: Callable[[], bool] = _always,
-        first_number: int = 0,
         recorder: Recorder = NO_RECORDER,
     ) -> None:
         """guard, actuator, lessons: the same that `graph` was built with; may_decide: asked before
@@ -105,7 +104,7 @@ class Steering:
         self._graph, self._guard, self._actuator = graph, guard, actuator
         self._journal, self._episode_recall, self._criteria = journal, episode_recall, criteria
         self._may_decide = may_decide
-        self._next_number = first_number
+        self._next_number = 0
         self._recorder = recorder
         self._episode: Episode | None = None
         self._trial: Trial | HeadStart | None = None
@@ -120,6 +119,10 @@ class Steering:
     def is_beyond_limits(self) -> bool:
         """Whether the buffer is larger than the limits allow."""
         return limit_plan(self.toolbox) is not None
+
+    def number_from(self, number: int) -> None:
+        """Go on counting decisions from here, as after a restart."""
+        self._next_number = max(self._next_number, number)
 
     async def begin(self) -> Episode | None:
         """Before the first window: go where an earlier run on the same work came to, if one did.

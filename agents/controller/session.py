@@ -132,8 +132,11 @@ class ControllerSession:
         socket: Path,
         cpu: CpuBudget | None = None,
     ) -> Self:
-        """Make one; what a controller before it left open is settled first. cpu: what decisions
-        may take of this process's processor time; a controller's share where None."""
+        """Make one; what a controller before it left open is settled first.
+
+        cpu: what decisions may take of this process's processor time; a controller's share where
+        None. Raises what kept it from beginning; the record has it, too.
+        """
         cpu = cpu or CpuBudget()
         session = cls(
             workload, sender=sender, options=options, folder=folder, socket=socket, cpu=cpu
@@ -258,7 +261,6 @@ class ControllerSession:
                 tolerance=self._options.tolerance,
             ),
             may_decide=lambda: self._cpu.has_left,
-            first_number=self._journal.next_number(),
             recorder=self._recorder,
         )
 
@@ -266,13 +268,14 @@ class ControllerSession:
         return Limits.of(self._workload, memory_budget_bytes=self._budget_bytes)
 
     async def _begin(self) -> None:
-        """Settle what a controller before this one left open, and go where an earlier run came
-        to; later, if nothing can be recorded now. Raises as `settle`."""
+        """Settle what a controller before this one left open, and start from the settings that an
+        earlier run came to. Does nothing while nothing can be recorded. Raises as `settle`."""
         self._tell()
         if not self._journal.resume():
             return
-        self._has_begun = True
         closed = await settle(self._journal, self._sender, actuator=self._actuator)
+        self._has_begun = True
+        self._steering.number_from(self._journal.next_number())
         if closed is not None and is_change(closed):
             update = {
                 "counts": counted(self._report.counts, closed),
