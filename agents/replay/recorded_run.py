@@ -164,14 +164,14 @@ class RecordedRun:
         reason = reason or session.missing_lesson(episode, recalled)
         if reason is not None:
             return NotReplayable(episode, reason)
+        place = episode.observation.step, episode.observation.window
         return Scene(
             episode,
             inputs=kept.inputs,
             session=session,
             recalled=recalled,
             exchanges=tuple(
-                self._exchanges.get(episode.episode_id)
-                or self._exchanges.get((episode.observation.step, episode.observation.window), ())
+                self._exchanges.get(episode.episode_id, self._exchanges.get(place, ()))
             ),
         )
 
