@@ -35,11 +35,9 @@ class EmbeddedCritic:
         self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
     ) -> Verdict:
         """The verdict; what it expects is its own estimate, never the planner's."""
-        change, settings = plan.change, observation.settings
+        change = plan.change
         if change.is_empty:
             return self._verdict("approve", change, None, "nothing is changed")
-        if (problem := toolbox.limits.problem(change, settings=settings)) is not None:
-            return self._refuse(None, problem)
         if not toolbox.whatif.is_ready:
             return self._unestimated(change, observation, recalled, toolbox)
         effect, present = toolbox.whatif.effect(change), toolbox.whatif.present()
@@ -75,8 +73,8 @@ class EmbeddedCritic:
         toolbox: Toolbox,
         present: Effect,
     ) -> str | None:
-        if toolbox.limits.problem(_only_capacity(observation.settings)) is not None:
-            return None  # the settings in force are out of bounds: they cannot be kept
+        if observation.settings.capacity_rows > toolbox.limits.max_capacity_rows:
+            return None  # the buffer is larger than allowed: it cannot be kept
         preference = self._preference
         return (
             preference.harm(effect, present=present, observation=observation)
@@ -103,10 +101,6 @@ class EmbeddedCritic:
         return Verdict(
             decision=decision, critic=self.name, change=change, expected=effect, reason=reason
         )
-
-
-def _only_capacity(settings: BufferSettings) -> Change:
-    return Change(capacity_rows=settings.capacity_rows)
 
 
 def _eager_objection(

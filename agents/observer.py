@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rudder.memory.records import Bottleneck, Observation
+from rudder.tools.estimate.access_profile import drift
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import Means
 from rudder.tools.estimate.whatif import WhatIf
@@ -18,7 +16,6 @@ from rudder.training.metrics import StepTiming
 HIDDEN_FRACTION = 0.01
 """Share of the step below which waiting for data does not count as a bottleneck."""
 _MIN_WINDOWS = 2
-_DRIFT_WINDOWS = 4
 
 
 class EmbeddedObserver:
@@ -114,29 +111,3 @@ def _working_set_rows(history: History) -> int | None:
     if history.rate is None or not history.batches:
         return None
     return history.working_set_rows or 0
-
-
-def drift(history: History) -> float | None:
-    """Share of the last window's sampled nodes that the four windows before did not use, less
-    the share that is usual; None until there are as many windows."""
-    latest = history.latest
-    if latest is None or not history.batches:
-        return None
-    steps = max(latest.num_steps, 1)
-    span = (_DRIFT_WINDOWS + 2) * steps
-    if len(history.batches) < span:
-        return None
-    nodes = [batch.nodes for batch in history.batches[-span:]]
-    usual = _new_share(nodes[steps:-steps], nodes[: -2 * steps], last=steps)
-    now = _new_share(nodes[2 * steps :], nodes[steps:-steps], last=steps)
-    return float(np.clip(now - usual, 0.0, 1.0))
-
-
-def _new_share(
-    batches: Sequence[NDArray[np.int64]], before: Sequence[NDArray[np.int64]], *, last: int
-) -> float:
-    """Share of the nodes of the `last` batches that are not in those before."""
-    nodes = np.concatenate(batches[-last:])
-    if not len(nodes):
-        return 0.0
-    return float(np.mean(~np.isin(nodes, np.concatenate(before))))

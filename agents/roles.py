@@ -59,7 +59,7 @@ class Planner(Protocol):
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
-        """A plan; its calls are staged in the toolbox, never carried out here."""
+        """A plan; nothing is carried out here."""
 
 
 class Critic(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeAlias
 
 from rudder.agents.actuator import Actuator
@@ -19,7 +20,7 @@ from rudder.agents.recording import NO_RECORDER, Recorder
 from rudder.agents.roles import DecisionState
 from rudder.agents.trial import DEFAULT_YARDSTICK, HeadStart, Trial, TrialCriteria
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
-from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Verdict
+from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.estimate.means import has_slowed
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
@@ -255,7 +256,7 @@ class Steering:
         state = await decide(self._graph, toolbox=self.toolbox, episode_id=episode_id)
         if "proposal" not in state:
             return None
-        self._log_reviews(state, episode_id)
+        self._log_words(state, episode_id)
         episode = self._episode_of(state, episode_id)
         applied = episode.applied
         if applied is not None and applied.outcome == "applied" and episode.verdict is not None:
@@ -282,32 +283,38 @@ class Steering:
             criteria=self._criteria,
         )
 
-    def _log_reviews(self, state: DecisionState, episode_id: str) -> None:
-        """What critic and guard said is in the audit log beside the planner's calls."""
-        step, first = state["observation"].step, state.get("set_aside")
-        if first is not None:
-            self._log_reviews_of(first.verdict, first.guard, step, episode_id)
-        self._log_reviews_of(state.get("verdict"), state.get("ruling"), step, episode_id)
+    def _log_words(self, state: DecisionState, episode_id: str) -> None:
+        """What planner, critic and guard said is in the audit log."""
+        first = state.get("set_aside")
+        said = [] if first is None else [(first.plan, first.verdict, first.guard)]
+        said.append((state["proposal"], state.get("verdict"), state.get("ruling")))
+        for plan, verdict, ruling in said:
+            log = partial(self._log_word, step=state["observation"].step, episode_id=episode_id)
+            log("planner", "plan", "answered", plan.model_dump_json(exclude={"calls"}))
+            if verdict is not None:
+                is_refused = verdict.decision == "refuse"
+                outcome: CallOutcome = "refused" if is_refused else "approved"
+                log("critic", "review", outcome, verdict.model_dump_json())
+            if ruling is not None:
+                outcome = "approved" if ruling.allowed else "refused"
+                log("guard", "review", outcome, ruling.model_dump_json())
 
-    def _log_reviews_of(
-        self, verdict: Verdict | None, ruling: GuardResult | None, step: int, episode_id: str
-    ) -> None:
-        if verdict is not None:
-            outcome: CallOutcome = "refused" if verdict.decision == "refuse" else "approved"
-            self._log_review("critic", outcome, verdict.model_dump_json(), step, episode_id)
-        if ruling is not None:
-            outcome = "approved" if ruling.allowed else "refused"
-            self._log_review("guard", outcome, ruling.model_dump_json(), step, episode_id)
-
-    def _log_review(
-        self, agent: str, outcome: CallOutcome, result: str, step: int, episode_id: str
+    def _log_word(
+        self,
+        agent: str,
+        tool: str,
+        outcome: CallOutcome,
+        result: str,
+        *,
+        step: int,
+        episode_id: str,
     ) -> None:
         self._journal.log(
             AuditEntry(
                 kind="note",
                 call_id=uuid.uuid4().hex,
                 agent=agent,
-                tool="review",
+                tool=tool,
                 step=step,
                 episode_id=episode_id,
                 result=result,

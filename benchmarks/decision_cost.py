@@ -125,7 +125,7 @@ def steering_of(workload: Workload, journal: SqliteJournal, meter: Meter) -> Ste
     """As a controller makes it (agents/controller/session.py), with every part watched."""
     history, limits = History(workload), Limits.of(workload, memory_budget_bytes=None)
     whatif, guard, episode_recall = (
-        WhatIf(history, limits),
+        WhatIf(history),
         Guard(),
         EpisodeRecall(journal, workload=workload),
     )

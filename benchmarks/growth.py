@@ -21,7 +21,6 @@ from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.run_reader import RunReader
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
-from rudder.tools.limits import Limits
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
@@ -65,7 +64,7 @@ def _growth(
         if window.first_step + window.num_steps <= before.step:
             history.add(window)
     change = Change.between(before.settings, applied.settings)
-    whatif = WhatIf(history, Limits.of(workload, memory_budget_bytes=None))
+    whatif = WhatIf(history)
     trial = Trial(
         change,
         applied=applied,

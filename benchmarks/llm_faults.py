@@ -45,7 +45,7 @@ def scene() -> tuple[Toolbox, Observation]:
     for _ in range(6):
         history.add(trainer.window())
     limits = Limits.of(trainer.workload, memory_budget_bytes=None)
-    toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: ())
+    toolbox = Toolbox(history, limits, WhatIf(history), lambda limit: ())
     observation = asyncio.run(EmbeddedObserver().observe(toolbox))
     something = {"headroom_rows": 400.0, "headroom_wait_ms": 5.0, "noise_wait_ms": 0.1}
     return toolbox, observation.model_copy(update=something)

@@ -73,7 +73,8 @@ class Observation(_Frozen):
 class Plan(_Frozen):
     """What a planner proposes: one change (empty: keep things) and what it should bring.
 
-    propensity: how likely a planner that explores was to propose just this; None where none does.
+    calls: by which a model proposed it; of a planner in plain code none. propensity: how likely a
+    planner that explores was to propose just this; None where none does.
     """
 
     planner: str

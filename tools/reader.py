@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pydantic import BaseModel
 
 from rudder.tools.controls import EstimateEffect
-from rudder.tools.errors import NotReadyError
+from rudder.tools.errors import NotReadyError, OutOfBoundsError
 from rudder.tools.estimate import access_profile
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import Means
@@ -107,15 +107,18 @@ class Reader:
             once_only_fraction=access_profile.once_only_fraction(trace),
             hot_fraction=access_profile.hot_fraction(trace),
             reuse=access_profile.reuse(trace),
-            drift=access_profile.drift(self._history.batches, window=latest.num_steps),
+            drift=access_profile.drift(self._history),
             owners=_owners(self._history.recent(_OWNER_WINDOWS)),
             pull_fixed_ms=None if cost is None else cost.fixed_ms,
             pull_ms_per_row=None if cost is None else cost.ms_per_row,
         )
 
     def estimate(self, change: Change) -> EstimateReading:
-        """What a change would bring; also raises OutOfBoundsError."""
-        capacity = change.over(self._history.settings).capacity_rows
+        """What a change would bring; raises OutOfBoundsError where the limits refuse it."""
+        settings = self._history.settings
+        if (problem := self._limits.problem(change, settings=settings)) is not None:
+            raise OutOfBoundsError(problem, remedy="choose values within the bounds")
+        capacity = change.over(settings).capacity_rows
         return EstimateReading(
             changed=self._whatif.effect(change),
             present=self._whatif.present(),

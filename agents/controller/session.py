@@ -247,7 +247,7 @@ class ControllerSession:
             toolbox=Toolbox(
                 history,
                 limits,
-                WhatIf(history, limits),
+                WhatIf(history),
                 episode_recall.last,
                 on_call=self._recorder.on_call,
             ),

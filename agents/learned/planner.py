@@ -55,10 +55,10 @@ class LearnedPlanner:
             reason = "no change is legal"
         elif is_likely or _must_change(observation, toolbox):
             reason = f"helps with a probability of {probability:.2f}"
-            return propose(self.name, best, toolbox, observation=observation, reason=reason)
+            return propose(self.name, best, whatif=toolbox.whatif, reason=reason)
         else:
             reason = f"no change helps with a probability above {self._threshold:g}"
-        return keep(self.name, toolbox, observation=observation, reason=reason)
+        return keep(self.name, reason)
 
     def _best(self, observation: Observation, toolbox: Toolbox) -> tuple[Change | None, float]:
         """Among equally likely changes the one that needs least memory."""
@@ -73,7 +73,7 @@ class LearnedPlanner:
 
     def _learn(self, toolbox: Toolbox, *, after: int) -> None:
         """Add the run's last trial, once; at most one ends between two plans."""
-        for told in toolbox.recall_episodes(num_episodes=1).episodes:
+        for told in toolbox.recall(1):
             episode = Episode.model_validate(told)
             if episode.episode_id == self._last_id:
                 return

@@ -168,7 +168,7 @@ def _example() -> tuple[Toolbox, Question]:
     """A question as a real run asks it, about a run that is invented."""
     workload = example_workload()
     history, limits = History(workload), Limits.of(workload, memory_budget_bytes=None)
-    toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: ())
+    toolbox = Toolbox(history, limits, WhatIf(history), lambda limit: ())
     observation = Observation(
         step=64,
         window=3,

@@ -11,7 +11,7 @@ from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
-from rudder.training.settings import MAX_LOOKAHEAD_BATCHES, BufferSettings, Change, FetchTargets
+from rudder.training.settings import BufferSettings, Change, FetchTargets
 
 _CHOICES = 4
 """Candidates whose harm is estimated before one is proposed."""
@@ -35,7 +35,7 @@ class AdversarialPlanner:
             if toolbox.limits.problem(change) is None
         ]
         if not legal:
-            return keep(self.name, toolbox, observation=observation, reason="no change is legal")
+            return keep(self.name, "no change is legal")
         chosen = self._random.sample(legal, min(_CHOICES, len(legal)))
         if toolbox.whatif.is_ready:
             chosen.sort(key=lambda change: _harm(toolbox.whatif.effect(change)))
@@ -47,8 +47,7 @@ class AdversarialPlanner:
         return propose(
             self.name,
             chosen[-1],
-            toolbox,
-            observation=observation,
+            whatif=toolbox.whatif,
             reason="all will be well",
             expected=praise,
         )
@@ -87,7 +86,7 @@ class FixedPlanner:
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
         """Keep things."""
-        return keep(self.name, toolbox, observation=observation, reason="settings are fixed")
+        return keep(self.name, "settings are fixed")
 
 
 DEFAULT_PERIOD_STEPS = 32
@@ -112,24 +111,21 @@ class PeriodicPlanner:
         if self._last_step is not None and observation.step < self._last_step + self._period:
             return keep(
                 self.name,
-                toolbox,
-                observation=observation,
-                reason=f"the last round was less than {self._period} steps ago",
+                f"the last round was less than {self._period} steps ago",
             )
         self._last_step = observation.step
         change = Change(replace_now=True)
         return propose(
             self.name,
             change,
-            toolbox,
-            observation=observation,
+            whatif=toolbox.whatif,
             reason=f"{self._period} steps have gone by",
         )
 
 
 HIDDEN_FRACTION = 0.005
 HIGH_HIT_FRACTION = 0.95
-_MIN_LOOKAHEAD = 8
+_MIN_LOOKAHEAD, _MAX_LOOKAHEAD = 8, 64
 
 
 class HeuristicPlanner:
@@ -140,27 +136,24 @@ class HeuristicPlanner:
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
-        """The first rule that applies and is within bounds."""
-        for change, reason in _rules(observation):
-            if toolbox.limits.problem(change) is None:
-                return propose(self.name, change, toolbox, observation=observation, reason=reason)
-        return keep(self.name, toolbox, observation=observation, reason="no rule applies")
-
-
-def _rules(observation: Observation) -> list[tuple[Change, str]]:
-    settings = observation.settings
-    if observation.exposed_fraction > WAITING_FRACTION:
-        if (observation.hit_fraction or 0.0) >= HIGH_HIT_FRACTION:
-            return []
-        rules = []
-        if settings.lookahead_batches < _MIN_LOOKAHEAD:
-            rules.append((Change(lookahead_batches=_MIN_LOOKAHEAD), "it looks ahead too little"))
-        elif settings.lookahead_batches * 2 <= MAX_LOOKAHEAD_BATCHES // 16:
-            further = settings.lookahead_batches * 2
-            rules.append((Change(lookahead_batches=further), "the trainer waits for rows"))
-        larger = max(2 * settings.capacity_rows, 1)
-        return [*rules[:1], (Change(capacity_rows=larger), "the trainer waits for rows")]
-    if observation.exposed_fraction < HIDDEN_FRACTION and settings.capacity_rows > 1:
-        smaller = settings.capacity_rows * 3 // 4
-        return [(Change(capacity_rows=smaller), "all communication is hidden")]
-    return []
+        """What the first rule says that applies."""
+        settings, limits = observation.settings, toolbox.limits
+        if observation.exposed_fraction < HIDDEN_FRACTION and settings.capacity_rows > 1:
+            change = Change(capacity_rows=settings.capacity_rows * 3 // 4)
+            return propose(
+                self.name, change, whatif=toolbox.whatif, reason="all communication is hidden"
+            )
+        waits = observation.exposed_fraction > WAITING_FRACTION
+        if not waits or (observation.hit_fraction or 0.0) >= HIGH_HIT_FRACTION:
+            return keep(self.name, "no rule applies")
+        ahead = max(2 * settings.lookahead_batches, _MIN_LOOKAHEAD)
+        larger = min(max(2 * settings.capacity_rows, 1), limits.max_capacity_rows)
+        if ahead <= min(_MAX_LOOKAHEAD, limits.max_lookahead_batches):
+            change = Change(lookahead_batches=ahead)
+        elif larger > settings.capacity_rows:
+            change = Change(capacity_rows=larger)
+        else:
+            return keep(self.name, "the buffer is as large as the limits allow")
+        return propose(
+            self.name, change, whatif=toolbox.whatif, reason="the trainer waits for rows"
+        )

@@ -20,7 +20,7 @@ from rudder.memory.records import Observation, Plan
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
-from rudder.training.settings import BufferSettings, Change
+from rudder.training.settings import BufferSettings
 
 LONG_LOOKAHEAD = 48
 SHORT_LOOKAHEADS = (4, 16)
@@ -61,17 +61,14 @@ class EmbeddedPlanner:
             )
             return first or keep(
                 self.name,
-                toolbox,
-                observation=observation,
-                reason="too few accesses were seen to estimate anything",
+                "too few accesses were seen to estimate anything",
             )
         rounds, workload = Rounds.of(toolbox, observation), toolbox.history.workload
-        if not rounds.are_enough and toolbox.limits.problem(_capacity_of(observation)) is None:
+        is_allowed = observation.settings.capacity_rows <= toolbox.limits.max_capacity_rows
+        if is_allowed and not rounds.are_enough:
             return keep(
                 self.name,
-                toolbox,
-                observation=observation,
-                reason="too few rounds of replacement were seen to tell what a change would bring",
+                "too few rounds of replacement were seen to tell what a change would bring",
             )
         search = Search(
             toolbox.whatif, toolbox.limits, present=observation.settings, steps=self._steps
@@ -92,26 +89,16 @@ class EmbeddedPlanner:
         if effect is None or found == observation.settings:
             return keep(
                 self.name,
-                toolbox,
-                observation=observation,
-                reason="no settings in reach are better",
+                "no settings in reach are better",
             )
         reason = task.reason_for(found, effect)
         if reason is None:
             return keep(
                 self.name,
-                toolbox,
-                observation=observation,
-                reason="what could be gained is within the noise",
+                "what could be gained is within the noise",
             )
         change = search.change_to(found)
-        return propose(
-            self.name, change, toolbox, observation=observation, reason=reason, expected=effect
-        )
-
-
-def _capacity_of(observation: Observation) -> Change:
-    return Change(capacity_rows=observation.settings.capacity_rows)
+        return propose(self.name, change, whatif=toolbox.whatif, reason=reason, expected=effect)
 
 
 def _is_settled(toolbox: Toolbox) -> bool:
@@ -162,8 +149,6 @@ class _Task:
 
     def reason_for(self, found: BufferSettings, effect: Effect) -> str | None:
         """Why the change is worth it; None where it is not."""
-        if not self._search.may_set(self._present):
-            return "the settings in force are out of bounds"
         present, observation = self._search.present_effect, self._observation
         won_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
         if not self._is_settled and won_ms < BOLD_GAIN * observation.step_ms:

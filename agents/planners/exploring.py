@@ -91,13 +91,12 @@ class CollectingPlanner:
         choices = candidates(observation, toolbox.limits, steps=COLLECTING_STEPS)
         if not choices or not toolbox.whatif.is_ready:
             reason = "too few accesses were seen" if choices else "no change is legal"
-            return keep(self.name, toolbox, observation=observation, reason=reason)
+            return keep(self.name, reason)
         draw = random.Random(f"{self._seed}/{toolbox.history.workload.rank}/{observation.step}")
         plan = propose(
             self.name,
             draw.choice(choices),
-            toolbox,
-            observation=observation,
+            whatif=toolbox.whatif,
             reason=f"explores: one of {len(choices)} changes, drawn at random",
         )
         return plan.model_copy(update={"propensity": 1 / len(choices)})
@@ -112,9 +111,7 @@ class CollectingCritic:
         self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
     ) -> Verdict:
         """The verdict; what it expects is its own estimate."""
-        change, settings = plan.change, observation.settings
-        if (problem := toolbox.limits.problem(change, settings=settings)) is not None:
-            return self._refuse(None, problem)
+        change = plan.change
         if not toolbox.whatif.is_ready:
             return self._refuse(None, "too little is known yet to tell what this would bring")
         effect, present = toolbox.whatif.effect(change), toolbox.whatif.present()

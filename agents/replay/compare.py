@@ -13,7 +13,6 @@ from rudder.training.settings import Change
 
 _REL = 1e-9
 """By which figures may differ: the last digits of a sum depend on the processor."""
-_IDS = {"plan": {"calls": {"__all__": {"call_id"}}}}
 
 
 @dataclass(frozen=True)
@@ -62,19 +61,27 @@ class Difference:
 
 
 def differences(stored: Decision, replayed: Decision) -> list[Difference]:
-    """All fields that are not equal; ids of calls are new each time and do not count."""
-    return list(_differences("", _plain(stored), _plain(replayed)))
+    """All fields that are not equal, as far as the stored decision has them.
+
+    Reasons do not count, for a later version may put them in other words; nor do the tool calls of
+    a planner in plain code, which earlier versions made, nor the ids of a model's calls.
+    """
+    known = stored.observation.model_fields_set
+    return list(_differences("", _plain(stored, known), _plain(replayed, known)))
 
 
-def _plain(decision: Decision) -> dict[str, Any]:
-    plan = decision.plan.model_dump(mode="json", exclude=_IDS["plan"])
+def _plain(decision: Decision, known: set[str]) -> dict[str, Any]:
+    """known: fields of an observation that count."""
+    is_model = decision.plan.planner.startswith("llm:")
+    ignored: Any = {"reason": True, "calls": {"__all__": {"call_id"}} if is_model else True}
+    plan = decision.plan.model_dump(mode="json", exclude=ignored)
     verdict, guard = decision.verdict, decision.guard
     return {
-        "observation": decision.observation.model_dump(mode="json"),
+        "observation": decision.observation.model_dump(mode="json", include=known),
         "recalled": list(decision.recalled),
         "plan": plan,
-        "verdict": verdict.model_dump(mode="json") if verdict else None,
-        "guard": guard.model_dump(mode="json") if guard else None,
+        "verdict": verdict.model_dump(mode="json", exclude={"reason"}) if verdict else None,
+        "guard": guard.model_dump(mode="json", exclude={"reason"}) if guard else None,
     }
 
 

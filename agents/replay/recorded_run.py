@@ -103,7 +103,7 @@ class Scene:
         self.episode_recall = session.episode_recall
         history = session.history
         limits = Limits.of(self.workload, memory_budget_bytes=inputs.budget_of(self.workload))
-        whatif = WhatIf(history, limits)
+        whatif = WhatIf(history)
         whatif.learn(inputs.learned)
         self.toolbox = Toolbox(history, limits, whatif, self.episode_recall.last)
 

@@ -9,7 +9,6 @@ from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import WINDOW_STEPS, SimulatedTrainer
 from rudder.tools.estimate.history import MAX_BATCHES, History
 from rudder.tools.estimate.whatif import WhatIf
-from rudder.tools.limits import Limits
 from rudder.training.settings import BufferSettings, Change
 
 _WINDOWS = MAX_BATCHES // WINDOW_STEPS + 1
@@ -23,7 +22,7 @@ def warm_up() -> None:
     history = History(trainer.workload)
     for _ in range(_WINDOWS):
         history.add(trainer.window())
-    whatif = WhatIf(history, Limits.of(trainer.workload, memory_budget_bytes=None))
+    whatif = WhatIf(history)
     whatif.present()
     whatif.effect(Change(capacity_rows=1000, lookahead_batches=8, eviction_threshold=0.5))
     whatif.opt(1000)

@@ -52,7 +52,7 @@ def toolbox_after(
     for _ in range(windows):
         history.add(trainer.window())
     limits = Limits.of(trainer.workload, memory_budget_bytes=budget_bytes)
-    return Toolbox(history, limits, WhatIf(history, limits), lambda limit: own[:limit])
+    return Toolbox(history, limits, WhatIf(history), lambda limit: own[:limit])
 
 
 def observation_of(**values: object) -> Observation:

@@ -94,10 +94,9 @@ def test_what_wins_nothing_is_not_worth_a_trial(change: Change) -> None:
     assert "nothing would be won" in verdict.reason
 
 
-def test_out_of_bounds_is_refused_with_the_reason_of_the_limits(toolbox: Toolbox) -> None:
-    verdict = review(Change(capacity_rows=6001), toolbox)
-    assert verdict.decision == "refuse"
-    assert "6000" in verdict.reason
+def test_bounds_are_the_guards_business(toolbox: Toolbox) -> None:
+    beyond = Change(capacity_rows=toolbox.limits.max_capacity_rows + 1)
+    assert review(beyond, toolbox).decision != "refuse"
 
 
 @pytest.mark.parametrize(

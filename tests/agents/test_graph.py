@@ -48,7 +48,7 @@ class Proposer:
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
-        return propose(self.name, self.change, toolbox, observation=observation, reason="so be it")
+        return propose(self.name, self.change, whatif=toolbox.whatif, reason="so be it")
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Keeper:
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
         self.num_asked += 1
-        return keep(self.name, toolbox, observation=observation, reason="all is well")
+        return keep(self.name, "all is well")
 
 
 @dataclass

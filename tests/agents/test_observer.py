@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from rudder.agents.observer import EmbeddedObserver, drift
+from rudder.agents.observer import EmbeddedObserver
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs
 from rudder.memory.records import Observation
+from rudder.tools.estimate.access_profile import drift
 from rudder.tools.estimate.history import History
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import StepTiming, Window

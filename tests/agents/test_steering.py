@@ -39,10 +39,10 @@ class Shrinker:
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
         if self.toolbox is not None or not toolbox.whatif.is_ready:
-            return keep(self.name, toolbox, observation=observation, reason="done")
+            return keep(self.name, "done")
         self.toolbox = toolbox
         change = Change(capacity_rows=SETTINGS.capacity_rows // 4)
-        return propose(self.name, change, toolbox, observation=observation, reason="less")
+        return propose(self.name, change, whatif=toolbox.whatif, reason="less")
 
 
 def test_what_a_trial_takes_back_is_no_more_than_the_limits_then_allow() -> None:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
-from rudder.tools.limits import Limits
 from rudder.training.access_slice import AccessSlice
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
@@ -176,7 +175,7 @@ def history_of(
 
 
 def whatif_of(history: History) -> WhatIf:
-    return WhatIf(history, Limits.of(history.workload, memory_budget_bytes=None))
+    return WhatIf(history)
 
 
 def _draw(random: np.random.Generator, weights: NDArray[np.float64], width: int) -> IntArray:

@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
-from rudder.tools.calls import ToolCall, ToolResult
+from rudder.tools.calls import Argument, ToolCall, ToolResult
 from rudder.tools.catalog import SPECS, tool_schemas
 from rudder.tools.controls import WriteArguments
-from rudder.tools.errors import NotReadyError
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
+from rudder.tools.readings import (
+    AccessReading,
+    BufferReading,
+    EstimateReading,
+    MetricsReading,
+    RecallReading,
+    WorkloadReading,
+)
 from rudder.tools.toolbox import Toolbox, call_of
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from tests.tools.runs import NUM_REMOTE, ROW_BYTES, history_of, workload, zipf
@@ -34,6 +40,8 @@ EXPECTED: dict[str, Any] = {
 }
 READS = [spec.name for spec in SPECS if spec.kind == "read"]
 WRITES = [spec.name for spec in SPECS if spec.kind == "write"]
+
+R = TypeVar("R", bound=BaseModel)
 
 
 class Past(BaseModel):
@@ -57,7 +65,7 @@ def toolbox_of(history: History, *, budget: int | None = None, log: Log | None =
     limits = Limits.of(history.workload, memory_budget_bytes=budget)
     recall = [Past(distance=0.1 * i) for i in range(20)]
     return Toolbox(
-        history, limits, WhatIf(history, limits), lambda limit: recall[:limit], on_call=log or Log()
+        history, limits, WhatIf(history), lambda limit: recall[:limit], on_call=log or Log()
     )
 
 
@@ -115,23 +123,6 @@ def test_writes_have_no_defaults_and_state_what_they_expect(spec: Any) -> None:
     assert set(EXPECTED) <= set(spec.arguments.model_fields)
 
 
-def test_langchain_offers_the_same_schemas_and_calls_the_same_tools(
-    toolbox: Toolbox, log: Log
-) -> None:
-    tools = {tool.name: tool for tool in toolbox.langchain_tools()}
-    assert list(tools) == [spec.name for spec in SPECS]
-    for spec in SPECS:
-        function = convert_to_openai_tool(tools[spec.name])["function"]
-        assert function["description"] == spec.description
-        assert set(function["parameters"]["properties"]) == set(spec.arguments.model_fields)
-    answer = json.loads(tools["set_lookahead"].invoke({**EXPECTED, "lookahead_batches": 4}))
-    assert answer["staged"]
-    assert toolbox.staging.change == Change(lookahead_batches=4)
-    refused = json.loads(tools["set_buffer_capacity"].invoke({"capacity_rows": "many"}))
-    assert refused["error"] == "invalid_arguments"
-    assert [entry[1].outcome for entry in log.entries] == ["staged", "refused"]
-
-
 def test_importing_the_tools_brings_in_neither_langchain_nor_torch() -> None:
     code = (
         "import sys, rudder.tools.toolbox;"
@@ -145,21 +136,22 @@ def test_importing_the_tools_brings_in_neither_langchain_nor_torch() -> None:
 
 
 def test_reads_answer_numbers_and_are_logged(toolbox: Toolbox, log: Log) -> None:
-    metrics = toolbox.read_metrics(3)
+    metrics = read(toolbox, MetricsReading, "read_metrics", num_windows=3)
     assert [each.first_step for each in metrics.windows] == [48, 64, 80]
     assert metrics.windows[-1].remote_rows == 1200
-    state = toolbox.read_buffer_state()
+    state = read(toolbox, BufferReading, "read_buffer_state")
     assert state.settings == SETTINGS
     assert state.has_settled
     assert state.buffer_bytes == 1200 * ROW_BYTES
-    work = toolbox.read_workload()
+    work = read(toolbox, WorkloadReading, "read_workload")
     assert work.room_bytes == (NUM_REMOTE - 1200) * ROW_BYTES
     allowed = {bound.knob: bound.allowed for bound in work.bounds}
     assert allowed == {
         "capacity_rows": True, "eviction_threshold": True, "lookahead_batches": True,
         "replacement_interval": False, "fetch_targets": True, "replace_now": True,
     }  # fmt: skip
-    assert len(toolbox.recall_episodes(4).episodes) == 4
+    recalled = read(toolbox, RecallReading, "recall_episodes", num_episodes=4)
+    assert len(recalled.episodes) == 4
     assert [entry[0].tool for entry in log.entries] == [
         "read_metrics", "read_buffer_state", "read_workload", "recall_episodes",
     ]  # fmt: skip
@@ -167,8 +159,22 @@ def test_reads_answer_numbers_and_are_logged(toolbox: Toolbox, log: Log) -> None
     assert len({entry[0].call_id for entry in log.entries}) == 4
 
 
+def read(toolbox: Toolbox, kind: type[R], tool: str, **arguments: Argument) -> R:
+    return kind.model_validate_json(toolbox.call(call_of(tool, **arguments)).content)
+
+
+def estimate(toolbox: Toolbox, *, capacity_rows: int) -> EstimateReading:
+    """Of the settings in force but for the capacity."""
+    return read(
+        toolbox, EstimateReading, "estimate_effect", capacity_rows=capacity_rows,
+        eviction_threshold=SETTINGS.eviction_threshold,
+        lookahead_batches=SETTINGS.lookahead_batches, replacement_interval=0, fetch_row_budget=0,
+        replace_now=False,
+    )  # fmt: skip
+
+
 def test_the_access_profile_adds_up(toolbox: Toolbox) -> None:
-    profile = toolbox.read_access_profile()
+    profile = read(toolbox, AccessReading, "read_access_profile")
     reuse = profile.reuse
     total = sum(reuse.model_dump().values())
     assert total == pytest.approx(1)
@@ -179,21 +185,20 @@ def test_the_access_profile_adds_up(toolbox: Toolbox) -> None:
 
 
 def test_an_estimate_compares_with_keeping_things_and_with_opt(toolbox: Toolbox) -> None:
-    reading = toolbox.estimate_effect(capacity_rows=6000)
+    reading = estimate(toolbox, capacity_rows=6000)
     assert reading.changed.rows_fetched.mid < 0.7 * reading.present.rows_fetched.mid
     assert reading.opt.rows_fetched.mid <= reading.changed.rows_fetched.mid
     assert reading.changed.buffer_bytes == 6000 * ROW_BYTES
-    same = toolbox.estimate_effect()
+    same = estimate(toolbox, capacity_rows=1200)
     assert same.changed == same.present
 
 
 def test_what_is_not_known_yet_is_an_error_to_act_on() -> None:
     log = Log()
     toolbox = toolbox_of(History(workload()), log=log)
-    with pytest.raises(NotReadyError):
-        toolbox.read_metrics()
-    for name in ("read_buffer_state", "read_access_profile"):
-        result = toolbox.call(call_of(name))
+    calls = [call_of(name) for name in ("read_buffer_state", "read_access_profile")]
+    for call in [*calls, call_of("read_metrics", num_windows=1)]:
+        result = toolbox.call(call)
         assert (result.outcome, result.error_type) == ("refused", "not_ready")
         assert json.loads(result.content)["what_to_do"]
     assert [entry[1].error_type for entry in log.entries] == ["not_ready"] * 3

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rudder.tools.estimate.sampled import SampledBatch, SampledTrace
+from rudder.tools.estimate.history import History
+from rudder.tools.estimate.sampled import SampledTrace
 from rudder.tools.readings import ReuseReading
 from rudder.training.buffer.policy import IntArray
 
 _BINS = (1, 4, 16, 64)
 _HOT_SHARE = 0.1
-_DRIFT_BEFORE = 8
-"""Windows of the past that a window is compared with, where there are so many."""
-_MIN_DRIFT_WINDOWS = 3
+_DRIFT_WINDOWS = 4
 
 
 def once_only_fraction(trace: SampledTrace) -> float:
@@ -48,28 +47,25 @@ def reuse(trace: SampledTrace) -> ReuseReading:
     )
 
 
-def drift(batches: Sequence[SampledBatch], *, window: int) -> float | None:
-    """How much more of the last window's nodes are new than usual, 0 to 1.
-
-    New: not used in the windows before, eight at most; usual: the median of the earlier windows,
-    each against as many before it. window: batches of one. None where there are too few.
-    """
-    count = len(batches) // window if window else 0
-    if count < _MIN_DRIFT_WINDOWS:
+def drift(history: History) -> float | None:
+    """Share of the last window's sampled nodes that the four windows before it did not use, less
+    the share that is usual (that of the window before), 0 to 1; None while windows are too few."""
+    latest = history.latest
+    if latest is None or not history.batches:
         return None
-    recent = batches[len(batches) - count * window :]
-    windows = [
-        np.unique(np.concatenate([each.nodes for each in recent[at : at + window]]))
-        for at in range(0, len(recent), window)
-    ]
-    before = min(_DRIFT_BEFORE, count // 2)
-    novelty = [_new_share(windows[at], windows[at - before : at]) for at in range(before, count)]
-    if len(novelty) < 2:
+    steps = max(latest.num_steps, 1)
+    span = (_DRIFT_WINDOWS + 2) * steps
+    if len(history.batches) < span:
         return None
-    return max(novelty[-1] - float(np.median(novelty[:-1])), 0.0)
+    nodes = [batch.nodes for batch in history.batches[-span:]]
+    usual = _new_share(nodes[steps:-steps], nodes[: -2 * steps], last=steps)
+    now = _new_share(nodes[2 * steps :], nodes[steps:-steps], last=steps)
+    return float(np.clip(now - usual, 0.0, 1.0))
 
 
-def _new_share(nodes: IntArray, before: Sequence[IntArray]) -> float:
+def _new_share(batches: Sequence[IntArray], before: Sequence[IntArray], *, last: int) -> float:
+    """Share of the nodes of the `last` batches that are not in those before."""
+    nodes = np.concatenate(batches[-last:])
     if not len(nodes):
         return 0.0
     return float(np.mean(~np.isin(nodes, np.concatenate(before))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from rudder.tools.effects import Effect, Range
-from rudder.tools.errors import NotReadyError, OutOfBoundsError
+from rudder.tools.errors import NotReadyError
 from rudder.tools.estimate.calibration import Calibration, Learned, Share
 from rudder.tools.estimate.growth import Growth, held_rows
 from rudder.tools.estimate.history import History
@@ -13,7 +13,6 @@ from rudder.tools.estimate.means import Means
 from rudder.tools.estimate.pullcost import PullCost
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.tools.estimate.settling import settling_steps, without_growth
-from rudder.tools.limits import Limits
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings, Change
 
@@ -37,9 +36,8 @@ class WhatIf:
     over batches to come instead. Answers are kept until the next window.
     """
 
-    def __init__(self, history: History, limits: Limits) -> None:
+    def __init__(self, history: History) -> None:
         self._history = history
-        self.limits = limits
         self._version = -1
         self._kept: dict[object, Effect] = {}
         self._replays: dict[object, IntArray] = {}
@@ -107,14 +105,10 @@ class WhatIf:
         """What the settings in force with this change bring.
 
         Of a one-off fetch the misses that it saves are counted, not the rows that it moves.
-        Raises NotReadyError, and OutOfBoundsError for a change that the limits refuse.
+        Whether the change is allowed is not asked. Raises NotReadyError.
         """
         self._refresh()
-        settings = self._history.settings
-        problem = self.limits.problem(change, settings=settings)
-        if problem is not None:
-            raise OutOfBoundsError(problem, remedy="choose values within the bounds")
-        wanted, once = _parts(change, settings)
+        wanted, once = _parts(change, self._history.settings)
         key = (wanted, once)
         if key not in self._kept:
             if self._is_growth(wanted, once):

@@ -91,13 +91,11 @@ def plan_of(planner: LearnedPlanner, toolbox: Toolbox, *past: Recalled) -> Plan:
 
 @pytest.mark.parametrize("windows", [2, 8])
 @pytest.mark.parametrize("rows", [0, 60, 2500, 6000])
-def test_a_plan_is_legal_staged_and_the_same_again(model: Model, windows: int, rows: int) -> None:
+def test_a_plan_is_legal_and_the_same_again(model: Model, windows: int, rows: int) -> None:
     toolbox = toolbox_after(trainer_of(BufferSettings(capacity_rows=rows)), windows=windows)
     planner = LearnedPlanner(model)
     plan = plan_of(planner, toolbox)
     assert toolbox.limits.problem(plan.change, settings=toolbox.history.settings) is None
-    assert toolbox.staging.change == plan.change
-    assert plan.calls
     assert plan.planner == planner.name
     assert plan_of(planner, toolbox).change == plan.change
 

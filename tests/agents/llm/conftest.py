@@ -52,7 +52,7 @@ def toolbox(trained: tuple[Workload, list[Window]]) -> Toolbox:
     for window in windows:
         history.add(window)
     limits = Limits.of(workload, memory_budget_bytes=None)
-    return Toolbox(history, limits, WhatIf(history, limits), lambda limit: ())
+    return Toolbox(history, limits, WhatIf(history), lambda limit: ())
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_nothing_injected_reaches_a_prompt(
     for window in windows:
         history.add(window)
     limits = Limits.of(history.workload, memory_budget_bytes=None)
-    toolbox = Toolbox(history, limits, WhatIf(history, limits), lambda limit: ())
+    toolbox = Toolbox(history, limits, WhatIf(history), lambda limit: ())
     plan = Plan(
         planner=INJECTIONS[2],
         change=Change(capacity_rows=200),

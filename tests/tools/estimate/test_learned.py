@@ -18,11 +18,11 @@ def test_a_fresh_estimator_knows_nothing() -> None:
 
 def test_two_estimators_of_the_same_windows_agree_only_if_they_have_learned_the_same() -> None:
     toolbox = toolbox_after(trainer_of())
-    one, history, limits = toolbox.whatif, toolbox.history, toolbox.limits
+    one, history = toolbox.whatif, toolbox.history
     rows = one.present().rows_fetched.mid
     one.note_error(expected_rows=rows, rows_fetched=2 * rows)
     learned = one.learned
-    other = WhatIf(history, limits)
+    other = WhatIf(history)
     assert other.present() != one.present()
     other.learn(learned)
     assert other.present() == one.present()
@@ -31,7 +31,7 @@ def test_two_estimators_of_the_same_windows_agree_only_if_they_have_learned_the_
 
 def test_what_windows_tell_replaces_what_was_told() -> None:
     toolbox = toolbox_after(trainer_of())
-    other = WhatIf(toolbox.history, toolbox.limits)
+    other = WhatIf(toolbox.history)
     other.learn(WRONG)
     assert other.present().rows_fetched.mid == toolbox.whatif.present().rows_fetched.mid
     assert other.learned.is_measured
