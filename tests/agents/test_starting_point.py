@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.agents.test_precedent import GOOD, START, WORK, came_to
 
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.starting_point import FirstSettings
@@ -10,7 +11,6 @@ from rudder.memory.records import Observation
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.workload import PolicyName
 from tests.agents.steered import observation_of, run, trainer_of
-from tests.agents.test_precedent import GOOD, START, WORK, came_to
 
 WAITING = {"exposed_wait_ms": 15.0, "step_ms": 30.0}
 DEFAULTS = BufferSettings(capacity_rows=1500)

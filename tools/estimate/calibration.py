@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from rudder.tools.estimate.means import sigma_of_few
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
@@ -46,7 +47,9 @@ class Share:
         """int64[batches]: rows fetched, and sampled nodes used; the error from means of blocks."""
         blocks = np.arange(len(rows)) // _BLOCK
         of_blocks = np.bincount(blocks, rows) / np.maximum(np.bincount(blocks, nodes), 1)
-        error = float(np.std(of_blocks, ddof=1)) / math.sqrt(len(of_blocks))
+        deviations = of_blocks - of_blocks.mean()
+        sigma = sigma_of_few(float(deviations @ deviations), num_free=len(of_blocks) - 1)
+        error = sigma / math.sqrt(len(of_blocks))
         return cls(float(rows.sum()) / float(nodes.sum()), error)
 
     def mixed(self, other: Share, *, weight: float) -> Share:

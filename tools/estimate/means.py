@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +10,20 @@ from itertools import groupby
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from rudder.training.metrics import Window
 
 Trend = Literal["better", "steady", "worse", "unknown"]
 Measure = Literal["rows", "wait"]
 _MAD_TO_SIGMA = 1.4826
-_MIN_FOR_NOISE = 3
+"""A normal distribution's sigma over its median absolute deviation."""
+_STANDS_OUT = 3.5
+"""Sigmas: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993."""
+_MANY = 16
+"""Values from which on a median absolute deviation tells which of them stand out."""
+_MIN_FREE = 2
+"""With one degree of freedom, Student's t is 12.7: a prior is better."""
 _PRIOR_ROWS_SHARE = 0.05
 _PRIOR_WAIT_SHARE = 0.02
 """Of step time: what exposed wait may vary by while too few windows tell."""
@@ -71,8 +79,8 @@ class Means:
 class Noise:
     """Spread (one sigma) of a window's per-step mean that no setting explains.
 
-    is_measured: whether it comes from enough windows, or is a prior: 5 % of the rows and 2 % of
-    the step time.
+    The fewer windows it comes from, the wider (Student's t). is_measured: whether it comes from
+    enough windows, or is a prior: 5 % of the rows and 2 % of the step time.
     """
 
     rows: float
@@ -81,37 +89,67 @@ class Noise:
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> Noise:
-        """Median absolute deviation from the median of windows under equal settings, pooled."""
+        """Pooled over runs of windows under equal settings, each around its own mean."""
         groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
-        rows, waits = deviations(groups, "rows"), deviations(groups, "wait")
-        if len(rows) < _MIN_FOR_NOISE:
+        rows, wait_ms = (
+            _pooled([[value_of(each, measure) for each in group] for group in groups])
+            for measure in ("rows", "wait")
+        )
+        if rows is None or wait_ms is None:
             means = Means.of(windows)
             if means is None:
                 return cls(0.0, _MIN_WAIT_NOISE_MS, is_measured=False)
             step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
-            return cls(
-                _PRIOR_ROWS_SHARE * means.rows_fetched,
-                max(_PRIOR_WAIT_SHARE * step_ms, _MIN_WAIT_NOISE_MS),
-                is_measured=False,
-            )
-        return cls(
-            _MAD_TO_SIGMA * float(np.median(rows)),
-            max(_MAD_TO_SIGMA * float(np.median(waits)), _MIN_WAIT_NOISE_MS),
-            is_measured=True,
-        )
+            rows, wait_ms = _PRIOR_ROWS_SHARE * means.rows_fetched, _PRIOR_WAIT_SHARE * step_ms
+            return cls(rows, max(wait_ms, _MIN_WAIT_NOISE_MS), is_measured=False)
+        return cls(rows, max(wait_ms, _MIN_WAIT_NOISE_MS), is_measured=True)
+
+
+def sigma_of_few(squares: float, *, num_free: int) -> float:
+    """A standard deviation that allows for how few values it comes from.
+
+    squares: sum of squared deviations from the mean; num_free: values less means taken. As wide as
+    lets +-1.96 of it, over the root of the number of values, hold the true mean in 95 % of all
+    draws, as for a normal distribution of known spread.
+    """
+    widening = float(stdtrit(num_free, 0.975)) / 1.96
+    return widening * math.sqrt(squares / num_free)
+
+
+def _pooled(groups: Sequence[Sequence[float]]) -> float | None:
+    """One sigma of values around the mean of their group; None where they are too few.
+
+    Of 16 values and more, those that stand out are left out: a busy host holds up a window.
+    """
+    told = [np.array(group) for group in groups if len(group) > 1]
+    if sum(map(len, told)) >= _MANY:
+        usual = np.median(np.concatenate([np.abs(each - np.median(each)) for each in told]))
+        most = _STANDS_OUT * _MAD_TO_SIGMA * usual
+        told = [each[np.abs(each - np.median(each)) <= most] for each in told]
+        told = [each for each in told if len(each)]
+    num_free = sum(map(len, told)) - len(told)
+    if num_free < _MIN_FREE:
+        return None
+    squares = sum(float(((each - each.mean()) ** 2).sum()) for each in told)
+    return sigma_of_few(squares, num_free=num_free)
 
 
 def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend:
     """Whether the last windows, all under the same settings, differ from those before them.
 
-    noise: one sigma of a window; `better` is less.
+    noise: one sigma of a window, where these are too few to tell; `better` is less.
     """
     values = [value_of(window, measure) for window in windows]
     before, last = values[:-_RECENT], values[-_RECENT:]
     if not before:
         return "unknown"
+    sigma = _pooled([before, last])
+    if sigma is None:
+        sigma = noise
+    elif measure == "wait":
+        sigma = max(sigma, _MIN_WAIT_NOISE_MS)
     change = float(np.mean(last) - np.median(before))
-    if abs(change) <= 2.0 * noise * (1 / len(last) + 1 / len(before)) ** 0.5:
+    if abs(change) <= 2.0 * sigma * (1 / len(last) + 1 / len(before)) ** 0.5:
         return "steady"
     return "worse" if change > 0 else "better"
 
@@ -122,16 +160,6 @@ def value_of(window: Window, measure: Measure) -> float:
     if measure == "rows":
         return window.rows.rows_fetched.total / steps
     return 1e3 * window.stalled_seconds / steps
-
-
-def deviations(groups: Sequence[Sequence[Window]], measure: Measure) -> list[float]:
-    """How far each window is from the median of its group; groups of one say nothing."""
-    found: list[float] = []
-    for group in groups:
-        values = np.array([value_of(window, measure) for window in group])
-        if len(values) > 1:
-            found.extend(np.abs(values - np.median(values)).tolist())
-    return found
 
 
 def _step_ms(windows: Sequence[Window]) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 
@@ -98,10 +100,30 @@ def test_noise_is_a_prior_until_three_windows_agree_on_their_settings() -> None:
 
 def test_noise_is_that_of_equal_settings_and_not_of_changes() -> None:
     random = np.random.default_rng(0)
-    rows = [int(16 * value) for value in random.normal(1000, 20, 40)]
-    rows += [int(16 * value) for value in random.normal(300, 20, 40)]
-    noise = Noise.of([window(i, SMALL if i < 40 else LARGE, fetched=rows[i]) for i in range(80)])
-    assert 12 < noise.rows < 28
+    rows = [*random.normal(1000, 20, 40), *random.normal(300, 20, 40)]
+    windows = [window(i, SMALL if i < 40 else LARGE, fetched=int(16 * rows[i])) for i in range(80)]
+    assert 16 < Noise.of(windows).rows < 26
+
+
+@pytest.mark.parametrize("num_windows", range(3, 11))
+def test_the_interval_of_few_windows_holds_the_true_mean_in_19_of_20_draws(
+    num_windows: int,
+) -> None:
+    draws = np.random.default_rng(num_windows).normal(1000, 20, (1500, num_windows))
+    noises = np.array([noise_of(draw) for draw in draws])
+    half = 1.96 * noises / num_windows**0.5
+    assert 0.93 <= np.mean(np.abs(draws.mean(axis=1) - 1000) <= half) <= 0.97
+
+
+def test_of_many_windows_one_that_stands_out_is_no_noise() -> None:
+    usual = list(np.random.default_rng(0).normal(1000, 20, 20))
+    assert noise_of([*usual, 5000.0]) < 1.2 * noise_of(usual)
+
+
+def noise_of(rows: Iterable[float]) -> float:
+    return Noise.of(
+        [window(i, SMALL, fetched=round(16 * each)) for i, each in enumerate(rows)]
+    ).rows
 
 
 @pytest.mark.parametrize(
