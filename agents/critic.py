@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
-from rudder.agents.starting_point import FirstSettings
+from rudder.agents.starting_point import WarmStart
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.effects import Effect
@@ -56,7 +56,7 @@ class EmbeddedCritic:
         toolbox: Toolbox,
     ) -> Verdict:
         """Of what no estimate can be made yet: only what is likely to serve well all the same."""
-        first = FirstSettings.of(recalled, observation, toolbox.history.workload)
+        first = WarmStart.of(recalled, observation, toolbox.history.workload)
         if first is None or not first.leads_to(change, settings=observation.settings):
             return self._refuse(None, "too little is known yet to tell what this would bring")
         if _was_reverted(change, observation, recalled):

@@ -17,7 +17,7 @@ from rudder.agents.actuator import Actuator
 from rudder.agents.guard import Guard
 from rudder.agents.recording import NO_RECORDER, Recorder
 from rudder.agents.roles import Context, Critic, DecisionState, Observer, Planner
-from rudder.agents.starting_point import FirstSettings
+from rudder.agents.starting_point import WarmStart
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, SetAside
 from rudder.tools.toolbox import Toolbox
@@ -216,7 +216,7 @@ async def _after_recall(
     observation, workload = state["observation"], runtime.context.toolbox.history.workload
     if observation.bottleneck != "unknown":
         return "known"
-    first = FirstSettings.of(state["recalled"], observation, workload)
+    first = WarmStart.of(state["recalled"], observation, workload)
     return "unknown" if first is None else "known"
 
 

@@ -29,7 +29,7 @@ class EmbeddedObserver:
         history = toolbox.history
         means = Means.of(history.present)
         if means is None:
-            return _nothing_yet(history)
+            return _nothing_yet(history, toolbox.limits)
         noise, peers = history.noise, _peers(history)
         is_first = len(history.windows) < _MIN_WINDOWS
         step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
@@ -53,10 +53,12 @@ class EmbeddedObserver:
             working_set_rows=_working_set_rows(history),
             peers=peers,
             sets_the_pace=_worst_wait_ms(peers) <= means.exposed_wait_ms + noise.wait_ms,
+            row_ms=_row_ms(toolbox.whatif),
+            max_capacity_rows=toolbox.limits.max_capacity_rows,
         )
 
 
-def _nothing_yet(history: History) -> Observation:
+def _nothing_yet(history: History, limits: Limits) -> Observation:
     return Observation(
         step=history.next_step,
         window=len(history.windows),
@@ -76,7 +78,13 @@ def _nothing_yet(history: History) -> Observation:
         spare_ms=None,
         drift=None,
         working_set_rows=None,
+        max_capacity_rows=limits.max_capacity_rows,
     )
+
+
+def _row_ms(whatif: WhatIf) -> float | None:
+    cost = whatif.cost
+    return cost.ms_per_row if cost is not None and cost.rows > 0 else None
 
 
 def _bottleneck(means: Means, step_ms: float, peers: Sequence[StepTiming]) -> Bottleneck:

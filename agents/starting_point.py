@@ -1,5 +1,11 @@
-"""Where to go before anything can be estimated: to what an earlier run on the same work came to;
-or, from settings that are far from them, near those that Rudder begins with by itself."""
+"""Where a run goes before anything can be estimated, and the trial of a start on known work.
+
+Known work: an earlier run on the same partition, batches and policy came to settings that were
+confirmed. They are good on a link like that run's. Before the first window nobody knows the link
+of this run, and memories of before version 0.2 do not tell theirs; then the largest buffer of
+those that served counts, and only where it is larger than the present one: too small a buffer
+makes a trainer wait, too large a one is given back later.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +13,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rudder.memory.journal import Recalled
-from rudder.memory.records import Observation
-from rudder.tools.effects import Effect
+from rudder.memory.past.circumstances import signature
+from rudder.memory.records import Episode, Observation, Outcome
+from rudder.tools import constants
+from rudder.tools.effects import Effect, Range
+from rudder.tools.estimate.means import value_of
+from rudder.training.metrics import Window
 from rudder.training.settings import (
     DEFAULT_BUFFER_FRACTION,
     DEFAULT_LOOKAHEAD_BATCHES,
+    Applied,
     BufferSettings,
     Change,
 )
 from rudder.training.workload import Workload
 
-_MIN_GAIN = 0.1
-"""Share of the step that the trainer must wait, or wait longer than it did in an earlier run."""
-_WAITS_MOSTLY = 0.5
-"""Share of the step from which on a trainer is given room for the whole halo: what turns out not to
-be needed is given back."""
-_FIRST_LOOKAHEAD = 16
-"""Batches: enough to begin with. To draw 40 of them ahead at once takes cores as long as a short
-epoch does, while the trainer waits already; the planner may look further ahead later."""
-_FAR = 4
-"""A knob is far from its default below this part of it."""
-
 
 @dataclass(frozen=True)
-class FirstSettings:
-    """Settings that are likely to serve better; effect: what to expect, None: nobody knows."""
+class WarmStart:
+    """Settings that are likely to serve better; effect: as an earlier run measured it, None where
+    nobody knows."""
 
     settings: BufferSettings
     effect: Effect | None
@@ -40,22 +41,19 @@ class FirstSettings:
     @classmethod
     def of(
         cls, recalled: Sequence[Recalled], observation: Observation, workload: Workload
-    ) -> FirstSettings | None:
+    ) -> WarmStart | None:
         """None where there is no evidence, or nothing much to be gained.
 
         Before the first window only an earlier run can tell, and is believed.
         """
-        precedent, is_begun = Precedent.of(recalled, workload), observation.step_ms > 0
-        if precedent is None:
-            return _defaults(observation, workload) if is_begun else None
-        gain_ms = observation.exposed_wait_ms - precedent.exposed_wait_ms
-        if is_begun and gain_ms < _MIN_GAIN * observation.step_ms:
+        known, is_begun = _best_known(recalled, observation, workload), observation.step_ms > 0
+        if known is None:
+            return _near_defaults(observation, workload) if is_begun else None
+        assert known.effect is not None
+        gain_ms = observation.exposed_wait_ms - known.effect.exposed_wait_ms.mid
+        if is_begun and gain_ms < constants.WORTH_WAIT_SHARE * observation.step_ms:
             return None
-        if precedent.settings == observation.settings:
-            return None
-        reason = "an earlier run on the same work came to these settings"
-        effect = precedent.effect(row_bytes=workload.row_bytes)
-        return cls(precedent.settings, effect, reason)
+        return None if known.settings == observation.settings else known
 
     def leads_to(self, change: Change, *, settings: BufferSettings) -> bool:
         """Whether a change of these settings goes there, by its capacity at least in part, and
@@ -70,21 +68,114 @@ class FirstSettings:
         )
 
 
-def _defaults(observation: Observation, workload: Workload) -> FirstSettings | None:
-    """The defaults of the policy `lookahead`, for a trainer that waits far away from them; more
-    rows for one that does little else."""
-    present, share = observation.settings, observation.exposed_wait_ms / observation.step_ms
-    fraction = 1.0 if share > _WAITS_MOSTLY else DEFAULT_BUFFER_FRACTION
-    rows = min(round(fraction * workload.num_halo), workload.max_buffer_rows)
-    is_far = (
-        present.capacity_rows < DEFAULT_BUFFER_FRACTION * workload.num_halo / _FAR
-        or present.lookahead_batches < DEFAULT_LOOKAHEAD_BATCHES / _FAR
+class WarmTrial:
+    """The trial of a warm start before the first window: there is nothing to compare with but what
+    the earlier run measured, and nothing to go back to.
+
+    It ends as soon as the trainer waits no longer than it did then, or is seen not to get there.
+    """
+
+    undo = Change()
+
+    def __init__(self, *, applied: Applied, expected: Effect | None) -> None:
+        self._applied, self._expected = applied, expected
+        self._num_windows = 0
+
+    def feed(self, window: Window) -> Outcome | None:
+        """Take in the next window; the outcome once it is known."""
+        if window.first_step < self._applied.step or not window.num_steps:
+            return None
+        if window.settings != self._applied.settings:
+            return Outcome(result="abandoned", reason="the settings were changed by someone else")
+        self._num_windows += 1
+        if self._num_windows < constants.WARM_TRIAL_MIN_WINDOWS:
+            return None
+        if self._is_as_then(window):
+            return Outcome(
+                result="confirmed",
+                rows_after=value_of(window, "rows"),
+                wait_ms_after=value_of(window, "wait"),
+                reason="the trainer waits no longer than in the earlier run",
+            )
+        if self._num_windows < constants.MAX_JUDGED_WINDOWS:
+            return None
+        reason = "the trainer waits longer than in the earlier run"
+        return Outcome(result="abandoned", reason=reason)
+
+    def _is_as_then(self, window: Window) -> bool:
+        more_ms = constants.WAITING_SHARE * 1000 * window.trained_seconds / window.num_steps
+        then_ms = self._expected.exposed_wait_ms.high if self._expected else 0.0
+        return value_of(window, "wait") <= then_ms + more_ms
+
+
+def _best_known(
+    recalled: Sequence[Recalled], observation: Observation, workload: Workload
+) -> WarmStart | None:
+    """What earlier runs on the same work came to: on a like link the one that waited least."""
+    known = [
+        (found, each.episode.observation.row_ms)
+        for each in recalled
+        if each.workload.run_key != workload.run_key
+        and signature(each.workload) == signature(workload)
+        and (found := _came_to(each.episode, workload)) is not None
+    ]
+    alike = [found for found, row_ms in known if _is_like_link(row_ms, observation.row_ms)]
+    if alike:
+        return min(alike, key=_wait_ms)
+    unknown = [found for found, row_ms in known if None in (row_ms, observation.row_ms)]
+    best = max(unknown, key=lambda each: each.settings.capacity_rows, default=None)
+    present = observation.settings.capacity_rows
+    return best if best is not None and best.settings.capacity_rows >= present else None
+
+
+def _is_like_link(one_ms: float | None, other_ms: float | None) -> bool:
+    """one_ms, other_ms: what a row takes over the network; None: not known."""
+    if one_ms is None or other_ms is None:
+        return False
+    low, high = sorted((one_ms, other_ms))
+    return high <= constants.LIKE_LINK_FACTOR * low
+
+
+def _came_to(episode: Episode, workload: Workload) -> WarmStart | None:
+    outcome, applied = episode.outcome, episode.applied
+    if outcome is None or applied is None or outcome.result != "confirmed":
+        return None
+    if outcome.rows_after is None or outcome.wait_ms_after is None:
+        return None
+    effect = Effect(
+        rows_fetched=_around(outcome.rows_after, noise=outcome.noise_rows),
+        exposed_wait_ms=_around(outcome.wait_ms_after, noise=outcome.noise_wait_ms),
+        buffer_bytes=applied.settings.capacity_rows * workload.row_bytes,
     )
-    if workload.policy != "lookahead" or not is_far or share <= _MIN_GAIN:
+    reason = "an earlier run on the same work came to these settings"
+    return WarmStart(applied.settings, effect, reason)
+
+
+def _around(value: float, *, noise: float | None) -> Range:
+    half = constants.SIGMAS_95 * (noise or 0.0)
+    return Range(low=max(value - half, 0.0), mid=value, high=value + half)
+
+
+def _wait_ms(known: WarmStart) -> float:
+    return known.effect.exposed_wait_ms.mid if known.effect else 0.0
+
+
+def _near_defaults(observation: Observation, workload: Workload) -> WarmStart | None:
+    """The defaults of the policy `lookahead`, for a trainer that waits far away from them; the
+    whole halo for one that waits for more than half of the step."""
+    present, share = observation.settings, observation.exposed_fraction
+    fraction = 1.0 if share > constants.WAITS_MOSTLY_SHARE else DEFAULT_BUFFER_FRACTION
+    rows = min(round(fraction * workload.num_halo), workload.max_buffer_rows)
+    far = constants.FAR_FACTOR
+    is_far = (
+        present.capacity_rows < DEFAULT_BUFFER_FRACTION * workload.num_halo / far
+        or present.lookahead_batches < DEFAULT_LOOKAHEAD_BATCHES / far
+    )
+    if workload.policy != "lookahead" or not is_far or share <= constants.WORTH_WAIT_SHARE:
         return None
     settings = BufferSettings(
         capacity_rows=max(rows, present.capacity_rows),
-        lookahead_batches=max(_FIRST_LOOKAHEAD, present.lookahead_batches),
+        lookahead_batches=max(constants.FIRST_LOOKAHEAD_BATCHES, present.lookahead_batches),
         replacement_interval=present.replacement_interval,
     )
-    return FirstSettings(settings, None, "the trainer waits, far from the default settings")
+    return WarmStart(settings, None, "the trainer waits, far from the default settings")

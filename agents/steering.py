@@ -18,7 +18,8 @@ from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import NO_RECORDER, Recorder
 from rudder.agents.roles import DecisionState
-from rudder.agents.trial import DEFAULT_YARDSTICK, HeadStart, Trial, TrialCriteria
+from rudder.agents.starting_point import WarmTrial
+from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, TrialCriteria
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
 from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.estimate.means import has_slowed
@@ -108,7 +109,7 @@ class Steering:
         self._next_number = 0
         self._recorder = recorder
         self._episode: Episode | None = None
-        self._trial: Trial | HeadStart | None = None
+        self._trial: Trial | WarmTrial | None = None
         self._rest = DecisionBackoff()
 
     @property
@@ -217,7 +218,7 @@ class Steering:
         self._journal.save(episode)
         return episode
 
-    async def _try(self, trial: Trial | HeadStart, window: Window) -> Episode | None:
+    async def _try(self, trial: Trial | WarmTrial, window: Window) -> Episode | None:
         outcome = trial.feed(window)
         if outcome is None or self._episode is None:
             return None
@@ -270,9 +271,9 @@ class Steering:
 
     def _trial_of(
         self, verdict: Verdict, before: Observation, applied: Applied
-    ) -> Trial | HeadStart:
+    ) -> Trial | WarmTrial:
         if not before.step_ms:
-            return HeadStart(applied=applied, expected=verdict.expected)
+            return WarmTrial(applied=applied, expected=verdict.expected)
         whatif, step = self.toolbox.whatif, applied.step
         return Trial(
             verdict.change,

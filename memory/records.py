@@ -33,7 +33,9 @@ class Observation(_Frozen):
     headroom_wait_ms: what OPT at the largest allowed capacity would save of the present;
     noise_rows, noise_wait_ms: spread between windows that no setting explains; drift: share of
     the last window's sampled nodes that the windows before it did not use (0 to 1) less what is
-    usual; spare_ms: by how much the loader is ahead of the trainer, per step.
+    usual; spare_ms: by how much the loader is ahead of the trainer, per step; row_ms: what a row
+    takes over the network, which tells how fast the link is; max_capacity_rows: the largest buffer
+    that memory and limits allow. Records of before version 0.2 have neither.
     """
 
     step: int
@@ -56,6 +58,8 @@ class Observation(_Frozen):
     working_set_rows: int | None
     peers: tuple[StepTiming, ...] = ()
     sets_the_pace: bool = True
+    row_ms: float | None = None
+    max_capacity_rows: int | None = None
 
     @property
     def exposed_fraction(self) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rudder.agents.guard import Steps
-from rudder.agents.starting_point import FirstSettings
+from rudder.agents.starting_point import WarmStart
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.effects import Effect
@@ -38,7 +38,7 @@ def opening(
     steps: Steps,
 ) -> Plan | None:
     """The first settings in one change, as far as one change may go; None where there are none."""
-    first = FirstSettings.of(recalled, observation, toolbox.history.workload)
+    first = WarmStart.of(recalled, observation, toolbox.history.workload)
     if first is None:
         return None
     present = observation.settings

@@ -31,6 +31,8 @@ NAMES = (
     "batch size",
     "row bytes",
     "trainers",
+    "link",
+    "memory",
 )
 NUM_FEATURES = len(NAMES)
 
@@ -39,11 +41,13 @@ def circumstances(observation: Observation, workload: Workload) -> Vector:
     """uint8[NUM_FEATURES], in 1/64 of a feature's usual range; what is not known lies half way.
 
     Shares count as they are, sizes by their logarithm, so that twice as many is as far at every
-    size. What the work is (halo, batch, rows, trainers) weighs as what was seen of it.
+    size. What the work is (halo, batch, rows, trainers), how fast the link is and how much memory
+    there is for it weigh as what was seen of it.
     """
     settings = observation.settings
     working_set = observation.working_set_rows or workload.num_halo
     headroom = observation.headroom_rows
+    room = observation.max_capacity_rows or workload.max_buffer_rows
     features = (
         observation.hit_fraction,
         2 * observation.exposed_fraction,
@@ -57,6 +61,8 @@ def circumstances(observation: Observation, workload: Workload) -> Vector:
         _size(workload.batch_size, range_=1e5),
         _size(workload.row_bytes, range_=1e5),
         _size(workload.world_size, range_=1e3),
+        _size(_us_per_row(observation), range_=1e3),
+        min(room / workload.num_remote, 1.0) if workload.num_remote else None,
     )
     known = np.array([_UNKNOWN if value is None else value for value in features])
     stored: Vector = np.rint(np.clip(known, 0, _MAX / UNIT) * UNIT).astype(np.uint8)
@@ -65,8 +71,13 @@ def circumstances(observation: Observation, workload: Workload) -> Vector:
 
 def distance(vector: Vector, stored: bytes) -> float:
     """Euclidean, in features' usual ranges; 0 for equal circumstances."""
-    difference = vector / UNIT - np.frombuffer(stored, dtype=np.uint8) / UNIT
+    difference = vector / UNIT - np.frombuffer(completed(stored), dtype=np.uint8) / UNIT
     return math.sqrt(float(difference @ difference))
+
+
+def completed(stored: bytes) -> bytes:
+    """A stored vector with the features that its version did not have yet, as unknown."""
+    return stored.ljust(NUM_FEATURES, bytes([round(_UNKNOWN * UNIT)]))
 
 
 def signature(workload: Workload) -> str:
@@ -85,6 +96,10 @@ def signature(workload: Workload) -> str:
         workload.fanouts,
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _us_per_row(observation: Observation) -> float | None:
+    return None if observation.row_ms is None else 1000 * observation.row_ms
 
 
 def _size(value: float | None, *, range_: float) -> float | None:

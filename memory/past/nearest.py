@@ -1,7 +1,7 @@
 """The nearest of up to millions of past circumstances, found by looking at all of them.
 
-A million rows of twelve small integers are read in under a millisecond, one feature after the
-other over blocks that stay in the cache; no tree is as fast in twelve dimensions.
+A million rows of a few small integers are read in about a millisecond, one feature after the
+other over blocks that stay in the cache; no tree is as fast in so many dimensions.
 """
 
 from __future__ import annotations

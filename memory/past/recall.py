@@ -19,6 +19,7 @@ from rudder.memory.past.circumstances import (
     NUM_FEATURES,
     Vector,
     circumstances,
+    completed,
     distance,
     signature,
 )
@@ -36,6 +37,11 @@ _BEST = """
 SELECT number, vector FROM recall_keys
 WHERE signature = ? AND result = 'confirmed' AND wait_ms_after IS NOT NULL
 ORDER BY wait_ms_after, number DESC LIMIT 1
+"""
+_LARGEST = """
+SELECT number, vector FROM recall_keys JOIN episodes USING (number)
+WHERE recall_keys.signature = ? AND recall_keys.result = 'confirmed'
+ORDER BY json_extract(content, '$.applied.settings.capacity_rows') DESC, number DESC LIMIT 1
 """
 _EPISODE = """
 SELECT workloads.content, episodes.episode_id, episodes.content, episodes.checksum
@@ -68,17 +74,22 @@ class Recall:
         """Episodes of the same policy, nearest first, the newest first among equals.
 
         Where there are some, one was confirmed and one reverted, and one is the best that the
-        same work has come to; the others are the nearest. Raises DataError.
+        same work has come to (while the link is not known yet, also its largest buffer); the
+        others are the nearest. Raises DataError.
         """
         vector = circumstances(observation, workload)
-        near = self._nearest(vector, workload, limit=limit)
+        near = self._nearest(
+            vector, workload, limit=limit, is_link_known=observation.row_ms is not None
+        )
         return [recalled for each in near for recalled in self._read(each)]
 
     def close(self) -> None:
         """Let go of the file."""
         self._db.close()
 
-    def _nearest(self, vector: Vector, workload: Workload, *, limit: int) -> list[Near]:
+    def _nearest(
+        self, vector: Vector, workload: Workload, *, limit: int, is_link_known: bool
+    ) -> list[Near]:
         by_result = {
             result: index.nearest(vector, limit=limit)
             for (policy, result), index in self._indexes.items()
@@ -86,11 +97,16 @@ class Recall:
         }
         wanted = [near for result in _MEASURED for near in by_result.get(result, [])[:1]]
         others = sorted((near for each in by_result.values() for near in each), key=_order)
-        chosen = dict.fromkeys([*self._best(vector, workload), *wanted, *others])
+        best = self._best(
+            vector, workload, queries=(_BEST,) if is_link_known else (_BEST, _LARGEST)
+        )
+        chosen = dict.fromkeys([*best, *wanted, *others])
         return sorted(list(chosen)[:limit], key=_order)
 
-    def _best(self, vector: Vector, workload: Workload) -> list[Near]:
-        found = self._db.conn.execute(_BEST, [signature(workload)]).fetchall()
+    def _best(self, vector: Vector, workload: Workload, *, queries: tuple[str, ...]) -> list[Near]:
+        found = [
+            row for query in queries for row in self._db.conn.execute(query, [signature(workload)])
+        ]
         return [Near(distance(vector, stored), number) for number, stored in found]
 
     def _read(self, near: Near) -> list[Recalled]:
@@ -122,7 +138,7 @@ def _load(db: Database) -> dict[tuple[str, str], NearestIndex]:
     vectors: defaultdict[tuple[str, str], bytearray] = defaultdict(bytearray)
     for number, policy, result, vector in db.conn.execute(_READ):
         numbers[policy, result].append(number)
-        vectors[policy, result] += vector
+        vectors[policy, result] += completed(vector)
     return {key: _index(numbers.pop(key), vectors.pop(key)) for key in list(numbers)}
 
 

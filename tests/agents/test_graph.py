@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.agents.test_precedent import GOOD, START, came_to
 from typer.testing import CliRunner
 
 from rudder.agents.actuator import JournaledActuator, NoAnswerError, UnrecordedError
@@ -33,6 +32,7 @@ from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import Believer, toolbox_after, trainer_of
+from tests.agents.test_starting_point import GOOD, START, came_to
 
 LOST = BufferSettings(capacity_rows=60, lookahead_batches=0)
 SNAPSHOT = Path(__file__).with_name("graph.mmd")

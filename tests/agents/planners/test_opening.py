@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.agents.test_precedent import GOOD, START, came_to
 
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.guard import DEFAULT_STEPS, Steps
@@ -22,6 +21,7 @@ from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import toolbox_after, trainer_of
+from tests.agents.test_starting_point import GOOD, START, came_to
 
 NEAR = BufferSettings(capacity_rows=400, lookahead_batches=12)
 """Not good, and not far from the defaults."""

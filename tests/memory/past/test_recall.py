@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.memory.past.circumstances import NUM_FEATURES, UNIT, circumstances, signature
+from rudder.memory.past.circumstances import NUM_FEATURES, UNIT, circumstances, completed, signature
 from rudder.memory.past.experience import Experience
 from rudder.memory.past.nearest import NearestIndex
 from rudder.memory.past.past_episode import PastEpisode
@@ -138,3 +138,10 @@ def test_without_effect_without_trust_or_of_another_policy_nothing_comes_back(
     with Experience.open(path) as experience:
         assert experience.trust("somewhere") == 1
     assert recalled_ids(path, one) == ["foreign"]
+
+
+def test_a_vector_of_an_earlier_version_is_completed_with_what_is_unknown() -> None:
+    old = bytes(range(NUM_FEATURES - 2))
+    unknown = bytes([UNIT // 2])
+    assert completed(old) == old + 2 * unknown
+    assert completed(completed(old)) == completed(old)
