@@ -10,15 +10,12 @@ from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
 from rudder.agents.starting_point import WarmStart
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
+from rudder.tools.constants import MAX_BATCHES, SAME_CAPACITY_FACTOR, SAME_DISTANCE, WIN_PART
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 
 Decision: TypeAlias = Literal["approve", "trim", "refuse"]
-LIKE_DISTANCE = 0.25
-_SIMILAR = 1.25
-_MAX_PAYBACK_STEPS = 256
-_MIN_GROWTH_TO_TRIM = 1.5
 _EVERY_ROUND_IS_NEW = ("score", "static")
 """Policies whose rounds fetch few rows, those that they chose."""
 
@@ -114,7 +111,7 @@ def _eager_objection(
         rows += change.over(observation.settings).capacity_rows
     if not rows:
         return None
-    steps = min(observation.steps_left or _MAX_PAYBACK_STEPS, _MAX_PAYBACK_STEPS)
+    steps = min(observation.steps_left or MAX_BATCHES, MAX_BATCHES)
     saved = steps * (present.rows_fetched.mid - effect.rows_fetched.mid)
     if saved >= rows:
         return None
@@ -137,7 +134,7 @@ def _idle_objection(
     rows = present.rows_fetched.mid - effect.rows_fetched.mid
     wait_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
     is_idle = rows <= preference.rows_margin(observation) and wait_ms <= (
-        0.5 * preference.tolerated_wait_ms(observation)
+        WIN_PART * preference.tolerated_wait_ms(observation)
     )
     return "nothing would be won that a trial is worth" if is_idle else None
 
@@ -145,7 +142,7 @@ def _idle_objection(
 def _half_way(change: Change, settings: BufferSettings) -> Change | None:
     """The change with half its growth, on a log scale; None where it grows little or not."""
     present = max(settings.capacity_rows, 1)
-    if change.capacity_rows is None or change.capacity_rows < _MIN_GROWTH_TO_TRIM * present:
+    if change.capacity_rows is None or change.capacity_rows < SAME_CAPACITY_FACTOR**2 * present:
         return None
     return change.model_copy(
         update={"capacity_rows": round(math.sqrt(present * change.capacity_rows))}
@@ -157,7 +154,7 @@ def _was_reverted(change: Change, observation: Observation, recalled: Sequence[R
     wanted = change.over(observation.settings)
     for each in recalled:
         episode = each.episode
-        if each.distance > LIKE_DISTANCE or episode.outcome is None or episode.verdict is None:
+        if each.distance > SAME_DISTANCE or episode.outcome is None or episode.verdict is None:
             continue
         if episode.outcome.result not in ("confirmed", "reverted"):
             continue
@@ -169,6 +166,5 @@ def _was_reverted(change: Change, observation: Observation, recalled: Sequence[R
 def _is_like(one: BufferSettings, other: BufferSettings) -> bool:
     low, high = sorted((one.capacity_rows, other.capacity_rows))
     rest = {"capacity_rows": 0}
-    return high <= _SIMILAR * max(low, 1) and one.model_copy(update=rest) == other.model_copy(
-        update=rest
-    )
+    is_same_rest = one.model_copy(update=rest) == other.model_copy(update=rest)
+    return is_same_rest and high <= SAME_CAPACITY_FACTOR * max(low, 1)

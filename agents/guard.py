@@ -9,6 +9,15 @@ from pydantic import ValidationError
 
 from rudder.memory.decision_inputs import FRESH, GuardState
 from rudder.memory.records import GuardResult, Observation, Plan
+from rudder.tools.constants import (
+    COOL_DOWN_STEPS,
+    FREE_BATCHES,
+    FREE_ROWS,
+    MAX_COOL_DOWN_STEPS,
+    MAX_GROWTH_FACTOR,
+    MAX_SHRINK_FACTOR,
+    TRIAL_STEPS,
+)
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 
@@ -43,13 +52,13 @@ class Steps:
     max_cool_down_steps, back to the first after a confirmed change.
     """
 
-    max_growth: float = 128.0
-    max_shrink: float = 4.0
-    free_rows: int = 1024
-    free_batches: int = 64
-    max_age_steps: int = 96
-    cool_down_steps: int = 32
-    max_cool_down_steps: int = 2048
+    max_growth: float = MAX_GROWTH_FACTOR
+    max_shrink: float = MAX_SHRINK_FACTOR
+    free_rows: int = FREE_ROWS
+    free_batches: int = FREE_BATCHES
+    max_age_steps: int = TRIAL_STEPS
+    cool_down_steps: int = COOL_DOWN_STEPS
+    max_cool_down_steps: int = MAX_COOL_DOWN_STEPS
 
     def reach(self, rows: int) -> tuple[int, int]:
         """The smallest and the largest capacity that one change may come to from `rows`."""

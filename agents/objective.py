@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rudder.memory.records import Observation
+from rudder.tools.constants import (
+    CHANGED_ROWS_SHARE,
+    HIDDEN_SHARE,
+    PEERS_SHARE,
+    SAME_ROWS_SHARE,
+    WAITING_SHARE,
+    WIN_PART,
+)
 from rudder.tools.effects import Effect
 from rudder.training.steering_options import Objective
-
-ROWS_FRACTION = 0.02
-"""Rows that differ by less are as good as equal."""
-WAITING_FRACTION = 0.05
-"""Share of the time from which on the trainer is said to wait."""
-_PEERS_SHARE = 0.5
-"""Of the time that others make this rank wait, what it may use up itself."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Preference:
     """objective: what is sought; tolerance: share of the step that a smaller buffer may cost."""
 
     objective: Objective = "wait"
-    tolerance: float = 0.01
+    tolerance: float = HIDDEN_SHARE
 
     def tolerated_wait_ms(self, observation: Observation) -> float:
         """By how much the trainer may wait longer, per step, and be as good as before.
@@ -30,24 +31,24 @@ class Preference:
         long than they do; where all of them wait, all seek the same way out.
         """
         own_ms = self.tolerance * observation.step_ms
-        waits = observation.exposed_wait_ms > WAITING_FRACTION * observation.step_ms
+        waits = observation.exposed_wait_ms > WAITING_SHARE * observation.step_ms
         if observation.sets_the_pace or waits:
             return own_ms
         worst = max((peer.exposed_wait_seconds for peer in observation.peers), default=0.0)
         lead_ms = max(1000 * worst - observation.exposed_wait_ms, 0.0)
-        return own_ms + _PEERS_SHARE * lead_ms
+        return own_ms + PEERS_SHARE * lead_ms
 
     def rows_margin(self, observation: Observation) -> float:
         """By how much rows per step may differ and still be as good as equal."""
-        return max(observation.noise_rows, ROWS_FRACTION * observation.rows_fetched)
+        return max(observation.noise_rows, SAME_ROWS_SHARE * observation.rows_fetched)
 
     def is_as_good(self, effect: Effect, *, best: Effect, observation: Observation) -> bool:
         """Whether an effect is within the margin of the best one there is."""
         if self.objective == "traffic":
             more = effect.rows_fetched.mid - best.rows_fetched.mid
-            return more <= ROWS_FRACTION * best.rows_fetched.mid
+            return more <= SAME_ROWS_SHARE * best.rows_fetched.mid
         longer = effect.exposed_wait_ms.high - best.exposed_wait_ms.high  # on the safe side
-        share = 1.0 if self.objective == "memory" else 0.5
+        share = 1.0 if self.objective == "memory" else WIN_PART
         return longer <= share * self.tolerated_wait_ms(observation)
 
     def gain(self, effect: Effect, *, present: Effect, observation: Observation) -> str | None:
@@ -55,7 +56,7 @@ class Preference:
         rows = present.rows_fetched.mid - effect.rows_fetched.mid
         wait = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
         wait = min(wait, observation.exposed_wait_ms)  # what is not measured cannot be won
-        fewer = rows > max(self.rows_margin(observation), 0.05 * observation.rows_fetched)
+        fewer = rows > max(observation.noise_rows, CHANGED_ROWS_SHARE * observation.rows_fetched)
         if self.objective == "traffic":
             return "fewer rows are fetched" if fewer else None
         if wait > max(observation.noise_wait_ms, self.tolerance * observation.step_ms):
@@ -76,7 +77,7 @@ class Preference:
         if self.objective == "traffic":
             return "more rows would be fetched"
         gives_back = effect.buffer_bytes < present.buffer_bytes
-        waits_less = -wait > 0.5 * self.tolerance * observation.step_ms
+        waits_less = -wait > WIN_PART * self.tolerance * observation.step_ms
         return None if gives_back or waits_less else "more rows would be fetched, for nothing"
 
 

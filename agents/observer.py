@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rudder.memory.records import Bottleneck, Observation
+from rudder.tools.constants import HIDDEN_SHARE, MIN_WINDOWS
 from rudder.tools.estimate.access_profile import drift
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import Means
@@ -12,10 +13,6 @@ from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import StepTiming
-
-HIDDEN_FRACTION = 0.01
-"""Share of the step below which waiting for data does not count as a bottleneck."""
-_MIN_WINDOWS = 2
 
 
 class EmbeddedObserver:
@@ -31,7 +28,7 @@ class EmbeddedObserver:
         if means is None:
             return _nothing_yet(history, toolbox.limits)
         noise, peers = history.noise, _peers(history)
-        is_first = len(history.windows) < _MIN_WINDOWS
+        is_first = len(history.windows) < MIN_WINDOWS
         step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
         return Observation(
             step=history.next_step,
@@ -89,8 +86,8 @@ def _row_ms(whatif: WhatIf) -> float | None:
 
 def _bottleneck(means: Means, step_ms: float, peers: Sequence[StepTiming]) -> Bottleneck:
     """What the trainer stands still for; of a loader that is late, what it spends longest on."""
-    if means.exposed_wait_ms <= HIDDEN_FRACTION * step_ms:
-        return "peers" if _worst_wait_ms(peers) > HIDDEN_FRACTION * step_ms else "none"
+    if means.exposed_wait_ms <= HIDDEN_SHARE * step_ms:
+        return "peers" if _worst_wait_ms(peers) > HIDDEN_SHARE * step_ms else "none"
     return "network" if means.pull_ms >= means.sample_ms + means.assemble_ms else "loader"
 
 

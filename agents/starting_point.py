@@ -88,7 +88,7 @@ class WarmTrial:
         if window.settings != self._applied.settings:
             return Outcome(result="abandoned", reason="the settings were changed by someone else")
         self._num_windows += 1
-        if self._num_windows < constants.WARM_TRIAL_MIN_WINDOWS:
+        if self._num_windows < constants.MIN_WINDOWS:
             return None
         if self._is_as_then(window):
             return Outcome(
@@ -97,7 +97,7 @@ class WarmTrial:
                 wait_ms_after=value_of(window, "wait"),
                 reason="the trainer waits no longer than in the earlier run",
             )
-        if self._num_windows < constants.MAX_JUDGED_WINDOWS:
+        if self._num_windows < constants.PRESENT_WINDOWS:
             return None
         reason = "the trainer waits longer than in the earlier run"
         return Outcome(result="abandoned", reason=reason)

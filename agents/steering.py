@@ -22,16 +22,17 @@ from rudder.agents.starting_point import WarmTrial
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, TrialCriteria
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
 from rudder.memory.records import Episode, Observation, Outcome, Verdict
+from rudder.tools.constants import (
+    CHANGED_ROWS_SHARE,
+    CHANGED_WAIT_SHARE,
+    RECENT_WINDOWS,
+    REMOTE_ROWS_SHARE,
+    SIGMAS_SURE,
+)
 from rudder.tools.estimate.means import has_slowed
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
-
-_MAX_WINDOWS = 8
-_NOISES = 4.0
-_ROWS_FRACTION, _REMOTE_FRACTION = 0.05, 0.01
-"""Of the rows fetched, and of all remote ones: a change by less is no reason to think again."""
-_STEP_FRACTION = 0.02
 
 
 class DecisionBackoff:
@@ -45,7 +46,7 @@ class DecisionBackoff:
     def begin(self, observation: Observation) -> None:
         """Things are kept as they are."""
         self._kept, self._left = observation, self._pause
-        self._pause = min(2 * self._pause, _MAX_WINDOWS)
+        self._pause = min(2 * self._pause, RECENT_WINDOWS)
 
     def end(self) -> None:
         """Something was changed: look at every window again."""
@@ -68,11 +69,11 @@ def _differs(window: Window, kept: Observation) -> bool:
         window.settings != kept.settings
         or abs(rows)
         > max(
-            _NOISES * kept.noise_rows,
-            _ROWS_FRACTION * kept.rows_fetched,
-            _REMOTE_FRACTION * kept.remote_rows,
+            SIGMAS_SURE * kept.noise_rows,
+            CHANGED_ROWS_SHARE * kept.rows_fetched,
+            REMOTE_ROWS_SHARE * kept.remote_rows,
         )
-        or abs(wait_ms) > max(_NOISES * kept.noise_wait_ms, _STEP_FRACTION * kept.step_ms)
+        or abs(wait_ms) > max(SIGMAS_SURE * kept.noise_wait_ms, CHANGED_WAIT_SHARE * kept.step_ms)
     )
 
 

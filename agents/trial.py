@@ -14,6 +14,17 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rudder.memory.records import Observation, Outcome
+from rudder.tools.constants import (
+    CATASTROPHE_SHARE,
+    CHANGED_ROWS_SHARE,
+    HIDDEN_SHARE,
+    MAX_SETTLING_WINDOWS,
+    MIN_WINDOWS,
+    PRESENT_WINDOWS,
+    SAME_ROWS_SHARE,
+    SIGMAS_95,
+    SIGMAS_SURE,
+)
 from rudder.tools.effects import Effect
 from rudder.tools.estimate.settling import settling_steps
 from rudder.training.metrics import Window
@@ -21,18 +32,6 @@ from rudder.training.settings import Applied, Change
 from rudder.training.steering_options import Objective
 
 Result: TypeAlias = Literal["confirmed", "reverted"]
-_MIN_ROWS_FRACTION = 0.02
-_MIN_WAIT_FRACTION = 0.01
-_CATASTROPHE_FRACTION = 0.25
-_NOISES = 2.0
-_CATASTROPHE_ROWS_FRACTION = 0.25
-_CATASTROPHE_NOISES = 4.0
-_STILL_FILLING_FRACTION = 0.02
-_STEADY_FRACTION = 0.05
-_MAX_SETTLING_WINDOWS = 6
-_EXACT_FRACTION = 0.025
-"""Of the rows: how exact, by their noise, the mean of the windows should be that are judged."""
-_MAX_JUDGED_WINDOWS = 4
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class TrialCriteria:
     that a smaller buffer may cost where the objective is `memory`, and that no other may exceed.
     """
 
-    windows: int = 2
+    windows: int = MIN_WINDOWS
     objective: Objective = "wait"
-    tolerance: float = _MIN_WAIT_FRACTION
+    tolerance: float = HIDDEN_SHARE
 
 
 DEFAULT_YARDSTICK = TrialCriteria()
@@ -112,18 +111,18 @@ class Trial:
         self._num_unsettled += 1
         if self._is_growth:
             return previous is not None and window.first_step >= self._last_settling_step
-        if self._settled or self._num_unsettled > _MAX_SETTLING_WINDOWS:
+        if self._settled or self._num_unsettled > MAX_SETTLING_WINDOWS:
             return True
         if previous is None or not self._is_steady(previous, window):
             return False
         grown = window.buffered_rows - previous.buffered_rows
-        return grown <= _STILL_FILLING_FRACTION * max(window.settings.capacity_rows, 1)
+        return grown <= SAME_ROWS_SHARE * max(window.settings.capacity_rows, 1)
 
     def _is_steady(self, earlier: Window, later: Window) -> bool:
         """Whether the rows fetched do not go on changing."""
         rows = self._comparable_rows([earlier])
         difference = abs(self._comparable_rows([later]) - rows)
-        return difference <= max(_NOISES * self._before.noise_rows, _STEADY_FRACTION * rows)
+        return difference <= max(SIGMAS_95 * self._before.noise_rows, CHANGED_ROWS_SHARE * rows)
 
     def _has_helped(self, window: Window) -> bool:
         """Whether a whole window under the change waited less: where nothing was foretold, the
@@ -140,13 +139,13 @@ class Trial:
         if not self._before.rows_fetched:
             return fewest
         noise = self._before.noise_rows / self._before.rows_fetched
-        wanted = math.ceil((noise / _EXACT_FRACTION) ** 2)
-        return max(min(wanted, _MAX_JUDGED_WINDOWS), fewest)
+        wanted = math.ceil((noise / SAME_ROWS_SHARE) ** 2)
+        return max(min(wanted, PRESENT_WINDOWS), fewest)
 
     @property
     def _is_doubtful(self) -> bool:
         """Whether some windows waited too long and others did not, and more may tell."""
-        if len(self._settled) >= _MAX_JUDGED_WINDOWS:
+        if len(self._settled) >= PRESENT_WINDOWS:
             return False
         most = self._before.exposed_wait_ms + self._tolerated_wait_ms
         return len({_wait_ms([window]) > most for window in self._settled}) > 1
@@ -156,7 +155,7 @@ class Trial:
         and wait for each other in every step."""
         wait_gain = self._before.exposed_wait_ms - _usual_wait_ms(self._settled)
         rows_gain = self._before.rows_fetched - self._comparable_rows(self._settled)
-        rows_noise = max(self._before.noise_rows, _MIN_ROWS_FRACTION * self._before.rows_fetched)
+        rows_noise = max(self._before.noise_rows, SAME_ROWS_SHARE * self._before.rows_fetched)
         if -wait_gain > self._tolerated_wait_ms and rows_gain <= rows_noise:
             return self._outcome(self._settled, "reverted", "the trainer waits longer than before")
         if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
@@ -165,8 +164,8 @@ class Trial:
 
     @property
     def _tolerated_wait_ms(self) -> float:
-        tolerance = max(self._criteria.tolerance, _MIN_WAIT_FRACTION)
-        return max(_NOISES * self._before.noise_wait_ms, tolerance * self._before.step_ms)
+        tolerance = max(self._criteria.tolerance, HIDDEN_SHARE)
+        return max(SIGMAS_95 * self._before.noise_wait_ms, tolerance * self._before.step_ms)
 
     def _may_fetch_more(self, wait_gain: float) -> bool:
         """More rows are the price of memory given back, or of less waiting; never of nothing."""
@@ -178,13 +177,13 @@ class Trial:
     def _is_catastrophe(self, window: Window) -> bool:
         """A larger buffer that fetches no more rows is not what makes its trainer wait: links
         slow down, and peers have trials of their own."""
-        most = (1 + _CATASTROPHE_ROWS_FRACTION) * self._before.rows_fetched
+        most = (1 + CATASTROPHE_SHARE) * self._before.rows_fetched
         if self._is_growth and self._comparable_rows([window]) <= most:
             return False
         worse = _wait_ms([window]) - self._before.exposed_wait_ms
         return worse > max(
-            _CATASTROPHE_FRACTION * self._before.step_ms,
-            _CATASTROPHE_NOISES * self._before.noise_wait_ms,
+            CATASTROPHE_SHARE * self._before.step_ms,
+            SIGMAS_SURE * self._before.noise_wait_ms,
         )
 
     def _comparable_rows(self, windows: Sequence[Window]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pydantic import BaseModel
 
+from rudder.tools.constants import MIN_WINDOWS, PRESENT_WINDOWS
 from rudder.tools.controls import EstimateEffect
 from rudder.tools.errors import NotReadyError, OutOfBoundsError
 from rudder.tools.estimate import access_profile
@@ -29,8 +30,6 @@ from rudder.training.metrics import Window
 from rudder.training.settings import Change, FetchTargets
 
 Recall = Callable[[int], Sequence[BaseModel]]
-_OWNER_WINDOWS = 4
-_MIN_SETTLED = 2
 
 
 class Reader:
@@ -76,7 +75,7 @@ class Reader:
             buffer_bytes=latest.settings.capacity_rows * self._history.workload.row_bytes,
             max_capacity_rows=self._limits.max_capacity_rows,
             hit_fraction=latest.rows.hit_fraction,
-            has_settled=len(self._history.settled) >= _MIN_SETTLED,
+            has_settled=len(self._history.settled) >= MIN_WINDOWS,
             last_change_step=self._history.last_change_step,
         )
 
@@ -108,7 +107,7 @@ class Reader:
             hot_fraction=access_profile.hot_fraction(trace),
             reuse=access_profile.reuse(trace),
             drift=access_profile.drift(self._history),
-            owners=_owners(self._history.recent(_OWNER_WINDOWS)),
+            owners=_owners(self._history.recent(PRESENT_WINDOWS)),
             pull_fixed_ms=None if cost is None else cost.fixed_ms,
             pull_ms_per_row=None if cost is None else cost.ms_per_row,
         )

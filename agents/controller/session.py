@@ -30,7 +30,6 @@ from rudder.agents.controller.report import (
 )
 from rudder.agents.graph import build_graph
 from rudder.agents.guard import Guard
-from rudder.agents.objective import WAITING_FRACTION
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import DecisionRecorder
 from rudder.agents.steering import Steering
@@ -39,6 +38,7 @@ from rudder.agents.trial import TrialCriteria
 from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.sqlite_journal import SqliteJournal
+from rudder.tools.constants import WAITING_SHARE
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
@@ -336,7 +336,7 @@ class ControllerSession:
 
 def _waits(window: Window) -> bool:
     """Otherwise there is little to win from decisions."""
-    return window.stalled_seconds > WAITING_FRACTION * window.trained_seconds
+    return window.stalled_seconds > WAITING_SHARE * window.trained_seconds
 
 
 def _reason(error: Exception) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from rudder.agents.objective import WAITING_FRACTION
 from rudder.agents.planners.proposals import keep, propose
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
+from rudder.tools.constants import FREE_BATCHES, HIDDEN_SHARE, REPLACEMENT_INTERVAL, WAITING_SHARE
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change, FetchTargets
@@ -89,16 +89,13 @@ class FixedPlanner:
         return keep(self.name, "settings are fixed")
 
 
-DEFAULT_PERIOD_STEPS = 32
-
-
 class PeriodicPlanner:
     """Asks for a replacement round whenever `period_steps` have gone by since the last one."""
 
     name = "periodic"
 
     def __init__(
-        self, *, period_steps: int = DEFAULT_PERIOD_STEPS, last_step: int | None = None
+        self, *, period_steps: int = REPLACEMENT_INTERVAL, last_step: int | None = None
     ) -> None:
         """last_step: of the last round that was asked for; None: there was none."""
         self._period = period_steps
@@ -123,9 +120,8 @@ class PeriodicPlanner:
         )
 
 
-HIDDEN_FRACTION = 0.005
 HIGH_HIT_FRACTION = 0.95
-_MIN_LOOKAHEAD, _MAX_LOOKAHEAD = 8, 64
+_MIN_LOOKAHEAD = 8
 
 
 class HeuristicPlanner:
@@ -138,17 +134,17 @@ class HeuristicPlanner:
     ) -> Plan:
         """What the first rule says that applies."""
         settings, limits = observation.settings, toolbox.limits
-        if observation.exposed_fraction < HIDDEN_FRACTION and settings.capacity_rows > 1:
+        if observation.exposed_fraction < HIDDEN_SHARE and settings.capacity_rows > 1:
             change = Change(capacity_rows=settings.capacity_rows * 3 // 4)
             return propose(
                 self.name, change, whatif=toolbox.whatif, reason="all communication is hidden"
             )
-        waits = observation.exposed_fraction > WAITING_FRACTION
+        waits = observation.exposed_fraction > WAITING_SHARE
         if not waits or (observation.hit_fraction or 0.0) >= HIGH_HIT_FRACTION:
             return keep(self.name, "no rule applies")
         ahead = max(2 * settings.lookahead_batches, _MIN_LOOKAHEAD)
         larger = min(max(2 * settings.capacity_rows, 1), limits.max_capacity_rows)
-        if ahead <= min(_MAX_LOOKAHEAD, limits.max_lookahead_batches):
+        if ahead <= min(FREE_BATCHES, limits.max_lookahead_batches):
             change = Change(lookahead_batches=ahead)
         elif larger > settings.capacity_rows:
             change = Change(capacity_rows=larger)

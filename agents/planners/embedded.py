@@ -11,34 +11,30 @@ import math
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
-from rudder.agents.objective import DEFAULT_PREFERENCE, ROWS_FRACTION, WAITING_FRACTION, Preference
+from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
 from rudder.agents.planners.evidence import Priors, Rounds, TrialBudget, fewest_rows, seen_wait_ms
 from rudder.agents.planners.proposals import keep, opening, propose
 from rudder.agents.planners.search import Search
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
+from rudder.tools.constants import (
+    HALVINGS,
+    LONG_LOOKAHEAD_BATCHES,
+    MAX_SHRINK,
+    MIN_GIVEN_BACK_SHARE,
+    REPLACEMENT_INTERVAL,
+    ROW_MS,
+    SAME_CAPACITY_FACTOR,
+    SAME_ROWS_SHARE,
+    SHORT_LOOKAHEADS,
+    WAITING_SHARE,
+    WIN_PART,
+    WORTH_WAIT_SHARE,
+)
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
-
-LONG_LOOKAHEAD = 48
-SHORT_LOOKAHEADS = (4, 16)
-INTERVAL = 32
-MAX_SMALLER = 0.85
-"""Of the present capacity: a buffer that shrinks by less is left as it is."""
-MIN_GIVEN_BACK = 0.05
-"""Of the capacity that the run began with: less than that is not worth a trial."""
-MAX_SHRINK = 0.5
-"""Of the present capacity: what is not seen to be waited for is given back in steps."""
-ROW_MS = 0.001
-"""Of processors, at the owner and in the loader, for a row that is fetched: what a smaller buffer
-costs that hides all communication, where cores are busy (400 bytes; measured)."""
-BOLD_GAIN = 0.1
-"""Share of the step that must be won by a change while estimates are not confirmed yet."""
-GROWTH_MARGIN = 1.15
-_FINE = 1.12
-_HALVINGS = 5
 
 
 class EmbeddedPlanner:
@@ -79,7 +75,7 @@ class EmbeddedPlanner:
             Priors.of(recalled, observation),
             self._preference,
             trial_budget=TrialBudget.of(recalled, observation, run_key=workload.run_key),
-            worth_rows=MIN_GIVEN_BACK * workload.defaults.capacity_rows,
+            worth_rows=MIN_GIVEN_BACK_SHARE * workload.defaults.capacity_rows,
             rounds=rounds,
             is_settled=_is_settled(toolbox),
             windows=toolbox.history.windows,
@@ -151,7 +147,7 @@ class _Task:
         """Why the change is worth it; None where it is not."""
         present, observation = self._search.present_effect, self._observation
         won_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
-        if not self._is_settled and won_ms < BOLD_GAIN * observation.step_ms:
+        if not self._is_settled and won_ms < WORTH_WAIT_SHARE * observation.step_ms:
             return None
         if gain := self._preference.gain(effect, present=present, observation=observation):
             return gain
@@ -163,17 +159,17 @@ class _Task:
     def _is_worth_a_trial(self, found: BufferSettings, effect: Effect) -> bool:
         """Whether memory can be spared, enough of it, and its trial can be afforded."""
         observation = self._observation
-        if observation.exposed_wait_ms > WAITING_FRACTION * observation.step_ms:
+        if observation.exposed_wait_ms > WAITING_SHARE * observation.step_ms:
             return False
         if observation.trend in ("better", "worse"):
             return False
         now, then = found.capacity_rows, self._present.capacity_rows
-        if now > MAX_SMALLER * then or then - now < self._worth_rows:
+        if SAME_CAPACITY_FACTOR * now > then or then - now < self._worth_rows:
             return False
         waited = seen_wait_ms(
             self._windows, more_than=observation.rows_fetched, up_to=effect.rows_fetched.mid
         )
-        if waited is not None and waited > WAITING_FRACTION * observation.step_ms:
+        if waited is not None and waited > WAITING_SHARE * observation.step_ms:
             return False
         return self._trial_budget.allows(effect, present=self._search.present_effect)
 
@@ -187,7 +183,7 @@ class _Task:
         ):  # no lookahead helps, and another threshold has rows swapped at once
             yield self._search.with_capacity(present, rows)
             return
-        ahead = max(present.lookahead_batches, LONG_LOOKAHEAD)
+        ahead = max(present.lookahead_batches, LONG_LOOKAHEAD_BATCHES)
         interval = present.replacement_interval
         for lookahead in (ahead, ahead // 2, present.lookahead_batches):
             for threshold in (1.0, present.eviction_threshold):
@@ -196,7 +192,7 @@ class _Task:
                         "capacity_rows": rows,
                         "lookahead_batches": lookahead,
                         "eviction_threshold": threshold,
-                        "replacement_interval": INTERVAL if interval == 0 else interval,
+                        "replacement_interval": REPLACEMENT_INTERVAL if interval == 0 else interval,
                     }
                 )
 
@@ -216,8 +212,8 @@ class _Task:
                 found, high = settings, guess
                 break
             low = guess
-        for _ in range(_HALVINGS):
-            if high <= max(low, 1) * _FINE:
+        for _ in range(HALVINGS):
+            if high <= max(low, 1) * SAME_CAPACITY_FACTOR:
                 break
             middle = round(math.sqrt(max(low, 1) * high))
             settings = self._search.with_capacity(top, middle)
@@ -229,7 +225,7 @@ class _Task:
 
     def _with_margin(self, found: BufferSettings, top: BufferSettings) -> BufferSettings:
         """A little more than is needed, where the buffer grows: estimates are not exact."""
-        rows = min(round(GROWTH_MARGIN * found.capacity_rows), top.capacity_rows)
+        rows = min(round(SAME_CAPACITY_FACTOR * found.capacity_rows), top.capacity_rows)
         wider = self._search.with_capacity(found, rows)
         grows = found.capacity_rows > self._present.capacity_rows
         return wider if grows and self._search.effect(wider) is not None else found
@@ -274,6 +270,6 @@ class _Task:
         if one is None or other is None:
             return False
         more = one.rows_fetched.mid - other.rows_fetched.mid
-        return more <= 0.5 * ROWS_FRACTION * other.rows_fetched.mid and self._preference.is_as_good(
-            one, best=other, observation=self._observation
-        )
+        if more > WIN_PART * SAME_ROWS_SHARE * other.rows_fetched.mid:
+            return False
+        return self._preference.is_as_good(one, best=other, observation=self._observation)

@@ -10,16 +10,23 @@ from dataclasses import dataclass
 
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation
+from rudder.tools.constants import (
+    LIKE_DISTANCE,
+    MAX_GUESSES,
+    MAX_TRIALS_SHARE,
+    MIN_ROUNDS,
+    RECENT_WINDOWS,
+    REPLACEMENT_INTERVAL,
+    ROUND_WAIT_SHARE,
+    SIMILAR_ROWS_FACTOR,
+    TRIAL_STEPS,
+    WINDOW_STEPS,
+)
 from rudder.tools.effects import Effect
 from rudder.tools.estimate.means import value_of
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.workload import PolicyName
-
-_SAME = 1.1
-"""Rows per step that differ by a smaller factor are the same."""
-_NEWEST = 8
-"""So many windows tell: what rows cost changes with the network."""
 
 
 def seen_wait_ms(windows: Sequence[Window], *, more_than: float, up_to: float) -> float | None:
@@ -29,13 +36,14 @@ def seen_wait_ms(windows: Sequence[Window], *, more_than: float, up_to: float) -
     windows: all of the run, the first of which waits for a start; more_than: rows per step now,
     up_to: those expected. Windows count whose rows are nearer to these.
     """
-    low, high = max(_SAME * more_than, (more_than + up_to) / 2), _SAME * up_to
+    low = max(SIMILAR_ROWS_FACTOR * more_than, (more_than + up_to) / 2)
+    high = SIMILAR_ROWS_FACTOR * up_to
     waits = [
         value_of(window, "wait")
         for window in windows[1:]
         if window.num_steps and low < value_of(window, "rows") <= high
     ]
-    return statistics.median(waits[-_NEWEST:]) if waits else None
+    return statistics.median(waits[-RECENT_WINDOWS:]) if waits else None
 
 
 def fewest_rows(windows: Sequence[Window]) -> float | None:
@@ -46,12 +54,6 @@ def fewest_rows(windows: Sequence[Window]) -> float | None:
     groups = itertools.groupby(windows, key=lambda each: each.settings)
     rows = [[value_of(each, "rows") for each in group if each.num_steps] for _, group in groups]
     return min((statistics.median(group) for group in rows if group), default=None)
-
-
-MAX_RUN_FRACTION = 0.01
-"""Of a run's time: what all trials together may cost."""
-TRIAL_STEPS = 96
-"""A trial settles and is judged within so many."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +85,11 @@ class TrialBudget:
         if self.run_ms is None:
             return True
         worse_ms = max(effect.exposed_wait_ms.high - present.exposed_wait_ms.high, 0.0)
-        return self.spent_ms + TRIAL_STEPS * worse_ms <= MAX_RUN_FRACTION * self.run_ms
+        return self.spent_ms + TRIAL_STEPS * worse_ms <= MAX_TRIALS_SHARE * self.run_ms
 
 
 ROUND_POLICIES: tuple[PolicyName, ...] = ("score", "static")
 """They admit no row that passes by; a round fetches what is to enter, all at once."""
-_MAX_WAIT_SHARE = 0.2
-"""Of the step, over a window: what a round may have the trainer wait and be no catastrophe."""
-_WINDOW_STEPS = 16
-_MIN_ROUNDS = 4
-_USUAL_INTERVAL = 32
 _NO_BOUND = 2**62
 
 
@@ -114,7 +111,7 @@ class Rounds:
         return cls(
             fill_the_buffer=True,
             most_rows=observation.settings.capacity_rows + _new_rows(toolbox, observation),
-            are_enough=_num_rounds(toolbox, observation) >= _MIN_ROUNDS,
+            are_enough=_num_rounds(toolbox, observation) >= MIN_ROUNDS,
         )
 
 
@@ -127,7 +124,7 @@ def _new_rows(toolbox: Toolbox, observation: Observation) -> int:
     if cost is None or cost.rows <= 0:
         return 0
     row_ms = cost.ms_per_row + cost.fixed_ms / cost.rows
-    return int(_MAX_WAIT_SHARE * _WINDOW_STEPS * observation.step_ms / row_ms) if row_ms else 0
+    return int(ROUND_WAIT_SHARE * WINDOW_STEPS * observation.step_ms / row_ms) if row_ms else 0
 
 
 def _num_rounds(toolbox: Toolbox, observation: Observation) -> float:
@@ -136,12 +133,7 @@ def _num_rounds(toolbox: Toolbox, observation: Observation) -> float:
     if interval == 0:
         return 0.0
     since = toolbox.history.last_change_step or 0
-    return (observation.step - since) / (interval or _USUAL_INTERVAL)
-
-
-LIKE_DISTANCE = 0.5
-"""Episodes that are further away say nothing."""
-_MAX_GUESSES = 2
+    return (observation.step - since) / (interval or REPLACEMENT_INTERVAL)
 
 
 @dataclass(frozen=True)
@@ -183,4 +175,4 @@ class Priors:
     def guesses(self, low: int, high: int) -> tuple[int, ...]:
         """Capacities to try first."""
         inside = [rows for rows in dict.fromkeys(self.good) if low < rows < high]
-        return tuple(inside[:_MAX_GUESSES])
+        return tuple(inside[:MAX_GUESSES])

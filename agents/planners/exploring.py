@@ -6,10 +6,15 @@ import random
 from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Guard, Steps
-from rudder.agents.planners.embedded import INTERVAL, LONG_LOOKAHEAD
 from rudder.agents.planners.proposals import keep, propose
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
+from rudder.tools.constants import (
+    COOL_DOWN_STEPS,
+    LONG_LOOKAHEAD_BATCHES,
+    REPLACEMENT_INTERVAL,
+    WORTH_WAIT_SHARE,
+)
 from rudder.tools.effects import Effect
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
@@ -48,7 +53,7 @@ def _changes(present: BufferSettings, limits: Limits) -> Iterator[Change]:
     if present.eviction_threshold < 1:
         yield Change(eviction_threshold=1.0)
     if present.replacement_interval == 0:
-        yield Change(replacement_interval=INTERVAL)
+        yield Change(replacement_interval=REPLACEMENT_INTERVAL)
 
 
 def _capacities(rows: int, most: int) -> list[int]:
@@ -56,7 +61,7 @@ def _capacities(rows: int, most: int) -> list[int]:
 
 
 def _lookaheads(batches: int, most: int) -> list[int]:
-    wanted = (batches, batches // 2, max(2 * batches, _MIN_LOOKAHEAD), LONG_LOOKAHEAD)
+    wanted = (batches, batches // 2, max(2 * batches, _MIN_LOOKAHEAD), LONG_LOOKAHEAD_BATCHES)
     return [min(ahead, most) for ahead in wanted]
 
 
@@ -66,11 +71,8 @@ def _cost(change: Change, present: BufferSettings) -> tuple[int, int, bool]:
     return settings.capacity_rows, settings.lookahead_batches, change.replace_now
 
 
-COLLECTING_STEPS = Steps(max_cool_down_steps=32)
+COLLECTING_STEPS = Steps(max_cool_down_steps=COOL_DOWN_STEPS)
 """For the guard of a collecting run: reverts are expected, and do not make it pause for longer."""
-MAX_LONGER_WAIT_FRACTION = 0.1
-"""Of the step: by how much a change may be predicted to make the trainer wait longer, and still be
-tried. Its trial ends at once where it waits a quarter of the step longer."""
 
 
 class CollectingPlanner:
@@ -116,7 +118,7 @@ class CollectingCritic:
             return self._refuse(None, "too little is known yet to tell what this would bring")
         effect, present = toolbox.whatif.effect(change), toolbox.whatif.present()
         longer_ms = effect.exposed_wait_ms.mid - present.exposed_wait_ms.mid
-        if longer_ms > MAX_LONGER_WAIT_FRACTION * observation.step_ms:
+        if longer_ms > WORTH_WAIT_SHARE * observation.step_ms:
             return self._refuse(effect, "the trainer would wait far longer")
         return Verdict(
             decision="approve",

@@ -97,7 +97,7 @@ async def simulate(
             recall=episode_recall.recall,
             recorder=DecisionRecorder(journal, guard=guard, options=options),
         ),
-        toolbox=Toolbox(history, limits, WhatIf(history, limits), episode_recall.last),
+        toolbox=Toolbox(history, limits, WhatIf(history), episode_recall.last),
         guard=guard,
         actuator=actuator,
         journal=journal,

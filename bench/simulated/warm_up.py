@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import WINDOW_STEPS, SimulatedTrainer
-from rudder.tools.estimate.history import MAX_BATCHES, History
+from rudder.tools.constants import MAX_BATCHES
+from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.training.settings import BufferSettings, Change
 

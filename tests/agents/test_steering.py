@@ -105,7 +105,7 @@ def steering_of(trainer: SimulatedTrainer, planner: Shrinker, journal: NullJourn
     )
     return Steering(
         graph=graph,
-        toolbox=Toolbox(history, limits, WhatIf(history, limits), episode_recall.last),
+        toolbox=Toolbox(history, limits, WhatIf(history), episode_recall.last),
         guard=guard,
         actuator=actuator,
         journal=journal,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rudder.tools.constants import PRESENT_WINDOWS
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.tools.readings import ReuseReading
@@ -13,7 +14,6 @@ from rudder.training.buffer.policy import IntArray
 
 _BINS = (1, 4, 16, 64)
 _HOT_SHARE = 0.1
-_DRIFT_WINDOWS = 4
 
 
 def once_only_fraction(trace: SampledTrace) -> float:
@@ -54,7 +54,7 @@ def drift(history: History) -> float | None:
     if latest is None or not history.batches:
         return None
     steps = max(latest.num_steps, 1)
-    span = (_DRIFT_WINDOWS + 2) * steps
+    span = (PRESENT_WINDOWS + 2) * steps
     if len(history.batches) < span:
         return None
     nodes = [batch.nodes for batch in history.batches[-span:]]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from rudder.tools.constants import BLOCK_BATCHES, MAX_CALIBRATION, MIN_BATCHES, MIN_WINDOWS
 from rudder.tools.estimate.means import sigma_of_few
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
@@ -32,9 +33,6 @@ class Learned(BaseModel):
     error_fraction: float | None
 
 
-_BLOCK = 8
-
-
 @dataclass(frozen=True)
 class Share:
     """A share, and the standard error of it."""
@@ -45,7 +43,7 @@ class Share:
     @classmethod
     def of(cls, rows: IntArray, nodes: IntArray) -> Share:
         """int64[batches]: rows fetched, and sampled nodes used; the error from means of blocks."""
-        blocks = np.arange(len(rows)) // _BLOCK
+        blocks = np.arange(len(rows)) // BLOCK_BATCHES
         of_blocks = np.bincount(blocks, rows) / np.maximum(np.bincount(blocks, nodes), 1)
         deviations = of_blocks - of_blocks.mean()
         sigma = sigma_of_few(float(deviations @ deviations), num_free=len(of_blocks) - 1)
@@ -56,11 +54,6 @@ class Share:
         """So much of the other, 0 to 1, in place of this one."""
         mid = (1 - weight) * self.mid + weight * other.mid
         return Share(mid, math.hypot((1 - weight) * self.error, weight * other.error))
-
-
-_MAX_RATIO = 2.0
-_MIN_WARM_BATCHES = 48
-_MIN_WINDOWS = 2
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ class Calibration:
 
         sampled_rows: int64[num_batches]. None where too few windows and batches meet.
         """
-        begin = 0 if trace.first_step == 0 else _MIN_WARM_BATCHES
+        begin = 0 if trace.first_step == 0 else MIN_BATCHES
         begin = min(begin, trace.num_batches // 2)
         rows = nodes = fetched = remote = used = 0
         for window in windows:
@@ -95,10 +88,10 @@ class Calibration:
             fetched += window.rows.rows_fetched.miss + window.rows.rows_fetched.target
             remote += window.rows.remote_rows
             used += 1
-        if used < _MIN_WINDOWS or not (0 < rows < nodes and 0 < fetched < remote):
+        if used < MIN_WINDOWS or not (0 < rows < nodes and 0 < fetched < remote):
             return None
         sampled, measured = rows / nodes, fetched / remote
-        low, high = sampled / _MAX_RATIO, 1 - (1 - sampled) / _MAX_RATIO
+        low, high = sampled / MAX_CALIBRATION, 1 - (1 - sampled) / MAX_CALIBRATION
         return cls(sampled, min(max(measured, low), high), is_measured=True)
 
     def share(self, sampled: float) -> float:

@@ -16,20 +16,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.tools.constants import (
+    APPLIED_AFTER_STEPS,
+    CHANGES_AT,
+    FORETOLD_STEPS,
+    GROWTH_ERROR,
+    JUDGED_STEPS,
+    MAX_BATCHES,
+    MAX_SETTLING_STEPS,
+    MOST_NODES,
+    WARM_BATCHES,
+)
 from rudder.tools.estimate.calibration import Share
 from rudder.tools.estimate.known_uses import KnownUses
 from rudder.tools.estimate.lookahead_replay import lookahead_misses
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
 from rudder.tools.estimate.popularity import Popularity
 from rudder.tools.estimate.sampled import SampledTrace
-from rudder.tools.estimate.settling import MAX_SETTLING_STEPS
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
-
-_CHANGES_AT = 1 / 3
-"""Of a window that does not tell since when its settings are in force: where changes took effect
-that were decided on the window before it."""
 
 
 def held_rows(windows: Sequence[Window], *, first_step: int, num_batches: int) -> IntArray:
@@ -43,28 +49,12 @@ def held_rows(windows: Sequence[Window], *, first_step: int, num_batches: int) -
         capacity = window.settings.capacity_rows
         if capacity != rows[-1]:
             since = window.settings_since
-            guess = window.first_step + round(_CHANGES_AT * window.num_steps)
+            guess = window.first_step + round(CHANGES_AT * window.num_steps)
             starts.append(guess if since is None else since)
             rows.append(capacity)
     steps = np.arange(first_step, first_step + num_batches)
     found = np.array(rows, dtype=np.int64)[np.searchsorted(starts, steps, side="right") - 1]
     return np.minimum.accumulate(found[::-1])[::-1]
-
-
-JUDGED_STEPS = 48
-"""Over so many steps rows are counted, once the buffer has settled."""
-APPLIED_AFTER = 8
-"""Steps from a window's end to the change that is decided on it: about so many."""
-_FORETOLD_STEPS = 80
-"""From then on; a trial begins with the next window, and takes four of them at most."""
-_GROWTH_ERROR = 0.04
-"""Of estimates beside replays of what then came, in recorded runs."""
-_WARM_BATCHES = 64
-_FEW_BATCHES, _MANY_BATCHES = 64, 256
-"""Between them the last batches come to count instead of drawn ones."""
-_SEEN_AHEAD = 64
-_MOST_NODES = 8
-"""Times the nodes seen: no more of those that were not are thought of."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +76,15 @@ class Growth:
         The same trace leads to the same batches.
         """
         random = np.random.default_rng(trace.first_step + trace.num_batches)
-        num_nodes = min(max(num_nodes, trace.num_nodes), _MOST_NODES * trace.num_nodes)
+        num_nodes = min(max(num_nodes, trace.num_nodes), MOST_NODES * trace.num_nodes)
         end = trace.bounds[trace.num_batches]
         seen = np.bincount(trace.nodes[:end], minlength=num_nodes)
         popularity = Popularity.of(seen, num_batches=trace.num_batches)
-        count = MAX_SETTLING_STEPS + _FORETOLD_STEPS + _SEEN_AHEAD
+        count = MAX_SETTLING_STEPS + FORETOLD_STEPS + WARM_BATCHES
         nodes, bounds = popularity.batches_to_come(
             seen, num_batches=trace.num_batches, count=count, random=random
         )
-        num_warm = min(_WARM_BATCHES, trace.num_batches)
+        num_warm = min(WARM_BATCHES, trace.num_batches)
         first = trace.num_batches - num_warm
         warm = trace.nodes[trace.bounds[first] : end]
         warm_bounds = trace.bounds[first : trace.num_batches] - trace.bounds[first]
@@ -104,26 +94,26 @@ class Growth:
             heat=_heat_after(trace, first, num_nodes),
         )
         held = np.round(trace.rate * held_rows[first:]).astype(np.int64)
-        return cls(trace, uses, held, np.diff(bounds)[: count - _SEEN_AHEAD])
+        return cls(trace, uses, held, np.diff(bounds)[: count - WARM_BATCHES])
 
     def share(self, settings: BufferSettings, *, settling_steps: int) -> Share:
         """What is fetched while the trial is judged; settings: after the change, with the capacity
         in sampled rows."""
         last = settling_steps + JUDGED_STEPS
-        drawn, widths = self._drawn_rows(settings, applied_after=APPLIED_AFTER, steps=last)
+        drawn, widths = self._drawn_rows(settings, applied_after=APPLIED_AFTER_STEPS, steps=last)
         found = Share.of(drawn[settling_steps:], widths[settling_steps:])
         rows, widths = self._seen_rows(settings, settling_steps)
         if len(rows):
             seen = Share.of(rows[-JUDGED_STEPS:], widths[-JUDGED_STEPS:])
             found = found.mixed(seen, weight=self._weight_of_seen)
-        return Share(found.mid, math.hypot(found.error, _GROWTH_ERROR * found.mid))
+        return Share(found.mid, math.hypot(found.error, GROWTH_ERROR * found.mid))
 
     def course(
         self, settings: BufferSettings, *, settling_steps: int, applied_after: int
     ) -> NDArray[np.float64]:
         """float64[steps]: the share of each step from the change on, till after its trial; as
         `share`, for a change that comes so many steps after the last batch."""
-        last = settling_steps + _FORETOLD_STEPS
+        last = settling_steps + FORETOLD_STEPS
         drawn, widths = self._drawn_rows(settings, applied_after=applied_after, steps=last)
         course: NDArray[np.float64] = drawn / widths.mean()
         rows, widths = self._seen_rows(settings, settling_steps)
@@ -134,7 +124,7 @@ class Growth:
 
     @property
     def _weight_of_seen(self) -> float:
-        weight = (self.trace.num_batches - _FEW_BATCHES) / (_MANY_BATCHES - _FEW_BATCHES)
+        weight = (self.trace.num_batches - WARM_BATCHES) / (MAX_BATCHES - WARM_BATCHES)
         return min(max(weight, 0.0), 1.0)
 
     def _drawn_rows(

@@ -7,6 +7,15 @@ from collections import deque
 
 import numpy as np
 
+from rudder.tools.constants import (
+    FULL_SHARE,
+    MAX_BATCHES,
+    MAX_NODES,
+    MAX_WINDOWS,
+    NOISE_WINDOWS,
+    PRESENT_WINDOWS,
+    SAME_ROWS_SHARE,
+)
 from rudder.tools.estimate.means import Measure, Noise, Trend, of_now, trend
 from rudder.tools.estimate.past_uses import PastUses
 from rudder.tools.estimate.sampled import SampledBatch, SampledTrace
@@ -15,16 +24,6 @@ from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
-
-MAX_WINDOWS = 256
-MAX_BATCHES = 256
-MAX_NODES = 2**20
-"""Sampled nodes of all kept batches: 8 MiB."""
-_RECENT_WINDOWS = 32
-_PRESENT_WINDOWS = 4
-_IS_FULL = 0.98
-_IS_STEADY = 0.01
-"""Of the capacity: by how much a buffer that nothing fills may still grow in a window."""
 
 
 class History:
@@ -121,13 +120,13 @@ class History:
     def present(self) -> tuple[Window, ...]:
         """Those that tell how things are: the last settled ones, as far as they are of now; while
         there are none, the last one."""
-        return of_now(self.settled)[-_PRESENT_WINDOWS:] or self.recent(1)
+        return of_now(self.settled)[-PRESENT_WINDOWS:] or self.recent(1)
 
     @property
     def noise(self) -> Noise:
         """Spread between recent windows under equal settings."""
         if self._noise is None:
-            windows = self.recent(_RECENT_WINDOWS)
+            windows = self.recent(NOISE_WINDOWS)
             self._noise = Noise.of(windows[1:] if len(windows) > 1 else windows)
         return self._noise
 
@@ -199,6 +198,6 @@ class History:
 
 def _has_filled(earlier: Window, later: Window, workload: Workload) -> bool:
     capacity = min(later.settings.capacity_rows, workload.num_remote)
-    if earlier.buffered_rows >= _IS_FULL * capacity:
+    if earlier.buffered_rows >= FULL_SHARE * capacity:
         return True
-    return later.buffered_rows - earlier.buffered_rows <= _IS_STEADY * capacity
+    return later.buffered_rows - earlier.buffered_rows <= SAME_ROWS_SHARE * capacity

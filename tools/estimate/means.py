@@ -10,25 +10,35 @@ from itertools import groupby
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from rudder.tools.constants import (
+    CHANGED_ROWS_SHARE,
+    CHANGED_WAIT_SHARE,
+    JUMP_SHARE,
+    MIN_WAIT_NOISE_MS,
+    MIN_WINDOWS,
+    PRESENT_WINDOWS,
+    RECENT_WINDOWS,
+    SIGMAS_95,
+    SLOWED_SHARE,
+)
 from rudder.training.metrics import Window
 
 Trend = Literal["better", "steady", "worse", "unknown"]
 Measure = Literal["rows", "wait"]
+Floats = NDArray[np.float64]
 _MAD_TO_SIGMA = 1.4826
 """A normal distribution's sigma over its median absolute deviation."""
 _STANDS_OUT = 3.5
 """Sigmas: Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993."""
+_MAX_OUTLIERS = 1 / 8
+"""Of the windows: where more stand out, that is how they are."""
 _MANY = 16
 """Values from which on a median absolute deviation tells which of them stand out."""
 _MIN_FREE = 2
 """With one degree of freedom, Student's t is 12.7: a prior is better."""
-_PRIOR_ROWS_SHARE = 0.05
-_PRIOR_WAIT_SHARE = 0.02
-"""Of step time: what exposed wait may vary by while too few windows tell."""
-_MIN_WAIT_NOISE_MS = 0.02
-_RECENT = 2
 
 
 @dataclass(frozen=True)
@@ -98,11 +108,11 @@ class Noise:
         if rows is None or wait_ms is None:
             means = Means.of(windows)
             if means is None:
-                return cls(0.0, _MIN_WAIT_NOISE_MS, is_measured=False)
+                return cls(0.0, MIN_WAIT_NOISE_MS, is_measured=False)
             step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
-            rows, wait_ms = _PRIOR_ROWS_SHARE * means.rows_fetched, _PRIOR_WAIT_SHARE * step_ms
-            return cls(rows, max(wait_ms, _MIN_WAIT_NOISE_MS), is_measured=False)
-        return cls(rows, max(wait_ms, _MIN_WAIT_NOISE_MS), is_measured=True)
+            rows, wait_ms = CHANGED_ROWS_SHARE * means.rows_fetched, CHANGED_WAIT_SHARE * step_ms
+            return cls(rows, max(wait_ms, MIN_WAIT_NOISE_MS), is_measured=False)
+        return cls(rows, max(wait_ms, MIN_WAIT_NOISE_MS), is_measured=True)
 
 
 def sigma_of_few(squares: float, *, num_free: int) -> float:
@@ -112,26 +122,31 @@ def sigma_of_few(squares: float, *, num_free: int) -> float:
     lets +-1.96 of it, over the root of the number of values, hold the true mean in 95 % of all
     draws, as for a normal distribution of known spread.
     """
-    widening = float(stdtrit(num_free, 0.975)) / 1.96
+    widening = float(stdtrit(num_free, 0.975)) / SIGMAS_95
     return widening * math.sqrt(squares / num_free)
 
 
 def _pooled(groups: Sequence[Sequence[float]]) -> float | None:
-    """One sigma of values around the mean of their group; None where they are too few.
-
-    Of 16 values and more, those that stand out are left out: a busy host holds up a window.
-    """
+    """One sigma of values around the mean of their group; None where they are too few."""
     told = [np.array(group) for group in groups if len(group) > 1]
     if sum(map(len, told)) >= _MANY:
-        usual = np.median(np.concatenate([np.abs(each - np.median(each)) for each in told]))
-        most = _STANDS_OUT * _MAD_TO_SIGMA * usual
-        told = [each[np.abs(each - np.median(each)) <= most] for each in told]
-        told = [each for each in told if len(each)]
+        told = _without_outliers(told)
     num_free = sum(map(len, told)) - len(told)
     if num_free < _MIN_FREE:
         return None
     squares = sum(float(((each - each.mean()) ** 2).sum()) for each in told)
     return sigma_of_few(squares, num_free=num_free)
+
+
+def _without_outliers(groups: list[Floats]) -> list[Floats]:
+    """A busy host holds up a window now and then; what happens more often is noise."""
+    distances = [np.abs(each - np.median(each)) for each in groups]
+    found = np.concatenate(distances)
+    most = _STANDS_OUT * _MAD_TO_SIGMA * np.median(found)
+    if np.mean(found > most) > _MAX_OUTLIERS:
+        return groups
+    kept = [each[far <= most] for each, far in zip(groups, distances, strict=True)]
+    return [each for each in kept if len(each)]
 
 
 def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend:
@@ -140,16 +155,16 @@ def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend
     noise: one sigma of a window, where these are too few to tell; `better` is less.
     """
     values = [value_of(window, measure) for window in windows]
-    before, last = values[:-_RECENT], values[-_RECENT:]
+    before, last = values[:-MIN_WINDOWS], values[-MIN_WINDOWS:]
     if not before:
         return "unknown"
     sigma = _pooled([before, last])
     if sigma is None:
         sigma = noise
     elif measure == "wait":
-        sigma = max(sigma, _MIN_WAIT_NOISE_MS)
+        sigma = max(sigma, MIN_WAIT_NOISE_MS)
     change = float(np.mean(last) - np.median(before))
-    if abs(change) <= 2.0 * sigma * (1 / len(last) + 1 / len(before)) ** 0.5:
+    if abs(change) <= SIGMAS_95 * sigma * (1 / len(last) + 1 / len(before)) ** 0.5:
         return "steady"
     return "worse" if change > 0 else "better"
 
@@ -168,29 +183,18 @@ def _step_ms(windows: Sequence[Window]) -> float | None:
     return 1e3 * sum(seconds for seconds, _ in timed) / steps if steps else None
 
 
-_JUMP = 0.3
-"""Of the step: by how much more or less a window waits that was of other circumstances."""
-_FEWEST = 2
-"""One window that stands out is chance, such as the first one of an epoch."""
-_LOOKED_BACK = 8
-_SLOWER = 0.15
-"""Of the step: how much longer a slower link keeps a trainer waiting for as many rows."""
-_SAME_ROWS = 0.95
-_COMPARED = 4
-
-
 def of_now(windows: Sequence[Window]) -> tuple[Window, ...]:
     """The last windows, without those before a jump: that waited far more than all since, or far
     less."""
     if not windows:
         return ()
     waits = [value_of(window, "wait") for window in windows]
-    most = _JUMP * _step_ms_of_regime(windows[-1])
+    most = JUMP_SHARE * _step_ms_of_regime(windows[-1])
     differs = [abs(wait - waits[-1]) > most for wait in reversed(waits)]
     alike = differs.index(True) if True in differs else len(waits)
-    before, since = waits[-alike - _LOOKED_BACK : -alike], waits[-alike:]
+    before, since = waits[-alike - RECENT_WINDOWS : -alike], waits[-alike:]
     is_jump = bool(before) and (max(before) < min(since) or max(since) < min(before))
-    return tuple(windows[-alike:] if is_jump and alike >= _FEWEST else windows)
+    return tuple(windows[-alike:] if is_jump and alike >= MIN_WINDOWS else windows)
 
 
 def has_slowed(windows: Sequence[Window]) -> bool:
@@ -198,18 +202,20 @@ def has_slowed(windows: Sequence[Window]) -> bool:
 
     windows: all of the run, the first of which waits for a start.
     """
-    if len(windows) <= _FEWEST:
+    if len(windows) <= MIN_WINDOWS:
         return False
     last = windows[-1]
     rows, wait_ms = value_of(last, "rows"), value_of(last, "wait")
     before = [
         value_of(window, "wait")
         for window in windows[1:-1]
-        if value_of(window, "rows") >= _SAME_ROWS * rows
+        if value_of(window, "rows") >= (1 - CHANGED_ROWS_SHARE) * rows
     ]
     if not before:
         return False
-    return wait_ms - statistics.median(before[-_COMPARED:]) > _SLOWER * _step_ms_of_regime(last)
+    return wait_ms - statistics.median(
+        before[-PRESENT_WINDOWS:]
+    ) > SLOWED_SHARE * _step_ms_of_regime(last)
 
 
 def _step_ms_of_regime(window: Window) -> float:

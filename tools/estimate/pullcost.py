@@ -25,6 +25,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rudder.tools.constants import (
+    BUSY_SHARE,
+    CHANGED_WAIT_SHARE,
+    COST_WINDOWS,
+    FILLED_PULL_SHARE,
+    FILLED_WAIT_SHARE,
+    FORGET,
+    IDLE_SHARE,
+    LEAST_BUSY_SHARE,
+    MOST_BUSY_SHARE,
+    PRESENT_WINDOWS,
+    PRIOR_MS_PER_PULL,
+    WORTH_WAIT_SHARE,
+)
 from rudder.tools.estimate.means import Means, of_now
 from rudder.training.metrics import Window
 
@@ -32,13 +46,6 @@ from rudder.training.metrics import Window
 #
 # Gradients and sampling share the link with rows. Where rows take the part u of its time, the rest
 # takes 1 / (1 - u) times as long as alone: processor sharing, Kleinrock, Queueing Systems, vol. 2.
-
-
-_PULLS_FRACTION, _WAIT_FRACTION = 0.6, 0.3
-"""Of a window: for so long the loader waits for rows, and the trainer stands still for them, where
-rows fill the link."""
-_HARDLY_BUSY, _MOST_BUSY = 0.2, 0.9
-"""Of the link's time: rows that take less leave as much room as anybody needs."""
 
 
 @dataclass(frozen=True)
@@ -69,37 +76,22 @@ class BusyLink:
         """Per step: how much longer all else takes than on a link that is hardly busy."""
         if step_ms <= 0:
             return 0.0
-        busy = min(max(self.ms_per_row * rows / step_ms, _HARDLY_BUSY), _MOST_BUSY)
-        return self.blocked_ms * (1 / (1 - busy) - 1 / (1 - _HARDLY_BUSY))
+        busy = min(max(self.ms_per_row * rows / step_ms, LEAST_BUSY_SHARE), MOST_BUSY_SHARE)
+        return self.blocked_ms * (1 / (1 - busy) - 1 / (1 - LEAST_BUSY_SHARE))
 
 
 def _is_filled(window: Window) -> bool:
     wall = window.wall_seconds or 0.0
     return (
         window.rows.rows_fetched.total > 0
-        and window.seconds.pull > _PULLS_FRACTION * wall
-        and window.stalled_seconds > _WAIT_FRACTION * wall
+        and window.seconds.pull > FILLED_PULL_SHARE * wall
+        and window.stalled_seconds > FILLED_WAIT_SHARE * wall
     )
 
 
 def _ms_per_row(window: Window) -> float:
     rows = window.rows.rows_fetched.total
     return 1000 * (window.wall_seconds or 0.0) / rows if rows else float("inf")
-
-
-_MAX_WINDOWS = 16
-_FORGET = 0.85
-"""Weight of a window against the one after it."""
-_PRESENT_WINDOWS = 3
-_PRIOR_MS_PER_PULL = 0.3
-_MIN_SPREAD = 0.1
-"""Of the rows: less than that between windows tells nothing of what is fixed."""
-_WAITS_SHARE = 0.02
-_WAITS_MS = 0.05
-"""Exposed wait of less than both says nothing about who sets the pace."""
-_IDLE_SHARE, _BUSY_SHARE = 0.7, 0.9
-"""Of the step: a loader that works or waits for rows for less does not set the pace; for more, it
-does."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +115,11 @@ class PullCost:
         All of them tell what pulls cost however few the rows; the last three, as far as they are
         of now, what rows cost, for bandwidth changes.
         """
-        recent = [each for each in windows[-_MAX_WINDOWS:] if each.num_steps]
+        recent = [each for each in windows[-COST_WINDOWS:] if each.num_steps]
         points = [_Point.of([window]) for window in recent]
         if not points:
             return None
-        now = _Point.of(of_now(recent)[-_PRESENT_WINDOWS:])
+        now = _Point.of(of_now(recent)[-PRESENT_WINDOWS:])
         fixed = min(_fixed_ms(points), now.busy_ms)
         slope = (now.busy_ms - fixed) / now.rows if now.rows > 0 else 0.0
         loader = now.loader_ms
@@ -194,7 +186,7 @@ class _Point:
         The time that pulls take says little: they overlap, and answers wait for processors.
         """
         taken = min(self.thread_ms + self.pull_ms, self.step_ms - self.wait_ms)
-        if self.wait_ms <= max(_WAITS_SHARE * self.step_ms, _WAITS_MS):
+        if self.wait_ms <= CHANGED_WAIT_SHARE * self.step_ms:
             return taken
         return taken + self._sets_the_pace * (self.step_ms - taken)
 
@@ -202,12 +194,12 @@ class _Point:
     def _sets_the_pace(self) -> float:
         """How far the loader is what the trainer waits for: 0 where it is idle itself, to 1."""
         busy = (self.thread_ms + self.pull_ms) / self.step_ms if self.step_ms else 0.0
-        return min(max((busy - _IDLE_SHARE) / (_BUSY_SHARE - _IDLE_SHARE), 0.0), 1.0)
+        return min(max((busy - IDLE_SHARE) / (BUSY_SHARE - IDLE_SHARE), 0.0), 1.0)
 
     @property
     def waits_for_rows(self) -> bool:
         """Whether the loader thread has to wait for the network."""
-        return self.pull_ms > _WAITS_SHARE * self.step_ms
+        return self.pull_ms > CHANGED_WAIT_SHARE * self.step_ms
 
     @classmethod
     def of(cls, windows: Sequence[Window]) -> _Point:
@@ -248,13 +240,13 @@ def _fixed_ms(points: Sequence[_Point]) -> float:
     A prior where all windows have much the same rows; never more than the cheapest window.
     """
     most = min(point.busy_ms for point in points)
-    weights = np.array([_FORGET**age for age in range(len(points) - 1, -1, -1)])
+    weights = np.array([FORGET**age for age in range(len(points) - 1, -1, -1)])
     rows = np.array([point.rows for point in points])
     busy = np.array([point.busy_ms for point in points])
     mean_rows = float(np.average(rows, weights=weights))
     spread = float(np.average((rows - mean_rows) ** 2, weights=weights))
-    if spread <= (_MIN_SPREAD * mean_rows) ** 2:
-        return min(_PRIOR_MS_PER_PULL * max(points[-1].pulls, 1.0), most)
+    if spread <= (WORTH_WAIT_SHARE * mean_rows) ** 2:
+        return min(PRIOR_MS_PER_PULL * max(points[-1].pulls, 1.0), most)
     mean_busy = float(np.average(busy, weights=weights))
     both = float(np.average((rows - mean_rows) * (busy - mean_busy), weights=weights))
     return min(max(mean_busy - max(both / spread, 0.0) * mean_rows, 0.0), most)

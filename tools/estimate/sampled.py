@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.tools.constants import MAX_BATCHES
 from rudder.tools.estimate.known_uses import KnownUses
 from rudder.tools.estimate.lookahead_replay import lookahead_misses
 from rudder.tools.estimate.past_uses import Heat, PastUses
@@ -54,7 +55,6 @@ def _by_table(nodes: IntArray, table: NDArray[np.uint32]) -> tuple[IntArray, Int
     return found, numbers
 
 
-_MAX_AHEAD = 256
 _NO_CHANGE = Change()
 
 
@@ -91,7 +91,7 @@ class SampledTrace:
     ) -> SampledTrace:
         """The batches, and a middle part of them again; past: the uses before."""
         count = len(batches)
-        ahead = min(count // 2, _MAX_AHEAD)
+        ahead = min(count // 2, MAX_BATCHES)
         again = (count - ahead) // 2
         widths = np.array([len(each.nodes) for each in batches], dtype=np.int64)
         lengths = np.concatenate([[0], widths, widths[again : again + ahead]])

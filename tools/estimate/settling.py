@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rudder.tools.constants import MAX_SETTLING_STEPS, SETTLING_SLACK
 from rudder.training.metrics import Window
-
-MAX_SETTLING_STEPS = 192
-"""No trial waits longer for rows to come in."""
-_SLACK = 2.5
-"""Full is not settled: what filled the new slots gives way to what is worth more."""
 
 
 def settling_steps(grown_rows: int, *, rows_per_step: float) -> int:
     """Steps after a growth by so many rows: every row fetched may fill a slot; 0 without growth."""
     if grown_rows <= 0 or rows_per_step <= 0:
         return 0
-    return int(min(_SLACK * grown_rows / rows_per_step, MAX_SETTLING_STEPS))
+    return int(min(SETTLING_SLACK * grown_rows / rows_per_step, MAX_SETTLING_STEPS))
 
 
 def without_growth(settled: Sequence[Window], windows: Sequence[Window]) -> tuple[Window, ...]:

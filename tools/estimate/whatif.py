@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import math
 
+from rudder.tools.constants import (
+    LEARN_SHARE,
+    MAX_COUNTED_BATCHES,
+    MIN_BATCHES,
+    MIN_SAMPLED_NODES,
+    PRIOR_ERROR,
+    PRIOR_ERROR_UNCALIBRATED,
+    RECENT_WINDOWS,
+    SIGMAS_95,
+    WARM_BATCHES,
+)
 from rudder.tools.effects import Effect, Range
 from rudder.tools.errors import NotReadyError
 from rudder.tools.estimate.calibration import Calibration, Learned, Share
@@ -15,17 +26,6 @@ from rudder.tools.estimate.sampled import SampledTrace
 from rudder.tools.estimate.settling import settling_steps, without_growth
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings, Change
-
-MIN_BATCHES = 48
-_MIN_NODES = 500
-_MAX_COUNTED = 128
-ROWS_WINDOWS = 8
-_SIGMAS = 1.64
-_PRIOR_ERROR = 0.02
-_PRIOR_ERROR_UNCALIBRATED = 0.05
-_LEARN = 0.3
-_MIN_ROWS = 1.0
-_MAX_AFTER = 64
 
 
 class WhatIf:
@@ -53,7 +53,7 @@ class WhatIf:
         trace = self._history.trace
         if trace is None or trace.num_batches < MIN_BATCHES or self._history.latest is None:
             return False
-        return int(trace.widths[_counted(trace)].sum()) >= _MIN_NODES
+        return int(trace.widths[_counted(trace)].sum()) >= MIN_SAMPLED_NODES
 
     @property
     def is_calibrated(self) -> bool:
@@ -66,7 +66,7 @@ class WhatIf:
         """How wrong past predictions of rows were (one sigma), or a prior."""
         if self._error is not None:
             return self._error
-        return _PRIOR_ERROR if self._calibration.is_measured else _PRIOR_ERROR_UNCALIBRATED
+        return PRIOR_ERROR if self._calibration.is_measured else PRIOR_ERROR_UNCALIBRATED
 
     @property
     def learned(self) -> Learned:
@@ -131,7 +131,7 @@ class WhatIf:
         growth, sampled, steps = self._growth_to(wanted)
         means = self._means
         assert means is not None
-        after = min(max(applied_step - self._history.next_step, 0), _MAX_AFTER)
+        after = min(max(applied_step - self._history.next_step, 0), WARM_BATCHES)
         shares = growth.course(sampled, settling_steps=steps, applied_after=after)
         return tuple(self._remote_rows(means, float(each)) + means.seed_rows for each in shares)
 
@@ -146,8 +146,8 @@ class WhatIf:
 
     def note_error(self, *, expected_rows: float, rows_fetched: float) -> None:
         """Learn what came of an estimate: rows per step, and those measured."""
-        error = abs(rows_fetched - expected_rows) / max(expected_rows, _MIN_ROWS)
-        self._error = (1 - _LEARN) * self.error_fraction + _LEARN * min(error, 1.0)
+        error = abs(rows_fetched - expected_rows) / max(expected_rows, 1.0)
+        self._error = (1 - LEARN_SHARE) * self.error_fraction + LEARN_SHARE * min(error, 1.0)
         self._kept.clear()
 
     # -- how ----------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class WhatIf:
         self._replays.clear()
         self._growth = None
         self._cost = PullCost.fit(self._history.windows)
-        self._means = Means.of(self._history.recent(ROWS_WINDOWS))
+        self._means = Means.of(self._history.recent(RECENT_WINDOWS))
         settled = without_growth(self._history.settled, self._history.windows)
         if self.is_ready and settled:
             rows = self._rows(self._history.settings, Change())
@@ -226,7 +226,7 @@ class WhatIf:
         means, noise = self._means, self._history.noise
         assert means is not None
         mid = self._remote_rows(means, share.mid)
-        half = _SIGMAS * math.hypot(
+        half = SIGMAS_95 * math.hypot(
             means.remote_rows * share.error, noise.rows, self.error_fraction * mid
         )
         rows = Range(
@@ -236,7 +236,7 @@ class WhatIf:
         )
         return Effect(
             rows_fetched=rows,
-            exposed_wait_ms=self._wait(rows, _SIGMAS * noise.wait_ms),
+            exposed_wait_ms=self._wait(rows, SIGMAS_95 * noise.wait_ms),
             buffer_bytes=capacity_rows * self._history.workload.row_bytes,
         )
 
@@ -261,5 +261,5 @@ def _parts(change: Change, settings: BufferSettings) -> tuple[BufferSettings, Ch
 
 
 def _counted(trace: SampledTrace) -> slice:
-    count = min(_MAX_COUNTED, trace.num_batches // 2)
+    count = min(MAX_COUNTED_BATCHES, trace.num_batches // 2)
     return slice(trace.num_batches - count, trace.num_batches)

@@ -9,11 +9,11 @@ import pytest
 
 from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.embedded import ROW_MS, EmbeddedPlanner
+from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.evidence import fewest_rows
-from rudder.agents.planners.search import MAX_ESTIMATES
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Plan
+from rudder.tools.constants import MAX_ESTIMATES, ROW_MS
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change

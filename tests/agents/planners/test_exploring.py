@@ -11,7 +11,6 @@ from rudder.agents.guard import Guard
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.exploring import (
     COLLECTING_STEPS,
-    MAX_LONGER_WAIT_FRACTION,
     CollectingCritic,
     CollectingPlanner,
     candidates,
@@ -19,6 +18,7 @@ from rudder.agents.planners.exploring import (
 from rudder.agents.team import critic_of, planner_of, steps_of
 from rudder.bench.simulated.run import simulate
 from rudder.memory.records import Plan
+from rudder.tools.constants import WORTH_WAIT_SHARE
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.steered import observation_of, run, toolbox_after, trainer_of
@@ -70,7 +70,7 @@ def test_its_critic_lets_harm_pass_up_to_a_bound(rows: int) -> None:
         toolbox.whatif.effect(change).exposed_wait_ms.mid
         - toolbox.whatif.present().exposed_wait_ms.mid
     )
-    is_bounded = longer_ms <= MAX_LONGER_WAIT_FRACTION * observation.step_ms
+    is_bounded = longer_ms <= WORTH_WAIT_SHARE * observation.step_ms
     assert verdict.decision == ("approve" if is_bounded else "refuse")
     assert verdict.expected == toolbox.whatif.effect(change)
 

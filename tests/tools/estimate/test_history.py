@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from rudder.tools.estimate.history import MAX_BATCHES, MAX_WINDOWS, History
+from rudder.tools.constants import MAX_BATCHES, MAX_WINDOWS
+from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import Means, Noise
 from rudder.training.access_slice import AccessSlice
 from rudder.training.metrics import Seconds, Window
@@ -140,3 +141,7 @@ def test_the_trend_is_that_of_the_last_windows(last_wait: float, expected: str) 
     assert history.trend("wait") == expected
     assert history.trend("rows") == "steady"
     assert history_with([window(0, SMALL)]).trend() == "unknown"
+
+
+def test_where_many_windows_stand_out_they_are_the_noise() -> None:
+    assert noise_of([100.0, 100.0, 100.0, 300.0] * 6) > 80
