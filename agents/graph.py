@@ -6,6 +6,7 @@ A plan that comes to nothing has another planner asked, once: reconsider.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
 from langgraph.graph import END, START, StateGraph
@@ -96,54 +97,48 @@ async def decide(graph: Graph, *, toolbox: Toolbox, episode_id: str) -> Decision
     return cast("DecisionState", answer)
 
 
+@dataclass(frozen=True)
 class _Nodes:
     """Each node asks one role, and returns its part of the state."""
 
-    def __init__(
-        self,
-        observer: Observer,
-        planner: Planner,
-        second: Planner | None,
-        critic: Critic,
-        guard: Guard,
-        act: Actuator,
-        recall: Recall,
-        recorder: Recorder,
-    ) -> None:
-        self._observer, self._planner, self._second = observer, planner, second
-        self._critic = critic
-        self._guard, self._actuator, self._recall = guard, act, recall
-        self._recorder = recorder
+    observer: Observer
+    planner: Planner
+    second: Planner | None
+    critic: Critic
+    judge: Guard
+    actuator: Actuator
+    recaller: Recall
+    recorder: Recorder
 
     async def observe(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
-        self._recorder.begin(toolbox, episode_id=state["episode_id"])
-        with self._recorder.passing("observe", toolbox):
-            return {"observation": await self._observer.observe(toolbox)}
+        self.recorder.begin(toolbox, episode_id=state["episode_id"])
+        with self.recorder.passing("observe", toolbox):
+            return {"observation": await self.observer.observe(toolbox)}
 
     async def recall(self, state: DecisionState) -> DecisionState:
-        return {"recalled": tuple(self._recall(state["observation"]))}
+        return {"recalled": tuple(self.recaller(state["observation"]))}
 
     async def plan(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
-        with self._recorder.passing("plan", toolbox):
-            plan = await self._planner.plan(state["observation"], state["recalled"], toolbox)
+        with self.recorder.passing("plan", toolbox):
+            plan = await self.planner.plan(state["observation"], state["recalled"], toolbox)
         return {"proposal": plan}
 
     async def criticise(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
-        with self._recorder.passing("criticise", toolbox):
-            verdict = await self._critic.review(
+        with self.recorder.passing("criticise", toolbox):
+            verdict = await self.critic.review(
                 state["observation"], state["recalled"], state["proposal"], toolbox
             )
         return {"verdict": verdict}
 
     async def reconsider(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         """The second planner's change, if it has one; else all stays as it is."""
-        toolbox, second = runtime.context.toolbox, self._second
+        toolbox, second = runtime.context.toolbox, self.second
         assert second is not None
         toolbox.begin()
-        with self._recorder.passing("reconsider", toolbox):
+        with self.recorder.passing("reconsider", toolbox):
             plan = await second.plan(state["observation"], state["recalled"], toolbox)
         if plan.change.is_empty:
             return {}
@@ -154,8 +149,8 @@ class _Nodes:
 
     async def guard(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
-        with self._recorder.passing("guard", toolbox):
-            ruling = self._guard.review(
+        with self.recorder.passing("guard", toolbox):
+            ruling = self.judge.review(
                 state["verdict"].change,
                 observation=state["observation"],
                 bounds=toolbox.limits,
@@ -164,7 +159,7 @@ class _Nodes:
         return {"ruling": ruling}
 
     async def act(self, state: DecisionState) -> DecisionState:
-        applied = await self._actuator.carry_out(
+        applied = await self.actuator.carry_out(
             state["verdict"].change,
             observation=state["observation"],
             episode_id=state["episode_id"],
@@ -193,9 +188,9 @@ class _Nodes:
 
     def _may_reconsider(self, state: DecisionState) -> bool:
         """Once a decision, and not if the second planner has spoken in the first one's place."""
-        if self._second is None or "set_aside" in state:
+        if self.second is None or "set_aside" in state:
             return False
-        return state["proposal"].planner != self._second.name
+        return state["proposal"].planner != self.second.name
 
 
 # Edges are coroutines, for langgraph would have a thread run a plain function.

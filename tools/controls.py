@@ -76,8 +76,9 @@ class WriteArguments(Arguments):
         return _range(self.expected_wait_ms_low, self.expected_wait_ms_high)
 
     def change(self) -> Change:
-        """The change that is asked for."""
-        raise NotImplementedError
+        """The change that is asked for: of the knobs that the tool has."""
+        knobs = self.model_dump(include=set(Change.model_fields))
+        return Change(**knobs)
 
 
 class SetBufferCapacity(WriteArguments):
@@ -85,19 +86,11 @@ class SetBufferCapacity(WriteArguments):
 
     capacity_rows: Capacity
 
-    def change(self) -> Change:
-        """The change that is asked for."""
-        return Change(capacity_rows=self.capacity_rows)
-
 
 class SetEvictionThreshold(WriteArguments):
     """Another threshold."""
 
     eviction_threshold: Threshold
-
-    def change(self) -> Change:
-        """The change that is asked for."""
-        return Change(eviction_threshold=float(self.eviction_threshold))
 
 
 class SetLookahead(WriteArguments):
@@ -105,19 +98,11 @@ class SetLookahead(WriteArguments):
 
     lookahead_batches: Lookahead
 
-    def change(self) -> Change:
-        """The change that is asked for."""
-        return Change(lookahead_batches=self.lookahead_batches)
-
 
 class SetReplacementInterval(WriteArguments):
     """Another interval of rounds."""
 
     replacement_interval: Interval
-
-    def change(self) -> Change:
-        """The change that is asked for."""
-        return Change(replacement_interval=self.replacement_interval)
 
 
 class SetFetchTargets(WriteArguments):
@@ -155,10 +140,6 @@ class ReplaceNow(WriteArguments):
 
 class KeepCurrent(WriteArguments):
     """No change."""
-
-    def change(self) -> Change:
-        """An empty change."""
-        return Change()
 
 
 class NoArguments(Arguments):

@@ -33,7 +33,6 @@ from rudder.tools.constants import (
 )
 from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
-from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
 
 
@@ -55,52 +54,22 @@ class EmbeddedPlanner:
             first = opening(
                 self.name, recalled, toolbox, observation=observation, steps=self._steps
             )
-            return first or keep(
-                self.name,
-                "too few accesses were seen to estimate anything",
-            )
-        rounds, workload = Rounds.of(toolbox, observation), toolbox.history.workload
-        is_allowed = observation.settings.capacity_rows <= toolbox.limits.max_capacity_rows
-        if is_allowed and not rounds.are_enough:
+            return first or keep(self.name, "too few accesses were seen to estimate anything")
+        task = _Task(observation, recalled, toolbox, preference=self._preference, steps=self._steps)
+        if task.must_wait:
             return keep(
                 self.name,
                 "too few rounds of replacement were seen to tell what a change would bring",
             )
-        search = Search(
-            toolbox.whatif, toolbox.limits, present=observation.settings, steps=self._steps
-        )
-        task = _Task(
-            search,
-            observation,
-            Priors.of(recalled, observation),
-            self._preference,
-            trial_budget=TrialBudget.of(recalled, observation, run_key=workload.run_key),
-            worth_rows=MIN_GIVEN_BACK_SHARE * workload.defaults.capacity_rows,
-            rounds=rounds,
-            is_settled=_is_settled(toolbox),
-            windows=toolbox.history.windows,
-        )
         found = task.solve()
-        effect = search.effect(found)
+        effect = task.search.effect(found)
         if effect is None or found == observation.settings:
-            return keep(
-                self.name,
-                "no settings in reach are better",
-            )
+            return keep(self.name, "no settings in reach are better")
         reason = task.reason_for(found, effect)
         if reason is None:
-            return keep(
-                self.name,
-                "what could be gained is within the noise",
-            )
-        change = search.change_to(found)
+            return keep(self.name, "what could be gained is within the noise")
+        change = task.search.change_to(found)
         return propose(self.name, change, whatif=toolbox.whatif, reason=reason, expected=effect)
-
-
-def _is_settled(toolbox: Toolbox) -> bool:
-    """Whether estimates were confirmed, and the buffer is not still getting better by itself."""
-    trend = toolbox.history.trend("rows")
-    return toolbox.whatif.is_calibrated and trend in ("steady", "worse")
 
 
 class _Task:
@@ -108,44 +77,48 @@ class _Task:
 
     def __init__(
         self,
-        search: Search,
         observation: Observation,
-        priors: Priors,
-        preference: Preference,
+        recalled: Sequence[Recalled],
+        toolbox: Toolbox,
         *,
-        trial_budget: TrialBudget,
-        worth_rows: float,
-        rounds: Rounds,
-        is_settled: bool,
-        windows: Sequence[Window],
+        preference: Preference,
+        steps: Steps,
     ) -> None:
-        """worth_rows: how many must be given back for a smaller buffer to be worth a trial."""
-        self._rounds, self._windows = rounds, windows
-        self._trial_budget, self._worth_rows, self._is_settled = (
-            trial_budget,
-            worth_rows,
-            is_settled,
+        history = toolbox.history
+        self.search = Search(
+            toolbox.whatif, toolbox.limits, present=observation.settings, steps=steps
         )
-        self._search, self._observation = search, observation
-        self._priors, self._preference = priors, preference
-        self._present = search.present
+        self._observation, self._preference = observation, preference
+        self._present, self._limits = observation.settings, toolbox.limits
+        self._windows, self._rounds = history.windows, Rounds.of(toolbox, observation)
+        self._priors = Priors.of(recalled, observation)
+        self._trial_budget = TrialBudget.of(recalled, observation, run_key=history.workload.run_key)
+        self._worth_rows = MIN_GIVEN_BACK_SHARE * history.workload.defaults.capacity_rows
+        rows_trend = history.trend("rows")
+        self._is_settled = toolbox.whatif.is_calibrated and rows_trend in ("steady", "worse")
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether rounds of replacement are too few for an estimate, and nothing is urgent."""
+        is_allowed = self._present.capacity_rows <= self._limits.max_capacity_rows
+        return is_allowed and not self._rounds.are_enough
 
     def solve(self) -> BufferSettings:
         """The settings to have; those in force where nothing is as good."""
-        low, high = self._priors.narrowed(self._search.reach)
+        low, high = self._priors.narrowed(self.search.reach)
         high = max(min(high, self._rounds.most_rows), low)
         low = min(max(low, round(MAX_SHRINK * self._present.capacity_rows)), high)
-        top = self._search.first(self._well_set(high))
-        best = self._search.effect(top) if top is not None else None
+        top = self.search.first(self._well_set(high))
+        best = self.search.effect(top) if top is not None else None
         if top is None or best is None:
             return self._present
-        best = min(best, self._search.present_effect, key=self._order)
+        best = min(best, self.search.present_effect, key=self._order)
         found = self._with_margin(self._smallest(top, best, low=low), top)
         return self._only_what_matters(found)
 
     def reason_for(self, found: BufferSettings, effect: Effect) -> str | None:
         """Why the change is worth it; None where it is not."""
-        present, observation = self._search.present_effect, self._observation
+        present, observation = self.search.present_effect, self._observation
         won_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
         if not self._is_settled and won_ms < WORTH_WAIT_SHARE * observation.step_ms:
             return None
@@ -171,17 +144,15 @@ class _Task:
         )
         if waited is not None and waited > WAITING_SHARE * observation.step_ms:
             return False
-        return self._trial_budget.allows(effect, present=self._search.present_effect)
+        return self._trial_budget.allows(effect, present=self.search.present_effect)
 
     # -- coarse -------------------------------------------------------------------------
 
     def _well_set(self, rows: int) -> Iterator[BufferSettings]:
         """Settings of a capacity with all other knobs as they should serve best."""
         present = self._present
-        if (
-            self._rounds.fill_the_buffer
-        ):  # no lookahead helps, and another threshold has rows swapped at once
-            yield self._search.with_capacity(present, rows)
+        if self._rounds.fill_the_buffer:  # no lookahead helps; another threshold swaps rows at once
+            yield self.search.with_capacity(present, rows)
             return
         ahead = max(present.lookahead_batches, LONG_LOOKAHEAD_BATCHES)
         interval = present.replacement_interval
@@ -207,7 +178,7 @@ class _Task:
         """The smallest capacity that is as good as the best, with the other knobs of `top`."""
         found, high = top, top.capacity_rows
         for guess in self._priors.guesses(low, high):
-            settings = self._search.with_capacity(top, guess)
+            settings = self.search.with_capacity(top, guess)
             if self._is_as_good(settings, best):
                 found, high = settings, guess
                 break
@@ -216,7 +187,7 @@ class _Task:
             if high <= max(low, 1) * SAME_CAPACITY_FACTOR:
                 break
             middle = round(math.sqrt(max(low, 1) * high))
-            settings = self._search.with_capacity(top, middle)
+            settings = self.search.with_capacity(top, middle)
             if self._is_as_good(settings, best):
                 found, high = settings, middle
             else:
@@ -226,12 +197,12 @@ class _Task:
     def _with_margin(self, found: BufferSettings, top: BufferSettings) -> BufferSettings:
         """A little more than is needed, where the buffer grows: estimates are not exact."""
         rows = min(round(SAME_CAPACITY_FACTOR * found.capacity_rows), top.capacity_rows)
-        wider = self._search.with_capacity(found, rows)
+        wider = self.search.with_capacity(found, rows)
         grows = found.capacity_rows > self._present.capacity_rows
-        return wider if grows and self._search.effect(wider) is not None else found
+        return wider if grows and self.search.effect(wider) is not None else found
 
     def _is_as_good(self, settings: BufferSettings, best: Effect) -> bool:
-        effect = self._search.effect(settings)
+        effect = self.search.effect(settings)
         if effect is None:
             return False
         is_smaller = settings.capacity_rows < self._present.capacity_rows
@@ -266,7 +237,7 @@ class _Task:
                     yield {"lookahead_batches": shorter}
 
     def _is_equal(self, simpler: BufferSettings, found: BufferSettings) -> bool:
-        one, other = self._search.effect(simpler), self._search.effect(found)
+        one, other = self.search.effect(simpler), self.search.effect(found)
         if one is None or other is None:
             return False
         more = one.rows_fetched.mid - other.rows_fetched.mid
