@@ -45,8 +45,7 @@ class Share:
         """int64[batches]: rows fetched, and sampled nodes used; the error from means of blocks."""
         blocks = np.arange(len(rows)) // BLOCK_BATCHES
         of_blocks = np.bincount(blocks, rows) / np.maximum(np.bincount(blocks, nodes), 1)
-        deviations = of_blocks - of_blocks.mean()
-        sigma = sigma_of_few(float(deviations @ deviations), num_free=len(of_blocks) - 1)
+        sigma = sigma_of_few(float(np.var(of_blocks, ddof=1)), num_free=len(of_blocks) - 1)
         error = sigma / math.sqrt(len(of_blocks))
         return cls(float(rows.sum()) / float(nodes.sum()), error)
 

@@ -154,7 +154,7 @@ def make_data() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in ("embedded", "llm"):
             path = Path(folder) / f"{name}.db"
-            make_run(path, Make(name, windows=24, num_remote=1000, draws=120))
+            make_run(path, Make(name, windows=32, num_remote=1000, draws=120))
             connection = sqlite3.connect(path)
             connection.execute("PRAGMA page_size = 1024")
             connection.execute("VACUUM")

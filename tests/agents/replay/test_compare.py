@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +63,15 @@ def test_last_digits_of_figures_do_not_count(rows: float, steps: int) -> None:
 
 def test_ids_of_calls_do_not_count() -> None:
     assert differences(decision(call_id="1"), decision(call_id="2")) == []
+
+
+def test_reasons_and_fields_that_an_old_record_does_not_have_do_not_count() -> None:
+    told = SEEN.model_dump(mode="json", exclude={"row_ms"})
+    old = decision(observation=Observation.model_validate(told))
+    new = decision(observation=observation_of(row_ms=0.5))
+    new = replace(new, plan=new.plan.model_copy(update={"reason": "in other words"}))
+    assert differences(old, new) == []
+    assert differences(new, decision(observation=observation_of(row_ms=0.7))) != []
 
 
 def test_what_was_seen_counts() -> None:
