@@ -290,38 +290,30 @@ class Steering:
         first = state.get("set_aside")
         said = [] if first is None else [(first.plan, first.verdict, first.guard)]
         said.append((state["proposal"], state.get("verdict"), state.get("ruling")))
+        note = partial(
+            AuditEntry, kind="note", step=state["observation"].step, episode_id=episode_id
+        )
         for plan, verdict, ruling in said:
-            log = partial(self._log_word, step=state["observation"].step, episode_id=episode_id)
-            log("planner", "plan", "answered", plan.model_dump_json(exclude={"calls"}))
+            words = plan.model_dump_json(exclude={"calls"})
+            self._log(note, "planner", "plan", "answered", words)
             if verdict is not None:
-                is_refused = verdict.decision == "refuse"
-                outcome: CallOutcome = "refused" if is_refused else "approved"
-                log("critic", "review", outcome, verdict.model_dump_json())
+                outcome: CallOutcome = "refused" if verdict.decision == "refuse" else "approved"
+                self._log(note, "critic", "review", outcome, verdict.model_dump_json())
             if ruling is not None:
                 outcome = "approved" if ruling.allowed else "refused"
-                log("guard", "review", outcome, ruling.model_dump_json())
+                self._log(note, "guard", "review", outcome, ruling.model_dump_json())
 
-    def _log_word(
+    def _log(
         self,
+        note: Callable[..., AuditEntry],
         agent: str,
         tool: str,
         outcome: CallOutcome,
-        result: str,
-        *,
-        step: int,
-        episode_id: str,
+        words: str,
     ) -> None:
+        call_id = uuid.uuid4().hex
         self._journal.log(
-            AuditEntry(
-                kind="note",
-                call_id=uuid.uuid4().hex,
-                agent=agent,
-                tool=tool,
-                step=step,
-                episode_id=episode_id,
-                result=result,
-                outcome=outcome,
-            )
+            note(call_id=call_id, agent=agent, tool=tool, outcome=outcome, result=words)
         )
 
     def _take_number(self) -> int:

@@ -290,7 +290,7 @@ def test_schema_and_queries_are_printed(run: Path) -> None:
 
 
 def test_explain_tells_a_call_without_what_stands_elsewhere() -> None:
-    record = Path(__file__).parents[2] / "agents" / "replay" / "data" / "embedded.db"
+    record = Path(__file__).parents[2] / "agents" / "replay" / "released" / "embedded-0001.db"
     with RunReader(record) as reader:
         episode, call = next(
             (each, call)
