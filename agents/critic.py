@@ -1,4 +1,4 @@
-"""The embedded critic: what the plan would bring by the what-if estimator, whatever it promises."""
+"""The embedded critic: judges a plan by its own what-if estimate, not by what it promises."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class EmbeddedCritic:
         effect, present = toolbox.whatif.effect(change), toolbox.whatif.present()
         reason = self._objection(change, effect, observation, toolbox, present)
         if reason is None and _was_reverted(change, observation, recalled):
-            reason = "the same was tried in like circumstances, and was reverted"
+            reason = "the same change was reverted in similar circumstances"
         if reason is not None:
             return self._refuse(effect, reason)
         return self._approve(change, effect, observation, toolbox)
@@ -52,13 +52,13 @@ class EmbeddedCritic:
         recalled: Sequence[Recalled],
         toolbox: Toolbox,
     ) -> Verdict:
-        """Of what no estimate can be made yet: only what is likely to serve well all the same."""
+        """Without an estimate, only a change towards a warm start is approved."""
         first = WarmStart.of(recalled, observation, toolbox.history.workload)
         if first is None or not first.leads_to(change, settings=observation.settings):
-            return self._refuse(None, "too little is known yet to tell what this would bring")
+            return self._refuse(None, "too little has been measured to estimate this change")
         if _was_reverted(change, observation, recalled):
             return self._refuse(
-                first.effect, "the same was tried in like circumstances, and was reverted"
+                first.effect, "the same change was reverted in similar circumstances"
             )
         return self._verdict("approve", change, first.effect, first.reason)
 
@@ -125,8 +125,8 @@ def _idle_objection(
     preference: Preference,
     present: Effect,
 ) -> str | None:
-    """A trial takes windows in which nothing better is tried: something must be won by it. What
-    rounds and fetch targets are worth shows in what they fetch."""
+    """A change must win something, for nothing else is tried during its trial. Rounds and fetch
+    targets are exempt: their gain shows only in the rows that they fetch."""
     if change.replace_now or change.fetch_targets is not None:
         return None
     if effect.buffer_bytes < present.buffer_bytes:
@@ -136,7 +136,7 @@ def _idle_objection(
     is_idle = rows <= preference.rows_margin(observation) and wait_ms <= (
         WIN_PART * preference.tolerated_wait_ms(observation)
     )
-    return "nothing would be won that a trial is worth" if is_idle else None
+    return "the gain is not worth a trial" if is_idle else None
 
 
 def _half_way(change: Change, settings: BufferSettings) -> Change | None:

@@ -1,4 +1,4 @@
-"""Plain code after the critic. It refuses, never clamps, and names the rule that was broken."""
+"""The last check before a change is sent. It refuses and names the broken rule; it never clamps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REASON = "the buffer is larger than its limit"
 
 
 def limit_plan(toolbox: Toolbox) -> Plan | None:
-    """What keeps the buffer to the limits in force; None where it does, or nothing was seen yet."""
+    """The change down to the limit; None where the buffer is within it or nothing was seen yet."""
     window, most = toolbox.history.latest, toolbox.limits.max_capacity_rows
     if window is None or window.settings.capacity_rows <= most:
         return None
@@ -103,8 +103,7 @@ class Guard:
         self._num_reverts += 1
 
     def acquit(self) -> None:
-        """What made a trial fail was not its change, as where the link has slowed: the cool-down is
-        over."""
+        """End the cool-down: the last trial failed for another reason, such as a slower link."""
         self._quiet_until = 0
 
     def review(

@@ -27,8 +27,8 @@ class Preference:
     def tolerated_wait_ms(self, observation: Observation) -> float:
         """By how much the trainer may wait longer, per step, and be as good as before.
 
-        A rank that hardly waits, and that others make wait anyway, loses nothing by waiting less
-        long than they do; where all of them wait, all seek the same way out.
+        A rank that other ranks keep waiting may itself wait up to half of that time: the step
+        takes no longer. Not where it waits notably itself, for then all ranks have to improve.
         """
         own_ms = self.tolerance * observation.step_ms
         waits = observation.exposed_wait_ms > WAITING_SHARE * observation.step_ms
@@ -78,7 +78,11 @@ class Preference:
             return "more rows would be fetched"
         gives_back = effect.buffer_bytes < present.buffer_bytes
         waits_less = -wait > WIN_PART * self.tolerance * observation.step_ms
-        return None if gives_back or waits_less else "more rows would be fetched, for nothing"
+        return (
+            None
+            if gives_back or waits_less
+            else "more rows would be fetched, for no shorter wait and no less memory"
+        )
 
 
 DEFAULT_PREFERENCE = Preference()

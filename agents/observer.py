@@ -1,4 +1,4 @@
-"""The embedded observer: what the last windows mean, by plain code."""
+"""The embedded observer: summarises the last windows, by plain code."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _always() -> bool:
 
 
 class Steering:
-    """Windows in; episodes out, each again whenever more is known of it."""
+    """Takes windows, and returns the episodes that each window began, changed or ended."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class Steering:
     async def keep_to_limits(self) -> Episode | None:
         """Shrink a buffer that is larger than the limits allow, as after a budget was cut.
 
-        This is no decision: nobody is asked, and nothing is tried. Raises as `take`.
+        No agent is asked, and no trial follows. Raises as `take`.
         """
         history, plan = self.toolbox.history, limit_plan(self.toolbox)
         if plan is None:

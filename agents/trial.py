@@ -1,4 +1,4 @@
-"""A change on trial: what it brought against what was before, and whether it stays.
+"""The trial of a change: compares the windows after it with those before, and confirms or reverts.
 
 A pure state machine: opened when the trainer has answered, fed with windows, done with an outcome.
 Rows per step are precise; the exposed wait is noisy, so it is judged by its noise and the step, and
@@ -125,8 +125,8 @@ class Trial:
         return difference <= max(SIGMAS_95 * self._before.noise_rows, CHANGED_ROWS_SHARE * rows)
 
     def _has_helped(self, window: Window) -> bool:
-        """Whether a whole window under the change waited less: where nothing was foretold, the
-        rest of the trial has nothing to tell."""
+        """Whether a whole window under the change waited less; asked where there is no estimate to
+        compare with."""
         wait_gain = self._before.exposed_wait_ms - _wait_ms([window])
         return wait_gain > self._tolerated_wait_ms
 
@@ -151,15 +151,19 @@ class Trial:
         return len({_wait_ms([window]) > most for window in self._settled}) > 1
 
     def _judge(self) -> Outcome:
-        """Where fewer rows came, a longer wait is not the change's doing: all ranks share links,
-        and wait for each other in every step."""
+        """A longer wait with fewer rows is not caused by the change: ranks share links, and wait
+        for each other in every step."""
         wait_gain = self._before.exposed_wait_ms - _usual_wait_ms(self._settled)
         rows_gain = self._before.rows_fetched - self._comparable_rows(self._settled)
         rows_noise = max(self._before.noise_rows, SAME_ROWS_SHARE * self._before.rows_fetched)
         if -wait_gain > self._tolerated_wait_ms and rows_gain <= rows_noise:
             return self._outcome(self._settled, "reverted", "the trainer waits longer than before")
         if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
-            return self._outcome(self._settled, "reverted", "more rows are fetched, for no gain")
+            return self._outcome(
+                self._settled,
+                "reverted",
+                "more rows are fetched, for no shorter wait and no less memory",
+            )
         return self._outcome(self._settled, "confirmed", "no worse than before")
 
     @property

@@ -1,4 +1,4 @@
-"""What past decisions in like circumstances say about where to look."""
+"""Capacities that past decisions in similar circumstances suggest, or warn of."""
 
 from __future__ import annotations
 

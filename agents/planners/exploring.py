@@ -115,7 +115,7 @@ class CollectingCritic:
         """The verdict; what it expects is its own estimate."""
         change = plan.change
         if not toolbox.whatif.is_ready:
-            return self._refuse(None, "too little is known yet to tell what this would bring")
+            return self._refuse(None, "too little has been measured to estimate this change")
         effect, present = toolbox.whatif.effect(change), toolbox.whatif.present()
         longer_ms = effect.exposed_wait_ms.mid - present.exposed_wait_ms.mid
         if longer_ms > WORTH_WAIT_SHARE * observation.step_ms:

@@ -91,7 +91,7 @@ def test_what_wins_nothing_is_not_worth_a_trial(change: Change) -> None:
     hidden = toolbox_after(trainer_of(BufferSettings(capacity_rows=3500, lookahead_batches=32)))
     verdict = review(change, hidden)
     assert verdict.decision == "refuse"
-    assert "nothing would be won" in verdict.reason
+    assert "not worth a trial" in verdict.reason
 
 
 def test_bounds_are_the_guards_business(toolbox: Toolbox) -> None:

@@ -178,8 +178,7 @@ def _step_ms(windows: Sequence[Window]) -> float | None:
 
 
 def of_now(windows: Sequence[Window]) -> tuple[Window, ...]:
-    """The last windows, without those before a jump: that waited far more than all since, or far
-    less."""
+    """The last windows since the wait jumped, up or down; all of them where it did not."""
     if not windows:
         return ()
     waits = [value_of(window, "wait") for window in windows]

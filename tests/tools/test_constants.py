@@ -1,0 +1,47 @@
+"""Every tuned number of the decision path stands in one file, with a reason."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEERING = (
+    "trial", "guard", "critic", "observer", "steering", "rest", "preference", "first_settings",
+)  # fmt: skip
+PATHS = [
+    *(path for path in sorted((ROOT / "tools").glob("*.py")) if path.stem != "constants"),
+    *(ROOT / "agents" / f"{name}.py" for name in STEERING),
+    *(ROOT / "agents" / "planners" / f"{name}.py" for name in ("embedded", "priors", "rounds")),
+]
+TECHNICAL = {"controls", "known_uses", "node_numbers", "node_weights", "past_uses", "popularity"}
+"""Bounds of types, sizes of tables and limits of solvers steer nothing."""
+STATISTICS = {"_MAD_TO_SIGMA", "_STANDS_OUT", "_MAX_OUTLIERS", "_MANY", "_MIN_FREE"}
+READINGS = {"_HOT_SHARE", "_BYTES_PER_EDGE", "_WAITING_SHARE"}
+
+
+def numbers(path: Path) -> Iterator[str]:
+    """Names that a module gives to plain numbers."""
+    for node in ast.parse(path.read_text()).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=int() | float())):
+                yield name
+
+
+def test_each_constant_is_followed_by_its_reason() -> None:
+    body = ast.parse((ROOT / "tools" / "constants.py").read_text()).body
+    places = [place for place, node in enumerate(body) if isinstance(node, ast.Assign)]
+    assert len(places) > 50
+    for place in places:
+        reason = body[place + 1]
+        assert isinstance(reason, ast.Expr), ast.unparse(body[place])
+        assert isinstance(reason.value, ast.Constant)
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_no_other_file_of_the_decision_path_has_tuned_numbers(path: Path) -> None:
+    if path.stem not in TECHNICAL:
+        assert set(numbers(path)) <= STATISTICS | READINGS
