@@ -21,7 +21,7 @@ from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, TrialCriteria
 from rudder.memory.journal import AuditEntry, CallOutcome, Journal
-from rudder.memory.records import Episode, Observation, Outcome, Verdict
+from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Plan, Verdict
 from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
     CHANGED_WAIT_SHARE,
@@ -288,11 +288,12 @@ class Steering:
     def _log_words(self, state: DecisionState, episode_id: str) -> None:
         """What planner, critic and guard said is in the audit log."""
         first = state.get("set_aside")
-        said = [] if first is None else [(first.plan, first.verdict, first.guard)]
+        said: list[tuple[Plan, Verdict | None, GuardResult | None]] = []
+        if first is not None:
+            said.append((first.plan, first.verdict, first.guard))
         said.append((state["proposal"], state.get("verdict"), state.get("ruling")))
-        note = partial(
-            AuditEntry, kind="note", step=state["observation"].step, episode_id=episode_id
-        )
+        step = state["observation"].step
+        note = partial(AuditEntry, kind="note", step=step, episode_id=episode_id)
         for plan, verdict, ruling in said:
             words = plan.model_dump_json(exclude={"calls"})
             self._log(note, "planner", "plan", "answered", words)

@@ -151,7 +151,9 @@ FREE_MS = LINK_MS / 50
 
 def started(*recalled: Recalled, row_ms: float | None, present: BufferSettings) -> WarmStart | None:
     """row_ms None: before the first window."""
-    seen = {} if row_ms else {"step_ms": 0.0, "exposed_wait_ms": 0.0}
+    seen = {"step_ms": 30.0, "exposed_wait_ms": 15.0 if row_ms else 0.0}
+    if row_ms is None:
+        seen["step_ms"] = 0.0
     return WarmStart.of(recalled, waiting(present, row_ms=row_ms, **seen), WORK)
 
 

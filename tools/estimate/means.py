@@ -102,10 +102,8 @@ class Noise:
     def of(cls, windows: Sequence[Window]) -> Noise:
         """Pooled over runs of windows under equal settings."""
         groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
-        rows, wait_ms = (
-            _pooled([[value_of(each, measure) for each in group] for group in groups])
-            for measure in ("rows", "wait")
-        )
+        rows = _pooled([[value_of(each, "rows") for each in group] for group in groups])
+        wait_ms = _pooled([[value_of(each, "wait") for each in group] for group in groups])
         if rows is None or wait_ms is None:
             means = Means.of(windows)
             if means is None:
