@@ -8,13 +8,13 @@ from collections import deque
 import numpy as np
 
 from rudder.tools.constants import (
+    FILLED_SHARE,
     FULL_SHARE,
     MAX_BATCHES,
     MAX_NODES,
     MAX_WINDOWS,
     NOISE_WINDOWS,
     PRESENT_WINDOWS,
-    SAME_ROWS_SHARE,
 )
 from rudder.tools.estimate.means import Measure, Noise, Trend, of_now, trend
 from rudder.tools.estimate.past_uses import PastUses
@@ -200,4 +200,4 @@ def _has_filled(earlier: Window, later: Window, workload: Workload) -> bool:
     capacity = min(later.settings.capacity_rows, workload.num_remote)
     if earlier.buffered_rows >= FULL_SHARE * capacity:
         return True
-    return later.buffered_rows - earlier.buffered_rows <= SAME_ROWS_SHARE * capacity
+    return later.buffered_rows - earlier.buffered_rows <= FILLED_SHARE * capacity

@@ -47,7 +47,7 @@ def tamper(run: Path) -> str:
     with sqlite3.connect(path) as db:
         name, content = db.execute("SELECT episode_id, content FROM episodes").fetchone()
         episode = json.loads(content)
-        episode["plan"]["reason"] = "somebody else's"
+        episode["plan"]["planner"] = "heuristic"
         text = json.dumps(episode)
         db.execute(
             "UPDATE episodes SET content = ?, checksum = ? WHERE episode_id = ?",
@@ -69,7 +69,7 @@ def test_a_difference_is_shown_and_ends_with_1(run: Path) -> None:
     name = tamper(run)
     result = rudder("--run", run)
     assert result.exit_code == 1
-    assert "plan.reason" in result.stdout
+    assert "plan." in result.stdout
     assert name[:12] in result.stdout
     assert rudder(name, "--run", run).exit_code == 1
 
