@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rudder.agents.planners.evidence import TRIAL_STEPS, TrialBudget
+from rudder.agents.planners.evidence import TrialBudget
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Outcome
+from rudder.tools.constants import TRIAL_STEPS
 from rudder.training.settings import Change
 from tests.agents.steered import effect_of, observation_of
 from tests.agents.test_critic import recalled
