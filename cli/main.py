@@ -24,16 +24,11 @@ from rudder.cli.commands import (
     tools,
     train,
 )
-from rudder.training.errors import RudderError
+from rudder.cli.help import App
+from rudder.cli.show.progress import keep_streams_open, say
+from rudder.training.errors import MachineError, RudderError
 
-app = typer.Typer(
-    name="rudder",
-    help="Train GNNs on DistDGL with a prefetch buffer that agents steer.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
+app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
 app.command("train")(train.train)
 app.command("prepare")(prepare.prepare)
 app.command("set")(settings.set_)
@@ -66,11 +61,27 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; a RudderError ends it with its own exit code."""
+    """Run the command line; a RudderError ends it with its own exit code.
+
+    Who reads the output does not matter to the exit code: a closed pipe is no failure. Results that
+    a full disk did not take are one.
+    """
+    out = keep_streams_open()
+    code = _exit_code()
+    sys.stdout.flush()
+    if out.error is not None and not isinstance(out.error, BrokenPipeError):
+        say(f"error: standard output cannot be written: {out.error.strerror}")
+        say("  what to do: make room; files of the command, such as summary.json, are complete")
+        code = code or MachineError.exit_code
+    sys.exit(code)
+
+
+def _exit_code() -> int | str | None:
     try:
         app()
     except RudderError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.exit(1)
+        say(f"error: {error}")
+        return error.exit_code
+    except SystemExit as ended:
+        return ended.code
+    return 0

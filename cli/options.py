@@ -1,13 +1,14 @@
-"""What a user names on the command line: checked before anything is opened, and named if wrong."""
+"""Options that commands share, and checks of the files that a user names."""
 
 from __future__ import annotations
 
+import inspect
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -27,7 +28,6 @@ Lookaheads = Annotated[str, typer.Option(help="Batches seen ahead.")]
 WarmEpochs = Annotated[
     int, typer.Option(help="Epochs at the start that are replayed, not counted.", min=0)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
 ]
@@ -71,60 +71,43 @@ def whole_numbers(
     return tuple(map(int, found))
 
 
-Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
-Run = Annotated[str | None, typer.Option("--run", help="Key of the run.")]
-Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
-Kind = Annotated[
-    Literal["call", "result", "intent", "effect", "note", "record"] | None,
-    typer.Option(help="Kind of row; rows `record` are shown only if asked for."),
+Command = TypeVar("Command", bound=Callable[..., object])
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunFolder = Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)]
+LlmModel = Annotated[
+    str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
 ]
-Agent = Annotated[
-    Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"] | None,
-    typer.Option(help="Who called, or did something."),
-]
-Tool = Annotated[str | None, typer.Option(help="Name of the tool.")]
-OutcomeOption = Annotated[
-    Literal["answered", "staged", "approved", "refused", "applied", "confirmed", "reverted",
-            "expired", "failed"] | None,
-    typer.Option("--outcome", help="What came of it."),
-]  # fmt: skip
-EpisodeOption = Annotated[
-    str | None, typer.Option("--episode", help="Id of the episode, or the beginning of one.")
-]
-Since = Annotated[datetime | None, typer.Option(help="From this time on (UTC).")]
-Until = Annotated[datetime | None, typer.Option(help="Up to this time (UTC).")]
-Steps = Annotated[str | None, typer.Option(help="Steps FIRST:LAST; either may be left out.")]
-Wide = Annotated[
-    bool, typer.Option("--wide", help="One line a row: whole ids and times, all that is said.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def rows_that_fit(
-    run: str | None, rank: int | None, kind: str | None, agent: str | None, tool: str | None,
-    outcome: str | None, episode: str | None, since: datetime | None, until: datetime | None,
-    steps: str | None,
-) -> AuditFilter:  # fmt: skip
-    """The options as a filter; raises ConfigError for steps that are none."""
-    from rudder.memory.clock import stored
-    from rudder.memory.run.audit import AuditFilter
+def option(
+    name: str, kind: Any, *, text: str, panel: str, least: int | None = None
+) -> inspect.Parameter:
+    """An option for `with_options`, None where it is not given.
 
-    first, last = _steps(steps)
-    return AuditFilter(
-        run_key=run, rank=rank, kind=kind, agent=agent, tool=tool, outcome=outcome,
-        episode=episode, since=stored(since) if since else None,
-        until=stored(until) if until else None, first_step=first, last_step=last,
-    )  # fmt: skip
+    name: of the keyword; kind: its type; text, panel: of `--help`; least: value.
+    """
+    annotated: Any = Annotated
+    told = typer.Option(help=text, rich_help_panel=panel, min=least)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotated[kind, told]
+    )
 
 
-def _steps(text: str | None) -> tuple[int | None, int | None]:
-    from rudder.training.errors import ConfigError
+def with_options(options: Sequence[inspect.Parameter]) -> Callable[[Command], Command]:
+    """Give a command these options; it receives them as its `**` keywords."""
 
-    first, colon, last = (text or "").partition(":")
-    ends = (first, last if colon else first)
-    if any(end and not end.isdecimal() for end in ends):
-        raise ConfigError.for_field("steps", value=text, allowed="FIRST:LAST, as in 100:200")
-    return int(ends[0]) if ends[0] else None, int(ends[1]) if ends[1] else None
+    def add(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        named = [each for each in own if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        places = [each for each in named if each.kind is not inspect.Parameter.KEYWORD_ONLY]
+        signature = inspect.Signature([*places, *options, *[n for n in named if n not in places]])
+        command.__dict__["__signature__"] = signature
+        command.__annotations__ = {
+            name: each.annotation for name, each in signature.parameters.items()
+        }
+        return command
+
+    return add
 
 
 def check_run(path: Path, *, name: str) -> None:
@@ -182,3 +165,58 @@ def writing_memory(path: Path) -> Iterator[Path]:
             f"{path} cannot be written: {why}",
             remedy="make room, give write access, or name another file with --memory",
         ) from None
+
+
+Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
+Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
+Wide = Annotated[
+    bool, typer.Option("--wide", help="One line a row: whole ids and times, all that is said.")
+]
+_Kind = Literal["call", "result", "intent", "effect", "note", "record"]
+_Agent = Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"]
+_Outcome = Literal[
+    "answered", "staged", "approved", "refused", "applied", "confirmed", "reverted", "expired",
+    "failed",
+]  # fmt: skip
+_ROWS = "Which rows"
+FILTERS = [
+    option("run", str | None, text="Key of the run.", panel=_ROWS),
+    option("rank", int | None, text="Rank.", panel=_ROWS, least=0),
+    option("kind", _Kind | None, text="Kind of row.", panel=_ROWS),
+    option("agent", _Agent | None, text="Who called or did something.", panel=_ROWS),
+    option("tool", str | None, text="Name of the tool.", panel=_ROWS),
+    option("outcome", _Outcome | None, text="What came of it.", panel=_ROWS),
+    option("episode", str | None, text="Id of the episode, or its beginning.", panel=_ROWS),
+    option("since", datetime | None, text="From this time on (UTC).", panel=_ROWS),
+    option("until", datetime | None, text="Up to this time (UTC).", panel=_ROWS),
+    option("steps", str | None, text="Steps FIRST:LAST; either may be left out.", panel=_ROWS),
+]
+
+
+def rows_that_fit(
+    *, run: str | None, since: datetime | None, until: datetime | None, steps: str | None,
+    **equal: Any,
+) -> AuditFilter:  # fmt: skip
+    """The FILTERS as a filter; raises ConfigError for steps that are none."""
+    from rudder.memory.clock import stored
+    from rudder.memory.run.audit import AuditFilter
+
+    first, last = _steps(steps)
+    return AuditFilter(
+        run_key=run,
+        since=stored(since) if since else None,
+        until=stored(until) if until else None,
+        first_step=first,
+        last_step=last,
+        **equal,
+    )
+
+
+def _steps(text: str | None) -> tuple[int | None, int | None]:
+    from rudder.training.errors import ConfigError
+
+    first, colon, last = (text or "").partition(":")
+    ends = (first, last if colon else first)
+    if any(end and not end.isdecimal() for end in ends):
+        raise ConfigError.for_field("steps", value=text, allowed="FIRST:LAST, as in 100:200")
+    return int(ends[0]) if ends[0] else None, int(ends[1]) if ends[1] else None

@@ -160,11 +160,24 @@ def _short(report: SteeringReport) -> SteeringReport:
 
 def read_report(folder: Path, rank: int) -> SteeringReport | None:
     """The rank's newest report; None where there is none yet."""
-    files = (report_file(folder, rank), spare_report_file(folder, rank))
-    for file in sorted(files, key=_written_at, reverse=True):
+    for file in _newest_first(folder, rank):
         with contextlib.suppress(OSError, ValidationError):
             return SteeringReport.model_validate_json(file.read_text())
     return None
+
+
+def report_version(folder: Path, rank: int) -> tuple[int, int] | None:
+    """What changes with each report of the rank; None where there is none yet."""
+    try:
+        found = _newest_first(folder, rank)[0].stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino
+
+
+def _newest_first(folder: Path, rank: int) -> list[Path]:
+    files = (report_file(folder, rank), spare_report_file(folder, rank))
+    return sorted(files, key=_written_at, reverse=True)
 
 
 def forget_spare_reports(folder: Path, *, num_ranks: int) -> None:

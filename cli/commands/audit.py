@@ -12,52 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rudder.cli.options import (
-    Agent,
-    EpisodeOption,
-    Json,
-    Kind,
-    OutcomeOption,
-    Rank,
-    Run,
-    Since,
-    Steps,
-    Tool,
-    Until,
-    Where,
-    Wide,
-    rows_that_fit,
-)
+from rudder.cli.help import App
+from rudder.cli.options import FILTERS, AsJson, Rank, Where, Wide, rows_that_fit, with_options
 
 if TYPE_CHECKING:
     from rudder.memory.run.audit import AuditFilter, AuditRow, Head
     from rudder.memory.run.run_reader import RunReader
 
 
-app = typer.Typer(
-    help="Look at what the agents called and what came of it; the log is in RUN/steering/rankN.db.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+app = App(
+    "Look at what the agents called and what came of it; the log is in RUN/steering/rankN.db."
 )
 
 
 @app.command("list")
+@with_options(FILTERS)
 def list_(
     where: Where,
-    run: Run = None,
-    rank: Rank = None,
-    kind: Kind = None,
-    agent: Agent = None,
-    tool: Tool = None,
-    outcome: OutcomeOption = None,
-    episode: EpisodeOption = None,
-    since: Since = None,
-    until: Until = None,
-    steps: Steps = None,
+    *,
     last: Annotated[int | None, typer.Option(help="Only so many rows of a rank.", min=1)] = None,
     wide: Wide = False,
-    json: Json = False,
+    json: AsJson = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    **only: Any,
 ) -> None:
     """The rows that fit, rank by rank; of an episode's id as much as `rudder explain` needs.
 
@@ -65,14 +42,13 @@ def list_(
     """
     from rudder.cli.show import audit as audit_table
 
-    only = rows_that_fit(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
-    rows = _rows(where, only, last=last)
+    rows = _rows(where, rows_that_fit(**only), last=last)
     if json:
         typer.echo(audit_table.as_json(rows))
     elif csv:
         typer.echo(audit_table.as_csv(rows), nl=False)
     else:
-        _print_text(rows, wide=wide)
+        _print_text(rows, where, wide=wide)
 
 
 @app.command("show")
@@ -80,7 +56,7 @@ def show(
     where: Where,
     call: Annotated[str, typer.Argument(help="Id of the call, or number of a row with --rank.")],
     rank: Rank = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """All rows of one call, with everything in them.
 
@@ -106,7 +82,7 @@ def verify(
         Path | None,
         typer.Option(help="Memory that knows where the log ended; default: in the data folder."),
     ] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Check that the log and all that it covers are as they were written; exit code 1 if not.
 
@@ -125,20 +101,13 @@ def verify(
 
 
 @app.command("export")
+@with_options(FILTERS)
 def export(
     where: Where,
     out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
-    run: Run = None,
-    rank: Rank = None,
-    kind: Kind = None,
-    agent: Agent = None,
-    tool: Tool = None,
-    outcome: OutcomeOption = None,
-    episode: EpisodeOption = None,
-    since: Since = None,
-    until: Until = None,
-    steps: Steps = None,
+    *,
     csv: Annotated[bool, typer.Option("--csv", help="The table as it is stored.")] = False,
+    **only: Any,
 ) -> None:
     """JSON lines with OpenTelemetry's names for generative AI.
 
@@ -147,8 +116,7 @@ def export(
     from rudder.cli.options import writing_to
     from rudder.cli.show import audit as audit_table
 
-    only = rows_that_fit(run, rank, kind, agent, tool, outcome, episode, since, until, steps)
-    rows = _rows(where, only)
+    rows = _rows(where, rows_that_fit(**only))
     text = audit_table.as_csv(rows) if csv else audit_table.as_telemetry(rows)
     if str(out) == "-":
         typer.echo(text, nl=False)
@@ -159,34 +127,33 @@ def export(
 
 
 @app.command("tail")
+@with_options(FILTERS)
 def tail(
     where: Where,
-    rank: Rank = None,
-    kind: Kind = None,
-    agent: Agent = None,
-    tool: Tool = None,
-    outcome: OutcomeOption = None,
-    episode: EpisodeOption = None,
+    *,
     lines: Annotated[int, typer.Option("--lines", "-n", help="Rows of a rank.", min=1)] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     wide: Wide = False,
-    json: Json = False,
+    json: AsJson = False,
+    **only: Any,
 ) -> None:
     """The last rows that fit; with -f also those to come, until Ctrl-C.
 
     Example: rudder audit tail runs/demo -f --outcome applied
     """
-    only = rows_that_fit(None, rank, kind, agent, tool, outcome, episode, None, None, None)
+    from rudder.cli.show.progress import is_output_closed
+
+    wanted = rows_that_fit(**only)
     seen: dict[Path, int] = {}
     is_first = True
-    while is_first or follow:
+    while is_first or (follow and not is_output_closed()):
         rows: list[AuditRow] = []
         for reader in _readers(_files(where)):
             last = lines if is_first else None
-            fresh = reader.audit(only, after=seen.get(reader.path, 0), last=last)
+            fresh = reader.audit(wanted, after=seen.get(reader.path, 0), last=last)
             seen[reader.path] = max([seen.get(reader.path, 0), *(row.number for row in fresh)])
             rows += fresh
-        _print_rows(rows, wide=wide, json=json)
+        _print_rows(rows, where, wide=wide, json=json)
         is_first = False
         if follow:
             time.sleep(0.5)
@@ -289,21 +256,24 @@ def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:
         )
 
 
-def _print_rows(rows: list[AuditRow], *, wide: bool, json: bool) -> None:
+def _print_rows(rows: list[AuditRow], where: Path, *, wide: bool, json: bool) -> None:
     if json:
         typer.echo("".join(row.as_json() + "\n" for row in rows), nl=False)
     elif rows:
-        _print_text(rows, wide=wide)
+        _print_text(rows, where, wide=wide)
 
 
-def _print_text(rows: list[AuditRow], *, wide: bool) -> None:
+def _print_text(rows: list[AuditRow], where: Path, *, wide: bool) -> None:
     from rudder.cli.show.audit import audit_text, wide_text
 
     if not rows:
         typer.echo("no row fits; without options all are shown", err=True)
-        return
-    width = shutil.get_terminal_size().columns
-    typer.echo(wide_text(rows) if wide else audit_text(rows, width=width))
+    elif wide:
+        typer.echo(wide_text(rows))
+    else:
+        ids = {name for reader in _readers(_files(where)) for name in reader.episode_ids()}
+        width = shutil.get_terminal_size().columns
+        typer.echo(audit_text(rows, width=width, ids=ids))
 
 
 def _whole(row: AuditRow) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rudder.cli.commands import bench_grid, bench_harm, bench_planners, bench_policy, bench_traffic
+from rudder.cli.help import App
 from rudder.cli.options import (
     BatchSize,
     DataDir,
@@ -27,11 +28,7 @@ if TYPE_CHECKING:
     from rudder.bench.results import BenchReport
 
 
-app = typer.Typer(
-    help="Measure loaders and policies side by side, on the same work, in the same run.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
+app = App("Measure loaders and policies side by side, on the same work, in the same run.")
 app.command("policy")(bench_policy.policy)
 app.command("traffic")(bench_traffic.traffic)
 app.command("grid")(bench_grid.grid)

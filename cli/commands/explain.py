@@ -50,14 +50,24 @@ def explain(
 def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str | None:
     from rudder.memory.run.run_file import FOLDER, run_files
     from rudder.memory.run.run_reader import read_runs
+    from rudder.training.errors import DataError
 
     folders = [path.parent for path in Path("runs").glob(f"*/{FOLDER}")] if run is None else [run]
     for folder in sorted(folders, reverse=True):
+        pages: dict[str, str] = {}
         for reader in read_runs(run_files(folder)):
             found = reader.episode(name)
             if found is not None:
                 as_json = found.model_dump_json(indent=2)
-                return as_json if json else _page(reader, found, whole=whole)
+                text = as_json if json else _page(reader, found, whole=whole)
+                pages[found.episode_id] = text
+        if len(pages) > 1 and name not in pages:
+            raise DataError(
+                f"several episodes begin with {name}: {', '.join(sorted(pages))}",
+                remedy="give more of the id",
+            )
+        if pages:
+            return pages.get(name) or pages.popitem()[1]
     return None
 
 

@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rudder.cli.help import App
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from rudder.memory.past.experience import Added
 
 
-app = typer.Typer(
-    help="Look after the episodes of all runs, which later runs learn from.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
+app = App("Look after the episodes of all runs, which later runs learn from.")
 
 Memory = Annotated[
     Path | None, typer.Option("--memory", help="File; default: memory.db in the data folder.")

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rudder.cli.options import AsJson, RunFolder
 from rudder.training.errors import ConfigError, RudderError
 
 if TYPE_CHECKING:
-    from rudder.training.settings import Change
+    from rudder.training.settings import Applied, Change
+    from rudder.training.workload import Workload
 
 
 def set_(
-    run: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    run: RunFolder,
     rank: Annotated[
         int | None, typer.Option(help="Trainer to change; default: all of them.", min=0)
     ] = None,
@@ -35,7 +37,7 @@ def set_(
     ] = None,
     fetch: Annotated[
         Literal["observed", "degree", "vip", "hot_set", "owner", "ids"] | None,
-        typer.Option(help="Bring rows in eagerly, chosen from this source."),
+        typer.Option(help="Fetch rows eagerly, chosen from this source."),
     ] = None,
     fetch_rows: Annotated[int, typer.Option(help="At most so many of them.", min=1)] = 1000,
     fetch_owner: Annotated[
@@ -44,16 +46,17 @@ def set_(
     fetch_ids: Annotated[
         str | None, typer.Option(help="Global node ids of --fetch ids or hot_set.")
     ] = None,
-    replace_now: Annotated[bool, typer.Option(help="Run one replacement round.")] = False,
+    replace_now: Annotated[
+        bool, typer.Option("--replace-now", help="Run one replacement round.")
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0)] = 10.0,
-    json: Annotated[bool, typer.Option("--json", help="Print the answers as JSON lines.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Change a running trainer's buffer; without a change, show the settings in force.
 
     Example: rudder set --run runs/demo --rank 0 --capacity 20000
     """
-    from rudder.training.control.port import send_command
-    from rudder.training.settings import Applied, Command, FetchTargets
+    from rudder.training.settings import FetchTargets
 
     targets = None
     if fetch is not None:
@@ -68,11 +71,14 @@ def set_(
         fetch_targets=targets,
         replace_now=replace_now,
     )
+    sockets = _chosen(run, rank)
+    for socket in sockets:
+        _check_capacity(capacity, workload_of(run, rank_of(socket)), rank=rank_of(socket))
     answers: list[Applied] = []
-    for socket in _sockets(run, rank):
-        command = Command(command_id=uuid.uuid4().hex, change=change)
-        answers.append(send_command(socket, command, timeout))
-        typer.echo(answers[-1].model_dump_json() if json else _line(answers[-1]))
+    for socket in sockets:
+        answers.append(ask(socket, change, timeout_s=timeout))
+        said = f"rank {answers[-1].rank} {settings_line(run, answers[-1], change)}"
+        typer.echo(answers[-1].model_dump_json() if json else said)
     refused = [answer for answer in answers if answer.outcome == "refused"]
     if refused:
         raise ConfigError(
@@ -104,13 +110,23 @@ def _ids(text: str | None) -> tuple[int, ...]:
         ) from None
 
 
-def _sockets(run: Path, rank: int | None) -> list[Path]:
-    found = sorted((run / "control").glob("rank*.sock"), key=lambda path: int(path.stem[4:]))
-    chosen = [path for path in found if rank is None or path.stem == f"rank{rank}"]
+def _check_capacity(capacity: int | None, work: Workload | None, *, rank: int) -> None:
+    """Raise ConfigError for more rows than the rank has remote nodes, where its record says."""
+    if capacity is not None and work is not None and capacity > work.num_remote:
+        raise ConfigError.for_field(
+            "capacity",
+            value=capacity,
+            allowed=f"0 to {work.num_remote} rows, the remote nodes of rank {rank}",
+        )
+
+
+def _chosen(run: Path, rank: int | None) -> list[Path]:
+    found = sockets_in(run / "control")
+    chosen = [path for path in found if rank is None or rank_of(path) == rank]
     if chosen:
         return chosen
     if found:
-        known = ", ".join(path.stem[4:] for path in found)
+        known = ", ".join(str(rank_of(path)) for path in found)
         raise ConfigError.for_field("rank", value=rank, allowed=f"the trainers of the run: {known}")
     raise RudderError(
         f"no trainer listens in {run}: the run is over, has not started, or uses --loader stock",
@@ -118,13 +134,52 @@ def _sockets(run: Path, rank: int | None) -> list[Path]:
     )
 
 
-def _line(answer: object) -> str:
-    from rudder.training.settings import Applied
+# -- shared with `rudder steer` ----------------------------------------------------------------
 
-    assert isinstance(answer, Applied)
-    settings = answer.settings
+
+def sockets_in(folder: Path) -> list[Path]:
+    """The control sockets in a folder, in the order of ranks."""
+    return sorted(folder.glob("rank*.sock"), key=rank_of)
+
+
+def rank_of(socket: Path) -> int:
+    """The rank of the trainer behind a control socket."""
+    return int(socket.stem.removeprefix("rank"))
+
+
+def ask(socket: Path, change: Change | None = None, *, timeout_s: float) -> Applied:
+    """Send a change to a trainer, or only ask for its settings."""
+    from rudder.training.control.port import send_command
+    from rudder.training.settings import Change, Command
+
+    command = Command(command_id=uuid.uuid4().hex, change=change or Change())
+    return send_command(socket, command, timeout_s)
+
+
+def workload_of(run: Path, rank: int) -> Workload | None:
+    """What a rank works on, where the run keeps a record."""
+    from rudder.memory.run.run_file import run_file
+    from rudder.memory.run.run_reader import RunReader
+
+    try:
+        with RunReader(run_file(run, rank=rank)) as reader:
+            return next(reversed(reader.workloads().values()), None)
+    except RudderError:
+        return None
+
+
+def settings_line(run: Path, answer: Applied, change: Change | None = None) -> str:
+    """What became of a change, and the settings in force."""
+    from rudder.cli.show import figures
+
+    settings, work = answer.settings, workload_of(run, answer.rank)
+    is_asked = change is None or change.is_empty
+    size = ""
+    if work is not None:
+        size = f" ({figures.mebibytes(settings.capacity_rows * work.row_bytes)})"
     return (
-        f"rank {answer.rank} {answer.outcome} from step {answer.step}:"
-        f" capacity {settings.capacity_rows} rows, lookahead {settings.lookahead_batches} batches,"
+        f"{'in force' if is_asked else answer.outcome} from step {answer.step:,}:"
+        f" capacity {settings.capacity_rows:,} rows{size},"
+        f" lookahead {settings.lookahead_batches} batches,"
         f" eviction threshold {settings.eviction_threshold:g}"
     )

@@ -48,9 +48,9 @@ def simulate(
         if not recording.is_whole:
             say(f"rank {recording.header.rank} was killed: {recording.num_observed} batches read")
     title = f"Rows fetched of {', '.join(map(str, trace))}"
+    if picture is not None:
+        draw_traffic(rows, picture, title=title)
     if json:
         typer.echo(TypeAdapter(list[Traffic]).dump_json(rows, indent=2).decode())
     else:
         traffic.print_traffic(rows, title=title)
-    if picture is not None:
-        draw_traffic(rows, picture, title=title)

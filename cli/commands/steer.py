@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+import json as json_text
 import os
-import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from rudder.cli.commands.settings import ask, rank_of, settings_line, sockets_in, workload_of
+from rudder.cli.help import App
+from rudder.cli.options import AsJson, RunFolder
 from rudder.training.errors import ConfigError
 
-if TYPE_CHECKING:
-    from rudder.training.settings import Applied
-
-
-app = typer.Typer(
-    name="steer", help="Steering of a running job: off, on, status.", no_args_is_help=True
-)
+app = App("Steering of a running job: off, on, status, budget.")
 _CONNECT_S = 1.0
-Run = Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)]
 
 
 @app.command()
-def off(run: Run) -> None:
+def off(run: RunFolder) -> None:
     """Let controllers change nothing; trainers go back to their defaults within one window.
 
     Example: rudder steer off --run runs/demo
@@ -35,7 +31,7 @@ def off(run: Run) -> None:
 
 
 @app.command()
-def on(run: Run) -> None:
+def on(run: RunFolder) -> None:
     """Let controllers steer again.
 
     Example: rudder steer on --run runs/demo
@@ -48,32 +44,41 @@ def on(run: Run) -> None:
 
 @app.command()
 def status(
-    run: Run,
+    run: RunFolder,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0)] = 10.0,
+    json: AsJson = False,
 ) -> None:
     """Show, for each trainer, the settings in force and its controller.
 
     Example: rudder steer status --run runs/demo
     """
     from rudder.training.control.controller_process import pid_file_of
-    from rudder.training.control.port import send_command
     from rudder.training.control.steering import OFF_FILE
-    from rudder.training.settings import Command
 
     folder = control_folder(run)
-    typer.echo(f"steering is {'off' if (folder / OFF_FILE).exists() else 'on'}")
-    for socket in _sockets(folder):
+    is_on = not (folder / OFF_FILE).exists()
+    trainers: list[dict[str, object]] = []
+    lines = [f"steering is {'on' if is_on else 'off'}"]
+    for socket in sockets_in(folder):
+        rank = rank_of(socket)
         if not _listens(socket):
-            typer.echo(f"{socket.stem}: no trainer listens; it ended without closing its loader")
+            trainers.append({"rank": rank, "listens": False})
+            lines.append(f"rank {rank}: no trainer listens; it ended without closing its loader")
             continue
-        answer = send_command(socket, Command(command_id=uuid.uuid4().hex), timeout)
-        pid = _running(pid_file_of(socket))
-        typer.echo(f"{_line(answer)}; {'no controller' if pid is None else f'controller {pid}'}")
+        answer, pid = ask(socket, timeout_s=timeout), _running(pid_file_of(socket))
+        told = {"step": answer.step, "settings": answer.settings.model_dump(), "controller": pid}
+        trainers.append({"rank": rank, "listens": True, **told})
+        controller = "no controller" if pid is None else f"controller {pid}"
+        lines.append(f"rank {rank}: {settings_line(run, answer)}; {controller}")
+    if json:
+        typer.echo(json_text.dumps({"is_on": is_on, "trainers": trainers}, indent=2))
+    else:
+        typer.echo("\n".join(lines))
 
 
 @app.command()
 def budget(
-    run: Run,
+    run: RunFolder,
     size: Annotated[
         str, typer.Argument(help="Bytes of all buffers of a host: 512MiB.", show_default=False)
     ],
@@ -82,6 +87,7 @@ def budget(
 
     Example: rudder steer budget --run runs/demo 512MiB
     """
+    from rudder.cli.show import figures
     from rudder.training.config import parse_bytes
     from rudder.training.control.steering import BUDGET_FILE
 
@@ -93,7 +99,7 @@ def budget(
     fresh = file.with_suffix(".tmp")
     fresh.write_text(f"{num_bytes}\n")
     fresh.replace(file)
-    typer.echo(f"buffers of a host may take {num_bytes} bytes")
+    typer.echo(f"buffers of a host may take {figures.mebibytes(num_bytes)}")
     if problem := _why_no_buffer(run, num_bytes):
         typer.echo(problem, err=True)
 
@@ -106,7 +112,7 @@ def control_folder(run: Path) -> Path:
             f"run = {str(run)!r} is not a run that is training now",
             remedy="give the folder of a run that is; it is over, or has not started",
         )
-    sockets = _sockets(folder)
+    sockets = sockets_in(folder)
     if sockets and not any(map(_listens, sockets)):
         names = ", ".join(socket.stem for socket in sockets)
         raise ConfigError(
@@ -132,23 +138,13 @@ def _listens(socket: Path) -> bool:
 
 
 def _why_no_buffer(run: Path, num_bytes: int) -> str | None:
-    """As far as the record tells what a row takes: a run that keeps none cannot be asked."""
-    from rudder.memory.run.run_file import run_files
-    from rudder.memory.run.run_reader import RunReader
-    from rudder.training.errors import RudderError
+    """Why the budget leaves no buffer, as far as the run's record tells how large a row is."""
     from rudder.training.machine import why_no_buffer
 
-    try:
-        with RunReader(run_files(run)[0]) as reader:
-            work = next(iter(reader.workloads().values()))
-    except (RudderError, LookupError, StopIteration):
+    work = workload_of(run, 0)
+    if work is None:
         return None
     return why_no_buffer(num_bytes, trainers=work.trainers_on_host, row_bytes=work.row_bytes)
-
-
-def _sockets(folder: Path) -> list[Path]:
-    """Sockets in the order of ranks."""
-    return sorted(folder.glob("rank*.sock"), key=lambda path: (len(path.stem), path.stem))
 
 
 def _running(pid_file: Path) -> int | None:
@@ -159,12 +155,3 @@ def _running(pid_file: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return pid
-
-
-def _line(answer: Applied) -> str:
-    settings = answer.settings
-    return (
-        f"rank {answer.rank}, step {answer.step}: capacity {settings.capacity_rows} rows,"
-        f" lookahead {settings.lookahead_batches} batches,"
-        f" eviction threshold {settings.eviction_threshold:g}"
-    )

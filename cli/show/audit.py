@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 
 from rudder.cli.show import figures
@@ -69,12 +69,13 @@ _SECONDS = slice(11, 19)
 """Of a stored time: hours, minutes, seconds."""
 
 
-def audit_text(rows: Sequence[AuditRow], *, width: int) -> str:
-    """A line a row; what a row says in full follows on lines of its own, cut after two of them.
+def audit_text(rows: Sequence[AuditRow], *, width: int, ids: Collection[str] = frozenset()) -> str:
+    """A line a row; what a row says follows on lines of its own, cut after two of them.
 
-    width: columns of the terminal. Episodes are named by as much of their ids as tells them apart.
+    width: columns of the terminal; ids: of all episodes of the run. Episodes are named by as much
+    of their ids as tells them apart from all others, which `rudder explain` takes.
     """
-    lines = _aligned([_COLUMNS, *_cells(rows)])
+    lines = _aligned([_COLUMNS, *_cells(rows, ids)])
     texts = [next(lines)]
     for row, line in zip(rows, lines, strict=True):
         texts.append(line)
@@ -143,8 +144,8 @@ def _with_error(row: AuditRow, content: object) -> str:
     return f"{row.error_type}: {said}" if row.error_type and said else row.error_type or said
 
 
-def _cells(rows: Sequence[AuditRow]) -> Iterator[tuple[str, ...]]:
-    names = prefixes({row.episode_id for row in rows if row.episode_id})
+def _cells(rows: Sequence[AuditRow], ids: Collection[str]) -> Iterator[tuple[str, ...]]:
+    names = prefixes({row.episode_id for row in rows if row.episode_id} | set(ids))
     for row in rows:
         yield (
             str(row.number),

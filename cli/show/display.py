@@ -5,11 +5,11 @@ All of it goes to standard error; standard output is for results.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -19,6 +19,13 @@ from rudder.cli.show import figures
 from rudder.cli.show.steering_lines import SteeringWatch
 from rudder.training.events import EpochDone, Evaluated, Event, PhaseEntered, Progress
 from rudder.training.metrics import EpochMetrics, Evaluation, RowCounts, Window
+
+_FIRST_EPOCHS = 10
+_PAUSE_S = 10.0
+"""After the first epochs, a line tells of an epoch if none did for so long; and of the last one."""
+_COLUMNS = (
+    "rank", "phase", "epoch", "step", "steps/s", "hits", "rows fetched", "wait ms a step",
+)  # fmt: skip
 
 
 @dataclass
@@ -40,17 +47,37 @@ class _Rank:
 class RunProgress:
     """The latest of every rank, and lines for what all ranks have done."""
 
-    def __init__(self, *, num_ranks: int, epochs: int, watch: SteeringWatch | None = None) -> None:
-        """Begin with nothing heard from anybody; watch: for what controllers decide."""
-        self._watch = watch
+    def __init__(
+        self,
+        *,
+        num_ranks: int,
+        epochs: int,
+        watch: SteeringWatch | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """watch: for what controllers decide; clock: seconds."""
         self.evaluations: list[Evaluation] = []
-        self._epochs = epochs
+        self._watch, self._epochs, self._clock = watch, epochs, clock
         self._ranks = {rank: _Rank() for rank in range(num_ranks)}
         self._done: dict[int, dict[int, EpochMetrics]] = {}
+        self._told_at: dict[str, float] = {}
         self._is_training = False
 
-    def note(self, event: Event) -> str | None:
-        """Take in an event; returns a line where it completes something worth telling."""
+    def note(self, event: Event) -> list[str]:
+        """Take in an event; returns lines for what it completes and for new decisions."""
+        news: list[str] = []
+        if self._watch is not None and isinstance(event, Progress | EpochDone):
+            news = self._watch.news(event.rank)
+        line = self._line(event)
+        return news if line is None else [*news, line]
+
+    def last_news(self) -> list[str]:
+        """What controllers have decided since the last event."""
+        if self._watch is None:
+            return []
+        return [line for rank in self._ranks for line in self._watch.last_news(rank)]
+
+    def _line(self, event: Event) -> str | None:
         if isinstance(event, PhaseEntered) and event.role == "trainer":
             self._ranks[event.rank].phase = event.phase
             return self._training_line()
@@ -64,40 +91,42 @@ class RunProgress:
             return self._evaluation_line(event.evaluation)
         return None
 
-    def steering_news(self, event: Event) -> list[str]:
-        """What controllers have decided since the last call; looked up when ranks make progress."""
-        if self._watch is None or not isinstance(event, Progress | EpochDone):
-            return []
-        return self._watch.news()
-
     def table(self) -> Table:
-        """One row per rank, of its latest window."""
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("rank", "phase"):
-            table.add_column(name)
-        for name in ("epoch", "step", "batches/s", "hits", "rows fetched", "exposed wait"):
-            table.add_column(name, justify="right")
-        if self._watch is not None:
-            table.add_column("steering")
-        for number, rank in self._ranks.items():
-            steering = [] if self._watch is None else [self._watch.cell(number)]
-            table.add_row(str(number), rank.phase, *self._cells(rank), *steering)
-        return table
+        """One row per rank, of its latest window; with agents, also their changes."""
+        changes = () if self._watch is None else ("changes kept", "changes undone")
+        rows = [
+            [str(number), *self._cells(number, rank), *self._changes(number)]
+            for number, rank in self._ranks.items()
+        ]
+        return figures.table((*_COLUMNS, *changes), rows, text=("phase",))
 
-    def _cells(self, rank: _Rank) -> list[str]:
-        window = rank.window
+    def _changes(self, number: int) -> list[str]:
+        if self._watch is None:
+            return []
+        report = self._watch.report(number)
+        if report is None:
+            return [figures.ABSENT] * 2
+        return [figures.count(report.counts.confirmed), figures.count(report.counts.reverted)]
+
+    def _cells(self, number: int, rank: _Rank) -> list[str]:
+        phase, window = self._phase(number, rank), rank.window
         if window is None or rank.epoch is None:
-            return [figures.ABSENT] * 6
+            return [phase, *[figures.ABSENT] * 6]
         busy_s = window.seconds.compute + window.seconds.exposed_wait
-        wait_ms = 1000 * window.stalled_seconds / window.num_steps
         return [
+            phase,
             f"{rank.epoch + 1}/{self._epochs}",
             rank.step,
             f"{window.num_steps / busy_s:.1f}" if busy_s else figures.ABSENT,
             figures.percent(self._hit_fraction(window.rows)),
-            figures.count(rank.rows_of_epoch.rows_fetched.total),
-            f"{wait_ms:.1f} ms/step",
+            figures.short_count(rank.rows_of_epoch.rows_fetched.total),
+            f"{1000 * window.stalled_seconds / window.num_steps:.1f}",
         ]
+
+    def _phase(self, number: int, rank: _Rank) -> str:
+        """The trainer's phase; while it trains, that of its controller if it has one."""
+        report = None if self._watch is None else self._watch.report(number)
+        return rank.phase if report is None or rank.phase != "training" else report.phase
 
     def _hit_fraction(self, rows: RowCounts) -> float | None:
         windows = [rank.window for rank in self._ranks.values() if rank.window is not None]
@@ -110,12 +139,22 @@ class RunProgress:
         self._is_training = True
         return f"{len(self._ranks)} trainers are training"
 
+    def _is_told(self, kind: str, epoch: int) -> bool:
+        now = self._clock()
+        is_due = now - self._told_at.get(kind, 0.0) >= _PAUSE_S
+        if epoch >= _FIRST_EPOCHS and epoch + 1 != self._epochs and not is_due:
+            return False
+        self._told_at[kind] = now
+        return True
+
     def _epoch_line(self, rank: int, metrics: EpochMetrics) -> str | None:
         done = self._done.setdefault(metrics.epoch, {})
         done[rank] = metrics
         if len(done) < len(self._ranks):
             return None
         del self._done[metrics.epoch]
+        if not self._is_told("epoch", metrics.epoch):
+            return None
         slowest = max(done, key=lambda rank: done[rank].seconds_total)
         of_slowest = done[slowest]
         rows = sum((metrics.rows for metrics in done.values()), RowCounts())
@@ -128,7 +167,9 @@ class RunProgress:
             f" loss {figures.decimal(_mean_loss(list(done.values())))}"
         )
 
-    def _evaluation_line(self, evaluation: Evaluation) -> str:
+    def _evaluation_line(self, evaluation: Evaluation) -> str | None:
+        if not self._is_told("evaluation", evaluation.epoch):
+            return None
         return (
             f"epoch {evaluation.epoch + 1}/{self._epochs}:"
             f" test accuracy {figures.percent(evaluation.test_accuracy)},"
@@ -146,34 +187,13 @@ def _mean_loss(metrics: list[EpochMetrics]) -> float | None:
 _REFRESHES_PER_S = 4
 
 
-class Display(Protocol):
-    """Is told every event, inside its `with` block."""
+class PlainDisplay:
+    """A line per epoch and evaluation, for log files and pipes; told of events inside its `with`
+    block."""
 
-    @property
-    def evaluations(self) -> Sequence[Evaluation]:
-        """The evaluations so far."""
-
-    def on_event(self, event: Event) -> None:
-        """Show what has changed."""
-
-    def __enter__(self) -> Self:
-        """Begin to show."""
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the terminal as it was found."""
-
-
-class QuietDisplay:
-    """Shows nothing; only remembers."""
-
-    def __init__(self, progress: RunProgress) -> None:
-        """Let `board` take in every event."""
-        self._progress = progress
+    def __init__(self, console: Console, progress: RunProgress) -> None:
+        """Write to `console` what `board` finds worth telling."""
+        self._console, self._progress = console, progress
 
     @property
     def evaluations(self) -> Sequence[Evaluation]:
@@ -181,35 +201,20 @@ class QuietDisplay:
         return self._progress.evaluations
 
     def on_event(self, event: Event) -> None:
-        """Remember."""
-        self._progress.note(event)
+        """Write the lines that an event gives rise to."""
+        self._tell(self._progress.note(event))
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     def __enter__(self) -> Self:
-        """Begin; there is nothing to prepare."""
+        """Begin to show."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End; there is nothing to put back."""
-
-
-class PlainDisplay(QuietDisplay):
-    """A line per epoch and evaluation, for log files and pipes."""
-
-    def __init__(self, console: Console, progress: RunProgress) -> None:
-        """Write to `console` what `board` finds worth telling."""
-        super().__init__(progress)
-        self._console = console
-
-    def on_event(self, event: Event) -> None:
-        """Write a line where there is one to write."""
-        line = self._progress.note(event)
-        for text in (*self._progress.steering_news(event), *([line] if line else [])):
-            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
+    def __exit__(self, *_: object) -> None:
+        """Tell what is left to tell."""
+        self._tell(self._progress.last_news())
 
 
 class LiveDisplay(PlainDisplay):
@@ -232,32 +237,21 @@ class LiveDisplay(PlainDisplay):
         self._live.start(refresh=True)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the table; the lines stay."""
         self._live.stop()
+        super().__exit__()
 
 
 def make_display(
-    *,
-    num_ranks: int,
-    epochs: int,
-    quiet: bool = False,
-    console: Console | None = None,
-    steered: Path | None = None,
-) -> Display:
+    *, num_ranks: int, epochs: int, console: Console | None = None, steered: Path | None = None
+) -> PlainDisplay:
     """The display that fits the console; default: standard error.
 
     steered: folder of a run with controllers, whose decisions are shown, too.
     """
-    watch = None if steered is None else SteeringWatch(steered, num_ranks=num_ranks)
+    watch = None if steered is None else SteeringWatch(steered)
     progress = RunProgress(num_ranks=num_ranks, epochs=epochs, watch=watch)
-    if quiet:
-        return QuietDisplay(progress)
     console = Console(stderr=True) if console is None else console
     return (
         LiveDisplay(console, progress) if console.is_terminal else PlainDisplay(console, progress)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from rudder.agents.controller.report import RUN_ENDED, SteeringReport, read_report
+from rudder.agents.controller.report import RUN_ENDED, SteeringReport, read_report, report_version
 from rudder.agents.llm.errors import (
     EndpointError,
     RateLimitedError,
@@ -51,31 +53,51 @@ _KNOBS = {
 }
 
 
-class SteeringWatch:
-    """Looks at the controllers' reports in a run's folder, and tells each news once."""
+_LOOK_S = 0.5
+"""Least time between two looks at a rank's report; it holds the last four changes."""
 
-    def __init__(self, folder: Path, *, num_ranks: int) -> None:
-        self._folder = folder
+
+class SteeringWatch:
+    """Looks at the controllers' reports in a run's folder, and tells each news once.
+
+    A rank's report is read at most twice a second, and only if it has changed: the work grows with
+    the number of ranks, not with its square, however many events there are.
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: seconds."""
+        self.num_reads = 0
+        self._folder, self._clock = folder, clock
+        self._looked_at: dict[int, float] = {}
+        self._versions: dict[int, tuple[int, int] | None] = {}
         self._seen: dict[int, SteeringReport] = {}
         self._told: set[str] = set()
         self._faults: set[str] = set()
-        self._num_ranks = num_ranks
 
-    def news(self) -> list[str]:
-        """Lines for changes applied, and for what became of them, since the last call; and, once
-        a run, for each way in which a model's endpoint fails."""
-        lines: list[str] = []
-        for rank in range(self._num_ranks):
-            report = read_report(self._folder, rank)
-            if report is None:
-                continue
-            self._seen[rank] = report
-            told = (episode_line(episode) for episode in report.changes)
-            news = [f"rank {rank}, {line}" for line in told if line is not None]
-            lines.extend(line for line in news if line not in self._told)
-            self._told.update(news)
-            lines.extend(self._new_faults(report))
-        return lines
+    def news(self, rank: int) -> list[str]:
+        """Lines for a rank's changes since the last look, for their results, and (once a run) for
+        each way in which a model's endpoint fails."""
+        now = self._clock()
+        if now - self._looked_at.get(rank, -math.inf) < _LOOK_S:
+            return []
+        self._looked_at[rank] = now
+        return self.last_news(rank)
+
+    def last_news(self, rank: int) -> list[str]:
+        """The same, however short ago the last look was: for the end of a run."""
+        version = report_version(self._folder, rank)
+        if version == self._versions.get(rank):
+            return []
+        self.num_reads += 1
+        report = read_report(self._folder, rank)
+        if report is None:
+            return []
+        self._versions[rank], self._seen[rank] = version, report
+        told = (episode_line(episode) for episode in report.changes)
+        news = [f"rank {rank}, {line}" for line in told if line is not None]
+        news = [line for line in news if line not in self._told]
+        self._told.update(news)
+        return [*news, *self._new_faults(report)]
 
     def _new_faults(self, report: SteeringReport) -> Iterator[str]:
         model = report.counts.model
@@ -88,13 +110,9 @@ class SteeringWatch:
             if line is not None:
                 yield line
 
-    def cell(self, rank: int) -> str:
-        """What the controller of a rank is doing, in a few words."""
-        report = self._seen.get(rank)
-        if report is None:
-            return figures.ABSENT
-        counts = report.counts
-        return f"{report.phase} ({counts.confirmed} confirmed, {counts.reverted} reverted)"
+    def report(self, rank: int) -> SteeringReport | None:
+        """What was last seen of a rank's controller."""
+        return self._seen.get(rank)
 
 
 def episode_line(episode: Episode) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, Group
 
 from rudder.cli.show import figures
 from rudder.training.config import RunConfig
@@ -18,6 +18,7 @@ from rudder.training.metrics import (
     CountSource,
     EpochMetrics,
     Evaluation,
+    ModelUse,
     RankReport,
     RowCounts,
     RowsFetched,
@@ -31,6 +32,10 @@ _SOURCES: dict[CountSource, str] = {
     "cut short": "only up to where the disk failed",
 }
 """What is said of counts that are not the record's."""
+_MAX_EPOCHS = 12
+"""Of more epochs, the tables have the first, the slowest and the last."""
+_MAX_RANKS = 5
+"""Columns of ranks that fit in 80 columns beside the names of the lines."""
 
 
 def summarise(
@@ -92,50 +97,56 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
     console: default standard output.
     """
     console = Console() if console is None else console
-    steering = [_steering_table(summary)] if summary.steering else []
-    if any(counts.last_change is not None for counts in summary.steering):
-        steering.append(_last_change_table(summary))
-    if any(counts.model is not None for counts in summary.steering):
-        steering.append(_model_table(summary))
-    for table in (_time_table(summary), _row_table(summary), *steering, _run_table(summary)):
+    for table in (_time_table(summary), _row_table(summary), *_steering_tables(summary)):
         console.print(table, highlight=False)
         console.print()
+    for name, value in _results(summary):
+        console.print(f"{name:22}{value}", highlight=False, markup=False, soft_wrap=True)
+    console.print()
 
 
-def _time_table(summary: Summary) -> Table:
-    names = ("total", "sample", "pull", "assemble", "exposed\nwait", "compute", "loss")
-    table = _table("Seconds of each epoch's slowest rank", names)
-    for rank, epoch in _slowest(summary.ranks):
-        spent = epoch.seconds
-        times = (spent.sample, spent.pull, spent.assemble, spent.exposed_wait, spent.compute)
-        table.add_row(
-            str(epoch.epoch + 1),
-            str(rank),
-            *[figures.seconds(value) for value in (epoch.seconds_total, *times)],
+def _time_table(summary: Summary) -> Group:
+    names = ("total", "sample", "pull", "assemble", "exposed wait", "compute", "loss")
+    return _epoch_table(
+        "Seconds of each epoch's slowest rank", names, summary,
+        lambda epoch: [
+            *map(figures.seconds, (
+                epoch.seconds_total, epoch.seconds.sample, epoch.seconds.pull,
+                epoch.seconds.assemble, epoch.seconds.exposed_wait, epoch.seconds.compute,
+            )),
             figures.decimal(epoch.loss),
-        )
-    return table
+        ],
+    )  # fmt: skip
 
 
-def _row_table(summary: Summary) -> Table:
-    slowest = _slowest(summary.ranks)
-    causes = _causes([epoch.rows.rows_fetched for _, epoch in slowest])
-    table = _table(
-        "Rows of each epoch's slowest rank",
-        ("input", "remote", "hits", *[f"{cause}\nfetched" for cause in causes], "fetched\nMiB"),
-    )
-    for rank, epoch in slowest:
-        rows = epoch.rows
-        table.add_row(
-            str(epoch.epoch + 1),
-            str(rank),
-            figures.count(rows.input_rows),
-            figures.count(rows.remote_rows),
-            figures.percent(None if summary.hit_fraction is None else rows.hit_fraction),
-            *[figures.count(getattr(rows.rows_fetched, cause)) for cause in causes],
-            figures.mebibytes(rows.bytes_fetched).removesuffix(" MiB"),
-        )
-    return table
+def _row_table(summary: Summary) -> Group:
+    causes = _causes([epoch.rows.rows_fetched for _, epoch in _slowest(summary.ranks)])
+    has_buffer = summary.hit_fraction is not None
+    names = ("input", "remote", "hits", *[f"{cause} fetched" for cause in causes], "fetched MiB")
+    return _epoch_table(
+        "Rows of each epoch's slowest rank", names, summary,
+        lambda epoch: [
+            figures.count(epoch.rows.input_rows),
+            figures.count(epoch.rows.remote_rows),
+            figures.percent(epoch.rows.hit_fraction if has_buffer else None),
+            *[figures.count(getattr(epoch.rows.rows_fetched, cause)) for cause in causes],
+            figures.mebibytes(epoch.rows.bytes_fetched).removesuffix(" MiB"),
+        ],
+    )  # fmt: skip
+
+
+def _epoch_table(
+    title: str, names: Sequence[str], summary: Summary, cells: Callable[[EpochMetrics], list[str]]
+) -> Group:
+    """A line an epoch; of many epochs only the first, the slowest and the last."""
+    epochs = told = _slowest(summary.ranks)
+    below = None
+    if len(epochs) > _MAX_EPOCHS:
+        slowest = max(epochs, key=lambda each: each[1].seconds_total)
+        told = [each for each in epochs if each in (epochs[0], slowest, epochs[-1])]
+        below = f"first, slowest and last of {len(epochs)} epochs; {FILE_NAME} has all"
+    rows = [[str(epoch.epoch + 1), str(rank), *cells(epoch)] for rank, epoch in told]
+    return figures.titled(title, figures.table(("epoch", "rank", *names), rows), below=below)
 
 
 def _causes(fetched: Sequence[RowsFetched]) -> list[str]:
@@ -144,32 +155,102 @@ def _causes(fetched: Sequence[RowsFetched]) -> list[str]:
     return ["miss", "target", *[name for name in rare if any(getattr(f, name) for f in fetched)]]
 
 
-def _steering_table(summary: Summary) -> Table:
-    """What became of the agents' decisions; medians of how far off the expected rows fetched were,
-    and of the steps from an observation to its change being in force."""
-    names = ("proposed", "approved", "refused", "late", "applied", "confirmed", "reverted",
-             "abandoned")  # fmt: skip
-    heads = ("pro-\nposed", "ap-\nproved", "re-\nfused", "late", "ap-\nplied", "con-\nfirmed",
-             "re-\nverted", "aban-\ndoned")  # fmt: skip
-    table = Table(
-        title="Steering", title_justify="left", title_style="bold", box=None, pad_edge=False,
-        collapse_padding=True,
-    )  # fmt: skip
-    for name in ("rank", "deci-\nsions", *heads, "rows'\nerror", "age\nsteps"):
-        table.add_column(name, justify="right", overflow="fold")
-    for counts in summary.steering:
-        approved = counts.approved + counts.trimmed
-        values = [approved if name == "approved" else getattr(counts, name) for name in names]
-        errors = [abs(error) for error in counts.rows_errors]
-        table.add_row(
-            str(counts.rank),
-            figures.count(counts.decisions),
-            *map(figures.count, values),
-            figures.percent(median(errors) if errors else None),
-            f"{median(counts.ages_steps):.0f}" if counts.ages_steps else figures.ABSENT,
-        )
-    table.caption, table.caption_justify = _not_of_the_record(summary), "left"
-    return table
+def _steering_tables(summary: Summary) -> Iterator[Group]:
+    """What became of the agents' decisions, their last changes, and what a model brought."""
+    told = summary.steering
+    if not told:
+        return
+    yield _rank_table("Steering", _DECISIONS, told, below=_not_of_the_record(summary))
+    changes = [(each.rank, each.last_change) for each in told if each.last_change is not None]
+    if changes:
+        rows = [
+            [str(rank), figures.count(last.step), last.change, last.judgement]
+            for rank, last in changes
+        ]
+        names = ("rank", "step", "change", "result")
+        table = figures.table(names, rows, text=("change", "result"))
+        yield figures.titled("Last change", table)
+    asked = [each for each in told if each.model is not None]
+    if asked:
+        below = _why_not_the_model([each.model for each in asked if each.model is not None])
+        yield _rank_table("Language model", _QUESTIONS, asked, below=below)
+
+
+_Value = Callable[[SteeringCounts], float | None]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of a table with a column for each rank. total: of the ranks' values, if they are
+    too many to be shown."""
+
+    name: str
+    of: _Value
+    text: Callable[[float], str] = "{:,.0f}".format
+    total: Callable[[Sequence[float]], float] = sum
+
+
+def _median_of(values: Sequence[float]) -> float | None:
+    return median(values) if values else None
+
+
+def _of_model(
+    value: Callable[[ModelUse], float | None],
+) -> Callable[[SteeringCounts], float | None]:
+    return lambda counts: None if counts.model is None else value(counts.model)
+
+
+_DECISIONS = (
+    _Line("decisions", lambda counts: counts.decisions),
+    _Line("proposed", lambda counts: counts.proposed),
+    _Line("approved", lambda counts: counts.approved + counts.trimmed),
+    _Line("refused", lambda counts: counts.refused),
+    _Line("late", lambda counts: counts.late),
+    _Line("applied", lambda counts: counts.applied),
+    _Line("confirmed", lambda counts: counts.confirmed),
+    _Line("reverted", lambda counts: counts.reverted),
+    _Line("abandoned", lambda counts: counts.abandoned),
+    _Line(
+        "error of expected rows (median)",
+        lambda counts: _median_of([abs(error) for error in counts.rows_errors]),
+        figures.percent,
+        median,
+    ),
+    _Line(
+        "steps until in force (median)",
+        lambda counts: _median_of(counts.ages_steps),
+        total=median,
+    ),
+)
+_QUESTIONS = (
+    _Line("questions", _of_model(lambda use: use.questions)),
+    _Line("Pass@1", _of_model(lambda use: use.pass_at_1), figures.percent, median),
+    _Line("valid at once", _of_model(lambda use: use.valid_first)),
+    _Line("valid when asked again", _of_model(lambda use: use.valid_second)),
+    _Line("left to embedded agents", _of_model(lambda use: sum(use.fallbacks.values()))),
+    _Line("overruled", lambda counts: counts.reconsidered),
+    _Line("calls", _of_model(lambda use: use.calls)),
+    _Line("tokens in", _of_model(lambda use: use.input_tokens)),
+    _Line("tokens out", _of_model(lambda use: use.output_tokens)),
+    _Line("ms of a call (median)", _of_model(lambda use: use.latency_ms_p50), total=median),
+)
+
+
+def _rank_table(
+    title: str, lines: Sequence[_Line], counts: Sequence[SteeringCounts], *, below: str | None
+) -> Group:
+    """A column for each rank; of more ranks than fit, their total and the range of their values."""
+    are_many = len(counts) > _MAX_RANKS
+    names = ["all ranks", "least", "most"] if are_many else [f"rank {one.rank}" for one in counts]
+    rows = []
+    for line in lines:
+        values = [line.of(each) for each in counts]
+        if are_many:
+            known = [value for value in values if value is not None]
+            values = [line.total(known), min(known), max(known)] if known else [None] * 3
+        shown = [figures.ABSENT if value is None else line.text(value) for value in values]
+        rows.append([line.name, *shown])
+    return figures.titled(title, figures.table(("", *names), rows, text=("",)), below=below)
 
 
 def _not_of_the_record(summary: Summary) -> str | None:
@@ -182,51 +263,8 @@ def _not_of_the_record(summary: Summary) -> str | None:
     return "\n".join(said) or None
 
 
-def _last_change_table(summary: Summary) -> Table:
-    """The display may have ended before it was told of the last change, or what became of it."""
-    table = Table(
-        title="Last change", title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
-    for name in ("rank", "step"):
-        table.add_column(name, justify="right")
-    for name in ("change", "result"):
-        table.add_column(name, overflow="fold")
-    for counts in summary.steering:
-        if (last := counts.last_change) is not None:
-            table.add_row(str(counts.rank), figures.count(last.step), last.change, last.judgement)
-    return table
-
-
-def _model_table(summary: Summary) -> Table:
-    """What asking a language model brought and cost."""
-    table = Table(
-        title="Language model", title_justify="left", title_style="bold", box=None, pad_edge=False
-    )
-    for name in ("rank", "ques-\ntions", "Pass@1", "valid\n1st", "valid\n2nd",
-                 "left to\nembed-\nded", "over-\nruled", "calls", "tokens\nin", "tokens\nout",
-                 "p50\nms"):  # fmt: skip
-        table.add_column(name, justify="right", overflow="fold")
-    for counts in summary.steering:
-        if (use := counts.model) is not None:
-            latency = use.latency_ms_p50
-            table.add_row(
-                str(counts.rank),
-                figures.count(use.questions),
-                figures.percent(use.pass_at_1),
-                *map(
-                    figures.count,
-                    (use.valid_first, use.valid_second, sum(use.fallbacks.values()),
-                     counts.reconsidered, use.calls, use.input_tokens, use.output_tokens),
-                ),
-                figures.ABSENT if latency is None else f"{latency:.0f}",
-            )  # fmt: skip
-    table.caption, table.caption_justify = _why_not_the_model(summary), "left"
-    return table
-
-
-def _why_not_the_model(summary: Summary) -> str | None:
+def _why_not_the_model(uses: Sequence[ModelUse]) -> str | None:
     """Why nothing was asked, or left to the embedded agents, by the name of the error."""
-    uses = [counts.model for counts in summary.steering if counts.model is not None]
     if not any(use.questions for use in uses):
         return "not asked: there was nothing to gain that exceeds the noise, or no time to"
     why: Counter[str] = Counter()
@@ -238,30 +276,18 @@ def _why_not_the_model(summary: Summary) -> str | None:
     return f"left to embedded: {named}; `rudder doctor --llm` tries the endpoint"
 
 
-def _run_table(summary: Summary) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _results(summary: Summary) -> Iterator[tuple[str, str]]:
     last = summary.evaluations[-1] if summary.evaluations else None
     memories = [report.memory for report in summary.ranks]
-    for name, value in (
-        ("test accuracy", figures.percent(summary.test_accuracy)),
-        ("micro-F1", figures.decimal(last.test_f1 if last else None)),
-        ("validation accuracy", figures.percent(last.val_accuracy if last else None)),
-        ("hits of remote rows", figures.percent(summary.hit_fraction)),
-        ("hits of halo rows", figures.percent(summary.halo_hit_fraction)),
-        ("buffer rows a rank", _span([memory.buffer_rows for memory in memories])),
-        ("buffer bytes a rank", _span_bytes([memory.buffer_bytes or None for memory in memories])),
-        ("peak memory a rank", _span_bytes([memory.peak_rss_bytes for memory in memories])),
-        ("run folder", summary.run_dir),
-    ):
-        table.add_row(name, value)
-    return table
-
-
-def _table(title: str, names: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for name in ("epoch", "rank", *names):
-        table.add_column(name, justify="right", overflow="fold")
-    return table
+    yield "test accuracy", figures.percent(summary.test_accuracy)
+    yield "micro-F1", figures.decimal(last.test_f1 if last else None)
+    yield "validation accuracy", figures.percent(last.val_accuracy if last else None)
+    yield "hits of remote rows", figures.percent(summary.hit_fraction)
+    yield "hits of halo rows", figures.percent(summary.halo_hit_fraction)
+    yield "buffer rows a rank", _span([each.buffer_rows for each in memories], figures.count)
+    yield "buffer a rank", _span([each.buffer_bytes for each in memories], figures.mebibytes)
+    yield "peak memory a rank", _span([each.peak_rss_bytes for each in memories], figures.mebibytes)
+    yield "run folder", summary.run_dir
 
 
 def _slowest(ranks: Sequence[RankReport]) -> list[tuple[int, EpochMetrics]]:
@@ -275,17 +301,9 @@ def _slowest(ranks: Sequence[RankReport]) -> list[tuple[int, EpochMetrics]]:
     return [by_epoch[number] for number in sorted(by_epoch)]
 
 
-def _span(values: Sequence[int | None]) -> str:
+def _span(values: Sequence[int | None], text: Callable[[int], str]) -> str:
     known = [value for value in values if value]
     if not known:
         return figures.ABSENT
-    low, high = figures.count(min(known)), figures.count(max(known))
-    return low if low == high else f"{low} to {high}"
-
-
-def _span_bytes(values: Sequence[int | None]) -> str:
-    known = [value for value in values if value]
-    if not known:
-        return figures.ABSENT
-    low, high = figures.mebibytes(min(known)), figures.mebibytes(max(known))
+    low, high = text(min(known)), text(max(known))
     return low if low == high else f"{low} to {high}"

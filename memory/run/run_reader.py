@@ -58,6 +58,11 @@ class RunReader:
         """By id or the beginning of one; None: not here."""
         return self._read(lambda db: find_episode(db, name))
 
+    def episode_ids(self) -> list[str]:
+        """Of all episodes, in no order."""
+        sql = "SELECT episode_id FROM episodes"
+        return self._read(lambda db: [str(row[0]) for row in db.conn.execute(sql)])
+
     def ended_at(self, episode_id: str) -> str:
         """When an episode was last saved."""
         sql = "SELECT saved_at FROM episodes WHERE episode_id = ?"

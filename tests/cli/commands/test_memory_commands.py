@@ -322,3 +322,20 @@ def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
     assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
     assert "27 rows hold" in said("audit", "verify", tmp_path / "new")
     assert isinstance(rudder("memory", "sample", tmp_path / "new").exception, ConfigError)
+
+
+def test_ids_that_a_list_shows_are_enough_for_explain(run: Path) -> None:
+    for options in ([], ["--last", 1], ["--rank", 1, "--last", 1]):
+        rows = said("audit", "list", run, "--kind", "effect", *options).splitlines()[1:]
+        ids = {row.split()[-1] for row in rows if row.split()[0].isdecimal()}
+        assert ids
+        assert all("decision" in said("explain", each, "--run", run) for each in ids)
+
+
+def test_explain_names_the_episodes_of_all_ranks_that_begin_alike(run: Path) -> None:
+    for path in (run / "steering").glob("*"):
+        path.unlink()
+    write_sample_run(run, num_episodes=1)
+    error = rudder("explain", "5a4d91e0", "--run", run).exception
+    assert isinstance(error, DataError)
+    assert "5a4d91e0-0-0, 5a4d91e0-1-0" in error.message

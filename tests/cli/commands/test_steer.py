@@ -88,7 +88,7 @@ def test_status_names_the_trainer_that_is_gone_beside_one_that_is_not(tmp_path: 
     with stepping(tmp_path), socket.socket(socket.AF_UNIX) as crashed:
         crashed.bind(str(tmp_path / "control" / "rank1.sock"))
         output = steer("status", "--run", str(tmp_path)).output
-    assert "rank1: no trainer listens" in output
+    assert "rank 1: no trainer listens" in output
     assert "capacity 100 rows" in output
 
 

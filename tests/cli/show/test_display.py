@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from rudder.cli.show.display import LiveDisplay, PlainDisplay, QuietDisplay, make_display
+from rudder.cli.show.display import LiveDisplay, PlainDisplay, RunProgress, make_display
 from rudder.training.events import (
     EpochDone,
     Evaluated,
@@ -73,10 +73,10 @@ def epoch_done(
 EVALUATION = Evaluation(epoch=0, test_accuracy=0.8125, val_accuracy=None, test_f1=0.75, seconds=2)
 
 
-def shown(*events: Event, terminal: bool = False, quiet: bool = False) -> str:
+def shown(*events: Event, terminal: bool = False, epochs: int = 3) -> str:
     stream = io.StringIO()
-    console = Console(file=stream, force_terminal=terminal, width=120, color_system=None)
-    with make_display(num_ranks=2, epochs=3, quiet=quiet, console=console) as display:
+    console = Console(file=stream, force_terminal=terminal, width=80, color_system=None)
+    with make_display(num_ranks=2, epochs=epochs, console=console) as display:
         for event in events:
             display.on_event(event)
     return stream.getvalue()
@@ -87,7 +87,6 @@ def test_the_display_fits_the_console() -> None:
     pipe = Console(file=io.StringIO(), force_terminal=False)
     assert type(make_display(num_ranks=1, epochs=1, console=terminal)) is LiveDisplay
     assert type(make_display(num_ranks=1, epochs=1, console=pipe)) is PlainDisplay
-    assert type(make_display(num_ranks=1, epochs=1, console=terminal, quiet=True)) is QuietDisplay
 
 
 def test_by_default_standard_output_stays_empty(capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +133,7 @@ def test_a_pipe_gets_lines_without_escapes_however_many_windows_pass() -> None:
 def test_a_terminal_shows_a_row_per_rank() -> None:
     text = shown(progress(0), progress(1, step=32), terminal=True)
     last = text[text.rindex("rank") :]
-    for expected in ("1/3", "16/59", "32/59", "20.0", "25.0 %", "1,500", "12.5 ms/step"):
+    for expected in ("1/3", "16/59", "32/59", "20.0", "25.0 %", "1,500", "12.5"):
         assert expected in last
 
 
@@ -154,13 +153,36 @@ def test_without_a_buffer_there_is_no_hit_share() -> None:
     assert "%" not in text[text.rindex("rank") :]
 
 
-def test_quiet_shows_nothing_but_remembers_evaluations() -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, force_terminal=True)
-    with make_display(num_ranks=1, epochs=1, quiet=True, console=console) as display:
-        display.on_event(progress(0))
+def test_of_many_epochs_the_first_and_the_last_are_told() -> None:
+    def epoch(number: int) -> list[Event]:
+        done = [epoch_done(rank) for rank in range(2)]
+        metrics = done[0].metrics.model_copy(update={"epoch": number})
+        evaluation = EVALUATION.model_copy(update={"epoch": number})
+        return [
+            *[each.model_copy(update={"metrics": metrics}) for each in done],
+            Evaluated(evaluation=evaluation),
+        ]
+
+    events = [event for number in range(120) for event in epoch(number)]
+    lines = shown(*events, epochs=120).splitlines()
+    told = [line.split(":")[0] for line in lines]
+    assert told == [f"epoch {n}/120" for n in (*range(1, 11), 120) for _ in range(2)]
+
+
+def test_of_slow_epochs_each_is_told() -> None:
+    now = iter(range(0, 10_000, 11))
+    progress = RunProgress(num_ranks=1, epochs=120, clock=lambda: float(next(now)))
+    metrics = epoch_done(0).metrics
+    told = [
+        progress.note(EpochDone(rank=0, metrics=metrics.model_copy(update={"epoch": number})))
+        for number in range(120)
+    ]
+    assert all(told)
+
+
+def test_evaluations_are_kept() -> None:
+    with make_display(num_ranks=1, epochs=1, console=Console(file=io.StringIO())) as display:
         display.on_event(Evaluated(evaluation=EVALUATION))
-    assert stream.getvalue() == ""
     assert list(display.evaluations) == [EVALUATION]
 
 

@@ -40,34 +40,52 @@ def episode_of(**seen: object) -> Episode:
 
 
 def test_a_fault_of_the_endpoint_is_told_once_with_what_to_do(tmp_path: Path) -> None:
-    watch = SteeringWatch(tmp_path, num_ranks=2)
+    watch = SteeringWatch(tmp_path)
     write_report(report_of(0, RefusedError=1), tmp_path)
-    (line,) = watch.news()
+    (line,) = watch.last_news(0)
     assert "refuses the key" in line
     assert 'the server says: "no such model [m]"' in line
     assert "RUDDER_LLM_KEY" in line
     write_report(report_of(0, RefusedError=5), tmp_path)
     write_report(report_of(1, RefusedError=2), tmp_path)
-    assert watch.news() == []
+    assert watch.last_news(0) + watch.last_news(1) == []
     write_report(report_of(1, RefusedError=2, TooSlowError=1), tmp_path)
-    (line,) = watch.news()
+    (line,) = watch.last_news(1)
     assert "too late" in line
+
+
+def test_work_grows_with_the_ranks_and_not_with_their_events(tmp_path: Path) -> None:
+    """64 ranks make progress ten times a second, for ten seconds, and decide once a second."""
+    now = [0.0]
+    watch = SteeringWatch(tmp_path, clock=lambda: now[0])
+    told = 0
+    for tenth in range(100):
+        now[0] = tenth / 10
+        for rank in range(64):
+            if tenth % 10 == 0:
+                step = 320 + tenth
+                changed = episode_of().model_copy(update={"applied": applied_of(LARGER, step=step)})
+                report = report_of(rank).model_copy(update={"changes": (changed,)})
+                write_report(report, tmp_path)
+            told += len(watch.news(rank))
+    assert told == 64 * 10
+    assert watch.num_reads == 64 * 10
 
 
 @pytest.mark.parametrize("error", ["NotAskedError", "InvalidAnswerError"])
 def test_what_is_not_the_endpoints_fault_is_left_to_the_summary(error: str, tmp_path: Path) -> None:
-    watch = SteeringWatch(tmp_path, num_ranks=1)
+    watch = SteeringWatch(tmp_path)
     write_report(report_of(0, **{error: 3}), tmp_path)
-    assert watch.news() == []
+    assert watch.last_news(0) == []
 
 
 def test_what_became_of_a_change_is_told_though_the_next_one_follows_at_once(
     tmp_path: Path,
 ) -> None:
-    watch = SteeringWatch(tmp_path, num_ranks=1)
+    watch = SteeringWatch(tmp_path)
     first, kept = episode_of(), episode_of().model_copy(update={"applied": None})
     write_report(report_of(0).model_copy(update={"changes": (first,), "last": first}), tmp_path)
-    (line,) = watch.news()
+    (line,) = watch.last_news(0)
     assert line.endswith("rows fetched a step 200 -> 100 expected, wait 5.0 -> 1.0 ms")
     outcome = Outcome(result="confirmed", rows_after=101.0, wait_ms_after=1.5)
     ended = first.model_copy(update={"outcome": outcome})
@@ -77,10 +95,10 @@ def test_what_became_of_a_change_is_told_though_the_next_one_follows_at_once(
     changes = report_of(0).model_copy(update={"changes": (first,)}).changes_with(ended)
     report = report_of(0).model_copy(update={"changes": (*changes, second), "last": kept})
     write_report(report, tmp_path)
-    one, other = watch.news()
+    one, other = watch.last_news(0)
     assert "confirmed, 101 rows a step" in one
     assert "step 320" in other
-    assert watch.news() == []
+    assert watch.last_news(0) == []
 
 
 def test_a_change_is_told_with_what_is_expected_of_it() -> None:
