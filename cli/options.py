@@ -182,7 +182,7 @@ _ROWS = "Which rows"
 FILTERS = [
     option("run", str | None, text="Key of the run.", panel=_ROWS),
     option("rank", int | None, text="Rank.", panel=_ROWS, least=0),
-    option("kind", _Kind | None, text="Kind of row.", panel=_ROWS),
+    option("kind", _Kind | None, text="Kind of row; `record` is shown only if asked for.", panel=_ROWS),
     option("agent", _Agent | None, text="Who called or did something.", panel=_ROWS),
     option("tool", str | None, text="Name of the tool.", panel=_ROWS),
     option("outcome", _Outcome | None, text="What came of it.", panel=_ROWS),

@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
+
+from rudder.cli.show import figures
 
 from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS
 
@@ -67,10 +69,11 @@ def doctor(
     if json:
         typer.echo(json_module.dumps([dataclasses.asdict(check) for check in found], indent=2))
     else:
-        table = Table("check", "", "found", "how to mend it", title="rudder doctor")
-        for check in found:
-            state = f"[{_COLOURS[check.state]}]{check.state}[/]"
-            table.add_row(check.name, state, check.found, check.remedy)
-        Console().print(table)
+        rows = [
+            (check.name, Text(check.state, _COLOURS[check.state]), check.found, check.remedy)
+            for check in found
+        ]
+        names = ("check", "state", "found", "how to mend it")
+        Console().print(figures.table(names, rows, text=names), highlight=False)
     if any(check.state == "fail" for check in found):
         raise typer.Exit(4)

@@ -1,4 +1,4 @@
-"""`rudder tools`: what agents may read and change, as a table or as JSON schemas."""
+"""`rudder tools`: what agents may read and change, as text or as JSON schemas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 
 
 def tools(
@@ -24,8 +24,8 @@ def tools(
     if json:
         typer.echo(json_module.dumps(tool_schemas(), indent=2))
         return
-    table = Table("tool", "kind", "arguments", "what it does", title="rudder tools")
+    console = Console(highlight=False)
     for spec in SPECS:
-        arguments = "\n".join(spec.arguments.model_fields) or "none"
-        table.add_row(spec.name, spec.kind, arguments, spec.description)
-    Console().print(table)
+        arguments = ", ".join(spec.arguments.model_fields) or "no arguments"
+        console.print(f"[bold]{spec.name}[/bold] ({spec.kind}): {arguments}")
+        console.print(Padding(spec.description, (0, 0, 1, 4)), markup=False)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from rudder.bench.grid import GridPoint, GridReport
 from rudder.bench.results import BenchReport, Result, Spread, TurnDone, write_json
@@ -101,14 +100,10 @@ def print_report(report: BenchReport, console: Console | None = None) -> None:
     console = Console() if console is None else console
     console.print(_title(report), highlight=False)
     for title, names, cells in _tables():
-        table = Table(title=title, title_justify="left", title_style="bold", box=None)
-        for place, name in enumerate(names):
-            justify: Literal["left", "right"] = "left" if place < _NUM_TEXT_COLUMNS else "right"
-            table.add_column(name, justify=justify, overflow="fold")
-        for result in report.results:
-            table.add_row(*cells(result))
+        rows = [cells(result) for result in report.results]
+        table = figures.table(names, rows, text=names[:_NUM_TEXT_COLUMNS])
         console.print()
-        console.print(table, highlight=False)
+        console.print(figures.titled(title, table), highlight=False)
     for skipped in report.skipped:
         what = f"rate {skipped.rate} was left out: {skipped.reason}\n  {skipped.remedy}"
         console.print(what, markup=False)
@@ -214,14 +209,12 @@ def print_grid(report: GridReport, console: Console | None = None) -> None:
     title = f"{report.bench.dataset}, rate {report.bench.rates[0]}: median seconds of an epoch"
     title += f", {extent_of(report.bench)}"
     console.print(title, highlight=False)
-    table = Table(box=None, pad_edge=False)
-    table.add_column("capacity")
-    for lookahead in lookaheads:
-        table.add_column(f"lookahead {lookahead}", justify="right")
+    rows: list[list[str | Text]] = []
     for capacity in dict.fromkeys(point.capacity for point in report.points):
         row = {point.lookahead: point for point in report.points if point.capacity == capacity}
-        table.add_row(capacity, *[_cell(row.get(each), report.best) for each in lookaheads])
-    console.print(table, highlight=False)
+        rows.append([capacity, *[_cell(row.get(each), report.best) for each in lookaheads]])
+    names = ["capacity", *[f"lookahead {lookahead}" for lookahead in lookaheads]]
+    console.print(figures.table(names, rows, text=("capacity",)), highlight=False)
     best = report.best
     spread = f"{best.epoch_seconds.min:.3f} - {best.epoch_seconds.max:.3f}"
     console.print(
@@ -231,8 +224,8 @@ def print_grid(report: GridReport, console: Console | None = None) -> None:
     )
 
 
-def _cell(point: GridPoint | None, best: GridPoint) -> str:
+def _cell(point: GridPoint | None, best: GridPoint) -> Text:
     if point is None:
-        return figures.ABSENT
-    text = figures.seconds(point.epoch_seconds.median)
-    return f"[bold]{text}[/bold]" if point == best else text
+        return Text(figures.ABSENT)
+    style = "bold" if point == best else ""
+    return Text(figures.seconds(point.epoch_seconds.median), style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Collection, Sequence
 
@@ -13,8 +14,7 @@ ABSENT = "-"
 WIDTH = 80
 """Columns that every table fits in, if its numbers are of a usual size."""
 _MEBIBYTE = 2**20
-_LONGEST_WORD = 30
-"""Longer words of a column of text, such as paths, go on in the next line."""
+_PIECES = re.compile(r"[^\s:=+./_,-]*(?:[:=+./_,-]|\s+|$)")
 
 
 def count(value: int | None) -> str:
@@ -64,29 +64,53 @@ def table(
     *,
     text: Collection[str] = (),
 ) -> Table:
-    """A table that neither cuts nor breaks words and numbers.
+    """A table that neither cuts nor breaks words and numbers, as far as 80 columns have room.
 
-    names: of the columns; text: those with words, which may take several lines; the others have
-    numbers, and their names take as many lines as their numbers are narrow.
+    names: of the columns; text: those with words, which may take several lines. The others have
+    numbers, and their names are wrapped to the width of the numbers. Words that do not fit
+    beside the numbers, such as paths, are broken behind punctuation.
     """
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    least = {
+        place: _least_width(name, [row[place] for row in cells], is_text=name in text)
+        for place, name in enumerate(names)
+    }
+    numbers = sum(width for place, width in least.items() if names[place] not in text)
+    num_texts = sum(name in text for name in names)
+    room = (WIDTH - len(names) - numbers) // max(num_texts, 1)
     made = Table(box=None, pad_edge=False)
-    least = 0
+    made.collapse_padding = sum(least.values()) + 2 * len(names) > WIDTH
     for place, name in enumerate(names):
-        column = [row[place] for row in cells]
         if name in text:
-            words = [word for cell in (Text(name), *column) for word in cell.plain.split()]
-            width = min(max(map(len, words), default=1), _LONGEST_WORD)
-            made.add_column(name, overflow="fold", min_width=width)
+            made.add_column(name, overflow="fold", min_width=min(least[place], max(room, 1)))
         else:
-            width = max(*map(len, name.split()), *(cell.cell_len for cell in column), 1)
-            heading = textwrap.wrap(name, width, break_on_hyphens=False)
+            heading = textwrap.wrap(name, least[place], break_on_hyphens=False)
             made.add_column("\n".join(heading), justify="right", no_wrap=True)
-        least += width
-    made.collapse_padding = least + 2 * len(names) > WIDTH
     for row in cells:
-        made.add_row(*row)
+        texts = [
+            _folded(cell, max(room, 1)) if name in text else cell
+            for name, cell in zip(names, row, strict=True)
+        ]
+        made.add_row(*texts)
     return made
+
+
+def _folded(cell: Text, width: int) -> Text:
+    """Break words longer than the width behind punctuation, as in `plan.change.capacity_rows`."""
+    lines = [""]
+    for piece in _PIECES.findall(cell.plain):
+        is_long = len((lines[-1].rpartition(" ")[2] + piece).rstrip()) > width
+        lines = [*lines, piece] if is_long and lines[-1] else [*lines[:-1], lines[-1] + piece]
+    return Text("\n".join(lines), cell.style)
+
+
+def _least_width(name: str, column: Sequence[Text], *, is_text: bool) -> int:
+    """Of a column of text its longest word; of numbers the widest, or a word of the name."""
+    if is_text:
+        words = [word for cell in (Text(name), *column) for word in cell.plain.split()]
+    else:
+        words = [*name.split(), *(line for cell in column for line in cell.plain.split("\n"))]
+    return max(map(len, words), default=1)
 
 
 def titled(title: str, made: Table, *, below: str | None = None) -> Group:

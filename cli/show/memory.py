@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
+from rich.console import Group
 
 from rudder.cli.show import figures
 from rudder.cli.show.audit import prefixes
 from rudder.memory.past.catalog import Line
 
 
-def memory_table(lines: Sequence[Line]) -> Table:
+def memory_table(lines: Sequence[Line]) -> Group:
     """One line an episode: rows fetched and exposed wait per step, before and after.
 
     Episodes are named by as much of their ids as tells them apart.
     """
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for name in ("episode", "policy", "planner", "result", "rows a step", "wait ms a step", "used"):
-        is_number = "step" in name
-        table.add_column(
-            name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold"
-        )
     names = prefixes({line.episode_id for line in lines})
-    for line in lines:
-        table.add_row(
+    rows = [
+        (
             names[line.episode_id],
             line.policy,
             line.planner,
@@ -33,8 +27,12 @@ def memory_table(lines: Sequence[Line]) -> Table:
             _change(line.wait_ms_before, line.wait_ms_after, digits=2),
             "yes" if line.trusted else "no",
         )
-    table.caption, table.caption_justify = _not_used(lines), "left"
-    return table
+        for line in lines
+    ]
+    columns = ("episode", "policy", "planner", "result", "rows a step", "wait ms a step", "used")
+    table = figures.table(columns, rows, text=("episode", "policy", "planner", "result", "used"))
+    notes = _not_used(lines)
+    return Group(table) if notes is None else Group(table, notes)
 
 
 def _not_used(lines: Sequence[Line]) -> str | None:

@@ -20,12 +20,8 @@ _NAMES = (
 def planner_table(found: Sequence[Standing]) -> Table:
     """One line a planner; time over that of fixed settings, and of the best fixed settings,
     as geometric means over the cases and the worst of them; lower is better."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("planner", overflow="fold", min_width=8)
-    for name in _NAMES:
-        table.add_column(name, justify="right")
-    for each in found:
-        table.add_row(
+    rows = [
+        (
             each.planner,
             f"{each.to_fixed:.3f}",
             f"{each.worst_to_fixed:.3f}",
@@ -35,21 +31,19 @@ def planner_table(found: Sequence[Standing]) -> Table:
             *(figures.count(value) for value in (each.proposed, each.applied, each.reverted)),
             figures.percent(each.rows_error),
         )
-    return table
+        for each in found
+    ]
+    return figures.table(("planner", *_NAMES), rows, text=("planner",))
 
 
 def live_table(found: Sequence[LivePlanner]) -> Table:
-    """One line a planner: seconds of a job, over those of the unsteered and of the embedded one
-    (median, least - most of the jobs), the p99 of steps, and what its model was good for."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("planner", overflow="fold", min_width=8)
-    for name in ("seconds", "/ unsteered", "/ embedded", "step p99\nms", "ap-\nplied",
-                 "re-\nverted", "off by", "ques-\ntions", "Pass@1"):  # fmt: skip
-        table.add_column(name, justify="right", no_wrap=True)
+    """One row a planner: seconds of a job; these over those of the unsteered and of the embedded
+    one, as a median and below it the range over jobs; the p99 of steps; its model's answers."""
+    rows = []
     for each in found:
         questions = sum(model.questions for model in each.models)
         passed = [model.pass_at_1 for model in each.models if model.pass_at_1 is not None]
-        table.add_row(
+        row = (
             each.planner,
             f"{each.seconds:.1f}",
             _ratio(each.to_unsteered),
@@ -61,10 +55,15 @@ def live_table(found: Sequence[LivePlanner]) -> Table:
             figures.count(questions) if each.models else figures.ABSENT,
             figures.percent(fmean(passed) if passed else None),
         )
-    return table
+        rows.append(row)
+    names = (
+        "planner", "s", "/ unsteered", "/ embedded", "p99 ms", "applied", "undone", "off by",
+        "asked", "Pass@1",
+    )  # fmt: skip
+    return figures.table(names, rows, text=("planner",))
 
 
 def _ratio(found: Spread | None) -> str:
     if found is None:
         return figures.ABSENT
-    return f"{found.median:.3f} ({found.min:.3f}-{found.max:.3f})"
+    return f"{found.median:.3f}\n{found.min:.2f}-{found.max:.2f}"

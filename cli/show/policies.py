@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from rudder.bench.policy_cost import Cost
 from rudder.cli.options import parts, whole_numbers
@@ -105,18 +104,15 @@ def _lines(rows: Sequence[Traffic]) -> dict[str, list[Traffic]]:
     return lines
 
 
-_NAMES = ("capacity", "remote", "layout", "ms", "at least", "hits", "flat")
+_NAMES = ("policy", "capacity", "remote", "layout", "ms", "at least", "hits", "flat")
 
 
 def print_costs(costs: Sequence[Cost], *, console: Console | None = None) -> None:
     """Print one table, a section per policy; console: default standard output."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("policy", overflow="fold", min_width=10)
-    for name in _NAMES:
-        table.add_column(name, justify="right", no_wrap=True)
-    for cost, following in zip(costs, [*costs[1:], None], strict=True):
-        is_last = following is not None and following.variant != cost.variant
-        table.add_row(*_cost_cells(cost), end_section=is_last)
+    rows = [_cost_cells(cost) for cost in costs]
+    table = figures.table(_NAMES, rows, text=("policy", "layout"))
+    for cost, following, line in zip(costs, costs[1:], table.rows, strict=False):
+        line.end_section = following.variant != cost.variant
     console = Console() if console is None else console
     console.print(table, highlight=False)
 
@@ -164,20 +160,21 @@ def print_traffic(rows: Sequence[Traffic], *, title: str, console: Console | Non
 
     console: default standard output.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    names = ("ahead", "fetched", "of all", "/ OPT", "hits", "halo\nhits", "M rows\na second")
-    table.add_column("capacity", justify="right", no_wrap=True)
-    table.add_column("policy", overflow="fold")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        if row.policy == OPT and table.row_count:
-            table.add_section()
-        table.add_row(*_cells(row), style="bold" if row.policy == OPT else None)
-    console = Console() if console is None else console
-    console.print(table, highlight=False)
+    table = figures.table(
+        ("capacity", "policy", "ahead", "fetched", "of all", "/ OPT", "hits", "halo hits",
+         "M rows a second"),
+        [_cells(row) for row in rows],
+        text=("policy",),
+    )  # fmt: skip
+    for row, line, above in zip(rows, table.rows, [None, *table.rows], strict=False):
+        if row.policy == OPT:
+            line.style = "bold"
+            if above is not None:
+                above.end_section = True
     cold, everything = figures.count(rows[0].cold_rows), figures.count(rows[0].remote_rows)
-    console.print(f"without a buffer {everything} rows, each row once {cold}", highlight=False)
+    below = f"without a buffer {everything} rows, each row once {cold}"
+    console = Console() if console is None else console
+    console.print(figures.titled(title, table, below=below), highlight=False)
 
 
 def _cells(row: Traffic) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rudder.agents.replay.other import Alternative
 from rudder.agents.replay.recorded import Replayed
 from rudder.agents.replay.what_if import Outlook, WhatIfs
 from rudder.cli.show import figures
+from rudder.memory.records import Episode
 from rudder.training.settings import Change
 
 _SHORT = {
@@ -55,46 +56,46 @@ _MAX_VALUE = 60
 
 def difference_table(replayed: Sequence[Replayed]) -> Table:
     """A line for each field that came out otherwise, and for each decision that cannot be made."""
-    table = _table("episode", "step", "field", "stored", "replayed", right=("step",))
+    rows: list[tuple[str, ...]] = []
     for each in replayed:
-        where = _where(each.episode.episode_id, each.episode.observation.step)
+        where = _where(each.episode)
         if each.reason is not None:
-            table.add_row(*where, "not replayable", each.reason, "")
-        for found in each.differences:
-            table.add_row(*where, found.field, _value(found.stored), _value(found.replayed))
-    return table
+            rows.append((*where, "not replayable", each.reason, ""))
+        rows += [
+            (*where, found.field, _value(found.stored), _value(found.replayed))
+            for found in each.differences
+        ]
+    names = ("episode", "step", "field", "stored", "replayed")
+    return figures.table(names, rows, text=("episode", *names[2:]))
 
 
 def alternative_table(alternatives: Sequence[Alternative]) -> Table:
     """A line for each decision: what was proposed and what became of it, then and now."""
-    table = _table(
-        "episode", "step", "stored plan", "fate", "other plan", "fate", "rows/step", right=(
-            "step", "rows/step"))  # fmt: skip
+    rows: list[tuple[str, ...]] = []
     for each in alternatives:
-        where = _where(each.episode.episode_id, each.episode.observation.step)
-        stored = (told(each.stored.plan.change), fate(each.stored))
+        begin = (*_where(each.episode), told(each.stored.plan.change), fate(each.stored))
         if each.other is None:
-            table.add_row(*where, *stored, "not replayable", each.reason or "", figures.ABSENT)
-        elif each.is_same and fate(each.other) == fate(each.stored):
-            table.add_row(*where, *stored, "same", "", _expected(each.other))
-        else:
-            other = (told(each.other.plan.change), fate(each.other))
-            table.add_row(*where, *stored, *other, _expected(each.other))
-    return table
+            rows.append((*begin, "not replayable", each.reason or "", figures.ABSENT))
+            continue
+        now = (told(each.other.plan.change), fate(each.other))
+        is_same = each.is_same and now[1] == begin[-1]
+        rows.append((*begin, *(("same", "") if is_same else now), _expected(each.other)))
+    names = ("episode", "step", "stored plan", "fate", "other plan", "fate", "rows a step")
+    return figures.table(names, rows, text=("episode", *names[2:6]))
 
 
 def what_if_table(found: Sequence[WhatIfs]) -> Table:
     """A line for each choice of settings, as the accesses then tell; `*` the best of the legal."""
-    names = ("episode", "step", "what", "settings", "rows/step", "wait ms", "buffer")
-    table = _table(*names, right=("step", *names[4:]))
+    rows: list[tuple[str, ...]] = []
     for each in found:
-        where = _where(each.episode.episode_id, each.episode.observation.step)
+        where = _where(each.episode)
         if each.reason is not None:
-            table.add_row(*where, "not known", each.reason)
+            rows.append((*where, "not known", each.reason, "", "", ""))
         for number, outlook in enumerate(each.outlooks):
             best = outlook is each.best
-            table.add_row(*(where if number == 0 else ("", "")), *_outlook(outlook, best=best))
-    return table
+            rows.append((*(where if number == 0 else ("", "")), *_outlook(outlook, best=best)))
+    names = ("episode", "step", "what", "settings", "rows a step", "wait ms", "buffer")
+    return figures.table(names, rows, text=("episode", "what", "settings"))
 
 
 def _outlook(outlook: Outlook, *, best: bool) -> Iterator[str]:
@@ -114,18 +115,10 @@ def _expected(decision: Decision) -> str:
     return figures.ABSENT if effect is None else f"{effect.rows_fetched.mid:,.0f}"
 
 
-def _where(episode_id: str, step: int) -> tuple[str, str]:
-    return episode_id[:_ID], figures.count(step)
+def _where(episode: Episode) -> tuple[str, str]:
+    return episode.episode_id[:_ID], figures.count(episode.observation.step)
 
 
 def _value(value: object) -> str:
     text = json.dumps(value)
-    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 1] + "…"
-
-
-def _table(*names: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for name in names:
-        is_number = name in right
-        table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number)
-    return table
+    return text if len(text) <= _MAX_VALUE else text[: _MAX_VALUE - 4] + " ..."

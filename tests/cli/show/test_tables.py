@@ -1,0 +1,229 @@
+"""Every table fits in 80 columns, with large numbers, and cuts or breaks no word."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rudder.agents.controller.report import SteeringReport, write_report
+from rudder.agents.replay.compare import Decision, Difference
+from rudder.agents.replay.other import Alternative
+from rudder.agents.replay.recorded import Replayed
+from rudder.agents.replay.what_if import Outlook, WhatIfs
+from rudder.bench.grid import Grid, GridReport
+from rudder.bench.planners_live import LivePlanner
+from rudder.bench.policy_cost import Cost
+from rudder.bench.results import BenchReport, Machine, Result, Spread
+from rudder.bench.simulated.compare import Standing
+from rudder.cli.show import bench as bench_grid
+from rudder.cli.show import bench as bench_report
+from rudder.cli.show import figures
+from rudder.cli.show import policies as policy_cost_table
+from rudder.cli.show import policies as traffic
+from rudder.cli.show import summary as report
+from rudder.cli.show.display import RunProgress
+from rudder.cli.show.memory import memory_table
+from rudder.cli.show.planners import live_table, planner_table
+from rudder.cli.show.replay import alternative_table, difference_table, what_if_table
+from rudder.cli.show.steering_lines import SteeringWatch
+from rudder.memory.sample import sample_episode, sample_workload
+from rudder.training.config import RunConfig
+from rudder.training.events import PhaseEntered
+from rudder.training.metrics import (
+    LastChange,
+    ModelUse,
+    RowCounts,
+    RowsFetched,
+    Seconds,
+    SteeringCounts,
+)
+from rudder.training.settings import Change
+from tests.agents import test_display, test_memory_table, test_report, test_traffic
+
+WIDE = Spread(min=99.01, median=99.12, max=99.23)
+MODEL = ModelUse(
+    name="m", questions=12_345, fallbacks={"RefusedError": 12_000}, valid_first=99, calls=12_345,
+    input_tokens=7_000_000, output_tokens=700_000, latency_ms_p50=12_345.0,
+)  # fmt: skip
+EPISODE = sample_episode(2, workload=sample_workload())
+CHANGE = Change(capacity_rows=1_234_567, lookahead_batches=1024, eviction_threshold=0.125)
+
+
+def summary(console: Console) -> None:
+    rows = RowCounts(
+        input_rows=10**8, remote_rows=10**7, hits=10**7, bytes_fetched=2**34,
+        rows_fetched=RowsFetched(miss=10**7, target=10**5, seed=10**5),
+    )  # fmt: skip
+    last = LastChange(step=123_456, change="capacity 71,290 -> 102,973, " * 3, judgement="unjudged")
+    counts = [
+        SteeringCounts(
+            rank=rank, decisions=12_345, confirmed=12_345, rows_errors=(12.345,),
+            ages_steps=(12_345,), model=MODEL, last_change=last,
+        )
+        for rank in range(5)
+    ]  # fmt: skip
+    epochs = [test_report.epoch(number, seconds=1234.5, rows=rows) for number in range(120)]
+    made = test_report.summary_of(test_report.report(0, *epochs))
+    report.print_summary(made.model_copy(update={"steering": tuple(counts)}), console)
+
+
+def live(console: Console, folder: Path) -> None:
+    watch = SteeringWatch(folder)
+    counts = SteeringCounts(confirmed=12_345, reverted=1_234)
+    write_report(SteeringReport(rank=0, planner="p", phase="on trial", counts=counts), folder)
+    progress = RunProgress(num_ranks=64, epochs=1200, watch=watch)
+    for rank in range(64):
+        progress.note(PhaseEntered(role="trainer", rank=rank, phase="evaluating"))
+        event = test_display.progress(rank, step=16, epoch=999)
+        many = RowCounts(remote_rows=10**8, hits=10**8, rows_fetched=RowsFetched(miss=123_456_789))
+        window = event.window.model_copy(update={"rows": many})
+        progress.note(event.model_copy(update={"window": window, "steps_in_epoch": 1234}))
+    console.print(progress.table())
+
+
+def result(variant: str) -> Result:
+    return Result(
+        rate="200mbit", variant=variant, epoch_seconds=WIDE, turn_seconds=(99.1,),
+        first_epoch_seconds=123.4, speedup_vs_stock=12.3, paired_speedup_vs_stock=WIDE,
+        first_epoch_speedup_vs_stock=None, rows_fetched=12_345_678, remote_rows=12_345_678,
+        bytes_fetched=1, breakdown=Seconds(sample=12.3, pull=12.3, assemble=12.3, compute=99.9),
+    )  # fmt: skip
+
+
+def bench_of(*variants: str) -> BenchReport:
+    return BenchReport(
+        dataset="synthetic:community-200k", command="rudder bench epochs",
+        started="2025-01-02T03:04:05", results=tuple(map(result, variants)), repeats=3,
+        epochs_per_turn=2, network="namespace", config=RunConfig(), versions={},
+        machine=Machine(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
+    )  # fmt: skip
+
+
+def grid() -> GridReport:
+    made = Grid(capacities=("0.02", "0.05"), lookaheads=(0, 8, 16, 40))
+    return GridReport.of(made, bench_of(*[each.text for each in made.variants]))
+
+
+def standing() -> Standing:
+    return Standing(
+        planner="tabnet:a-fitted-model.bin", cases=99, to_fixed=10.123, worst_to_fixed=10.123,
+        to_best=10.123, worst_to_best=10.123, capacity_rows=1_234_567, decisions=1, proposed=12_345,
+        applied=12_345, reverted=1_234, rows_error=1.234,
+    )  # fmt: skip
+
+
+def lived() -> LivePlanner:
+    return LivePlanner(
+        planner="tabnet:a-fitted-model.bin", seconds=1234.5, to_unsteered=Spread.of([1.1, 0.9]),
+        to_embedded=Spread.of([1.1, 0.9]), step_ms_p99=123.4, applied=1234, confirmed=1,
+        reverted=123, rows_error=0.999, models=(MODEL,),
+    )  # fmt: skip
+
+
+def cost() -> Cost:
+    return Cost(
+        variant="score:interval=32+alpha=0.05", capacity=10_000_000, num_remote=10_000_000,
+        inputs=1, layout="spread", ms_per_batch=123.45, ms_per_batch_min=123.45,
+        ms_per_batch_p95=1, hit_fraction=1.0, policy_bytes=1, flatness=12.34,
+    )  # fmt: skip
+
+
+def replays() -> Iterator[RenderableType]:
+    other = Difference("plan.change.capacity_rows", list(range(200)), {"reason": "word " * 20})
+    yield difference_table([Replayed(EPISODE, (other,)), Replayed(EPISODE, reason="why " * 20)])
+    stored = Decision.of_episode(EPISODE)
+    yield alternative_table(
+        [
+            Alternative(EPISODE, stored, stored),
+            Alternative(EPISODE, stored, None, "no window is left " * 5),
+        ]
+    )
+    effect = EPISODE.plan.expected
+    assert effect is not None
+    outlook = Outlook("refused plan", CHANGE, 1_234_567, effect)
+    yield what_if_table([WhatIfs(EPISODE, (outlook,)), WhatIfs(EPISODE, reason="gone " * 20)])
+
+
+def printed(show: Callable[[Console], object]) -> str:
+    console = Console(file=io.StringIO(), width=80, color_system=None)
+    show(console)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+SHOWN: dict[str, Callable[[Console], object]] = {
+    "summary": summary,
+    "bench": lambda console: bench_report.print_report(
+        bench_of("stock", "lookahead:controller=on", "score:interval=32+alpha=0.05"), console
+    ),
+    "grid": lambda console: bench_grid.print_grid(grid(), console),
+    "planners": lambda console: console.print(planner_table([standing()])),
+    "live planners": lambda console: console.print(live_table([lived()])),
+    "costs": lambda console: policy_cost_table.print_costs([cost()], console=console),
+    "traffic": lambda console: traffic.print_traffic(test_traffic.ROWS, title="t", console=console),
+    "memory": lambda console: console.print(memory_table([test_memory_table.line()])),
+    "replays": lambda console: [console.print(each) for each in replays()],
+}
+
+
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> list[Table]:
+    """The tables that a test makes."""
+    made: list[Table] = []
+    make = figures.table
+
+    def note(*args: object, **options: object) -> Table:
+        made.append(make(*args, **options))  # type: ignore[arg-type]  # passed on as they are
+        return made[-1]
+
+    monkeypatch.setattr(figures, "table", note)
+    return made
+
+
+def broken(table: Table, text: str) -> list[str]:
+    """Words and numbers of a table that the text does not show as they are."""
+    lost: list[str] = []
+    for column in table.columns:
+        for cell in (column.header, *column.cells):
+            plain = cell.plain if isinstance(cell, Text) else str(cell)
+            is_number = column.justify == "right"
+            pieces = plain.split("\n") if is_number else re.findall(r"\b\w{1,15}\b", plain)
+            lost += [piece for piece in pieces if piece not in text]
+    return lost
+
+
+@pytest.mark.parametrize("name", [*SHOWN, "live"])
+def test_a_table_is_whole_at_80_columns(name: str, tables: list[Table], tmp_path: Path) -> None:
+    text = printed(SHOWN.get(name, lambda console: live(console, tmp_path)))
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert "…" not in text
+    assert tables
+    assert [lost for table in tables for lost in broken(table, text)] == []
+
+
+words = st.text("abcdefghij", min_size=1, max_size=9)
+texts = st.lists(words, min_size=1, max_size=12).map(" ".join)
+
+
+@given(st.lists(st.tuples(texts, texts, st.integers(0, 10**9), st.floats(0, 1)), min_size=1))
+def test_any_words_and_numbers_are_whole(values: list[tuple[str, str, int, float]]) -> None:
+    rows = [
+        (one, other, figures.count(number), figures.percent(share))
+        for one, other, number, share in values
+    ]
+    made = figures.table(
+        ("a name", "what", "rows of it", "share of all"), rows, text=("a name", "what")
+    )
+    text = printed(lambda console: console.print(Group(made)))
+    assert broken(made, text) == []
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
