@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+Registered = TypeVar("Registered", bound=Callable[..., Any])
 _NAME_WIDTH = 28
 """Of most options, so that meanings stand below one another, whatever their topic."""
 
@@ -40,7 +41,9 @@ class App(typer.Typer):
             context_settings={"help_option_names": ["-h", "--help"]},
         )
 
-    def command(self, name: str | None = None, **options: Any) -> Any:
+    def command(
+        self, name: str | None = None, **options: Any
+    ) -> Callable[[Registered], Registered]:
         """Register a command, as typer.Typer does."""
         return super().command(name, cls=_Command, **options)
 

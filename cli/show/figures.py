@@ -67,7 +67,7 @@ def table(
     """A table that neither cuts nor breaks words and numbers, as far as 80 columns have room.
 
     names: of the columns; text: those with words, which may take several lines. The others have
-    numbers, and their names are wrapped to the width of the numbers. Words that do not fit
+    numbers, and their names take several lines where 80 columns are too few. Words that do not fit
     beside the numbers, such as paths, are broken behind punctuation.
     """
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
@@ -75,20 +75,25 @@ def table(
         place: _least_width(name, [row[place] for row in cells], is_text=name in text)
         for place, name in enumerate(names)
     }
-    numbers = sum(width for place, width in least.items() if names[place] not in text)
-    num_texts = sum(name in text for name in names)
-    room = (WIDTH - len(names) - numbers) // max(num_texts, 1)
+    words = [width for place, width in least.items() if names[place] in text]
+    numbers = sum(least.values()) - sum(words)
+    free = WIDTH - len(names) - numbers
+    room = next((n for n in range(WIDTH, 1, -1) if sum(min(n, w) for w in words) <= free), 1)
+    heads = sum(max(width, len(names[place])) for place, width in least.items())
+    is_tight = heads + len(names) > WIDTH
+    taken = sum(least.values()) if is_tight else heads
     made = Table(box=None, pad_edge=False)
-    made.collapse_padding = sum(least.values()) + 2 * len(names) > WIDTH
+    made.collapse_padding = taken + 2 * len(names) > WIDTH
     for place, name in enumerate(names):
         if name in text:
-            made.add_column(name, overflow="fold", min_width=min(least[place], max(room, 1)))
+            made.add_column(name, overflow="fold", min_width=min(least[place], room))
         else:
-            heading = textwrap.wrap(name, least[place], break_on_hyphens=False)
+            width = least[place] if is_tight else max(least[place], len(name))
+            heading = textwrap.wrap(name, width, break_on_hyphens=False)
             made.add_column("\n".join(heading), justify="right", no_wrap=True)
     for row in cells:
         texts = [
-            _folded(cell, max(room, 1)) if name in text else cell
+            _folded(cell, room) if name in text else cell
             for name, cell in zip(names, row, strict=True)
         ]
         made.add_row(*texts)

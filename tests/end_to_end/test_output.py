@@ -41,7 +41,7 @@ def test_why_a_run_failed_is_kept_where_standard_error_is_full(
     run_dir = tmp_path / "run"
     arguments = ["train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--epochs", "999"]
     with Path("/dev/full").open("w") as full:
-        run = subprocess.Popen([str(RUDDER), *arguments], cwd=tmp_path, stderr=full)
+        run = subprocess.Popen([str(RUDDER), *arguments], cwd=tmp_path, stderr=full, text=True)
     wait_for(run_dir / "control" / "rank1.sock", run)
     job = str(run_dir / "job.json")
     trainer = next(

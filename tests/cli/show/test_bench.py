@@ -71,11 +71,11 @@ def test_tables_have_a_row_per_rate_and_variant_and_say_what_is_missing(
     text = StringIO()
     print_report(report, Console(file=text, width=120))
     lines = text.getvalue().splitlines()
-    times = next(line for line in lines if line.strip().startswith("200mbit  lookahead"))
+    times = next(line for line in lines if line.split()[:2] == ["200mbit", "lookahead"])
     assert times.split() == [
         "200mbit", "lookahead", "4.000", "3.50", "-", "4.25", "2.00x", "1.50", "-", "2.25", "5.000",
     ]  # fmt: skip
-    assert sum(line.strip().startswith(("none ", "200mbit ")) for line in lines) == 12
+    assert sum(line.startswith(("none ", "200mbit ")) for line in lines) == 12
     assert "rate 1gbit was left out: no namespaces" in text.getvalue()
 
 

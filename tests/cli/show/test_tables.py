@@ -172,7 +172,7 @@ SHOWN: dict[str, Callable[[Console], object]] = {
     "costs": lambda console: policy_cost_table.print_costs([cost()], console=console),
     "traffic": lambda console: traffic.print_traffic(test_traffic.ROWS, title="t", console=console),
     "memory": lambda console: console.print(memory_table([test_memory_table.line()])),
-    "replays": lambda console: [console.print(each) for each in replays()],
+    "replays": lambda console: console.print(Group(*replays())),
 }
 
 
