@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from rudder.cli.options import AsJson
 from rudder.cli.show import figures
-
 from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -40,7 +40,7 @@ def doctor(
     llm_extra: Annotated[
         str | None, typer.Option(help="JSON object of further fields of each request, with --llm.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Check versions, shared memory, namespaces, ports, apt lists, memory and disk.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rudder.cli.options import AsJson
+
 if TYPE_CHECKING:
     from rudder.memory.records import Episode
     from rudder.memory.run.run_reader import RunReader
@@ -23,7 +25,7 @@ def explain(
     whole: Annotated[
         bool, typer.Option("--whole", help="Print questions to models and answers in full.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the episode as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """What was seen, recalled, asked of a model, proposed, objected, done, expected and measured.
 

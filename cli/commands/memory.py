@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rudder.cli.help import App
+from rudder.cli.options import AsJson
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -23,7 +24,6 @@ app = App("Look after the episodes of all runs, which later runs learn from.")
 Memory = Annotated[
     Path | None, typer.Option("--memory", help="File; default: memory.db in the data folder.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Origin = Annotated[str | None, typer.Option(help="Only what came from there.")]
 
 
@@ -37,7 +37,7 @@ def list_(
     origin: Origin = None,
     limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 20,
     memory: Memory = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Episodes, the newest first.
 
@@ -62,7 +62,7 @@ def list_(
 def show(
     episode: Annotated[str, typer.Argument(help="Id, or the beginning of one.")],
     memory: Memory = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """One episode with its workload.
 
@@ -89,7 +89,7 @@ def merge(
         list[Path], typer.Argument(help="Run folders, ranks' files, or other memories.")
     ],
     memory: Memory = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Add the finished episodes of runs; another memory's are kept but not used until trusted.
 
@@ -111,7 +111,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
     origin: Origin = None,
     memory: Memory = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Write episodes as lines of JSON.
 
@@ -133,7 +133,7 @@ def export(
 def import_(
     file: Annotated[Path, typer.Argument(help="What `rudder memory export` wrote.")],
     memory: Memory = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Add episodes from elsewhere; they keep their origin and are not used until trusted.
 
@@ -157,7 +157,7 @@ def import_(
 def trust(
     origin: Annotated[str, typer.Argument(help="As `rudder memory stats` names it.")],
     memory: Memory = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Let later runs use what was imported from an origin so far.
 
@@ -176,7 +176,7 @@ def prune(
     keep: Annotated[int, typer.Option(help="Keep so many of the newest.", min=0)] = 100_000,
     origin: Origin = None,
     memory: Memory = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Drop the oldest episodes.
 
@@ -191,7 +191,7 @@ def prune(
 
 
 @app.command("stats")
-def stats(memory: Memory = None, json: Json = False) -> None:
+def stats(memory: Memory = None, json: AsJson = False) -> None:
     """How many episodes there are, by origin.
 
     Example: rudder memory stats

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from rudder.cli.options import AsJson
+
 
 def prepare(
     dataset: Annotated[
@@ -25,7 +27,7 @@ def prepare(
     feature_dtype: Annotated[
         Literal["float32", "float16"], typer.Option(help="How features are stored and sent.")
     ] = "float32",
-    json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Partition a graph for DistDGL; what is there already is used again.
 

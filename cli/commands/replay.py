@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rudder.cli.options import AsJson, LlmModel
 from rudder.training.steering_options import PlannerName
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from rudder.agents.replay.other import Alternative
     from rudder.agents.replay.recorded import Replayed
     from rudder.agents.replay.recorded_run import Found
-    from rudder.agents.replay.what_if import WhatIfs
+    from rudder.memory.run.run_reader import RunReader
     from rudder.training.steering_options import SteeringOptions
 
 
@@ -41,13 +43,11 @@ def replay(
     llm: Annotated[
         str | None, typer.Option(help="The same of a language model; address of its endpoint.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
-    ] = None,
+    model: LlmModel = None,
     what_if: Annotated[
         bool, typer.Option("--what-if", help="Show what other settings would have fetched.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Make stored decisions again, without a trainer and without a network.
 
@@ -65,7 +65,7 @@ def replay(
 
         raise ConfigError("--what-if asks no planner", remedy="give either it or a planner")
     if what_if:
-        _show_what_ifs(_what_ifs(found), json=json)
+        _show_what_ifs(found, json=json)
     elif options is not None:
         _show_alternatives(asyncio.run(_alternatives(found, options)), json=json)
     else:
@@ -125,18 +125,14 @@ def _options(
         raise ConfigError(str(error).splitlines()[0], remedy="see rudder replay --help") from None
 
 
-# -- recorded --------------------------------------------------------------------------------
-
-
 async def _recorded(found: list[Found]) -> list[Replayed]:
     from rudder.agents.replay.recorded import replay as replayed
-    from rudder.memory.run.run_reader import RunReader
 
-    results: list[Replayed] = []
-    for each in found:
-        with RunReader(each.path) as reader:
-            results.extend([result async for result in replayed(reader, names=each.names)])
-    return results
+    return [
+        result
+        for reader, names in _readers(found)
+        async for result in replayed(reader, names=names)
+    ]
 
 
 def _show_recorded(results: list[Replayed], *, json: bool) -> None:
@@ -158,22 +154,18 @@ def _show_recorded(results: list[Replayed], *, json: bool) -> None:
         raise typer.Exit(1)
 
 
-# -- another planner -------------------------------------------------------------------------
-
-
 async def _alternatives(found: list[Found], options: SteeringOptions) -> list[Alternative]:
     from rudder.agents.replay.other import OtherPlanner
-    from rudder.memory.run.run_reader import RunReader
 
     other = OtherPlanner(options)
-    results: list[Alternative] = []
     try:
-        for each in found:
-            with RunReader(each.path) as reader:
-                results.extend([one async for one in other.replay(reader, names=each.names)])
+        return [
+            one
+            for reader, names in _readers(found)
+            async for one in other.replay(reader, names=names)
+        ]
     finally:
         await other.close()
-    return results
 
 
 def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
@@ -189,24 +181,12 @@ def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
     typer.echo(f"the same is proposed in {same} of {len(decided)} decisions")
 
 
-# -- what-if ---------------------------------------------------------------------------------
-
-
-def _what_ifs(found: list[Found]) -> list[WhatIfs]:
-    from rudder.agents.replay.what_if import what_if
-    from rudder.memory.run.run_reader import RunReader
-
-    results: list[WhatIfs] = []
-    for each in found:
-        with RunReader(each.path) as reader:
-            results.extend(what_if(reader, names=each.names))
-    return results
-
-
-def _show_what_ifs(results: list[WhatIfs], *, json: bool) -> None:
+def _show_what_ifs(found: list[Found], *, json: bool) -> None:
     from rudder.agents.replay.plain import what_ifs_json
+    from rudder.agents.replay.what_if import what_if
     from rudder.cli.show.replay import what_if_table
 
+    results = [one for reader, names in _readers(found) for one in what_if(reader, names=names)]
     if json:
         typer.echo(what_ifs_json(results))
     else:
@@ -214,7 +194,16 @@ def _show_what_ifs(results: list[WhatIfs], *, json: bool) -> None:
         typer.echo("* fetches least of all settings that were allowed; OPT is no setting")
 
 
+def _readers(found: list[Found]) -> Iterator[tuple[RunReader, Collection[str] | None]]:
+    """Each file, open for as long as it is looked at, with the episodes wanted of it."""
+    from rudder.memory.run.run_reader import RunReader
+
+    for each in found:
+        with RunReader(each.path) as reader:
+            yield reader, each.names
+
+
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    Console().print(table)
+    Console().print(table, highlight=False)

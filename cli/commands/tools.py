@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json as json_module
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.padding import Padding
 
+from rudder.cli.options import AsJson
 
-def tools(
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the schemas in the form of function calling.")
-    ] = False,
-) -> None:
+
+def tools(json: AsJson = False) -> None:
     """List the tools that agents read a run with, and stage changes with.
 
     Example: rudder tools --json
