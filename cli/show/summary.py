@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -92,10 +93,7 @@ def write_summary(summary: Summary, run_dir: Path) -> Path:
 
 
 def print_summary(summary: Summary, console: Console | None = None) -> None:
-    """Print where the time went, which rows moved, and what came of the run.
-
-    console: default standard output.
-    """
+    """Print times, rows and results of a run; console: default standard output."""
     console = Console() if console is None else console
     for table in (_time_table(summary), _row_table(summary), *_steering_tables(summary)):
         console.print(table, highlight=False)
@@ -106,17 +104,17 @@ def print_summary(summary: Summary, console: Console | None = None) -> None:
 
 
 def _time_table(summary: Summary) -> Group:
-    names = ("total", "sample", "pull", "assemble", "exposed wait", "compute", "loss")
+    parts = ("sample", "pull", "assemble", "exposed_wait", "compute")
     return _epoch_table(
-        "Seconds of each epoch's slowest rank", names, summary,
+        "Seconds of each epoch's slowest rank",
+        ("total", *[part.replace("_", " ") for part in parts], "loss"),
+        summary,
         lambda epoch: [
-            *map(figures.seconds, (
-                epoch.seconds_total, epoch.seconds.sample, epoch.seconds.pull,
-                epoch.seconds.assemble, epoch.seconds.exposed_wait, epoch.seconds.compute,
-            )),
+            figures.seconds(epoch.seconds_total),
+            *[figures.seconds(getattr(epoch.seconds, part)) for part in parts],
             figures.decimal(epoch.loss),
         ],
-    )  # fmt: skip
+    )
 
 
 def _row_table(summary: Summary) -> Group:
@@ -161,14 +159,13 @@ def _steering_tables(summary: Summary) -> Iterator[Group]:
     if not told:
         return
     yield _rank_table("Steering", _DECISIONS, told, below=_not_of_the_record(summary))
-    changes = [(each.rank, each.last_change) for each in told if each.last_change is not None]
+    changes = {each.rank: each.last_change for each in told if each.last_change is not None}
     if changes:
         rows = [
-            [str(rank), figures.count(last.step), last.change, last.judgement]
-            for rank, last in changes
+            (str(rank), figures.count(last.step), last.change, last.judgement)
+            for rank, last in changes.items()
         ]
-        names = ("rank", "step", "change", "result")
-        table = figures.table(names, rows, text=("change", "result"))
+        table = figures.table(_CHANGE, rows, text=_CHANGE[2:])
         yield figures.titled("Last change", table)
     asked = [each for each in told if each.model is not None]
     if asked:
@@ -176,13 +173,13 @@ def _steering_tables(summary: Summary) -> Iterator[Group]:
         yield _rank_table("Language model", _QUESTIONS, asked, below=below)
 
 
+_CHANGE = ("rank", "step", "change", "result")
 _Value = Callable[[SteeringCounts], float | None]
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of a table with a column for each rank. total: of the ranks' values, if they are
-    too many to be shown."""
+    """A line of a table with a column for each rank; total: of ranks too many for columns."""
 
     name: str
     of: _Value
@@ -200,16 +197,14 @@ def _of_model(
     return lambda counts: None if counts.model is None else value(counts.model)
 
 
+def _counted(*names: str) -> tuple[_Line, ...]:
+    return tuple(_Line(name, operator.attrgetter(name)) for name in names)
+
+
 _DECISIONS = (
-    _Line("decisions", lambda counts: counts.decisions),
-    _Line("proposed", lambda counts: counts.proposed),
+    *_counted("decisions", "proposed"),
     _Line("approved", lambda counts: counts.approved + counts.trimmed),
-    _Line("refused", lambda counts: counts.refused),
-    _Line("late", lambda counts: counts.late),
-    _Line("applied", lambda counts: counts.applied),
-    _Line("confirmed", lambda counts: counts.confirmed),
-    _Line("reverted", lambda counts: counts.reverted),
-    _Line("abandoned", lambda counts: counts.abandoned),
+    *_counted("refused", "late", "applied", "confirmed", "reverted", "abandoned"),
     _Line(
         "error of expected rows (median)",
         lambda counts: _median_of([abs(error) for error in counts.rows_errors]),
@@ -217,9 +212,7 @@ _DECISIONS = (
         median,
     ),
     _Line(
-        "steps until in force (median)",
-        lambda counts: _median_of(counts.ages_steps),
-        total=median,
+        "steps until in force (median)", lambda counts: _median_of(counts.ages_steps), total=median
     ),
 )
 _QUESTIONS = (
@@ -255,11 +248,11 @@ def _rank_table(
 
 def _not_of_the_record(summary: Summary) -> str | None:
     """Where the counts are from that the run's record cannot confirm."""
-    said = []
-    for source, what in _SOURCES.items():
-        ranks = [str(counts.rank) for counts in summary.steering if counts.source == source]
-        if ranks:
-            said.append(f"rank {', '.join(ranks)}: {what}")
+    said = [
+        f"rank {', '.join(ranks)}: {what}"
+        for source, what in _SOURCES.items()
+        if (ranks := [str(each.rank) for each in summary.steering if each.source == source])
+    ]
     return "\n".join(said) or None
 
 
@@ -267,9 +260,7 @@ def _why_not_the_model(uses: Sequence[ModelUse]) -> str | None:
     """Why nothing was asked, or left to the embedded agents, by the name of the error."""
     if not any(use.questions for use in uses):
         return "not asked: there was nothing to gain that exceeds the noise, or no time to"
-    why: Counter[str] = Counter()
-    for use in uses:
-        why.update(use.fallbacks)
+    why = sum((Counter(use.fallbacks) for use in uses), Counter[str]())
     if not why:
         return None
     named = ", ".join(f"{count:,} {name}" for name, count in why.most_common())
