@@ -1,4 +1,4 @@
-"""What is left of steering when a run has ended: counts for its summary, episodes for the next."""
+"""After a steered run: its counts for the summary, its episodes for the memory."""
 
 from __future__ import annotations
 
@@ -40,10 +40,9 @@ def _counts(report: SteeringReport, *, is_read_only: bool) -> SteeringCounts:
 
 
 def keep_record(summary: Summary, config: RunConfig, run_dir: Path) -> None:
-    """Write down what is left of a run that is over: its summary, its episodes in the memory.
+    """Write the summary of a finished run, and its episodes into the memory.
 
-    All that can be kept is kept; raises MachineError where something could not, also where a
-    controller could not write down all that it did.
+    Writes what it can; raises MachineError if anything could not be written, also by a controller.
     """
     steps = (
         lambda: _keep_summary(summary, run_dir),
@@ -99,8 +98,8 @@ def _is_read_only(run_dir: Path) -> bool:
 def _keep_episodes(options: SteeringOptions | None, run_dir: Path) -> None:
     """Add the run's episodes to the memory across runs, if there is to be one.
 
-    A memory that is of no use is told of, and no more; one whose disk is full or read-only is an
-    error, for the next run would not learn either.
+    A memory that cannot be used gives a line for the user. One whose disk is full or read-only is
+    an error, as the next run would learn nothing either.
     """
     if options is None or options.memory is None:
         return

@@ -170,7 +170,7 @@ def writing_memory(path: Path) -> Iterator[Path]:
 Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
 Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
 Wide = Annotated[
-    bool, typer.Option("--wide", help="One line a row: whole ids and times, all that is said.")
+    bool, typer.Option("--wide", help="One line a row, with whole ids, times and contents.")
 ]
 _Kind = Literal["call", "result", "intent", "effect", "note", "record"]
 _Agent = Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"]
@@ -182,7 +182,9 @@ _ROWS = "Which rows"
 FILTERS = [
     option("run", str | None, text="Key of the run.", panel=_ROWS),
     option("rank", int | None, text="Rank.", panel=_ROWS, least=0),
-    option("kind", _Kind | None, text="Kind of row; `record` is shown only if asked for.", panel=_ROWS),
+    option(
+        "kind", _Kind | None, text="Kind of row; `record` is shown only if asked for.", panel=_ROWS
+    ),
     option("agent", _Agent | None, text="Who called or did something.", panel=_ROWS),
     option("tool", str | None, text="Name of the tool.", panel=_ROWS),
     option("outcome", _Outcome | None, text="What came of it.", panel=_ROWS),

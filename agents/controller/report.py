@@ -83,11 +83,11 @@ def model_use(asker: Asker | None) -> ModelUse | None:
 
 
 RUN_ENDED = "the run ended"
-"""Why a trial was cut short that nothing was wrong with."""
+"""Reason of a trial that only the end of the run has ended."""
 ENDED = "ended"
 """The phase of a controller whose trainer has hung up."""
 _CHANGES = 4
-"""So many are told of: a display that looks once a second misses none."""
+"""Last changes in a report, so that a display that looks twice a second misses none."""
 
 
 class SteeringReport(BaseModel):
@@ -181,7 +181,7 @@ def _newest_first(folder: Path, rank: int) -> list[Path]:
 
 
 def forget_spare_reports(folder: Path, *, num_ranks: int) -> None:
-    """The run is over, and what was to be told of it has been."""
+    """Delete them once the summary is written."""
     for rank in range(num_ranks):
         with contextlib.suppress(OSError):
             spare_report_file(folder, rank).unlink(missing_ok=True)

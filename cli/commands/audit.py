@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from rudder.memory.run.run_reader import RunReader
 
 
-app = App(
-    "Look at what the agents called and what came of it; the log is in RUN/steering/rankN.db."
-)
+app = App("Read and verify the log of all that the agents did, in RUN/steering/rankN.db.")
 
 
 @app.command("list")
@@ -30,13 +28,15 @@ app = App(
 def list_(
     where: Where,
     *,
-    last: Annotated[int | None, typer.Option(help="Only so many rows of a rank.", min=1)] = None,
+    last: Annotated[
+        int | None, typer.Option(help="Only the last rows of each rank, this many.", min=1)
+    ] = None,
     wide: Wide = False,
     json: AsJson = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     **only: Any,
 ) -> None:
-    """The rows that fit, rank by rank; of an episode's id as much as `rudder explain` needs.
+    """List rows of the log, rank by rank, with ids that `rudder explain` takes.
 
     Example: rudder audit list runs/demo --agent act --outcome applied
     """
@@ -58,7 +58,7 @@ def show(
     rank: Rank = None,
     json: AsJson = False,
 ) -> None:
-    """All rows of one call, with everything in them.
+    """Show all rows of one call, with all columns.
 
     Example: rudder audit show runs/demo 17 --rank 0
     """
@@ -80,7 +80,9 @@ def verify(
     where: Where,
     memory: Annotated[
         Path | None,
-        typer.Option(help="Memory that knows where the log ended; default: in the data folder."),
+        typer.Option(
+            help="Memory that keeps where the log ended; default: memory.db in the data folder."
+        ),
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -106,10 +108,13 @@ def export(
     where: Where,
     out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
     *,
-    csv: Annotated[bool, typer.Option("--csv", help="The table as it is stored.")] = False,
+    csv: Annotated[
+        bool,
+        typer.Option("--csv", help="Write comma-separated values, with the names of the columns."),
+    ] = False,
     **only: Any,
 ) -> None:
-    """JSON lines with OpenTelemetry's names for generative AI.
+    """Write rows as JSON lines, with OpenTelemetry's names for generative AI.
 
     Example: rudder audit export runs/demo audit.jsonl --kind effect
     """
@@ -131,13 +136,13 @@ def export(
 def tail(
     where: Where,
     *,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="Rows of a rank.", min=1)] = 10,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="Rows of each rank.", min=1)] = 10,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more.")] = False,
     wide: Wide = False,
     json: AsJson = False,
     **only: Any,
 ) -> None:
-    """The last rows that fit; with -f also those to come, until Ctrl-C.
+    """Show the last rows; with -f also new ones, until Ctrl-C.
 
     Example: rudder audit tail runs/demo -f --outcome applied
     """
@@ -267,7 +272,7 @@ def _print_text(rows: list[AuditRow], where: Path, *, wide: bool) -> None:
     from rudder.cli.show.audit import audit_text, wide_text
 
     if not rows:
-        typer.echo("no row fits; without options all are shown", err=True)
+        typer.echo("no row matches; without options all rows are shown", err=True)
     elif wide:
         typer.echo(wide_text(rows))
     else:

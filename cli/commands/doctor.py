@@ -1,4 +1,4 @@
-"""`rudder doctor`: what this machine has and lacks, and how to mend it."""
+"""`rudder doctor`: what this machine lacks, and how to mend it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rudder explain`: the whole story of one decision in a page."""
+"""`rudder explain`: one decision in a page."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ def explain(
         Path | None, typer.Option(help="Folder of the run; default: the newest in runs/ with it.")
     ] = None,
     memory: Annotated[
-        Path | None, typer.Option(help="Where to look else; default: memory.db in the data folder.")
+        Path | None,
+        typer.Option(
+            help="Memory to look in if no run has it; default: memory.db in the data folder."
+        ),
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="Print questions to models and answers in full.")
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """What was seen, recalled, asked of a model, proposed, objected, done, expected and measured.
+    """Tell one decision: what was seen, recalled, asked, proposed, objected, done and measured.
 
     Example: rudder explain 5a4d91e0-0-3 --run runs/demo
     """

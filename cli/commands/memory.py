@@ -1,4 +1,4 @@
-"""`rudder memory`: what was learned in all runs."""
+"""`rudder memory`: the episodes of all runs."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     from rudder.memory.past.experience import Added
 
 
-app = App("Look after the episodes of all runs, which later runs learn from.")
+app = App("Manage the episodes of all runs, which later runs learn from.")
 
 Memory = Annotated[
     Path | None, typer.Option("--memory", help="File; default: memory.db in the data folder.")
 ]
-Origin = Annotated[str | None, typer.Option(help="Only what came from there.")]
+Origin = Annotated[str | None, typer.Option(help="Only episodes of this origin.")]
 
 
 @app.command("list")
 def list_(
     result: Annotated[
         Literal["confirmed", "reverted", "refused", "expired", "kept", "abandoned"] | None,
-        typer.Option(help="What came of them."),
+        typer.Option(help="Result of the episode."),
     ] = None,
     run: Annotated[str | None, typer.Option("--run", help="Key of the run.")] = None,
     origin: Origin = None,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1)] = 20,
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """Episodes, the newest first.
+    """List episodes, the newest first.
 
     Example: rudder memory list --result confirmed
     """
@@ -55,7 +55,7 @@ def list_(
     elif lines:
         Console().print(memory_table(lines), highlight=False)
     else:
-        typer.echo("no episode fits; `rudder memory stats` says what there is", err=True)
+        typer.echo("no episode matches; `rudder memory stats` counts what there is", err=True)
 
 
 @app.command("show")
@@ -64,7 +64,7 @@ def show(
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """One episode with its workload.
+    """Show one episode with its workload.
 
     Example: rudder memory show 5a4d91e0-0-3
     """
@@ -159,7 +159,7 @@ def trust(
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """Let later runs use what was imported from an origin so far.
+    """Let later runs use the episodes imported from an origin so far.
 
     Example: rudder memory trust memory-3f9a21c0
     """
@@ -173,12 +173,12 @@ def trust(
 
 @app.command("prune")
 def prune(
-    keep: Annotated[int, typer.Option(help="Keep so many of the newest.", min=0)] = 100_000,
+    keep: Annotated[int, typer.Option(help="Keep this many of the newest.", min=0)] = 100_000,
     origin: Origin = None,
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """Drop the oldest episodes.
+    """Delete the oldest episodes.
 
     Example: rudder memory prune --keep 10000
     """
@@ -192,7 +192,7 @@ def prune(
 
 @app.command("stats")
 def stats(memory: Memory = None, json: AsJson = False) -> None:
-    """How many episodes there are, by origin.
+    """Count the episodes of each origin.
 
     Example: rudder memory stats
     """
@@ -216,7 +216,7 @@ def sample(
     run_dir: Annotated[Path, typer.Argument(help="New folder.")],
     episodes: Annotated[int, typer.Option(help="Decisions of each rank.", min=1)] = 8,
 ) -> None:
-    """Write a made-up run of two ranks, to try these commands on.
+    """Write a made-up run of two ranks, to try these commands with.
 
     Example: rudder memory sample runs/sample
     """
@@ -234,7 +234,7 @@ def sample(
 
 @app.command("schema")
 def schema() -> None:
-    """The tables of both kinds of files, as Markdown; docs/schema.md is made so.
+    """Print the tables of both kinds of files as Markdown, as in docs/schema.md.
 
     Example: rudder memory schema > docs/schema.md
     """
@@ -249,7 +249,7 @@ def queries(
         bool, typer.Option("--datasette", help="As a metadata file for Datasette.")
     ] = False,
 ) -> None:
-    """Ten queries, as Markdown (docs/queries.md is made so) or for Datasette.
+    """Print ten queries as Markdown, as in docs/queries.md, or for Datasette.
 
     Example: rudder memory queries --datasette > metadata.json
     """

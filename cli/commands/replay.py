@@ -1,4 +1,4 @@
-"""`rudder replay`: decisions made again from what was stored of them; never against a live run."""
+"""`rudder replay`: recorded decisions made again; never against a live run."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def replay(
         PlannerName | None, typer.Option(help="Ask this planner what it would decide.")
     ] = None,
     planner_model: Annotated[
-        Path | None, typer.Option(help="The same of a fitted model; its file.")
+        Path | None, typer.Option(help="Ask this fitted model: a file that `rudder fit` wrote.")
     ] = None,
     planner_refit_every: Annotated[
         int | None, typer.Option(help="As in the run, where a fitted planner learned on.", min=1)
     ] = None,
     llm: Annotated[
-        str | None, typer.Option(help="The same of a language model; address of its endpoint.")
+        str | None, typer.Option(help="Ask the language model at this address, up to /v1.")
     ] = None,
     model: LlmModel = None,
     what_if: Annotated[
@@ -49,7 +49,7 @@ def replay(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Make stored decisions again, without a trainer and without a network.
+    """Make recorded decisions again, without a trainer and without a network.
 
     As they were recorded, unless another planner or --what-if is named: they must come out equal,
     else the exit code is 1.

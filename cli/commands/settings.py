@@ -39,7 +39,7 @@ def set_(
         Literal["observed", "degree", "vip", "hot_set", "owner", "ids"] | None,
         typer.Option(help="Fetch rows eagerly, chosen from this source."),
     ] = None,
-    fetch_rows: Annotated[int, typer.Option(help="At most so many of them.", min=1)] = 1000,
+    fetch_rows: Annotated[int, typer.Option(help="At most this many rows.", min=1)] = 1000,
     fetch_owner: Annotated[
         int | None, typer.Option(help="The partition of --fetch owner.", min=0)
     ] = None,

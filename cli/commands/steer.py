@@ -14,13 +14,13 @@ from rudder.cli.help import App
 from rudder.cli.options import AsJson, RunFolder
 from rudder.training.errors import ConfigError
 
-app = App("Steering of a running job: off, on, status, budget.")
+app = App("Switch steering of a running job off and on, see its state, limit its memory.")
 _CONNECT_S = 1.0
 
 
 @app.command()
 def off(run: RunFolder) -> None:
-    """Let controllers change nothing; trainers go back to their defaults within one window.
+    """Stop steering; trainers go back to their defaults within 16 steps.
 
     Example: rudder steer off --run runs/demo
     """
@@ -32,7 +32,7 @@ def off(run: RunFolder) -> None:
 
 @app.command()
 def on(run: RunFolder) -> None:
-    """Let controllers steer again.
+    """Start steering again.
 
     Example: rudder steer on --run runs/demo
     """

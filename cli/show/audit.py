@@ -116,7 +116,7 @@ def detail(row: AuditRow) -> str:
 
 
 def _gist(row: AuditRow) -> str:
-    """The same without what the line says already; what people look for comes first."""
+    """The detail without what the line shows already, the most wanted first."""
     content = _content(row)
     if isinstance(content, dict):
         rest = {name: content[name] for name in content if name not in _SAID_BY_THE_LINE}

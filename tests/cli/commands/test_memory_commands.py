@@ -314,7 +314,7 @@ def test_lists_without_a_row_say_so_beside_the_output(run: Path, past: Path) -> 
     for command in (("audit", "list", run, "--run", "0"), ("memory", "list", "--run", "0")):
         result = rudder(*command)
         assert (result.exit_code, result.stdout) == (0, "")
-        assert "fits" in result.stderr
+        assert "matches" in result.stderr
 
 
 def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
