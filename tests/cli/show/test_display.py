@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from rudder.agents.controller.report import write_report
 from rudder.cli.show.display import LiveDisplay, PlainDisplay, RunProgress, make_display
 from rudder.training.events import (
     EpochDone,
@@ -28,6 +30,7 @@ from rudder.training.metrics import (
     Window,
 )
 from rudder.training.settings import BufferSettings
+from tests.cli.show.test_steering_lines import episode_of, report_of
 
 
 def progress(rank: int, *, step: int = 16, epoch: int = 0, capacity: int = 10) -> Progress:
@@ -205,3 +208,13 @@ def test_the_terminal_is_left_as_it_was_after_an_error() -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+
+
+def test_what_controllers_decided_last_is_told_at_the_end(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, width=80)
+    with make_display(num_ranks=2, epochs=1, console=console, steered=tmp_path) as display:
+        display.on_event(progress(0))
+        write_report(report_of(1).model_copy(update={"changes": (episode_of(),)}), tmp_path)
+        assert stream.getvalue() == ""
+    assert stream.getvalue().startswith("rank 1, step ")
