@@ -57,7 +57,7 @@ class Interval(_Frozen):
         ranked, n = sorted(values), len(values)
 
         def confidence(k: int) -> float:
-            return 1 - 2 * sum(math.comb(n, i) for i in range(k)) / 2**n
+            return 1 - 2 * sum(math.comb(n, i) for i in range(k)) / float(2**n)
 
         enough = [k for k in range(1, n // 2 + 1) if confidence(k) >= CONFIDENCE]
         k = max(enough, default=1)

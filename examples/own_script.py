@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rudder.training.loader import NodeLoader
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.loader import NodeLoader  # rudder
+from rudder.training.steering_options import SteeringOptions  # only where agents are to steer
 
 
 class SAGE(nn.Module):

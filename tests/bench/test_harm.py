@@ -15,7 +15,8 @@ def case(*speeds: float) -> Harm:
 
 def test_the_interval_of_a_median_is_the_sign_test_s() -> None:
     six = Interval.of([6, 1, 2, 5, 4, 3])
-    assert (six.low, six.high, six.confidence) == (1, 6, pytest.approx(1 - 2 / 2**6))
+    assert (six.low, six.high) == (1, 6)
+    assert six.confidence == pytest.approx(1 - 2 / 2**6)
     nine = Interval.of(list(range(1, 10)))
     assert (nine.low, nine.high) == (2, 8)
     assert nine.confidence == pytest.approx(1 - 2 * (1 + 9) / 2**9)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
 from rudder.training.datasets.graph import UNLABELLED, FloatArray, Graph, IntArray
 from rudder.training.errors import DataError

@@ -27,8 +27,8 @@ def capacity_of(
 ) -> int:
     """The capacity in rows, at most the number of remote nodes.
 
-    max_rows: this trainer's share of the host's memory. Raises ConfigError if BufferSize cannot read
-    `buffer`, MachineError if it is too large.
+    max_rows: this trainer's share of the host's memory. Raises ConfigError if BufferSize cannot
+    read `buffer`, MachineError if it is too large.
     """
     size = _buffer_size(buffer)
     rows = min(size.rows(num_halo=len(view.halo), row_bytes=row_bytes), view.num_remote)

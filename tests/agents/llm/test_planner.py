@@ -19,8 +19,8 @@ from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import ModelUse
 from rudder.training.settings import Change
 from tests.agents.llm.conftest import SHORT_DEADLINE_S, AskerAt, Serve
+from tests.agents.llm.test_faults import decided
 from tests.agents.llm.test_planner_turns import later
-from tests.bench.model_server.test_faults import decided
 
 NOBODY = "http://127.0.0.1:9/v1"
 EXPECTED: dict[str, JsonValue] = {

@@ -47,7 +47,7 @@ from rudder.training.metrics import (
     SteeringCounts,
 )
 from rudder.training.settings import Change
-from tests.agents import test_display, test_memory_table, test_report, test_traffic
+from tests.cli.show import test_display, test_memory, test_policies, test_summary
 
 WIDE = Spread(min=99.01, median=99.12, max=99.23)
 MODEL = ModelUse(
@@ -71,8 +71,8 @@ def summary(console: Console) -> None:
         )
         for rank in range(5)
     ]  # fmt: skip
-    epochs = [test_report.epoch(number, seconds=1234.5, rows=rows) for number in range(120)]
-    made = test_report.summary_of(test_report.report(0, *epochs))
+    epochs = [test_summary.epoch(number, seconds=1234.5, rows=rows) for number in range(120)]
+    made = test_summary.summary_of(test_summary.report(0, *epochs))
     report.print_summary(made.model_copy(update={"steering": tuple(counts)}), console)
 
 
@@ -103,7 +103,8 @@ def bench_of(*variants: str) -> BenchReport:
     return BenchReport(
         dataset="synthetic:community-200k", command="rudder bench epochs",
         started="2025-01-02T03:04:05", results=tuple(map(result, variants)), repeats=3,
-        epochs_per_turn=2, network="namespace", config=RunConfig(), versions={},
+        turns_done=8, turns_planned=8, epochs_per_turn=2, network="namespace",
+        config=RunConfig(), versions={},
         machine=Machine(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
     )  # fmt: skip
 
@@ -170,8 +171,10 @@ SHOWN: dict[str, Callable[[Console], object]] = {
     "planners": lambda console: console.print(planner_table([standing()])),
     "live planners": lambda console: console.print(live_table([lived()])),
     "costs": lambda console: policy_cost_table.print_costs([cost()], console=console),
-    "traffic": lambda console: traffic.print_traffic(test_traffic.ROWS, title="t", console=console),
-    "memory": lambda console: console.print(memory_table([test_memory_table.line()])),
+    "traffic": lambda console: traffic.print_traffic(
+        test_policies.ROWS, title="t", console=console
+    ),
+    "memory": lambda console: console.print(memory_table([test_memory.line()])),
     "replays": lambda console: console.print(Group(*replays())),
 }
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import dgl
 import numpy as np
-import pandas as pd
+import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 import pytest
-import scipy.sparse
+import scipy.sparse  # type: ignore[import-untyped,unused-ignore]
 import torch
 
 from rudder.training.datasets import public

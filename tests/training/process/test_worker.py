@@ -33,8 +33,9 @@ def test_a_log_has_what_was_printed(tmp_path: Path) -> None:
 
 def progress(step: int) -> Progress:
     window = Window(
-        rank=0, index=step, epoch=0, first_step=step, num_steps=1, rows=RowCounts(), seconds=Seconds(),
-        settings=BufferSettings(capacity_rows=1), buffered_rows=0, waiting_batches=0,
+        rank=0, index=step, epoch=0, first_step=step, num_steps=1, rows=RowCounts(),
+        seconds=Seconds(), settings=BufferSettings(capacity_rows=1), buffered_rows=0,
+        waiting_batches=0,
     )  # fmt: skip
     return Progress(rank=0, steps_in_epoch=5000, step_in_epoch=step, window=window)
 
