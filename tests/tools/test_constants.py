@@ -9,15 +9,32 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-STEERING = (
-    "trial", "guard", "critic", "observer", "steering", "rest", "preference", "first_settings",
-)  # fmt: skip
 PATHS = [
-    *(path for path in sorted((ROOT / "tools").glob("*.py")) if path.stem != "constants"),
-    *(ROOT / "agents" / f"{name}.py" for name in STEERING),
-    *(ROOT / "agents" / "planners" / f"{name}.py" for name in ("embedded", "priors", "rounds")),
+    *(path for path in sorted((ROOT / "tools").rglob("*.py")) if path.stem != "constants"),
+    *(
+        ROOT / "agents" / f"{name}.py"
+        for name in (
+            "critic",
+            "guard",
+            "objective",
+            "observer",
+            "planners/embedded",
+            "planners/evidence",
+            "starting_point",
+            "steering",
+            "trial",
+        )
+    ),
 ]
-TECHNICAL = {"controls", "known_uses", "node_numbers", "node_weights", "past_uses", "popularity"}
+TECHNICAL = {
+    "controls",
+    "known_uses",
+    "node_numbers",
+    "node_weights",
+    "past_uses",
+    "popularity",
+    "sampled",
+}
 """Bounds of types, sizes of tables and limits of solvers steer nothing."""
 STATISTICS = {"_MAD_TO_SIGMA", "_STANDS_OUT", "_MAX_OUTLIERS", "_MANY", "_MIN_FREE"}
 READINGS = {"_HOT_SHARE", "_BYTES_PER_EDGE", "_WAITING_SHARE"}

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 _RUN = """
+import sys
 import numpy as np
 from numba.core.dispatcher import Dispatcher
-from rudder.training.buffer import lookahead_kernels, ranks, rows, stacks
-from rudder.training.buffer import lfu, reactive, score, seen_maps, static, vip
+from rudder.training.buffer import rows
 from rudder.training.buffer.directory import SeenDirectory
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
@@ -66,13 +66,11 @@ for name in POLICIES:
         policy.plan(remote)
 kernels.count_runs(remote, remote, np.empty(len(remote), dtype=np.int64))
 
-modules = (
-    lookahead_kernels, ranks, rows, kernels, lfu, static, score, reactive, seen_maps, vip
-)
+modules = [module for name, module in sys.modules.items() if name.startswith("rudder.")]
 loops = [value for module in modules for value in vars(module).values()]
 loops = [loop for loop in loops if isinstance(loop, Dispatcher) and loop.signatures]
 assert len(loops) >= 20
-print(*(loop.__name__ for loop in loops if loop.stats.cache_misses))
+print(*{loop.__name__ for loop in loops if loop.stats.cache_misses})
 """
 
 

@@ -8,17 +8,16 @@ import sys
 from pathlib import Path
 
 _RUN = """
+import sys
 from numba.core.dispatcher import Dispatcher
-from rudder.agents import warm_up
-from rudder.tools import known_uses, lookahead_replay, node_numbers, node_weights
-from rudder.training.simulate import opt
+from rudder.bench.simulated import warm_up
 
 warm_up.warm_up()
-modules = (known_uses, lookahead_replay, node_numbers, node_weights, opt)
+modules = [module for name, module in sys.modules.items() if name.startswith("rudder.")]
 loops = [value for module in modules for value in vars(module).values()]
 loops = [loop for loop in loops if isinstance(loop, Dispatcher) and loop.signatures]
 assert len(loops) >= 10
-print(*(loop.__name__ for loop in loops if loop.stats.cache_misses))
+print(*{loop.__name__ for loop in loops if loop.stats.cache_misses})
 """
 
 

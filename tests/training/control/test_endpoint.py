@@ -11,15 +11,17 @@ SCRIPT = """
 import sys, time
 from pathlib import Path
 from rudder.memory.sample import sample_workload
-from rudder.training.control.endpoint import Helm, Meeting
+from rudder.training.control.endpoint import ControlEndpoint, ProcessGroup
 from rudder.training.steering_options import SteeringOptions
 from tests.training.buffer.player import buffer_of
 
 folder = Path(sys.argv[1])
-meeting = Meeting(None, rank=0, world_size=1)
+group = ProcessGroup(None, rank=0, world_size=1)
 options = SteeringOptions(memory=None)
-helm = Helm(meeting, policy=buffer_of(100), introduce=lambda key: sample_workload(),
-            controller=options, folder=folder)
+endpoint = ControlEndpoint(
+    group, policy=buffer_of(100), loader_info_of=lambda key: sample_workload(),
+    controller=options, folder=folder,
+)
 while not (folder / "steering" / "rank0.json").exists():
     time.sleep(0.05)
 print(time.time(), flush=True)
