@@ -69,7 +69,7 @@ def test_folders_import_in_one_direction(folder: str) -> None:
 
 
 @pytest.mark.parametrize("folder", WITHOUT_TORCH)
-def test_only_training_and_bench_import_torch_or_dgl(folder: str) -> None:
+def test_folders_work_where_torch_and_dgl_are_not_installed(folder: str) -> None:
     names = [
         ".".join(["rudder", *file.relative_to(ROOT).with_suffix("").parts])
         for file in sources(folder)
@@ -77,9 +77,9 @@ def test_only_training_and_bench_import_torch_or_dgl(folder: str) -> None:
     ]
     code = f"""
 import importlib, sys
+sys.modules.update(torch=None, dgl=None)  # as if they were not installed
 for name in {names}:
     importlib.import_module(name)
-    assert not {{"torch", "dgl"}} & set(sys.modules), name
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
