@@ -2,7 +2,7 @@
 
     python -m benchmarks.steering rescue --rate 200mbit --grid runs/grid/grid.json --json
     python -m benchmarks.steering change rate --rate 1gbit --to 200mbit
-    python -m benchmarks.steering honesty runs
+    python -m benchmarks.steering estimate-error runs
 
 What is compared takes turns in the same job; benchmarks/README.md says what the columns mean.
 `rudder bench harm` measures that steering does no harm from good settings.

@@ -14,8 +14,8 @@ def steering(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def test_honesty_of_folders_without_steering_is_an_error(tmp_path: Path) -> None:
-    done = steering("honesty", str(tmp_path))
+def test_estimate_error_of_folders_without_steering_is_an_error(tmp_path: Path) -> None:
+    done = steering("estimate-error", str(tmp_path))
     assert done.returncode != 0
     assert "was steered" in done.stderr
 
