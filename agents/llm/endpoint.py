@@ -46,10 +46,19 @@ class Endpoint(BaseModel):
     key_from: str | None = None
 
     @property
-    def completions_url(self) -> str:
-        """Where questions are sent."""
-        parts = urlsplit(self.url)
-        return parts._replace(path=parts.path.rstrip("/") + "/chat/completions").geturl()
+    def base_url(self) -> str:
+        """The address without its query."""
+        return urlsplit(self.url)._replace(query="").geturl()
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query that each request's address has."""
+        return dict(parse_qsl(urlsplit(self.url).query))
+
+    @property
+    def is_azure(self) -> bool:
+        """Whether the key goes into a header of Azure's own."""
+        return "api-version" in self.query
 
     @classmethod
     def of(

@@ -13,50 +13,40 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.messages import JsonObject, Mode, Question
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
-def body_of(question: Question, *, mode: Mode, endpoint: Endpoint) -> JsonObject:
-    """All that an endpoint without peculiarities is sent, without `endpoint.extra`."""
-    roles = {"system": "system", "human": "user"}
-    messages: list[JsonValue] = [
-        {"role": roles[role], "content": text} for role, text in question.texts(mode)
-    ]
-    body: JsonObject = {
-        "model": endpoint.model,
-        "messages": messages,
-        "max_tokens": endpoint.answer_tokens,
-        "temperature": 0.0,
-    }
+def fields_of(question: Question, *, mode: Mode, answer_tokens: int) -> JsonObject:
+    """What an endpoint that accepts everything is sent beside the model's name and the messages."""
+    fields: JsonObject = {"max_tokens": answer_tokens, "temperature": 0.0}
     if mode == "tools":
         functions = [{**tool.model_dump(), "strict": True} for tool in question.tools]
-        body["tools"] = [{"type": "function", "function": function} for function in functions]
-        body["tool_choice"] = "required"
-        body["parallel_tool_calls"] = False
+        fields["tools"] = [{"type": "function", "function": function} for function in functions]
+        fields["tool_choice"] = "required"
+        fields["parallel_tool_calls"] = False
     elif mode == "structured":
         schema: JsonObject = {"name": "answer", "schema": question.schema_, "strict": True}
-        body["response_format"] = {"type": "json_schema", "json_schema": schema}
-    return body
+        fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return fields
 
 
 def _without(name: str) -> Callable[[JsonObject], None]:
-    def leave_out(body: JsonObject) -> None:
-        body.pop(name, None)
+    def leave_out(fields: JsonObject) -> None:
+        fields.pop(name, None)
 
     return leave_out
 
 
-def _rename_limit(body: JsonObject) -> None:
-    if "max_tokens" in body:
-        body["max_completion_tokens"] = body.pop("max_tokens")
+def _rename_limit(fields: JsonObject) -> None:
+    if "max_tokens" in fields:
+        fields["max_completion_tokens"] = fields.pop("max_tokens")
 
 
-def _without_reasoning(body: JsonObject) -> None:
-    if "tools" in body:
-        body["reasoning_effort"] = "none"
+def _without_reasoning(fields: JsonObject) -> None:
+    if "tools" in fields:
+        fields["reasoning_effort"] = "none"
 
 
 @dataclass(frozen=True)
@@ -79,8 +69,8 @@ _CHANGES = (
     _Change("no temperature", ("temperature",), _without("temperature")),
     _Change("no parallel_tool_calls", ("parallel_tool_calls",), _without("parallel_tool_calls")),
     _Change("no tool_choice", ("tool_choice",), _without("tool_choice")),
-    _Change("no strict", ("strict",), lambda body: _remove(body, ("strict",))),
-    _Change("no number bounds", _BOUNDS, lambda body: _remove(body, _BOUNDS)),
+    _Change("no strict", ("strict",), lambda fields: _remove(fields, ("strict",))),
+    _Change("no number bounds", _BOUNDS, lambda fields: _remove(fields, _BOUNDS)),
     # Newer GPT models refuse tools unless reasoning is off; other endpoints do not know the field.
     _Change("no reasoning", ("reasoning_effort",), _without_reasoning, is_guess=False),
     _Change("no token limit", ("max_completion_tokens",), _without("max_completion_tokens")),
@@ -99,30 +89,30 @@ class RefusedFields:
         """The changes that are made, in words."""
         return tuple(change.name for change in self._made)
 
-    def fitted(self, body: JsonObject) -> JsonObject:
-        """The body as this endpoint accepts it."""
-        fitted = copy.deepcopy(body)
+    def fitted(self, fields: JsonObject) -> JsonObject:
+        """The fields as this endpoint accepts them."""
+        fitted = copy.deepcopy(fields)
         for change in _CHANGES:
             if change in self._made:
                 change.apply(fitted)
         return fitted
 
-    def after(self, words: str, *, body: JsonObject) -> RefusedFields | None:
+    def after(self, words: str, *, fields: JsonObject) -> RefusedFields | None:
         """What to try after a refusal with these words; None if no change is left.
 
-        A change that the words name comes first; of the others, one that changes this body.
+        A change that the words name comes first; of the others, one that changes these fields.
         """
-        before = self.fitted(body)
-        left = [change for change in _CHANGES if change not in self._made]
-        tries = [RefusedFields([*self._made, change]) for change in left]
-        useful = [
-            (any(re.search(rf"\b{word}\b", words) for word in change.words), change.is_guess, each)
-            for change, each in zip(left, tries, strict=True)
-            if each.fitted(body) != before
-        ]
-        named = [each for is_named, _, each in useful if is_named]
-        guesses = [each for _, is_guess, each in useful if is_guess]
-        return next(iter([*named, *guesses]), None)
+        before = self.fitted(fields)
+        guess = None
+        for change in _CHANGES:
+            tried = RefusedFields([*self._made, change])
+            if change in self._made or tried.fitted(fields) == before:
+                continue
+            if any(re.search(rf"\b{word}\b", words) for word in change.words):
+                return tried
+            if change.is_guess:
+                guess = guess or tried
+        return guess
 
 
 def _remove(value: JsonValue, names: tuple[str, ...]) -> None:

@@ -140,6 +140,13 @@ class CallTool:
 
 
 @dataclass(frozen=True)
+class Send:
+    """A 200 with this body."""
+
+    body: bytes
+
+
+@dataclass(frozen=True)
 class Fail:
     """A fault; texts of errors hold `text`, waits last until the client is gone."""
 
@@ -156,7 +163,7 @@ class Slow:
     seconds: float
 
 
-Step = Say | CallTool | Fail | Slow
+Step = Say | CallTool | Send | Fail | Slow
 Script = Callable[["Request"], Step]
 
 
@@ -259,6 +266,9 @@ async def _perform(
         step = step.step
     if isinstance(step, Fail):
         await _fail(step, request, reader, writer)
+        return
+    if isinstance(step, Send):
+        await _send(writer, step.body)
         return
     message = with_text(step.text) if isinstance(step, Say) else with_calls(list(step.calls))
     usage = step.usage if isinstance(step, Say) else True

@@ -128,7 +128,7 @@ def test_an_endpoint_that_refuses_fields_is_asked_without_them(
     server = serve(PERSONAS[persona])
     chat = ask(server, times=1, mode=mode)
     first = len(server.requests)
-    assert first == 1 + len(chat.request_changes) <= 8
+    assert first == 1 + len(chat.request_changes) <= 8, chat.request_changes
     ask_again = server.requests[-1].body
     chat = ask(server, times=2, mode=mode)
     assert len(server.requests) == first + len(chat.request_changes) + 2
@@ -176,6 +176,5 @@ def test_extra_fields_have_the_last_word(serve: Serve) -> None:
 def test_a_query_in_the_address_stays_behind_the_path(serve: Serve) -> None:
     server = serve([Say("{}")])
     endpoint = Endpoint.of(f"{server.url}/?api-version=2024-10-21", model="m", environment={})
-    assert endpoint.completions_url == f"{server.url}/chat/completions?api-version=2024-10-21"
     asyncio.run(OpenAIChat(endpoint).complete(QUESTION, mode="text"))
     assert server.requests[0].path == "/v1/chat/completions?api-version=2024-10-21"
