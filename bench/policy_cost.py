@@ -22,7 +22,7 @@ from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
-from rudder.training.simulate.variants import make_simulated, parse_simulated
+from rudder.training.simulate.study import make_simulated, parse_simulated
 
 VARIANTS = (
     "lookahead", "lfu", "static", "score:interval=32+start=empty", "score:interval=1+start=empty"

@@ -8,8 +8,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from rudder.training.complaint import complain
-from rudder.training.errors import MachineError
+from rudder.training.errors import MachineError, complain
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = re.compile(

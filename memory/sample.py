@@ -17,8 +17,14 @@ from rudder.memory.run.run_file import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.calls import ToolCall
 from rudder.tools.effects import Effect, Range
-from rudder.training.access_slice import AccessSlice
-from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
+from rudder.training.metrics import (
+    AccessSlice,
+    OwnerTraffic,
+    RowCounts,
+    RowsFetched,
+    Seconds,
+    Window,
+)
 from rudder.training.settings import Applied, BufferSettings, Change
 from rudder.training.workload import Workload
 

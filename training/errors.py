@@ -7,6 +7,11 @@ RudderError
 └── RunError         a server or a trainer failed, hung or was killed         exit code 5
 """
 
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+
 
 class RudderError(Exception):
     """An error that a user can act on.
@@ -31,9 +36,7 @@ class ConfigError(RudderError):
     exit_code = 2
 
     @classmethod
-    def for_field(
-        cls, name: str, *, value: object, allowed: str, remedy: str = ""
-    ) -> "ConfigError":
+    def for_field(cls, name: str, *, value: object, allowed: str, remedy: str = "") -> ConfigError:
         """Name the dotted field, the value that was given and what is allowed."""
         return cls(
             f"{name} = {value!r} is not allowed; allowed: {allowed}",
@@ -64,3 +67,10 @@ class RunError(RudderError):
         super().__init__(message, remedy=remedy)
         self.host = host
         self.rank = rank
+
+
+def complain(text: str) -> None:
+    """Write a line to standard error; where that cannot be written, the work goes on without."""
+    with suppress(OSError, ValueError):  # full; closed
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()

@@ -3,58 +3,146 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import dgl
 import torch
 
+from rudder.training import distdgl
 from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import RunConfig
 from rudder.training.loader import NodeLoader
-from rudder.training.loading.batch import Batch
-from rudder.training.metrics import Memory, Window
+from rudder.training.loading.batch import Batch, StepAccounts
+from rudder.training.loading.window_meter import WindowMeter
+from rudder.training.machine import peak_rss_bytes
+from rudder.training.metrics import Memory, RowCounts, RowsFetched, Seconds, Window
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
-from rudder.training.step import FEATURE, LABEL, phases
-from rudder.training.stock_source import StockSource
 
-__all__ = ["FEATURE", "LABEL", "Source", "StockSource", "make_source", "phases", "seeds_of"]
+FEATURE, LABEL, PHASE = "feat", "label", "seed_phase"
+"""The names that prepared graphs give their node data."""
 
 
-class Source(Protocol):
-    """Batches of one trainer, epoch by epoch."""
+def phases(graph: Any, seeds: torch.Tensor) -> torch.Tensor | None:
+    """int64[n]: when in an epoch each seed is visited, for data sets that say so."""
+    return graph.ndata[PHASE][seeds] if PHASE in graph.ndata else None
+
+
+class StockSource:
+    """DistNodeDataLoader and reads of DistTensors, as in DGL's own examples."""
+
+    settings = BufferSettings(capacity_rows=0, lookahead_batches=0)
+
+    def __init__(
+        self,
+        graph: Any,
+        seeds: torch.Tensor,
+        config: RunConfig,
+        *,
+        on_window: Callable[[Window], None] | None = None,
+    ) -> None:
+        self._graph = graph
+        self._seeds = seeds
+        self._config = config
+        self._device = torch.device(config.device)
+        self._phases = phases(graph, seeds)
+        view = distdgl.view_of(graph)
+        self._first, self._last = view.first, view.last
+        self.num_halo = len(view.halo)
+        self.row_bytes = graph.ndata[FEATURE].shape[1] * graph.ndata[FEATURE].dtype.itemsize
+        self._halo = torch.zeros(view.num_nodes, dtype=torch.bool)
+        self._halo[torch.from_numpy(view.halo)] = True
+        self._loader = self._make_loader()
+        self._on_window = on_window
+        self._meter = WindowMeter(distdgl.trainer_rank())
+        self._num_steps = 0
+
+    def _make_loader(self) -> Any:
+        seeds = self._seeds
+        if self._phases is not None:
+            order = torch.randperm(len(seeds))
+            seeds = seeds[order][torch.argsort(self._phases[order], stable=True)]
+        return dgl.dataloading.DistNodeDataLoader(
+            self._graph,
+            seeds,
+            dgl.dataloading.NeighborSampler(list(self._config.fanout)),
+            batch_size=self._config.batch_size,
+            shuffle=self._phases is None,
+            drop_last=False,
+        )
 
     def __len__(self) -> int:
         """Steps of an epoch."""
+        return -(-len(self._seeds) // self._config.batch_size)
 
     def batches(self) -> Iterator[Batch]:
-        """One epoch's batches, with FEATURE in `blocks[0].srcdata` and LABEL in `dstdata`."""
+        """One epoch's batches."""
+        if self._phases is not None:
+            self._loader = self._make_loader()
+        sampled = iter(self._loader)
+        self._meter.start_epoch()
+        for _ in range(len(self)):
+            self._meter.begin()
+            batch = self._read(sampled)
+            self._meter.hand_over(batch)
+            yield batch.on(self._device)
+            self._finish_step()
+
+    def _read(self, batches: Iterator[Any]) -> Batch:
+        started = time.perf_counter()
+        input_nodes, seeds, blocks = next(batches)
+        sampled = time.perf_counter()
+        blocks[0].srcdata[FEATURE] = self._graph.ndata[FEATURE][input_nodes]
+        blocks[-1].dstdata[LABEL] = self._graph.ndata[LABEL][seeds]
+        pulled = time.perf_counter()
+        seconds = Seconds(
+            sample=sampled - started, pull=pulled - sampled, exposed_wait=pulled - started
+        )
+        self._num_steps += 1
+        return Batch(
+            number=self._num_steps - 1,
+            input_nodes=input_nodes,
+            seeds=seeds,
+            blocks=blocks,
+            accounts=StepAccounts(self._count(input_nodes), seconds),
+        )
+
+    def _finish_step(self) -> None:
+        self._meter.finish()
+        if self._meter.is_full:
+            done = self._meter.window(settings=self.settings, buffered_rows=0, waiting_batches=0)
+            if self._on_window is not None:
+                self._on_window(done.window)
+
+    def _count(self, nodes: torch.Tensor) -> RowCounts:
+        remote = nodes[(nodes < self._first) | (nodes >= self._last)]
+        return RowCounts(
+            input_rows=len(nodes),
+            remote_rows=len(remote),
+            halo_rows=int(self._halo[remote].sum()),
+            rows_fetched=RowsFetched(miss=len(remote)),
+            bytes_fetched=len(remote) * self.row_bytes,
+        )
 
     def expect(self, epochs: int) -> None:
-        """Run ahead into so many epochs, and not further until the next call."""
+        """It never runs ahead."""
 
     def paused(self) -> contextlib.AbstractContextManager[None]:
-        """This source uses no DGL RPC inside."""
-
-    @property
-    def settings(self) -> BufferSettings:
-        """Buffer settings in force."""
-
-    @property
-    def num_halo(self) -> int:
-        """Nodes of other partitions within one hop."""
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one node's inputs."""
+        """It is always paused between batches."""
+        return contextlib.nullcontext()
 
     def memory(self) -> Memory:
-        """Bytes that the source takes."""
+        """Only the process itself."""
+        return Memory(peak_rss_bytes=peak_rss_bytes())
 
     def close(self) -> None:
-        """Release what it holds."""
+        """Nothing to release."""
+
+
+Source = NodeLoader | StockSource
 
 
 def seeds_of(graph: Any) -> torch.Tensor:
@@ -75,7 +163,7 @@ def make_source(
     folder: Path | None = None,
     trace: Path | None = None,
     on_window: Callable[[Window], None] | None = None,
-) -> NodeLoader | StockSource:
+) -> Source:
     """The source that the config names.
 
     control: where a socket for changes is made; controller: how it is steered, None: not at all;

@@ -31,7 +31,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.compiled import compiled
-from rudder.training.complaint import complain
+from rudder.training.errors import complain
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change
 
@@ -166,12 +166,12 @@ class TraceWriter:
         self._file.write(content)
 
 
-class RecordedPolicy:
+class RecordedPolicy(Policy):
     """Wraps a policy and records every call to it in a trace."""
 
     def __init__(self, policy: Policy, writer: TraceWriter) -> None:
-        self._policy = policy
-        self._writer = writer
+        super().__init__(policy.settings)
+        self._policy, self._writer = policy, writer
 
     @property
     def settings(self) -> BufferSettings:

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rudder.agents.controller.link import Link
-from rudder.training.complaint import complain
 from rudder.training.control.messages import Intervention, Message, SteeringState
-from rudder.training.errors import RudderError
+from rudder.training.errors import RudderError, complain
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload

@@ -43,11 +43,9 @@ from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.training.complaint import complain
-from rudder.training.control.memory_quota import read_budget
 from rudder.training.control.messages import Intervention, SteeringState
-from rudder.training.control.steering import BUDGET_FILE
-from rudder.training.errors import RudderError
+from rudder.training.control.steering import BUDGET_FILE, read_budget
+from rudder.training.errors import RudderError, complain
 from rudder.training.metrics import SteeringCounts, Window
 from rudder.training.settings import Change
 from rudder.training.steering_options import SteeringOptions

@@ -15,10 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.bench.simulated.access_traces import IntArray, Stream
-from rudder.training.access_slice import AccessSlice
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import make_policy
-from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
+from rudder.training.metrics import (
+    AccessSlice,
+    OwnerTraffic,
+    RowCounts,
+    RowsFetched,
+    Seconds,
+    Window,
+)
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import Applied, BufferSettings, Change
 from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload

@@ -149,7 +149,7 @@ def rank_of(socket: Path) -> int:
 
 def ask(socket: Path, change: Change | None = None, *, timeout_s: float) -> Applied:
     """Send a change to a trainer, or only ask for its settings."""
-    from rudder.training.control.port import send_command
+    from rudder.training.control.messages import send_command
     from rudder.training.settings import Change, Command
 
     command = Command(command_id=uuid.uuid4().hex, change=change or Change())

@@ -27,8 +27,7 @@ from rudder.memory.past.nearest import Near, NearestIndex
 from rudder.memory.records import Observation
 from rudder.memory.run.episodes import parse_episode
 from rudder.memory.store import open_reader
-from rudder.training.complaint import complain
-from rudder.training.errors import DataError, RudderError
+from rudder.training.errors import DataError, RudderError, complain
 from rudder.training.workload import Workload
 
 _MEASURED = ("confirmed", "reverted")

@@ -13,8 +13,8 @@ from sqlite_utils import Database
 
 from rudder.memory.store import Key
 from rudder.tools.estimate.past_uses import PastUses, UseSums
-from rudder.training.access_slice import AccessSlice
 from rudder.training.errors import DataError
+from rudder.training.metrics import AccessSlice
 
 # What pruned slices said of the nodes: sums that take little room, however long a run was.
 #

@@ -34,8 +34,7 @@ from rudder.memory.run.slices import Slices
 from rudder.memory.run.unfinished import unfinished
 from rudder.memory.run.windows import add_window, next_window
 from rudder.memory.store import Key, Store, Write
-from rudder.training.complaint import complain
-from rudder.training.errors import MachineError, RudderError
+from rudder.training.errors import MachineError, RudderError, complain
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
 

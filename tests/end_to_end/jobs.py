@@ -13,7 +13,7 @@ from rudder.training.config import run_config
 from rudder.training.hosts.cluster import open_cluster
 from rudder.training.hosts.host import Host
 from rudder.training.job import Job
-from rudder.training.launch.worker_group import (
+from rudder.training.launch.worker import (
     common_variables,
     server_variables,
     trainer_variables,

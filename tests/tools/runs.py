@@ -9,12 +9,18 @@ from numpy.typing import NDArray
 
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
-from rudder.training.access_slice import AccessSlice
 from rudder.training.buffer.policy import IntArray
-from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds, Window
+from rudder.training.metrics import (
+    AccessSlice,
+    OwnerTraffic,
+    RowCounts,
+    RowsFetched,
+    Seconds,
+    Window,
+)
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change
-from rudder.training.simulate.variants import make_simulated
+from rudder.training.simulate.study import make_simulated
 from rudder.training.workload import PolicyName, RefusedKnob, Workload
 
 WINDOW_STEPS = 16

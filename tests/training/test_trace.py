@@ -16,7 +16,7 @@ from rudder.training.errors import DataError
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.simulate.recording import Recording, find_traces, read_recording
 from rudder.training.simulate.replay import replay_calls
-from rudder.training.simulate.variants import make_policy_of
+from rudder.training.simulate.study import make_policy_of
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter, pack, unpack
 from tests.training.buffer.player import view_of
 

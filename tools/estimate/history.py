@@ -19,9 +19,8 @@ from rudder.tools.constants import (
 from rudder.tools.estimate.means import Measure, Noise, Trend, of_now, trend
 from rudder.tools.estimate.past_uses import PastUses
 from rudder.tools.estimate.sampled import SampledBatch, SampledTrace
-from rudder.training.access_slice import AccessSlice
 from rudder.training.buffer.policy import IntArray
-from rudder.training.metrics import Window
+from rudder.training.metrics import AccessSlice, Window
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
 

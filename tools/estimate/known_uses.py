@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
 from rudder.training.buffer.policy import IntArray
 from rudder.training.compiled import compiled, inlined
-from rudder.training.simulate.opt import next_uses
+from rudder.training.simulate.replay import next_uses
 
 Int32s = NDArray[np.int32]
 Places = NDArray[np.uint32]

@@ -18,8 +18,8 @@ from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
-from rudder.training.simulate.opt import opt_hits
-from rudder.training.simulate.variants import make_simulated
+from rudder.training.simulate.replay import opt_hits
+from rudder.training.simulate.study import make_simulated
 from rudder.training.workload import Workload
 
 _MAX_SPREAD = 16

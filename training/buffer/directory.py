@@ -10,20 +10,101 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.buffer.memory import zeros
 from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.records import Int32s, Numbers, Records
-from rudder.training.buffer.scratch import Scratch
-from rudder.training.buffer.seen_maps import (
-    MIN_BITS,
-    NARROW,
-    WIDE,
-    enter_all,
-    find_dense,
-    find_hashed,
-    has_hashed,
-)
+from rudder.training.buffer.records import Int32s, Int64s, Numbers, Records, zeros
+from rudder.training.buffer.rows import MemoryPool
+from rudder.training.compiled import AHEAD, compiled, inlined, prefetch
 from rudder.training.errors import MachineError
+
+NARROW = np.dtype([("node", np.uint32), ("record", np.uint32)])
+WIDE = np.dtype([("node", np.uint64), ("record", np.uint64)])
+MIN_BITS = 10
+_IN_LINE = 8
+"""Entries per group: nodes with neighbouring numbers share a cache line."""
+_LINE_BITS = 3
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+"""2 ** 64 over the golden ratio: Fibonacci hashing (Knuth, vol. 3, 6.4)."""
+
+
+@compiled
+def find_dense(remote: Int64s, records: Int32s, numbers: Numbers, count: int, found: Int64s) -> int:
+    """Fill found with the records of nodes; new nodes get records from number `count` on.
+
+    remote, found: int64[n]; records: int32[num_remote], 1 + record, 0: none; numbers: the node of
+    each record. Returns the number of records.
+    """
+    last_one = remote.shape[0] - 1
+    for i in range(remote.shape[0]):
+        prefetch(records, remote[min(i + AHEAD, last_one)])
+        node = remote[i]
+        record = int(records[node])
+        if record == 0:
+            numbers[count] = node
+            count += 1
+            record = count
+            records[node] = record
+        found[i] = record - 1
+    return count
+
+
+@inlined
+def _home(node: int, bits: int) -> int:
+    """Where the search for a node's entry begins: a place in the cache line of its group."""
+    mixed = np.uint64(node >> _LINE_BITS) * _MULTIPLIER
+    line = int(mixed >> np.uint64(64 - (bits - _LINE_BITS)))
+    return (line << _LINE_BITS) | ((node ^ int(mixed >> np.uint64(16))) & (_IN_LINE - 1))
+
+
+@inlined
+def _entry(node: int, place: int, table: Records) -> int:
+    """The node's place in the table, or the empty place for it; place: its home."""
+    mask = table.shape[0] - 1
+    while table[place].record != 0 and int(table[place].node) != node:
+        place = (place + 1) & mask
+    return place
+
+
+@compiled
+def find_hashed(
+    remote: Int64s, table: Records, bits: int, numbers: Numbers, count: int, found: Int64s
+) -> int:
+    """As find_dense; table: NARROW or WIDE [2 ** bits], at most half full afterwards."""
+    size = remote.shape[0]
+    for i in range(-AHEAD, size):
+        soon = i + AHEAD
+        if soon < size:
+            found[soon] = _home(remote[soon], bits)
+            prefetch(table, found[soon])
+        if i < 0:
+            continue
+        node = remote[i]
+        place = _entry(node, found[i], table)
+        if table[place].record == 0:
+            numbers[count] = node
+            count += 1
+            table[place].node = node
+            table[place].record = count
+        found[i] = int(table[place].record) - 1
+    return count
+
+
+@compiled
+def has_hashed(remote: Int64s, table: Records, bits: int, found: NDArray[np.bool_]) -> None:
+    """Fill found with whether each node is in the table."""
+    for i in range(remote.shape[0]):
+        found[i] = table[_entry(remote[i], _home(remote[i], bits), table)].record != 0
+
+
+@compiled
+def enter_all(old: Records, table: Records, bits: int) -> None:
+    """Copy all entries to an empty table."""
+    for place in range(old.shape[0]):
+        if old[place].record != 0:
+            node = int(old[place].node)
+            target = _entry(node, _home(node, bits), table)
+            table[target].node = old[place].node
+            table[target].record = old[place].record
+
 
 WHOLE_UP_TO = 2**22
 """Remote nodes up to which every node has a record: at most 64 MB of records."""
@@ -72,7 +153,7 @@ class SeenDirectory:
         narrow = num_remote <= _MAX_RECORDS
         self._numbers: Numbers = zeros(num_remote, np.dtype(np.int32 if narrow else np.int64))
         self._count = 0
-        self._scratch = Scratch()
+        self._pool = MemoryPool(max_blocks=2)
 
     def __len__(self) -> int:
         """Nodes seen."""
@@ -87,7 +168,7 @@ class SeenDirectory:
     def num_bytes(self) -> int:
         """Memory of the map and the list of nodes."""
         listed = self._count * self._numbers.itemsize
-        return self.map_bytes + listed + self._scratch.num_bytes
+        return self.map_bytes + listed + self._pool.num_bytes
 
     def find(self, nodes: IntArray) -> IntArray:
         """int64[n]: the records of these nodes; new nodes get one.
@@ -100,7 +181,8 @@ class SeenDirectory:
                 remedy="split the graph into more partitions",
             )
         self._make_room(len(nodes))
-        found, numbers, count = self._scratch.empty(len(nodes)), self._numbers, self._count
+        found: IntArray = self._pool.take_ids(1, len(nodes))[0]
+        numbers, count = self._numbers, self._count
         if self._dense is None:
             self._count = find_hashed(nodes, self._table, self._bits, numbers, count, found)
         else:

@@ -1,9 +1,8 @@
-"""The protocol of buffer policies: observe batches ahead of time, plan each when it is its turn."""
+"""What a buffer policy is: observe batches ahead of time, plan each when it is its turn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,36 +59,45 @@ class Plan:
     resize: Resize | None = None
 
 
-class Policy(Protocol):
-    """Decides what stays in the buffer.
+class Policy:
+    """Decides what stays in the buffer; on its own it keeps and learns nothing.
 
     Batches are observed in order and planned in the same order. Any number of batches may be
     observed before the oldest of them is planned.
     """
 
+    def __init__(self, settings: BufferSettings) -> None:
+        self._settings = settings
+
     @property
     def settings(self) -> BufferSettings:
         """The settings in force for the next plan."""
+        return self._settings
 
     @property
     def num_buffered(self) -> int:
         """Rows in the buffer after the last plan is carried out."""
+        return 0
 
     @property
     def num_bytes(self) -> int:
         """Memory of the policy's own state."""
+        return 0
 
     def observe(self, nodes: IntArray) -> None:
         """Take note of the next batch; nodes: int64[n], distinct remote numbers."""
 
     def plan(self, nodes: IntArray) -> Plan:
         """Decide for the oldest batch that is not planned yet; nodes: the nodes of that batch."""
+        raise NotImplementedError
 
     def skip(self, nodes: IntArray) -> None:
         """Drop the oldest batch that is not planned yet: it will not be trained on."""
 
     def refusal(self, change: Change) -> str | None:
         """Why a change cannot be made; None if it can, and only then may `apply` be called."""
+        raise NotImplementedError
 
     def apply(self, change: Change) -> None:
         """Make a change, which takes effect with the next plan."""
+        self._settings = change.over(self._settings)

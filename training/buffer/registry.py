@@ -6,17 +6,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
+import numpy as np
+
 from rudder.training.buffer.policies.lfu import LfuBuffer
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
-from rudder.training.buffer.policies.none import NoBuffer
 from rudder.training.buffer.policies.score import DEFAULT_INTERVAL, ScoreBuffer, Start
 from rudder.training.buffer.policies.static import StaticBuffer, StaticSource
-from rudder.training.buffer.policy import IntArray, Policy
-from rudder.training.buffer.vip import InclusionProbability
+from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.buffer.targets import InclusionProbability
 from rudder.training.errors import ConfigError
 from rudder.training.partition_view import PartitionView
-from rudder.training.settings import MAX_INTERVAL_BATCHES, BufferSettings
+from rudder.training.settings import MAX_INTERVAL_BATCHES, BufferSettings, Change
 from rudder.training.workload import POLICY_CHOICES, LivePolicy
+
+
+class NoBuffer(Policy):
+    """No buffer: every remote row is fetched whenever a batch needs it; lookahead hides latency."""
+
+    def plan(self, nodes: IntArray) -> Plan:
+        """Everything is a miss."""
+        nothing = np.empty(0, dtype=np.int64)
+        return Plan(hits=nothing, hit_slots=nothing, misses=np.arange(len(nodes)))
+
+    def refusal(self, change: Change) -> str | None:
+        """Only the lookahead can be changed."""
+        for name, unchanged in Change():
+            if name != "lookahead_batches" and getattr(change, name) != unchanged:
+                return f"{name} means nothing to the policy `none`, which has no buffer"
+        return None
+
 
 _Read = Callable[[str], object]
 POLICIES: tuple[str, ...] = get_args(LivePolicy)
@@ -55,7 +73,7 @@ def make_policy(
     if options.fanouts is not None:
         vip = InclusionProbability(view, options.fanouts, options.batch_size, options.seeds)
     if name == "none":
-        return NoBuffer(lookahead_batches=settings.lookahead_batches)
+        return NoBuffer(settings.model_copy(update={"capacity_rows": 0}))
     if name == "lookahead":
         return LookaheadBuffer(view, settings, vip=vip)
     if name == "lfu":

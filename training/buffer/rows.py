@@ -108,6 +108,10 @@ class MemoryPool:
             return self._lend(block)[:num_bytes]
         return block[:num_bytes]
 
+    def take_ids(self, count: int, size: int) -> IntArray:
+        """int64[count, size], of any content."""
+        return self.take(8 * count * size).view(np.int64).reshape(count, size)
+
     def _lend(self, block: Bytes) -> Bytes:
         # Over a memoryview: numpy makes views of an array's view keep the array, not the view.
         lease: Bytes = np.frombuffer(block.data, dtype=np.uint8)

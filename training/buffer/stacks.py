@@ -106,3 +106,20 @@ def drain(chunks: Chunks, tops: Int32s, found: Int64s) -> None:
         while not is_empty(tops, stack):
             found[count] = pop(chunks, tops, stack)
             count += 1
+
+
+@compiled
+def best_first(ranks: Int64s, top: int, found: Int64s) -> None:
+    """Fill found with positions in `ranks`, the highest rank first, equals in order.
+
+    ranks, found: int64[n]; top: no rank is higher. A counting sort.
+    """
+    starts = np.zeros(top + 2, dtype=np.int64)
+    for j in range(ranks.shape[0]):
+        starts[top - ranks[j] + 1] += 1
+    for k in range(top + 1):
+        starts[k + 1] += starts[k]
+    for j in range(ranks.shape[0]):
+        k = top - ranks[j]
+        found[starts[k]] = j
+        starts[k] += 1

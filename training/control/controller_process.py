@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.training.complaint import complain
+from rudder.training.errors import complain
 from rudder.training.steering_options import SteeringOptions
 
 NICENESS = 5

@@ -11,16 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
-from rudder.training.complaint import complain
 from rudder.training.control.controller_process import (
     ControllerProcess,
     NoController,
     controller_at,
 )
-from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
 from rudder.training.control.service import ControlPort, NoControl
-from rudder.training.control.steering import BUDGET_FILE, OFF_FILE, NoSteering, TrainerSteering
+from rudder.training.control.steering import (
+    BUDGET_FILE,
+    OFF_FILE,
+    MemoryQuota,
+    NoSteering,
+    TrainerSteering,
+)
+from rudder.training.errors import complain
 from rudder.training.machine import why_no_buffer
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rudder.training.access_slice import AccessSlice, NodeArray
 from rudder.training.control.peers import NoPeers, Peers
-from rudder.training.metrics import Window
+from rudder.training.metrics import AccessSlice, NodeArray, Window
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from rudder.training.complaint import complain
+from rudder.training.errors import complain
 from rudder.training.metrics import StepTiming
 
 _FIRST_LOOKS_AT_ONCE = 4

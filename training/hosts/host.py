@@ -4,13 +4,126 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
+import select
+import signal
+import socket
+import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal, Self
 
 from rudder.training.errors import MachineError
+
+_READY = "ready"
+_WAIT = f"echo {_READY} && exec cat > /dev/null"
+
+
+class Holder:
+    """A shell that has run `script` and then waits for the end of its standard input.
+
+    Nobody but this process holds the other end, so the kernel ends the holder even when this
+    process is killed; `after` is a shell command that the holder runs then.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        *arguments: str,
+        prefix: Sequence[str] = (),
+        after: str = "",
+        timeout_seconds: float = 20.0,
+    ) -> None:
+        wait = f"echo {_READY} && cat > /dev/null; {after}" if after else _WAIT
+        self._process = subprocess.Popen(
+            [*prefix, "sh", "-c", f"{script} && {wait}", "holder", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        if not self._is_ready(timeout_seconds):
+            raise MachineError(self._complaint(), remedy="see `rudder doctor`")
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End the holder at once, without its `after`."""
+        self._kill()
+
+    def _is_ready(self, timeout_seconds: float) -> bool:
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], timeout_seconds)
+        return bool(readable) and self._process.stdout.readline().strip() == _READY
+
+    def _complaint(self) -> str:
+        lines = self._kill().strip().splitlines()
+        return lines[-1] if lines else "no answer in time"
+
+    def _kill(self) -> str:
+        """End the shell and what it has started; returns their standard error."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        return self._process.communicate()[1]
+
+
+_SEARCHED = range(20000, 32000)
+"""Below the range from which the kernel takes ports for outgoing connections."""
+_ANYWHERE = "0.0.0.0"
+
+
+def is_free(port: int, *, address: str) -> bool:
+    """Whether a server could listen on this port now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def reserve_ports(count: int, *, addresses: Sequence[str], first: int | None) -> int:
+    """First of `count` consecutive ports that are free on all addresses, and on every interface.
+
+    Raises MachineError that names the port if `first` is given and one of them is taken.
+    """
+    if first is None:
+        return _search(count, addresses)
+    for port in range(first, first + count):
+        if taken := _taken(port, addresses):
+            raise MachineError(
+                f"port {port} is in use on {taken}; the run needs ports {first} to"
+                f" {first + count - 1}",
+                remedy=f"see who has it with `ss -ltnp 'sport = :{port}'`, or leave out --port",
+            )
+    return first
+
+
+def _search(count: int, addresses: Sequence[str]) -> int:
+    starts = random.sample(_SEARCHED[: len(_SEARCHED) - count], k=200)
+    for start in starts:
+        if not any(_taken(port, addresses) for port in range(start, start + count)):
+            return start
+    raise MachineError(
+        f"no {count} consecutive free ports between {_SEARCHED.start} and {_SEARCHED.stop}",
+        remedy="stop some of the servers on this machine (`ss -ltn` lists them)",
+    )
+
+
+def _taken(port: int, addresses: Iterable[str]) -> str | None:
+    for address in (*addresses, _ANYWHERE):
+        if not is_free(port, address=address):
+            return "this machine" if address == _ANYWHERE else address
+    return None
+
 
 Network = Literal["namespace", "loopback"]
 

@@ -17,9 +17,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from rudder.training.errors import MachineError
-from rudder.training.hosts.holders import Holder
-from rudder.training.hosts.host import Cluster, Host, Network
-from rudder.training.hosts.ports import reserve_ports
+from rudder.training.hosts.host import Cluster, Holder, Host, Network, reserve_ports
 
 SHM_FOLDER = Path("/dev/shm")
 _log = logging.getLogger(__name__)

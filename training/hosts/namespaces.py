@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.training.errors import MachineError
-from rudder.training.hosts.holders import Holder
-from rudder.training.hosts.host import Cluster, Host, Network
+from rudder.training.hosts.host import Cluster, Holder, Host, Network
 
 _SUBNET = "10.77.0"
 INTERFACE = "eth0"

@@ -17,7 +17,6 @@ from rudder.training.events import Event
 from rudder.training.hosts.cluster import open_cluster
 from rudder.training.hosts.host import Cluster
 from rudder.training.job import DEFAULT_PROGRAM, Job
-from rudder.training.launch.interruption import Interruption
 from rudder.training.launch.preflight import (
     check_disk,
     check_import_pair,
@@ -25,8 +24,8 @@ from rudder.training.launch.preflight import (
     check_parts,
 )
 from rudder.training.launch.relay import Relay
-from rudder.training.launch.supervise import Supervisor
-from rudder.training.launch.worker_group import WorkerGroup
+from rudder.training.launch.supervise import Interruption, Supervisor
+from rudder.training.launch.worker import WorkerGroup
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import RankReport
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rudder.training.access_slice import NodeArray
 from rudder.training.compiled import compiled, inlined
+from rudder.training.metrics import NodeArray
 from rudder.training.partition_view import IntArray, PartitionView
 
 WANTED_NODES = 8192

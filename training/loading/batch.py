@@ -8,11 +8,10 @@ import dgl
 import numpy as np
 import torch
 
-from rudder.training.access_slice import NodeArray
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.loading.owner_accounts import Pull
+from rudder.training.metrics import NodeArray, Seconds
 from rudder.training.metrics import RowCounts as RowCounts
-from rudder.training.metrics import Seconds
 from rudder.training.sampling.neighbor import Edges, HalfLayer, SampledLayer
 from rudder.training.wire.wire import Answer, Rows
 

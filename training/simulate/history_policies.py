@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 
 import numpy as np
 
-from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.errors import ConfigError
 from rudder.training.settings import BufferSettings, Change
 
@@ -128,21 +128,17 @@ Queue = Lru | S3Fifo | Sieve
 QUEUES: dict[str, type[Queue]] = {"lru": Lru, "s3fifo": S3Fifo, "sieve": Sieve}
 
 
-class HistoryBuffer:
+class HistoryBuffer(Policy):
     """A buffer policy over one of these queues. Its plans say what hits, and name no slots."""
 
     def __init__(self, name: str, settings: BufferSettings, *, num_remote: int) -> None:
         """Begin empty; raises ConfigError where no queue has that name."""
         if name not in QUEUES:
             raise ConfigError.for_field("policy", value=name, allowed=", ".join(QUEUES))
-        self._name, self._settings, self._num_remote = name, settings, num_remote
+        super().__init__(settings)
+        self._name, self._num_remote = name, num_remote
         self._queue = QUEUES[name]()
         self._set_capacity(settings.capacity_rows)
-
-    @property
-    def settings(self) -> BufferSettings:
-        """The settings in force for the next plan."""
-        return self._settings
 
     @property
     def num_buffered(self) -> int:
@@ -153,12 +149,6 @@ class HistoryBuffer:
     def num_bytes(self) -> int:
         """Memory of the table of held nodes."""
         return sys.getsizeof(self._queue.held)
-
-    def observe(self, nodes: IntArray) -> None:
-        """Nothing is learned from batches to come."""
-
-    def skip(self, nodes: IntArray) -> None:
-        """Nothing is learned from a batch that does not happen."""
 
     def plan(self, nodes: IntArray) -> Plan:
         """Count the hits, then admit every miss."""
@@ -185,7 +175,7 @@ class HistoryBuffer:
 
     def apply(self, change: Change) -> None:
         """Make a change from the next plan on; a smaller capacity evicts at once."""
-        self._settings = change.over(self._settings)
+        super().apply(change)
         self._set_capacity(self._settings.capacity_rows)
 
     def _set_capacity(self, capacity: int) -> None:

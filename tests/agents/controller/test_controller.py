@@ -21,8 +21,7 @@ from rudder.memory.run.run_file import run_file
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
-from rudder.training.control.messages import Message
-from rudder.training.control.port import send_command
+from rudder.training.control.messages import Message, send_command
 from rudder.training.control.steering import HEARTBEAT_TIMEOUT_S, OFF_FILE
 from rudder.training.errors import DataError
 from rudder.training.settings import Applied, Change, Command

@@ -18,7 +18,7 @@ import dgl
 import numpy as np
 import torch
 
-from rudder.training.control.port import send_command
+from rudder.training.control.messages import send_command
 from rudder.training.loader import NodeLoader
 from rudder.training.settings import Change, Command, FetchTargets
 from rudder.training.wire.services import register_services, rows_sent_by_servers

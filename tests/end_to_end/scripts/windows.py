@@ -15,8 +15,13 @@ import pytest
 import torch
 
 from rudder.training.control import unix_socket
-from rudder.training.control.messages import SteeringState, Subscribe, read_message, to_line
-from rudder.training.control.port import send_command
+from rudder.training.control.messages import (
+    SteeringState,
+    Subscribe,
+    read_message,
+    send_command,
+    to_line,
+)
 from rudder.training.control.steering import OFF_FILE
 from rudder.training.errors import ConfigError
 from rudder.training.loader import NodeLoader

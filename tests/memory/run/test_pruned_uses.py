@@ -9,7 +9,7 @@ from rudder.memory.migrations import RUN_FILE
 from rudder.memory.run.slices import PrunedUses, read_pruned_uses, save_pruned_uses
 from rudder.memory.store import Store
 from rudder.tools.estimate.past_uses import PastUses, UseSums
-from rudder.training.access_slice import AccessSlice, NodeArray
+from rudder.training.metrics import AccessSlice, NodeArray
 
 RNG = np.random.default_rng(0)
 

@@ -10,8 +10,7 @@ import pytest
 from rudder.tools.constants import MAX_BATCHES, MAX_WINDOWS
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import Means, Noise
-from rudder.training.access_slice import AccessSlice
-from rudder.training.metrics import Seconds, Window
+from rudder.training.metrics import AccessSlice, Seconds, Window
 from rudder.training.settings import BufferSettings
 from tests.tools.runs import WINDOW_STEPS, window, workload
 

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from rudder.training.buffer.memory import zeros
+from rudder.training.buffer.records import zeros
 
 
 @pytest.mark.parametrize("size", [0, 10, 2**20, 2**24])

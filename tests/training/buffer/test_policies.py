@@ -17,10 +17,9 @@ from hypothesis.stateful import (
 )
 
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
-from rudder.training.buffer.policies.none import NoBuffer
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import POLICIES as BY_NAME
-from rudder.training.buffer.registry import PolicyOptions, make_policy, parse_variant
+from rudder.training.buffer.registry import NoBuffer, PolicyOptions, make_policy, parse_variant
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from tests.training.buffer.player import Player, array, view_of
@@ -288,7 +287,7 @@ def test_the_lookahead_can_be_changed(make: MakePolicy) -> None:
     ],
 )
 def test_no_buffer_refuses_by_name_what_means_nothing_to_it(change: Change) -> None:
-    reason = NoBuffer(lookahead_batches=1).refusal(change)
+    reason = NoBuffer(BufferSettings(capacity_rows=0)).refusal(change)
     (name,) = change.model_fields_set
     assert reason is not None
     assert name in reason

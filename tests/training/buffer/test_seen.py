@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from rudder.bench.policy_cost import VARIANTS
 from rudder.training.buffer.directory import (
     WHOLE_UP_TO,
+    WIDE,
     SeenDirectory,
     WholeDirectory,
+    find_hashed,
+    has_hashed,
     make_directory,
 )
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.registry import PolicyOptions, make_policy, parse_variant
-from rudder.training.buffer.seen_maps import WIDE, find_hashed, has_hashed
 from rudder.training.settings import BufferSettings
 from tests.training.buffer.player import view_of
 

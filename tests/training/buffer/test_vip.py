@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.vip import InclusionProbability
+from rudder.training.buffer.targets import InclusionProbability
 from rudder.training.partition_view import PartitionView
 
 NUM_INNER, NUM_HALO = 60, 20

@@ -7,7 +7,7 @@ from collections import deque
 import numpy as np
 import pytest
 
-from rudder.training.buffer.window import LookaheadWindow
+from rudder.training.buffer.policies.lookahead import LookaheadWindow
 from rudder.training.errors import MachineError
 
 

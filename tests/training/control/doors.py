@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from rudder.training.buffer.policy import Policy
-from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.service import ControlPort
-from rudder.training.control.steering import OFF_FILE, TrainerSteering
+from rudder.training.control.steering import OFF_FILE, MemoryQuota, TrainerSteering
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
 from tests.training.buffer.player import buffer_of

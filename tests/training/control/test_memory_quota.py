@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rudder.training.control.memory_quota import MemoryQuota
+from rudder.training.control.steering import MemoryQuota
 from tests.training.control.doors import workload_of
 
 ROW_BYTES = 400

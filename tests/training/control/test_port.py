@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 
 from rudder.training.control import unix_socket
 from rudder.training.control.finished_window import FinishedWindow
-from rudder.training.control.messages import MAX_LINE_BYTES, Subscribe, to_line
-from rudder.training.control.port import send_command
+from rudder.training.control.messages import MAX_LINE_BYTES, Subscribe, send_command, to_line
 from rudder.training.control.service import (
     MAX_CONNECTIONS,
     MAX_PENDING_COMMANDS,

@@ -16,18 +16,22 @@ from typing import IO
 import pytest
 
 from rudder.training.control import unix_socket
-from rudder.training.control.memory_quota import MemoryQuota
 from rudder.training.control.messages import (
     Heartbeat,
     Intervention,
     SteeringState,
     Subscribe,
     read_message,
+    send_command,
     to_line,
 )
-from rudder.training.control.port import send_command
 from rudder.training.control.service import ControlPort
-from rudder.training.control.steering import LOOK_EVERY_STEPS, NoSteering, TrainerSteering
+from rudder.training.control.steering import (
+    LOOK_EVERY_STEPS,
+    MemoryQuota,
+    NoSteering,
+    TrainerSteering,
+)
 from rudder.training.settings import Applied, Change, Command, FetchTargets
 from tests.training.buffer.player import buffer_of
 from tests.training.control.doors import WAIT_S, Trainer, stepping, until, workload_of

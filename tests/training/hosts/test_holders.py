@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from rudder.training.errors import MachineError
-from rudder.training.hosts.holders import Holder
+from rudder.training.hosts.host import Holder
 
 KEEP = """
 import sys, time
-from rudder.training.hosts.holders import Holder
+from rudder.training.hosts.host import Holder
 holder = Holder("true", sys.argv[1], after='rm -f -- "$1"')
 print(holder.pid, flush=True)
 time.sleep(60)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from rudder.training.errors import MachineError
-from rudder.training.hosts.ports import is_free, reserve_ports
+from rudder.training.hosts.host import is_free, reserve_ports
 
 
 @pytest.fixture

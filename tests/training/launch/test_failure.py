@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rudder.training.launch.failure import kills_for_memory, quote
+from rudder.training.launch.supervise import kills_for_memory, quote
 
 
 def test_quote_keeps_the_lines_that_matter(tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ import pytest
 from rudder.training.errors import RunError
 from rudder.training.events import Event, Failed, PhaseEntered, Reported
 from rudder.training.hosts.host import Host
-from rudder.training.launch.interruption import Interruption
-from rudder.training.launch.supervise import Supervisor
+from rudder.training.launch.supervise import Interruption, Supervisor
 from rudder.training.launch.worker import Role, RoleName, Worker
 from rudder.training.metrics import Memory, RankReport
 

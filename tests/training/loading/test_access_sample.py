@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.training.access_slice import AccessSlice
 from rudder.training.loading.access_sample import WANTED_NODES, AccessSample, sample_of
+from rudder.training.metrics import AccessSlice
 from tests.training.buffer.player import view_of
 
 MASK = 2**64 - 1

@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rudder.training.errors import DataError, RunError
-from rudder.training.model.exchange import Exchange
-from rudder.training.model.inference import infer
+from rudder.training.model.inference import infer, quality, tally
 from rudder.training.model.models import BlockModel, ModelKind, make_model
-from rudder.training.model.quality import quality, tally
-from rudder.training.model.shard import Shard
+from rudder.training.model.shard import Exchange, Shard
 from rudder.training.partition_view import IntArray, PartitionView
 
 NUM_NODES, NUM_EDGES, DIM, CLASSES = 240, 1500, 12, 5

@@ -14,8 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rudder.training.errors import ConfigError
-from rudder.training.model.layers import GatLayer, SageLayer, mean_of_neighbours
-from rudder.training.model.models import BlockModel, ModelKind, make_loss, make_model
+from rudder.training.model.models import (
+    BlockModel,
+    GatLayer,
+    ModelKind,
+    SageLayer,
+    make_loss,
+    make_model,
+    mean_of_neighbours,
+)
 
 KINDS: tuple[ModelKind, ...] = ("sage", "gat")
 

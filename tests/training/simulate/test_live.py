@@ -11,7 +11,7 @@ from rudder.training.launch.run import launch
 from rudder.training.partition.prepare import prepare
 from rudder.training.simulate.recording import find_traces, read_recording
 from rudder.training.simulate.replay import replay_calls
-from rudder.training.simulate.variants import make_policy_of
+from rudder.training.simulate.study import make_policy_of
 
 
 @pytest.mark.distributed

@@ -13,11 +13,9 @@ from rudder.training.config import BufferSize
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
-from rudder.training.simulate.opt import Limit
 from rudder.training.simulate.recording import Recording, read_recording
-from rudder.training.simulate.replay import replay
-from rudder.training.simulate.study import OPT, Question, answer
-from rudder.training.simulate.variants import SIMULATED_POLICIES, make_policy_of
+from rudder.training.simulate.replay import Limit, replay
+from rudder.training.simulate.study import OPT, SIMULATED_POLICIES, Question, answer, make_policy_of
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
 
 NUM_REMOTE = 300

@@ -11,13 +11,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from rudder.training.buffer.policies.ranks import best_first
-from rudder.training.buffer.policies.reactive import ReactiveBuffer
+from rudder.training.buffer.policies.slots import ReactiveBuffer
 from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.prefetch import AHEAD, prefetch
 from rudder.training.buffer.records import Int32s, Records
-from rudder.training.buffer.stacks import NONE, Chunks, is_empty, make_stacks, pop, push, soon
-from rudder.training.compiled import compiled, inlined
+from rudder.training.buffer.stacks import (
+    NONE,
+    Chunks,
+    best_first,
+    is_empty,
+    make_stacks,
+    pop,
+    push,
+    soon,
+)
+from rudder.training.compiled import AHEAD, compiled, inlined, prefetch
 
 _NO_ROUNDS = "it decides on every miss at once and has no rounds"
 
@@ -130,7 +137,7 @@ class LfuBuffer(ReactiveBuffer):
         if len(targets):
             self._nodes["uses"][targets] += 1
             newcomers = np.concatenate([missed, targets])
-        counts, order = (self._scratch.empty(len(newcomers)) for _ in range(2))
+        counts, order = self._pool.take_ids(2, len(newcomers))
         self._num_free = admit(
             newcomers, self._first_kept, self._nodes, self._owners, self._free, self._num_free,
             self._stacks.chunks, self._stacks.tops, counts, order,

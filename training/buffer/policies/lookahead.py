@@ -10,27 +10,96 @@ fetch.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rudder.training.buffer.policies import lookahead_kernels as kernels
-from rudder.training.buffer.policies.ranks import HEAT_RANKS
 from rudder.training.buffer.policies.slots import SlotBuffer
 from rudder.training.buffer.policy import IntArray, Plan
-from rudder.training.buffer.records import LOOKAHEAD_NODE
+from rudder.training.buffer.records import Int32s
 from rudder.training.buffer.stacks import drain, make_stacks
-from rudder.training.buffer.vip import InclusionProbability
-from rudder.training.buffer.window import LookaheadWindow
+from rudder.training.buffer.targets import InclusionProbability
+from rudder.training.errors import MachineError
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
+
+_MIN_SIZE = 16
+_MAX_SIZE = 2**31
+"""Places are numbered by uint32; a ring of this size takes 16 GiB."""
+
+
+class LookaheadWindow:
+    """The batches that are observed and not yet planned, oldest first.
+
+    next_use, records: int32[size], size a power of two; place p is stored at p % size. It holds the
+    number of the next batch that uses the same node (0: none is known) and the node's record.
+    Places are never reset, so they stay valid when the ring grows.
+    """
+
+    def __init__(self) -> None:
+        self.next_use: Int32s = np.empty(_MIN_SIZE, dtype=np.int32)
+        self.records: Int32s = np.empty(_MIN_SIZE, dtype=np.int32)
+        self.tail = 0
+        self.head = 0
+        self._widths: deque[int] = deque()
+
+    def __len__(self) -> int:
+        """Batches."""
+        return len(self._widths)
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the ring."""
+        return self.next_use.nbytes + self.records.nbytes
+
+    def make_room(self, width: int) -> None:
+        """Make room for `width` more nodes from place `head` on.
+
+        Raises MachineError if the ring would become too large.
+        """
+        wanted = self.head - self.tail + width
+        size = len(self.next_use)
+        if wanted <= size:
+            return
+        if wanted > _MAX_SIZE:
+            raise MachineError(
+                f"a lookahead of {len(self)} batches has {wanted} remote nodes,"
+                f" more than {_MAX_SIZE}",
+                remedy="lower lookahead_batches or the batch size",
+            )
+        places = np.arange(self.tail, self.head)
+        grown_size = 1 << (wanted - 1).bit_length()
+        for name in ("next_use", "records"):
+            grown = np.empty(grown_size, dtype=np.int32)
+            grown[places % grown_size] = getattr(self, name)[places % size]
+            setattr(self, name, grown)
+
+    def append(self, width: int) -> None:
+        """Add the newest batch, whose nodes are already written."""
+        self.head += width
+        self._widths.append(width)
+
+    def pop(self) -> None:
+        """Remove the oldest batch."""
+        self.tail += self._widths.popleft()
+
+    def check_oldest(self, width: int) -> None:
+        """Raise ValueError unless the oldest batch has `width` nodes."""
+        if not self._widths or self._widths[0] != width:
+            raise ValueError(
+                f"the batch to plan has {width} nodes, but the oldest observed batch has"
+                f" {self._widths[0] if self._widths else 'none'}"
+            )
+
 
 HALF_LIFE_BATCHES = 4096.0
 """Batches after which a use counts half: longer than most epochs, shorter than a long run."""
 MAX_WEIGHT = 2.0**10
 """When one use adds this much heat, all heat is scaled down. Then a row that every batch uses stays
-below ranks.HIGHEST_HEAT, and heat stays within the precision of float32."""
+below HIGHEST_HEAT, and heat stays within the precision of float32."""
 _MIN_RING = 4
 
 
@@ -38,7 +107,7 @@ class LookaheadBuffer(SlotBuffer):
     """Evicts the row with the furthest next use; beyond the window, the one with the least heat."""
 
     name: ClassVar[str] = "lookahead"
-    node: ClassVar[np.dtype[Any]] = LOOKAHEAD_NODE
+    node: ClassVar[np.dtype[Any]] = kernels.NODE
     without_meaning: ClassVar[dict[str, str]] = {
         "replacement_interval": "it replaces rows in every batch"
     }
@@ -127,8 +196,7 @@ class LookaheadBuffer(SlotBuffer):
         """Of the oldest batch: hits and their slots; misses, their records and ranks."""
         window = self._window
         window.check_oldest(size)
-        moved, stacks, hits, hit_slots, *of_misses = (self._scratch.empty(size) for _ in range(7))
-        misses, missed, ranks = of_misses
+        moved, stacks, hits, hit_slots, misses, missed, ranks = self._pool.take_ids(7, size)
         num_hits = kernels.split(
             size, self._batch, self._ring, self._nodes, window.next_use, window.records,
             window.tail, hits, hit_slots, misses, missed, ranks,
@@ -145,7 +213,7 @@ class LookaheadBuffer(SlotBuffer):
         self._batch += 1
 
     def _admit(self, newcomers: IntArray, ranks: IntArray) -> tuple[IntArray, IntArray]:
-        order, admitted, slots = (self._scratch.empty(len(newcomers)) for _ in range(3))
+        order, admitted, slots = self._pool.take_ids(3, len(newcomers))
         threshold = self._settings.eviction_threshold
         threshold_heat = np.inf if threshold >= 1 else threshold * self._total_weight
         count, self._num_free = kernels.admit(
@@ -172,7 +240,7 @@ class LookaheadBuffer(SlotBuffer):
         self._make_stacks()
 
     def _make_stacks(self) -> None:
-        self._stacks = make_stacks(HEAT_RANKS + 2 * self._ring, room=len(self._free))
+        self._stacks = make_stacks(kernels.HEAT_RANKS + 2 * self._ring, room=len(self._free))
 
     def _stack_all(self, buffered: IntArray) -> None:
         kernels.stack_all(
@@ -180,7 +248,7 @@ class LookaheadBuffer(SlotBuffer):
         )
 
     def _restack(self, *, ring: int) -> None:
-        """Put all buffered nodes on the stacks of their present ranks; ring: see ranks.py."""
+        """Put all buffered nodes on the stacks of their present ranks, with `ring` batches."""
         buffered = np.empty(self.num_buffered, dtype=np.int64)
         drain(self._stacks.chunks, self._stacks.tops, buffered)
         self._ring = ring

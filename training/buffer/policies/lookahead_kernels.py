@@ -1,9 +1,16 @@
 """Compiled loops of the lookahead policy.
 
-Buffered nodes are in stacks, one per rank (ranks.py). A use raises a node's rank but does not move
-it, so its stack may be too low, never too high; it is moved when the search for a victim finds it.
-A node whose next use was known is moved when that batch is planned. So a use costs two accesses to
-one record, and a victim is found in O(1) amortised: each use misplaces at most one node.
+Rows are ordered by rank, from 0 (worth least) on:
+
+    0 .. HEAT_RANKS - 1      next use unknown: by heat, 16 ranks per octave
+    HEAT_RANKS .. + ring - 1 next use known, the furthest first
+
+`ring` is a power of two, larger than the number of batches in the window. Buffered nodes are in
+stacks, one per rank; that of a known next use, HEAT_RANKS + batch % ring, does not change. A use
+raises a node's rank but does not move it, so its stack may be too low, never too high; it is moved
+when the search for a victim finds it. A node whose next use was known is moved when that batch is
+planned. So a use costs two accesses to one record, and a victim is found in O(1) amortised: each
+use misplaces at most one node.
 
 After the stacks of all ranks there are `ring` more, for rows with a known next use that were found
 too hot to be displaced; the search skips them until that use.
@@ -13,19 +20,45 @@ from __future__ import annotations
 
 import numpy as np
 
-from rudder.training.buffer.policies.ranks import (
-    HEAT_RANKS,
-    best_first,
-    heat_rank,
-    rank_of,
-    stack_of,
-)
-from rudder.training.buffer.prefetch import prefetch
 from rudder.training.buffer.records import Int32s, Int64s, Records
-from rudder.training.buffer.stacks import NONE, Chunks, is_empty, pop, push, soon
-from rudder.training.compiled import compiled, inlined
+from rudder.training.buffer.stacks import NONE, Chunks, best_first, is_empty, pop, push, soon
+from rudder.training.compiled import compiled, inlined, prefetch
 
+NODE = np.dtype(
+    [("slot", np.int32), ("first_use", np.int32), ("place", np.uint32), ("heat", np.float32)]
+)
+"""The record of a remote node: 1 + its buffer slot, 0: not buffered; the next known batch that uses
+it, 0: none; if there is one, the place in the window of the last known use; and the decayed count
+of its uses. All are zero at first. Four records fill a cache line."""
 _AHEAD = 12
+HEAT_RANKS = 704
+_LOWEST_BITS = (127 - 20) << 4
+"""2 ** -20 as the upper bits of a float32: its exponent and four bits of its mantissa."""
+HIGHEST_HEAT = 2.0 ** (-20 + HEAT_RANKS / 16)
+"""All rows hotter than this have the same rank."""
+
+
+@inlined
+def heat_rank(heat: np.float32) -> int:
+    """Rank of a row whose next use is unknown: exponent and four mantissa bits of its heat."""
+    bits = int(np.float32(heat).view(np.int32)) >> 19
+    return min(max(bits - _LOWEST_BITS, 0), HEAT_RANKS - 1)
+
+
+@inlined
+def rank_of(first_use: int, heat: np.float32, batch: int, ring: int) -> int:
+    """Rank of a row; first_use: its next use, 0: unknown; batch: the one that is planned."""
+    if first_use == 0:
+        return heat_rank(heat)
+    return HEAT_RANKS + ring - 1 - ((first_use - batch) & (ring - 1))
+
+
+@inlined
+def stack_of(rank: int, batch: int, ring: int) -> int:
+    """Number of the stack for rows of this rank."""
+    if rank < HEAT_RANKS:
+        return rank
+    return HEAT_RANKS + ((batch + HEAT_RANKS + ring - 1 - rank) & (ring - 1))
 
 
 @compiled
@@ -36,7 +69,7 @@ def observe(
     """Add a batch to the window: link the last known use of each node to this one, and add heat.
 
     records: int64[n]; batch: number of this batch; weight: heat of one use now; nodes:
-    LOOKAHEAD_NODE[..]; next_use, of_places: next uses and records of the window, with room from
+    NODE[..]; next_use, of_places: next uses and records of the window, with room from
     place `head` on.
     """
     mask, last_one = next_use.shape[0] - 1, records.shape[0] - 1

@@ -8,17 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.training.buffer.directory import make_directory
-from rudder.training.buffer.memory import zeros
-from rudder.training.buffer.policy import IntArray, Resize, after_another
-from rudder.training.buffer.records import Records
-from rudder.training.buffer.scratch import Scratch
-from rudder.training.buffer.targets import choose_all, refusal_of_targets
-from rudder.training.buffer.vip import InclusionProbability
+from rudder.training.buffer.policy import IntArray, Plan, Policy, Resize, after_another
+from rudder.training.buffer.records import Records, zeros
+from rudder.training.buffer.rows import MemoryPool
+from rudder.training.buffer.targets import InclusionProbability, choose_all, refusal_of_targets
+from rudder.training.compiled import AHEAD, compiled, prefetch
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 
+_MAX_BLOCKS = 16
+"""Blocks of memory for the arrays of plans, two per plan: more than a loader has under way."""
 
-class SlotBuffer:
+
+class SlotBuffer(Policy):
     """Keeps a record of each remote node, with the buffer slot that it is in.
 
     A sub-class says what its records hold, which rows to evict, and what each batch does.
@@ -37,20 +39,15 @@ class SlotBuffer:
         *,
         vip: InclusionProbability | None = None,
     ) -> None:
+        super().__init__(settings)
         self._view = view
-        self._settings = settings
         self._vip = vip
         self._directory = make_directory(view.num_remote)
-        self._scratch = Scratch()
+        self._pool = MemoryPool(max_blocks=_MAX_BLOCKS)
         self._nodes: Records = zeros(view.num_remote, self.node)
         self._pending: list[FetchTargets] = []
         self._resize: Resize | None = None
         self._make_slots(settings.capacity_rows)
-
-    @property
-    def settings(self) -> BufferSettings:
-        """The settings in force for the next plan."""
-        return self._settings
 
     @property
     def num_buffered(self) -> int:
@@ -62,7 +59,7 @@ class SlotBuffer:
         """Memory of the policy's own state; of the records, only those in use."""
         arrays = [array for array in vars(self).values() if isinstance(array, np.ndarray)]
         used = sum(array.nbytes for array in arrays) - self._nodes.nbytes + self._records().nbytes
-        return used + self._directory.num_bytes + self._scratch.num_bytes
+        return used + self._directory.num_bytes + self._pool.num_bytes
 
     def refusal(self, change: Change) -> str | None:
         """Why a change has no meaning here, or cannot be made; None if it can."""
@@ -79,7 +76,7 @@ class SlotBuffer:
 
     def apply(self, change: Change) -> None:
         """Make a change from the next plan on; a smaller capacity evicts at once."""
-        self._settings = change.over(self._settings)
+        super().apply(change)
         if change.capacity_rows is not None:
             self._set_capacity(change.capacity_rows)
         if change.fetch_targets is not None:
@@ -149,3 +146,118 @@ class SlotBuffer:
         self._num_free -= len(kept)
         self._resized(kept, sources)
         self._resize = after_another(self._resize, Resize(size, sources, targets))
+
+
+NODE = np.dtype([("slot", np.int32), ("uses", np.uint32), ("mark", np.int32)])
+"""The record of each remote node seen: 1 + its buffer slot, 0: not buffered; the number of batches
+that used it; and a mark for the policy's own purposes. All are zero at first."""
+
+
+@compiled
+def split(
+    records: IntArray, nodes: Records, hits: IntArray, hit_slots: IntArray, misses: IntArray,
+    missed: IntArray,
+) -> int:  # fmt: skip
+    """Tell hits from misses and count the uses.
+
+    records: int64[n]; nodes: NODE[..]. Fills hits, hit_slots, misses and missed (their records;
+    all int64[n]) and returns the number of hits.
+    """
+    num_hits = 0
+    num_misses = 0
+    for i in range(records.shape[0]):
+        prefetch(nodes, records[min(i + AHEAD, records.shape[0] - 1)])
+        node = records[i]
+        nodes[node].uses += np.uint32(1)
+        slot = nodes[node].slot
+        if slot > 0:
+            hits[num_hits] = i
+            hit_slots[num_hits] = slot - 1
+            num_hits += 1
+        else:
+            misses[num_misses] = i
+            missed[num_misses] = node
+            num_misses += 1
+    return num_hits
+
+
+@compiled
+def find_admitted(records: IntArray, nodes: Records, admitted: IntArray, slots: IntArray) -> int:
+    """Fill admitted with the positions of records that have a slot, and slots; returns how many."""
+    count = 0
+    for j in range(records.shape[0]):
+        slot = nodes[records[j]].slot
+        if slot > 0:
+            admitted[count] = j
+            slots[count] = slot - 1
+            count += 1
+    return count
+
+
+class ReactiveBuffer(SlotBuffer):
+    """Learns from each batch when it is planned, not before; a sub-class decides which misses get a
+    slot and which rows leave.
+
+    Knows the record in each slot (`_owners`) and the number of batches so far.
+    """
+
+    node = NODE
+    _batches = 0
+
+    def plan(self, nodes: IntArray) -> Plan:
+        """Tell hits from misses, and give slots to the misses that the policy admits."""
+        self._batches += 1
+        hits, hit_slots, misses, missed = self._split(self._directory.find(nodes))
+        targets = self._take_targets(missed)
+        self._admit(missed, targets)
+        admitted, slots = self._admitted(missed)
+        chosen, target_slots = self._admitted(targets)
+        return Plan(
+            hits=hits,
+            hit_slots=hit_slots,
+            misses=misses,
+            admitted=admitted,
+            admitted_slots=slots,
+            targets=self._directory.nodes_of(targets[chosen]),
+            target_slots=target_slots,
+            resize=self._take_resize(),
+        )
+
+    def _admit(self, missed: IntArray, targets: IntArray) -> None:
+        """Give slots to some of a batch's misses, and to some of the rows to fetch eagerly."""
+        raise NotImplementedError
+
+    def _heat(self) -> NDArray[np.float32]:
+        return self._records()["uses"].astype(np.float32)
+
+    def _split(self, records: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Positions of hits, their slots, positions of misses, and their records."""
+        size = len(records)
+        hits, hit_slots, misses, missed = self._pool.take_ids(4, size)
+        count = split(records, self._nodes, hits, hit_slots, misses, missed)
+        left = size - count
+        return hits[:count], hit_slots[:count], misses[:left], missed[:left]
+
+    def _admitted(self, records: IntArray) -> tuple[IntArray, IntArray]:
+        """Positions of the records that have a slot by now, and their slots."""
+        admitted, slots = self._pool.take_ids(2, len(records))
+        count = find_admitted(records, self._nodes, admitted, slots)
+        return admitted[:count], slots[:count]
+
+    def _take_targets(self, missed: IntArray) -> IntArray:
+        """As SlotBuffer does, but no more than there are slots."""
+        return super()._take_targets(missed)[: len(self._free)]
+
+    # -- slots --------------------------------------------------------------------------
+
+    def _make_slots(self, capacity: int) -> None:
+        super()._make_slots(capacity)
+        self._owners = np.zeros(len(self._free), dtype=np.int64)
+
+    def _used_slots(self) -> IntArray:
+        is_used = np.ones(len(self._owners), dtype=bool)
+        is_used[self._free[: self._num_free]] = False
+        return np.flatnonzero(is_used)
+
+    def _resized(self, kept: IntArray, sources: IntArray) -> None:
+        self._owners[: len(kept)] = kept

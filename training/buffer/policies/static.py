@@ -10,11 +10,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from rudder.training.buffer.policies.reactive import ReactiveBuffer
+from rudder.training.buffer.policies.slots import ReactiveBuffer
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.records import Int32s, Records
-from rudder.training.buffer.targets import halo_worth
-from rudder.training.buffer.vip import FloatArray, InclusionProbability
+from rudder.training.buffer.targets import FloatArray, InclusionProbability, halo_worth
 from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.training.buffer.policies.lookahead import HALF_LIFE_BATCHES, MAX_WEIGHT
-from rudder.training.buffer.policies.ranks import HIGHEST_HEAT
+from rudder.training.buffer.policies.lookahead_kernels import HIGHEST_HEAT
 from rudder.training.buffer.policy import IntArray
 from rudder.training.partition_view import PartitionView
 from tests.training.buffer.player import (
