@@ -10,8 +10,8 @@ from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
 from rudder.agents.starting_point import WarmStart
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
+from rudder.tools.calls import Effect
 from rudder.tools.constants import MAX_BATCHES, SAME_CAPACITY_FACTOR, SAME_DISTANCE, WIN_PART
-from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 

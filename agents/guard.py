@@ -7,7 +7,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from rudder.memory.decision_inputs import FRESH, GuardState
+from rudder.memory.journal import FRESH, GuardState
 from rudder.memory.records import GuardResult, Observation, Plan
 from rudder.tools.constants import (
     COOL_DOWN_STEPS,

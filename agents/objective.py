@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rudder.memory.records import Observation
+from rudder.tools.calls import Effect
 from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
     HIDDEN_SHARE,
@@ -13,7 +14,6 @@ from rudder.tools.constants import (
     WAITING_SHARE,
     WIN_PART,
 )
-from rudder.tools.effects import Effect
 from rudder.training.steering_options import Objective
 
 

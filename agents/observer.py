@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from rudder.memory.records import Bottleneck, Observation
 from rudder.tools.constants import HIDDEN_SHARE, MIN_WINDOWS
-from rudder.tools.estimate.access_profile import drift
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import Means
 from rudder.tools.estimate.whatif import WhatIf
@@ -46,7 +45,7 @@ class EmbeddedObserver:
             noise_wait_ms=noise.wait_ms,
             **_headroom(toolbox.whatif, toolbox.limits),
             spare_ms=toolbox.whatif.spare_ms,
-            drift=drift(history),
+            drift=history.drift,
             working_set_rows=_working_set_rows(history),
             peers=peers,
             sets_the_pace=_worst_wait_ms(peers) <= means.exposed_wait_ms + noise.wait_ms,

@@ -18,8 +18,7 @@ import numpy as np
 
 from rudder.agents.guard import Guard
 from rudder.agents.llm.exchange import Exchange
-from rudder.memory.decision_inputs import DecisionInputs, Node, Passage
-from rudder.memory.journal import AuditEntry, Journal
+from rudder.memory.journal import AuditEntry, DecisionInputs, Journal, Node, Passage
 from rudder.tools.calls import ToolCall, ToolResult
 from rudder.tools.estimate.history import History
 from rudder.tools.toolbox import Toolbox

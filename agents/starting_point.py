@@ -16,7 +16,7 @@ from rudder.memory.journal import Recalled
 from rudder.memory.past.circumstances import signature
 from rudder.memory.records import Episode, Observation, Outcome
 from rudder.tools import constants
-from rudder.tools.effects import Effect, Range
+from rudder.tools.calls import Effect, Range
 from rudder.tools.estimate.means import value_of
 from rudder.training.metrics import Window
 from rudder.training.settings import (

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from rudder.memory.records import Observation, Outcome
+from rudder.tools.calls import Effect
 from rudder.tools.constants import (
     CATASTROPHE_SHARE,
     CHANGED_ROWS_SHARE,
@@ -25,8 +26,7 @@ from rudder.tools.constants import (
     SIGMAS_95,
     SIGMAS_SURE,
 )
-from rudder.tools.effects import Effect
-from rudder.tools.estimate.settling import settling_steps
+from rudder.tools.estimate.growth import settling_steps
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
 from rudder.training.steering_options import Objective

@@ -9,8 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from rudder.memory.records import Episode
-from rudder.memory.run.run_file import run_files
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_files
 from rudder.training.errors import DataError
 from rudder.training.settings import BufferSettings
 

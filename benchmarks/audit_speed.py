@@ -23,11 +23,10 @@ from pathlib import Path
 from benchmarks.shared import parser_of, spread
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import RUN_FILE
-from rudder.memory.redaction import Redaction
 from rudder.memory.run.audit import AuditLog
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
-from rudder.memory.store import Store
+from rudder.memory.store import Redaction, Store
 
 _SCHEDULED = Path("/proc/self/schedstat")
 

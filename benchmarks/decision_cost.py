@@ -35,8 +35,7 @@ from rudder.agents.recording import DecisionRecorder
 from rudder.agents.steering import Steering
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
-from rudder.memory.run.run_file import run_files
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_files
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf

@@ -21,8 +21,7 @@ from collections import Counter
 from pathlib import Path
 
 from benchmarks.shared import parser_of
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.memory.sample import write_sample_run
 from rudder.training.errors import DataError
 from tests.memory.damage import copy_of, damage, open_damaged, write_open_run

@@ -23,10 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.shared import parser_of, spread
 from rudder.memory.past.circumstances import NUM_FEATURES
-from rudder.memory.past.experience import Experience
-from rudder.memory.past.past_episode import PastEpisode
+from rudder.memory.past.experience import Experience, PastEpisode
 from rudder.memory.past.recall import Recall
-from rudder.memory.run.episodes import checksum
+from rudder.memory.run.tables import checksum
 from rudder.memory.sample import sample_episode, sample_workload
 
 _RESULTS = ("confirmed", "reverted", "kept")

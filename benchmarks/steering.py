@@ -38,8 +38,7 @@ from rudder.cli.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
 from rudder.cli.commands.steer import budget
 from rudder.cli.show.bench import read_grid, tell_turn, write_grid
 from rudder.cli.show.progress import say
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import RudderError
 

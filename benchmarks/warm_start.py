@@ -26,7 +26,7 @@ from rudder.bench.simulated.cases import GRID, Case, all_cases
 from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.past.transfer import fill
-from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions

@@ -106,7 +106,7 @@ def _keep_episodes(options: SteeringOptions | None, run_dir: Path) -> None:
     remedy = f"`rudder memory merge {run_dir} --memory {options.memory}`, once that is mended"
     lost = f"the run's episodes are not in {options.memory}"
     try:
-        fill(options.memory, run_dir, sets_aside=True)
+        fill(options.memory, run_dir, replaces_damaged=True)
     except RudderError as error:
         say(f"{lost}: {error}")
         say(f"what to do: {remedy}")

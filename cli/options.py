@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from rudder.memory.run.run_file import FOLDER
+from rudder.memory.run.run_reader import FOLDER
 from rudder.training.errors import ConfigError, MachineError
 
 if TYPE_CHECKING:
@@ -200,8 +200,8 @@ def rows_that_fit(
     **equal: Any,
 ) -> AuditFilter:  # fmt: skip
     """The FILTERS as a filter; raises ConfigError for steps that are none."""
-    from rudder.memory.clock import stored
     from rudder.memory.run.audit import AuditFilter
+    from rudder.memory.store import stored
 
     first, last = _steps(steps)
     return AuditFilter(

@@ -85,7 +85,7 @@ def is_damage(error: Exception, path: Path) -> bool:
     return code & 0xFF not in _NO_DAMAGE
 
 
-def set_aside(path: Path, *, reason: str) -> Path:
+def move_away(path: Path, *, reason: str) -> Path:
     """Move a file and its logs to a new name beside it, and say so; returns the new path."""
     names = (f"{path.stem}.damaged-{k}{path.suffix}" for k in itertools.count(1))
     target = next(each for name in names if not (each := path.with_name(name)).exists())

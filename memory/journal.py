@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from rudder.memory.decision_inputs import DecisionInputs
-from rudder.memory.model_calls import ModelCall
 from rudder.memory.records import Episode, Observation
+from rudder.tools.calls import Frozen
+from rudder.tools.estimate.calibration import Learned
 from rudder.training.metrics import Window
+from rudder.training.steering_options import Objective
 from rudder.training.workload import Workload
 
 CallOutcome = Literal[
@@ -23,6 +24,7 @@ CallOutcome = Literal[
     "expired",
     "failed",
 ]
+Node = Literal["observe", "plan", "criticise", "reconsider", "guard"]
 
 
 class AuditEntry(BaseModel):
@@ -50,6 +52,94 @@ class AuditEntry(BaseModel):
     input_tokens: int | None = None
     output_tokens: int | None = None
     latency_ms: float | None = None
+
+
+class ModelCall(BaseModel):
+    """One question; messages and answer are JSON as sent and as it came, without secrets.
+
+    answer: None where none came; tokens_source: who counted the tokens.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    call_id: str
+    agent: str
+    step: int
+    model: str
+    messages: str
+    answer: str | None
+    latency_ms: float
+    episode_id: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    tokens_source: Literal["server", "estimated", "missing"] = "missing"
+    error_type: str | None = None
+
+
+class GuardState(Frozen):
+    """in_flight: a change is on trial; quiet_until: the step before which nothing is changed."""
+
+    in_flight: bool = False
+    quiet_until: int = 0
+
+
+FRESH = GuardState()
+"""Of a guard that nothing was told yet."""
+
+
+class Passage(Frozen):
+    """One node of the graph: how many windows were known when it began, and when it was done.
+
+    Windows go on coming while a model thinks.
+    """
+
+    node: Node
+    begin: int
+    end: int
+
+
+class DecisionInputs(Frozen):
+    """Kept for replay, before a decision has any effect.
+
+    objective, tolerance, seed: of the run's options; memory_budget_bytes: in force then;
+    allotted_rows: this trainer's part of it in runs of version 0.1, where parts could differ;
+    learned: what the estimator had learned before; fingerprint: of the sampled accesses, None
+    without any; passages: in order, as far as the decision got.
+    """
+
+    episode_id: str
+    objective: Objective
+    tolerance: float
+    seed: int
+    memory_budget_bytes: int | None
+    allotted_rows: int | None = None
+    learned: Learned
+    guard: GuardState
+    fingerprint: int | None
+    passages: tuple[Passage, ...] = ()
+
+    def budget_of(self, workload: Workload) -> int | None:
+        """The budget of a host that gives each of its trainers as much as this one had."""
+        if self.memory_budget_bytes is None or self.allotted_rows is None:
+            return self.memory_budget_bytes
+        return self.allotted_rows * workload.row_bytes * max(workload.trainers_on_host, 1)
+
+    def begin(self, node: Node) -> int | None:
+        """Windows known when a node began; None: the decision did not get to it."""
+        return next((each.begin for each in self.passages if each.node == node), None)
+
+    def end(self, node: Node) -> int | None:
+        """Windows known when a node was done; None: the decision did not get to it."""
+        return next((each.end for each in self.passages if each.node == node), None)
+
+
+class KeptInputs(Frozen):
+    """A decision's inputs; session: of the controller; first_window: the number of the row in
+    `windows` that this controller wrote first."""
+
+    session: int
+    first_window: int
+    inputs: DecisionInputs
 
 
 class Recalled(BaseModel):
@@ -103,7 +193,3 @@ class Journal:
 
     def close(self) -> None:
         """End the run."""
-
-
-class NullJournal(Journal):
-    """Keeps nothing."""

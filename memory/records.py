@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from rudder.tools.calls import ToolCall
-from rudder.tools.effects import Effect
+from rudder.tools.calls import Effect, Frozen, ToolCall
 from rudder.training.metrics import StepTiming
 from rudder.training.settings import Applied, BufferSettings, Change
 
@@ -22,11 +21,7 @@ Trend = Literal["better", "steady", "worse", "unknown"]
 Text = Annotated[str, Field(max_length=2000)]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Observation(_Frozen):
+class Observation(Frozen):
     """What the observer makes of the last windows. Per-step means; None: not known yet.
 
     step: the last window's first step after its end; window: its index; headroom_rows,
@@ -74,7 +69,7 @@ class Observation(_Frozen):
         return rows and wait
 
 
-class Plan(_Frozen):
+class Plan(Frozen):
     """What a planner proposes: one change (empty: keep things) and what it should bring.
 
     calls: by which a model proposed it; of a planner in plain code none. propensity: how likely a
@@ -89,7 +84,7 @@ class Plan(_Frozen):
     propensity: float | None = Field(None, gt=0, le=1)
 
 
-class Verdict(_Frozen):
+class Verdict(Frozen):
     """The critic's word on a plan; `change` is what it lets through, smaller where it trims."""
 
     decision: Literal["approve", "trim", "refuse"]
@@ -99,7 +94,7 @@ class Verdict(_Frozen):
     reason: Text
 
 
-class GuardResult(_Frozen):
+class GuardResult(Frozen):
     """What plain code says last: `rule` names the bound that a refused change broke."""
 
     allowed: bool
@@ -107,7 +102,7 @@ class GuardResult(_Frozen):
     reason: Text
 
 
-class SetAside(_Frozen):
+class SetAside(Frozen):
     """A first plan that came to nothing, so that another planner's was tried in its place; verdict,
     guard: as far as it got, None for both where it was to keep things."""
 
@@ -116,7 +111,7 @@ class SetAside(_Frozen):
     guard: GuardResult | None = None
 
 
-class Outcome(_Frozen):
+class Outcome(Frozen):
     """What a change brought, measured over its trial, against the windows before it.
 
     *_before, *_after: means per step; noise as in Observation; rows_expected: of the steps of
@@ -136,7 +131,7 @@ class Outcome(_Frozen):
     reason: Text = ""
 
 
-class Episode(_Frozen):
+class Episode(Frozen):
     """One decision of one trainer, whole once `outcome` is there.
 
     set_aside: what was proposed before `plan`; None where `plan` was the first.

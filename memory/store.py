@@ -13,17 +13,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
 
+from pydantic import BaseModel, ValidationError
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
-from rudder.memory.files import DamagedError, check, is_damage, refuse_network, set_aside
+from rudder.memory.files import DamagedError, check, is_damage, move_away, refuse_network
 from rudder.memory.migrations import is_foreign, is_newer, wrong_objects
 from rudder.training.errors import DataError, MachineError
 
@@ -44,13 +47,21 @@ Write = Callable[[Database], Iterable[Key]]
 """Writes to tables inside the caller's transaction, and names the rows that it wrote."""
 
 
+Value = str | int | float | bytes | None
+Model = TypeVar("Model", bound=BaseModel)
+HIDDEN = "[secret]"
+_SECRET_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+_SECRET_SHAPES = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}|(?<=Bearer )[A-Za-z0-9._~+/-]{8,}=*")
+_MIN_SECRET_LENGTH = 8
+
+
 class LaterVersionError(DataError):
     """A file has tables that this version does not know."""
 
 
 class Store:
     """The writing connection of one file; usable from any thread, one at a time, never across a
-    fork. `damaged`: where an unreadable predecessor was set aside, or None."""
+    fork. `damaged`: where an unreadable predecessor was moved away, or None."""
 
     def __init__(self, path: Path, *, db: Database, lock: IO[bytes], damaged: Path | None) -> None:
         self.path = path
@@ -62,12 +73,12 @@ class Store:
 
     @classmethod
     def open(
-        cls, path: Path, *, migrations: Migrations, wait_s: float = 0, sets_aside: bool = True
+        cls, path: Path, *, migrations: Migrations, wait_s: float = 0, replaces_damaged: bool = True
     ) -> Self:
-        """Open or create; a damaged file is set aside under another name and a new one begun.
+        """Open or create; a damaged file is moved to another name and a new one begun.
 
-        wait_s: how long to wait for another writer to end; sets_aside: False to leave a damaged
-        file, or one that is none of ours, where it is, and raise DataError.
+        wait_s: how long to wait for another writer to end; replaces_damaged: False to leave a
+        damaged file, or one that is none of ours, where it is, and raise DataError.
         Raises MachineError (network file system, another writer), LaterVersionError, OSError and
         sqlite3.Error (read-only, full).
         """
@@ -75,14 +86,14 @@ class Store:
         refuse_network(path)
         lock = _lock(path, wait_s=wait_s)
         try:
-            if not sets_aside and path.is_file() and path.stat().st_size:
+            if not replaces_damaged and path.is_file() and path.stat().st_size:
                 open_reader(path, migrations=migrations).close()
             try:
                 return cls(path, db=_connect(path, migrations), lock=lock, damaged=None)
             except DamagedError as error:
-                if not sets_aside:
+                if not replaces_damaged:
                     raise unreadable(path, error) from None
-                damaged = set_aside(path, reason=str(error))
+                damaged = move_away(path, reason=str(error))
                 return cls(path, db=_connect(path, migrations), lock=lock, damaged=damaged)
         except BaseException:
             lock.close()
@@ -245,3 +256,82 @@ def _written_by_later(path: Path) -> DataError:
     return LaterVersionError(
         f"{path} was written by a later version of Rudder", remedy="use that version, or a new file"
     )
+
+
+# -- rows --------------------------------------------------------------------------------------
+
+
+def insert(
+    db: Database, table: str, values: Mapping[str, object], *, on_conflict: str = ""
+) -> int | None:
+    """Write a row inside the caller's transaction; returns its number, None where nothing was
+    written.
+
+    on_conflict: SQL for a row that is there already, such as `DO NOTHING`.
+    """
+    sql = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})"
+    if on_conflict:
+        sql += f" ON CONFLICT {on_conflict}"
+    cursor = db.conn.execute(sql, tuple(values.values()))
+    return cursor.lastrowid if cursor.rowcount else None
+
+
+def rows(db: Database, sql: str, *values: Value) -> Iterator[dict[str, Any]]:
+    """Rows of a query, by column."""
+    found = db.conn.execute(sql, values)
+    names = [column[0] for column in found.description]
+    return (dict(zip(names, row, strict=True)) for row in found)
+
+
+def parse(kind: type[Model], content: str, *, what: str) -> Model:
+    """Stored JSON as an object; raises DataError, naming `what`, where it is damaged."""
+    try:
+        return kind.model_validate_json(content)
+    except (ValidationError, ValueError) as error:
+        raise damaged(what, error) from None
+
+
+def damaged(what: str, error: Exception | str) -> DataError:
+    """What to say of a damaged part of a file."""
+    return DataError(
+        f"{what} is damaged: {str(error).splitlines()[0]}",
+        remedy="it cannot be used; the others can",
+    )
+
+
+def now() -> str:
+    """The time as it is stored: 2026-02-03T04:05:06.000007Z."""
+    return stored(datetime.now(UTC))
+
+
+def stored(moment: datetime) -> str:
+    """A time as it is stored: UTC, all of one length, so they sort as text; one without a zone is
+    taken for UTC."""
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return aware.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Redaction:
+    """Replaces the values of the environment's secrets, and what is shaped like an API key."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        values = {
+            value
+            for name, value in environment.items()
+            if _SECRET_NAMES.search(name) and len(value) >= _MIN_SECRET_LENGTH
+        }
+        patterns = [re.escape(value) for value in sorted(values, key=len, reverse=True)]
+        self._known = re.compile("|".join(patterns)) if patterns else None
+
+    def clean(self, text: str) -> str:
+        """The text without secrets, and without what UTF-8 cannot hold."""
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        return _SECRET_SHAPES.sub(HIDDEN, text).encode("utf-8", "replace").decode("utf-8")
+
+    def clean_all(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """The same of every text."""
+        return {
+            name: self.clean(value) if isinstance(value, str) else value
+            for name, value in values.items()
+        }

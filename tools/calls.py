@@ -1,12 +1,66 @@
-"""A call of a tool, as a planner made it."""
+"""What passes between agents and tools: calls, their results, expected effects, and errors.
+
+RudderError                    of training/errors.py
+└── ToolError                  a call that was not carried out
+    ├── UnknownToolError       there is no tool of that name
+    ├── InvalidArgumentsError  arguments are missing, extra, of another type or not finite
+    ├── OutOfBoundsError       a value outside its bounds; nothing is clamped
+    ├── ConflictError          the call contradicts one that is staged already
+    └── NotReadyError          too little was measured so far to answer
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from rudder.training.errors import RudderError
 
 Argument = str | int | float | bool | list[int] | None
+
+
+class Frozen(BaseModel):
+    """A value that never changes, without unknown fields and without NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Range(Frozen):
+    """A prediction: `low <= mid <= high`."""
+
+    low: float
+    mid: float
+    high: float
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        if not self.low <= self.mid <= self.high:
+            raise ValueError(
+                f"low <= mid <= high does not hold: {self.low}, {self.mid}, {self.high}"
+            )
+        return self
+
+    @classmethod
+    def between(cls, low: float, high: float) -> Range:
+        """A range around the middle of its ends."""
+        return cls(low=low, mid=min(max((low + high) / 2, low), high), high=high)
+
+    def hull(self, other: Range) -> Range:
+        """The smallest range that holds both, around its own middle."""
+        return Range.between(min(self.low, other.low), max(self.high, other.high))
+
+
+class Effect(Frozen):
+    """What settings bring per step of one trainer, once their buffer has filled.
+
+    rows_fetched: rows over the network; exposed_wait_ms: the trainer standing still for data;
+    buffer_bytes: memory of the buffer's rows.
+    """
+
+    rows_fetched: Range
+    exposed_wait_ms: Range
+    buffer_bytes: int
 
 
 class ToolCall(BaseModel):
@@ -19,21 +73,16 @@ class ToolCall(BaseModel):
     arguments: dict[str, Argument]
 
 
-Outcome = Literal["answered", "staged", "refused", "failed"]
-
-
-class ToolResult(BaseModel):
+class ToolResult(Frozen):
     """What a call came to: `content` is JSON, the tool's answer or an error to act on.
 
-    outcome: `answered` a read tool's, `staged` a write tool's, `refused` a call that was wrong,
-    `failed` one that was right and broke; error_type: the `kind` of errors.py, None without one.
+    outcome: `answered` by a read tool, `staged` by a write tool, `refused` for a wrong call;
+    error_type: the `kind` of a ToolError, None without one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     call_id: str
     tool: str
-    outcome: Outcome
+    outcome: Literal["answered", "staged", "refused"]
     content: str
     error_type: str | None = None
 
@@ -41,3 +90,42 @@ class ToolResult(BaseModel):
     def is_error(self) -> bool:
         """Whether nothing was answered or staged."""
         return self.error_type is not None
+
+
+class ToolError(RudderError):
+    """A call that was not carried out: what is wrong, and what to do instead.
+
+    `kind` is what a model and the audit log are shown.
+    """
+
+    kind: ClassVar[str] = "tool_error"
+
+
+class UnknownToolError(ToolError):
+    """There is no tool of that name."""
+
+    kind = "unknown_tool"
+
+
+class InvalidArgumentsError(ToolError):
+    """The arguments do not have the tool's form."""
+
+    kind = "invalid_arguments"
+
+
+class OutOfBoundsError(ToolError):
+    """A value that this run does not allow."""
+
+    kind = "out_of_bounds"
+
+
+class ConflictError(ToolError):
+    """The call contradicts one that is staged already."""
+
+    kind = "conflict"
+
+
+class NotReadyError(ToolError):
+    """Too little was measured so far."""
+
+    kind = "not_ready"

@@ -15,59 +15,7 @@ from rudder.training.settings import (
     Change,
     FetchTargets,
 )
-from rudder.training.workload import Workload
-
-_BY_ID = ("ids", "hot_set")
-
-
-def problem_of_targets(
-    targets: FetchTargets, workload: Workload, *, capacity_rows: int
-) -> Iterator[str]:
-    """What is wrong with fetch targets, for a buffer of that capacity.
-
-    Which ids are remote only the trainer knows exactly: it refuses those of its own.
-    """
-    if targets.row_budget > capacity_rows:
-        yield (
-            f"fetch_targets.row_budget = {targets.row_budget} is not allowed; allowed: 1 to"
-            f" {capacity_rows} rows, the buffer's capacity; lower it"
-        )
-    yield from _owner(targets, workload)
-    yield from _ids(targets, workload)
-    if targets.source == "vip" and workload.fanouts is None:
-        yield (
-            "fetch_targets.source = vip needs fan-outs, which this sampler does not have;"
-            " use observed or degree"
-        )
-
-
-def _owner(targets: FetchTargets, workload: Workload) -> Iterator[str]:
-    owner = targets.owner
-    if targets.source != "owner":
-        if owner is not None:
-            yield "fetch_targets.owner goes with the source owner only; leave it out"
-    elif owner is None or owner == workload.part or not 0 <= owner < workload.num_parts:
-        yield (
-            f"fetch_targets.owner = {owner} is not another partition; allowed: 0 to"
-            f" {workload.num_parts - 1} but {workload.part}"
-        )
-
-
-def _ids(targets: FetchTargets, workload: Workload) -> Iterator[str]:
-    if targets.source not in _BY_ID:
-        if targets.ids:
-            yield "fetch_targets.ids go with the sources ids and hot_set only; leave them out"
-        return
-    if not targets.ids:
-        yield f"fetch_targets.source = {targets.source} needs ids; give at least one"
-    num_nodes = workload.num_inner + workload.num_remote
-    wrong = next((node for node in targets.ids if not 0 <= node < num_nodes), None)
-    if wrong is not None:
-        yield (
-            f"fetch_targets.ids has {wrong}; allowed: global ids of remote nodes, 0 to"
-            f" {num_nodes - 1}"
-        )
-
+from rudder.training.workload import Knob, Workload
 
 NumberKnob = Literal[
     "capacity_rows", "eviction_threshold", "lookahead_batches", "replacement_interval"
@@ -155,19 +103,20 @@ class Limits:
                 yield from self._refused(bound.knob)
                 yield from filter(None, [bound.problem(value)])
         capacity = settings.capacity_rows if change.capacity_rows is None else change.capacity_rows
-        if change.replace_now:
-            yield from self._refused("replace_now")
+        once: dict[Knob, object] = {
+            "replace_now": change.replace_now,
+            "fetch_targets": change.fetch_targets,
+        }
+        for name in (name for name, value in once.items() if value):
+            yield from self._refused(name)
             if capacity == 0:
-                yield _no_buffer("replace_now")
+                yield _no_buffer(name)
         if change.fetch_targets is not None:
-            yield from self._refused("fetch_targets")
-            if capacity == 0:
-                yield _no_buffer("fetch_targets")
-            yield from problem_of_targets(
+            yield from _problems_of_targets(
                 change.fetch_targets, self.workload, capacity_rows=capacity
             )
 
-    def _refused(self, knob: NumberKnob | Literal["fetch_targets", "replace_now"]) -> Iterator[str]:
+    def _refused(self, knob: Knob) -> Iterator[str]:
         if (reason := self.workload.refusal(knob)) is not None:
             policy = self.workload.policy
             yield f"{knob} cannot be set with the policy `{policy}`: {reason}; leave it out"
@@ -178,6 +127,44 @@ def _no_buffer(name: str) -> str:
         f"{name} needs a buffer, and capacity_rows = 0; set capacity_rows to 1 or more in the"
         f" same change, or leave {name} out"
     )
+
+
+def _problems_of_targets(
+    targets: FetchTargets, workload: Workload, *, capacity_rows: int
+) -> Iterator[str]:
+    """What is wrong with fetch targets, for a buffer of that capacity.
+
+    Which ids are remote only the trainer knows exactly: it refuses those of its own.
+    """
+    source, owner = targets.source, targets.owner
+    num_nodes = workload.num_inner + workload.num_remote
+    if targets.row_budget > capacity_rows:
+        yield (
+            f"fetch_targets.row_budget = {targets.row_budget} is not allowed; allowed: 1 to"
+            f" {capacity_rows} rows, the buffer's capacity; lower it"
+        )
+    if source != "owner" and owner is not None:
+        yield "fetch_targets.owner goes with the source owner only; leave it out"
+    if source == "owner" and (owner == workload.part or owner not in range(workload.num_parts)):
+        yield (
+            f"fetch_targets.owner = {owner} is not another partition; allowed: 0 to"
+            f" {workload.num_parts - 1} but {workload.part}"
+        )
+    if source not in ("ids", "hot_set") and targets.ids:
+        yield "fetch_targets.ids go with the sources ids and hot_set only; leave them out"
+    if source in ("ids", "hot_set") and not targets.ids:
+        yield f"fetch_targets.source = {source} needs ids; give at least one"
+    for node in targets.ids:
+        if not 0 <= node < num_nodes:
+            yield (
+                f"fetch_targets.ids has {node}; allowed: global ids of remote nodes, 0 to"
+                f" {num_nodes - 1}"
+            )
+    if source == "vip" and workload.fanouts is None:
+        yield (
+            "fetch_targets.source = vip needs fan-outs, which this sampler does not have;"
+            " use observed or degree"
+        )
 
 
 def _capacity(workload: Workload, budget: int | None) -> Bound:

@@ -5,21 +5,40 @@ All rows and times are means per step of one trainer; None: not measured.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import numpy as np
+from pydantic import Field
 
-from rudder.tools.effects import Effect
-from rudder.tools.estimate.means import Trend
+from rudder.tools.calls import Effect, Frozen
+from rudder.tools.estimate.means import Means, Trend
+from rudder.tools.estimate.sampled import SampledTrace
+from rudder.training.buffer.policy import IntArray
+from rudder.training.metrics import StepTiming, Window
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Knob, PolicyName
 
+_DISTANCES = (1, 4, 16, 64)
+_HOT_SHARE = 0.1
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+class Reading(Frozen):
+    """An answer, or a part of one."""
+
+    @classmethod
+    def of(cls, *sources: object, **own: object) -> Self:
+        """Each field is given by name, or taken from the first source that has one of its name."""
+        found = {
+            name: getattr(source, name)
+            for source in reversed(sources)
+            for name in cls.model_fields
+            if name not in own and hasattr(source, name)
+        }
+        return cls.model_validate({**found, **own})
 
 
-class WindowReading(_Frozen):
+class WindowReading(Reading):
     """One window, per step."""
 
     first_step: int
@@ -34,16 +53,34 @@ class WindowReading(_Frozen):
     buffered_rows: int
     waiting_batches: int
 
+    @classmethod
+    def each(cls, windows: Sequence[Window]) -> tuple[Self, ...]:
+        """Of all windows that have steps."""
+        means = [(window, Means.of([window])) for window in windows]
+        return tuple(cls.of(each, window, window.settings) for window, each in means if each)
 
-class PeerReading(_Frozen):
+
+class PeerReading(Reading):
     """Another trainer's last window, per step."""
 
     rank: int
     step_ms: float
     exposed_wait_ms: float
 
+    @classmethod
+    def each(cls, peers: Sequence[StepTiming]) -> tuple[Self, ...]:
+        """Of all trainers."""
+        return tuple(
+            cls.of(
+                peer,
+                step_ms=1e3 * peer.step_seconds,
+                exposed_wait_ms=1e3 * peer.exposed_wait_seconds,
+            )
+            for peer in peers
+        )
 
-class MetricsReading(_Frozen):
+
+class MetricsReading(Reading):
     """read_metrics: the last windows one by one, oldest first, and what they say together.
 
     noise: one sigma of a window that no setting explains; spare_ms: by how much loading is ahead
@@ -66,7 +103,7 @@ class MetricsReading(_Frozen):
     peers: tuple[PeerReading, ...]
 
 
-class BufferReading(_Frozen):
+class BufferReading(Reading):
     """read_buffer_state: the settings in force and how full the buffer is."""
 
     settings: BufferSettings
@@ -78,16 +115,16 @@ class BufferReading(_Frozen):
     last_change_step: int | None
 
 
-class BoundReading(_Frozen):
+class BoundReading(Reading):
     """The values that a knob may take, ends included; allowed false: not with this policy."""
 
     knob: Knob
     allowed: bool
-    low: float | None
-    high: float | None
+    low: float | None = None
+    high: float | None = None
 
 
-class WorkloadReading(_Frozen):
+class WorkloadReading(Reading):
     """read_workload: graph, partition, sampler, batches, time left and memory room."""
 
     policy: PolicyName
@@ -107,7 +144,7 @@ class WorkloadReading(_Frozen):
     bounds: tuple[BoundReading, ...]
 
 
-class OwnerReading(_Frozen):
+class OwnerReading(Reading):
     """What another partition sent, per step; ms_per_pull: from asking to having an answer."""
 
     part: int
@@ -115,8 +152,27 @@ class OwnerReading(_Frozen):
     pulls: float
     ms_per_pull: float
 
+    @classmethod
+    def each(cls, windows: Sequence[Window]) -> tuple[Self, ...]:
+        """Of all partitions that sent something, in order."""
+        steps = sum(window.num_steps for window in windows)
+        traffic = [owner for window in windows for owner in window.owners]
+        sums = {
+            part: np.sum([(o.rows, o.pulls, o.seconds) for o in traffic if o.part == part], axis=0)
+            for part in sorted({owner.part for owner in traffic})
+        }
+        return tuple(
+            cls(
+                part=part,
+                rows=rows / steps,
+                pulls=pulls / steps,
+                ms_per_pull=1e3 * s / max(pulls, 1),
+            )
+            for part, (rows, pulls, s) in sums.items()
+        )
 
-class ReuseReading(_Frozen):
+
+class ReuseReading(Reading):
     """Of all remote accesses, the share whose last use was so many batches before."""
 
     first_seen: float
@@ -126,8 +182,20 @@ class ReuseReading(_Frozen):
     within_64: float
     longer: float
 
+    @classmethod
+    def of_trace(cls, trace: SampledTrace) -> Self:
+        """Distances of uses to the last ones, in batches."""
+        batches = np.repeat(np.arange(trace.num_batches), trace.widths)
+        nodes = trace.real_nodes
+        order = np.argsort(nodes, kind="stable")
+        distances = np.diff(batches[order])[np.diff(nodes[order]) == 0]
+        bins = [0.5, *(edge + 0.5 for edge in _DISTANCES), np.inf]
+        counts = [len(nodes) - len(distances), *np.histogram(distances, bins=bins)[0]]
+        shares = (float(count) / max(len(nodes), 1) for count in counts)
+        return cls(**dict(zip(cls.model_fields, shares, strict=True)))
 
-class AccessReading(_Frozen):
+
+class AccessReading(Reading):
     """read_access_profile: how remote nodes are used, from the sampled batches.
 
     working_set_rows: distinct remote nodes of these batches; once_only_fraction: of them, used in
@@ -148,7 +216,7 @@ class AccessReading(_Frozen):
     pull_ms_per_row: float | None
 
 
-class EstimateReading(_Frozen):
+class EstimateReading(Reading):
     """estimate_effect: of the change, of keeping things, and of OPT at the same capacity.
 
     error_fraction: how wrong such estimates of rows were (one sigma), or a prior.
@@ -161,15 +229,26 @@ class EstimateReading(_Frozen):
     error_fraction: float
 
 
-class RecallReading(_Frozen):
+class RecallReading(Reading):
     """recall_episodes: as the memory keeps them, nearest first."""
 
     episodes: tuple[dict[str, object], ...]
 
 
-class StagedReading(_Frozen):
+class StagedReading(Reading):
     """A write tool's answer: nothing was carried out yet; these knobs wait for the review."""
 
     staged: Literal[True] = True
     knobs: tuple[Knob, ...]
     keeps: bool
+
+
+def once_only_fraction(uses: IntArray) -> float:
+    """Of distinct nodes, used so often, the share that one batch only uses."""
+    return float(np.mean(uses == 1))
+
+
+def hot_fraction(uses: IntArray) -> float:
+    """Share of the accesses that go to the tenth of the nodes used most."""
+    most_first = np.sort(uses)[::-1]
+    return float(most_first[: max(round(_HOT_SHARE * len(uses)), 1)].sum() / uses.sum())

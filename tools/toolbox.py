@@ -1,42 +1,130 @@
-"""The tools of one trainer, as a model calls them: every call is checked and reported."""
+"""The tools of one trainer, as a model calls them: every call is checked and reported.
+
+Reads answer from history, limits and estimates. Writes only stage a change, which is one
+decision's until critic and guard agree.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-import uuid
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import get_args
 
 from pydantic import BaseModel, ValidationError
 
-from rudder.tools import readings
-from rudder.tools.calls import Argument, ToolCall, ToolResult
-from rudder.tools.catalog import SPECS, ToolSpec
-from rudder.tools.controls import EstimateEffect, ReadMetrics, RecallEpisodes, WriteArguments
-from rudder.tools.effects import Effect
-from rudder.tools.errors import InvalidArgumentsError, ToolError, UnknownToolError
+from rudder.tools import catalog, readings
+from rudder.tools.calls import (
+    ConflictError,
+    Effect,
+    InvalidArgumentsError,
+    NotReadyError,
+    OutOfBoundsError,
+    Range,
+    ToolCall,
+    ToolError,
+    ToolResult,
+    UnknownToolError,
+)
+from rudder.tools.constants import MIN_WINDOWS, PRESENT_WINDOWS
 from rudder.tools.estimate.history import History
+from rudder.tools.estimate.means import Means
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.reader import Reader, Recall
-from rudder.tools.staging import Staging
+from rudder.training.settings import BufferSettings, Change
+from rudder.training.workload import Knob
 
 OnCall = Callable[[ToolCall, ToolResult, float], None]
+Recall = Callable[[int], Sequence[BaseModel]]
 
 
-def ignore_call(call: ToolCall, result: ToolResult, latency_ms: float) -> None:
-    """Nobody listens."""
+class Staging:
+    """Calls of write tools that were accepted; several knobs make one change. The same knob twice,
+    or a knob beside `keep_current`, is an error."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._wanted: list[catalog.WriteArguments] = []
+        self._calls: list[ToolCall] = []
+
+    @property
+    def change(self) -> Change:
+        """All staged knobs; empty where nothing is staged, or things are to be kept."""
+        return reduce(_merged, (each.change() for each in self._wanted), Change())
+
+    @property
+    def keeps(self) -> bool:
+        """Whether `keep_current` was called."""
+        return bool(self._wanted) and self.change.is_empty
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no write tool was called with success."""
+        return not self._wanted
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """The write calls that were staged, in their order."""
+        return tuple(self._calls)
+
+    @property
+    def reason(self) -> str:
+        """The reasons given, one after the other."""
+        return "; ".join(each.reason for each in self._wanted)
+
+    def expected(self, settings: BufferSettings) -> Effect | None:
+        """The expected effect of all, over the settings in force; of several the widest range."""
+        if not self._wanted:
+            return None
+        capacity = self.change.over(settings).capacity_rows
+        return Effect(
+            rows_fetched=reduce(Range.hull, (each.expected_rows for each in self._wanted)),
+            exposed_wait_ms=reduce(Range.hull, (each.expected_wait_ms for each in self._wanted)),
+            buffer_bytes=capacity * self._limits.workload.row_bytes,
+        )
+
+    def stage(
+        self, call: ToolCall, wanted: catalog.WriteArguments, *, settings: BufferSettings
+    ) -> None:
+        """Put a call's change to the others; an empty one means that things are to be kept.
+
+        Raises ConflictError and OutOfBoundsError, and then nothing is staged.
+        """
+        change = wanted.change()
+        if (conflict := self._conflict(change)) is not None:
+            raise ConflictError(conflict, remedy="leave what is staged as it is")
+        problem = self._limits.problem(_merged(self.change, change), settings=settings)
+        if problem is not None:
+            raise OutOfBoundsError(problem, remedy="call it again with values within")
+        self._wanted.append(wanted)
+        self._calls.append(call)
+
+    def _conflict(self, change: Change) -> str | None:
+        staged = ", ".join(_knobs(self.change))
+        if self.keeps:
+            return "keep_current is staged, so nothing else can be"
+        if staged and change.is_empty:
+            return f"{staged} staged already, so things cannot be kept"
+        twice = self.change.model_fields_set & change.model_fields_set
+        return f"{', '.join(sorted(twice))} is staged already" if twice else None
+
+
+def _knobs(change: Change) -> tuple[str, ...]:
+    return tuple(name for name in Change.model_fields if name in change.model_fields_set)
+
+
+def _merged(staged: Change, wanted: Change) -> Change:
+    return staged.model_copy(update={knob: getattr(wanted, knob) for knob in _knobs(wanted)})
 
 
 class Toolbox:
     """History, limits and estimates of one trainer, and the tools over them.
 
-    Agents in plain code use `history`, `limits`, `whatif` and `recall`; models call tools. A write
-    tool only stages its change.
+    Agents in plain code use `history`, `limits`, `whatif` and `recall`; models call tools.
     """
 
-    specs: tuple[ToolSpec, ...] = SPECS
+    specs = catalog.SPECS
 
     def __init__(
         self,
@@ -45,24 +133,22 @@ class Toolbox:
         whatif: WhatIf,
         recall: Recall,
         *,
-        on_call: OnCall = ignore_call,
+        on_call: OnCall = lambda call, result, latency_ms: None,
     ) -> None:
         """recall: past episodes, at most so many; on_call: told of every call, its result and how
         many milliseconds it took."""
-        self.history, self.whatif = history, whatif
+        self.history, self.whatif, self.recall = history, whatif, recall
         self.on_call = on_call
-        self.recall = recall
         self.set_limits(limits)
 
     def set_limits(self, limits: Limits) -> None:
         """Other bounds hold from now on, such as of a memory budget that was changed."""
         self.limits = limits
-        self.staging = Staging(limits)
-        self._reader = Reader(self.history, limits, self.whatif, self.recall)
+        self.begin()
 
     def begin(self) -> None:
         """A new decision: what was staged is forgotten."""
-        self.staging.clear()
+        self.staging = Staging(self.limits)
 
     @property
     def expected(self) -> Effect | None:
@@ -72,72 +158,136 @@ class Toolbox:
     def call(self, call: ToolCall) -> ToolResult:
         """Carry out a call as it came; whatever is wrong with it is in the result, as an error."""
         started = time.perf_counter()
+        named = {"call_id": call.call_id, "tool": call.tool}
         try:
-            result = self._answer(call)
+            reading = self._answer(call)
+            is_staged = isinstance(reading, readings.StagedReading)
+            result = ToolResult(
+                **named,
+                outcome="staged" if is_staged else "answered",
+                content=reading.model_dump_json(),
+            )
         except ToolError as error:
-            result = _refused(call, error)
+            told = {"error": error.kind, "message": error.message, "what_to_do": error.remedy}
+            result = ToolResult(
+                **named, outcome="refused", content=json.dumps(told), error_type=error.kind
+            )
         self.on_call(call, result, 1e3 * (time.perf_counter() - started))
         return result
 
     # -- how -------------------------------------------------------------------------------
 
-    def _answer(self, call: ToolCall) -> ToolResult:
+    def _answer(self, call: ToolCall) -> readings.Reading:
+        match self._checked(call):
+            case catalog.WriteArguments() as wanted:
+                self.staging.stage(call, wanted, settings=self.history.settings)
+                knobs = _knobs(self.staging.change)
+                return readings.StagedReading.of(self.staging, knobs=knobs)
+            case catalog.ReadMetrics() as wanted:
+                return self._metrics(wanted.num_windows)
+            case catalog.ReadBufferState():
+                return self._buffer_state()
+            case catalog.ReadWorkload():
+                return self._workload()
+            case catalog.ReadAccessProfile():
+                return self._access_profile()
+            case catalog.EstimateEffect() as wanted:
+                return self._estimate(wanted.change(self.history.settings))
+            case catalog.RecallEpisodes() as wanted:
+                found = self.recall(wanted.num_episodes)[: wanted.num_episodes]
+                kept = tuple(each.model_dump(mode="json") for each in found)
+                return readings.RecallReading(episodes=kept)
+            case other:
+                raise AssertionError(other)
+
+    def _checked(self, call: ToolCall) -> catalog.Arguments:
         spec = next((spec for spec in self.specs if spec.name == call.tool), None)
         if spec is None:
             known = ", ".join(spec.name for spec in self.specs)
             raise UnknownToolError("there is no such tool", remedy=f"call one of: {known}")
-        arguments = _checked(spec, call)
-        if isinstance(arguments, WriteArguments):
-            self.staging.stage(call, arguments, settings=self.history.settings)
-            staged = readings.StagedReading(knobs=self.staging.knobs, keeps=self.staging.keeps)
-            return _done(call, "staged", staged)
-        return _done(call, "answered", self._reading(call.tool, arguments))
+        try:
+            return spec.arguments.model_validate(call.arguments)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False, include_context=False)
+            problems = "; ".join(
+                f"{'.'.join(map(str, each['loc'])) or spec.name}: {each['msg']}"
+                for each in found[:5]
+            )
+            wanted = ", ".join(spec.arguments.model_fields) or "none"
+            raise InvalidArgumentsError(problems, remedy=f"give exactly these: {wanted}") from None
 
-    def _reading(self, tool: str, arguments: BaseModel) -> BaseModel:
-        reader = self._reader
-        if isinstance(arguments, ReadMetrics):
-            return reader.metrics(arguments.num_windows)
-        if isinstance(arguments, RecallEpisodes):
-            return reader.episodes(arguments.num_episodes)
-        if isinstance(arguments, EstimateEffect):
-            return reader.estimate(reader.change_of(arguments))
-        plain: dict[str, Callable[[], BaseModel]] = {
-            "read_buffer_state": reader.buffer_state,
-            "read_workload": reader.workload,
-            "read_access_profile": reader.access_profile,
-        }
-        return plain[tool]()
-
-
-def call_of(tool: str, **arguments: Argument) -> ToolCall:
-    """A call with an id of its own."""
-    return ToolCall(call_id=uuid.uuid4().hex, tool=tool, arguments=cast("Any", arguments))
-
-
-def _checked(spec: ToolSpec, call: ToolCall) -> BaseModel:
-    try:
-        return spec.arguments.model_validate(call.arguments)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        problems = "; ".join(
-            f"{'.'.join(map(str, each['loc'])) or spec.name}: {each['msg']}" for each in found[:5]
+    def _metrics(self, num_windows: int) -> readings.MetricsReading:
+        history = self.history
+        windows = history.recent(num_windows)
+        means, noise = Means.of(windows), history.noise
+        if means is None:
+            raise _too_early("no window was measured so far")
+        return readings.MetricsReading.of(
+            history,
+            means,
+            self.whatif,
+            noise_rows=noise.rows,
+            noise_wait_ms=noise.wait_ms,
+            is_noise_measured=noise.is_measured,
+            rows_trend=history.trend("rows"),
+            wait_trend=history.trend("wait"),
+            windows=readings.WindowReading.each(windows),
+            peers=readings.PeerReading.each(windows[-1].peers),
         )
-        wanted = ", ".join(spec.arguments.model_fields) or "none"
-        raise InvalidArgumentsError(problems, remedy=f"give exactly these: {wanted}") from None
+
+    def _buffer_state(self) -> readings.BufferReading:
+        history, latest = self.history, self.history.latest
+        if latest is None:
+            raise _too_early("no window was measured so far")
+        return readings.BufferReading.of(
+            latest,
+            latest.rows,
+            self.limits,
+            history,
+            buffer_bytes=latest.settings.capacity_rows * history.workload.row_bytes,
+            has_settled=len(history.settled) >= MIN_WINDOWS,
+        )
+
+    def _workload(self) -> readings.WorkloadReading:
+        history, work = self.history, self.history.workload
+        room = self.limits.max_capacity_rows - history.settings.capacity_rows
+        ends = {bound.knob: bound for bound in self.limits.bounds}
+        bounds = [
+            readings.BoundReading.of(ends.get(knob), knob=knob, allowed=work.refusal(knob) is None)
+            for knob in get_args(Knob)
+        ]
+        return readings.WorkloadReading.of(
+            work, history, room_bytes=max(room, 0) * work.row_bytes, bounds=tuple(bounds)
+        )
+
+    def _access_profile(self) -> readings.AccessReading:
+        history, cost = self.history, self.whatif.cost
+        trace = history.trace
+        if trace is None:
+            raise _too_early("no accesses were sampled so far")
+        return readings.AccessReading.of(
+            trace,
+            history,
+            sampled_fraction=trace.rate,
+            once_only_fraction=readings.once_only_fraction(trace.uses),
+            hot_fraction=readings.hot_fraction(trace.uses),
+            reuse=readings.ReuseReading.of_trace(trace),
+            owners=readings.OwnerReading.each(history.recent(PRESENT_WINDOWS)),
+            pull_fixed_ms=None if cost is None else cost.fixed_ms,
+            pull_ms_per_row=None if cost is None else cost.ms_per_row,
+        )
+
+    def _estimate(self, change: Change) -> readings.EstimateReading:
+        settings = self.history.settings
+        if (problem := self.limits.problem(change, settings=settings)) is not None:
+            raise OutOfBoundsError(problem, remedy="choose values within the bounds")
+        return readings.EstimateReading.of(
+            self.whatif,
+            changed=self.whatif.effect(change),
+            present=self.whatif.present(),
+            opt=self.whatif.opt(change.over(settings).capacity_rows),
+        )
 
 
-def _done(call: ToolCall, outcome: Any, reading: BaseModel) -> ToolResult:
-    return ToolResult(
-        call_id=call.call_id, tool=call.tool, outcome=outcome, content=reading.model_dump_json()
-    )
-
-
-def _refused(call: ToolCall, error: ToolError) -> ToolResult:
-    told = {"error": error.kind, "message": error.message, "what_to_do": error.remedy}
-    return ToolResult(
-        call_id=call.call_id,
-        tool=call.tool,
-        outcome="refused",
-        content=json.dumps(told),
-        error_type=error.kind,
-    )
+def _too_early(problem: str) -> NotReadyError:
+    return NotReadyError(problem, remedy="ask again after the next window")

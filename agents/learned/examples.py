@@ -13,8 +13,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.memory.past.catalog import Catalog
 from rudder.memory.past.circumstances import NAMES, UNIT, circumstances
+from rudder.memory.past.experience import Catalog
 from rudder.memory.records import Episode, Observation
 from rudder.training.errors import DataError
 from rudder.training.settings import Change

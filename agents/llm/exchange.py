@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rudder.agents.llm.errors import ChatError, EndpointError
 from rudder.agents.llm.messages import Mode, Question, Reply
-from rudder.memory.model_calls import ModelCall
+from rudder.memory.journal import ModelCall
 from rudder.training.metrics import ModelUse
 
 

@@ -13,7 +13,7 @@ from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.planners.search import Search
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
-from rudder.tools.effects import Effect, Range
+from rudder.tools.calls import Effect, Range
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from rudder.agents.planners.proposals import keep, propose
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
+from rudder.tools.calls import Effect
 from rudder.tools.constants import FREE_BATCHES, HIDDEN_SHARE, REPLACEMENT_INTERVAL, WAITING_SHARE
-from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 

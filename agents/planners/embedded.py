@@ -17,6 +17,7 @@ from rudder.agents.planners.proposals import keep, opening, propose
 from rudder.agents.planners.search import Search
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
+from rudder.tools.calls import Effect
 from rudder.tools.constants import (
     HALVINGS,
     LONG_LOOKAHEAD_BATCHES,
@@ -31,7 +32,6 @@ from rudder.tools.constants import (
     WIN_PART,
     WORTH_WAIT_SHARE,
 )
-from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings
 

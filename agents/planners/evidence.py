@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation
+from rudder.tools.calls import Effect
 from rudder.tools.constants import (
     LIKE_DISTANCE,
     MAX_GUESSES,
@@ -22,7 +23,6 @@ from rudder.tools.constants import (
     TRIAL_STEPS,
     WINDOW_STEPS,
 )
-from rudder.tools.effects import Effect
 from rudder.tools.estimate.means import value_of
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window

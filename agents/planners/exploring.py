@@ -9,13 +9,13 @@ from rudder.agents.guard import DEFAULT_STEPS, Guard, Steps
 from rudder.agents.planners.proposals import keep, propose
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan, Verdict
+from rudder.tools.calls import Effect
 from rudder.tools.constants import (
     COOL_DOWN_STEPS,
     LONG_LOOKAHEAD_BATCHES,
     REPLACEMENT_INTERVAL,
     WORTH_WAIT_SHARE,
 )
-from rudder.tools.effects import Effect
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change

@@ -8,7 +8,7 @@ from rudder.agents.guard import Steps
 from rudder.agents.starting_point import WarmStart
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
-from rudder.tools.effects import Effect
+from rudder.tools.calls import Effect
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rudder.agents.guard import Steps
+from rudder.tools.calls import Effect
 from rudder.tools.constants import MAX_ESTIMATES
-from rudder.tools.effects import Effect
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.training.settings import BufferSettings, Change

@@ -16,7 +16,7 @@ from rudder.agents.planners.baselines import PeriodicPlanner
 from rudder.agents.replay.recorded_run import Scene
 from rudder.agents.roles import Planner
 from rudder.agents.team import Team, critic_of, ignore_exchange, planner_of, with_llm
-from rudder.memory.decision_inputs import Node
+from rudder.memory.journal import Node
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 
 _NO_LIMIT = 2**62

@@ -18,7 +18,7 @@ from rudder.agents.replay.compare import Decision, Difference, differences
 from rudder.agents.replay.offline import no_sockets
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.agents.team import Team
-from rudder.memory.decision_inputs import Node
+from rudder.memory.journal import Node
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
 from rudder.tools.toolbox import Toolbox

@@ -10,14 +10,11 @@ from rudder.agents.guard import LIMITS, Guard
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import fingerprint
-from rudder.memory.decision_inputs import DecisionInputs, KeptInputs, Node
-from rudder.memory.journal import NullJournal, Recalled
+from rudder.memory.journal import DecisionInputs, Journal, KeptInputs, Node, Recalled
 from rudder.memory.records import Episode, Observation
-from rudder.memory.run.run_file import FOLDER, run_files
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import FOLDER, RunReader, run_files
 from rudder.memory.run.slices import PrunedUses
 from rudder.tools.estimate.history import History
-from rudder.tools.estimate.past_uses import PastUses
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
@@ -177,7 +174,7 @@ class RecordedRun:
 
 
 @dataclass
-class _Past(NullJournal):
+class _Past(Journal):
     """Answers as the memory of earlier runs did."""
 
     answer: list[Recalled] = field(default_factory=list)
@@ -199,7 +196,7 @@ class _Session:
         self.number, self.workload = number, workload
         self.history = History(workload)
         if pruned is not None:
-            self.history.resume(rate=pruned.rate, past=PastUses(pruned.uses))
+            self.history.resume(rate=pruned.rate, past=pruned.uses)
         self.past = _Past()
         self.episode_recall = EpisodeRecall(self.past, workload=workload)
         self.last_round_step: int | None = None

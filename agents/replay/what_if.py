@@ -11,8 +11,7 @@ from rudder.agents.llm.prompts import brief
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
-from rudder.tools.effects import Effect
-from rudder.tools.errors import ToolError
+from rudder.tools.calls import Effect, ToolError
 from rudder.training.settings import BufferSettings, Change
 
 Kind = Literal["in force", "decision", "refused plan", "alternative", "OPT"]

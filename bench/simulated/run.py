@@ -17,7 +17,7 @@ from rudder.agents.roles import Critic, Observer, Planner
 from rudder.agents.steering import Steering
 from rudder.agents.trial import TrialCriteria
 from rudder.bench.simulated.trainer import SimulatedTrainer
-from rudder.memory.journal import Journal, NullJournal
+from rudder.memory.journal import Journal
 from rudder.memory.records import Episode
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
@@ -79,7 +79,7 @@ async def simulate(
     second: as in `build_graph`; seed: of a planner that draws, for the record.
     """
     objective, tolerance = preference.objective, preference.tolerance
-    guard, journal = guard or Guard(), journal or NullJournal()
+    guard, journal = guard or Guard(), journal or Journal()
     journal.begin(trainer.workload)
     history = History(trainer.workload)
     limits = Limits.of(trainer.workload, memory_budget_bytes=memory_budget_bytes)

@@ -166,7 +166,7 @@ def tail(
 
 def _files(where: Path) -> list[Path]:
     from rudder.cli.options import check_run
-    from rudder.memory.run.run_file import run_files
+    from rudder.memory.run.run_reader import run_files
 
     check_run(where, name="where")
     return run_files(where)
@@ -212,7 +212,7 @@ def _in_its_place(result: dict[str, Any]) -> dict[str, Any]:
 
 def _missing(results: list[dict[str, Any]], where: Path) -> Iterator[dict[str, Any]]:
     """Broken results for files that belong to a run and are not there, or are of another run."""
-    from rudder.memory.run.run_file import run_file
+    from rudder.memory.run.run_reader import run_file
     from rudder.memory.run.verify import Verification
 
     runs = {result["run_key"] for result in results if result["run_key"] is not None}
@@ -244,7 +244,7 @@ def _held(result: dict[str, Any]) -> str:
 
 def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:
     """Where the log ended when it was merged into a memory, if it was."""
-    from rudder.memory.past.catalog import Catalog
+    from rudder.memory.past.experience import Catalog
     from rudder.training.errors import DataError
     from rudder.training.steering_options import default_memory
 

@@ -53,8 +53,7 @@ def explain(
 
 
 def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str | None:
-    from rudder.memory.run.run_file import FOLDER, run_files
-    from rudder.memory.run.run_reader import read_runs
+    from rudder.memory.run.run_reader import FOLDER, read_runs, run_files
     from rudder.training.errors import DataError
 
     folders = [path.parent for path in Path("runs").glob(f"*/{FOLDER}")] if run is None else [run]
@@ -92,7 +91,7 @@ def _page(reader: RunReader, found: Episode, *, whole: bool) -> str:
 
 def _from_memory(name: str, memory: Path | None, *, json: bool) -> str | None:
     from rudder.cli.show.episode import episode_page
-    from rudder.memory.past.catalog import Catalog
+    from rudder.memory.past.experience import Catalog
     from rudder.training.steering_options import default_memory
 
     path = memory or default_memory()

@@ -16,7 +16,7 @@ def graph() -> None:
     from rudder.agents.guard import Guard
     from rudder.agents.observer import EmbeddedObserver
     from rudder.agents.planners.embedded import EmbeddedPlanner
-    from rudder.memory.journal import NullJournal
+    from rudder.memory.journal import Journal
 
     built = build_graph(
         observer=EmbeddedObserver(),
@@ -24,6 +24,6 @@ def graph() -> None:
         critic=EmbeddedCritic(),
         guard=Guard(),
         act=NoActuator(),
-        recall=NullJournal().recall,
+        recall=Journal().recall,
     )
     typer.echo(drawn(built), nl=False)

@@ -46,7 +46,7 @@ def list_(
     from rich.console import Console
 
     from rudder.cli.show.memory import memory_table
-    from rudder.memory.past.catalog import Catalog
+    from rudder.memory.past.experience import Catalog
 
     with Catalog(_known(memory)) as catalog:
         lines = catalog.lines(result=result, run_key=run, origin=origin, limit=limit)
@@ -69,7 +69,7 @@ def show(
     Example: rudder memory show 5a4d91e0-0-3
     """
     from rudder.cli.show.episode import episode_page
-    from rudder.memory.past.catalog import Catalog
+    from rudder.memory.past.experience import Catalog
     from rudder.training.errors import ConfigError
 
     with Catalog(_known(memory)) as catalog:
@@ -196,7 +196,7 @@ def stats(memory: Memory = None, json: AsJson = False) -> None:
 
     Example: rudder memory stats
     """
-    from rudder.memory.past.catalog import Catalog
+    from rudder.memory.past.experience import Catalog
 
     with Catalog(_known(memory)) as catalog:
         found = catalog.stats()

@@ -158,8 +158,7 @@ def ask(socket: Path, change: Change | None = None, *, timeout_s: float) -> Appl
 
 def workload_of(run: Path, rank: int) -> Workload | None:
     """What a rank works on, where the run keeps a record."""
-    from rudder.memory.run.run_file import run_file
-    from rudder.memory.run.run_reader import RunReader
+    from rudder.memory.run.run_reader import RunReader, run_file
 
     try:
         with RunReader(run_file(run, rank=rank)) as reader:

@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 
 from rudder.cli.show import figures
-from rudder.memory.run.audit import COLUMNS, AuditRow, Value
+from rudder.memory.run.audit import COLUMNS, AuditRow
+from rudder.memory.store import Value
 
 # Audit rows under the names of OpenTelemetry's semantic conventions for generative AI.
 #

@@ -9,11 +9,10 @@ from pydantic import BaseModel
 
 from rudder.agents.llm.exchange import Exchange
 from rudder.cli.show import figures
-from rudder.memory.journal import Recalled
-from rudder.memory.model_calls import ModelCall
+from rudder.memory.journal import ModelCall, Recalled
 from rudder.memory.records import Episode, Observation, Outcome, SetAside
 from rudder.memory.run.audit import AuditRow
-from rudder.tools.effects import Effect, Range
+from rudder.tools.calls import Effect, Range
 from rudder.training.workload import Workload
 
 _WIDTH = 11

@@ -8,7 +8,7 @@ from rich.console import Group
 
 from rudder.cli.show import figures
 from rudder.cli.show.audit import prefixes
-from rudder.memory.past.catalog import Line
+from rudder.memory.past.experience import Line
 
 
 def memory_table(lines: Sequence[Line]) -> Group:

@@ -1,33 +1,105 @@
-"""`memory.db`: the finished episodes of all runs. Written by one process at a time, when a run has
-ended; controllers read it through recall.py."""
+"""`memory.db`: the finished episodes of all runs.
+
+Written by one process at a time, when a run has ended; controllers read it through recall.py.
+"""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Any, Literal, Self
 
+from pydantic import Field
 from sqlite_utils import Database
 
-from rudder.memory.clock import now
 from rudder.memory.migrations import EXPERIENCE
 from rudder.memory.past.circumstances import circumstances, signature
-from rudder.memory.past.past_episode import PastEpisode
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import Head
-from rudder.memory.run.episodes import checksum, parse_episode
-from rudder.memory.store import Store
+from rudder.memory.run.tables import checksum, parse_episode, result_columns
+from rudder.memory.store import (
+    Store,
+    Value,
+    insert,
+    now,
+    open_reader,
+    parse,
+    rows,
+    unreadable,
+)
+from rudder.tools.calls import Frozen
 from rudder.training.errors import ConfigError
 from rudder.training.workload import Workload
 
 _WAIT_S = 30.0
 _MEASURED = ("confirmed", "reverted", "kept")
-_EPISODE_COLUMNS = (
-    "workload, episode_id, planner, result, rows_before, rows_after, wait_ms_before,"
-    " wait_ms_after, ended_at, trusted, content, checksum"
-)
+_JOINED = "FROM episodes JOIN workloads ON workloads.number = episodes.workload"
+_PAST = f"""
+SELECT workloads.origin, ended_at, workloads.content AS workload,
+       episodes.number, episode_id, episodes.content, checksum
+{_JOINED}
+"""
+_LINES = f"""
+SELECT episode_id, origin, trusted, run_key, rank,
+       json_extract(workloads.content, '$.policy') AS policy, planner, result,
+       rows_before, rows_after, wait_ms_before, wait_ms_after, ended_at
+{_JOINED}
+"""
+_STATS = """
+SELECT origins.origin, is_own, count(DISTINCT run_key) AS runs,
+       count(episodes.number) AS episodes, coalesce(sum(trusted), 0) AS trusted,
+       coalesce(sum(result = 'confirmed'), 0) AS confirmed,
+       coalesce(sum(result = 'reverted'), 0) AS reverted
+FROM origins LEFT JOIN workloads ON workloads.origin = origins.origin
+             LEFT JOIN episodes ON episodes.workload = workloads.number
+GROUP BY origins.origin ORDER BY is_own DESC, origins.origin
+"""
+
+
+class PastEpisode(Frozen):
+    """A finished episode with what is needed to use it elsewhere; one line of an export.
+
+    origin: the memory that saw it first; ended_at: UTC, ISO 8601.
+    """
+
+    format: Literal[1] = 1
+    origin: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
+    ended_at: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
+    workload: Workload
+    episode: Episode
+
+
+class Line(Frozen):
+    """An episode in a list; rows and waits per step."""
+
+    episode_id: str
+    origin: str
+    trusted: bool
+    run_key: str
+    rank: int
+    policy: str
+    planner: str
+    result: str
+    rows_before: float | None
+    rows_after: float | None
+    wait_ms_before: float | None
+    wait_ms_after: float | None
+    ended_at: str
+
+
+class OriginStats(Frozen):
+    """Episodes of one origin."""
+
+    origin: str
+    is_own: bool
+    runs: int
+    episodes: int
+    trusted: int
+    confirmed: int
+    reverted: int
 
 
 @dataclass(frozen=True)
@@ -42,6 +114,81 @@ class Added:
         return Added(self.new + other.new, self.known + other.known, self.left_out + other.left_out)
 
 
+class Catalog:
+    """The reading end of a memory; a context manager, which closes the file. Methods raise
+    DataError for what is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = open_reader(path, migrations=EXPERIENCE)
+
+    def lines(
+        self,
+        *,
+        result: str | None = None,
+        run_key: str | None = None,
+        origin: str | None = None,
+        limit: int = 20,
+    ) -> list[Line]:
+        """The newest first."""
+        asked = {"result": result, "run_key": run_key, "origin": origin}
+        given = {name: value for name, value in asked.items() if value is not None}
+        where = " AND ".join(f"{name} = ?" for name in given) or "1"
+        sql = f"{_LINES} WHERE {where} ORDER BY episodes.number DESC LIMIT ?"
+        return [Line.model_validate(row) for row in self._rows(sql, *given.values(), limit)]
+
+    def episodes(self, *, origin: str | None = None) -> Iterator[PastEpisode]:
+        """All of one origin or of every one, oldest first."""
+        where, values = ("1", ()) if origin is None else ("workloads.origin = ?", (origin,))
+        found = self._rows(f"{_PAST} WHERE {where} ORDER BY episodes.number", *values)
+        return (_past(row) for row in found)
+
+    def find(self, name: str) -> list[PastEpisode]:
+        """Those whose id is `name`, or else begins with it; at most two."""
+        found = self._rows(f"{_PAST} WHERE episode_id = ? LIMIT 2", name) or self._rows(
+            f"{_PAST} WHERE episode_id >= ? AND episode_id < ? LIMIT 2", name, name + "\U0010ffff"
+        )
+        return [_past(row) for row in found]
+
+    def audit_heads(self, *, run_key: str, rank: int) -> tuple[Head, ...]:
+        """Where the audit log of a run was when it was merged."""
+        found = self._rows(
+            "SELECT audit_number, audit_hash FROM workloads"
+            " WHERE run_key = ? AND rank = ? AND audit_number IS NOT NULL", run_key, rank,
+        )  # fmt: skip
+        return tuple(Head(*row.values()) for row in found)
+
+    def stats(self) -> list[OriginStats]:
+        """Per origin, its own first."""
+        return [OriginStats.model_validate(row) for row in self._rows(_STATS)]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _rows(self, sql: str, *values: Value) -> list[dict[str, Any]]:
+        try:
+            return list(rows(self._db, sql, *values))
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise unreadable(self.path, error) from None
+
+
+def _past(row: dict[str, Any]) -> PastEpisode:
+    what = f"the workload of {row['episode_id']}"
+    return PastEpisode(
+        origin=row["origin"],
+        ended_at=row["ended_at"],
+        workload=parse(Workload, row["workload"], what=what),
+        episode=parse_episode(row["episode_id"], row["content"], row["checksum"]),
+    )
+
+
 class Experience:
     """The writing end of a memory; a context manager, which closes it. Methods raise as
     Store.open does."""
@@ -51,12 +198,17 @@ class Experience:
         self.origin = _own_origin(store)
 
     @classmethod
-    def open(cls, path: Path, *, sets_aside: bool = False) -> Self:
+    def open(cls, path: Path, *, replaces_damaged: bool = False) -> Self:
         """Open or create; waits half a minute for another writer.
 
-        sets_aside: whether a damaged file makes room for a new one, or raises DataError.
+        replaces_damaged: whether a damaged file is moved away and a new one begun, or
+        DataError raised.
         """
-        return cls(Store.open(path, migrations=EXPERIENCE, wait_s=_WAIT_S, sets_aside=sets_aside))
+        return cls(
+            Store.open(
+                path, migrations=EXPERIENCE, wait_s=_WAIT_S, replaces_damaged=replaces_damaged
+            )
+        )
 
     def add(
         self, episodes: Iterable[PastEpisode], *, trusted: bool, head: Head | None = None
@@ -86,19 +238,20 @@ class Experience:
                 raise ConfigError.for_field(
                     "origin", value=origin, allowed=", ".join(origins) or "none is there yet"
                 )
-            found = db.conn.execute(_UNTRUSTED, [origin]).fetchall()
-            for number, workload, *stored in found:
-                db.conn.execute("UPDATE episodes SET trusted = 1 WHERE number = ?", [number])
-                known = Workload.model_validate_json(workload)
-                _add_key(db, number, parse_episode(*stored), workload=known)
+            sql = f"{_PAST} WHERE workloads.origin = ? AND NOT trusted"
+            found = list(rows(db, sql, origin))
+            for row in found:
+                db.conn.execute("UPDATE episodes SET trusted = 1 WHERE number = ?", [row["number"]])
+                _add_key(db, row["number"], _past(row))
         return len(found)
 
     def prune(self, *, keep: int, origin: str | None = None) -> int:
         """Drop all but the `keep` newest episodes, of one origin or of all; returns how many."""
-        where = (
-            "1" if origin is None else "workload IN (SELECT number FROM workloads WHERE origin = ?)"
+        where = "1" if origin is None else "origin = ?"
+        drop = (
+            f"SELECT episodes.number {_JOINED} WHERE {where}"
+            " ORDER BY episodes.number DESC LIMIT -1 OFFSET ?"
         )
-        drop = f"SELECT number FROM episodes WHERE {where} ORDER BY number DESC LIMIT -1 OFFSET ?"
         values = [keep] if origin is None else [origin, keep]
         with self._store.transaction() as db:
             db.conn.execute(f"DELETE FROM recall_keys WHERE number IN ({drop})", values)
@@ -118,13 +271,6 @@ class Experience:
         self.close()
 
 
-_UNTRUSTED = """
-SELECT episodes.number, workloads.content, episodes.episode_id, episodes.content, episodes.checksum
-FROM episodes JOIN workloads ON workloads.number = episodes.workload
-WHERE workloads.origin = ? AND NOT episodes.trusted
-"""
-
-
 def _own_origin(store: Store) -> str:
     found = store.db.conn.execute("SELECT origin FROM origins WHERE is_own").fetchone()
     if found is not None:
@@ -137,55 +283,59 @@ def _own_origin(store: Store) -> str:
 
 def _add_workload(db: Database, past: PastEpisode, *, head: Head | None) -> int:
     """The number of the episode's workload, and where the audit log of its run ends now."""
-    work = past.workload
     key = (past.origin, past.episode.run_key, past.episode.rank)
-    db.conn.execute("INSERT OR IGNORE INTO origins VALUES (?, 0, ?)", [past.origin, now()])
-    db.conn.execute(
-        "INSERT OR IGNORE INTO workloads (origin, run_key, rank, signature, content)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (*key, signature(work), work.model_dump_json()),
-    )
+    origin = {"origin": past.origin, "is_own": 0, "added_at": now()}
+    insert(db, "origins", origin, on_conflict="DO NOTHING")
+    values = {
+        "origin": past.origin,
+        "run_key": past.episode.run_key,
+        "rank": past.episode.rank,
+        "signature": signature(past.workload),
+        "content": past.workload.model_dump_json(),
+    }
+    insert(db, "workloads", values, on_conflict="DO NOTHING")
+    where = "WHERE origin = ? AND run_key = ? AND rank = ?"
     if head is not None:
         db.conn.execute(
-            "UPDATE workloads SET audit_number = ?, audit_hash = ?"
-            " WHERE origin = ? AND run_key = ? AND rank = ? AND coalesce(audit_number, 0) < ?",
+            f"UPDATE workloads SET audit_number = ?, audit_hash = ? {where}"
+            " AND coalesce(audit_number, 0) < ?",
             (head.number, head.hash, *key, head.number),
         )
-    found = db.conn.execute(
-        "SELECT number FROM workloads WHERE origin = ? AND run_key = ? AND rank = ?", key
-    )
-    return int(found.fetchone()[0])
+    return int(db.conn.execute(f"SELECT number FROM workloads {where}", key).fetchone()[0])
 
 
 def _add_episode(db: Database, past: PastEpisode, *, workload: int, trusted: bool) -> bool:
     """Whether it is new; an episode without an outcome is not added."""
-    episode, outcome = past.episode, past.episode.outcome
-    if outcome is None:
+    if past.episode.outcome is None:
         return False
-    content = episode.model_dump_json()
-    cursor = db.conn.execute(
-        f"INSERT OR IGNORE INTO episodes ({_EPISODE_COLUMNS}) VALUES ({', '.join('?' * 12)})",
-        (
-            workload, episode.episode_id, episode.plan.planner, outcome.result,
-            outcome.rows_before, outcome.rows_after, outcome.wait_ms_before,
-            outcome.wait_ms_after, past.ended_at, int(trusted), content, checksum(content),
-        ),
-    )  # fmt: skip
-    if not cursor.rowcount or cursor.lastrowid is None:
-        return False
-    if trusted:
-        _add_key(db, cursor.lastrowid, episode, workload=past.workload)
-    return True
+    content = past.episode.model_dump_json()
+    values = {
+        "workload": workload,
+        "episode_id": past.episode.episode_id,
+        "planner": past.episode.plan.planner,
+        **result_columns(past.episode),
+        "ended_at": past.ended_at,
+        "trusted": int(trusted),
+        "content": content,
+        "checksum": checksum(content),
+    }
+    number = insert(db, "episodes", values, on_conflict="DO NOTHING")
+    if number is not None and trusted:
+        _add_key(db, number, past)
+    return number is not None
 
 
-def _add_key(db: Database, number: int, episode: Episode, *, workload: Workload) -> None:
-    """Make an episode findable by recall, if it has something to say."""
-    outcome = episode.outcome
+def _add_key(db: Database, number: int, past: PastEpisode) -> None:
+    """Make an episode findable by recall, if its effect was measured."""
+    outcome = past.episode.outcome
     if outcome is None or outcome.result not in _MEASURED:
         return
-    vector = circumstances(episode.observation, workload)
-    db.conn.execute(
-        "INSERT INTO recall_keys VALUES (?, ?, ?, ?, ?, ?)",
-        (number, workload.policy, outcome.result, signature(workload), outcome.wait_ms_after,
-         vector.tobytes()),
-    )  # fmt: skip
+    values = {
+        "number": number,
+        "policy": past.workload.policy,
+        "result": outcome.result,
+        "signature": signature(past.workload),
+        "wait_ms_after": outcome.wait_ms_after,
+        "vector": circumstances(past.episode.observation, past.workload).tobytes(),
+    }
+    insert(db, "recall_keys", values)

@@ -10,24 +10,21 @@ from typing import IO
 
 from pydantic import ValidationError
 
-from rudder.memory.past.catalog import Catalog
-from rudder.memory.past.experience import Added, Experience
-from rudder.memory.past.past_episode import PastEpisode
-from rudder.memory.run.run_file import run_files
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.past.experience import Added, Catalog, Experience, PastEpisode
+from rudder.memory.run.run_reader import RunReader, run_files
 from rudder.training.errors import DataError
 
 
-def fill(memory: Path, run_dir: Path, *, sets_aside: bool = False) -> Added:
+def fill(memory: Path, run_dir: Path, *, replaces_damaged: bool = False) -> Added:
     """Add the finished episodes of all ranks of a run; twice does no harm.
 
     run_dir: a run folder or one rank's file. A file that cannot be read is left out, and named.
-    sets_aside: whether a damaged memory makes room for a new one.
+    replaces_damaged: whether a damaged memory is moved away and a new one begun.
     Raises DataError without any file, or for the memory; MachineError, OSError or sqlite3.Error
     where that cannot be written.
     """
     paths = run_files(run_dir)
-    with Experience.open(memory, sets_aside=sets_aside) as experience:
+    with Experience.open(memory, replaces_damaged=replaces_damaged) as experience:
         return sum((_fill_one(experience, path) for path in paths), Added())
 
 

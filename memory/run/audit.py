@@ -10,19 +10,14 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Self
 
 from sqlite_utils import Database
 
-from rudder.memory.clock import now
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import FIRST_HASH
-from rudder.memory.redaction import Redaction
-from rudder.memory.store import Key, Store, Write
-
-Value = str | int | float | None
+from rudder.memory.store import Key, Redaction, Store, Value, Write, insert, now, rows
 
 CHAINED = {
     "sessions": "number",
@@ -63,11 +58,6 @@ class AuditRow:
     previous_hash: str
     hash: str
 
-    @classmethod
-    def of(cls, values: Sequence[Value]) -> Self:
-        """A row as the file holds it, in the order of COLUMNS."""
-        return cls(**dict(zip(COLUMNS, values, strict=True)))  # type: ignore[arg-type]
-
     def as_json(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -75,7 +65,6 @@ class AuditRow:
 
 COLUMNS = tuple(field.name for field in fields(AuditRow))
 _NAMES = ", ".join(COLUMNS)
-_INSERT = f"INSERT INTO audit ({_NAMES}) VALUES ({', '.join('?' * len(COLUMNS))})"
 
 
 @dataclass(frozen=True)
@@ -147,10 +136,14 @@ class AuditLog:
     def _add(
         self, db: Database, entry: AuditEntry, *, head: Head, digests: dict[str, str | None]
     ) -> Head:
-        row = {"number": head.number + 1, **self._values(entry), "previous_hash": head.hash}
+        row: dict[str, Value] = {
+            "number": head.number + 1,
+            **self._values(entry),
+            "previous_hash": head.hash,
+        }
         row["digests"] = json.dumps(digests, separators=(",", ":")) if digests else None
         row["hash"] = row_hash(row)
-        db.conn.execute(_INSERT, [row[name] for name in COLUMNS])
+        insert(db, "audit", row)
         db.conn.execute("UPDATE audit_head SET number = ?, hash = ?", (row["number"], row["hash"]))
         return Head(head.number + 1, str(row["hash"]))
 
@@ -164,10 +157,7 @@ class AuditLog:
         latency = values["latency_ms"]
         if isinstance(latency, float):  # SQLite has no negative zero
             values["latency_ms"] = latency + 0.0 if math.isfinite(latency) else None
-        return {
-            name: self._redaction.clean(value) if isinstance(value, str) else value
-            for name, value in values.items()
-        }
+        return self._redaction.clean_all(values)
 
 
 def row_hash(row: Mapping[str, object]) -> str:
@@ -185,23 +175,14 @@ def row_hash(row: Mapping[str, object]) -> str:
 
 def row_digest(db: Database, table: str, key: int | str) -> str | None:
     """The digest of a row of a chained table; None: it is not there, for it was pruned."""
-    return next((digest for _, digest in _digests(db, table, "WHERE {} = ?", [key])), None)
+    found = rows(db, f"SELECT * FROM {table} WHERE {CHAINED[table]} = ?", key)
+    return next((row_hash(row) for row in found), None)
 
 
 def table_digests(db: Database, table: str) -> Iterator[tuple[str, str]]:
     """The name, such as `windows/12`, and the digest of each row of a chained table."""
-    return _digests(db, table, "", [])
-
-
-def _digests(
-    db: Database, table: str, where: str, values: list[int | str]
-) -> Iterator[tuple[str, str]]:
-    key = CHAINED[table]
-    found = db.conn.execute(f"SELECT * FROM {table} {where.format(key)}", values)
-    names = [column[0] for column in found.description]
-    for cells in found:
-        row = dict(zip(names, cells, strict=True))
-        yield f"{table}/{row[key]}", row_hash(row)
+    for row in rows(db, f"SELECT * FROM {table}"):
+        yield f"{table}/{row[CHAINED[table]]}", row_hash(row)
 
 
 def unchained_rows(db: Database) -> Iterable[Key]:
@@ -240,9 +221,8 @@ def read_rows(
     where, values = (only or AuditFilter()).where()
     order = "number" if last is None else "number DESC LIMIT ?"
     limit = [] if last is None else [last]
-    found = db.conn.execute(
-        f"SELECT {_NAMES} FROM audit WHERE {where} AND number > ? ORDER BY {order}",
-        [*values, after, *limit],
-    )
-    rows = found if last is None else reversed(found.fetchall())
-    return (AuditRow.of(row) for row in rows)
+    found = rows(
+        db, f"SELECT {_NAMES} FROM audit WHERE {where} AND number > ? ORDER BY {order}",
+        *values, after, *limit,
+    )  # fmt: skip
+    return (AuditRow(**row) for row in (found if last is None else reversed(list(found))))

@@ -1,32 +1,53 @@
-"""A run's file, read: also while its controller writes it."""
+"""A run's files, `RUN/steering/rankN.db`: found, and read, also while their controllers write."""
 
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-from sqlite_utils import Database
+from pydantic import ValidationError
 
-from rudder.memory.decision_inputs import KeptInputs, read_inputs
-from rudder.memory.journal import Recalled
+from rudder.memory.journal import DecisionInputs, KeptInputs, ModelCall, Recalled
 from rudder.memory.migrations import RUN_FILE
-from rudder.memory.model_calls import ModelCall, read_model_calls
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import AuditFilter, AuditRow, Head, read_head, read_rows
-from rudder.memory.run.episodes import find_episode, read_episodes
-from rudder.memory.run.slices import PrunedUses, read_pruned_uses
+from rudder.memory.run.slices import PrunedUses, read_pruned_uses, read_slice
+from rudder.memory.run.tables import RECALLED, parse_episode
 from rudder.memory.run.verify import Verification, verify
-from rudder.memory.run.windows import read_rows_from, read_windows
-from rudder.memory.store import open_reader, unreadable
+from rudder.memory.store import Value, open_reader, parse, rows, unreadable
+from rudder.training.errors import DataError
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
 
-_RECALLED = TypeAdapter(list[Recalled])
+FOLDER = "steering"
+_NAME = re.compile(r"rank(\d+)\.db")
 Found = TypeVar("Found")
+
+
+def run_file(run_dir: Path, *, rank: int) -> Path:
+    """Where a rank's journal is."""
+    return run_dir / FOLDER / f"rank{rank}.db"
+
+
+def run_files(where: Path) -> list[Path]:
+    """The files of a run folder, by rank; or `where` itself, if it is one. Raises DataError."""
+    if where.is_file():
+        return [where]
+    found = {
+        int(match[1]): path
+        for path in (where / FOLDER).glob("*.db")
+        if (match := _NAME.fullmatch(path.name))
+    }
+    if not found:
+        raise DataError(
+            f"{where} has no {FOLDER}/rankN.db",
+            remedy="name the folder of a steered run, or one of its rankN.db files",
+        )
+    return [found[rank] for rank in sorted(found)]
 
 
 class RunReader:
@@ -41,83 +62,104 @@ class RunReader:
 
     def workloads(self) -> dict[str, Workload]:
         """The workload that each run began with, by run key, oldest first; most often one."""
-        return self._read(_workloads)
+        found = self._rows("SELECT number, run_key, workload FROM sessions ORDER BY number")
+        return {row["run_key"]: _workload(row) for row in found}
 
     def workload_of_session(self, number: int) -> Workload:
         """The workload that a controller was told; session: of its KeptInputs."""
-        sql = "SELECT workload FROM sessions WHERE number = ?"
-        return self._read(
-            lambda db: Workload.model_validate_json(db.conn.execute(sql, [number]).fetchone()[0])
-        )
+        found = self._rows("SELECT number, workload FROM sessions WHERE number = ?", number)
+        return _workload(found[0])
 
     def episodes(self, *, finished: bool = False) -> list[Episode]:
         """In order; all, or those with an outcome."""
-        return self._read(lambda db: list(read_episodes(db, finished=finished)))
+        where = "result IS NOT NULL" if finished else "1"
+        return self._episodes(f"WHERE {where} ORDER BY number, began_at")
 
     def episode(self, name: str) -> Episode | None:
-        """By id or the beginning of one; None: not here."""
-        return self._read(lambda db: find_episode(db, name))
+        """The episode with this id, or the only one whose id begins so; None: not here."""
+        exact = self._episodes("WHERE episode_id = ?", name)
+        begun = exact or self._episodes("WHERE instr(episode_id, ?) = 1 LIMIT 2", name)
+        if len(begun) > 1:
+            ids = ", ".join(each.episode_id for each in begun)
+            raise DataError(
+                f"several episodes begin with {name}: {ids}", remedy="give more of the id"
+            )
+        return begun[0] if begun else None
 
     def episode_ids(self) -> list[str]:
         """Of all episodes, in no order."""
-        sql = "SELECT episode_id FROM episodes"
-        return self._read(lambda db: [str(row[0]) for row in db.conn.execute(sql)])
+        return [row["episode_id"] for row in self._rows("SELECT episode_id FROM episodes")]
 
     def ended_at(self, episode_id: str) -> str:
         """When an episode was last saved."""
         sql = "SELECT saved_at FROM episodes WHERE episode_id = ?"
-        return self._read(lambda db: str(db.conn.execute(sql, [episode_id]).fetchone()[0]))
+        return str(self._rows(sql, episode_id)[0]["saved_at"])
 
-    def windows(
-        self, *, first: int = 0, last: int | None = None, with_slices: bool = False
-    ) -> list[Window]:
-        """By index, inclusive, in order; access slices only where asked for and still kept."""
-        return self._read(
-            lambda db: list(read_windows(db, first=first, last=last, with_slices=with_slices))
-        )
+    def windows(self, *, with_slices: bool = False) -> list[Window]:
+        """In the order they came, of a window that came twice both; access slices only where asked
+        for and still kept."""
+        return self._windows(1, with_slices=with_slices)
 
     def windows_of_session(self, first_number: int) -> list[Window]:
         """With slices, from a row of the table `windows` on: those of a session, and later ones."""
-        return self._read(lambda db: list(read_rows_from(db, first_number)))
+        return self._windows(first_number, with_slices=True)
 
     def pruned_uses(self, first_number: int) -> PrunedUses | None:
         """Sums of the slices that a session, named by its first window, has no more."""
-        return self._read(lambda db: read_pruned_uses(db, first_number))
+        return self._read(lambda: read_pruned_uses(self._db, first_number))
 
     def lost_windows(self) -> list[int]:
         """Rows of the table `windows` before which some could not be written."""
-        sql = (
-            "SELECT json_extract(result, '$.next_window') FROM audit WHERE tool = 'gap'"
+        found = self._rows(
+            "SELECT json_extract(result, '$.next_window') AS number FROM audit WHERE tool = 'gap'"
             " AND json_extract(result, '$.lost.windows') > 0"
         )
-        return self._read(lambda db: [int(row[0]) for row in db.conn.execute(sql)])
+        return [int(row["number"]) for row in found]
 
     def inputs(self) -> dict[str, KeptInputs]:
         """What decisions rested on, by episode id."""
-        return self._read(lambda db: {each.inputs.episode_id: each for each in read_inputs(db)})
+        found = self._rows("SELECT * FROM decision_inputs ORDER BY session")
+        return {row["episode_id"]: _kept_inputs(**row) for row in found}
 
     def recalled(self, episode: Episode) -> list[Recalled]:
         """What recall answered when the episode was decided."""
-        return self._read(lambda db: _recalled(db, episode))
+        seen = episode.observation
+        found = self._rows(
+            "SELECT content FROM recalls WHERE step = ? AND window = ?"
+            " ORDER BY number DESC LIMIT 1",
+            seen.step,
+            seen.window,
+        )
+        return self._read(lambda: RECALLED.validate_json(found[0]["content"])) if found else []
 
     def model_calls(self, *, episode_id: str | None = None) -> list[ModelCall]:
-        """Questions to models, of one episode or of all."""
-        return self._read(lambda db: list(read_model_calls(db, episode_id=episode_id)))
+        """Questions to models in order, of one episode or of all."""
+        where = "1" if episode_id is None else "episode_id = ?"
+        found = self._rows(
+            f"SELECT * FROM model_calls WHERE {where} ORDER BY number",
+            *([] if episode_id is None else [episode_id]),
+        )
+        return self._read(lambda: [ModelCall.model_validate(row) for row in found])
 
     def audit(
         self, only: AuditFilter | None = None, *, last: int | None = None, after: int = 0
     ) -> list[AuditRow]:
         """Rows of the audit log, as read_rows says."""
-        return self._read(lambda db: list(read_rows(db, only, last=last, after=after)))
+        return self._read(lambda: list(read_rows(self._db, only, last=last, after=after)))
 
     def audit_head(self) -> Head:
         """Where the audit log ends."""
-        return self._read(read_head)
+        return self._read(lambda: read_head(self._db))
 
     def verify(self, *, known: tuple[Head, ...] = ()) -> Verification:
         """Whether the file is as it was written, at one moment of a run; never raises."""
-        with self._one_moment():
+        with contextlib.suppress(sqlite3.Error):
+            self._db.conn.execute("BEGIN")  # what a controller writes meanwhile is not seen
+        try:
             return verify(self._db, known=known)
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.conn.rollback()
 
     def close(self) -> None:
         """Let go of the file."""
@@ -129,20 +171,27 @@ class RunReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @contextlib.contextmanager
-    def _one_moment(self) -> Iterator[None]:
-        """What a controller writes meanwhile is not seen within."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.conn.execute("BEGIN")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.conn.rollback()
+    def _episodes(self, where: str, *values: Value) -> list[Episode]:
+        found = self._rows(f"SELECT episode_id, content, checksum FROM episodes {where}", *values)
+        return [parse_episode(*row.values()) for row in found]
 
-    def _read(self, action: Callable[[Database], Found]) -> Found:
+    def _windows(self, first_number: int, *, with_slices: bool) -> list[Window]:
+        found = self._rows(
+            "SELECT number, content FROM windows WHERE number >= ? ORDER BY number", first_number
+        )
+        return self._read(lambda: [self._window(row, with_slices=with_slices) for row in found])
+
+    def _window(self, row: dict[str, Any], *, with_slices: bool) -> Window:
+        window = parse(Window, row["content"], what=f"window {row['number']}")
+        accesses = read_slice(self._db, row["number"]) if with_slices else None
+        return window.model_copy(update={"accesses": accesses})
+
+    def _rows(self, sql: str, *values: Value) -> list[dict[str, Any]]:
+        return self._read(lambda: list(rows(self._db, sql, *values)))
+
+    def _read(self, action: Callable[[], Found]) -> Found:
         try:
-            return action(self._db)
+            return action()
         except (sqlite3.Error, ValidationError, UnicodeDecodeError) as error:
             raise unreadable(self.path, str(error).splitlines()[0]) from None
 
@@ -154,15 +203,10 @@ def read_runs(paths: list[Path]) -> Iterator[RunReader]:
             yield reader
 
 
-def _workloads(db: Database) -> dict[str, Workload]:
-    found = db.conn.execute("SELECT run_key, workload FROM sessions ORDER BY number")
-    return {run_key: Workload.model_validate_json(content) for run_key, content in found}
+def _workload(row: dict[str, Any]) -> Workload:
+    return parse(Workload, row["workload"], what=f"the workload of session {row['number']}")
 
 
-def _recalled(db: Database, episode: Episode) -> list[Recalled]:
-    seen = episode.observation
-    found = db.conn.execute(
-        "SELECT content FROM recalls WHERE step = ? AND window = ? ORDER BY number DESC LIMIT 1",
-        [seen.step, seen.window],
-    ).fetchone()
-    return [] if found is None else _RECALLED.validate_json(found[0])
+def _kept_inputs(*, episode_id: str, session: int, first_window: int, content: str) -> KeptInputs:
+    inputs = parse(DecisionInputs, content, what=f"what {episode_id} rested on")
+    return KeptInputs(session=session, first_window=first_window, inputs=inputs)

@@ -6,6 +6,7 @@ table, whose digest the row carries (audit.py).
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import sqlite3
@@ -13,37 +14,53 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar
 
-from pydantic import TypeAdapter
 from sqlite_utils import Database
 
-from rudder.memory.clock import now
-from rudder.memory.decision_inputs import DecisionInputs, save_inputs
-from rudder.memory.journal import AuditEntry, Journal, Recalled
-from rudder.memory.model_calls import ModelCall, add_model_call
-from rudder.memory.past.recall import Past, open_past
+from rudder.memory.files import move_away
+from rudder.memory.journal import AuditEntry, DecisionInputs, Journal, ModelCall, Recalled
+from rudder.memory.migrations import RUN_FILE
+from rudder.memory.past.recall import Recall
 from rudder.memory.records import Episode, Observation
-from rudder.memory.redaction import Redaction
+from rudder.memory.run import tables
 from rudder.memory.run.audit import AuditLog, is_logged, unchained_rows
-from rudder.memory.run.episodes import next_number, save_episode
-from rudder.memory.run.run_file import open_run_file
-from rudder.memory.run.slices import Slices
-from rudder.memory.run.unfinished import unfinished
-from rudder.memory.run.windows import add_window, next_window
-from rudder.memory.store import Key, Store, Write
-from rudder.training.errors import MachineError, RudderError, complain
+from rudder.memory.run.slices import MAX_FILE_BYTES, Slices
+from rudder.memory.run.verify import verify
+from rudder.memory.store import Key, Redaction, Store, Write, now
+from rudder.training.errors import DataError, MachineError, RudderError, complain
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
 
 Answer = TypeVar("Answer")
 
-_RECALLED = TypeAdapter(list[Recalled])
 _FAILURES = (sqlite3.Error, OSError, OverflowError, RudderError)
 _REOPEN_S = 5.0
 """Between attempts to open a file that could not be opened."""
+_ROWS_CHECKED = 20_000
+"""Of an audit log that is gone on with: the last ones, so that a restart takes under a second."""
+
+
+def open_run_file(path: Path) -> Store:
+    """Open a rank's file to write; one whose end is not as it was written is moved away.
+
+    Raises as Store.open does.
+    """
+    store = Store.open(path, migrations=RUN_FILE)
+    try:
+        tables.unfinished_episode(store.db)
+        reason = verify(store.db, last=_ROWS_CHECKED).reason
+    except (DataError, sqlite3.Error, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+    if reason is None:
+        return store
+    store.close()
+    damaged = move_away(path, reason=reason)
+    store = Store.open(path, migrations=RUN_FILE)
+    store.damaged = damaged
+    return store
 
 
 class SqliteJournal(Journal):
@@ -55,10 +72,11 @@ class SqliteJournal(Journal):
     `has_gaps`: whether anything was lost.
     """
 
-    def __init__(self, path: Path, *, past: Past) -> None:
+    def __init__(self, path: Path, *, memory: Path | None, max_slice_bytes: int) -> None:
         self.failure: str | None = None
         self.has_gaps = False
-        self._path, self._past = path, past
+        self._path, self._max_slice_bytes = path, max_slice_bytes
+        self._past: Recall | None = None
         self._lock = threading.RLock()
         self._redaction = Redaction()
         self._workload: Workload | None = None
@@ -71,15 +89,20 @@ class SqliteJournal(Journal):
         self._reopen_at = 0.0
         self._is_told = False
         self._is_closed = False
+        if memory is not None and memory.exists():
+            with self._without_memory_on_error():
+                self._past = Recall.open(memory)
 
     @classmethod
-    def open(cls, path: Path, *, memory: Path | None) -> Self:
-        """Open or create the file `path`; a damaged one is set aside.
+    def open(
+        cls, path: Path, *, memory: Path | None, max_slice_bytes: int = MAX_FILE_BYTES
+    ) -> Self:
+        """Open or create the file `path`; a damaged one is moved away.
 
         memory: file of past episodes, which need not exist; None: recall nothing. Never raises
         for what the disk does: such a journal has `is_writing` False, and opens the file later.
         """
-        journal = cls(path, past=open_past(memory))
+        journal = cls(path, memory=memory, max_slice_bytes=max_slice_bytes)
         journal.resume()
         return journal
 
@@ -114,7 +137,7 @@ class SqliteJournal(Journal):
         """
         self._step = window.first_step + window.num_steps
         self._record(
-            "windows", lambda db: add_window(db, window, slices=self._slices or self._count(db))
+            "windows", lambda db: tables.add_window(db, window, slices=self._known_slices(db))
         )
         self._read(Store.rest, None)
 
@@ -122,7 +145,7 @@ class SqliteJournal(Journal):
         """Keep an episode, replacing what was known of it under its id."""
         self._record(
             "episodes",
-            lambda db: save_episode(db, episode, redaction=self._redaction),
+            lambda db: tables.save_episode(db, episode, redaction=self._redaction),
             episode_id=episode.episode_id,
         )
 
@@ -151,23 +174,25 @@ class SqliteJournal(Journal):
         self._append(
             asked,
             asked.model_copy(update=answered),
-            write=lambda db: add_model_call(db, call, redaction=self._redaction),
+            write=lambda db: tables.add_model_call(db, call, redaction=self._redaction),
         )
 
     def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
         """The nearest past episodes, good and bad; what was answered is kept for replay."""
         if self._workload is None:
             return []
-        with self._lock:
-            found = self._past.recall(observation, self._workload, limit=limit)
-        self._record("recalls", lambda db: _add_recall(db, observation, found))
+        found: list[Recalled] = []
+        with self._lock, self._without_memory_on_error():
+            if self._past is not None:
+                found = self._past.recall(observation, self._workload, limit=limit)
+        self._record("recalls", lambda db: tables.add_recall(db, observation, found))
         return found
 
     def add_inputs(self, inputs: DecisionInputs) -> None:
         """Keep what a decision rests on; safe from a kill when this returns."""
         self._record(
             "decision_inputs",
-            lambda db: save_inputs(
+            lambda db: tables.save_inputs(
                 db, inputs, session=self._session, first_window=self._first_window
             ),
             episode_id=inputs.episode_id,
@@ -175,7 +200,8 @@ class SqliteJournal(Journal):
 
     def next_number(self) -> int:
         """The number that the next episode takes."""
-        return self._read(lambda store: next_number(store.db), 0)
+        sql = "SELECT coalesce(max(number) + 1, 0) FROM episodes"
+        return self._read(lambda store: int(store.db.conn.execute(sql).fetchone()[0]), 0)
 
     def has_logged(self, call_id: str) -> bool:
         """Whether the audit log has a row of this call, or of this command's being applied."""
@@ -184,7 +210,7 @@ class SqliteJournal(Journal):
     def unfinished(self) -> Episode | None:
         """After a restart: the newest episode if its outcome is missing, with the trainer's answer
         if that came. An episode with a command but no answer: ask the trainer."""
-        return self._read(lambda store: unfinished(store.db), None)
+        return self._read(lambda store: tables.unfinished_episode(store.db), None)
 
     def close(self) -> None:
         """End the run; one plain file is left."""
@@ -194,7 +220,21 @@ class SqliteJournal(Journal):
             if self._store is not None:
                 self._store.close()
             self._store = None
+            self._close_memory()
+
+    def _close_memory(self) -> None:
+        if self._past is not None:
             self._past.close()
+        self._past = None
+
+    @contextlib.contextmanager
+    def _without_memory_on_error(self) -> Iterator[None]:
+        """After its first error the memory of earlier runs is not read any more."""
+        try:
+            yield
+        except RudderError as error:
+            self._close_memory()
+            complain(f"rudder: goes on without memory: {error}")
 
     # -- the one way to the file -----------------------------------------------------------
 
@@ -227,7 +267,7 @@ class SqliteJournal(Journal):
             self._begin(store, self._workload)
         assert self._log is not None
         if store.damaged is not None:
-            self._log.append(self._entry("note", "set_aside", result=store.damaged.name))
+            self._log.append(self._entry("note", "damaged_file", result=store.damaged.name))
             store.damaged = None
         return self._log
 
@@ -251,33 +291,27 @@ class SqliteJournal(Journal):
             store, run_key=workload.run_key, rank=workload.rank, redaction=self._redaction
         )
         version = importlib.metadata.version("rudder-gnn")
-        session, first_window = 0, 1
+        self._slices = None
 
         def write(db: Database) -> Iterable[Key]:
-            nonlocal session, first_window
             yield from unchained_rows(db)
-            first_window = next_window(db)
-            session = db.conn.execute(
-                "INSERT INTO sessions (run_key, rank, began_at, version, workload)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (workload.run_key, workload.rank, now(), version, workload.model_dump_json()),
-            ).lastrowid  # type: ignore[assignment]  # of an INSERT it is never None
-            yield "sessions", session
+            self._first_window = tables.next_window(db)
+            self._session = tables.add_session(db, workload, version=version)
+            yield "sessions", self._session
 
         identity = {"num_ranks": workload.world_size, "version": version}
         log.append(self._entry("record", "begin_session", arguments=identity), write=write)
-        self._log, self._session, self._first_window = log, session, first_window
-        if self._slices is not None:
-            self._slices.begin(first_window=first_window)
+        self._log = log
 
     def _end(self, db: Database) -> Iterable[Key]:
         db.conn.execute("UPDATE sessions SET ended_at = ? WHERE number = ?", (now(), self._session))
         return [("sessions", self._session)]
 
-    def _count(self, db: Database) -> Slices:
-        """Count what slices take, as after a failed write."""
-        self._slices = Slices(db)
-        self._slices.begin(first_window=self._first_window)
+    def _known_slices(self, db: Database) -> Slices:
+        """What slices take is counted anew in each session, and after a failed write."""
+        if self._slices is None:
+            first = self._first_window
+            self._slices = Slices(db, first_window=first, max_bytes=self._max_slice_bytes)
         return self._slices
 
     def _fail(self, error: Exception) -> None:
@@ -303,7 +337,7 @@ class SqliteJournal(Journal):
             "reason": self.failure,
             "since": self._lost_since,
             "lost": dict(self._lost),
-            "next_window": next_window(self._store.db),
+            "next_window": tables.next_window(self._store.db),
         }
         return [self._entry("note", "gap", result=gap)]
 
@@ -325,12 +359,3 @@ class SqliteJournal(Journal):
             except _FAILURES as error:
                 complain(f"rudder: {self._path}: {error}")
                 return otherwise
-
-
-def _add_recall(db: Database, observation: Observation, found: list[Recalled]) -> Iterable[Key]:
-    number = db.conn.execute(
-        "INSERT INTO recalls (step, window, content) VALUES (?, ?, ?)",
-        (observation.step, observation.window, _RECALLED.dump_json(found).decode()),
-    ).lastrowid
-    assert number is not None
-    return [("recalls", number)]

@@ -14,14 +14,13 @@ from rudder.memory.run.audit import (
     CHAINED,
     COLUMNS,
     Head,
-    Value,
     read_head,
     row_hash,
     table_digests,
 )
+from rudder.memory.store import Value, rows
 
-_NAMES = ", ".join(COLUMNS)
-_READ = f"SELECT {_NAMES} FROM audit WHERE number > ? ORDER BY number"
+_READ = f"SELECT {', '.join(COLUMNS)} FROM audit WHERE number > ? ORDER BY number"
 
 
 @dataclass(frozen=True)
@@ -145,15 +144,14 @@ class _Walk:
 
     def _rows(self, db: Database, first: int) -> Iterator[dict[str, Value]]:
         try:
-            for values in db.conn.execute(_READ, [first]):
-                yield dict(zip(COLUMNS, values, strict=True))
+            yield from rows(db, _READ, first)
         except (sqlite3.Error, UnicodeDecodeError) as error:
             raise _BrokenError(f"cannot be read: {error}", row=self.head.number + 1) from None
 
     def _check(self, row: dict[str, Value]) -> None:
         expected = self.head.number + 1
         if row["number"] != expected:
-            raise _BrokenError(f"missing; row {row['number']} comes next", row=expected)
+            raise _BrokenError(f"missing; row {row['number']!r} comes next", row=expected)
         if row["previous_hash"] != self.head.hash:
             raise _BrokenError("does not follow from the row before", row=expected)
         if _hash_or_none(row) != row["hash"]:

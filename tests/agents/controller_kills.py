@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from rudder.memory.run.audit import AuditRow, Head
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.training.control.controller_process import (
     NICENESS,
     ControllerProcess,

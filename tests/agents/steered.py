@@ -11,7 +11,7 @@ from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.records import Episode, Observation, Plan, Verdict
-from rudder.tools.effects import Effect, Range
+from rudder.tools.calls import Effect, Range
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits

@@ -27,7 +27,7 @@ from rudder.agents.planners.proposals import keep, propose
 from rudder.agents.roles import Critic, DecisionState, Planner
 from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.cli.commands.graph import graph as graph_command
-from rudder.memory.journal import AuditEntry, NullJournal, Recalled
+from rudder.memory.journal import AuditEntry, Journal, Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
@@ -66,7 +66,7 @@ class Keeper:
 
 
 @dataclass
-class Log(NullJournal):
+class Log(Journal):
     """Keeps the audit rows."""
 
     entries: list[AuditEntry] = field(default_factory=list)
@@ -243,7 +243,7 @@ def test_a_command_without_an_answer_is_in_the_journal_before_it_is_raised() -> 
 
 
 def test_what_cannot_be_recorded_is_not_done() -> None:
-    class Full(NullJournal):
+    class Full(Journal):
         def log(self, entry: AuditEntry) -> bool:
             return False
 

@@ -10,7 +10,6 @@ from rudder.agents.observer import EmbeddedObserver
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs
 from rudder.memory.records import Observation
-from rudder.tools.estimate.access_profile import drift
 from rudder.tools.estimate.history import History
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import StepTiming, Window
@@ -81,7 +80,7 @@ def test_drift_shows_when_other_nodes_become_popular() -> None:
     seen: list[float | None] = []
     for _ in range(12):
         history.add(trainer.window())
-        seen.append(drift(history))
+        seen.append(history.drift)
     assert seen[4] is None
     steady, changed = seen[9], seen[10]
     assert steady is not None

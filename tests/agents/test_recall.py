@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rudder.agents.recall import EpisodeRecall
-from rudder.memory.journal import NullJournal, Recalled
+from rudder.memory.journal import Journal, Recalled
 from rudder.memory.records import Observation
 from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import observation_of, trainer_of
@@ -13,7 +13,7 @@ WORKLOAD = trainer_of().workload
 NOW = observation_of(settings=TINY)
 
 
-class Memory(NullJournal):
+class Memory(Journal):
     """Knows one episode of another run."""
 
     def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
@@ -28,14 +28,14 @@ def test_own_lessons_in_like_circumstances_come_before_those_of_others() -> None
 
 
 def test_decisions_without_a_trial_teach_nothing() -> None:
-    episode_recall = EpisodeRecall(NullJournal(), workload=WORKLOAD)
+    episode_recall = EpisodeRecall(Journal(), workload=WORKLOAD)
     for result in ("kept", "refused", "expired", "abandoned"):
         episode_recall.learn(recalled(Change(capacity_rows=900), result).episode)
     assert episode_recall.recall(NOW) == []
 
 
 def test_unlike_circumstances_are_far_and_old_ones_forgotten() -> None:
-    episode_recall = EpisodeRecall(NullJournal(), workload=WORKLOAD)
+    episode_recall = EpisodeRecall(Journal(), workload=WORKLOAD)
     episode_recall.learn(recalled(Change(capacity_rows=900), "reverted").episode)
     elsewhere = observation_of(settings=BufferSettings(capacity_rows=5000), hit_fraction=0.99)
     assert episode_recall.recall(elsewhere)[0].distance > 0.5

@@ -6,13 +6,12 @@ import asyncio
 
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.simulated.run import simulate
-from rudder.memory.decision_inputs import DecisionInputs
-from rudder.memory.journal import AuditEntry, NullJournal
+from rudder.memory.journal import AuditEntry, DecisionInputs, Journal
 from rudder.memory.records import Episode
 from tests.agents.replay.made import Make
 
 
-class Order(NullJournal):
+class Order(Journal):
     """Remembers what came when."""
 
     def __init__(self) -> None:

@@ -13,17 +13,18 @@ from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import FixedPlanner
 from rudder.agents.planners.proposals import propose
 from rudder.agents.recording import DecisionRecorder
-from rudder.memory.journal import AuditEntry, NullJournal, Recalled
+from rudder.memory.journal import AuditEntry, Journal, Recalled
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.calls import ToolCall
-from rudder.tools.toolbox import Toolbox, call_of
+from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.steered import Believer, toolbox_after, trainer_of
+from tests.tools.runs import call_of
 
 
 @dataclass
-class Log(NullJournal):
+class Log(Journal):
     """Keeps the audit rows."""
 
     entries: list[AuditEntry] = field(default_factory=list)

@@ -15,7 +15,7 @@ from rudder.agents.recall import EpisodeRecall
 from rudder.agents.steering import Steering
 from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
-from rudder.memory.journal import AuditEntry, NullJournal, Recalled
+from rudder.memory.journal import AuditEntry, Journal, Recalled
 from rudder.memory.records import Episode, Observation, Plan
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
@@ -62,7 +62,7 @@ def test_what_a_trial_takes_back_is_no_more_than_the_limits_then_allow() -> None
     assert trainer.settings.capacity_rows == limit
 
 
-class FullOnce(NullJournal):
+class FullOnce(Journal):
     """Has no room for the first command that takes a change back."""
 
     num_refused = 0
@@ -90,7 +90,7 @@ def test_a_change_that_cannot_be_taken_back_on_record_stays_on_trial_until_it_ca
     assert trainer.settings == SETTINGS
 
 
-def steering_of(trainer: SimulatedTrainer, planner: Shrinker, journal: NullJournal) -> Steering:
+def steering_of(trainer: SimulatedTrainer, planner: Shrinker, journal: Journal) -> Steering:
     history, guard = History(trainer.workload), Guard()
     limits = Limits.of(trainer.workload, memory_budget_bytes=None)
     episode_recall = EpisodeRecall(journal, workload=trainer.workload)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from rudder.agents.trial import Trial, TrialCriteria
 from rudder.memory.records import Observation, Outcome
+from rudder.tools.calls import Effect
 from rudder.tools.constants import MAX_SETTLING_STEPS
-from rudder.tools.effects import Effect
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.steering_options import Objective
 from tests.agents.steered import SETTINGS, applied_of, effect_of, observation_of, window_of

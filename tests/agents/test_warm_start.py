@@ -14,7 +14,7 @@ from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.cli.main import app
 from rudder.memory.past.transfer import fill
-from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.settings import BufferSettings, Change
 from tests.agents.steered import SLOW, trainer_of

@@ -10,7 +10,7 @@ import pytest
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.steering_record import EstimateError, change_stats_below, change_stats_in
-from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.errors import DataError
 from rudder.training.settings import BufferSettings

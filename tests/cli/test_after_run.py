@@ -20,9 +20,8 @@ from rudder.agents.controller.report import (
     write_report,
 )
 from rudder.cli.after_run import keep_record, steering_of
-from rudder.memory.past.catalog import Catalog
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.past.experience import Catalog
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import record, sample_episode, sample_workload, write_sample_run
 from rudder.training.config import run_config

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import run_file
 from tests.end_to_end.records import check_records, has_one_session
 from tests.end_to_end.test_train import RUDDER, rudder, wait_for
 

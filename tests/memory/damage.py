@@ -8,8 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import record, sample_episode, sample_window, sample_workload
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rudder.memory.decision_inputs import FRESH, DecisionInputs, Node, Passage
+from rudder.memory.journal import FRESH, DecisionInputs, Node, Passage
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_window, sample_workload

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.memory.sample import write_sample_run
 from rudder.training.errors import DataError
 from tests.memory.damage import damage, open_damaged, write_open_run

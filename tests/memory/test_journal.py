@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.journal import AuditEntry, Journal, NullJournal
-from rudder.memory.model_calls import ModelCall
+from rudder.memory.journal import AuditEntry, Journal, ModelCall
 from rudder.memory.past.transfer import fill
 from rudder.memory.run.audit import AuditFilter
 from rudder.memory.run.run_reader import RunReader
@@ -37,7 +36,7 @@ def open_journal(folder: Path, *, memory: Path | None = None) -> SqliteJournal:
 
 
 def test_both_journals_are_journals(tmp_path: Path) -> None:
-    journals: list[Journal] = [NullJournal(), SqliteJournal.open(tmp_path / "a.db", memory=None)]
+    journals: list[Journal] = [Journal(), SqliteJournal.open(tmp_path / "a.db", memory=None)]
     for journal in journals:
         journal.begin(WORK)
         journal.add_window(sample_window(0, workload=WORK))
@@ -277,14 +276,11 @@ def test_planted_secrets_are_nowhere_in_the_files(
 
 
 def test_slices_stay_under_their_cap_and_the_oldest_go_first(tmp_path: Path) -> None:
-    from rudder.memory.run.slices import Slices
-
-    journal = open_journal(tmp_path)
-    assert journal._store is not None
-    journal.add_window(sample_window(0, workload=WORK))
-    num_bytes = journal._store.db.execute("SELECT num_bytes FROM slices").fetchone()[0]
-    journal._slices = Slices(journal._store.db, max_bytes=20 * num_bytes)
-    for index in range(1, 60):
+    num_bytes = 800
+    path = tmp_path / "rank0.db"
+    journal = SqliteJournal.open(path, memory=None, max_slice_bytes=20 * num_bytes)
+    journal.begin(WORK)
+    for index in range(60):
         journal.add_window(sample_window(index, workload=WORK))
     journal.close()
     with sqlite3.connect(tmp_path / "rank0.db") as db:

@@ -9,7 +9,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from rudder.memory.migrations import EXPERIENCE, RUN_FILE
-from rudder.memory.past.catalog import Catalog
+from rudder.memory.past.experience import Catalog
 from rudder.memory.past.recall import Recall
 from rudder.memory.past.transfer import fill
 from rudder.memory.run.run_reader import RunReader

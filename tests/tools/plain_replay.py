@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from rudder.tools.estimate.known_uses import HEAT_RANKS, heat_rank
+from rudder.tools.estimate.lookahead_replay import HEAT_RANKS, heat_rank
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings

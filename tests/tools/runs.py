@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.tools.calls import Argument, ToolCall
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.training.buffer.policy import IntArray
@@ -188,3 +190,8 @@ def _draw(random: np.random.Generator, weights: NDArray[np.float64], width: int)
     """Distinct nodes by weight: the smallest of exponential times come first."""
     times = random.exponential(size=len(weights)) / weights
     return np.argpartition(times, width)[:width].astype(np.int64)
+
+
+def call_of(tool: str, **arguments: Argument) -> ToolCall:
+    """A call with an id of its own."""
+    return ToolCall(call_id=uuid.uuid4().hex, tool=tool, arguments=arguments)

@@ -26,15 +26,7 @@ PATHS = [
         )
     ),
 ]
-TECHNICAL = {
-    "controls",
-    "known_uses",
-    "node_numbers",
-    "node_weights",
-    "past_uses",
-    "popularity",
-    "sampled",
-}
+TECHNICAL = {"catalog", "lookahead_replay", "past_uses", "popularity", "sampled"}
 """Bounds of types, sizes of tables and limits of solvers steer nothing."""
 STATISTICS = {"_MAD_TO_SIGMA", "_STANDS_OUT", "_MAX_OUTLIERS", "_MANY", "_MIN_FREE"}
 READINGS = {"_HOT_SHARE", "_BYTES_PER_EDGE", "_WAITING_SHARE"}

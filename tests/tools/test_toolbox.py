@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rudder.tools.calls import Argument, ToolCall, ToolResult
-from rudder.tools.catalog import SPECS, tool_schemas
-from rudder.tools.controls import WriteArguments
+from rudder.tools.catalog import SPECS, WriteArguments, tool_schemas
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
@@ -26,9 +25,9 @@ from rudder.tools.readings import (
     RecallReading,
     WorkloadReading,
 )
-from rudder.tools.toolbox import Toolbox, call_of
+from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change, FetchTargets
-from tests.tools.runs import NUM_REMOTE, ROW_BYTES, history_of, workload, zipf
+from tests.tools.runs import NUM_REMOTE, ROW_BYTES, call_of, history_of, workload, zipf
 
 SETTINGS = BufferSettings(capacity_rows=1200, lookahead_batches=8)
 EXPECTED: dict[str, Any] = {

@@ -11,26 +11,21 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
-from rudder.tools.constants import BLOCK_BATCHES, MAX_CALIBRATION, MIN_BATCHES, MIN_WINDOWS
+from rudder.tools.calls import Frozen
+from rudder.tools.constants import (
+    BLOCK_BATCHES,
+    LEARN_SHARE,
+    MAX_CALIBRATION,
+    MIN_BATCHES,
+    MIN_WINDOWS,
+    PRIOR_ERROR,
+    PRIOR_ERROR_UNCALIBRATED,
+)
 from rudder.tools.estimate.means import sigma_of_few
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
-
-
-class Learned(BaseModel):
-    """sampled, measured: the two shares of rows fetched that calibrate, as in calibration.py;
-    is_measured: whether they come from windows; error_fraction: of past predictions, None: there
-    was none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    sampled: float
-    measured: float
-    is_measured: bool
-    error_fraction: float | None
 
 
 @dataclass(frozen=True)
@@ -55,24 +50,37 @@ class Share:
         return Share(mid, math.hypot((1 - weight) * self.error, weight * other.error))
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """The sampled and the measured share of rows fetched, under settings that were in force.
+class Learned(Frozen):
+    """What an estimator keeps from decision to decision.
 
-    Equal ones calibrate nothing; is_measured: whether they come from windows at all.
+    sampled, measured: shares of rows fetched under settings that were in force, of the sampled
+    rows and of all; equal ones calibrate nothing. is_measured: whether they come from windows;
+    error_fraction: of past predictions of rows (one sigma), None: there was none.
     """
 
     sampled: float = 0.5
     measured: float = 0.5
     is_measured: bool = False
+    error_fraction: float | None = None
 
-    @classmethod
-    def of(
-        cls, sampled_rows: IntArray, trace: SampledTrace, windows: tuple[Window, ...]
-    ) -> Calibration | None:
+    @property
+    def error(self) -> float:
+        """How wrong past predictions of rows were (one sigma), or a prior."""
+        prior = PRIOR_ERROR if self.is_measured else PRIOR_ERROR_UNCALIBRATED
+        return prior if self.error_fraction is None else self.error_fraction
+
+    def from_outcome(self, *, expected_rows: float, rows_fetched: float) -> Learned:
+        """With what came of an estimate: rows per step, and those measured."""
+        error = min(abs(rows_fetched - expected_rows) / max(expected_rows, 1.0), 1.0)
+        mixed = (1 - LEARN_SHARE) * self.error + LEARN_SHARE * error
+        return self.model_copy(update={"error_fraction": mixed})
+
+    def from_windows(
+        self, sampled_rows: IntArray, trace: SampledTrace, windows: tuple[Window, ...]
+    ) -> Learned:
         """Compare a replay under the settings in force with settled windows under them.
 
-        sampled_rows: int64[num_batches]. None where too few windows and batches meet.
+        sampled_rows: int64[num_batches]. The same where too few windows and batches meet.
         """
         begin = 0 if trace.first_step == 0 else MIN_BATCHES
         begin = min(begin, trace.num_batches // 2)
@@ -88,10 +96,15 @@ class Calibration:
             remote += window.rows.remote_rows
             used += 1
         if used < MIN_WINDOWS or not (0 < rows < nodes and 0 < fetched < remote):
-            return None
+            return self
         sampled, measured = rows / nodes, fetched / remote
         low, high = sampled / MAX_CALIBRATION, 1 - (1 - sampled) / MAX_CALIBRATION
-        return cls(sampled, min(max(measured, low), high), is_measured=True)
+        return Learned(
+            sampled=sampled,
+            measured=min(max(measured, low), high),
+            is_measured=True,
+            error_fraction=self.error_fraction,
+        )
 
     def share(self, sampled: float) -> float:
         """Share of all remote rows that is fetched, for a share of the sampled ones; it rises

@@ -25,17 +25,42 @@ from rudder.tools.constants import (
     MAX_BATCHES,
     MAX_SETTLING_STEPS,
     MOST_NODES,
+    SETTLING_SLACK,
     WARM_BATCHES,
 )
 from rudder.tools.estimate.calibration import Share
-from rudder.tools.estimate.known_uses import KnownUses
-from rudder.tools.estimate.lookahead_replay import lookahead_misses
+from rudder.tools.estimate.lookahead_replay import KnownUses, lookahead_misses
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
 from rudder.tools.estimate.popularity import Popularity
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
+
+
+def settling_steps(grown_rows: int, *, rows_per_step: float) -> int:
+    """Steps after a growth by so many rows: every row fetched may fill a slot; 0 without growth."""
+    if grown_rows <= 0 or rows_per_step <= 0:
+        return 0
+    return int(min(SETTLING_SLACK * grown_rows / rows_per_step, MAX_SETTLING_STEPS))
+
+
+def without_growth(settled: Sequence[Window], windows: Sequence[Window]) -> tuple[Window, ...]:
+    """Of settled windows under the settings in force those from which a growth cannot be seen.
+
+    windows: all that are known, oldest first; the last ones under the settings in force.
+    """
+    if not settled:
+        return ()
+    now = settled[-1].settings
+    before = next((each for each in reversed(windows) if each.settings != now), None)
+    if before is None:
+        return tuple(settled)
+    rows = before.rows.rows_fetched.total / max(before.num_steps, 1)
+    grown = now.capacity_rows - before.settings.capacity_rows
+    begun = before.first_step + before.num_steps
+    first = begun + settling_steps(grown, rows_per_step=rows)
+    return tuple(each for each in settled if each.first_step >= first)
 
 
 def held_rows(windows: Sequence[Window], *, first_step: int, num_batches: int) -> IntArray:

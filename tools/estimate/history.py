@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -167,6 +168,21 @@ class History:
         trace = self.trace
         return None if trace is None else round(trace.num_nodes / trace.rate)
 
+    @property
+    def drift(self) -> float | None:
+        """Share of the last window's sampled nodes that the four windows before it did not use,
+        less the share that is usual (that of the window before), 0 to 1; None while windows are
+        too few."""
+        latest = self.latest
+        steps = 1 if latest is None else max(latest.num_steps, 1)
+        span = (PRESENT_WINDOWS + 2) * steps
+        if latest is None or len(self._batches) < span:
+            return None
+        nodes = [batch.nodes for batch in self.batches[-span:]]
+        usual = _new_share(nodes[-2 * steps : -steps], before=nodes[: -2 * steps])
+        now = _new_share(nodes[-steps:], before=nodes[steps:-steps])
+        return float(np.clip(now - usual, 0.0, 1.0))
+
     def _add_accesses(self, window: Window, accesses: AccessSlice) -> None:
         follows = self._batches and self._batches[-1].step + 1 == window.first_step
         if accesses.rate != self._rate or not follows:
@@ -193,6 +209,12 @@ class History:
         now = self.settings
         latest_first = itertools.takewhile(lambda w: w.settings == now, reversed(self._windows))
         return tuple(latest_first)[::-1]
+
+
+def _new_share(batches: Sequence[IntArray], *, before: Sequence[IntArray]) -> float:
+    """Share of the nodes of some batches that are not in those before."""
+    nodes = np.concatenate(batches)
+    return float(np.mean(~np.isin(nodes, np.concatenate(before)))) if len(nodes) else 0.0
 
 
 def _has_filled(earlier: Window, later: Window, workload: Workload) -> bool:

@@ -7,15 +7,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rudder.tools.constants import MAX_BATCHES
-from rudder.tools.estimate.known_uses import KnownUses
-from rudder.tools.estimate.lookahead_replay import lookahead_misses
+from rudder.tools.estimate.lookahead_replay import KnownUses, lookahead_misses
 from rudder.tools.estimate.past_uses import Heat, PastUses
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.registry import PolicyOptions
-from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.simulate.replay import opt_hits
@@ -33,26 +30,12 @@ def distinct(nodes: IntArray) -> tuple[IntArray, IntArray]:
     """
     size = int(nodes.max()) + 1
     if size <= _MAX_SPREAD * len(nodes):
-        return _by_table(nodes, np.zeros(size, dtype=np.uint32))
+        is_there = np.zeros(size, dtype=np.bool_)
+        is_there[nodes] = True
+        numbers = np.cumsum(is_there, dtype=np.int64) - 1
+        return np.flatnonzero(is_there), numbers[nodes]
     found, numbers = np.unique(nodes, return_inverse=True)
     return found, numbers.astype(np.int64)
-
-
-@compiled
-def _by_table(nodes: IntArray, table: NDArray[np.uint32]) -> tuple[IntArray, IntArray]:
-    for node in nodes:
-        table[node] = 1
-    found = np.empty(table.sum(), dtype=np.int64)
-    count = 0
-    for node in range(table.shape[0]):
-        if table[node]:
-            found[count] = node
-            table[node] = count
-            count += 1
-    numbers = np.empty(nodes.shape[0], dtype=np.int64)
-    for i in range(nodes.shape[0]):
-        numbers[i] = table[nodes[i]]
-    return found, numbers
 
 
 _NO_CHANGE = Change()
@@ -108,6 +91,16 @@ class SampledTrace:
             heat=(past or PastUses()).heat(found),
         )
 
+    @property
+    def real_nodes(self) -> IntArray:
+        """int64: of all real batches."""
+        return self.nodes[: self.bounds[self.num_batches]]
+
+    @cached_property
+    def uses(self) -> IntArray:
+        """int64[num_nodes]: in how many real batches each node is."""
+        return np.bincount(self.real_nodes, minlength=self.num_nodes)
+
     def scaled(self, rows: int) -> int:
         """Rows of the sample for so many rows of all."""
         return min(max(round(self.rate * rows), 1), self.num_nodes) if rows else 0
@@ -115,7 +108,7 @@ class SampledTrace:
     def opt(self, capacity_rows: int) -> IntArray:
         """int64[num_batches]: rows that each batch fetches with the best buffer (Belady)."""
         is_halo = np.zeros(len(self.nodes), dtype=np.bool_)
-        hits, _ = opt_hits(self._uses.next_use, is_halo, self.bounds, self.scaled(capacity_rows))
+        hits, _ = opt_hits(self._known.next_use, is_halo, self.bounds, self.scaled(capacity_rows))
         return self.widths - hits[: self.num_batches]
 
     def rows(
@@ -129,7 +122,7 @@ class SampledTrace:
         small = settings.model_copy(update={"capacity_rows": self.scaled(settings.capacity_rows)})
         once = self._one_off(change, capacity=small.capacity_rows)
         if workload.policy == "lookahead" and once.is_empty:
-            return lookahead_misses(self._uses, num_planned=self.num_batches, settings=small)
+            return lookahead_misses(self._known, num_planned=self.num_batches, settings=small)
         return self._replay(self._policy(small, workload), once, at)
 
     def grown_rows(self, settings: BufferSettings, *, limits: IntArray) -> IntArray:
@@ -139,11 +132,11 @@ class SampledTrace:
         never less than the one before; both in sampled rows.
         """
         return lookahead_misses(
-            self._uses, num_planned=self.num_batches, settings=settings, limits=limits
+            self._known, num_planned=self.num_batches, settings=settings, limits=limits
         )
 
     @cached_property
-    def _uses(self) -> KnownUses:
+    def _known(self) -> KnownUses:
         return KnownUses.of(self.nodes, self.bounds, heat=self.heat)
 
     def _one_off(self, change: Change, *, capacity: int) -> Change:

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import math
 
+from rudder.tools.calls import Effect, NotReadyError, Range
 from rudder.tools.constants import (
-    LEARN_SHARE,
     MAX_COUNTED_BATCHES,
     MIN_BATCHES,
     MIN_SAMPLED_NODES,
-    PRIOR_ERROR,
-    PRIOR_ERROR_UNCALIBRATED,
     RECENT_WINDOWS,
     SIGMAS_95,
     WARM_BATCHES,
 )
-from rudder.tools.effects import Effect, Range
-from rudder.tools.errors import NotReadyError
-from rudder.tools.estimate.calibration import Calibration, Learned, Share
-from rudder.tools.estimate.growth import Growth, held_rows
+from rudder.tools.estimate.calibration import Learned, Share
+from rudder.tools.estimate.growth import Growth, held_rows, settling_steps, without_growth
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import Means
 from rudder.tools.estimate.pullcost import PullCost
 from rudder.tools.estimate.sampled import SampledTrace
-from rudder.tools.estimate.settling import settling_steps, without_growth
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings, Change
 
@@ -34,6 +29,8 @@ class WhatIf:
     The run's own policy is replayed over the sampled accesses of the last batches; the last of
     them are counted, at most 128 and no more than half. A lookahead buffer that grows is replayed
     over batches to come instead. Answers are kept until the next window.
+
+    `learned`: what stays from decision to decision, so that one can be made again.
     """
 
     def __init__(self, history: History) -> None:
@@ -41,8 +38,7 @@ class WhatIf:
         self._version = -1
         self._kept: dict[object, Effect] = {}
         self._replays: dict[object, IntArray] = {}
-        self._calibration = Calibration()
-        self._error: float | None = None
+        self.learned = Learned()
         self._cost: PullCost | None = None
         self._means: Means | None = None
         self._growth: Growth | None = None
@@ -59,31 +55,16 @@ class WhatIf:
     def is_calibrated(self) -> bool:
         """Whether settled windows have confirmed the sample, under these settings or earlier."""
         self._refresh()
-        return self._calibration.is_measured
+        return self.learned.is_measured
 
     @property
     def error_fraction(self) -> float:
         """How wrong past predictions of rows were (one sigma), or a prior."""
-        if self._error is not None:
-            return self._error
-        return PRIOR_ERROR if self._calibration.is_measured else PRIOR_ERROR_UNCALIBRATED
-
-    @property
-    def learned(self) -> Learned:
-        """What stays from decision to decision, so that one can be made again."""
-        found = self._calibration
-        return Learned(
-            sampled=found.sampled,
-            measured=found.measured,
-            is_measured=found.is_measured,
-            error_fraction=self._error,
-        )
+        return self.learned.error
 
     def learn(self, learned: Learned) -> None:
         """Know what another estimator had learned."""
-        self._calibration = Calibration(learned.sampled, learned.measured, learned.is_measured)
-        self._error = learned.error_fraction
-        self._version = -1
+        self.learned, self._version = learned, -1
 
     @property
     def spare_ms(self) -> float | None:
@@ -146,8 +127,9 @@ class WhatIf:
 
     def note_error(self, *, expected_rows: float, rows_fetched: float) -> None:
         """Learn what came of an estimate: rows per step, and those measured."""
-        error = abs(rows_fetched - expected_rows) / max(expected_rows, 1.0)
-        self._error = (1 - LEARN_SHARE) * self.error_fraction + LEARN_SHARE * min(error, 1.0)
+        self.learned = self.learned.from_outcome(
+            expected_rows=expected_rows, rows_fetched=rows_fetched
+        )
         self._kept.clear()
 
     # -- how ----------------------------------------------------------------------------
@@ -175,8 +157,7 @@ class WhatIf:
         settled = without_growth(self._history.settled, self._history.windows)
         if self.is_ready and settled:
             rows = self._rows(self._history.settings, Change())
-            found = Calibration.of(rows, self._trace(), settled)
-            self._calibration = found or self._calibration
+            self.learned = self.learned.from_windows(rows, self._trace(), settled)
 
     def _is_growth(self, wanted: BufferSettings, once: Change) -> bool:
         """Whether slots must be filled first: by what the lookahead policy admits, not by rounds
@@ -242,7 +223,7 @@ class WhatIf:
 
     def _remote_rows(self, means: Means, share: float) -> float:
         """Fetched per step, for a share of the sampled ones; without seeds."""
-        return means.remote_rows * self._calibration.share(share)
+        return means.remote_rows * self.learned.share(share)
 
     def _wait(self, rows: Range, noise_ms: float) -> Range:
         cost = self._cost

@@ -17,8 +17,7 @@ from rudder.agents.controller.__main__ import Controller
 from rudder.agents.controller.link import Link
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import AuditFilter, AuditRow
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
 from rudder.training.control.messages import Message, send_command

@@ -17,8 +17,7 @@ from rudder.agents.controller.session import ControllerSession
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.cli.after_run import steering_of
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.training.config import run_config
 from rudder.training.control.messages import SteeringState
 from rudder.training.control.steering import BUDGET_FILE

@@ -22,8 +22,7 @@ from rudder.agents.replay.recorded import Replayed, replay
 from rudder.bench.simulated.run import simulate
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Plan
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings

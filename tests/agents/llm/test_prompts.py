@@ -18,8 +18,7 @@ from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.model_server.scripted_server import Fail
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Plan, Verdict
-from rudder.tools.calls import ToolCall
-from rudder.tools.effects import Effect, Range
+from rudder.tools.calls import Effect, Range, ToolCall
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits

@@ -13,8 +13,8 @@ from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.evidence import fewest_rows
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Plan
+from rudder.tools.calls import Effect
 from rudder.tools.constants import MAX_ESTIMATES, ROW_MS
-from rudder.tools.effects import Effect
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.steering_options import Objective

@@ -16,7 +16,7 @@ from rudder.bench.simulated.run import Run, simulate
 from rudder.memory.journal import Recalled
 from rudder.memory.past.transfer import fill
 from rudder.memory.records import Plan, Verdict
-from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change

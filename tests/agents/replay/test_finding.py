@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rudder.agents.replay.recorded_run import find
-from rudder.memory.run.run_file import run_files
+from rudder.memory.run.run_reader import run_files
 from rudder.memory.sample import write_sample_run
 from rudder.training.errors import ConfigError, DataError
 

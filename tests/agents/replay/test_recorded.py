@@ -24,10 +24,9 @@ from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.journal import Journal
 from rudder.memory.records import Observation
-from rudder.memory.run.episodes import checksum
 from rudder.memory.run.run_reader import RunReader
-from rudder.memory.run.slices import Slices
 from rudder.memory.run.sqlite_journal import SqliteJournal
+from rudder.memory.run.tables import checksum
 from rudder.tools.toolbox import Toolbox
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.replay.conftest import replayed
@@ -166,9 +165,7 @@ def test_of_a_run_beyond_the_cap_all_decisions_are_equal_whose_accesses_are_kept
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "rank0.db"
-    journal = SqliteJournal.open(path, memory=None)
-    assert journal._store is not None
-    journal._slices = Slices(journal._store.db, max_bytes=130_000)
+    journal = SqliteJournal.open(path, memory=None, max_slice_bytes=130_000)
     trainer = trainer_of(stream=ZipfStream(num_remote=1500, draws=150))
     asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=80, journal=journal))
     journal.close()

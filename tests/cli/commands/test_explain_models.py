@@ -15,8 +15,7 @@ from rudder.bench.model_server.stand_in import at_random
 from rudder.cli.commands.explain import explain
 from rudder.cli.show.audit import attributes
 from rudder.memory.run.audit import AuditFilter, AuditRow
-from rudder.memory.run.run_file import run_file
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.training.steering_options import LlmRole, SteeringOptions
 from tests.agents.controller.test_session import make_trainer
 

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from rudder.cli.commands.replay import replay
-from rudder.memory.run.episodes import checksum
+from rudder.memory.run.tables import checksum
 from rudder.training.errors import ConfigError
 from tests.agents.replay.made import FOLDER
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typer.testing import CliRunner, Result
 
 from rudder.cli.main import app
-from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.errors import ConfigError
 from tests.training.control.doors import stepping, workload_of

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rudder.cli.commands.steer import app
-from rudder.memory.run.run_file import run_file
+from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.control.controller_process import pid_file_of
 from rudder.training.errors import ConfigError, RudderError

@@ -54,9 +54,18 @@ def test_lines_name_seq_time_rank_step_agent_what_and_episode(rows: list[AuditRo
     header, first, below, second = audit_text(rows, width=80).splitlines()[:4]
     assert header.split() == ["seq", "time", "rank", "step", "agent", "what", "episode"]
     time = rows[0].time[11:19]
-    assert first.split() == ["6", time, "1", "0", "planner", "set_capacity", "call", "5a4d91e0-1-0"]
+    assert first.split() == [
+        "6",
+        time,
+        "1",
+        "0",
+        "planner",
+        "set_buffer_capacity",
+        "call",
+        "5a4d91e0-1-0",
+    ]
     assert below.strip().startswith("capacity_rows=")
-    assert "set_capacity staged" in second
+    assert "set_buffer_capacity staged" in second
 
 
 def test_episodes_are_named_by_as_much_as_tells_them_apart() -> None:

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from rudder.cli.show.memory import memory_table
-from rudder.memory.past.catalog import Line
+from rudder.memory.past.experience import Line
 
 
 def line(**values: object) -> Line:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.past.catalog import Catalog
-from rudder.memory.past.experience import Added, Experience
+from rudder.memory.past.experience import Added, Catalog, Experience
 from rudder.memory.past.transfer import export, fill, import_, merge
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal

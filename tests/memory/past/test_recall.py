@@ -7,10 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.memory.past.circumstances import NUM_FEATURES, UNIT, circumstances, completed, signature
-from rudder.memory.past.experience import Experience
-from rudder.memory.past.nearest import NearestIndex
-from rudder.memory.past.past_episode import PastEpisode
-from rudder.memory.past.recall import Recall
+from rudder.memory.past.experience import Experience, PastEpisode
+from rudder.memory.past.recall import NearestIndex, Recall
 from rudder.memory.records import Episode
 from rudder.memory.sample import sample_episode, sample_workload
 from rudder.training.workload import Workload

@@ -12,13 +12,12 @@ from hypothesis import strategies as st
 from rudder.cli.show.audit import attributes
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import RUN_FILE
-from rudder.memory.redaction import Redaction
 from rudder.memory.run.audit import AuditFilter, AuditLog, Head
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.run.verify import Verification, verify
 from rudder.memory.sample import sample_entries, sample_episode, sample_workload
-from rudder.memory.store import Store
+from rudder.memory.store import Redaction, Store
 
 ENTRY = AuditEntry(kind="call", call_id="c", agent="planner", tool="read", step=3)
 TEXT = st.none() | st.text(max_size=40)

@@ -8,7 +8,7 @@ import pytest
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.run.slices import PrunedUses, read_pruned_uses, save_pruned_uses
 from rudder.memory.store import Store
-from rudder.tools.estimate.past_uses import PastUses, UseSums
+from rudder.tools.estimate.past_uses import PastUses
 from rudder.training.metrics import AccessSlice, NodeArray
 
 RNG = np.random.default_rng(0)
@@ -18,7 +18,7 @@ def batch() -> NodeArray:
     return RNG.choice(500, size=90, replace=False).astype(np.int32)
 
 
-def assert_equal(one: UseSums, other: UseSums) -> None:
+def assert_equal(one: PastUses, other: PastUses) -> None:
     assert one.nodes.tolist() == other.nodes.tolist()
     assert one.sums.tobytes() == other.sums.tobytes()
     assert (one.total, one.weight) == (other.total, other.weight)
@@ -26,26 +26,27 @@ def assert_equal(one: UseSums, other: UseSums) -> None:
 
 def test_sums_are_those_of_a_history_to_the_last_digit() -> None:
     windows = [[batch() for _ in range(7)] for _ in range(9)]
-    past, sums = PastUses(), PrunedUses.none(rate=0.5)
+    past, sums = PastUses(), None
     for window in windows:
         for nodes in window:
             past.add(nodes.astype(np.int64))
     for part in (windows[:4], windows[4:]):
-        sums = sums.with_slices(AccessSlice.of(window, rate=0.5) for window in part)
-    assert_equal(sums.uses, past.sums)
+        sums = PrunedUses.of((AccessSlice.of(each, rate=0.5) for each in part), before=sums)
+    assert sums is not None
+    assert_equal(sums.uses, past)
     assert set(sums.uses.nodes.tolist()) == {n for w in windows for b in w for n in b.tolist()}
 
 
 def test_a_new_rate_begins_anew() -> None:
     slices = [AccessSlice.of([batch()], rate=rate) for rate in (0.5, 0.5, 0.25)]
-    sums = PrunedUses.none(rate=0.5).with_slices(slices)
+    sums = PrunedUses.of(slices)
     assert sums.rate == 0.25
     assert sums.uses.sums.tolist() == [1.0] * 90
 
 
 @pytest.mark.parametrize("times", [1, 2])
 def test_sums_are_read_as_they_were_saved(tmp_path: Path, times: int) -> None:
-    sums = PrunedUses.none(rate=0.5).with_slices([AccessSlice.of([batch(), batch()], rate=0.5)])
+    sums = PrunedUses.of([AccessSlice.of([batch(), batch()], rate=0.5)])
     store = Store.open(tmp_path / "rank0.db", migrations=RUN_FILE)
     for _ in range(times):
         with store.transaction() as db:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rudder.tools.estimate.growth import held_rows, settling_steps, without_growth
 from rudder.tools.estimate.history import History
-from rudder.tools.estimate.settling import settling_steps
 from rudder.training.buffer.policy import IntArray
+from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings, Change
-from tests.tools.runs import history_of, replay, whatif_of
+from tests.tools.runs import history_of, replay, whatif_of, window
 
 NUM_REMOTE, WIDTH, JUDGED = 12_000, 500, 48
 SETTINGS = BufferSettings(capacity_rows=1500, lookahead_batches=16)
@@ -65,8 +66,8 @@ def test_what_came_before_a_growth_does_not_count_as_held() -> None:
         for window in lately.windows
     ]
     grown = History(lately.workload)
-    for window in windows:
-        grown.add(window)
+    for each in windows:
+        grown.add(each)
     more, less = (
         np.mean(whatif_of(each).course(LARGER, applied_step=64)[:16]) for each in (grown, lately)
     )
@@ -77,3 +78,60 @@ def test_the_same_history_leads_to_the_same_estimate() -> None:
     batches = flat(96)
     one, other = (whatif_of(history_of(batches, SETTINGS)).effect(LARGER) for _ in range(2))
     assert one == other
+
+
+SMALL, LARGE = BufferSettings(capacity_rows=1000), BufferSettings(capacity_rows=5000)
+
+
+def test_only_growth_takes_steps_and_the_more_the_fewer_rows_come() -> None:
+    assert settling_steps(-100, rows_per_step=300.0) == 0
+    assert settling_steps(100, rows_per_step=0.0) == 0
+    assert settling_steps(4000, rows_per_step=100.0) > settling_steps(4000, rows_per_step=300.0) > 0
+
+
+def test_windows_soon_after_a_growth_are_left_out_and_later_ones_are_not() -> None:
+    before = [window(number, SMALL) for number in range(4)]
+    after = [window(4 + number, LARGE) for number in range(6)]
+    kept = without_growth(after[1:], [*before, *after])
+    assert kept == tuple(after[3:])  # 4000 rows, 300 a step: 33 steps
+
+
+def test_after_a_shrink_or_without_any_change_all_are_kept() -> None:
+    before = [window(number, LARGE) for number in range(4)]
+    after = [window(4 + number, SMALL) for number in range(3)]
+    assert without_growth(after, [*before, *after]) == tuple(after)
+    assert without_growth(before, before) == tuple(before)
+    assert without_growth([], before) == ()
+
+
+def told(*capacities: int, since: int | None = None) -> list[Window]:
+    """One window after the other; since: told by the last one."""
+    windows = [
+        window(index, BufferSettings(capacity_rows=rows)) for index, rows in enumerate(capacities)
+    ]
+    return [*windows[:-1], windows[-1].model_copy(update={"settings_since": since})]
+
+
+def test_a_change_counts_from_the_batch_that_the_window_tells() -> None:
+    rows = held_rows(told(100, 700, since=20), first_step=0, num_batches=32)
+    assert rows.tolist() == [100] * 20 + [700] * 12
+
+
+def test_without_a_word_a_change_came_a_third_into_its_window() -> None:
+    rows = held_rows(told(100, 700), first_step=0, num_batches=32)
+    assert rows.tolist() == [100] * 21 + [700] * 11
+
+
+def test_batches_ahead_of_the_last_window_still_find_what_was_there_before() -> None:
+    rows = held_rows(told(100, 700, since=36), first_step=0, num_batches=40)
+    assert rows.tolist() == [100] * 36 + [700] * 4
+
+
+def test_what_a_buffer_lost_as_it_shrank_it_does_not_hold() -> None:
+    rows = held_rows(told(700, 100, 300, since=32), first_step=0, num_batches=48)
+    assert rows.tolist() == [100] * 32 + [300] * 16
+
+
+def test_batches_before_the_first_window_had_what_it_had() -> None:
+    windows = told(100, 100, 700)[1:]
+    assert held_rows(windows, first_step=0, num_batches=40).tolist() == [100] * 37 + [700] * 3

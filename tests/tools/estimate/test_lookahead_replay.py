@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rudder.tools.estimate.known_uses import KnownUses
-from rudder.tools.estimate.lookahead_replay import lookahead_misses
+from rudder.tools.estimate.lookahead_replay import KnownUses, lookahead_misses
 from rudder.tools.estimate.past_uses import Heat, PastUses
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings

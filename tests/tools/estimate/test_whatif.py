@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from rudder.tools.errors import NotReadyError
+from rudder.tools.calls import NotReadyError
 from rudder.tools.estimate.history import History
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings, Change, FetchTargets
