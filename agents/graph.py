@@ -20,7 +20,7 @@ from rudder.agents.recording import NO_RECORDER, Recorder
 from rudder.agents.roles import Context, Critic, DecisionState, Observer, Planner
 from rudder.agents.starting_point import WarmStart
 from rudder.memory.journal import Recalled
-from rudder.memory.records import Observation, SetAside
+from rudder.memory.records import Observation, Rejected
 from rudder.tools.toolbox import Toolbox
 
 Graph: TypeAlias = CompiledStateGraph[DecisionState, Context, DecisionState, DecisionState]
@@ -142,10 +142,10 @@ class _Nodes:
             plan = await second.plan(state["observation"], state["recalled"], toolbox)
         if plan.change.is_empty:
             return {}
-        first = SetAside(
+        first = Rejected(
             plan=state["proposal"], verdict=state.get("verdict"), guard=state.get("ruling")
         )
-        return {"set_aside": first, "proposal": plan, "ruling": None}
+        return {"rejected": first, "proposal": plan, "ruling": None}
 
     async def guard(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
         toolbox = runtime.context.toolbox
@@ -188,7 +188,7 @@ class _Nodes:
 
     def _may_reconsider(self, state: DecisionState) -> bool:
         """Once a decision, and not if the second planner has spoken in the first one's place."""
-        if self.second is None or "set_aside" in state:
+        if self.second is None or "rejected" in state:
             return False
         return state["proposal"].planner != self.second.name
 
@@ -216,4 +216,4 @@ async def _after_recall(
 
 
 async def _after_second(state: DecisionState) -> Literal["change", "keep"]:
-    return "change" if "set_aside" in state else "keep"
+    return "change" if "rejected" in state else "keep"

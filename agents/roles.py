@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypedDict
 
 from rudder.memory.journal import Recalled
-from rudder.memory.records import GuardResult, Observation, Plan, SetAside, Verdict
+from rudder.memory.records import GuardResult, Observation, Plan, Rejected, Verdict
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Applied
 
@@ -16,8 +16,8 @@ class DecisionState(TypedDict, total=False):
     """Grows from node to node; what a node did not get to is absent.
 
     episode_id: of the decision, the only thing that is there at the start; proposal: the
-    planner's plan; set_aside: the one before it, once another planner has proposed a change in its
-    place; ruling: the guard's, None: of a plan that was set aside since; applied: the trainer's
+    planner's plan; rejected: the one before it, once another planner has proposed a change in its
+    place; ruling: the guard's, None: of a plan that was rejected since; applied: the trainer's
     answer.
     """
 
@@ -25,7 +25,7 @@ class DecisionState(TypedDict, total=False):
     observation: Observation
     recalled: Sequence[Recalled]
     proposal: Plan
-    set_aside: SetAside
+    rejected: Rejected
     verdict: Verdict
     ruling: GuardResult | None
     applied: Applied

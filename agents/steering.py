@@ -287,7 +287,7 @@ class Steering:
 
     def _log_words(self, state: DecisionState, episode_id: str) -> None:
         """What planner, critic and guard said is in the audit log."""
-        first = state.get("set_aside")
+        first = state.get("rejected")
         said: list[tuple[Plan, Verdict | None, GuardResult | None]] = []
         if first is not None:
             said.append((first.plan, first.verdict, first.guard))
@@ -330,7 +330,7 @@ class Steering:
             number=self._take_number(),
             observation=state["observation"],
             recalled=tuple(each.episode.episode_id for each in state["recalled"]),
-            set_aside=state.get("set_aside"),
+            rejected=state.get("rejected"),
             plan=state["proposal"],
             verdict=state.get("verdict"),
             guard=state.get("ruling"),

@@ -50,7 +50,7 @@ def summary(found: list[Toll]) -> dict[str, object]:
     took = sorted(each for toll in found for each in toll.recovery_s)
     return {
         "kills": dict(sum((toll.kills for toll in found), Counter[str]())),
-        **{name: sum(getattr(toll, name) for toll in found) for name in (*names, "set_aside")},
+        **{name: sum(getattr(toll, name) for toll in found) for name in (*names, "moved_away")},
         "recovered": len(took),
         "usual recovery s": round(took[len(took) // 2], 2),
         "longest recovery s": round(took[-1], 2),

@@ -1,4 +1,4 @@
-"""Telling damage from a full disk, and moving a damaged file out of the way."""
+"""Finds network file systems and damaged files, and moves damaged files away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a controller writes down what it sees and does, and asks what was done before."""
+"""What a controller records of a run, and the interface by which it records and recalls."""
 
 from __future__ import annotations
 

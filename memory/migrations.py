@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import sqlite3
-from collections.abc import Iterable
 
 from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
@@ -107,6 +106,7 @@ WHEN new.number <> old.number + 1
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
     """CREATE TRIGGER audit_head_refuses_delete BEFORE DELETE ON audit_head
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
+    f"INSERT INTO audit_head VALUES (1, 0, '{FIRST_HASH}')",
 )
 
 _RUN_TABLES = (
@@ -244,30 +244,18 @@ _CHAIN_TABLES = (
 )
 
 
-@RUN_FILE(name="0001_first_release")
-def _run_file(db: Database) -> None:
-    _execute(db, (*_RUN_TABLES, *_AUDIT_TABLES))
-    db.execute("INSERT INTO audit_head VALUES (1, 0, ?)", [FIRST_HASH])
+def _step(migrations: Migrations, name: str, *statements: str) -> None:
+    @migrations(name=name)
+    def apply(db: Database) -> None:
+        for statement in statements:
+            db.execute(statement)
 
 
-@RUN_FILE(name="0002_decision_inputs")
-def _decision_inputs(db: Database) -> None:
-    _execute(db, _REPLAY_TABLES)
-
-
-@RUN_FILE(name="0003_pruned_uses")
-def _pruned_uses(db: Database) -> None:
-    _execute(db, _PRUNING_TABLES)
-
-
-@RUN_FILE(name="0004_digests")
-def _digests(db: Database) -> None:
-    _execute(db, _CHAIN_TABLES)
-
-
-@EXPERIENCE(name="0001_first_release")
-def _experience(db: Database) -> None:
-    _execute(db, _EXPERIENCE_TABLES)
+_step(RUN_FILE, "0001_first_release", *_RUN_TABLES, *_AUDIT_TABLES)
+_step(RUN_FILE, "0002_decision_inputs", *_REPLAY_TABLES)
+_step(RUN_FILE, "0003_pruned_uses", *_PRUNING_TABLES)
+_step(RUN_FILE, "0004_digests", *_CHAIN_TABLES)
+_step(EXPERIENCE, "0001_first_release", *_EXPERIENCE_TABLES)
 
 
 def is_newer(db: Database, migrations: Migrations) -> bool:
@@ -310,8 +298,3 @@ def _fresh(migrations: Migrations) -> tuple[dict[tuple[str, str], str | None], s
 def _objects(db: Database) -> dict[tuple[str, str], str | None]:
     rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE type <> 'view'").fetchall()
     return {(kind, name): sql for kind, name, sql in rows}
-
-
-def _execute(db: Database, statements: Iterable[str]) -> None:
-    for statement in statements:
-        db.execute(statement)

@@ -1,4 +1,4 @@
-"""Ten queries people will want, for sqlite-utils and for Datasette."""
+"""docs/schema.md, and ten example queries for sqlite-utils and Datasette."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""What is kept of one decision, from what was seen to what it brought.
+"""The record of one decision, from the observation to its outcome.
 
     Observation, recalled episodes -> Plan -> Verdict -> GuardResult -> Command, Applied -> Outcome
 
-Frozen, plain, and without free text from outside: only numbers, our own names, and reasons that
-our own code (or a checked model answer) wrote.
+Nothing in it is free text from outside: only numbers, names of our own, and reasons that our code
+or a checked model answer gave.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from rudder.tools.calls import Effect, Frozen, ToolCall
 from rudder.training.metrics import StepTiming
@@ -22,10 +22,10 @@ Text = Annotated[str, Field(max_length=2000)]
 
 
 class Observation(Frozen):
-    """What the observer makes of the last windows. Per-step means; None: not known yet.
+    """What the observer found in the last windows. Means per step; None: not known yet.
 
     step: the last window's first step after its end; window: its index; headroom_rows,
-    headroom_wait_ms: what OPT at the largest allowed capacity would save of the present;
+    headroom_wait_ms: what OPT at the largest allowed capacity would save;
     noise_rows, noise_wait_ms: spread between windows that no setting explains; drift: share of
     the last window's sampled nodes that the windows before it did not use (0 to 1) less what is
     usual; spare_ms: by how much the loader is ahead of the trainer, per step; row_ms: what a row
@@ -70,10 +70,10 @@ class Observation(Frozen):
 
 
 class Plan(Frozen):
-    """What a planner proposes: one change (empty: keep things) and what it should bring.
+    """What a planner proposes: one change (empty: keep the settings) and its expected effect.
 
-    calls: by which a model proposed it; of a planner in plain code none. propensity: how likely a
-    planner that explores was to propose just this; None where none does.
+    calls: tool calls by which a model proposed it. propensity: the probability with which a planner
+    that explores proposed this change; None for other planners.
     """
 
     planner: str
@@ -85,7 +85,7 @@ class Plan(Frozen):
 
 
 class Verdict(Frozen):
-    """The critic's word on a plan; `change` is what it lets through, smaller where it trims."""
+    """The critic's decision on a plan; `change`: what it approves, smaller if it trims."""
 
     decision: Literal["approve", "trim", "refuse"]
     critic: str
@@ -95,16 +95,16 @@ class Verdict(Frozen):
 
 
 class GuardResult(Frozen):
-    """What plain code says last: `rule` names the bound that a refused change broke."""
+    """The guard's decision; `rule` names the bound that a refused change broke."""
 
     allowed: bool
     rule: str | None
     reason: Text
 
 
-class SetAside(Frozen):
-    """A first plan that came to nothing, so that another planner's was tried in its place; verdict,
-    guard: as far as it got, None for both where it was to keep things."""
+class Rejected(Frozen):
+    """A first plan that came to nothing, after which another planner was asked; verdict, guard: as
+    far as it got, None for both if it was to keep things."""
 
     plan: Plan
     verdict: Verdict | None = None
@@ -112,7 +112,7 @@ class SetAside(Frozen):
 
 
 class Outcome(Frozen):
-    """What a change brought, measured over its trial, against the windows before it.
+    """The effect of a change, measured over its trial, against the windows before it.
 
     *_before, *_after: means per step; noise as in Observation; rows_expected: of the steps of
     rows_after (a buffer that grows fetches less from step to step, so it need not be what was
@@ -132,10 +132,13 @@ class Outcome(Frozen):
 
 
 class Episode(Frozen):
-    """One decision of one trainer, whole once `outcome` is there.
+    """One decision of one trainer; finished once it has an outcome.
 
-    set_aside: what was proposed before `plan`; None where `plan` was the first.
+    rejected: what was proposed before `plan`; None where `plan` was the first. Records name it
+    `set_aside`.
     """
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
     episode_id: str
     run_key: str
@@ -143,7 +146,7 @@ class Episode(Frozen):
     number: int
     observation: Observation
     recalled: tuple[str, ...] = ()
-    set_aside: SetAside | None = None
+    rejected: Rejected | None = Field(None, alias="set_aside")
     plan: Plan
     verdict: Verdict | None = None
     guard: GuardResult | None = None

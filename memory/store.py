@@ -45,10 +45,13 @@ Key = tuple[str, int | str]
 """A table and the primary key of one of its rows."""
 Write = Callable[[Database], Iterable[Key]]
 """Writes to tables inside the caller's transaction, and names the rows that it wrote."""
+Problem = Callable[[Database], str | None]
+"""Why a file cannot be used, or None."""
 
 
 Value = str | int | float | bytes | None
 Model = TypeVar("Model", bound=BaseModel)
+Found = TypeVar("Found")
 HIDDEN = "[secret]"
 _SECRET_NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 _SECRET_SHAPES = re.compile(r"\bsk-[A-Za-z0-9_-]{16,}|(?<=Bearer )[A-Za-z0-9._~+/-]{8,}=*")
@@ -73,12 +76,19 @@ class Store:
 
     @classmethod
     def open(
-        cls, path: Path, *, migrations: Migrations, wait_s: float = 0, replaces_damaged: bool = True
+        cls,
+        path: Path,
+        *,
+        migrations: Migrations,
+        wait_s: float = 0,
+        replaces_damaged: bool = True,
+        problem: Problem = lambda db: None,
     ) -> Self:
         """Open or create; a damaged file is moved to another name and a new one begun.
 
         wait_s: how long to wait for another writer to end; replaces_damaged: False to leave a
-        damaged file, or one that is none of ours, where it is, and raise DataError.
+        damaged file, or one that is none of ours, where it is, and raise DataError; problem: what
+        else is wrong with a file, None where nothing is.
         Raises MachineError (network file system, another writer), LaterVersionError, OSError and
         sqlite3.Error (read-only, full).
         """
@@ -88,13 +98,15 @@ class Store:
         try:
             if not replaces_damaged and path.is_file() and path.stat().st_size:
                 open_reader(path, migrations=migrations).close()
+            damaged = None
             try:
-                return cls(path, db=_connect(path, migrations), lock=lock, damaged=None)
+                db = _connect(path, migrations, problem)
             except DamagedError as error:
                 if not replaces_damaged:
                     raise unreadable(path, error) from None
                 damaged = move_away(path, reason=str(error))
-                return cls(path, db=_connect(path, migrations), lock=lock, damaged=damaged)
+                db = _connect(path, migrations, problem)
+            return cls(path, db=db, lock=lock, damaged=damaged)
         except BaseException:
             lock.close()
             raise
@@ -140,6 +152,38 @@ class Store:
         self._lock.close()
 
 
+class Reader:
+    """A connection that cannot write; a context manager, which closes it.
+
+    Methods raise DataError for what is damaged, or where there is no such file.
+    """
+
+    def __init__(self, path: Path, *, migrations: Migrations) -> None:
+        self.path = path
+        self.db = open_reader(path, migrations=migrations)
+
+    def rows(self, sql: str, *values: Value) -> list[dict[str, Any]]:
+        """Rows of a query, by column."""
+        return self.read(lambda: list(rows(self.db, sql, *values)))
+
+    def read(self, action: Callable[[], Found]) -> Found:
+        """What an action reads from the file."""
+        try:
+            return action()
+        except (sqlite3.Error, ValidationError, UnicodeDecodeError) as error:
+            raise unreadable(self.path, str(error).splitlines()[0]) from None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def open_reader(path: Path, *, migrations: Migrations) -> Database:
     """A connection that cannot write; of a file with older tables, a migrated copy in memory.
 
@@ -180,19 +224,18 @@ def _reader(path: Path, migrations: Migrations) -> Database:
     return copy
 
 
-def _connect(path: Path, migrations: Migrations) -> Database:
+def _connect(path: Path, migrations: Migrations, problem: Problem) -> Database:
     """The writing connection, tables brought up to date; raises DamagedError."""
     check(path)
     db = _database(sqlite3.connect(path, check_same_thread=False))
     try:
         _prepare(db, path, migrations)
-    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if (reason := problem(db)) is not None:
+            raise DamagedError(reason)
+    except BaseException as error:
         db.close()
-        if is_damage(error, path):
+        if isinstance(error, sqlite3.Error | UnicodeDecodeError) and is_damage(error, path):
             raise DamagedError(str(error)) from None
-        raise
-    except BaseException:
-        db.close()
         raise
     return db
 

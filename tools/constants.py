@@ -199,7 +199,7 @@ TRIAL_STEPS = 6 * WINDOW_STEPS
 """A trial settles and is judged within so many; an observation that is older is of another time."""
 COOL_DOWN_STEPS, MAX_COOL_DOWN_STEPS = 2 * WINDOW_STEPS, 2048
 """Steps without changes after a revert, doubled by each further one up to 128 windows, so that
-trials in vain come to an end and a changed workload is still noticed."""
+trials that bring nothing come to an end and a changed workload is still noticed."""
 MAX_SETTLING_WINDOWS = TRIAL_STEPS // WINDOW_STEPS
 """A change that is no growth is judged after so many, settled or not."""
 MAX_TRIALS_SHARE = 0.01

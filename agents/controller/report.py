@@ -37,7 +37,7 @@ def _of_decision(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
     return counts.model_copy(
         update={
             "decisions": counts.decisions + 1,
-            "reconsidered": counts.reconsidered + (episode.set_aside is not None),
+            "reconsidered": counts.reconsidered + (episode.rejected is not None),
             "proposed": counts.proposed + (not episode.plan.change.is_empty),
             "approved": counts.approved + (decision == "approve"),
             "trimmed": counts.trimmed + (decision == "trim"),

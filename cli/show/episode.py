@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from rudder.agents.llm.exchange import Exchange
 from rudder.cli.show import figures
 from rudder.memory.journal import ModelCall, Recalled
-from rudder.memory.records import Episode, Observation, Outcome, SetAside
+from rudder.memory.records import Episode, Observation, Outcome, Rejected
 from rudder.memory.run.audit import AuditRow
 from rudder.tools.calls import Effect, Range
 from rudder.training.workload import Workload
@@ -140,10 +140,10 @@ def _texts(call: ModelCall) -> tuple[str, str]:
 
 def _proposed(episode: Episode) -> Iterator[str]:
     plan = episode.plan
-    if (first := episode.set_aside) is not None:
+    if (first := episode.rejected) is not None:
         yield f"{first.plan.planner}: {_changed(first.plan.change)}"
         yield f"because {first.plan.reason}"
-        yield f"set aside: {_in_vain(first)}"
+        yield f"rejected: {_rejected(first)}"
     yield f"{plan.planner}: {_changed(plan.change)}"
     yield f"because {plan.reason}"
     if plan.propensity is not None:
@@ -158,7 +158,7 @@ def _is_said(argument: str) -> bool:
     return argument == "reason" or argument.startswith("expected_")
 
 
-def _in_vain(first: SetAside) -> str:
+def _rejected(first: Rejected) -> str:
     """Why a plan came to nothing."""
     if first.guard is not None:
         return f"refused by the guard: {first.guard.reason}"

@@ -6,7 +6,6 @@ Written by one process at a time, when a run has ended; controllers read it thro
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +19,7 @@ from rudder.memory.past.circumstances import circumstances, signature
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import Head
 from rudder.memory.run.tables import checksum, parse_episode, result_columns
-from rudder.memory.store import (
-    Store,
-    Value,
-    insert,
-    now,
-    open_reader,
-    parse,
-    rows,
-    unreadable,
-)
+from rudder.memory.store import Reader, Store, insert, now, parse, rows
 from rudder.tools.calls import Frozen
 from rudder.training.errors import ConfigError
 from rudder.training.workload import Workload
@@ -114,13 +104,11 @@ class Added:
         return Added(self.new + other.new, self.known + other.known, self.left_out + other.left_out)
 
 
-class Catalog:
-    """The reading end of a memory; a context manager, which closes the file. Methods raise
-    DataError for what is damaged."""
+class Catalog(Reader):
+    """The reading end of a memory; methods raise as those of Reader do."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._db = open_reader(path, migrations=EXPERIENCE)
+        super().__init__(path, migrations=EXPERIENCE)
 
     def lines(
         self,
@@ -135,24 +123,24 @@ class Catalog:
         given = {name: value for name, value in asked.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in given) or "1"
         sql = f"{_LINES} WHERE {where} ORDER BY episodes.number DESC LIMIT ?"
-        return [Line.model_validate(row) for row in self._rows(sql, *given.values(), limit)]
+        return [Line.model_validate(row) for row in self.rows(sql, *given.values(), limit)]
 
     def episodes(self, *, origin: str | None = None) -> Iterator[PastEpisode]:
         """All of one origin or of every one, oldest first."""
         where, values = ("1", ()) if origin is None else ("workloads.origin = ?", (origin,))
-        found = self._rows(f"{_PAST} WHERE {where} ORDER BY episodes.number", *values)
+        found = self.rows(f"{_PAST} WHERE {where} ORDER BY episodes.number", *values)
         return (_past(row) for row in found)
 
     def find(self, name: str) -> list[PastEpisode]:
         """Those whose id is `name`, or else begins with it; at most two."""
-        found = self._rows(f"{_PAST} WHERE episode_id = ? LIMIT 2", name) or self._rows(
+        found = self.rows(f"{_PAST} WHERE episode_id = ? LIMIT 2", name) or self.rows(
             f"{_PAST} WHERE episode_id >= ? AND episode_id < ? LIMIT 2", name, name + "\U0010ffff"
         )
         return [_past(row) for row in found]
 
     def audit_heads(self, *, run_key: str, rank: int) -> tuple[Head, ...]:
         """Where the audit log of a run was when it was merged."""
-        found = self._rows(
+        found = self.rows(
             "SELECT audit_number, audit_hash FROM workloads"
             " WHERE run_key = ? AND rank = ? AND audit_number IS NOT NULL", run_key, rank,
         )  # fmt: skip
@@ -160,23 +148,7 @@ class Catalog:
 
     def stats(self) -> list[OriginStats]:
         """Per origin, its own first."""
-        return [OriginStats.model_validate(row) for row in self._rows(_STATS)]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _rows(self, sql: str, *values: Value) -> list[dict[str, Any]]:
-        try:
-            return list(rows(self._db, sql, *values))
-        except (sqlite3.Error, UnicodeDecodeError) as error:
-            raise unreadable(self.path, error) from None
+        return [OriginStats.model_validate(row) for row in self.rows(_STATS)]
 
 
 def _past(row: dict[str, Any]) -> PastEpisode:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self, TypeVar
-
-from pydantic import ValidationError
+from typing import Any
 
 from rudder.memory.journal import DecisionInputs, KeptInputs, ModelCall, Recalled
 from rudder.memory.migrations import RUN_FILE
@@ -18,14 +16,13 @@ from rudder.memory.run.audit import AuditFilter, AuditRow, Head, read_head, read
 from rudder.memory.run.slices import PrunedUses, read_pruned_uses, read_slice
 from rudder.memory.run.tables import RECALLED, parse_episode
 from rudder.memory.run.verify import Verification, verify
-from rudder.memory.store import Value, open_reader, parse, rows, unreadable
+from rudder.memory.store import Reader, Value, parse
 from rudder.training.errors import DataError
 from rudder.training.metrics import Window
 from rudder.training.workload import Workload
 
 FOLDER = "steering"
 _NAME = re.compile(r"rank(\d+)\.db")
-Found = TypeVar("Found")
 
 
 def run_file(run_dir: Path, *, rank: int) -> Path:
@@ -50,24 +47,20 @@ def run_files(where: Path) -> list[Path]:
     return [found[rank] for rank in sorted(found)]
 
 
-class RunReader:
-    """All that a rank's file holds; every method raises DataError for what is damaged.
-
-    A context manager, which closes the file.
-    """
+class RunReader(Reader):
+    """All that a rank's file holds; methods raise as those of Reader do."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._db = open_reader(path, migrations=RUN_FILE)
+        super().__init__(path, migrations=RUN_FILE)
 
     def workloads(self) -> dict[str, Workload]:
         """The workload that each run began with, by run key, oldest first; most often one."""
-        found = self._rows("SELECT number, run_key, workload FROM sessions ORDER BY number")
+        found = self.rows("SELECT number, run_key, workload FROM sessions ORDER BY number")
         return {row["run_key"]: _workload(row) for row in found}
 
     def workload_of_session(self, number: int) -> Workload:
         """The workload that a controller was told; session: of its KeptInputs."""
-        found = self._rows("SELECT number, workload FROM sessions WHERE number = ?", number)
+        found = self.rows("SELECT number, workload FROM sessions WHERE number = ?", number)
         return _workload(found[0])
 
     def episodes(self, *, finished: bool = False) -> list[Episode]:
@@ -88,12 +81,12 @@ class RunReader:
 
     def episode_ids(self) -> list[str]:
         """Of all episodes, in no order."""
-        return [row["episode_id"] for row in self._rows("SELECT episode_id FROM episodes")]
+        return [row["episode_id"] for row in self.rows("SELECT episode_id FROM episodes")]
 
     def ended_at(self, episode_id: str) -> str:
         """When an episode was last saved."""
         sql = "SELECT saved_at FROM episodes WHERE episode_id = ?"
-        return str(self._rows(sql, episode_id)[0]["saved_at"])
+        return str(self.rows(sql, episode_id)[0]["saved_at"])
 
     def windows(self, *, with_slices: bool = False) -> list[Window]:
         """In the order they came, of a window that came twice both; access slices only where asked
@@ -106,11 +99,11 @@ class RunReader:
 
     def pruned_uses(self, first_number: int) -> PrunedUses | None:
         """Sums of the slices that a session, named by its first window, has no more."""
-        return self._read(lambda: read_pruned_uses(self._db, first_number))
+        return self.read(lambda: read_pruned_uses(self.db, first_number))
 
     def lost_windows(self) -> list[int]:
         """Rows of the table `windows` before which some could not be written."""
-        found = self._rows(
+        found = self.rows(
             "SELECT json_extract(result, '$.next_window') AS number FROM audit WHERE tool = 'gap'"
             " AND json_extract(result, '$.lost.windows') > 0"
         )
@@ -118,82 +111,63 @@ class RunReader:
 
     def inputs(self) -> dict[str, KeptInputs]:
         """What decisions rested on, by episode id."""
-        found = self._rows("SELECT * FROM decision_inputs ORDER BY session")
+        found = self.rows("SELECT * FROM decision_inputs ORDER BY session")
         return {row["episode_id"]: _kept_inputs(**row) for row in found}
 
     def recalled(self, episode: Episode) -> list[Recalled]:
         """What recall answered when the episode was decided."""
         seen = episode.observation
-        found = self._rows(
+        found = self.rows(
             "SELECT content FROM recalls WHERE step = ? AND window = ?"
             " ORDER BY number DESC LIMIT 1",
             seen.step,
             seen.window,
         )
-        return self._read(lambda: RECALLED.validate_json(found[0]["content"])) if found else []
+        return self.read(lambda: RECALLED.validate_json(found[0]["content"])) if found else []
 
     def model_calls(self, *, episode_id: str | None = None) -> list[ModelCall]:
         """Questions to models in order, of one episode or of all."""
         where = "1" if episode_id is None else "episode_id = ?"
-        found = self._rows(
+        found = self.rows(
             f"SELECT * FROM model_calls WHERE {where} ORDER BY number",
             *([] if episode_id is None else [episode_id]),
         )
-        return self._read(lambda: [ModelCall.model_validate(row) for row in found])
+        return self.read(lambda: [ModelCall.model_validate(row) for row in found])
 
     def audit(
         self, only: AuditFilter | None = None, *, last: int | None = None, after: int = 0
     ) -> list[AuditRow]:
         """Rows of the audit log, as read_rows says."""
-        return self._read(lambda: list(read_rows(self._db, only, last=last, after=after)))
+        return self.read(lambda: list(read_rows(self.db, only, last=last, after=after)))
 
     def audit_head(self) -> Head:
         """Where the audit log ends."""
-        return self._read(lambda: read_head(self._db))
+        return self.read(lambda: read_head(self.db))
 
     def verify(self, *, known: tuple[Head, ...] = ()) -> Verification:
         """Whether the file is as it was written, at one moment of a run; never raises."""
         with contextlib.suppress(sqlite3.Error):
-            self._db.conn.execute("BEGIN")  # what a controller writes meanwhile is not seen
+            self.db.conn.execute("BEGIN")  # what a controller writes meanwhile is not seen
         try:
-            return verify(self._db, known=known)
+            return verify(self.db, known=known)
         finally:
             with contextlib.suppress(sqlite3.Error):
-                self._db.conn.rollback()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+                self.db.conn.rollback()
 
     def _episodes(self, where: str, *values: Value) -> list[Episode]:
-        found = self._rows(f"SELECT episode_id, content, checksum FROM episodes {where}", *values)
+        found = self.rows(f"SELECT episode_id, content, checksum FROM episodes {where}", *values)
         return [parse_episode(*row.values()) for row in found]
 
     def _windows(self, first_number: int, *, with_slices: bool) -> list[Window]:
-        found = self._rows(
+        found = self.rows(
             "SELECT number, content FROM windows WHERE number >= ? ORDER BY number", first_number
         )
-        return self._read(lambda: [self._window(row, with_slices=with_slices) for row in found])
+        return self.read(lambda: [self._window(row, with_slices=with_slices) for row in found])
 
     def _window(self, row: dict[str, Any], *, with_slices: bool) -> Window:
         window = parse(Window, row["content"], what=f"window {row['number']}")
-        accesses = read_slice(self._db, row["number"]) if with_slices else None
+        accesses = read_slice(self.db, row["number"]) if with_slices else None
         return window.model_copy(update={"accesses": accesses})
-
-    def _rows(self, sql: str, *values: Value) -> list[dict[str, Any]]:
-        return self._read(lambda: list(rows(self._db, sql, *values)))
-
-    def _read(self, action: Callable[[], Found]) -> Found:
-        try:
-            return action()
-        except (sqlite3.Error, ValidationError, UnicodeDecodeError) as error:
-            raise unreadable(self.path, str(error).splitlines()[0]) from None
 
 
 def read_runs(paths: list[Path]) -> Iterator[RunReader]:

@@ -20,7 +20,6 @@ from typing import Self, TypeVar
 
 from sqlite_utils import Database
 
-from rudder.memory.files import move_away
 from rudder.memory.journal import AuditEntry, DecisionInputs, Journal, ModelCall, Recalled
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.past.recall import Recall
@@ -48,19 +47,15 @@ def open_run_file(path: Path) -> Store:
 
     Raises as Store.open does.
     """
-    store = Store.open(path, migrations=RUN_FILE)
+    return Store.open(path, migrations=RUN_FILE, problem=_problem)
+
+
+def _problem(db: Database) -> str | None:
     try:
-        tables.unfinished_episode(store.db)
-        reason = verify(store.db, last=_ROWS_CHECKED).reason
+        tables.unfinished_episode(db)
+        return verify(db, last=_ROWS_CHECKED).reason
     except (DataError, sqlite3.Error, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-    if reason is None:
-        return store
-    store.close()
-    damaged = move_away(path, reason=reason)
-    store = Store.open(path, migrations=RUN_FILE)
-    store.damaged = damaged
-    return store
+        return str(error).splitlines()[0]
 
 
 class SqliteJournal(Journal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from rudder.memory.run.audit import (
 )
 from rudder.memory.store import Value, rows
 
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _READ = f"SELECT {', '.join(COLUMNS)} FROM audit WHERE number > ? ORDER BY number"
 
 
@@ -94,7 +96,8 @@ class _Walk:
             self.head = _row_before(db, first)
         for row in self._rows(db, first):
             self._check(row)
-        end = _end(db)
+        with _broken_if_unreadable("the log's end cannot be read"):
+            end = read_head(db)
         if end.number != self.head.number:
             raise _BrokenError(
                 f"the log ends at row {self.head.number}, but {end.number} were written",
@@ -114,7 +117,9 @@ class _Walk:
             return
         missing = {name for name, digest in self._digests.items() if digest is not None}
         for table in CHAINED:
-            for name, digest in _read_table(db, table):
+            with _broken_if_unreadable(f"{table} cannot be read"):
+                found = list(table_digests(db, table))
+            for name, digest in found:
                 if digest != self._digests.get(name):
                     is_known = self._digests.get(name) is not None
                     why = "is not as it was written" if is_known else "was never written"
@@ -145,7 +150,7 @@ class _Walk:
     def _rows(self, db: Database, first: int) -> Iterator[dict[str, Value]]:
         try:
             yield from rows(db, _READ, first)
-        except (sqlite3.Error, UnicodeDecodeError) as error:
+        except _UNREADABLE as error:
             raise _BrokenError(f"cannot be read: {error}", row=self.head.number + 1) from None
 
     def _check(self, row: dict[str, Value]) -> None:
@@ -174,22 +179,21 @@ class _Walk:
 
 def _check_file(db: Database, *, whole: bool) -> None:
     """Pages, indexes, and that tables and triggers are those that were made."""
-    try:
+    with _broken_if_unreadable("the file is damaged"):
         if wrong := wrong_objects(db, RUN_FILE):
             raise _BrokenError(f"not as it was made: {', '.join(wrong)}")
         if whole:
             found = db.conn.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if found != "ok":
                 raise _BrokenError(f"the file is damaged: {found}")
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _BrokenError(f"the file is damaged: {error}") from None
 
 
-def _read_table(db: Database, table: str) -> Iterator[tuple[str, str]]:
+@contextlib.contextmanager
+def _broken_if_unreadable(what: str) -> Iterator[None]:
     try:
-        yield from table_digests(db, table)
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _BrokenError(f"{table} cannot be read: {error}") from None
+        yield
+    except _UNREADABLE as error:
+        raise _BrokenError(f"{what}: {error}") from None
 
 
 def _row_before(db: Database, number: int) -> Head:
@@ -197,13 +201,6 @@ def _row_before(db: Database, number: int) -> Head:
     if found is None:
         raise _BrokenError("missing", row=number)
     return Head(*found)
-
-
-def _end(db: Database) -> Head:
-    try:
-        return read_head(db)
-    except (sqlite3.Error, UnicodeDecodeError) as error:
-        raise _BrokenError(f"the log's end cannot be read: {error}") from None
 
 
 def _hash_or_none(row: dict[str, Value]) -> str | None:

@@ -61,7 +61,7 @@ class Toll:
     unlogged: int = 0
     invented: int = 0
     broken: int = 0
-    set_aside: int = 0
+    moved_away: int = 0
     recovery_s: list[float] = field(default_factory=list)
     waiting_s: list[float] = field(default_factory=list)
 
@@ -69,7 +69,7 @@ class Toll:
     def harm(self) -> int:
         """All that should not be."""
         counts = (self.lost, self.twice, self.unlogged, self.invented)
-        return sum(counts) + self.broken + self.set_aside
+        return sum(counts) + self.broken + self.moved_away
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class KilledControllers:
         toll.twice += stats.changes - len(stats.applied)
         toll.unlogged = len(set(stats.applied) - set(logged))
         toll.invented = len(set(logged) - set(stats.applied))
-        toll.set_aside = len(list(self._file.parent.glob("*.damaged-*")))
+        toll.moved_away = len(list(self._file.parent.glob("*.damaged-*")))
 
     def _until(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _GIVE_UP_S

@@ -180,7 +180,7 @@ def test_a_plan_that_comes_to_nothing_has_the_second_planner_asked(
     assert state["applied"].outcome == "applied"
     assert state["proposal"].planner == "embedded"
     assert trainer.settings == state["verdict"].change.over(settings)
-    aside = state["set_aside"]
+    aside = state["rejected"]
     assert aside.plan.planner == first.name
     assert (aside.verdict is not None) == (refused_by is not None)
     assert (aside.guard is not None) == (refused_by == "guard")
@@ -190,7 +190,7 @@ def test_the_second_planner_is_asked_once() -> None:
     trainer = trainer_of(ROOMY)
     second = Proposer(Change(capacity_rows=100), name="second")
     state = decision(Proposer(Change(capacity_rows=200)), second=second, trainer=trainer)
-    assert state["set_aside"].plan.planner == "proposer"
+    assert state["rejected"].plan.planner == "proposer"
     assert (state["proposal"].planner, state["verdict"].decision) == ("second", "refuse")
     assert trainer.settings == ROOMY
 
@@ -198,7 +198,7 @@ def test_the_second_planner_is_asked_once() -> None:
 def test_no_word_of_the_guard_on_a_plan_outlasts_it() -> None:
     second = Proposer(Change(capacity_rows=20), name="second")
     state = decision(Proposer(TOO_FAR), second=second)
-    assert state["set_aside"].guard is not None
+    assert state["rejected"].guard is not None
     assert state["verdict"].decision == "refuse"
     assert state["ruling"] is None
 
@@ -208,7 +208,7 @@ def test_a_second_planner_that_keeps_things_leaves_the_decision_as_it_was() -> N
     state = decision(Proposer(Change(capacity_rows=200)), second=second, trainer=trainer_of(ROOMY))
     assert second.num_asked == 1
     assert (state["proposal"].planner, state["verdict"].decision) == ("proposer", "refuse")
-    assert "set_aside" not in state
+    assert "rejected" not in state
 
 
 @pytest.mark.parametrize("rule", ["in_flight", "same planner", "nothing in vain"])

@@ -15,7 +15,7 @@ from rudder.memory.sample import record, sample_episode, sample_window, sample_w
 
 @dataclass(frozen=True)
 class Opening:
-    """What came of opening a damaged file: `prefix` of what was written, or `set aside`."""
+    """What came of opening a damaged file: `prefix` of what was written, or `moved away`."""
 
     how: str
     is_writing: bool
@@ -69,9 +69,9 @@ def open_damaged(path: Path, *, hashes: list[str]) -> Opening:
     record(journal, sample_episode(journal.next_number(), workload=work))
     is_writing = journal.is_writing
     journal.close()
-    was_set_aside = any(path.parent.glob(f"{path.stem}.damaged-*"))
+    is_moved_away = any(path.parent.glob(f"{path.stem}.damaged-*"))
     with RunReader(path) as reader:
         found = [row.hash for row in reader.audit()][:-6]
-        is_prefix = was_set_aside or found == hashes[: len(found)]
+        is_prefix = is_moved_away or found == hashes[: len(found)]
         holds = reader.verify().holds and is_prefix
-    return Opening("set aside" if was_set_aside else "prefix", is_writing, holds)
+    return Opening("moved away" if is_moved_away else "prefix", is_writing, holds)

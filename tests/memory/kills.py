@@ -25,7 +25,7 @@ class Survival:
     lost: int
     twice: int
     holds: bool
-    set_aside: int
+    moved_away: int
     recovery_s: float
 
 
@@ -52,7 +52,7 @@ def kill_one(path: Path, *, draw: random.Random) -> Survival:
         lost=len(acknowledged - kept),
         twice=twice,
         holds=holds,
-        set_aside=len(list(path.parent.glob("*.damaged-*"))),
+        moved_away=len(list(path.parent.glob("*.damaged-*"))),
         recovery_s=recovery_s,
     )
 

@@ -21,11 +21,11 @@ def test_a_killed_writer_loses_no_acknowledged_row(tmp_path: Path) -> None:
     path = run_file(tmp_path, rank=0)
     survivals = [kill_one(path, draw=draw) for _ in range(12)]
     assert sum(each.acknowledged for each in survivals) >= 6
-    found = {(each.lost, each.twice, each.holds, each.set_aside) for each in survivals}
+    found = {(each.lost, each.twice, each.holds, each.moved_away) for each in survivals}
     assert found == {(0, 0, True, 0)}
 
 
-def test_a_damaged_file_opens_as_a_prefix_or_is_set_aside(
+def test_a_damaged_file_opens_as_a_prefix_or_is_moved_away(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw = random.Random(2)
@@ -41,9 +41,9 @@ def test_a_damaged_file_opens_as_a_prefix_or_is_set_aside(
         what = damage(path, draw=draw)
         opening = open_damaged(path, hashes=hashes)
         assert (opening.is_writing, opening.holds) == (True, True), (number, what, opening)
-        assert ("is damaged" in capsys.readouterr().err) == (opening.how == "set aside")
+        assert ("is damaged" in capsys.readouterr().err) == (opening.how == "moved away")
         ways.add(opening.how)
-    assert ways == {"prefix", "set aside"}
+    assert ways == {"prefix", "moved away"}
 
 
 def test_verify_finds_every_edit_of_the_log(tmp_path: Path) -> None:

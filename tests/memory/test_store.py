@@ -115,7 +115,7 @@ def test_a_connection_is_refused_after_a_fork(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"x" * 99])
-def test_a_file_that_is_no_database_is_set_aside_and_kept(
+def test_a_file_that_is_no_database_is_moved_away_and_kept(
     tmp_path: Path, content: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "rank0.db"

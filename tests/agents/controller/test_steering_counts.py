@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rudder.agents.controller.report import counted
-from rudder.memory.records import SetAside
+from rudder.memory.records import Rejected
 from rudder.memory.sample import sample_episode, sample_workload
 from rudder.training.metrics import ModelUse, SteeringCounts
 
@@ -24,10 +24,10 @@ def test_an_applied_change_counts_once_with_its_age_and_once_with_its_end() -> N
 
 
 def test_a_decision_with_a_second_planners_plan_is_counted() -> None:
-    aside = SetAside(plan=EPISODE.plan, verdict=EPISODE.verdict)
-    begun = EPISODE.model_copy(update={"outcome": None, "set_aside": aside})
+    aside = Rejected(plan=EPISODE.plan, verdict=EPISODE.verdict)
+    begun = EPISODE.model_copy(update={"outcome": None, "rejected": aside})
     assert counted(SteeringCounts(), begun).reconsidered == 1
-    assert counted(SteeringCounts(), begun.model_copy(update={"set_aside": None})).reconsidered == 0
+    assert counted(SteeringCounts(), begun.model_copy(update={"rejected": None})).reconsidered == 0
 
 
 def test_a_question_that_was_not_asked_does_not_spoil_pass_at_1() -> None:

@@ -62,7 +62,7 @@ def test_ninety_decisions_of_all_planners_come_out_equal(tmp_path: Path) -> None
     ]
     assert len(found) >= 90
     assert [each for each in found if each.result != "equal"] == []
-    asides = [each.episode.set_aside for each in found if each.episode.set_aside]
+    asides = [each.episode.rejected for each in found if each.episode.rejected]
     planners = {plan.planner for plan in [e.episode.plan for e in found] + [a.plan for a in asides]}
     assert asides
     assert planners >= {"embedded", "heuristic", "periodic", "collect", "llm:random"}

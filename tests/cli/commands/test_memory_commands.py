@@ -16,7 +16,7 @@ from rudder.cli.commands import audit, memory
 from rudder.cli.commands.explain import explain
 from rudder.cli.show.episode import episode_page
 from rudder.memory.past.transfer import fill
-from rudder.memory.records import SetAside
+from rudder.memory.records import Rejected
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
@@ -180,12 +180,14 @@ def test_explain_says_what_the_headroom_counts_where_it_is_more_than_was_measure
     assert "can be saved" not in episode_page(EPISODE)
 
 
-def test_explain_shows_what_was_set_aside_and_why() -> None:
+def test_explain_shows_what_was_rejected_and_why() -> None:
     plan = EPISODE.plan.model_copy(update={"planner": "llm:m", "reason": "why not"})
-    page = episode_page(EPISODE.model_copy(update={"set_aside": SetAside(plan=plan)}))
+    episode = EPISODE.model_copy(update={"rejected": Rejected(plan=plan)})
+    page = episode_page(episode)
+    assert episode.model_dump()["set_aside"]["plan"]["planner"] == "llm:m"  # as it is stored
     assert "proposed   llm:m: " in page
-    assert "set aside: nothing to do" in page
-    assert "set aside" not in episode_page(EPISODE)
+    assert "rejected: nothing to do" in page
+    assert "rejected:" not in episode_page(EPISODE)
 
 
 def test_explain_finds_an_episode_whose_run_is_gone(past: Path) -> None:
