@@ -18,6 +18,7 @@ from rudder.training.errors import DataError
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 FeatureDtype = Literal["float32", "float16"]
+CutMethod = Literal["metis", "random"]
 
 _PREPARE_AGAIN = "remove that folder and run `rudder prepare` again"
 
@@ -38,6 +39,7 @@ class Recipe(_Frozen):
     undirected: bool = False
     feature_dtype: FeatureDtype = "float32"
     balance: bool = True
+    method: CutMethod = "metis"
     fingerprint: str = ""
 
     def differences(self, other: Recipe) -> list[str]:

@@ -27,6 +27,10 @@ def prepare(
     feature_dtype: Annotated[
         Literal["float32", "float16"], typer.Option(help="How features are stored and sent.")
     ] = "float32",
+    method: Annotated[
+        Literal["metis", "random"],
+        typer.Option(help="METIS cuts few edges; random cuts many, and graphs of any size."),
+    ] = "metis",
     json: AsJson = False,
 ) -> None:
     """Partition a graph for DistDGL; what is there already is used again.
@@ -38,7 +42,7 @@ def prepare(
     from rudder.training.partition.prepare import prepare as prepare_parts
 
     out = out or default_data_dir(
-        dataset, parts, seed, undirected=undirected, feature_dtype=feature_dtype
+        dataset, parts, seed, undirected=undirected, feature_dtype=feature_dtype, method=method
     )
     manifest = prepare_parts(
         dataset,
@@ -47,6 +51,7 @@ def prepare(
         seed=seed,
         undirected=undirected,
         feature_dtype=feature_dtype,
+        method=method,
         progress=say,
     )
     if json:

@@ -11,6 +11,9 @@ from rudder.training.datasets.graph import UNLABELLED, BoolArray, FloatArray, Gr
 from rudder.training.errors import DataError
 
 _ROWS_AT_ONCE = 65536
+_SAMPLED_ROWS = 4096
+_MERGED_FRACTION = 0.01
+"""Of sampled fractions that may fall on the same stored value; rounding merges far fewer."""
 
 
 def check_graph(graph: Graph) -> Graph:
@@ -90,6 +93,31 @@ def _check_edges(graph: Graph) -> None:
             f"{name}[{edge}] = {ids[edge]}",
             allowed=f"node ids 0 to {graph.num_nodes - 1} (features has {graph.num_nodes} rows)",
             remedy="number the nodes from 0 without gaps, in the order of the feature rows",
+        )
+
+
+def check_told_apart(column: npt.NDArray[Any], dtype: np.dtype[Any], *, where: str) -> None:
+    """Refuse a column of finite numbers of which `dtype`, a float type, makes fewer values.
+
+    Whole numbers must all stay different. Of columns with fractions, which are rounded anyway, a
+    sample is looked at, to find those whose differences are lost, such as seconds since 1970.
+    """
+    if not len(column) or column.dtype == dtype or column.dtype == np.bool_:
+        return
+    is_exact = max(float(column.max()), -float(column.min())) <= 2 ** (np.finfo(dtype).nmant + 1)
+    if is_exact and dtype == np.float16:  # who asks for float16 wants fractions rounded
+        return
+    is_whole = column.dtype.kind in "iuO" or bool((column % 1 == 0).all())
+    if (is_exact and is_whole) or (dtype == np.float16 and not is_whole):
+        return
+    seen = column if is_whole else column[:: -(-len(column) // _SAMPLED_ROWS)]
+    num_values, num_kept = len(np.unique(seen)), len(np.unique(seen.astype(dtype)))
+    if num_kept < num_values * (1 if is_whole else 1 - _MERGED_FRACTION):
+        raise DataError(
+            f"{where}: {num_values:,} values become {num_kept:,} as {dtype}",
+            remedy="subtract the smallest value, take the logarithm, or split the number over two"
+            " columns; leave it out if it is an id"
+            + (" (or use --feature-dtype float32)" if dtype == np.float16 else ""),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rudder.training.datasets.checks import check_told_apart
 from rudder.training.datasets.graph import BoolArray, FloatArray, Graph, IntArray
 from rudder.training.errors import DataError
 
@@ -83,8 +84,13 @@ def _array(path: Path, arrays: Arrays, name: str) -> npt.NDArray[Any]:
 
 
 def _whole(path: Path, name: str, values: npt.NDArray[Any]) -> IntArray:
-    """Integers as int64; refuses floats, which would be cut off in silence."""
+    """Integers as int64; refuses floats, which would be cut off, and what int64 cannot hold."""
     if np.issubdtype(values.dtype, np.integer):
+        if values.size and values.max() > np.iinfo(np.int64).max:
+            raise DataError(
+                f"{path}: {name} holds {values.max()}; allowed: at most {np.iinfo(np.int64).max}",
+                remedy="use smaller numbers (-1, not the largest uint64, marks a missing label)",
+            )
         return values.astype(np.int64)
     raise DataError(
         f"{path}: {name} has dtype {values.dtype}; allowed: an integer dtype",
@@ -93,18 +99,22 @@ def _whole(path: Path, name: str, values: npt.NDArray[Any]) -> IntArray:
 
 
 def _numbers(path: Path, values: npt.NDArray[Any], name: str = "labels") -> npt.NDArray[np.float32]:
-    if values.dtype == np.bool_ or np.issubdtype(values.dtype, np.number):
+    if values.dtype == np.bool_ or values.dtype.kind in "iuf":
         with np.errstate(over="ignore"):  # the check for finite numbers names what overflows
             return values.astype(np.float32)
     raise DataError(
-        f"{path}: {name} has dtype {values.dtype}; allowed: numbers", remedy=f"encode {name}"
+        f"{path}: {name} has dtype {values.dtype}; allowed: real numbers", remedy=f"encode {name}"
     )
 
 
 def _features(path: Path, values: npt.NDArray[Any]) -> FloatArray:
     if values.dtype == np.float16:
         return values
-    return _numbers(path, values, "features")
+    stored = _numbers(path, values, "features")
+    if stored.ndim == 2 and np.isfinite(stored).all():
+        for place in range(stored.shape[1]):
+            check_told_apart(values[:, place], stored.dtype, where=f"{path}: features[:, {place}]")
+    return stored
 
 
 def _npz_mask(path: Path, arrays: Arrays, split: str, num_nodes: int) -> BoolArray:
@@ -122,6 +132,11 @@ def _npz_mask(path: Path, arrays: Arrays, split: str, num_nodes: int) -> BoolArr
     if given:
         ids = _whole(path, given[0], arrays[given[0]])
         _check_ids(path, given[0], ids, num_nodes)
+        if repeated := ids.size - len(np.unique(ids)):
+            raise DataError(
+                f"{path}: {given[0]} names nodes again that it has named ({repeated:,} such)",
+                remedy="name each node once: numpy.unique",
+            )
         mask[ids] = True
     return mask
 
@@ -151,7 +166,13 @@ def _check_ids(path: Path, name: str, ids: IntArray, num_nodes: int) -> None:
 
 def _num_classes(path: Path, arrays: Arrays, labels: npt.NDArray[Any]) -> int:
     if "num_classes" in arrays:
-        return int(_whole(path, "num_classes", arrays["num_classes"]).reshape(-1)[0])
+        given = _whole(path, "num_classes", arrays["num_classes"])
+        if given.size != 1:
+            raise DataError(
+                f"{path}: num_classes has shape {list(given.shape)}; allowed: one number",
+                remedy="write num_classes as one integer",
+            )
+        return int(given.reshape(()))
     if labels.ndim == 2:
         return int(labels.shape[1])
     return int(labels.max()) + 1 if labels.size else 0

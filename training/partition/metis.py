@@ -1,4 +1,4 @@
-"""Cuts a graph with METIS and writes the parts as DistDGL reads them."""
+"""Cuts a graph with METIS, or at random, and writes the parts as DistDGL reads them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from rudder.training.datasets.checks import check_told_apart
 from rudder.training.datasets.graph import FloatArray, Graph, IntArray
 from rudder.training.datasets.spec import DatasetSpec
 from rudder.training.errors import ConfigError, DataError, MachineError
@@ -19,6 +20,7 @@ _BYTES_PER_EDGE = 26
 """What DistDGL stores for an edge: both ends, its global id, whether it is an inner one."""
 _BYTES_PER_NODE = 25 + 19
 """For a node: in the structure, and its label, phase and masks."""
+_OTHER_CUT = "use fewer parts, or --method random, which leaves none empty but cuts many edges"
 _SPARE = 1.3
 """Halo nodes and cut edges stand in more than one part."""
 
@@ -37,11 +39,12 @@ def write_partitions(
     _check_parts(graph, recipe.num_parts)
     features = _cast(graph, recipe.feature_dtype)
     _check_space(graph, features, directory)
-    progress(f"cutting {graph.num_nodes:,} nodes and {graph.num_edges:,} edges with METIS")
+    how = {"metis": "with METIS", "random": "at random"}[recipe.method]
+    progress(f"cutting {graph.num_nodes:,} nodes and {graph.num_edges:,} edges {how}")
     name = DatasetSpec.parse(recipe.dataset).slug
     original_ids = _partition(graph, features, name, recipe, directory)
     progress("reading back what was written")
-    bounds = _read_back(directory / f"{name}.json", recipe.num_parts, features)
+    bounds = _read_back(directory / f"{name}.json", recipe, features)
     part_of = np.empty(graph.num_nodes, dtype=np.int64)
     part_of[original_ids] = np.repeat(np.arange(recipe.num_parts), np.diff(bounds))
     manifest = _manifest(graph, recipe, name, part_of, directory)
@@ -66,6 +69,9 @@ def _cast(graph: Graph, dtype: FeatureDtype) -> FloatArray:
             f"{np.abs(graph.features).max():.3g}, {dtype} ends at {np.finfo(dtype).max:.3g}",
             remedy="use --feature-dtype float32, or scale the features",
         )
+    for place in range(features.shape[1]):
+        where = f"{graph.name}: features[:, {place}]"
+        check_told_apart(graph.features[:, place], features.dtype, where=where)
     return features
 
 
@@ -92,6 +98,10 @@ def _partition(
     import dgl.distributed
 
     split = graph.train_mask * 1 + graph.val_mask * 2 + graph.test_mask * 3
+    # DGL draws the parts of `random` from a generator that differs from call to call.
+    dgl.distributed.partition.random_choice = lambda parts, _: _tensor(
+        _random_parts(split, parts, seed=recipe.seed)
+    )
     try:
         new_order, _ = dgl.distributed.partition_graph(
             _as_dgl(graph, features),
@@ -99,15 +109,23 @@ def _partition(
             recipe.num_parts,
             str(directory),
             num_hops=1,
-            part_method="metis",
+            part_method=recipe.method,
             balance_ntypes=_tensor(split) if recipe.balance else None,
             balance_edges=recipe.balance,
             return_mapping=True,
         )
-    except (dgl.DGLError, AssertionError, IndexError, TypeError, RuntimeError) as error:
+    except (dgl.DGLError, AssertionError, LookupError, TypeError, RuntimeError) as error:
         raise _explained(error, recipe, directory) from error
     ids: IntArray = new_order.numpy()
     return ids
+
+
+def _random_parts(split: IntArray, num_parts: int, *, seed: int) -> IntArray:
+    """A part for each node: each split is dealt out in random order, so that no part is empty."""
+    order = np.random.default_rng(seed).permutation(len(split))
+    parts = np.empty(len(split), dtype=np.int64)
+    parts[order[np.argsort(split[order], kind="stable")]] = np.arange(len(split)) % num_parts
+    return parts
 
 
 def _as_dgl(graph: Graph, features: FloatArray) -> Any:
@@ -140,9 +158,18 @@ def _explained(error: Exception, recipe: Recipe, directory: Path) -> Exception:
             f"not enough memory to cut the graph: {first_line}",
             remedy="use a machine with more memory, or --feature-dtype float16",
         )
+    if isinstance(error, KeyError) or "HeteroSubgraph" in text:  # DGL looks up a part without nodes
+        return _empty_part(recipe)
     return DataError(
         f"DGL could not cut {recipe.dataset} into {recipe.num_parts} parts: {first_line}",
-        remedy="use fewer parts (METIS leaves a part empty where a graph is too small for them)",
+        remedy=_OTHER_CUT,
+    )
+
+
+def _empty_part(recipe: Recipe) -> DataError:
+    return DataError(
+        f"METIS leaves a part empty when it cuts {recipe.dataset} into {recipe.num_parts}",
+        remedy=_OTHER_CUT,
     )
 
 
@@ -155,7 +182,7 @@ def disk_full(directory: Path) -> MachineError:
     )
 
 
-def _read_back(part_config: Path, num_parts: int, features: FloatArray) -> IntArray:
+def _read_back(part_config: Path, recipe: Recipe, features: FloatArray) -> IntArray:
     """Load every part, since DGL does not notice a failing last write; the first id of each.
 
     Returns int64[num_parts + 1].
@@ -164,7 +191,7 @@ def _read_back(part_config: Path, num_parts: int, features: FloatArray) -> IntAr
     import dgl.distributed
 
     bounds = [0]
-    for part in range(num_parts):
+    for part in range(recipe.num_parts):
         try:
             structure, node_data, *_ = dgl.distributed.load_partition(str(part_config), part)
         except (dgl.DGLError, RuntimeError, OSError) as error:
@@ -172,6 +199,8 @@ def _read_back(part_config: Path, num_parts: int, features: FloatArray) -> IntAr
         stored = node_data["_N/feat"].numpy()
         assert stored.dtype == features.dtype, "DGL changed the features' dtype"
         assert int(structure.ndata["inner_node"].sum()) == len(stored), "DGL lost features"
+        if not len(stored):
+            raise _empty_part(recipe)
         bounds.append(bounds[-1] + len(stored))
     return np.array(bounds, dtype=np.int64)
 

@@ -16,7 +16,7 @@ from platformdirs import user_cache_path
 from rudder.training.config import RunConfig
 from rudder.training.datasets.spec import DatasetSpec
 from rudder.training.errors import ConfigError, MachineError, RudderError, RunError
-from rudder.training.manifest import FILE_NAME, FeatureDtype, Manifest, Recipe
+from rudder.training.manifest import FILE_NAME, CutMethod, FeatureDtype, Manifest, Recipe
 from rudder.training.partition.folder_lock import folder_lock
 from rudder.training.partition.worker import Message, Order
 
@@ -37,6 +37,7 @@ def default_data_dir(
     undirected: bool = False,
     feature_dtype: FeatureDtype = "float32",
     balance: bool = True,
+    method: CutMethod = "metis",
 ) -> Path:
     """Where `prepare` with these arguments goes if the user does not say; raises ConfigError."""
     root = os.environ.get(DATA_VARIABLE)
@@ -45,6 +46,7 @@ def default_data_dir(
         "undirected" if undirected else "",
         feature_dtype if feature_dtype != "float32" else "",
         "" if balance else "unbalanced",
+        method if method != "metis" else "",
     ]
     name = [DatasetSpec.parse(spec).folder_name, f"{num_parts}parts", f"seed{seed}", *variants]
     return parent / "-".join(part for part in name if part)
@@ -59,18 +61,20 @@ def prepare(
     undirected: bool = False,
     feature_dtype: FeatureDtype = "float32",
     balance: bool = True,
+    method: CutMethod = "metis",
     progress: Callable[[str], None],
 ) -> Manifest:
     """Write the graph `spec` as partitions into `out`, or reuse what an equal call left there.
 
     `out` appears complete or not at all. With `balance`, METIS spreads training, validation and
-    test nodes and the edges evenly, not only the nodes.
+    test nodes and the edges evenly, not only the nodes. The method `random` puts each node into any
+    part: many more edges are cut, but no graph is too large or too small for it.
 
     Raises ConfigError for a bad argument or an `out` with something else in it, DataError for a
     graph that cannot be used or a damaged `out`, MachineError where disk, memory or a library
     lack, RunError if the worker process fails in a way that nobody foresaw.
     """
-    recipe = _recipe(spec, num_parts, seed, undirected, feature_dtype, balance)
+    recipe = _recipe(spec, num_parts, seed, undirected, feature_dtype, balance, method)
     out = out.expanduser().resolve()
     with (
         _writing_beside(out),
@@ -109,6 +113,7 @@ def _recipe(
     undirected: bool,
     feature_dtype: FeatureDtype,
     balance: bool,
+    method: CutMethod,
 ) -> Recipe:
     dataset = DatasetSpec.parse(spec)
     if not 1 <= num_parts <= MAX_PARTS:
@@ -119,6 +124,8 @@ def _recipe(
         raise ConfigError.for_field(
             "feature_dtype", value=feature_dtype, allowed="float32, float16"
         )
+    if method not in ("metis", "random"):
+        raise ConfigError.for_field("method", value=method, allowed="metis, random")
     return Recipe(
         dataset=str(dataset),
         num_parts=num_parts,
@@ -126,6 +133,7 @@ def _recipe(
         undirected=undirected,
         feature_dtype=feature_dtype,
         balance=balance,
+        method=method,
         fingerprint=dataset.fingerprint(),
     )
 

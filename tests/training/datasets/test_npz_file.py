@@ -82,6 +82,12 @@ def test_float16_features_stay_float16_and_phases_are_kept(tmp_path: Path) -> No
         ({"train_idx": np.array([0])}, "train_mask and train_idx for the train split"),
         ({"train_mask": np.array([0, 2, 3, 1])}, "train_mask has dtype"),
         ({"train_mask": None, "train_idx": np.array([0, 4])}, r"train_idx\[1\] = 4"),
+        ({"labels": np.array([0, 1, 0, 2**64 - 1], dtype=np.uint64)}, "labels holds 1844"),
+        ({"features": np.ones((4, 2), dtype=np.complex64)}, "allowed: real numbers"),
+        ({"features": 10**9 + np.arange(8).reshape(4, 2)}, r"features\[:, 0\]: 4 values become 1"),
+        ({"features": 1e9 + np.arange(8).reshape(4, 2) / 9}, "4 values become 1 as float32"),
+        ({"num_classes": np.array([2, 3])}, r"num_classes has shape \[2\]"),
+        ({"train_mask": None, "train_idx": np.array([0, 2, 0])}, r"named \(1 such\)"),
         ({"labels": np.array([{}, {}], dtype=object)}, "not a readable .npz"),
     ],
 )

@@ -166,9 +166,28 @@ def test_more_parts_than_training_nodes_are_refused(tmp_path: Path) -> None:
 
 def test_a_graph_too_small_for_its_parts_is_refused(tmp_path: Path) -> None:
     small = draw_graph(Preset(12, 2, 4, 2, 0.9, 0.0, 0.1, num_communities=2), name="s", seed=0)
-    with pytest.raises(DataError, match="into 10 parts") as refused:
+    with pytest.raises(DataError, match=r"METIS leaves a part empty .* into 10") as refused:
         write(small, tmp_path / "out", recipe(10))
-    assert "fewer parts" in refused.value.remedy
+    assert "--method random" in refused.value.remedy
+
+
+@pytest.mark.parametrize("num_parts", [1, 2, 5])
+def test_a_random_cut_leaves_no_part_empty_and_is_repeated(num_parts: int, tmp_path: Path) -> None:
+    small = draw_graph(Preset(12, 2, 4, 2, 0.9, 0.0, 0.1, num_communities=2), name="s", seed=0)
+    how = recipe(num_parts).model_copy(update={"method": "random"})
+    first, second = (write(small, tmp_path / name, how) for name in ("first", "second"))
+    assert first.parts == second.parts
+    assert first.num_cut_edges == second.num_cut_edges
+    assert sum(part.num_inner_nodes for part in first.parts) == 12
+    assert all(part.num_inner_nodes >= 12 // num_parts for part in first.parts)
+    assert all(part.num_train >= first.num_train // num_parts for part in first.parts)
+
+
+def test_whole_numbers_that_float16_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    graph = make_graph()
+    graph.features[:, 1] = 30_000 + np.arange(graph.num_nodes)
+    with pytest.raises(DataError, match=r"features\[:, 1\]: 600 values become 38 as float16"):
+        write(graph, tmp_path / "out", recipe(2, "float16"))
 
 
 @pytest.mark.parametrize(
