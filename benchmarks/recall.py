@@ -36,7 +36,7 @@ def fill(path: Path, vectors: NDArray[np.uint8]) -> None:
     """Write episodes with these circumstances; their content is one and the same."""
     work = sample_workload()
     episode = sample_episode(0, workload=work)
-    with Experience.open(path) as experience:
+    with Experience(path) as experience:
         past = PastEpisode(origin=experience.origin, ended_at=_TIME, workload=work, episode=episode)
         experience.add([past], trusted=True)
     content = episode.model_dump_json()
@@ -73,7 +73,7 @@ def measure(episodes: int, *, queries: int, path: Path) -> dict[str, object]:
     with multiprocessing.get_context("spawn").Pool(1) as fresh:
         open_mib = fresh.apply(growth_mib, [path])
     started = time.perf_counter()
-    recall = Recall.open(path)
+    recall = Recall(path)
     open_s = time.perf_counter() - started
     _query(recall, 0)
     wall, cpu = zip(*(_query(recall, number) for number in range(1, queries + 1)), strict=True)
@@ -84,7 +84,7 @@ def measure(episodes: int, *, queries: int, path: Path) -> dict[str, object]:
 def growth_mib(path: Path) -> float:
     """Of this process' largest size, from before the memory is opened until it has answered."""
     before = _largest_mib()
-    recall = Recall.open(path)
+    recall = Recall(path)
     _query(recall, 0)
     recall.close()
     return _largest_mib() - before

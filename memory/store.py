@@ -170,7 +170,7 @@ class Reader:
         """What an action reads from the file."""
         try:
             return action()
-        except (sqlite3.Error, ValidationError, UnicodeDecodeError) as error:
+        except (sqlite3.Error, ValueError) as error:
             raise unreadable(self.path, str(error).splitlines()[0]) from None
 
     def close(self) -> None:

@@ -282,4 +282,5 @@ def _print_text(rows: list[AuditRow], where: Path, *, wide: bool) -> None:
 
 
 def _whole(row: AuditRow) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in asdict(row).items() if value is not None)
+    columns = row.columns().items()
+    return "\n".join(f"{name}: {value}" for name, value in columns if value is not None)

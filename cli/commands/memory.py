@@ -166,7 +166,7 @@ def trust(
     from rudder.cli.options import writing_memory
     from rudder.memory.past.experience import Experience
 
-    with writing_memory(_known(memory)) as path, Experience.open(path) as experience:
+    with writing_memory(_known(memory)) as path, Experience(path) as experience:
         count = experience.trust(origin)
     _say({"trusted": count}, f"{count:,} episodes are used from now on", json=json)
 
@@ -185,7 +185,7 @@ def prune(
     from rudder.cli.options import writing_memory
     from rudder.memory.past.experience import Experience
 
-    with writing_memory(_known(memory)) as path, Experience.open(path) as experience:
+    with writing_memory(_known(memory)) as path, Experience(path) as experience:
         count = experience.prune(keep=keep, origin=origin)
     _say({"dropped": count}, f"{count:,} episodes dropped", json=json)
 

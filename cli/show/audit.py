@@ -7,11 +7,9 @@ import io
 import json
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict
 
 from rudder.cli.show import figures
-from rudder.memory.run.audit import COLUMNS, AuditRow
-from rudder.memory.store import Value
+from rudder.memory.run.audit import COLUMNS, AuditRow, Cell
 
 # Audit rows under the names of OpenTelemetry's semantic conventions for generative AI.
 #
@@ -31,11 +29,11 @@ ATTRIBUTES = {
 }
 
 
-def attributes(row: AuditRow) -> dict[str, Value]:
+def attributes(row: AuditRow) -> dict[str, Cell]:
     """What is not null, under its conventional name."""
-    named: dict[str, Value] = {
+    named: dict[str, Cell] = {
         ATTRIBUTES.get(name, f"rudder.{name}"): value
-        for name, value in asdict(row).items()
+        for name, value in row.columns().items()
         if value is not None
     }
     return {"gen_ai.operation.name": "chat" if row.model else "execute_tool", **named}
@@ -43,7 +41,7 @@ def attributes(row: AuditRow) -> dict[str, Value]:
 
 def as_json(rows: Sequence[AuditRow]) -> str:
     """A list of objects with the columns' names."""
-    return json.dumps([asdict(row) for row in rows], indent=2)
+    return json.dumps([row.columns() for row in rows], indent=2)
 
 
 def as_csv(rows: Sequence[AuditRow]) -> str:
@@ -51,7 +49,7 @@ def as_csv(rows: Sequence[AuditRow]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
+    writer.writerows(row.columns() for row in rows)
     return text.getvalue()
 
 

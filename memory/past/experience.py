@@ -27,11 +27,12 @@ from rudder.training.workload import Workload
 _WAIT_S = 30.0
 _MEASURED = ("confirmed", "reverted", "kept")
 _JOINED = "FROM episodes JOIN workloads ON workloads.number = episodes.workload"
-_PAST = f"""
+PAST = f"""
 SELECT workloads.origin, ended_at, workloads.content AS workload,
        episodes.number, episode_id, episodes.content, checksum
 {_JOINED}
 """
+"""Query for the rows of episodes, to which a condition is added."""
 _LINES = f"""
 SELECT episode_id, origin, trusted, run_key, rank,
        json_extract(workloads.content, '$.policy') AS policy, planner, result,
@@ -128,15 +129,15 @@ class Catalog(Reader):
     def episodes(self, *, origin: str | None = None) -> Iterator[PastEpisode]:
         """All of one origin or of every one, oldest first."""
         where, values = ("1", ()) if origin is None else ("workloads.origin = ?", (origin,))
-        found = self.rows(f"{_PAST} WHERE {where} ORDER BY episodes.number", *values)
-        return (_past(row) for row in found)
+        found = self.rows(f"{PAST} WHERE {where} ORDER BY episodes.number", *values)
+        return (past_episode(row) for row in found)
 
     def find(self, name: str) -> list[PastEpisode]:
         """Those whose id is `name`, or else begins with it; at most two."""
-        found = self.rows(f"{_PAST} WHERE episode_id = ? LIMIT 2", name) or self.rows(
-            f"{_PAST} WHERE episode_id >= ? AND episode_id < ? LIMIT 2", name, name + "\U0010ffff"
+        found = self.rows(f"{PAST} WHERE episode_id = ? LIMIT 2", name) or self.rows(
+            f"{PAST} WHERE episode_id >= ? AND episode_id < ? LIMIT 2", name, name + "\U0010ffff"
         )
-        return [_past(row) for row in found]
+        return [past_episode(row) for row in found]
 
     def audit_heads(self, *, run_key: str, rank: int) -> tuple[Head, ...]:
         """Where the audit log of a run was when it was merged."""
@@ -151,7 +152,8 @@ class Catalog(Reader):
         return [OriginStats.model_validate(row) for row in self.rows(_STATS)]
 
 
-def _past(row: dict[str, Any]) -> PastEpisode:
+def past_episode(row: dict[str, Any]) -> PastEpisode:
+    """A row of PAST; raises DataError where it is damaged."""
     what = f"the workload of {row['episode_id']}"
     return PastEpisode(
         origin=row["origin"],
@@ -165,22 +167,16 @@ class Experience:
     """The writing end of a memory; a context manager, which closes it. Methods raise as
     Store.open does."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.origin = _own_origin(store)
-
-    @classmethod
-    def open(cls, path: Path, *, replaces_damaged: bool = False) -> Self:
+    def __init__(self, path: Path, *, replaces_damaged: bool = False) -> None:
         """Open or create; waits half a minute for another writer.
 
         replaces_damaged: whether a damaged file is moved away and a new one begun, or
         DataError raised.
         """
-        return cls(
-            Store.open(
-                path, migrations=EXPERIENCE, wait_s=_WAIT_S, replaces_damaged=replaces_damaged
-            )
+        self._store = Store.open(
+            path, migrations=EXPERIENCE, wait_s=_WAIT_S, replaces_damaged=replaces_damaged
         )
+        self.origin = _own_origin(self._store)
 
     def add(
         self, episodes: Iterable[PastEpisode], *, trusted: bool, head: Head | None = None
@@ -210,11 +206,11 @@ class Experience:
                 raise ConfigError.for_field(
                     "origin", value=origin, allowed=", ".join(origins) or "none is there yet"
                 )
-            sql = f"{_PAST} WHERE workloads.origin = ? AND NOT trusted"
+            sql = f"{PAST} WHERE workloads.origin = ? AND NOT trusted"
             found = list(rows(db, sql, origin))
             for row in found:
                 db.conn.execute("UPDATE episodes SET trusted = 1 WHERE number = ?", [row["number"]])
-                _add_key(db, row["number"], _past(row))
+                _add_key(db, row["number"], past_episode(row))
         return len(found)
 
     def prune(self, *, keep: int, origin: str | None = None) -> int:

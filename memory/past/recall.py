@@ -8,17 +8,14 @@ blocks that stay in the cache; no tree is as fast in so many dimensions.
 from __future__ import annotations
 
 import math
-import sqlite3
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from sqlite_utils import Database
 
 from rudder.memory.journal import Recalled
@@ -32,9 +29,9 @@ from rudder.memory.past.circumstances import (
     distance,
     signature,
 )
+from rudder.memory.past.experience import PAST, past_episode
 from rudder.memory.records import Observation
-from rudder.memory.run.tables import parse_episode
-from rudder.memory.store import open_reader
+from rudder.memory.store import Reader
 from rudder.training.compiled import compiled
 from rudder.training.errors import DataError
 from rudder.training.workload import Workload
@@ -51,51 +48,36 @@ SELECT number, vector FROM recall_keys JOIN episodes USING (number)
 WHERE recall_keys.signature = ? AND recall_keys.result = 'confirmed'
 ORDER BY json_extract(content, '$.applied.settings.capacity_rows') DESC, number DESC LIMIT 1
 """
-_EPISODE = """
-SELECT workloads.content, episodes.episode_id, episodes.content, episodes.checksum
-FROM episodes JOIN workloads ON workloads.number = episodes.workload WHERE episodes.number = ?
-"""
 _BLOCK = 2048
 _FAR = 2**31 - 1
 
 
-class Recall:
-    """The experience of earlier runs, as it was when it was opened."""
+class Recall(Reader):
+    """The experience of earlier runs, as it was when it was opened; methods raise as those of
+    Reader do."""
 
-    def __init__(self, db: Database) -> None:
-        self._db = db
-        self._indexes = _load(db)
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, migrations=EXPERIENCE)
+        try:
+            self._indexes = self.read(lambda: _load(self.db))
+        except DataError:
+            self.close()
+            raise
         for index in self._indexes.values():
             index.nearest(np.zeros(NUM_FEATURES, dtype=np.uint8), limit=1)  # compiles the loop
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read a memory; raises DataError where it cannot be."""
-        db = open_reader(path, migrations=EXPERIENCE)
-        try:
-            return cls(db)
-        except (sqlite3.Error, ValueError) as error:
-            db.close()
-            raise DataError(
-                f"{path} cannot be read: {error}", remedy="restore it, or use --memory none"
-            ) from None
 
     def recall(self, observation: Observation, workload: Workload, *, limit: int) -> list[Recalled]:
         """Episodes of the same policy, nearest first, the newest first among equals.
 
         Where there are some, one was confirmed and one reverted, and one is the best that the
         same work has come to (while the link is not known yet, also its largest buffer); the
-        others are the nearest. Raises DataError.
+        others are the nearest.
         """
         vector = circumstances(observation, workload)
         near = self._nearest(
             vector, workload, limit=limit, is_link_known=observation.row_ms is not None
         )
         return [recalled for each in near for recalled in self._read(each)]
-
-    def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
 
     def _nearest(
         self, vector: Vector, workload: Workload, *, limit: int, is_link_known: bool
@@ -114,28 +96,17 @@ class Recall:
         return sorted(list(chosen)[:limit], key=_order)
 
     def _best(self, vector: Vector, workload: Workload, *, queries: tuple[str, ...]) -> list[Near]:
-        found = [
-            row for query in queries for row in self._db.conn.execute(query, [signature(workload)])
-        ]
-        return [Near(distance(vector, stored), number) for number, stored in found]
+        found = [row for query in queries for row in self.rows(query, signature(workload))]
+        return [Near(distance(vector, row["vector"]), row["number"]) for row in found]
 
     def _read(self, near: Near) -> list[Recalled]:
         """The episode; nothing where it was pruned meanwhile."""
-        try:
-            found = self._db.conn.execute(_EPISODE, [near.number]).fetchall()
-            return [
-                Recalled(
-                    distance=near.distance,
-                    workload=Workload.model_validate_json(workload),
-                    episode=parse_episode(*episode),
-                )
-                for workload, *episode in found
-            ]
-        except (sqlite3.Error, ValidationError) as error:
-            raise DataError(
-                f"the memory of past runs cannot be read: {error}",
-                remedy="restore the file, or use --memory none",
-            ) from None
+        found = self.rows(f"{PAST} WHERE episodes.number = ?", near.number)
+        pasts = [past_episode(row) for row in found]
+        return [
+            Recalled(distance=near.distance, workload=past.workload, episode=past.episode)
+            for past in pasts
+        ]
 
 
 def _order(near: Near) -> tuple[float, int]:

@@ -24,7 +24,7 @@ def fill(memory: Path, run_dir: Path, *, replaces_damaged: bool = False) -> Adde
     where that cannot be written.
     """
     paths = run_files(run_dir)
-    with Experience.open(memory, replaces_damaged=replaces_damaged) as experience:
+    with Experience(memory, replaces_damaged=replaces_damaged) as experience:
         return sum((_fill_one(experience, path) for path in paths), Added())
 
 
@@ -32,7 +32,7 @@ def merge(memory: Path, source: Path) -> Added:
     """Add a run folder, a rank's file, or another memory; of that, all keep their origin and are
     not used until they are trusted."""
     if source.is_file() and _is_memory(source):
-        with Catalog(source) as catalog, Experience.open(memory) as experience:
+        with Catalog(source) as catalog, Experience(memory) as experience:
             return experience.add(_as_foreign(catalog.episodes(), experience), trusted=False)
     return fill(memory, source)
 
@@ -52,7 +52,7 @@ def import_(memory: Path, lines: IO[str], *, name: str) -> Added:
 
     name: of the file, for the message.
     """
-    with Experience.open(memory) as experience:
+    with Experience(memory) as experience:
         return experience.add(_as_foreign(_parse(lines, name), experience), trusted=False)
 
 

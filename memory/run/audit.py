@@ -11,13 +11,15 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 from sqlite_utils import Database
 
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import FIRST_HASH
 from rudder.memory.store import Key, Redaction, Store, Value, Write, insert, now, rows
+
+Cell = str | int | float | None
 
 CHAINED = {
     "sessions": "number",
@@ -30,41 +32,34 @@ CHAINED = {
     "decision_inputs": "episode_id",
 }
 """Tables whose rows are under the chain, and their primary keys."""
+COLUMNS = (
+    *("number", "time", "run_key", "rank"),
+    *AuditEntry.model_fields,
+    *("digests", "previous_hash", "hash"),
+)
 
 
-@dataclass(frozen=True)
-class AuditRow:
-    """One row of the log; docs/schema.md says what the columns hold."""
+class AuditRow(AuditEntry):
+    """An entry where it stands in the log; docs/schema.md says what the columns hold.
+
+    Rows are shown as they are, so those of a file are not checked.
+    """
 
     number: int
     time: str
     run_key: str
     rank: int
-    kind: str
-    call_id: str
-    agent: str
-    tool: str
-    step: int
-    episode_id: str | None
-    arguments: str | None
-    result: str | None
-    outcome: str | None
-    error_type: str | None
-    model: str | None
-    input_tokens: int | None
-    output_tokens: int | None
-    latency_ms: float | None
-    digests: str | None
+    digests: str | None = None
     previous_hash: str
     hash: str
 
+    def columns(self) -> dict[str, Cell]:
+        """Values by column, in the table's order."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
     def as_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
-
-
-COLUMNS = tuple(field.name for field in fields(AuditRow))
-_NAMES = ", ".join(COLUMNS)
+        return json.dumps(self.columns(), separators=(",", ":"))
 
 
 @dataclass(frozen=True)
@@ -222,7 +217,10 @@ def read_rows(
     order = "number" if last is None else "number DESC LIMIT ?"
     limit = [] if last is None else [last]
     found = rows(
-        db, f"SELECT {_NAMES} FROM audit WHERE {where} AND number > ? ORDER BY {order}",
+        db, f"SELECT * FROM audit WHERE {where} AND number > ? ORDER BY {order}",
         *values, after, *limit,
     )  # fmt: skip
-    return (AuditRow(**row) for row in (found if last is None else reversed(list(found))))
+    return (
+        AuditRow.model_construct(**row)
+        for row in (found if last is None else reversed(list(found)))
+    )

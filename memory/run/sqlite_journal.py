@@ -86,7 +86,7 @@ class SqliteJournal(Journal):
         self._is_closed = False
         if memory is not None and memory.exists():
             with self._without_memory_on_error():
-                self._past = Recall.open(memory)
+                self._past = Recall(memory)
 
     @classmethod
     def open(

@@ -6,7 +6,7 @@ Writers work inside the caller's transaction, and return the keys of the rows th
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import TypeAdapter
 from sqlite_utils import Database
@@ -25,24 +25,14 @@ RECALLED = TypeAdapter(list[Recalled])
 
 def add_session(db: Database, workload: Workload, *, version: str) -> int:
     """A controller begins or goes on; returns the number of its session."""
-    session = insert(
-        db,
-        "sessions",
-        {
-            "run_key": workload.run_key,
-            "rank": workload.rank,
-            "began_at": now(),
-            "version": version,
-            "workload": workload.model_dump_json(),
-        },
-    )
-    assert session is not None
-    return session
+    values = {"run_key": workload.run_key, "rank": workload.rank, "began_at": now()}
+    content = {"version": version, "workload": workload.model_dump_json()}
+    return _add(db, "sessions", {**values, **content})
 
 
 def add_window(db: Database, window: Window, *, slices: Slices) -> Iterable[Key]:
     """Write a window and its access slice; the keys include slices that this pruned."""
-    number = insert(
+    number = _add(
         db,
         "windows",
         {
@@ -59,7 +49,6 @@ def add_window(db: Database, window: Window, *, slices: Slices) -> Iterable[Key]
             "content": window.model_dump_json(exclude={"accesses"}),
         },
     )
-    assert number is not None
     yield "windows", number
     if window.accesses is not None:
         yield from slices.add(db, window.accesses, number=number, window=window.index)
@@ -138,9 +127,8 @@ def unfinished_episode(db: Database) -> Episode | None:
 
 def add_model_call(db: Database, call: ModelCall, *, redaction: Redaction) -> Iterable[Key]:
     """Write a question to a model and its answer, without secrets."""
-    number = insert(db, "model_calls", {"time": now(), **redaction.clean_all(call.model_dump())})
-    assert number is not None
-    return [("model_calls", number)]
+    values = {"time": now(), **redaction.clean_all(call.model_dump())}
+    return [("model_calls", _add(db, "model_calls", values))]
 
 
 def save_inputs(
@@ -163,14 +151,12 @@ def save_inputs(
 
 def add_recall(db: Database, observation: Observation, found: Sequence[Recalled]) -> Iterable[Key]:
     """Write what recall answered."""
-    number = insert(
-        db,
-        "recalls",
-        {
-            "step": observation.step,
-            "window": observation.window,
-            "content": RECALLED.dump_json(list(found)).decode(),
-        },
-    )
-    assert number is not None
-    return [("recalls", number)]
+    content = RECALLED.dump_json(list(found)).decode()
+    at = {"step": observation.step, "window": observation.window}
+    return [("recalls", _add(db, "recalls", {**at, "content": content}))]
+
+
+def _add(db: Database, table: str, values: Mapping[str, object]) -> int:
+    number = insert(db, table, values)
+    assert number is not None  # nothing is in its way
+    return number

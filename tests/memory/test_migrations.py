@@ -58,7 +58,7 @@ def test_a_released_memory_is_recalled_from(old: Path, tmp_path: Path) -> None:
     path = Path(shutil.copy(old, tmp_path / "memory.db"))
     with Catalog(path) as catalog:
         assert len(list(catalog.episodes())) == 4
-    recall = Recall.open(path)
+    recall = Recall(path)
     episode = sample_episode(0, workload=WORK)
     found = recall.recall(episode.observation, WORK, limit=3)
     assert found[0].distance < found[1].distance

@@ -93,7 +93,8 @@ class WhatIf:
         key = (wanted, once)
         if key not in self._kept:
             if self._is_growth(wanted, once):
-                share = self._grown_share(wanted)
+                growth, sampled, steps = self._growth_to(wanted)
+                share = growth.share(sampled, settling_steps=steps)
             else:
                 share = self._counted_share(self._rows(wanted, once))
             self._kept[key] = self._effect(share, wanted.capacity_rows)
@@ -164,11 +165,6 @@ class WhatIf:
         or targets."""
         grows = wanted.capacity_rows > self._history.settings.capacity_rows
         return grows and once.is_empty and self._history.workload.policy == "lookahead"
-
-    def _grown_share(self, wanted: BufferSettings) -> Share:
-        """Over the steps in which the trial of a growth is judged."""
-        growth, sampled, steps = self._growth_to(wanted)
-        return growth.share(sampled, settling_steps=steps)
 
     def _growth_to(self, wanted: BufferSettings) -> tuple[Growth, BufferSettings, int]:
         """The growth, the settings with the capacity in sampled rows, and how long it settles."""

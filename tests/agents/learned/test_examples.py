@@ -73,9 +73,9 @@ def test_imported_episodes_teach_nothing_until_they_are_trusted(
     import_(other, lines, name="lines")
     with pytest.raises(DataError, match="of 0 runs"):
         read_examples(other)
-    with Experience.open(memory) as experience:
+    with Experience(memory) as experience:
         origin = experience.origin
-    with Experience.open(other) as experience:
+    with Experience(other) as experience:
         experience.trust(origin)
     assert len(read_examples(other)[0]) == len(read_examples(memory)[0])
 

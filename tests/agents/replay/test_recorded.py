@@ -198,9 +198,9 @@ def test_decisions_on_windows_that_could_not_be_recorded_are_not_replayable(
     def lock(number: int, trainer: SimulatedTrainer) -> None:
         assert journal._store is not None
         journal._store.wait_for_locks(is_patient=False)
-        if number == 20:
+        if number == 24:  # no change is decided then, and so none is refused
             other.execute("BEGIN IMMEDIATE")
-        if number == 21:
+        if number == 25:
             other.rollback()
 
     with contextlib.closing(sqlite3.connect(path)) as other:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rudder.cli.show import figures
 from rudder.cli.show.audit import audit_text, detail, wide_text
-from rudder.memory.run.audit import AuditRow
+from rudder.memory.run.audit import COLUMNS, AuditRow
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.sample import write_sample_run
 
 
-def row(**values: object) -> AuditRow:
-    usual: dict[str, object] = dict.fromkeys(AuditRow.__dataclass_fields__)
+def row(**values: Any) -> AuditRow:
+    usual: dict[str, Any] = dict.fromkeys(COLUMNS)
     usual |= {
         "number": 1,
         "time": "2026-01-02T03:04:05.678901Z",
@@ -27,7 +27,7 @@ def row(**values: object) -> AuditRow:
         "tool": "set_replacement_interval",
         "step": 123_456,
     }
-    return AuditRow(**(usual | values))  # type: ignore[arg-type]
+    return AuditRow.model_construct(**(usual | values))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_no_line_is_wider_than_the_terminal(rows: list[AuditRow]) -> None:
         episode_id="0123456789abcdef" * 2,
         result=json.dumps({"reason": "word " * 100}),
     )
-    hexadecimal = [replace(each, episode_id="f" + "0123" * 8) for each in rows]
+    hexadecimal = [each.model_copy(update={"episode_id": "f" + "0123" * 8}) for each in rows]
     for line in audit_text([*hexadecimal, longest], width=80).splitlines():
         assert len(line) <= 80
 

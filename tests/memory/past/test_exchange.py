@@ -79,7 +79,7 @@ def test_exported_episodes_come_in_untrusted_and_keep_their_origin(
     with Catalog(other) as catalog:
         assert [(each.origin, each.trusted) for each in catalog.lines()] == [(origin, False)] * 6
         assert list(catalog.episodes(origin=origin)) == past
-    with Experience.open(other) as experience:
+    with Experience(other) as experience:
         assert (experience.trust(origin), experience.trust(origin)) == (6, 0)
         with pytest.raises(ConfigError, match="nobody"):
             experience.trust("nobody")
@@ -119,7 +119,7 @@ def test_merge_takes_runs_files_and_other_memories(memory: Path, tmp_path: Path)
 
 
 def test_prune_drops_the_oldest_and_their_keys(memory: Path) -> None:
-    with Experience.open(memory) as experience:
+    with Experience(memory) as experience:
         assert experience.prune(keep=4) == 2
         assert experience.prune(keep=0, origin="elsewhere") == 0
     with Catalog(memory) as catalog:

@@ -19,7 +19,7 @@ WORK = sample_workload()
 def remember(
     path: Path, episodes: list[Episode], *, work: Workload = WORK, trusted: bool = True
 ) -> None:
-    with Experience.open(path) as experience:
+    with Experience(path) as experience:
         past = [
             PastEpisode(
                 origin="somewhere",
@@ -33,7 +33,7 @@ def remember(
 
 
 def recalled_ids(path: Path, like: Episode, *, work: Workload = WORK, limit: int = 5) -> list[str]:
-    recall = Recall.open(path)
+    recall = Recall(path)
     found = recall.recall(like.observation, work, limit=limit)
     recall.close()
     assert [each.distance for each in found] == sorted(each.distance for each in found)
@@ -133,7 +133,7 @@ def test_without_effect_without_trust_or_of_another_policy_nothing_comes_back(
     lru = WORK.model_copy(update={"policy": "lru"})
     remember(path, [with_result(one, "confirmed", name="lru")], work=lru)
     assert recalled_ids(path, one) == []
-    with Experience.open(path) as experience:
+    with Experience(path) as experience:
         assert experience.trust("somewhere") == 1
     assert recalled_ids(path, one) == ["foreign"]
 
