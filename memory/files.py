@@ -6,51 +6,17 @@ import itertools
 import os
 import re
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+
+import psutil
 
 from rudder.training.errors import MachineError, complain
 
-_MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK = re.compile(
     r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|ceph|glusterfs|afs|ncpfs|9p|orangefs|pvfs2"
     r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|beegfs|lustre)"
 )
-
-
-def file_system_of(path: Path, *, mounts: str | None = None) -> str | None:
-    """The type of the file system that holds `path` (which need not exist); None: not known.
-
-    mounts: text in the form of /proc/self/mountinfo; default: this machine's.
-    """
-    if mounts is None:
-        mounts = _MOUNTS.read_text() if _MOUNTS.exists() else ""
-    where = path.absolute().resolve()
-    depth, found = -1, None
-    for line in mounts.splitlines():
-        fields, _, rest = line.partition(" - ")
-        point = Path(_unescape(fields.split()[4]))
-        if where.is_relative_to(point) and len(point.parts) >= depth:
-            depth, found = len(point.parts), rest.split()[0]
-    return found
-
-
-def refuse_network(path: Path, *, mounts: str | None = None) -> None:
-    """Raise MachineError where `path` lies on a network file system."""
-    kind = file_system_of(path, mounts=mounts)
-    if kind is not None and _NETWORK.fullmatch(kind):
-        raise MachineError(
-            f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log and its"
-            " locks do not work and files get damaged",
-            remedy="put the file on a local disk; `rudder memory merge` brings the files of several"
-            " hosts together",
-        )
-
-
-def _unescape(text: str) -> str:
-    """Undo mountinfo's octal escapes of blanks and backslashes."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
-
-
 _BESIDE = ("-wal", "-shm", "-journal")
 _NO_DAMAGE = {
     sqlite3.SQLITE_BUSY,
@@ -61,6 +27,31 @@ _NO_DAMAGE = {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PERM,
 }
+
+
+def file_system_of(path: Path, *, mounts: Mapping[Path, str] | None = None) -> str | None:
+    """The type of the file system that holds `path` (which need not exist); None: not known.
+
+    mounts: types by mount point; default: this machine's.
+    """
+    if mounts is None:
+        found = psutil.disk_partitions(all=True)
+        mounts = {Path(each.mountpoint): each.fstype for each in found}
+    where = path.absolute().resolve()
+    above = [point for point in mounts if where.is_relative_to(point)]
+    return mounts[max(above, key=lambda point: len(point.parts))] if above else None
+
+
+def refuse_network(path: Path, *, mounts: Mapping[Path, str] | None = None) -> None:
+    """Raise MachineError where `path` lies on a network file system."""
+    kind = file_system_of(path, mounts=mounts)
+    if kind is not None and _NETWORK.fullmatch(kind):
+        raise MachineError(
+            f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log and its"
+            " locks do not work and files get damaged",
+            remedy="put the file on a local disk; `rudder memory merge` brings the files of several"
+            " hosts together",
+        )
 
 
 class DamagedError(Exception):

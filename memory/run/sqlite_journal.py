@@ -42,15 +42,8 @@ _ROWS_CHECKED = 20_000
 """Of an audit log that is gone on with: the last ones, so that a restart takes under a second."""
 
 
-def open_run_file(path: Path) -> Store:
-    """Open a rank's file to write; one whose end is not as it was written is moved away.
-
-    Raises as Store.open does.
-    """
-    return Store.open(path, migrations=RUN_FILE, problem=_problem)
-
-
 def _problem(db: Database) -> str | None:
+    """Why a controller cannot go on with a file: its end is not as it was written."""
     try:
         tables.unfinished_episode(db)
         return verify(db, last=_ROWS_CHECKED).reason
@@ -271,7 +264,7 @@ class SqliteJournal(Journal):
             if self._is_closed or time.monotonic() < self._reopen_at:
                 raise MachineError(self.failure or "it is closed", remedy="open it again")
             self._reopen_at = time.monotonic() + _REOPEN_S
-            self._store = open_run_file(self._path)
+            self._store = Store.open(self._path, migrations=RUN_FILE, problem=_problem)
         return self._store
 
     def _recover(self) -> None:

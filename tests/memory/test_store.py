@@ -13,10 +13,11 @@ from rudder.memory.migrations import RUN_FILE
 from rudder.memory.store import Store, open_reader
 from rudder.training.errors import DataError, MachineError
 
-MOUNTS = """22 1 254:0 / / rw,relatime - ext4 /dev/root rw
-40 22 0:40 / /home/shared\\040disk rw - nfs4 server:/export rw
-41 40 0:41 / /home/shared\\040disk/scratch rw - xfs /dev/sdb rw
-"""
+MOUNTS = {
+    Path("/"): "ext4",
+    Path("/home/shared disk"): "nfs4",
+    Path("/home/shared disk/scratch"): "xfs",
+}
 
 
 def rows_without_log(path: Path) -> int | None:
@@ -37,6 +38,7 @@ def test_the_deepest_mount_says_which_file_system_a_path_lies_on() -> None:
         "/home/shared disk/scratch/run.db": "xfs",
     }
     assert {path: file_system_of(Path(path), mounts=MOUNTS) for path in where} == where
+    assert file_system_of(Path("/proc/self")) == "proc"
 
 
 def test_network_file_systems_are_refused_with_reason_and_remedy() -> None:
