@@ -28,7 +28,7 @@ endif
 test-slow: setup
 	$(BIN)/pytest -m slow $(ARGS)
 
-check: lint types test
+check: lint types docs test
 
 lint: setup
 	$(BIN)/ruff check .
@@ -36,6 +36,10 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+# The site in site/. A broken link or reference fails; nothing is fetched.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,16 @@ PAGES = (
     *sorted(path for path in ROOT.glob("docs/*.md") if path.name != "cli.md"),
     ROOT / "benchmarks" / "README.md",
 )
+EXAMPLES = sorted(ROOT.glob("examples/*.py"))
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 _EDGE = re.compile(r"^\s*(\w+) -(?:\. (?:&nbsp;)?(.*?)(?:&nbsp;)? \.)?-?> (\w+);?$", re.MULTILINE)
 _CODE = re.compile(r"`(rudder [^`\n]+)`|^(?: {4}|\$ )(rudder (?:[^\n\\]|\\\n)+)", re.MULTILINE)
 _END = re.compile(r"\s(?:#|\||>|&&)(?:\s|$)")
+_FILE = re.compile(
+    r"`((?:agents|bench|benchmarks|cli|docs|examples|memory|tests|tools|training)/[^`]+\.\w+)`"
+)
+_API_ENTRY = re.compile(r"^::: (rudder\.\S+)\.(\w+)$", re.MULTILINE)
+_IMPORT = re.compile(r"^\+?from (rudder\.\S+) import (\w+(?:, \w+)*)", re.MULTILINE)
 
 
 def _options() -> dict[str, set[str]]:
@@ -66,18 +73,45 @@ def test_links_between_documents_lead_somewhere(page: Path) -> None:
     assert [target for target in targets if not (page.parent / target).exists()] == []
 
 
-def test_files_that_the_readme_names_exist() -> None:
-    names = re.findall(r"`((?:agents|tools|memory|training|examples)/[\w/]+\.py)`", _readme())
-    assert len(names) > 10
-    assert [name for name in names if not (ROOT / name).exists()] == []
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"])
+def test_files_that_documents_name_exist(page: Path) -> None:
+    assert [name for name in _FILE.findall(page.read_text()) if not (ROOT / name).exists()] == []
 
 
-def test_the_readme_draws_the_graph_of_agents_as_it_is() -> None:
+def test_the_design_page_names_the_files_to_read_first() -> None:
+    assert len(_FILE.findall((ROOT / "docs" / "design.md").read_text())) > 8
+
+
+def test_the_design_page_draws_the_graph_of_agents_as_it_is() -> None:
     drawn = (ROOT / "tests" / "agents" / "graph.mmd").read_text()  # compared with the code there
-    shown = _readme().partition("```mermaid")[2].partition("```")[0]
+    design = (ROOT / "docs" / "design.md").read_text()
+    shown = design.partition("```mermaid")[2].partition("```")[0]
     wanted = {edge for edge in _edges(drawn) if edge[0] != "__start__"}
     assert _edges(shown) == wanted
     assert len(wanted) > 8
+
+
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_the_api_page_lists_what_the_public_modules_declare() -> None:
+    listed = set(_API_ENTRY.findall((ROOT / "docs" / "api.md").read_text()))
+    modules = {module: importlib.import_module(module) for module, _ in listed}
+    declared = {(name, each) for name, module in modules.items() for each in module.__all__}
+    assert listed == declared
+    assert [name for name, each in declared if not hasattr(modules[name], each)] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: str(page.name))
+def test_documents_and_examples_import_only_what_is_public(page: Path) -> None:
+    public = set(_API_ENTRY.findall((ROOT / "docs" / "api.md").read_text()))
+    used = {
+        (module, name)
+        for module, names in _IMPORT.findall(page.read_text())
+        for name in names.split(", ")
+    }
+    assert used <= public
 
 
 def test_a_command_that_does_not_exist_is_found() -> None:
@@ -92,7 +126,3 @@ def test_a_command_that_does_not_exist_is_found() -> None:
 def _edges(mermaid: str) -> set[tuple[str, str, str]]:
     found = _EDGE.findall(mermaid)
     return {(a, label, b.replace("__end__", "stop")) for a, label, b in found}
-
-
-def _readme() -> str:
-    return (ROOT / "README.md").read_text()

@@ -12,6 +12,8 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
+__all__ = ["ConfigError", "DataError", "MachineError", "RudderError", "RunError"]
+
 
 class RudderError(Exception):
     """An error that a user can act on.

@@ -50,15 +50,16 @@ from rudder.training.settings import (
 )
 from rudder.training.steering_options import SteeringOptions
 
+__all__ = ["NodeLoader"]
+
 Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 
 
 class NodeLoader:
-    """Iterates over minibatches, one epoch a loop, and fetches ahead of the training loop.
+    """Iterates over minibatches and fetches ahead of the training loop. One loop is one epoch.
 
-    The loader's thread does all DGL RPC while an epoch runs. Between epochs, unless it runs ahead
-    into the next one, and within `with loader.paused():` it does none, and the script may use
-    DistTensors itself.
+    While an epoch runs, only the loader's thread uses DGL's RPC. The script may use DistTensors
+    itself inside `with loader.paused():`, and between epochs unless `epochs` is given.
     """
 
     def __init__(
@@ -91,24 +92,40 @@ class NodeLoader:
     ) -> None:
         """Prepare; nothing is fetched before the first epoch.
 
-        graph: dgl.distributed.DistGraph; nodes: int64[n] seeds of this trainer;
-        sampler: a uniform dgl.dataloading.NeighborSampler without replacement is drawn by faster
-        code of ours; any other block sampler is called as it is;
-        inputs: names of node tensors to deliver for input nodes (blocks[0].srcdata);
-        outputs: the same for seeds (blocks[-1].dstdata);
-        buffer: a share of the halo (0.25), rows ("20000") or bytes ("64MiB");
-        options: of the policy, see PolicyOptions; the loader fills in what it knows of the run;
-        seed: of order and draws; None: both follow torch's generator, so `torch.manual_seed` sets
-        them, and without `epochs` the order is that of DistNodeDataLoader;
-        lookahead: batches to sample ahead; eviction_threshold: rows with more predicted uses per
-        batch stay, None: the policy's own; epochs: how many there will be, None: not known. If it
-        is known, the sampler runs ahead into the next one; edge_ids: whether blocks carry dgl.EID;
-        order: int64[n] phase of each seed, visited in ascending order; control: path of the
-        socket on which settings may be changed; controller: options of a process to start that
-        steers this loader; folder: for its socket and files, default rudder-runs/<time>;
-        on_window: called with the metrics of every 16 steps, in the training thread;
-        trace: file to record the run's trace in; timeout_s: longest wait for a server's answer.
-        Raises ConfigError, DataError, MachineError, RunError.
+        Args:
+            graph: dgl.distributed.DistGraph with one type of node and one type of edge.
+            nodes: int64[n], the seeds of this trainer.
+            sampler: A dgl.dataloading.NeighborSampler that draws uniformly without replacement is
+                replaced by Rudder's own faster code; any other block sampler is called as it is.
+            batch_size: Seeds per batch.
+            shuffle: Whether each epoch visits the seeds in a new random order.
+            drop_last: Whether a last batch with fewer seeds is left out.
+            inputs: Names of node tensors to deliver for input nodes, in `blocks[0].srcdata`.
+            outputs: Names of node tensors to deliver for seeds, in `blocks[-1].dstdata`.
+            buffer: A share of the halo (0.25), a number of rows ("20000") or bytes ("64MiB").
+            lookahead: Batches that are sampled ahead.
+            eviction_threshold: Rows with more predicted uses per batch stay in the buffer, 0 to 1.
+                None: the policy's default.
+            policy: Decides which remote rows stay in the buffer; docs/policies.md describes them.
+            options: Options of the policy. The loader fills in what it knows of the run.
+            device: Device to which batches are moved.
+            seed: Seed of order and sampling. None: both follow torch's generator, so
+                `torch.manual_seed` sets them; without `epochs` the order is DistNodeDataLoader's.
+            epochs: Number of epochs. If it is given, the sampler runs ahead into the next epoch.
+            edge_ids: Whether blocks carry `dgl.EID`.
+            order: int64[n], a phase for each seed. Seeds are visited in ascending order of phase.
+            control: Path of the Unix socket on which settings may be changed.
+            controller: Starts a controller process with these options, which steers this loader.
+            folder: Folder of the socket and of the record. None: `rudder-runs/<time>`.
+            on_window: Called with the measurements of every 16 steps, on the training thread.
+            trace: File in which to record the remote nodes of every batch.
+            timeout_s: Longest wait for a server's answer, in seconds.
+
+        Raises:
+            ConfigError: An argument is outside its range.
+            DataError: The graph or a node tensor cannot be used.
+            MachineError: The machine lacks memory, or the socket cannot be opened.
+            RunError: A server or another trainer failed.
         """
         group = process_group()
         batch_size = arguments.whole_number("batch_size", batch_size, least=1)

@@ -8,6 +8,8 @@ from typing import Literal
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field
 
+__all__ = ["SteeringOptions"]
+
 ClassifierName = Literal["lr", "rf", "svm", "mlp", "xgb", "tabnet"]
 PlannerName = Literal[
     "embedded",
@@ -32,37 +34,49 @@ def default_memory() -> Path:
 
 
 class SteeringOptions(BaseModel):
-    """What `rudder train` and `NodeLoader` pass on to a controller, as JSON.
+    """How agents steer a loader or a run; every field has a default.
 
-    objective: `wait` least exposed wait, then the smaller buffer; `traffic` fewest rows
-    fetched; `memory` the smallest buffer whose step time is within `tolerance` of the best;
-    memory_budget_bytes: of all buffers of one host together, None: what the host has left;
-    memory: file of past episodes, None: no memory across runs; llm_key is never here:
-    controllers read it from the environment variable RUDDER_LLM_KEY; llm_socket: Unix-domain
-    socket that leads to llm_url's host, where a controller cannot reach that itself; llm_extra:
-    JSON object of further fields of each request; planner: `collect` explores, a classifier's
-    name or `learned` (whatever the file holds) is a fitted model, `adversarial` is for tests
-    and wants harm; planner_model: file of a fitted one; planner_refit_every: measured changes
-    of this run after which it learns on, None: never.
+    The key of a language model is never here: controllers read it from the environment variable
+    RUDDER_LLM_KEY, or from the file that RUDDER_LLM_KEY_FILE names.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     planner: PlannerName = "embedded"
+    """Who proposes changes. `collect` explores; a classifier's name or `learned` uses a fitted
+    model; `adversarial` is for tests and proposes harmful changes."""
     planner_model: Path | None = None
+    """File of a fitted planner, as `rudder fit` writes it."""
     planner_refit_every: int | None = Field(None, ge=1)
+    """Measured changes of this run after which a fitted planner learns on. None: never."""
     objective: Objective = "wait"
+    """`wait`: the least exposed wait, then the smaller buffer. `traffic`: the fewest rows fetched.
+    `memory`: the smallest buffer whose step time is within `tolerance` of the best."""
     tolerance: float = Field(0.01, ge=0, le=1)
+    """Slowdown that a smaller buffer may cost, as a fraction of a step."""
     memory_budget_bytes: int | None = Field(None, ge=0)
+    """Bytes for all buffers of one host together. None: what the host has left."""
     memory: Path | None = None
+    """File of past episodes. None: nothing is recalled from other runs."""
     trial_windows: int = Field(2, ge=1, le=64)
+    """Windows on which a change is judged."""
     llm_url: str | None = None
+    """Address of an OpenAI-compatible endpoint, up to `/v1`."""
     llm_model: str | None = None
+    """The model's name at that endpoint."""
     llm_roles: tuple[LlmRole, ...] = ("planner",)
+    """Agents that ask the model."""
     llm_deadline_s: float = Field(20.0, gt=0)
+    """Seconds for all questions of one decision."""
     llm_answer_tokens: int = Field(DEFAULT_ANSWER_TOKENS, ge=16, le=32_768)
+    """Most tokens of one answer, reasoning included."""
     llm_extra: str | None = None
+    """JSON object with further fields for each request."""
     llm_max_calls: int = Field(200, ge=0)
+    """Questions that a trainer's controller may ask in a run."""
     llm_max_tokens: int = Field(1_000_000, ge=0)
+    """Tokens that a trainer's controller may use in a run."""
     llm_socket: Path | None = None
+    """Unix socket that leads to the host of `llm_url`, for controllers that cannot reach it."""
     seed: int = 0
+    """Seed of everything that planners draw at random."""
