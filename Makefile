@@ -5,7 +5,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: setup train test test-slow check lint types format docs clean
+# Percent of lines that `make test` covers at least.
+LOADING := training/loader.py,training/loading/*
+LOADING_FLOOR := 93
+AGENTS := agents/*.py,agents/planners/*,agents/controller/*
+AGENTS_FLOOR := 93
+SCRIPT_TESTS := tests/end_to_end/test_own_script.py
+
+.PHONY: setup train test test-slow coverage check lint types format docs clean
 
 setup: $(READY)
 
@@ -17,13 +24,24 @@ train: setup
 	@$(BIN)/rudder train $(ARGS)
 
 # Tests of one process share the cores; those that start real jobs have them to themselves.
+# Coverage is measured in the tests' own processes, and in the trainers that run a script.
 test: setup
 ifeq ($(ARGS),)
-	$(BIN)/pytest -m "not slow and not distributed" --numprocesses auto
-	$(BIN)/pytest -m "not slow and distributed"
+	$(BIN)/coverage erase
+	$(BIN)/pytest -m "not slow and not distributed" --numprocesses auto --cov --cov-report=
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
+	  $(BIN)/pytest -m "not slow" $(SCRIPT_TESTS)
+	$(BIN)/pytest -m "not slow and distributed" $(addprefix --ignore=,$(SCRIPT_TESTS))
+	$(BIN)/coverage combine --quiet --append
+	@$(MAKE) --no-print-directory coverage
 else
 	$(BIN)/pytest -m "not slow" $(ARGS)
 endif
+
+# What the last `make test` has covered; fails below the floors.
+coverage:
+	$(BIN)/coverage report --include="$(LOADING)" --fail-under=$(LOADING_FLOOR)
+	$(BIN)/coverage report --include="$(AGENTS)" --fail-under=$(AGENTS_FLOOR)
 
 test-slow: setup
 	$(BIN)/pytest -m slow $(ARGS)
