@@ -22,9 +22,10 @@ def test_own_script_trains_and_gets_identical_rows(tiny_parts: Path, tmp_path: P
         assert "identical to DistTensor reads: True" in output
 
 
-def test_readme_shows_the_lines_that_differ() -> None:
-    readme = (ROOT / "README.md").read_text()
+@pytest.mark.parametrize("page", ["README.md", "docs/own-script.md"])
+def test_documents_show_the_lines_that_differ(page: str) -> None:
+    shown = (ROOT / page).read_text()
     marked = [line for line in SCRIPT.read_text().splitlines() if line.endswith("# rudder")]
     assert len(marked) == 3
     for line in marked:
-        assert line.removesuffix("# rudder").strip() in readme
+        assert line.removesuffix("# rudder").strip() in shown
