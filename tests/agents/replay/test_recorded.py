@@ -193,7 +193,6 @@ def test_decisions_on_windows_that_could_not_be_recorded_are_not_replayable(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "rank0.db"
-    journal = SqliteJournal.open(path, memory=None)
 
     def lock(number: int, trainer: SimulatedTrainer) -> None:
         assert journal._store is not None
@@ -203,12 +202,14 @@ def test_decisions_on_windows_that_could_not_be_recorded_are_not_replayable(
         if number == 25:
             other.rollback()
 
-    with contextlib.closing(sqlite3.connect(path)) as other:
+    with (
+        contextlib.closing(SqliteJournal.open(path, memory=None)) as journal,
+        contextlib.closing(sqlite3.connect(path)) as other,
+    ):
         trainer = trainer_of(stream=ZipfStream(num_remote=1500, draws=150))
         planner = EmbeddedPlanner()
         steered = simulate(trainer, planner=planner, windows=40, journal=journal, disturbance=lock)
         asyncio.run(steered)
-    journal.close()
     found = replayed(path)
     assert {each.reason for each in found} == {None, "windows that it rested on are missing"}
     assert {each.result for each in found} == {"equal", "not replayable"}
