@@ -19,10 +19,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from rudder.training.buffer.policy import IntArray, Policy
-from rudder.training.buffer.registry import PolicyOptions
+from rudder.training.buffer.registry import PolicyOptions, parse_variant
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
-from rudder.training.simulate.study import make_simulated, parse_simulated
+from rudder.training.simulate.study import SIMULATED_POLICIES, make_simulated
 
 VARIANTS = (
     "lookahead", "lfu", "static", "score:interval=32+start=empty", "score:interval=1+start=empty"
@@ -113,7 +113,9 @@ def measure(variant: str, work: Work) -> Cost:
     touched = random.permutation(work.num_touched) * step
     warm = work.num_batches // 2 + AHEAD_BATCHES
     batches = _batches(random, touched, inputs=work.inputs, num=work.num_batches + warm)
-    name, options = parse_simulated(variant, PolicyOptions(epoch_batches=warm // 2))
+    name, options = parse_variant(
+        variant, PolicyOptions(epoch_batches=warm // 2), allowed=SIMULATED_POLICIES
+    )
     settings = BufferSettings(capacity_rows=work.capacity)
     policy = make_simulated(name, _view(work.num_remote), settings, options)
     held = touched[: work.capacity]

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, Window
+from rudder.training.settings import Frozen
 
 
-class _Event(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class PhaseEntered(_Event):
+class PhaseEntered(Frozen):
     """A process has begun a phase; the last one shows where a silent process has stopped."""
 
     kind: Literal["phase"] = "phase"
@@ -23,7 +20,7 @@ class PhaseEntered(_Event):
     phase: Literal["starting", "connected", "training", "evaluating", "finished"]
 
 
-class Progress(_Event):
+class Progress(Frozen):
     """A window of steps is done."""
 
     kind: Literal["progress"] = "progress"
@@ -33,7 +30,7 @@ class Progress(_Event):
     window: Window
 
 
-class EpochDone(_Event):
+class EpochDone(Frozen):
     """An epoch is done."""
 
     kind: Literal["epoch"] = "epoch"
@@ -41,21 +38,21 @@ class EpochDone(_Event):
     metrics: EpochMetrics
 
 
-class Evaluated(_Event):
+class Evaluated(Frozen):
     """The model was evaluated; only rank 0 sends it."""
 
     kind: Literal["evaluated"] = "evaluated"
     evaluation: Evaluation
 
 
-class Reported(_Event):
+class Reported(Frozen):
     """A trainer has finished; its report."""
 
     kind: Literal["report"] = "report"
     report: RankReport
 
 
-class Failed(_Event):
+class Failed(Frozen):
     """A process has failed, with an error that a user can act on."""
 
     kind: Literal["failed"] = "failed"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from rudder.training.config import RunConfig
+from rudder.training.settings import Frozen
 from rudder.training.steering_options import SteeringOptions
 
 JOB_VARIABLE = "RUDDER_JOB"
@@ -18,10 +19,8 @@ DEFAULT_PROGRAM = "rudder.training.process.program"
 """The program that trains."""
 
 
-class Job(BaseModel):
+class Job(Frozen):
     """One run, as its processes need to know it; written to `job.json` in the run folder."""
-
-    model_config = ConfigDict(frozen=True)
 
     config: RunConfig
     graph_name: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import resource
+import signal
 from pathlib import Path
 
 import psutil
@@ -13,6 +15,7 @@ from rudder.training.errors import MachineError
 
 _GROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUP = Path("/proc/self/cgroup")
+_PR_SET_PDEATHSIG = 1
 
 
 def available_memory_bytes() -> int:
@@ -60,6 +63,16 @@ def as_machine_error(error: BaseException) -> MachineError | None:
         remedy = "use a smaller --buffer, --batch-size or --lookahead, or a larger machine"
         return MachineError(text, remedy=remedy)
     return None
+
+
+def die_with(parent_pid: int | str | None) -> None:
+    """Have the kernel kill this process when its parent ends for any reason (Linux prctl(2)).
+
+    Ends at once if the parent has ended already; None: which one it was is not known.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent_pid is not None and os.getppid() != int(parent_pid):
+        os._exit(1)
 
 
 def peak_rss_bytes() -> int:

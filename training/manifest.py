@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from rudder.training.errors import DataError
+from rudder.training.settings import Frozen
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
@@ -23,11 +22,7 @@ CutMethod = Literal["metis", "random"]
 _PREPARE_AGAIN = "remove that folder and run `rudder prepare` again"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Recipe(_Frozen):
+class Recipe(Frozen):
     """What makes two prepared folders the same: the arguments of `rudder prepare`.
 
     dataset is a DatasetSpec's normal form; fingerprint tells edits of the user's own files apart.
@@ -51,7 +46,7 @@ class Recipe(_Frozen):
         ]
 
 
-class PartSizes(_Frozen):
+class PartSizes(Frozen):
     """One partition. Its edges are those that point at its inner nodes."""
 
     num_inner_nodes: int
@@ -60,7 +55,7 @@ class PartSizes(_Frozen):
     num_train: int
 
 
-class FileSize(_Frozen):
+class FileSize(Frozen):
     """A file of the folder, by its path relative to it."""
 
     path: str
@@ -120,27 +115,19 @@ class Manifest(Recipe):
         path = directory / FILE_NAME
         try:
             content = json.loads(path.read_text())
-            version = content["format_version"]
+            if (version := dict(content).get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
+                raise DataError(
+                    f"{path} has format version {version!r}; allowed: {FORMAT_VERSION}",
+                    remedy=f"another version of Rudder wrote it; {_PREPARE_AGAIN}",
+                )
+            return cls.model_validate(content)
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(
                 f"{directory} holds no prepared graph (it has no {FILE_NAME})",
                 remedy=f"run `rudder prepare DATASET --parts N --out {directory}`",
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} is damaged: {error!r}", remedy=_PREPARE_AGAIN) from None
-        if version != FORMAT_VERSION:
-            raise DataError(
-                f"{path} has format version {version!r}; allowed: {FORMAT_VERSION}",
-                remedy=f"another version of Rudder wrote it; {_PREPARE_AGAIN}",
-            )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            raise DataError(
-                f"{path} is damaged: {field}: {first['msg']}", remedy=_PREPARE_AGAIN
-            ) from None
+        except (OSError, ValueError, TypeError) as error:
+            raise DataError(f"{path} is damaged: {error}", remedy=_PREPARE_AGAIN) from None
 
     def write(self, directory: Path) -> None:
         """Write the manifest; call it when every other file is complete."""

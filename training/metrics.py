@@ -12,22 +12,20 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rudder.training.config import RunConfig
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Frozen
 
 NodeArray = NDArray[np.int32]
 
 
-class AccessSlice(BaseModel):
+class AccessSlice(Frozen):
     """The sampled remote numbers of a window's batches, in the order of use.
 
     rate: share of the nodes that are sampled; sizes: sampled nodes of each batch; nodes: their
     remote numbers, little-endian int32, zlib, base64.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     rate: float = Field(gt=0, le=1)
     sizes: tuple[int, ...]
@@ -56,18 +54,16 @@ class AccessSlice(BaseModel):
 Judgement = Literal["confirmed", "reverted", "abandoned", "unjudged"]
 
 
-class LastChange(BaseModel):
+class LastChange(Frozen):
     """step: from which on it held; change: for people; judgement: what its trial came to,
     `unjudged` where the run ended first."""
-
-    model_config = ConfigDict(frozen=True)
 
     step: int
     change: str
     judgement: Judgement
 
 
-class ModelUse(BaseModel):
+class ModelUse(Frozen):
     """What asking a language model brought and cost one rank.
 
     questions: that were to be answered; valid_first, valid_second: answered usably at once, and
@@ -76,15 +72,13 @@ class ModelUse(BaseModel):
     milliseconds, None before the first answer.
     """
 
-    model_config = ConfigDict(frozen=True)
-
     name: str
     mode: str | None = None
     questions: int = 0
     valid_first: int = 0
     valid_second: int = 0
-    fallbacks: dict[str, int] = {}
-    words: dict[str, str] = {}
+    fallbacks: dict[str, int] = Field(default_factory=dict)
+    words: dict[str, str] = Field(default_factory=dict)
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -98,11 +92,7 @@ class ModelUse(BaseModel):
         return self.valid_first / reached if reached else None
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class _Summed(_Frozen):
+class _Summed(Frozen):
     def __add__(self, other: Self) -> Self:
         added = other.__dict__
         return type(self)(**{name: value + added[name] for name, value in self.__dict__.items()})
@@ -164,7 +154,7 @@ class Seconds(_Summed):
     blocked: float = 0.0
 
 
-class OwnerTraffic(_Frozen):
+class OwnerTraffic(Frozen):
     """Rows that one other partition sent.
 
     pulls: number of answers; seconds: from request to answer, summed over pulls, which overlap,
@@ -177,7 +167,7 @@ class OwnerTraffic(_Frozen):
     seconds: float
 
 
-class StepTiming(_Frozen):
+class StepTiming(Frozen):
     """Seconds per step of a trainer's last window, as the trainers tell each other."""
 
     rank: int
@@ -190,7 +180,7 @@ _SELDOM = 0.2
 """If rows are under way for a smaller share of the time, they are not what blocks steps."""
 
 
-class Window(_Frozen):
+class Window(Frozen):
     """One rank's measurements over consecutive steps; the agents decide on these.
 
     wall_seconds: from the beginning of the first step to the end of the last, without
@@ -250,7 +240,7 @@ class Window(_Frozen):
         )
 
 
-class EpochMetrics(_Frozen):
+class EpochMetrics(Frozen):
     """One rank's epoch; step_seconds_p99: of waiting for a batch and computing it, together."""
 
     epoch: int
@@ -262,7 +252,7 @@ class EpochMetrics(_Frozen):
     step_seconds_p99: float | None = None
 
 
-class Memory(_Frozen):
+class Memory(Frozen):
     """Bytes of one trainer."""
 
     peak_rss_bytes: int
@@ -273,7 +263,7 @@ class Memory(_Frozen):
     map_nodes: int = Field(0, description="remote nodes that the map covers")
 
 
-class RankReport(_Frozen):
+class RankReport(Frozen):
     """All of one rank's run."""
 
     rank: int
@@ -285,7 +275,7 @@ class RankReport(_Frozen):
     row_bytes: int = 0
 
 
-class Evaluation(_Frozen):
+class Evaluation(Frozen):
     """Quality on the test and validation sets; F1 is micro-averaged."""
 
     epoch: int
@@ -298,7 +288,7 @@ class Evaluation(_Frozen):
 CountSource = Literal["record", "controller", "cut short"]
 
 
-class SteeringCounts(_Frozen):
+class SteeringCounts(Frozen):
     """Decisions of one rank's controller by what became of them.
 
     decisions: times the agents were asked; reconsidered: where a second planner's plan was tried,
@@ -329,7 +319,7 @@ class SteeringCounts(_Frozen):
     last_change: LastChange | None = None
 
 
-class Summary(_Frozen):
+class Summary(Frozen):
     """`summary.json` of a run; sums are over ranks and epochs."""
 
     run_dir: str

@@ -13,6 +13,12 @@ MAX_LOOKAHEAD_BATCHES = 1024
 MAX_INTERVAL_BATCHES = 1_000_000
 
 
+class Frozen(BaseModel):
+    """A value that is written as JSON and never changed."""
+
+    model_config = ConfigDict(frozen=True)
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

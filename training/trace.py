@@ -27,13 +27,12 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.compiled import compiled
 from rudder.training.errors import complain
 from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings, Change
+from rudder.training.settings import BufferSettings, Change, Frozen
 
 MAGIC = b"RUDDER trace 1\n\0"
 CHUNK = struct.Struct("<4sIQ")
@@ -50,10 +49,8 @@ _MAX_WAITING_CHUNKS = 64
 Words = NDArray[np.uint64]
 
 
-class TraceHeader(BaseModel):
+class TraceHeader(Frozen):
     """What the numbers of a trace mean, and the settings at the start of the run."""
-
-    model_config = ConfigDict(frozen=True)
 
     rank: int
     part: int

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Frozen
 
 Knob = Literal[
     "capacity_rows",
@@ -25,18 +25,14 @@ PolicyName = Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "si
 """The policies that a record may name; runs of earlier versions trained with all of these."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class RefusedKnob(_Frozen):
+class RefusedKnob(Frozen):
     """A knob that this trainer's policy has no use for, and why."""
 
     knob: Knob
     reason: str
 
 
-class Workload(_Frozen):
+class Workload(Frozen):
     """One trainer's run, sent once to each client that subscribes to its windows.
 
     It has numbers and Rudder's own names only, so that it may be shown to a language model.

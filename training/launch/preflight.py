@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError, DataError, MachineError
@@ -18,6 +18,13 @@ from rudder.training.versions import installed_version, required_versions
 
 _LEAST_DISK_BYTES = 16 << 20
 _PREPARE = "run `rudder prepare` again into a new folder"
+
+
+class _Parts(BaseModel):
+    """What is read of DistDGL's JSON."""
+
+    graph_name: str
+    num_parts: int
 
 
 def check_parts(config: RunConfig, manifest: Manifest, data_dir: Path) -> None:
@@ -33,26 +40,16 @@ def check_parts(config: RunConfig, manifest: Manifest, data_dir: Path) -> None:
         )
     path = manifest.part_config(data_dir)
     try:
-        parts = json.loads(path.read_text())
-        name, num_parts = parts["graph_name"], parts["num_parts"]
-        files = [(host, file) for host in range(num_parts) for file in _files(parts, host)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        parts = _Parts.model_validate_json(path.read_text())
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be used: {error!r}", remedy=_PREPARE) from None
-    if (name, num_parts) != (manifest.graph_name, manifest.num_parts):
+    if (parts.graph_name, parts.num_parts) != (manifest.graph_name, manifest.num_parts):
         raise DataError(
-            f"{path} belongs to another graph: it has {num_parts} partitions of {name!r}, its"
-            f" manifest {manifest.num_parts} of {manifest.graph_name!r}",
+            f"{path} belongs to another graph: it has {parts.num_parts} partitions of"
+            f" {parts.graph_name!r}, its manifest {manifest.num_parts} of {manifest.graph_name!r}",
             remedy=_PREPARE,
         )
-    for host, file in files:
-        if not (data_dir / file).is_file():
-            raise DataError(f"the partition of host{host} lacks {data_dir / file}", remedy=_PREPARE)
     manifest.verify(data_dir)
-
-
-def _files(parts: dict[str, dict[str, str]], host: int) -> Iterator[str]:
-    part = parts[f"part-{host}"]
-    yield from (part["node_feats"], part["edge_feats"], part["part_graph"])
 
 
 def check_memory(

@@ -6,41 +6,34 @@ and what DGL prints goes to a log. On standard output it writes one Message a li
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TextIO
 
-from pydantic import BaseModel, ConfigDict
-
 from rudder.training.datasets.registry import load_dataset
 from rudder.training.errors import ConfigError, DataError, MachineError, RudderError
+from rudder.training.machine import die_with
 from rudder.training.manifest import Recipe
 from rudder.training.partition.metis import disk_full, write_partitions
+from rudder.training.settings import Frozen
 
-_PR_SET_PDEATHSIG = 1
 _ERRORS: dict[str, type[ConfigError | DataError | MachineError]] = {
     kind.__name__: kind for kind in (ConfigError, DataError, MachineError)
 }
 
 
-class Order(BaseModel):
+class Order(Frozen):
     """What to write and where; the only argument of the process, as JSON."""
-
-    model_config = ConfigDict(frozen=True)
 
     recipe: Recipe
     directory: Path
     parent_pid: int
 
 
-class Failure(BaseModel):
+class Failure(Frozen):
     """An error of the tree in `errors`, to be raised again in the parent."""
-
-    model_config = ConfigDict(frozen=True)
 
     kind: str
     message: str
@@ -56,10 +49,8 @@ class Failure(BaseModel):
         return _ERRORS[self.kind](self.message, remedy=self.remedy)
 
 
-class Message(BaseModel):
+class Message(Frozen):
     """What the parent is told: progress, or the one failure."""
-
-    model_config = ConfigDict(frozen=True)
 
     progress: str | None = None
     failure: Failure | None = None
@@ -68,7 +59,7 @@ class Message(BaseModel):
 def main() -> int:
     """Do what the order says; the exit code is that of the error, if there is one."""
     order = Order.model_validate_json(sys.argv[1])
-    _die_with(order.parent_pid)
+    die_with(order.parent_pid)
     with _own_standard_output() as out:
         try:
             _obey(order, out)
@@ -112,13 +103,6 @@ def _own_standard_output() -> TextIO:
     messages = os.dup(1)
     os.dup2(2, 1)
     return os.fdopen(messages, "w")
-
-
-def _die_with(parent_pid: int) -> None:
-    """Never outlive the parent, who would clean up after this process (Linux prctl(2))."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        os._exit(1)
 
 
 if __name__ == "__main__":

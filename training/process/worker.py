@@ -6,7 +6,6 @@ which is the log. A trainer waits for a line on standard input before it connect
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import io
 import os
@@ -24,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Literal, NoReturn
 from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered, Progress
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
-from rudder.training.machine import as_machine_error
+from rudder.training.machine import as_machine_error, die_with
 from rudder.training.process.program import program_of
 from rudder.training.versions import required_versions
 
@@ -36,7 +35,6 @@ LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 """Environment variable with the process id of the launcher, where it is the parent."""
 MAX_WAITING_PROGRESS = 64
 """Windows of 16 steps: a launcher that is behind by so many shows the newest first."""
-_PR_SET_PDEATHSIG = 1
 _SENDING_SECONDS = 0.05
 
 
@@ -125,7 +123,7 @@ def main() -> NoReturn:
     place = ProcessPlace.from_environment()
     exit_code = 0
     try:
-        _die_with_launcher()
+        die_with(os.environ.get(LAUNCHER_VARIABLE))
         _prepare_process()
         pipe.emit(PhaseEntered(role=place.role, rank=place.rank, phase="starting"))
         _run(Job.read(Path(os.environ[JOB_VARIABLE])), place, pipe)
@@ -140,14 +138,6 @@ def main() -> NoReturn:
         sys.stderr.flush()
         sys.stdout.flush()
     os._exit(exit_code)
-
-
-def _die_with_launcher() -> None:
-    """Have the kernel kill this process when the launcher ends for any reason."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    launcher = os.environ.get(LAUNCHER_VARIABLE)
-    if launcher is not None and os.getppid() != int(launcher):
-        os._exit(1)  # the launcher ended before the kernel was told
 
 
 class _ForgivingLog(io.FileIO):

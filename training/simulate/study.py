@@ -7,15 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict
-
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy, parse_variant
 from rudder.training.config import BufferSize
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import RowsFetched
 from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Frozen
 from rudder.training.simulate.history_policies import QUEUES, HistoryBuffer
 from rudder.training.simulate.recording import Recording
 from rudder.training.simulate.replay import Counts, Limit, joined, replay
@@ -29,15 +27,10 @@ def make_simulated(
     settings: BufferSettings,
     options: PolicyOptions | None = None,
 ) -> Policy:
-    """Make the policy of that name; raises ConfigError if there is none, or it lacks something."""
+    """Make a policy of runs, or one that only the simulator has; raises ConfigError."""
     if name in QUEUES:
         return HistoryBuffer(name, settings, num_remote=view.num_remote)
     return make_policy(name, view, settings, options or PolicyOptions())
-
-
-def parse_simulated(text: str, defaults: PolicyOptions | None = None) -> tuple[str, PolicyOptions]:
-    """Read a variant as `parse_variant` does, of any policy; raises ConfigError."""
-    return parse_variant(text, defaults, allowed=SIMULATED_POLICIES)
 
 
 def make_policy_of(text: str, recording: Recording, settings: BufferSettings) -> Policy:
@@ -49,7 +42,7 @@ def make_policy_of(text: str, recording: Recording, settings: BufferSettings) ->
     defaults = PolicyOptions(
         batch_size=header.batch_size, epoch_batches=header.batches_per_epoch, seed=header.rank
     )
-    name, options = parse_simulated(text, defaults)
+    name, options = parse_variant(text, defaults, allowed=SIMULATED_POLICIES)
     fresh = settings.model_copy(update={"replacement_interval": None})
     return make_simulated(name, recording.view, fresh, options)
 
@@ -57,7 +50,7 @@ def make_policy_of(text: str, recording: Recording, settings: BufferSettings) ->
 OPT = "opt"
 
 
-class Traffic(BaseModel):
+class Traffic(Frozen):
     """One policy at one capacity and lookahead; counts are sums over ranks and counted batches.
 
     capacity: as requested: a share of each rank's halo, rows, or bytes; capacity_rows: of all ranks
@@ -65,8 +58,6 @@ class Traffic(BaseModel):
     fetch; ratio_to_opt: None if OPT fetches nothing; accesses_per_second: remote rows replayed per
     second of one core.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     policy: str
     capacity: float | int
