@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from rudder.training.errors import MachineError
-from rudder.training.hosts.namespaces import INTERFACE, shape_of
+from rudder.training.hosts.local import INTERFACE, shape_of
 from rudder.training.job import HOST_VARIABLE
 
 _OWN_USERS = Path("/proc/self/ns/user")

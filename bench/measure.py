@@ -12,7 +12,7 @@ from rudder.bench.results import Skipped, TurnDone
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import EpochDone, Event
-from rudder.training.hosts.cluster import open_cluster
+from rudder.training.hosts.local import open_cluster
 from rudder.training.launch.run import launch
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import EpochMetrics

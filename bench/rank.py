@@ -15,8 +15,7 @@ from rudder.training.job import Job
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import RankReport
 from rudder.training.sources import Source, make_source, seeds_of
-from rudder.training.trainer import connect, leave
-from rudder.training.training_loop import TrainingLoop
+from rudder.training.trainer import TrainingLoop, connect, leave
 
 _WARM_UP_BATCHES = 3
 

@@ -4,7 +4,7 @@
     python -m benchmarks.controller_kills --kills 40 --seed 1
 
 Run it in the repository's root: trainer and kills are those of the tests (tests/agents). The
-controllers are the real processes, at the real control door, under a window each 20 ms; in one run
+controllers are the real processes, at the real control port, under a window each 20 ms; in one run
 of five they are started by their command, in the others forked from a process that has made the
 imports. Prints a line of JSON for each run and one for all. Exits 1 if an acknowledged row was
 lost, a change is applied or logged twice or not logged, a chain broke, a file was damaged, or a new

@@ -30,7 +30,7 @@ KNOW_DISTRIBUTED_DGL = {
     "doctor.py",
     "loader.py",
     "model/inference.py",
-    "partition/metis.py",
+    "partition/worker.py",
     "process/graph_server.py",
     "process/loopback_shim.py",
     "process/worker.py",

@@ -15,8 +15,7 @@ from typing import Literal
 
 from rudder.training.errors import RudderError
 from rudder.training.hosts.host import reserve_ports
-from rudder.training.hosts.loopback import SHM_FOLDER, leftover_segments
-from rudder.training.hosts.namespaces import NamespaceCluster
+from rudder.training.hosts.local import SHM_FOLDER, NamespaceCluster, leftover_segments
 from rudder.training.machine import available_memory_bytes
 from rudder.training.versions import DISTRIBUTION, fits, installed_version, required_versions
 

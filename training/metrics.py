@@ -184,7 +184,7 @@ class Window(Frozen):
     """One rank's measurements over consecutive steps; the agents decide on these.
 
     wall_seconds: from the beginning of the first step to the end of the last, without
-    evaluations; peers: the other ranks' latest paces, which may be a window or two older or
+    evaluations; peers: the other ranks' latest timings, which may be a window or two older or
     newer; accesses: None where the loader has no buffer; settings: those in force at the end;
     settings_since: the first batch under these settings, None where it is not known.
     """
@@ -228,7 +228,7 @@ class Window(Frozen):
         return seconds.exposed_wait + seconds.blocked * often
 
     @property
-    def pace(self) -> StepTiming | None:
+    def timing(self) -> StepTiming | None:
         """Its steps' time and wait; None where the wall clock was not read."""
         if self.wall_seconds is None:
             return None

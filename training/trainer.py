@@ -4,21 +4,155 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import dgl
 import torch
 from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
 
 from rudder.training.config import RunConfig
-from rudder.training.events import Emit, Evaluated, PhaseEntered, Progress, Reported
+from rudder.training.events import Emit, EpochDone, Evaluated, PhaseEntered, Progress, Reported
 from rudder.training.job import Job
+from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.manifest import Manifest
-from rudder.training.metrics import Evaluation, RankReport, Window
+from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, RowCounts, Seconds, Window
 from rudder.training.model.inference import evaluate
+from rudder.training.model.models import BlockModel, make_loss, make_model
 from rudder.training.sources import FEATURE, LABEL, Source, make_source, seeds_of
-from rudder.training.training_loop import TrainingLoop
 from rudder.training.warm_up import warm_up
+
+
+class EpochRecorder:
+    """One rank's epochs."""
+
+    def __init__(self) -> None:
+        self.epochs: list[EpochMetrics] = []
+        self.start_epoch(0)
+
+    @property
+    def step_in_epoch(self) -> int:
+        """Steps done in this epoch."""
+        return self._num_steps
+
+    def start_epoch(self, epoch: int) -> None:
+        """An epoch begins now."""
+        self._epoch, self._started = epoch, time.perf_counter()
+        self._num_steps = 0
+        self._rows, self._seconds = RowCounts(), Seconds()
+        self._step_seconds: list[float] = []
+        self._open: StepAccounts | None = None
+        self._loss = torch.zeros(())
+
+    def step(self, accounts: StepAccounts, *, loss: torch.Tensor) -> None:
+        """A step is done; loss: scalar, kept as a tensor so that nothing waits for it.
+
+        Its accounts are complete, and added, once the next step is done or the epoch is over.
+        """
+        self._add_open()
+        self._open = accounts
+        self._num_steps += 1
+        self._loss = loss.detach() + self._loss.to(loss.device)
+
+    def finish_epoch(self) -> EpochMetrics:
+        """The epoch's sums."""
+        self._add_open()
+        ordered = sorted(self._step_seconds)
+        metrics = EpochMetrics(
+            epoch=self._epoch,
+            num_steps=self._num_steps,
+            seconds_total=time.perf_counter() - self._started,
+            seconds=self._seconds,
+            rows=self._rows,
+            loss=float(self._loss) / self._num_steps if ordered else None,
+            step_seconds_p99=ordered[int(0.99 * len(ordered))] if ordered else None,
+        )
+        self.epochs.append(metrics)
+        return metrics
+
+    def _add_open(self) -> None:
+        done, self._open = self._open, None
+        if done is not None:
+            self._rows += done.rows
+            self._seconds += done.seconds
+            self._step_seconds.append(done.seconds.exposed_wait + done.seconds.compute)
+
+
+class TrainingLoop:
+    """One rank's model and optimiser, trained together with all other ranks'."""
+
+    def __init__(
+        self, config: RunConfig, manifest: Manifest, *, rank: int, num_steps: int, emit: Emit
+    ) -> None:
+        """num_steps: this rank's steps of an epoch. All ranks make their loops at the same time."""
+        self._rank, self._emit = rank, emit
+        torch.manual_seed(config.seed)
+        self.model = _make_model(config, manifest)
+        self._ddp = DistributedDataParallel(self.model)
+        self._optimizer = torch.optim.Adam(self._ddp.parameters(), lr=config.lr)
+        self._loss = make_loss(multilabel=manifest.multilabel)
+        self._recorder = EpochRecorder()
+        self._uneven = _is_uneven(num_steps)
+
+    @property
+    def epochs(self) -> tuple[EpochMetrics, ...]:
+        """What was measured of each epoch so far."""
+        return tuple(self._recorder.epochs)
+
+    @property
+    def step_in_epoch(self) -> int:
+        """Steps done in this epoch."""
+        return self._recorder.step_in_epoch
+
+    def train_epoch(self, epoch: int, source: Source) -> None:
+        """One pass over a source's batches; emits EpochDone."""
+        self._ddp.train()  # type: ignore[no-untyped-call]
+        self._recorder.start_epoch(epoch)
+        with self._joined():
+            for batch in source.batches():
+                self._recorder.step(batch.accounts, loss=self._train_step(batch))
+        metrics = self._recorder.finish_epoch()
+        self._emit(EpochDone(rank=self._rank, metrics=metrics))
+
+    def warm_up(self, source: Source) -> None:
+        """One pass without accounts."""
+        self._ddp.train()  # type: ignore[no-untyped-call]
+        with self._joined():
+            for batch in source.batches():
+                self._train_step(batch)
+
+    def _train_step(self, batch: Batch) -> torch.Tensor:
+        outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE])
+        loss = self._loss(outputs, batch.blocks[-1].dstdata[LABEL])
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss
+
+    def _joined(self) -> AbstractContextManager[Any]:
+        return self._ddp.join() if self._uneven else nullcontext()
+
+
+def _make_model(config: RunConfig, manifest: Manifest) -> BlockModel:
+    model = make_model(
+        config.model,
+        in_dim=manifest.feature_dim,
+        hidden=config.hidden,
+        num_classes=manifest.num_classes,
+        num_layers=config.layers,
+        heads=config.heads,
+        dropout=config.dropout,
+    )
+    return model.to(config.device)
+
+
+def _is_uneven(num_steps: int) -> bool:
+    """Whether ranks have unequal numbers of steps; asks all ranks."""
+    lowest, highest = torch.tensor([num_steps]), torch.tensor([num_steps])
+    distributed.all_reduce(lowest, op=distributed.ReduceOp.MIN)
+    distributed.all_reduce(highest, op=distributed.ReduceOp.MAX)
+    return bool(lowest != highest)
 
 
 def run_trainer(job: Job, rank: int, emit: Emit) -> None:

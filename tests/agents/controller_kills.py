@@ -131,7 +131,7 @@ class KilledControllers:
                 (*arguments[:parent], *arguments[parent + 2 :]), pause_s=_RESTARTS.first
             )
         log = self._folder / "controller.log"
-        return ControllerProcess(command, log=log, patience=_RESTARTS)
+        return ControllerProcess(command, log=log, backoff=_RESTARTS)
 
     def _kill_often(self, kills: int, trainer: PlayedTrainer, process: _Process) -> None:
         killed_at, left = time.monotonic(), _Seen()

@@ -1,4 +1,4 @@
-"""A trainer without training: the real control door, and recorded windows at a high rate."""
+"""A trainer without training: the real control port, and recorded windows at a high rate."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Self
 
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
-from rudder.training.control.finished_window import FinishedWindow
+from rudder.training.control.peers import FinishedWindow
 from rudder.training.control.service import ControlPort
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command
 from rudder.training.workload import Workload
 from tests.training.buffer.player import buffer_of
-from tests.training.control.doors import Trainer
+from tests.training.control.steered import Trainer
 
 _REMOTE = 6000
 _BEGINS_WITH = 1000
@@ -78,8 +78,8 @@ class ChangeStats:
     needless: int = 0
 
 
-class _CountingDoor(ControlPort):
-    """A door that counts commands on their way in and answers on their way out."""
+class _CountingPort(ControlPort):
+    """A port that counts commands on their way in and answers on their way out."""
 
     def __init__(self, path: Path, *, workload: Workload, stats: ChangeStats) -> None:
         super().__init__(path, workload.rank, workload=workload)
@@ -101,9 +101,9 @@ class _CountingDoor(ControlPort):
 
 
 class PlayedTrainer(Trainer):
-    """Trains on nothing: attends to its door each step and publishes a window every `window_s`."""
+    """Trains on nothing: attends to its port each step, publishes a window every `window_s`."""
 
-    door: _CountingDoor
+    port: _CountingPort
 
     def __init__(self, folder: Path, *, score: Score, window_s: float = 0.02) -> None:
         self.stats = ChangeStats()
@@ -119,12 +119,12 @@ class PlayedTrainer(Trainer):
 
     def wait_for_command(self, timeout_s: float) -> None:
         """Until the next change is asked for, or no longer."""
-        self.door.came.clear()
-        self.door.came.wait(timeout_s)
+        self.port.came.clear()
+        self.port.came.wait(timeout_s)
 
-    def _open_door(self, rank: int, workload: Workload | None) -> ControlPort:
+    def _open_port(self, rank: int, workload: Workload | None) -> ControlPort:
         assert workload is not None
-        return _CountingDoor(self.path, workload=workload, stats=self.stats)
+        return _CountingPort(self.path, workload=workload, stats=self.stats)
 
     def _counted(self, change: Change) -> None:
         before = self.policy.settings
@@ -141,5 +141,5 @@ class PlayedTrainer(Trainer):
             if step % WINDOW_STEPS == 0:
                 number = step // WINDOW_STEPS - 1
                 window = self._score.window(number, self.policy.settings)
-                self.door.publish(FinishedWindow(window))
+                self.port.publish(FinishedWindow(window))
             time.sleep(max(0.0, began + step * self._step_s - time.monotonic()))

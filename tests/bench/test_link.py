@@ -10,7 +10,7 @@ import pytest
 
 from rudder.bench.link import change_rate
 from rudder.training.errors import MachineError
-from rudder.training.hosts.namespaces import NamespaceCluster
+from rudder.training.hosts.local import NamespaceCluster
 from rudder.training.job import HOST_VARIABLE
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rudder.training.config import run_config
-from rudder.training.hosts.cluster import open_cluster
 from rudder.training.hosts.host import Host
+from rudder.training.hosts.local import open_cluster
 from rudder.training.job import Job
 from rudder.training.launch.worker import (
     common_variables,

@@ -7,7 +7,7 @@ import pytest
 
 from rudder.training import doctor
 from rudder.training.doctor import Check
-from rudder.training.hosts.loopback import Claim
+from rudder.training.hosts.local import Claim
 
 
 def test_every_finding_that_is_not_ok_has_a_remedy() -> None:

@@ -15,7 +15,7 @@ from rudder.training.machine import (
     why_no_buffer,
 )
 from rudder.training.steering_options import SteeringOptions
-from tests.training.control.doors import workload_of
+from tests.training.control.steered import workload_of
 
 
 @pytest.mark.parametrize(

@@ -42,15 +42,6 @@ class RestartBackoff:
     terminate: float = 2.0
 
 
-class NoController:
-    """In place of a controller where there is none."""
-
-    pid = None
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
 class ControllerProcess:
     """Runs `command` at a lower priority until `close`; its output goes to `log`."""
 
@@ -60,12 +51,12 @@ class ControllerProcess:
         *,
         log: Path,
         pid_file: Path | None = None,
-        patience: RestartBackoff = RestartBackoff(),
+        backoff: RestartBackoff = RestartBackoff(),
     ) -> None:
         """Start it, from a thread that then watches it; pid_file: where its pid is found."""
         self._command = tuple(command)
         self._log, self._pid_file = log, pid_file
-        self._patience = patience
+        self._backoff = backoff
         self._process: subprocess.Popen[bytes] | None = None
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="rudder-controller", daemon=True)
@@ -81,9 +72,9 @@ class ControllerProcess:
     def close(self) -> None:
         """Let it end, and after a while make it end. The control port should be closed before."""
         self._ending.set()
-        self._thread.join(self._patience.leave)
+        self._thread.join(self._backoff.leave)
         self._signal(signal.SIGTERM)
-        self._thread.join(self._patience.terminate)
+        self._thread.join(self._backoff.terminate)
         self._signal(signal.SIGKILL)
         self._thread.join()
         atexit.unregister(self.close)
@@ -97,22 +88,22 @@ class ControllerProcess:
     # -- the watching thread ------------------------------------------------------------
 
     def _watch(self) -> None:
-        patience = self._patience
-        failures, pause = 0, patience.first
+        backoff = self._backoff
+        failures, pause = 0, backoff.first
         while not self._ending.is_set():
             started = time.monotonic()
             self._run_once()
-            if time.monotonic() - started >= patience.settled:
-                failures, pause = 0, patience.first
+            if time.monotonic() - started >= backoff.settled:
+                failures, pause = 0, backoff.first
             failures += 1
-            if failures > patience.restarts and not self._ending.is_set():
+            if failures > backoff.restarts and not self._ending.is_set():
                 complain(
                     f"rudder: the controller failed {failures} times in a row and is given up;"
                     f" training goes on without it. Its log: {self._log}"
                 )
                 return
             self._ending.wait(pause)
-            pause = min(2 * pause, patience.longest)
+            pause = min(2 * pause, backoff.longest)
 
     def _run_once(self) -> None:
         """Start it and wait for its end; where it cannot be started, that is a failure."""

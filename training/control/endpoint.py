@@ -11,12 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.training.buffer.policy import Policy
-from rudder.training.control.controller_process import (
-    ControllerProcess,
-    NoController,
-    controller_at,
-)
-from rudder.training.control.peers import NO_PEERS, NoPeers, Peers, Store
+from rudder.training.control.controller_process import ControllerProcess, controller_at
+from rudder.training.control.peers import Peers, Store
 from rudder.training.control.service import ControlPort, NoControl
 from rudder.training.control.steering import (
     BUDGET_FILE,
@@ -43,10 +39,8 @@ class ProcessGroup:
     rank: int
     world_size: int
 
-    def peers(self, run_key: str) -> Peers | NoPeers:
-        """The other ranks of one loader's run, where there may be some."""
-        if self.store is None or self.world_size < 2:
-            return NO_PEERS
+    def peers(self, run_key: str) -> Peers:
+        """The other ranks of one loader's run."""
         return Peers(self.store, rank=self.rank, world_size=self.world_size, run_key=run_key)
 
     def agree(self, subject: str, proposal: str) -> str:
@@ -82,13 +76,13 @@ class ControlEndpoint:
     ) -> None:
         """Open the control port, if there is to be one, and start the controller.
 
-        introduce: gives the workload for a run key; control: path of the port's socket;
+        loader_info_of: gives the workload for a run key; control: path of the port's socket;
         controller: start one that steers so, which has a socket in any case; folder: for the
         socket and for what the controller writes.
         """
         self.port: ControlPort | NoControl = NoControl()
         self.steering: TrainerSteering | NoSteering = NoSteering()
-        self.controller: ControllerProcess | NoController = NoController()
+        self.controller: ControllerProcess | None = None
         if controller is not None:
             folder = (folder or group.default_folder()).absolute()
             control = control or folder / "control" / f"rank{group.rank}.sock"
@@ -116,7 +110,8 @@ class ControlEndpoint:
         """Close the port, and let the controller end; once, at the latest when Python ends."""
         atexit.unregister(self.close)
         self.steering.close()
-        self.controller.close()
+        if self.controller is not None:
+            self.controller.close()
 
 
 def quota_of(

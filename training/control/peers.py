@@ -1,4 +1,4 @@
-"""The ranks' paces, told through the key-value store that they met at.
+"""The ranks' step timings, told through the key-value store that they met at.
 
 A rank writes under its own key and reads the others'. Each loader of a job has keys of its own.
 Nothing here waits for a rank: a key that is read was made before, empty where its rank has not
@@ -7,11 +7,11 @@ written yet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from rudder.training.errors import complain
-from rudder.training.metrics import StepTiming
+from rudder.training.metrics import AccessSlice, NodeArray, StepTiming, Window
 
 _FIRST_LOOKS_AT_ONCE = 4
 """Ranks that are looked for in one exchange; each takes a round trip, once."""
@@ -36,57 +36,76 @@ class Store(Protocol):
         """Whether there is `multi_get`."""
 
 
-class NoPeers:
-    """No process group: this rank knows of no other."""
-
-    def exchange(self, pace: StepTiming) -> tuple[StepTiming, ...]:
-        """Tell nobody."""
-        return ()
-
-
-NO_PEERS = NoPeers()
-
-
 class Peers:
-    """The other ranks' last words. An error ends the exchange, not the run."""
+    """The other ranks' latest timings. An error ends the exchange, not the run."""
 
-    def __init__(self, store: Store, *, rank: int, world_size: int, run_key: str) -> None:
-        """Use the store from one thread; run_key: of this loader's run, the same on all ranks."""
+    def __init__(
+        self, store: Store | None = None, *, rank: int = 0, world_size: int = 1, run_key: str = ""
+    ) -> None:
+        """Use the store from one thread; without one, this rank knows of no other.
+
+        run_key: of this loader's run, the same on all ranks.
+        """
         self._store = store
         self._key = timing_key(run_key, rank)
         others = (other for other in range(world_size) if other != rank)
         self._unseen = [timing_key(run_key, other) for other in others]
         self._seen: list[str] = []
-        self._is_working = True
 
-    def exchange(self, pace: StepTiming) -> tuple[StepTiming, ...]:
-        """Tell the others this rank's pace; returns theirs, of those who have told."""
-        if not self._is_working:
+    def exchange(self, timing: StepTiming) -> tuple[StepTiming, ...]:
+        """Tell the others this rank's step timing; returns theirs, as far as they are known."""
+        if self._store is None:
             return ()
         try:
-            self._store.set(self._key, pace.model_dump_json())
-            self._look_for_others()
-            texts = [text for text in self._read(self._seen) if text]
+            self._store.set(self._key, timing.model_dump_json())
+            self._look_for_others(self._store)
+            texts = [text for text in _read(self._store, self._seen) if text]
             return tuple(StepTiming.model_validate_json(text) for text in texts)
         except (RuntimeError, OSError, ValueError) as error:
-            self._is_working = False
+            self._store = None
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            complain(f"rudder: the ranks' paces are no longer shared: {reason}")
+            complain(f"rudder: the ranks' step timings are no longer shared: {reason}")
             return ()
 
-    def _look_for_others(self) -> None:
+    def _look_for_others(self, store: Store) -> None:
         """Make sure that some more keys exist, so that reading them never waits."""
         for _ in range(min(_FIRST_LOOKS_AT_ONCE, len(self._unseen))):
             key = self._unseen.pop(0)
-            self._store.compare_set(key, "", "")
+            store.compare_set(key, "", "")
             self._seen.append(key)
 
-    def _read(self, keys: Sequence[str]) -> list[bytes]:
-        if keys and self._store.has_extended_api():
-            return self._store.multi_get(list(keys))
-        return [self._store.get(key) for key in keys]
+
+def _read(store: Store, keys: list[str]) -> list[bytes]:
+    if keys and store.has_extended_api():
+        return store.multi_get(keys)
+    return [store.get(key) for key in keys]
 
 
 def timing_key(run_key: str, rank: int) -> str:
-    """Where a rank tells its pace in one loader's run."""
-    return f"rudder/pace/{run_key}/{rank}"
+    """Key of a rank's step timing in one loader's run."""
+    return f"rudder/timing/{run_key}/{rank}"
+
+
+@dataclass(frozen=True)
+class SampledAccesses:
+    """int32[n] sampled remote numbers of each batch of a window, and the share sampled."""
+
+    rate: float
+    batches: tuple[NodeArray, ...]
+
+
+@dataclass(frozen=True)
+class FinishedWindow:
+    """A window as the training thread leaves it; the accesses are still to be packed into it."""
+
+    window: Window
+    accesses: SampledAccesses | None = None
+
+    def completed(self, peers: Peers) -> Window:
+        """The window that subscribers get, with accesses and the other ranks' step timings."""
+        update: dict[str, object] = {}
+        if (timing := self.window.timing) is not None:
+            update["peers"] = peers.exchange(timing)
+        if self.accesses is not None:
+            update["accesses"] = AccessSlice.of(self.accesses.batches, rate=self.accesses.rate)
+        return self.window.model_copy(update=update)

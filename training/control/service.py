@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Self
 
 from rudder.training.control import unix_socket
-from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import (
     MAX_LINE_BYTES,
     Heartbeat,
@@ -30,7 +29,7 @@ from rudder.training.control.messages import (
     read_request,
     to_line,
 )
-from rudder.training.control.peers import NO_PEERS, NoPeers, Peers
+from rudder.training.control.peers import FinishedWindow, Peers
 from rudder.training.settings import Applied, Command
 from rudder.training.workload import Workload
 
@@ -114,11 +113,12 @@ class ControlPort:
         rank: int,
         *,
         workload: Workload | None = None,
-        peers: Peers | NoPeers = NO_PEERS,
+        peers: Peers | None = None,
     ) -> None:
         """Listen at `path`; raises RunError where that is impossible.
 
-        workload: what subscribers are told of the run; peers: the other ranks.
+        workload: what subscribers are told of the run; peers: the other ranks,
+        None: there are none.
         """
         self._listener = unix_socket.listen(path)
         self._listener.setblocking(False)
@@ -129,7 +129,7 @@ class ControlPort:
         self._rank = rank
         self._introduction = None if workload is None else Introduction(workload=workload)
         self._state: SteeringState | None = None
-        self._peers = peers
+        self._peers = peers or Peers()
         self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
         self._answers: deque[Applied | SteeringState | Intervention] = deque()
         self._windows: deque[FinishedWindow] = deque(maxlen=MAX_WAITING_WINDOWS)

@@ -2,13 +2,106 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rudder.training.datasets.checks import check_graph
 from rudder.training.datasets.graph import Graph
-from rudder.training.datasets.spec import DatasetSpec
+from rudder.training.datasets.synthetic import PRESETS
+from rudder.training.errors import ConfigError, DataError
+
+OGB_NAMES = ("ogbn-arxiv", "ogbn-products", "ogbn-papers100M")
+
+FORMS = {
+    "synthetic": tuple(f"synthetic:{name}" for name in PRESETS),
+    "debian": ("debian",),
+    "ogb": tuple(f"ogb:{name}" for name in OGB_NAMES),
+    "reddit": ("reddit",),
+    "yelp": ("yelp",),
+    "npz": ("npz:PATH",),
+    "csv": ("csv:DIR",),
+}
+"""What may be written, by kind."""
+CSV_FILES = ("nodes.csv", "edges.csv")
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A dataset's name in its normal form; paths are absolute, `arxiv` is `ogbn-arxiv`."""
+
+    kind: str
+    argument: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> DatasetSpec:
+        """Read a name; raises ConfigError that lists what is allowed and what is close."""
+        kind, _, argument = text.strip().partition(":")
+        if kind in ("npz", "csv") and argument:
+            return cls(kind, str(Path(argument).expanduser().resolve()))
+        if kind == "ogb" and f"ogbn-{argument}" in OGB_NAMES:
+            return cls(kind, f"ogbn-{argument}")
+        if text.strip() not in FORMS.get(kind, ()) or kind in ("npz", "csv"):
+            raise _unknown(text)
+        return cls(kind, argument)
+
+    def __str__(self) -> str:
+        """The name as `parse` reads it."""
+        return f"{self.kind}:{self.argument}" if self.argument else self.kind
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The user's own files that the graph is read from; none for other kinds."""
+        if self.kind == "npz":
+            return (Path(self.argument),)
+        if self.kind == "csv":
+            return tuple(Path(self.argument) / name for name in CSV_FILES)
+        return ()
+
+    @property
+    def slug(self) -> str:
+        """A short name of letters, digits and dashes; names DistDGL's files and shared memory."""
+        argument = Path(self.argument).stem if self.files else self.argument
+        return re.sub(r"[^a-z0-9]+", "-", f"{self.kind}-{argument}".lower()).strip("-")[:40]
+
+    @property
+    def folder_name(self) -> str:
+        """`slug`, and a hash where it alone could mean two datasets (two paths, one file name)."""
+        if not self.files:
+            return self.slug
+        return f"{self.slug}-{zlib.crc32(self.argument.encode()):08x}"
+
+    def fingerprint(self) -> str:
+        """Sizes and times of the user's files, "" for other kinds; tells edited files apart.
+
+        Raises DataError if a file is missing.
+        """
+        return " ".join(_fingerprint(path) for path in self.files)
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(
+            f"there is no file {path} ({error.strerror})",
+            remedy="check the path after npz: or csv:; docs/datasets.md describes both formats",
+        ) from None
+    return f"{path.name}:{status.st_size}:{status.st_mtime_ns}"
+
+
+def _unknown(text: str) -> ConfigError:
+    known = [form for forms in FORMS.values() for form in forms]
+    close = difflib.get_close_matches(text, known, n=3)
+    return ConfigError.for_field(
+        "dataset",
+        value=text,
+        allowed=", ".join(known),
+        remedy=f"did you mean {' or '.join(close)}?" if close else "choose one of these",
+    )
 
 
 def load_dataset(

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError, DataError, MachineError
 from rudder.training.hosts.host import Network
-from rudder.training.hosts.loopback import SHM_FOLDER
+from rudder.training.hosts.local import SHM_FOLDER
 from rudder.training.machine import available_memory_bytes
 from rudder.training.manifest import Manifest
 from rudder.training.versions import installed_version, required_versions

@@ -14,8 +14,8 @@ from pydantic import JsonValue
 from rudder.training.config import RunConfig, write_config
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
-from rudder.training.hosts.cluster import open_cluster
 from rudder.training.hosts.host import Cluster
+from rudder.training.hosts.local import open_cluster
 from rudder.training.job import DEFAULT_PROGRAM, Job
 from rudder.training.launch.preflight import (
     check_disk,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
+from rudder.training.control.peers import FinishedWindow, SampledAccesses
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.owner_accounts import sum_of_owners
 from rudder.training.metrics import RowCounts, Seconds, Window

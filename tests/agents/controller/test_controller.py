@@ -1,4 +1,4 @@
-"""A controller at a real door: what it settles when it comes back, and what it writes down."""
+"""A controller at a real port: what it settles when it comes back, and what it writes down."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from rudder.training.control.steering import HEARTBEAT_TIMEOUT_S, OFF_FILE
 from rudder.training.errors import DataError
 from rudder.training.settings import Applied, Change, Command
 from rudder.training.steering_options import SteeringOptions
-from tests.training.control import doors
-from tests.training.control.doors import WAIT_S, until
+from tests.training.control import steered
+from tests.training.control.steered import WAIT_S, until
 
 ROWS = 10_000
 
 
-class Trainer(doors.Trainer):
-    """A door with a workload, attended to all the time; counts what is applied to its buffer."""
+class Trainer(steered.Trainer):
+    """A port with a workload, attended to all the time; counts what is applied to its buffer."""
 
     def __init__(self, folder: Path) -> None:
         self.workload = sample_workload()

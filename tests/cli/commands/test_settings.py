@@ -1,4 +1,4 @@
-"""`rudder set`, at a real door."""
+"""`rudder set`, at a real port."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rudder.cli.main import app
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.errors import ConfigError
-from tests.training.control.doors import stepping, workload_of
+from tests.training.control.steered import stepping, workload_of
 
 
 def rudder(command: str, run: Path, *options: str) -> Result:

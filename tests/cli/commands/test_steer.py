@@ -1,4 +1,4 @@
-"""`rudder steer`, on a folder with a real door in it."""
+"""`rudder steer`, on a folder with a real port in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.control.controller_process import pid_file_of
 from rudder.training.errors import ConfigError, RudderError
 from rudder.training.settings import Change
-from tests.training.control.doors import stepping, until, workload_of
+from tests.training.control.steered import stepping, until, workload_of
 
 
 def steer(*arguments: str) -> Result:

@@ -11,7 +11,6 @@ import pytest
 from torch import distributed
 
 from rudder.training.control import unix_socket
-from rudder.training.control.finished_window import FinishedWindow, SampledAccesses
 from rudder.training.control.messages import (
     Introduction,
     Message,
@@ -21,12 +20,12 @@ from rudder.training.control.messages import (
     read_message,
     to_line,
 )
-from rudder.training.control.peers import Peers, timing_key
+from rudder.training.control.peers import FinishedWindow, Peers, SampledAccesses, timing_key
 from rudder.training.control.service import ControlPort
 from rudder.training.metrics import RowCounts, Seconds, StepTiming, Window
 from rudder.training.settings import Applied, BufferSettings
 from rudder.training.workload import RefusedKnob, Workload
-from tests.training.control.doors import WAIT_S, until
+from tests.training.control.steered import WAIT_S, until
 
 TORCH: Any = distributed
 """Its stubs lack some methods of stores."""
@@ -74,32 +73,32 @@ def test_a_line_that_says_nothing_known_is_none(line: bytes) -> None:
 
 def test_a_subscriber_is_told_the_workload_then_the_state_then_windows(tmp_path: Path) -> None:
     path = tmp_path / "rank3.sock"
-    with ControlPort(path, rank=3, workload=WORKLOAD) as door:
-        door.tell(STATE)
+    with ControlPort(path, rank=3, workload=WORKLOAD) as port:
+        port.tell(STATE)
         with (
             unix_socket.connect(path, timeout_s=WAIT_S) as client,
             client.makefile("rb") as stream,
         ):
             client.sendall(to_line(Subscribe(subscribe="windows")) * 2)
-            until(lambda: door.has_subscribers)
-            door.publish(FinishedWindow(WINDOW))
+            until(lambda: port.has_subscribers)
+            port.publish(FinishedWindow(WINDOW))
             assert [read_message(stream.readline()) for _ in range(3)] == [WORKLOAD, STATE, WINDOW]
-        until(lambda: not door.has_subscribers)
+        until(lambda: not port.has_subscribers)
 
 
-def test_accesses_are_packed_by_the_doors_thread_and_only_for_subscribers(tmp_path: Path) -> None:
+def test_accesses_are_packed_by_the_ports_thread_and_only_for_subscribers(tmp_path: Path) -> None:
     path = tmp_path / "rank3.sock"
     batches = tuple(np.arange(n, dtype=np.int32) for n in (3, 0, 5))
     with (
-        ControlPort(path, rank=3) as door,
+        ControlPort(path, rank=3) as port,
         unix_socket.connect(path, timeout_s=WAIT_S) as client,
         client.makefile("rb") as stream,
     ):
-        door.publish(FinishedWindow(WINDOW, SampledAccesses(0.5, batches)))
+        port.publish(FinishedWindow(WINDOW, SampledAccesses(0.5, batches)))
         client.sendall(to_line(Subscribe(subscribe="windows")))
-        until(lambda: door.has_subscribers)
+        until(lambda: port.has_subscribers)
         later = WINDOW.model_copy(update={"index": 3})
-        door.publish(FinishedWindow(later, SampledAccesses(0.5, batches)))
+        port.publish(FinishedWindow(later, SampledAccesses(0.5, batches)))
         window = read_message(stream.readline())
     assert isinstance(window, Window)
     assert window.index == 3
@@ -122,13 +121,13 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     path = tmp_path / "rank0.sock"
     peers = WatchedPeers(store, rank=0, world_size=2, run_key="5e")
     with (
-        ControlPort(path, rank=0, peers=peers) as door,
+        ControlPort(path, rank=0, peers=peers) as port,
         unix_socket.connect(path, timeout_s=WAIT_S) as client,
         client.makefile("rb") as stream,
     ):
         client.sendall(to_line(Subscribe(subscribe="windows")))
-        until(lambda: door.has_subscribers)
-        door.publish(FinishedWindow(WINDOW.model_copy(update={"rank": 0})))
+        until(lambda: port.has_subscribers)
+        port.publish(FinishedWindow(WINDOW.model_copy(update={"rank": 0})))
         window = read_message(stream.readline())
     assert isinstance(window, Window)
     assert window.peers == (other,)

@@ -14,13 +14,12 @@ import pytest
 from rudder.training.control.controller_process import (
     NICENESS,
     ControllerProcess,
-    NoController,
     RestartBackoff,
     controller_command,
     pid_file_of,
 )
 from rudder.training.steering_options import SteeringOptions
-from tests.training.control.doors import stepping, until
+from tests.training.control.steered import stepping, until
 from tests.training.control.test_steering import SMALL_CONTROLLER
 
 QUICK = RestartBackoff(first=0.02, longest=0.1, restarts=3, settled=5.0, leave=0.3, terminate=0.3)
@@ -57,14 +56,14 @@ def test_it_leaves_by_itself_when_its_trainer_hangs_up(tmp_path: Path) -> None:
 def test_a_killed_one_is_started_again(tmp_path: Path) -> None:
     with stepping(tmp_path) as trainer:
         command = [sys.executable, str(SMALL_CONTROLLER), str(trainer.path)]
-        process = ControllerProcess(command, log=tmp_path / "c.log", patience=QUICK)
+        process = ControllerProcess(command, log=tmp_path / "c.log", backoff=QUICK)
         until(lambda: trainer.settings.capacity_rows == 5)
         first = process.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
         until(lambda: process.pid not in (None, first))
-        beat = trainer.door.last_heartbeat
-        until(lambda: trainer.door.last_heartbeat != beat)
+        beat = trainer.port.last_heartbeat
+        until(lambda: trainer.port.last_heartbeat != beat)
     process.close()
 
 
@@ -74,7 +73,7 @@ def test_one_that_fails_again_and_again_is_given_up_after_growing_pauses(
     log = tmp_path / "logs" / "c.log"
     command = python("import time; print(time.monotonic(), flush=True); raise SystemExit(3)")
     started = time.monotonic()
-    process = ControllerProcess(command, log=log, patience=QUICK)
+    process = ControllerProcess(command, log=log, backoff=QUICK)
     process._thread.join(20)
     assert time.monotonic() - started > 0.02 + 0.04 + 0.08
     assert len(log.read_text().splitlines()) == QUICK.restarts + 1
@@ -86,8 +85,8 @@ def test_one_that_fails_again_and_again_is_given_up_after_growing_pauses(
 
 def test_one_that_has_lived_long_is_not_counted_as_failing(tmp_path: Path) -> None:
     log = tmp_path / "c.log"
-    patience = RestartBackoff(first=0.001, longest=0.001, restarts=1, settled=0.0)
-    process = ControllerProcess(python("print('again', flush=True)"), log=log, patience=patience)
+    backoff = RestartBackoff(first=0.001, longest=0.001, restarts=1, settled=0.0)
+    process = ControllerProcess(python("print('again', flush=True)"), log=log, backoff=backoff)
     until(lambda: log.exists() and len(log.read_text().splitlines()) > 4)
     process.close()
 
@@ -100,7 +99,7 @@ def test_one_that_has_lived_long_is_not_counted_as_failing(tmp_path: Path) -> No
 def test_one_that_does_not_leave_is_ended(tmp_path: Path, code: str) -> None:
     ready = tmp_path / "ready"
     program = f"import signal, time; {code}; open({str(ready)!r}, 'w'); time.sleep(60)"
-    process = ControllerProcess(python(program), log=tmp_path / "c.log", patience=QUICK)
+    process = ControllerProcess(python(program), log=tmp_path / "c.log", backoff=QUICK)
     until(ready.exists)
     pid = process.pid
     assert pid is not None
@@ -111,7 +110,7 @@ def test_one_that_does_not_leave_is_ended(tmp_path: Path, code: str) -> None:
 
 def test_a_stopped_one_is_ended(tmp_path: Path) -> None:
     process = ControllerProcess(
-        python("import time; time.sleep(60)"), log=tmp_path / "c.log", patience=QUICK
+        python("import time; time.sleep(60)"), log=tmp_path / "c.log", backoff=QUICK
     )
     until(lambda: process.pid is not None)
     pid = process.pid
@@ -124,7 +123,7 @@ def test_a_stopped_one_is_ended(tmp_path: Path) -> None:
 def test_a_program_that_is_not_there_costs_nothing_but_a_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    process = ControllerProcess([str(tmp_path / "nothing")], log=tmp_path / "c.log", patience=QUICK)
+    process = ControllerProcess([str(tmp_path / "nothing")], log=tmp_path / "c.log", backoff=QUICK)
     process._thread.join(20)
     assert capfd.readouterr().err.count("given up") == 1
     process.close()
@@ -139,8 +138,3 @@ def test_the_command_names_socket_rank_options_and_folder(tmp_path: Path) -> Non
     assert values["--rank"] == "2"
     assert values["--folder"] == str(tmp_path)
     assert SteeringOptions.model_validate_json(values["--options"]) == options
-
-
-def test_no_controller_has_no_process() -> None:
-    NoController().close()
-    assert NoController().pid is None

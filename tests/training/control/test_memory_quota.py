@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rudder.training.control.steering import MemoryQuota
-from tests.training.control.doors import workload_of
+from tests.training.control.steered import workload_of
 
 ROW_BYTES = 400
 

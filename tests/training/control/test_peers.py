@@ -14,7 +14,7 @@ import pytest
 from torch import distributed
 
 from rudder.training.control.endpoint import ProcessGroup
-from rudder.training.control.peers import NoPeers, Peers, Store, timing_key
+from rudder.training.control.peers import Peers, Store, timing_key
 from rudder.training.metrics import StepTiming
 
 Clients = tuple[Store, Store]
@@ -142,8 +142,4 @@ def test_every_loader_of_a_process_has_a_run_key_of_its_own() -> None:
     keys = {alone.new_run_key() for _ in range(5)}
     assert len(keys) == 5
     assert all(int(key, 16) >= 0 for key in keys)
-    assert isinstance(alone.peers(keys.pop()), NoPeers)
-
-
-def test_no_peers_hear_nothing() -> None:
-    assert NoPeers().exchange(pace(0)) == ()
+    assert alone.peers(keys.pop()).exchange(pace(0)) == ()

@@ -17,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rudder.training.control import unix_socket
-from rudder.training.control.finished_window import FinishedWindow
 from rudder.training.control.messages import MAX_LINE_BYTES, Subscribe, send_command, to_line
+from rudder.training.control.peers import FinishedWindow
 from rudder.training.control.service import (
     MAX_CONNECTIONS,
     MAX_PENDING_COMMANDS,
@@ -29,7 +29,7 @@ from rudder.training.control.service import (
 from rudder.training.errors import RunError
 from rudder.training.metrics import RowCounts, Seconds, Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command, FetchTargets
-from tests.training.control.doors import WAIT_S, until
+from tests.training.control.steered import WAIT_S, until
 
 SETTINGS = BufferSettings(capacity_rows=100)
 
@@ -299,7 +299,7 @@ def test_publishing_to_nobody_costs_nothing_and_keeps_nothing(
         assert json.loads(next_line(client))["command_id"] == "sync"
 
 
-def test_fifty_idle_connections_do_not_lock_the_door(port: ControlPort, path: Path) -> None:
+def test_fifty_idle_connections_do_not_lock_the_port(port: ControlPort, path: Path) -> None:
     clients = [unix_socket.connect(path, timeout_s=WAIT_S) for _ in range(50)]
     try:
         with trainer(port):

@@ -34,7 +34,7 @@ from rudder.training.control.steering import (
 )
 from rudder.training.settings import Applied, Change, Command, FetchTargets
 from tests.training.buffer.player import buffer_of
-from tests.training.control.doors import WAIT_S, Trainer, stepping, until, workload_of
+from tests.training.control.steered import WAIT_S, Trainer, stepping, until, workload_of
 
 SMALL_CONTROLLER = Path(__file__).parent / "small_controller.py"
 
@@ -79,9 +79,9 @@ def test_the_switch_undoes_a_stopped_controllers_change_within_one_window(tmp_pa
 def test_a_look_at_the_switch_comes_every_window(tmp_path: Path) -> None:
     policy = buffer_of(100)
     off = tmp_path / "steering-off"
-    with ControlPort(tmp_path / "rank0.sock", rank=0) as door:
+    with ControlPort(tmp_path / "rank0.sock", rank=0) as port:
         quota = MemoryQuota(workload_of())
-        steering = TrainerSteering(door, policy, rank=0, quota=quota, off_file=off)
+        steering = TrainerSteering(port, policy, rank=0, quota=quota, off_file=off)
         for step in range(5):
             steering.attend(step)
         policy.apply(Change(capacity_rows=5))
@@ -168,7 +168,7 @@ def test_a_subscriber_is_told_how_steering_stands(tmp_path: Path) -> None:
         client.makefile("rb") as stream,
     ):
         client.sendall(to_line(Subscribe(subscribe="windows")) + to_line(Heartbeat(heartbeat=1)))
-        until(lambda: trainer.door.has_subscribers)
+        until(lambda: trainer.port.has_subscribers)
         trainer.off_file.touch()
         state = next_state(stream)
         assert not state.is_on
@@ -190,7 +190,7 @@ def test_a_subscriber_is_told_what_was_done_without_it_also_before_it_came(tmp_p
             client.makefile("rb") as stream,
         ):
             client.sendall(to_line(Subscribe(subscribe="windows")))
-            until(lambda: trainer.door.has_subscribers)
+            until(lambda: trainer.port.has_subscribers)
             send(trainer, many, origin="user")
             found: list[Intervention] = []
             while len(found) < 2:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.training.datasets.spec import DatasetSpec
+from rudder.training.datasets.registry import DatasetSpec
 from rudder.training.errors import ConfigError, DataError
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from rudder.training.errors import MachineError
-from rudder.training.hosts.cluster import open_cluster
-from rudder.training.hosts.loopback import (
+from rudder.training.hosts.local import (
     SHM_FOLDER,
     Claim,
     LoopbackCluster,
     leftover_segments,
+    open_cluster,
     sweep,
 )
 

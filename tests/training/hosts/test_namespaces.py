@@ -9,7 +9,7 @@ import pytest
 
 from rudder.training.errors import MachineError
 from rudder.training.hosts.host import Host
-from rudder.training.hosts.namespaces import NamespaceCluster
+from rudder.training.hosts.local import NamespaceCluster
 
 RECEIVE = """
 import socket, time
@@ -27,7 +27,7 @@ socket.create_connection(("10.77.0.2", 5000)).sendall(bytes(int(sys.argv[1])))
 """
 OWN_CLUSTER = """
 import time
-from rudder.training.hosts.namespaces import NamespaceCluster
+from rudder.training.hosts.local import NamespaceCluster
 with NamespaceCluster(num_hosts=2) as cluster:
     print(cluster.hosts[0].prefix[1], flush=True)
     time.sleep(60)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rudder.training.control.finished_window import FinishedWindow
+from rudder.training.control.peers import FinishedWindow
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.loading.window_meter import WINDOW_STEPS, WindowMeter

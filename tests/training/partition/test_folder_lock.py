@@ -5,12 +5,12 @@ import sys
 import threading
 from pathlib import Path
 
-from rudder.training.partition.folder_lock import folder_lock
+from rudder.training.partition.prepare import folder_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from rudder.training.partition.folder_lock import folder_lock
+from rudder.training.partition.prepare import folder_lock
 with folder_lock(Path(sys.argv[1]), on_wait=lambda: None):
     print("held", flush=True)
     time.sleep(60)

@@ -15,7 +15,7 @@ from rudder.training.datasets.graph import Graph
 from rudder.training.datasets.synthetic import Preset, draw_graph
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.manifest import FeatureDtype, Manifest, Recipe
-from rudder.training.partition.metis import write_partitions
+from rudder.training.partition.worker import write_partitions
 
 pytestmark = pytest.mark.filterwarnings(
     # dgl.partition.get_peak_mem opens this file and leaves it to the garbage collector.
@@ -29,7 +29,7 @@ from pathlib import Path
 from rudder.training.datasets.synthetic import Preset, draw_graph
 from rudder.training.errors import MachineError
 from rudder.training.manifest import Recipe
-from rudder.training.partition.metis import write_partitions
+from rudder.training.partition.worker import write_partitions
 
 disk, full_at = Path(sys.argv[1]), sys.argv[2]
 

@@ -1,4 +1,4 @@
-"""A steered policy without a trainer: a door, whoever may steer through it, and a loop of steps."""
+"""A steered policy without a trainer: its control port, and a loop of steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WAIT_S = 20.0
 
 
 class Trainer:
-    """Takes steps all the time, and attends to its door between them, as a loader's thread does."""
+    """Takes steps all the time, and attends to its port between them, as a loader does."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class Trainer:
     ) -> None:
         self.path = folder / "control" / f"rank{rank}.sock"
         self.policy: Policy = buffer_of(rows)
-        self.door = self._open_door(rank, workload)
+        self.port = self._open_port(rank, workload)
         self.off_file = self.path.parent / OFF_FILE
         self.step = 0
         self._steering = TrainerSteering(
-            self.door,
+            self.port,
             self.policy,
             rank=rank,
             quota=quota or MemoryQuota(workload or workload_of()),
@@ -61,7 +61,7 @@ class Trainer:
     def settings(self) -> BufferSettings:
         return self.policy.settings
 
-    def _open_door(self, rank: int, workload: Workload | None) -> ControlPort:
+    def _open_port(self, rank: int, workload: Workload | None) -> ControlPort:
         return ControlPort(self.path, rank=rank, workload=workload)
 
     def _run(self) -> None:
