@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -72,7 +71,7 @@ def _fill_one(experience: Experience, path: Path) -> Added:
             ]
             head = reader.audit_head()
     except DataError as error:
-        return replace(Added(), left_out=(f"{path}: {error.message}",))
+        return Added(left_out=(f"{path}: {error.message}",))
     return experience.add(episodes, trusted=True, head=head)
 
 
