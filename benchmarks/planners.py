@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.shared import parser_of
-from rudder.agents.learned.fitting import fit
+from rudder.agents.learned.model_file import fit
 from rudder.bench.simulated.rehearsal import rehearse
 from rudder.training.steering_options import ClassifierName
 

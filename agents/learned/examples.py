@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,7 +40,6 @@ MIN_RUNS = 4
 MIN_OF_EACH = 8
 """Examples of changes that helped, and of those that did not."""
 _PARTS = 4
-_LIMIT = 10_000_000
 
 
 class Label(Enum):
@@ -76,10 +74,6 @@ class Examples:
     def has_both(self) -> bool:
         """Whether there are changes that helped and changes that did not."""
         return bool(self.y.any()) and not bool(self.y.all())
-
-    def rows(self, chosen: NDArray[np.int64]) -> Examples:
-        """Some rows; chosen: int64[m]."""
-        return Examples(self.x[chosen], self.y[chosen], tuple(self.run_keys[i] for i in chosen))
 
     def __add__(self, other: Examples) -> Examples:
         x, y = np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y])
@@ -162,13 +156,8 @@ def read_examples(memory: Path) -> tuple[Examples, Counts]:
             remedy="steer or collect some runs first: rudder train --collect --memory FILE",
         )
     with Catalog(memory) as catalog:
-        lines = catalog.lines(limit=_LIMIT)
-        trusted = {(line.origin, line.episode_id) for line in lines if line.trusted}
-        examples, counts = examples_of(
-            (past.episode, past.workload)
-            for past in catalog.episodes()
-            if (past.origin, past.episode.episode_id) in trusted
-        )
+        trusted = catalog.episodes(only_trusted=True)
+        examples, counts = examples_of((past.episode, past.workload) for past in trusted)
     helped = int(examples.y.sum())
     if examples.num_runs < MIN_RUNS or min(helped, len(examples) - helped) < MIN_OF_EACH:
         raise DataError(
@@ -194,15 +183,17 @@ def split(examples: Examples, *, seed: int) -> tuple[Examples, Examples]:
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = StratifiedGroupKFold(n_splits=_PARTS, shuffle=True, random_state=seed)
-    train, test = next(folds.split(examples.x, examples.y, groups=examples.run_keys))
-    sets = examples.rows(train), examples.rows(test)
-    if not all(each.has_both for each in sets):
+    x, y, keys = examples.x, examples.y, np.array(examples.run_keys)
+    train, test = (
+        Examples(x[rows], y[rows], tuple(keys[rows])) for rows in next(folds.split(x, y, keys))
+    )
+    if not (train.has_both and test.has_both):
         raise DataError(
             "the runs cannot be split so that both sets have changes that helped and changes that"
             " did not",
             remedy="collect more runs: rudder train --collect",
         )
-    return sets
+    return train, test
 
 
 def _difference(before: float | None, after: float | None) -> float | None:
@@ -210,8 +201,8 @@ def _difference(before: float | None, after: float | None) -> float | None:
 
 
 def _share(part: float, whole: float) -> float:
-    return min(max(part / whole, -_MAX_SHARE), _MAX_SHARE)
+    return float(np.clip(part / whole, -_MAX_SHARE, _MAX_SHARE))
 
 
 def _doublings(old: float, new: float) -> float:
-    return min(max(math.log2((new + 1) / (old + 1)), -_MAX_DOUBLINGS), _MAX_DOUBLINGS)
+    return float(np.clip(np.log2((new + 1) / (old + 1)), -_MAX_DOUBLINGS, _MAX_DOUBLINGS))

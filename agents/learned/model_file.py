@@ -9,17 +9,18 @@ import io
 import zipfile
 import zlib
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rudder.agents.learned.classifier import Classifier, ForeignModelError
-from rudder.agents.learned.examples import FEATURES, Examples
+from rudder.agents.learned.examples import FEATURES, Counts, Examples, read_examples, split
 from rudder.training.errors import DataError, MachineError
 from rudder.training.steering_options import ClassifierName
+
+if TYPE_CHECKING:
+    from rudder.agents.learned.classifier import Classifier
 
 THRESHOLD = 0.5
 """A change is said to help if its probability is higher."""
@@ -30,12 +31,8 @@ _UNREADABLE = (
 """What unpacking a foreign file may raise; NotImplementedError is a RuntimeError."""
 _MOST_BYTES = 2**28
 """Of one part, unpacked."""
-_CLASSES: dict[ClassifierName, tuple[str, str]] = {
-    "xgb": ("XgbClassifier", "xgboost"), "tabnet": ("TabNet", "pytorch-tabnet"),
-}  # fmt: skip
-"""Class and package of the kinds that scikit-learn does not have."""
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+_PACKAGES: dict[ClassifierName, str] = {"xgb": "xgboost", "tabnet": "pytorch-tabnet"}
+"""Of the kinds that scikit-learn does not have."""
 
 
 class Metrics(BaseModel):
@@ -44,14 +41,14 @@ class Metrics(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    accuracy: Share
-    balanced_accuracy: Share
-    roc_auc: Share
-    base_rate: Share
-    train_runs: Count
-    test_runs: Count
-    train_episodes: Count
-    test_episodes: Count
+    accuracy: float
+    balanced_accuracy: float
+    roc_auc: float
+    base_rate: float
+    train_runs: int
+    test_runs: int
+    train_episodes: int
+    test_episodes: int
 
 
 class Header(BaseModel):
@@ -72,7 +69,7 @@ class Header(BaseModel):
 
 @dataclass(frozen=True)
 class Model:
-    """examples: what the classifier has learned from, for learning on while steering."""
+    """examples: what the classifier has learned from, to learn more while a run goes on."""
 
     header: Header
     classifier: Classifier
@@ -84,18 +81,61 @@ class Model:
         return f"{self.header.planner}:{self.header.model_sha256[:8]}"
 
 
-def classifier_class(kind: ClassifierName) -> type[Classifier]:
+@dataclass(frozen=True)
+class Fitted:
+    """counts: episodes of the memory by label."""
+
+    header: Header
+    counts: Counts
+
+
+def fit(memory: Path, *, planner: ClassifierName, out: Path, seed: int = 0) -> Fitted:
+    """Fit on three quarters of the memory's runs, measure on the others, and write the model.
+
+    Deterministic for one machine, memory and seed. Raises DataError if the memory has too little,
+    MachineError if the classifier's library is missing.
+    """
+    classifier = new_classifier(planner, seed=seed)
+    examples, counts = read_examples(memory)
+    train, test = split(examples, seed=seed)
+    classifier.fit(train)
+    packed = io.BytesIO()
+    np.savez(packed, x=train.x, y=train.y)
+    model, kept = classifier.dump(), packed.getvalue()
+    header = Header(
+        planner=planner,
+        features=FEATURES,
+        library=_library(planner),
+        seed=seed,
+        metrics=measure(classifier, train=train, test=test),
+        model_sha256=hashlib.sha256(model).hexdigest(),
+        examples_sha256=hashlib.sha256(kept).hexdigest(),
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(out.name + ".part")
+    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(_HEADER, header.model_dump_json(indent=2))
+        file.writestr(_MODEL, model)
+        file.writestr(_EXAMPLES, kept)
+    part.replace(out)
+    return Fitted(header, counts)
+
+
+def new_classifier(kind: ClassifierName, *, seed: int) -> Classifier:
     """Imports the library of this kind alone; raises MachineError if it is missing."""
-    module = f"rudder.agents.learned.{kind if kind in _CLASSES else 'scikit'}"
-    name, _ = _CLASSES.get(kind, ("ScikitClassifier", ""))
     try:
-        found: type[Classifier] = getattr(import_module(module), name)
+        if kind == "tabnet":
+            from rudder.agents.learned.tabnet import TabNet
+
+            return TabNet(kind, seed=seed)
+        from rudder.agents.learned.classifier import Classifier
+
+        return Classifier(kind, seed=seed)
     except ModuleNotFoundError as error:
         raise MachineError(
             f"planner {kind} needs the package {error.name}, which is not installed",
             remedy=f"pip install 'rudder-gnn[{kind}]', or choose lr, rf, svm or mlp",
         ) from None
-    return found
 
 
 def measure(classifier: Classifier, *, train: Examples, test: Examples) -> Metrics:
@@ -116,45 +156,13 @@ def measure(classifier: Classifier, *, train: Examples, test: Examples) -> Metri
     )
 
 
-def write_model(
-    path: Path,
-    classifier: Classifier,
-    *,
-    planner: ClassifierName,
-    seed: int,
-    metrics: Metrics,
-    examples: Examples,
-) -> Header:
-    """Write the file, then replace the one that was there; raises OSError."""
-    packed = io.BytesIO()
-    np.savez(packed, x=examples.x, y=examples.y)
-    model, kept = classifier.dump(), packed.getvalue()
-    header = Header(
-        planner=planner,
-        features=FEATURES,
-        library=_library(planner),
-        seed=seed,
-        metrics=metrics,
-        model_sha256=hashlib.sha256(model).hexdigest(),
-        examples_sha256=hashlib.sha256(kept).hexdigest(),
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr(_HEADER, header.model_dump_json(indent=2))
-        file.writestr(_MODEL, model)
-        file.writestr(_EXAMPLES, kept)
-    part.replace(path)
-    return header
-
-
 def read_header(path: Path, *, planner: ClassifierName | None = None) -> Header:
     """What the file says it is; needs no library, so that it can be read before a run starts.
 
     planner: what it should be; None: anything. Raises DataError.
     """
     try:
-        header = Header.model_validate_json(_part(path, _HEADER))
+        header = Header.model_validate_json(_parts(path, _HEADER)[0])
     except ValidationError:
         raise _unusable(path, "its header is not one of ours") from None
     if planner is not None and header.planner != planner:
@@ -170,40 +178,40 @@ def read_header(path: Path, *, planner: ClassifierName | None = None) -> Header:
 def read_model(path: Path, *, planner: ClassifierName | None = None) -> Model:
     """The whole file, checked; raises DataError, and MachineError if a library is missing."""
     header = read_header(path, planner=planner)
-    model, kept = _part(path, _MODEL), _part(path, _EXAMPLES)
-    for part, sha256 in ((model, header.model_sha256), (kept, header.examples_sha256)):
-        if hashlib.sha256(part).hexdigest() != sha256:
-            raise _unusable(path, "a part does not have the checksum in the header")
+    model, kept = parts = _parts(path, _MODEL, _EXAMPLES)
+    checksums = [hashlib.sha256(part).hexdigest() for part in parts]
+    if checksums != [header.model_sha256, header.examples_sha256]:
+        raise _unusable(path, "a part does not have the checksum in the header")
     kind, here = header.planner, _library(header.planner)
-    # The internals of scikit-learn, and so a model's answers, change between minor versions.
-    if kind not in _CLASSES and _minor(header.library) != _minor(here):
+    # The internals of a library, and so a model's answers, change between minor versions.
+    if header.library.rpartition(".")[0] != here.rpartition(".")[0]:
         raise DataError(
             f"{path} was made with {header.library}; installed is {here}",
             remedy=f"fit it again: rudder fit --planner {kind} --out {path}",
         )
+    classifier = new_classifier(kind, seed=header.seed)
     try:
-        classifier = classifier_class(kind).load(kind, model, seed=header.seed)
-        return Model(header, classifier, _unpacked(kept))
-    except ForeignModelError as error:
-        raise _unusable(path, str(error)) from None
+        classifier.load(model)
+        with np.load(io.BytesIO(kept), allow_pickle=False) as arrays:
+            examples = Examples(arrays["x"], arrays["y"])
+    except Exception as error:  # any part of a foreign file may be missing or of another type
+        raise _unusable(path, str(error) or type(error).__name__) from None
+    if examples.x.dtype != np.float32 or examples.x.shape != (len(examples), len(FEATURES)):
+        raise _unusable(path, "its examples have another shape")
+    return Model(header, classifier, examples)
 
 
 def _library(kind: ClassifierName) -> str:
-    _, package = _CLASSES.get(kind, ("", "scikit-learn"))
+    package = _PACKAGES.get(kind, "scikit-learn")
     return f"{package} {importlib.metadata.version(package)}"
 
 
-def _minor(library: str) -> str:
-    return library.rpartition(".")[0]
-
-
-def _part(path: Path, name: str) -> bytes:
+def _parts(path: Path, *names: str) -> list[bytes]:
     try:
         with zipfile.ZipFile(path) as file:
-            if file.getinfo(name).file_size > _MOST_BYTES:
+            if any(file.getinfo(name).file_size > _MOST_BYTES for name in names):
                 raise _unusable(path, "it is far too large")
-            with file.open(name) as part:
-                return part.read(_MOST_BYTES + 1)
+            return [file.read(name) for name in names]
     except FileNotFoundError:
         raise DataError(
             f"there is no model {path}", remedy="make one: rudder fit --planner rf --out FILE"
@@ -217,16 +225,3 @@ def _unusable(path: Path, reason: str) -> DataError:
         f"{path} is no model that can be used: {reason}",
         remedy="give a file that `rudder fit` of this version wrote, or fit again",
     )
-
-
-def _unpacked(data: bytes) -> Examples:
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            x, y = arrays["x"], arrays["y"]
-    except Exception as error:  # any part of a foreign file may be missing or of another type
-        raise ForeignModelError(type(error).__name__) from None
-    if x.dtype != np.float32 or y.dtype != np.bool_ or x.shape != (*y.shape, len(FEATURES)):
-        raise ForeignModelError("its examples have another shape")
-    if not np.isfinite(x).all():
-        raise ForeignModelError("its examples hold values that are not numbers")
-    return Examples(x, y)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast, get_args
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def _must_change(observation: Observation, toolbox: Toolbox) -> bool:
     return toolbox.limits.problem(present) is not None
 
 
-def is_learned(planner: PlannerName) -> bool:
+def is_learned(planner: PlannerName) -> TypeGuard[ClassifierName | Literal["learned"]]:
     """Whether a planner needs the file of a model."""
     return planner == "learned" or planner in get_args(ClassifierName)
 
@@ -105,25 +105,19 @@ def check_model(planner: PlannerName, path: Path | None) -> Header | None:
     """
     if not is_learned(planner):
         return None
-    return read_header(_given(planner, path), planner=_kind(planner))
-
-
-def open_planner(options: SteeringOptions) -> LearnedPlanner:
-    """Raises ConfigError without a file, DataError if it is unusable, MachineError if its library
-    is missing."""
-    path = _given(options.planner, options.planner_model)
-    model = read_model(path, planner=_kind(options.planner))
-    return LearnedPlanner(model, refit_every=options.planner_refit_every)
-
-
-def _kind(planner: PlannerName) -> ClassifierName | None:
-    return None if planner == "learned" else cast("ClassifierName", planner)
-
-
-def _given(planner: PlannerName, path: Path | None) -> Path:
     if path is None:
         raise ConfigError(
             f"planner_model: planner {planner} needs a fitted model",
             remedy="give --planner-model FILE; `rudder fit` makes one",
         )
-    return path
+    return read_header(path, planner=None if planner == "learned" else planner)
+
+
+def open_planner(options: SteeringOptions) -> LearnedPlanner:
+    """Raises ConfigError without a file, DataError if it is unusable, MachineError if its library
+    is missing."""
+    check_model(options.planner, options.planner_model)
+    assert options.planner_model is not None
+    return LearnedPlanner(
+        read_model(options.planner_model), refit_every=options.planner_refit_every
+    )

@@ -2,68 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rudder.agents.learned.classifier import Classifier, Probabilities
-from rudder.agents.learned.examples import FEATURES, Examples
-from rudder.training.steering_options import ClassifierName
+from rudder.agents.learned.classifier import Classifier
+from rudder.agents.learned.examples import FEATURES, Features
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports names that scipy has moved
     from pytorch_tabnet.tab_model import TabNetClassifier
 
-_WIDTH = 8
-_STEPS = 3
-_EPOCHS = 60
-_BATCH = 256
-
-
-@contextlib.contextmanager
-def _quiet_on_one_thread() -> Iterator[None]:
-    """More threads only wait for each other in so small a network, and trainers need the cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.set_num_threads(before)
+_SIZES = {"n_d": 8, "n_a": 8, "n_steps": 3, "cat_idxs": [], "cat_dims": []}
+_FIT = {"max_epochs": 60, "batch_size": 256, "virtual_batch_size": 128, "drop_last": False}
 
 
 class TabNet(Classifier):
     """Kept as its weights in NumPy's format; the library's own format holds a pickle."""
-
-    def __init__(self, kind: ClassifierName, *, seed: int) -> None:
-        super().__init__(kind, seed=seed)
-        self._model = self._new()
-
-    def fit(self, examples: Examples) -> None:
-        """Learn from scratch."""
-        self._model = self._new()
-        with _quiet_on_one_thread():
-            self._model.fit(
-                examples.x,
-                examples.y.astype(np.int64),
-                weights=1,  # the library's word for weighing both classes the same
-                max_epochs=_EPOCHS,
-                batch_size=_BATCH,
-                virtual_batch_size=_BATCH // 2,
-                drop_last=False,
-            )
-
-    def probabilities(self, x: NDArray[np.float32]) -> Probabilities:
-        """float64[n]."""
-        with torch.no_grad(), _quiet_on_one_thread():
-            return np.asarray(self._model.predict_proba(x)[:, 1], dtype=np.float64)
 
     def dump(self) -> bytes:
         """An .npz of the network's weights."""
@@ -71,6 +30,15 @@ class TabNet(Classifier):
         weights = self._model.network.state_dict()
         np.savez(file, **{name: weight.numpy() for name, weight in weights.items()})
         return file.getvalue()
+
+    def _new(self) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return TabNetClassifier(**_SIZES, seed=self._seed, verbose=0, device_name="cpu")
+
+    def _fit(self, x: Features, y: NDArray[np.bool_]) -> None:
+        # weights=1 is the library's word for the same total weight of both classes.
+        self._model.fit(x, y.astype(np.int64), weights=1, **_FIT)
 
     def _restore(self, data: bytes) -> None:
         model = self._model
@@ -80,8 +48,3 @@ class TabNet(Classifier):
         model._set_network()
         model.network.load_state_dict(weights)
         model.network.eval()
-
-    def _new(self) -> Any:
-        sizes = {"n_d": _WIDTH, "n_a": _WIDTH, "n_steps": _STEPS, "cat_idxs": [], "cat_dims": []}
-        with _quiet_on_one_thread():
-            return TabNetClassifier(**sizes, seed=self._seed, verbose=0, device_name="cpu")

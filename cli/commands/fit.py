@@ -10,7 +10,7 @@ import typer
 from rudder.training.steering_options import ClassifierName
 
 if TYPE_CHECKING:
-    from rudder.agents.learned.fitting import Fitted
+    from rudder.agents.learned.model_file import Fitted
 
 
 def fit(
@@ -37,7 +37,7 @@ def fit(
 
     Example: rudder fit --planner xgb --memory memory.db --out xgb.model
     """
-    from rudder.agents.learned.fitting import fit as fit_to
+    from rudder.agents.learned.model_file import fit as fit_to
     from rudder.training.steering_options import default_memory
 
     where = out or Path(f"rudder-{planner}.model")

@@ -126,9 +126,12 @@ class Catalog(Reader):
         sql = f"{_LINES} WHERE {where} ORDER BY episodes.number DESC LIMIT ?"
         return [Line.model_validate(row) for row in self.rows(sql, *given.values(), limit)]
 
-    def episodes(self, *, origin: str | None = None) -> Iterator[PastEpisode]:
-        """All of one origin or of every one, oldest first."""
+    def episodes(
+        self, *, origin: str | None = None, only_trusted: bool = False
+    ) -> Iterator[PastEpisode]:
+        """Of one origin or of every one, all or the trusted ones, oldest first."""
         where, values = ("1", ()) if origin is None else ("workloads.origin = ?", (origin,))
+        where += " AND episodes.trusted" if only_trusted else ""
         found = self.rows(f"{PAST} WHERE {where} ORDER BY episodes.number", *values)
         return (past_episode(row) for row in found)
 

@@ -14,8 +14,7 @@ import skops.io
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from rudder.agents.learned.fitting import fit
-from rudder.agents.learned.model_file import read_header, read_model
+from rudder.agents.learned.model_file import fit, read_header, read_model
 from rudder.training.errors import DataError
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.learned.fitting import fit
+from rudder.agents.learned.model_file import fit
 from rudder.agents.learned.planner import check_model, open_planner
 from rudder.agents.team import make_team, planner_of
 from rudder.training.config import run_config

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from rudder.agents.guard import DEFAULT_STEPS, Guard
 from rudder.agents.learned.classifier import Classifier
 from rudder.agents.learned.examples import Examples
-from rudder.agents.learned.fitting import fit
-from rudder.agents.learned.model_file import Model, read_model
+from rudder.agents.learned.model_file import Model, fit, read_model
 from rudder.agents.learned.planner import LearnedPlanner, open_planner
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.exploring import candidates
@@ -51,20 +50,11 @@ class _Fixed(Classifier):
         self.told = probabilities
         self.taught: list[tuple[int, int]] = []
 
-    def fit(self, examples: Examples) -> None:
-        raise NotImplementedError
-
     def update(self, examples: Examples, *, num_new: int) -> None:
         self.taught.append((len(examples), num_new))
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.resize(np.array(self.told), len(x))
-
-    def dump(self) -> bytes:
-        raise NotImplementedError
-
-    def _restore(self, data: bytes) -> None:
-        raise NotImplementedError
 
 
 class _Pupil(_Fixed):
@@ -72,10 +62,10 @@ class _Pupil(_Fixed):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self._model = model
+        self._taught_by = model
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        return self._model.classifier.probabilities(x)
+        return self._taught_by.classifier.probabilities(x)
 
 
 def with_classifier(model: Model, classifier: _Fixed) -> Model:
