@@ -196,7 +196,8 @@ class LookaheadBuffer(SlotBuffer):
         """Of the oldest batch: hits and their slots; misses, their records and ranks."""
         window = self._window
         window.check_oldest(size)
-        moved, stacks, hits, hit_slots, misses, missed, ranks = self._pool.take_ids(7, size)
+        hits, hit_slots, misses = self._pool.take_ids(3, size)  # for the plan, which lives longer
+        moved, stacks, missed, ranks = self._pool.take_ids(4, size)
         num_hits = kernels.split(
             size, self._batch, self._ring, self._nodes, window.next_use, window.records,
             window.tail, hits, hit_slots, misses, missed, ranks,
@@ -213,7 +214,8 @@ class LookaheadBuffer(SlotBuffer):
         self._batch += 1
 
     def _admit(self, newcomers: IntArray, ranks: IntArray) -> tuple[IntArray, IntArray]:
-        order, admitted, slots = self._pool.take_ids(3, len(newcomers))
+        admitted, slots = self._pool.take_ids(2, len(newcomers))
+        order = self._pool.take_ids(1, len(newcomers))[0]
         threshold = self._settings.eviction_threshold
         threshold_heat = np.inf if threshold >= 1 else threshold * self._total_weight
         count, self._num_free = kernels.admit(

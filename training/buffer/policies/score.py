@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.policies.slots import ReactiveBuffer
 from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.buffer.records import Records
 from rudder.training.buffer.targets import FloatArray, InclusionProbability
+from rudder.training.compiled import AHEAD, compiled, prefetch
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
 
@@ -31,8 +33,43 @@ Start = Literal["empty", "degree", "random"]
 DEFAULT_INTERVAL = 32
 _ROUNDING = 1e-9
 
-NODE = np.dtype([("slot", np.int32), ("uses", np.uint32), ("access", np.float64)])
-"""As slots.NODE, with the node's S_A, which is 0 while it is buffered."""
+NODE = np.dtype([("slot", np.int32), ("access", np.float64)])
+"""The record of a node: 1 + its slot, 0: not buffered; and S_A, 0 while it is buffered."""
+
+
+@compiled
+def split(
+    records: IntArray, counts: bool, countable: NDArray[np.bool_], nodes: Records,
+    keys: FloatArray, scored: IntArray, num_scored: int, hits: IntArray, hit_slots: IntArray,
+    misses: IntArray, missed: IntArray,
+) -> tuple[int, int]:  # fmt: skip
+    """Tell hits from misses, score both, and append nodes with a first S_A to `scored`.
+
+    records: int64[n]; counts: whether misses raise S_A; countable: bool[n], which of them do, or
+    bool[0]: all. Fills hits, hit_slots, misses and missed (their records); returns (number of
+    hits, length of `scored`).
+    """
+    num_hits = 0
+    num_misses = 0
+    for i in range(records.shape[0]):
+        prefetch(nodes, records[min(i + AHEAD, records.shape[0] - 1)])
+        node = records[i]
+        slot = nodes[node].slot
+        if slot > 0:
+            keys[slot - 1] -= 1.0
+            hits[num_hits] = i
+            hit_slots[num_hits] = slot - 1
+            num_hits += 1
+            continue
+        misses[num_misses] = i
+        missed[num_misses] = node
+        num_misses += 1
+        if counts and (countable.shape[0] == 0 or countable[i]):
+            if nodes[node].access == 0:
+                scored[num_scored] = node
+                num_scored += 1
+            nodes[node].access += 1.0
+    return num_hits, num_scored
 
 
 def highest(values: FloatArray, numbers: IntArray, count: int) -> IntArray:
@@ -97,10 +134,11 @@ class ScoreBuffer(ReactiveBuffer):
         """Score the batch; in a round, also swap slots and fetch the entering rows."""
         self._batches += 1
         is_round, self._is_asked = self._is_round, False
-        hits, hit_slots, misses, missed = self._split(self._directory.find(nodes))
-        self._keys[hit_slots] -= 1.0
-        if not (self._faithful and is_round and len(self._victims())):
-            self._count(missed)
+        may_lose_counts = self._faithful and is_round
+        records = self._directory.find(nodes)
+        hits, hit_slots, misses, missed = self._split_and_score(records, counts=not may_lose_counts)
+        if may_lose_counts and not len(self._victims()):
+            self._split_and_score(missed, counts=True)
         entering, slots = self._swap(missed, is_round=is_round)
         positions = self._positions(entering, missed)
         is_missed = positions >= 0
@@ -133,13 +171,22 @@ class ScoreBuffer(ReactiveBuffer):
     def _heat(self) -> NDArray[np.float32]:
         return self._records()["access"].astype(np.float32)
 
-    def _count(self, missed: IntArray) -> None:
-        """Raise the S_A of records that a batch missed."""
+    def _split_and_score(
+        self, records: IntArray, *, counts: bool
+    ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        size = len(records)
+        self._make_room(size)
+        hits, hit_slots, misses = self._pool.take_ids(3, size)  # for the plan, which lives longer
+        missed = self._pool.take_ids(1, size)[0]
+        countable = self._countable
         if self._faithful:
-            missed = missed[self._countable[self._directory.nodes_of(missed)]]
-        access = self._nodes["access"]
-        self._note_scored(missed[access[missed] == 0])
-        access[missed] += 1.0
+            countable = countable[self._directory.nodes_of(records)]
+        num_hits, self._num_scored = split(
+            records, counts, countable, self._nodes, self._keys, self._scored, self._num_scored,
+            hits, hit_slots, misses, missed,
+        )  # fmt: skip
+        left = size - num_hits
+        return hits[:num_hits], hit_slots[:num_hits], misses[:left], missed[:left]
 
     # -- a round ------------------------------------------------------------------------
 
@@ -228,7 +275,10 @@ class ScoreBuffer(ReactiveBuffer):
         self._nodes["slot"][nodes] = 0
         scores = self._scores(slots)
         self._nodes["access"][nodes] = scores
-        self._note_scored(nodes[scores > 0])
+        remembered = nodes[scores > 0]
+        self._make_room(len(remembered))
+        self._scored[self._num_scored : self._num_scored + len(remembered)] = remembered
+        self._num_scored += len(remembered)
 
     def _nodes_in(self, slots: IntArray) -> IntArray:
         return self._directory.nodes_of(self._owners[slots])
@@ -267,10 +317,7 @@ class ScoreBuffer(ReactiveBuffer):
         self._num_scored = len(scored)
         self._scored[: len(scored)] = scored
 
-    def _note_scored(self, records: IntArray) -> None:
-        """Add records that now have an S_A; the array at least doubles where it is full."""
-        wanted = self._num_scored + len(records)
+    def _make_room(self, more: int) -> None:
+        wanted = self._num_scored + more
         if wanted > len(self._scored):
             self._scored = np.append(self._scored, np.empty(wanted, dtype=np.int64))
-        self._scored[self._num_scored : wanted] = records
-        self._num_scored = wanted

@@ -17,7 +17,7 @@ from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 
 _MAX_BLOCKS = 16
-"""Blocks of memory for the arrays of plans, two per plan: more than a loader has under way."""
+"""Blocks of memory for the arrays of plans, a few per plan: more than a loader has under way."""
 
 
 class SlotBuffer(Policy):
@@ -233,7 +233,8 @@ class ReactiveBuffer(SlotBuffer):
     def _split(self, records: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
         """Positions of hits, their slots, positions of misses, and their records."""
         size = len(records)
-        hits, hit_slots, misses, missed = self._pool.take_ids(4, size)
+        hits, hit_slots, misses = self._pool.take_ids(3, size)  # for the plan, which lives longer
+        missed = self._pool.take_ids(1, size)[0]
         count = split(records, self._nodes, hits, hit_slots, misses, missed)
         left = size - count
         return hits[:count], hit_slots[:count], misses[:left], missed[:left]
