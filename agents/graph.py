@@ -61,16 +61,16 @@ def build_graph(
     graph.add_conditional_edges("observe", _after_observation, {"seen": "recall", "nothing": END})
     graph.add_conditional_edges("recall", _after_recall, {"known": "plan", "unknown": END})
     graph.add_conditional_edges(
-        "plan", nodes.after_plan, {"change": "criticise", "in vain": "reconsider", "keep": END}
+        "plan", nodes.after_plan, {"change": "criticise", "try another": "reconsider", "keep": END}
     )
     graph.add_conditional_edges(
         "criticise",
         nodes.after_verdict,
-        {"let pass": "guard", "in vain": "reconsider", "refuse": END},
+        {"let pass": "guard", "try another": "reconsider", "refuse": END},
     )
     graph.add_conditional_edges("reconsider", _after_second, {"change": "criticise", "keep": END})
     graph.add_conditional_edges(
-        "guard", nodes.after_ruling, {"allowed": "act", "in vain": "reconsider", "refused": END}
+        "guard", nodes.after_ruling, {"allowed": "act", "try another": "reconsider", "refused": END}
     )
     graph.add_edge("act", END)
     return graph.compile(name="rudder")
@@ -168,23 +168,27 @@ class _Nodes:
 
     # -- who is next, where it depends on a second planner --------------------------------
 
-    async def after_plan(self, state: DecisionState) -> Literal["change", "in vain", "keep"]:
+    async def after_plan(self, state: DecisionState) -> Literal["change", "try another", "keep"]:
         if not state["proposal"].change.is_empty:
             return "change"
-        return "in vain" if self._may_reconsider(state) else "keep"
+        return "try another" if self._may_reconsider(state) else "keep"
 
-    async def after_verdict(self, state: DecisionState) -> Literal["let pass", "in vain", "refuse"]:
+    async def after_verdict(
+        self, state: DecisionState
+    ) -> Literal["let pass", "try another", "refuse"]:
         verdict = state["verdict"]
         if verdict.decision != "refuse" and not verdict.change.is_empty:
             return "let pass"
-        return "in vain" if self._may_reconsider(state) else "refuse"
+        return "try another" if self._may_reconsider(state) else "refuse"
 
-    async def after_ruling(self, state: DecisionState) -> Literal["allowed", "in vain", "refused"]:
+    async def after_ruling(
+        self, state: DecisionState
+    ) -> Literal["allowed", "try another", "refused"]:
         ruling = state["ruling"]
         if ruling is not None and ruling.allowed:
             return "allowed"
         is_avoidable = ruling is not None and ruling.rule in _AVOIDABLE
-        return "in vain" if is_avoidable and self._may_reconsider(state) else "refused"
+        return "try another" if is_avoidable and self._may_reconsider(state) else "refused"
 
     def _may_reconsider(self, state: DecisionState) -> bool:
         """Once a decision, and not if the second planner has spoken in the first one's place."""

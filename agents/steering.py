@@ -100,9 +100,11 @@ class Steering:
         may_decide: Callable[[], bool] = _always,
         recorder: Recorder = NO_RECORDER,
     ) -> None:
-        """guard, actuator, lessons: the same that `graph` was built with; may_decide: asked before
-        each decision, such as a budget of processor time; recorder: the graph's, told of what
-        is done without the graph."""
+        """guard, actuator, episode_recall: those that `graph` was built with.
+
+        may_decide: asked before each decision, such as a budget of processor time; recorder: the
+        graph's, told of what is done without the graph.
+        """
         self.toolbox = toolbox
         self._graph, self._guard, self._actuator = graph, guard, actuator
         self._journal, self._episode_recall, self._criteria = journal, episode_recall, criteria
@@ -111,7 +113,7 @@ class Steering:
         self._recorder = recorder
         self._episode: Episode | None = None
         self._trial: Trial | WarmTrial | None = None
-        self._rest = DecisionBackoff()
+        self._backoff = DecisionBackoff()
 
     @property
     def is_on_trial(self) -> bool:
@@ -158,8 +160,8 @@ class Steering:
         """The next decision, if it is time for one."""
         if has_slowed(self.toolbox.history.windows):
             self._guard.acquit()
-        is_rested = self._rest.is_over(window)
-        if self._guard.is_quiet(self.toolbox.history.next_step) or not is_rested:
+        is_over = self._backoff.is_over(window)
+        if self._guard.is_quiet(self.toolbox.history.next_step) or not is_over:
             return None
         return await self._decide() if self._may_decide() else None
 
@@ -170,7 +172,7 @@ class Steering:
 
     def wake(self) -> None:
         """Something has changed that windows do not show: decide again on the next one."""
-        self._rest.end()
+        self._backoff.end()
 
     def abandon(self, reason: str) -> Episode | None:
         """Give up what is on trial, as things are; the episode that this ends, if any."""
@@ -201,7 +203,7 @@ class Steering:
         applied = await self._actuator.carry_out(
             plan.change, observation=observation, episode_id=episode_id
         )
-        self._rest.end()
+        self._backoff.end()
         result: Literal["confirmed", "refused"] = (
             "confirmed" if applied.outcome == "applied" else "refused"
         )
@@ -232,7 +234,7 @@ class Steering:
                 purpose="revert_change",
             )
         self._trial = None
-        self._rest.end()
+        self._backoff.end()
         self._guard.closed(is_revert=is_revert, step=self.toolbox.history.next_step)
         episode = self._episode.model_copy(update={"outcome": outcome})
         self._journal.save(episode)
@@ -265,7 +267,7 @@ class Steering:
             self._trial = self._trial_of(episode.verdict, episode.observation, applied)
             self._guard.opened()
         elif episode.outcome is not None:
-            self._rest.begin(episode.observation)
+            self._backoff.begin(episode.observation)
         self._episode = episode
         self._journal.save(episode)
         return episode

@@ -105,7 +105,7 @@ class Link:
             while line := await self._next_line():
                 message = read_message(line)
                 if isinstance(message, Applied):
-                    self._settle(message.command_id, message)
+                    self._answer(message.command_id, message)
                 elif isinstance(message, Rejected):
                     self._fail(message)
                 elif message is not None:
@@ -125,7 +125,7 @@ class Link:
         self._writer.write(to_line(message))
         await self._writer.drain()
 
-    def _settle(self, command_id: str, applied: Applied) -> None:
+    def _answer(self, command_id: str, applied: Applied) -> None:
         future = self._asked.get(command_id)
         if future is not None and not future.done():
             future.set_result(applied)

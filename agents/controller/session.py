@@ -52,7 +52,7 @@ from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
 
-async def settle(journal: SqliteJournal, sender: Sender, *, actuator: Actuator) -> Episode | None:
+async def recover(journal: SqliteJournal, sender: Sender, *, actuator: Actuator) -> Episode | None:
     """Undo the change that the previous controller left on trial, if it is still in force.
 
     The trainer is asked what is in force, so that nothing is sent twice. Returns the episode that
@@ -130,7 +130,7 @@ class ControllerSession:
         socket: Path,
         cpu: CpuBudget | None = None,
     ) -> Self:
-        """Make one; what a controller before it left open is settled first.
+        """Make one; what an earlier controller left on trial is undone first.
 
         cpu: what decisions may take of this process's processor time; a controller's share where
         None. Raises what kept it from beginning; the record has it, too.
@@ -266,12 +266,12 @@ class ControllerSession:
         return Limits.of(self._workload, memory_budget_bytes=self._budget_bytes)
 
     async def _begin(self) -> None:
-        """Settle what a controller before this one left open, and start from the settings that an
-        earlier run came to. Does nothing while nothing can be recorded. Raises as `settle`."""
+        """Undo what an earlier controller left on trial, and start from the settings that an
+        earlier run came to. Does nothing while nothing can be recorded. Raises as `recover`."""
         self._tell()
         if not self._journal.resume():
             return
-        closed = await settle(self._journal, self._sender, actuator=self._actuator)
+        closed = await recover(self._journal, self._sender, actuator=self._actuator)
         self._has_begun = True
         self._steering.number_from(self._journal.next_number())
         if closed is not None and is_change(closed):

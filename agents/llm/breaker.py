@@ -74,7 +74,7 @@ class Breaker:
         self._clock, self._random = clock, random or Random(0)
         self._limit, self._first_pause_s, self._max_pause_s = failures, first_pause_s, max_pause_s
         self._num_failures = 0
-        self._num_openings = 0
+        self._num_pauses = 0
         self._until: float | None = None
         self._probe: Permit | None = None
         self._era = 0
@@ -118,14 +118,14 @@ class Breaker:
     def _close(self) -> None:
         if self._until is not None:
             self._era += 1
-        self._num_failures = self._num_openings = 0
+        self._num_failures = self._num_pauses = 0
         self._until = None
 
     def _open(self, asked_pause_s: float) -> None:
-        grown = self._first_pause_s * 2.0 ** min(self._num_openings, 32)
+        grown = self._first_pause_s * 2.0 ** min(self._num_pauses, 32)
         spread = 1.0 + _JITTER * self._random.random()
         pause_s = min(max(grown * spread, asked_pause_s), self._max_pause_s)
-        self._num_openings += 1
+        self._num_pauses += 1
         self._era += 1
         self._until = self._clock() + pause_s
 

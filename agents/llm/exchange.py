@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 
-from pydantic import BaseModel, ConfigDict
-
 from rudder.agents.llm.errors import ChatError, EndpointError
-from rudder.agents.llm.messages import Mode, Question, Reply
+from rudder.agents.llm.messages import Frozen, Mode, Question, Reply
 from rudder.memory.journal import ModelCall
 from rudder.training.metrics import ModelUse
 
 
-class Asked(BaseModel):
+class Asked(Frozen):
     """What was sent: the question, how it was put, and where in the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     question: Question
     mode: Mode
@@ -25,35 +21,26 @@ class Asked(BaseModel):
     window: int
 
 
-class Came(BaseModel):
+class Came(Frozen):
     """What came: the reply as it was, or the error's name and, where ours, what was wrong."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reply: Reply | None
     error: str | None
     reason: str | None
 
 
-class Exchange(BaseModel):
+class Exchange(Frozen):
     """A question and its answer.
 
     attempt: 1, or 2 for the one re-ask; is_trial: asked to find out whether the endpoint knows
     this mode; latency_ms: from asking to the last byte.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     asked: Asked
     came: Came
     model: str
     step: int
     latency_ms: float
-
-    @property
-    def is_valid(self) -> bool:
-        """Whether the answer could be used."""
-        return self.came.error is None
 
     def to_model_call(self, call_id: str, *, episode_id: str | None = None) -> ModelCall:
         """As it is kept in the run's database."""

@@ -22,11 +22,13 @@ SCHEMA_IN_WORDS = "ANSWER with one JSON object of this schema, nothing else:"
 """What comes before the schema in text mode."""
 
 
-class _Frozen(BaseModel):
+class Frozen(BaseModel):
+    """Cannot be changed, and refuses fields that it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ToolForm(_Frozen):
+class ToolForm(Frozen):
     """A tool that the model may call: its name, what it does, the JSON schema of its arguments."""
 
     name: str
@@ -34,7 +36,7 @@ class ToolForm(_Frozen):
     parameters: JsonObject
 
 
-class Question(_Frozen):
+class Question(Frozen):
     """One question. `schema_` is of the whole answer, where tools are not used.
 
     complaint: what was wrong with the first answer, in our words; None the first time.
@@ -73,14 +75,14 @@ class Question(_Frozen):
         return self.model_dump_json(include={"schema_"})[len('{"schema_":') : -1]
 
 
-class RawCall(_Frozen):
+class RawCall(Frozen):
     """A call of a tool as the endpoint sent it; arguments None where they were not a text."""
 
     name: str
     arguments: str | None
 
 
-class Usage(_Frozen):
+class Usage(Frozen):
     """Tokens of one call, and who counted them."""
 
     input_tokens: int | None = None
@@ -93,7 +95,7 @@ class Usage(_Frozen):
         return (self.input_tokens or 0) + (self.output_tokens or 0)
 
 
-class Reply(_Frozen):
+class Reply(Frozen):
     """A model's answer, not yet read. finish: as the endpoint said, `length` where it was cut."""
 
     text: str = ""

@@ -81,7 +81,7 @@ class LlmPlanner:
 
     def __init__(self, asker: Asker, *, fallback: Planner, objective: Objective = "wait") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective
-        self._patience = LlmBackoff()
+        self._backoff = LlmBackoff()
 
     @property
     def name(self) -> str:
@@ -93,7 +93,7 @@ class LlmPlanner:
     ) -> Plan:
         """The model's plan, or the fallback's under the fallback's name."""
         is_worth_asking = observation.has_headroom and toolbox.whatif.is_ready
-        if not is_worth_asking or not self._patience.lasts(observation):
+        if not is_worth_asking or not self._backoff.lasts(observation):
             return await self._fallback.plan(observation, recalled, toolbox)
         question = planner_question(
             brief(observation, recalled, toolbox, objective=self._objective)
@@ -111,7 +111,7 @@ class LlmPlanner:
         except ChatError:
             toolbox.begin()
             return await self._fallback.plan(observation, recalled, toolbox)
-        self._patience.planned(observation, plan.change)
+        self._backoff.planned(observation, plan.change)
         return plan
 
     def _staged(self, toolbox: Toolbox) -> Plan:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from pydantic import BaseModel, ConfigDict
-
 from rudder.agents.llm.errors import ChatError, EndpointError, TooSlowError
-from rudder.agents.llm.messages import Chat, Mode, Question, TokensSource, Usage
+from rudder.agents.llm.messages import Chat, Frozen, Mode, Question, TokensSource, Usage
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import Briefing
@@ -25,14 +23,12 @@ MODES: tuple[Mode, ...] = ("tools", "structured", "text")
 _SETTINGS = BufferSettings(capacity_rows=4000, lookahead_batches=8)
 
 
-class ModeReport(BaseModel):
+class ModeReport(Frozen):
     """One mode over several questions; error: name of the last one, None if all were answered;
     remedy: what to do about it; words: what the server said, without secrets.
 
     latencies in milliseconds, one per question that the endpoint answered, usably or not.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     mode: Mode
     asked: int
@@ -51,11 +47,9 @@ class ModeReport(BaseModel):
         return self.asked == self.usable
 
 
-class ProbeReport(BaseModel):
+class ProbeReport(Frozen):
     """All modes; warm_up_ms: the first question, which may have loaded the model;
     request_changes: what requests to this endpoint have otherwise than usual."""
-
-    model_config = ConfigDict(frozen=True)
 
     model: str
     warm_up_ms: float | None

@@ -105,7 +105,7 @@ class Scene:
         self.toolbox = Toolbox(history, limits, whatif, self.episode_recall.last)
 
     def recall(self, observation: Observation) -> list[Recalled]:
-        """The run's own lessons, and what was recalled of others."""
+        """The run's own episodes, and those recalled of earlier runs."""
         return self.episode_recall.recall(observation)
 
     def begin(self, node: Node) -> None:
@@ -158,7 +158,7 @@ class RecordedRun:
             return NotReplayable(episode, "what it rested on was not kept")
         reason = session.catch_up(kept.inputs)
         recalled = self._reader.recalled(episode)
-        reason = reason or session.missing_lesson(episode, recalled)
+        reason = reason or session.missing_episode(episode, recalled)
         if reason is not None:
             return NotReplayable(episode, reason)
         place = episode.observation.step, episode.observation.window
@@ -184,7 +184,7 @@ class _Past(Journal):
 
 
 class _Session:
-    """One controller's life: its history and lessons, growing from decision to decision."""
+    """One controller's history and own episodes, which grow from decision to decision."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class _Session:
             return "sampled accesses that it rested on were pruned"
         return None
 
-    def missing_lesson(self, episode: Episode, recalled: list[Recalled]) -> str | None:
+    def missing_episode(self, episode: Episode, recalled: list[Recalled]) -> str | None:
         """The recalled episode that is not there any more, in words."""
         known = self._learned | {each.episode.episode_id for each in recalled}
         lost = next((each for each in episode.recalled if each not in known), None)

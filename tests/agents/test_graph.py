@@ -211,7 +211,7 @@ def test_a_second_planner_that_keeps_things_leaves_the_decision_as_it_was() -> N
     assert "rejected" not in state
 
 
-@pytest.mark.parametrize("rule", ["in_flight", "same planner", "nothing in vain"])
+@pytest.mark.parametrize("rule", ["in_flight", "same planner", "approved"])
 def test_nobody_else_is_asked_where_that_would_not_help(rule: str) -> None:
     guard, second = Guard(), Keeper()
     first: Planner = EmbeddedPlanner()

@@ -1,4 +1,4 @@
-"""Recall: this run's own lessons next to those of others."""
+"""Recall: this run's own episodes next to those of earlier runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Memory(Journal):
         return [recalled(Change(capacity_rows=7), "confirmed", distance=0.5)]
 
 
-def test_own_lessons_in_like_circumstances_come_before_those_of_others() -> None:
+def test_own_episodes_in_like_circumstances_come_before_those_of_others() -> None:
     episode_recall = EpisodeRecall(Memory(), workload=WORKLOAD)
     assert [each.distance for each in episode_recall.recall(NOW)] == [0.5]
     episode_recall.learn(recalled(Change(capacity_rows=900), "reverted").episode)

@@ -215,7 +215,7 @@ def test_decisions_on_windows_that_could_not_be_recorded_are_not_replayable(
     assert {each.result for each in found} == {"equal", "not replayable"}
 
 
-def test_a_lost_lesson_makes_a_decision_not_replayable(file: Path) -> None:
+def test_a_lost_episode_makes_a_decision_not_replayable(file: Path) -> None:
     edit_json(file, "episodes", lambda episode: episode.update(recalled=["gone"]))
     assert reasons(file) == {"the episode gone, which it recalled, is missing"}
 
