@@ -156,7 +156,8 @@ class NodeLoader:
             shuffle=shuffle,
             drop_last=drop_last,
             phases=arguments.phases_of(order, num_nodes=len(seeds)),
-            seed=None if seed is None else (seed, group.rank),
+            seed=(seed_of_draws, group.rank),
+            order_from_torch=seed is None,
         )
         self._num_batches = len(order_of_seeds)
         self._inputs = [NodeTensor.of(graph, name) for name in input_names]
@@ -209,7 +210,7 @@ class NodeLoader:
         pending = open_requests(self.view, with_edge_ids=edge_ids)
         sampling = SamplingStage(
             pending,
-            NeighborSampling(self.view, seed=seed_of_draws * 1_000_003 + group.rank),
+            NeighborSampling(self.view),
             fanouts=fanouts or (),
             sample_whole=whole,
         )

@@ -148,7 +148,10 @@ Source = NodeLoader | StockSource
 def seeds_of(graph: Any) -> torch.Tensor:
     """int64[n]: the training nodes of this trainer."""
     seeds: torch.Tensor = dgl.distributed.node_split(
-        graph.ndata["train_mask"], graph.get_partition_book(), force_even=True
+        graph.ndata["train_mask"],
+        graph.get_partition_book(),
+        rank=distdgl.trainer_rank(),  # DGL's own numbers of a host's trainers differ by run
+        force_even=True,
     )
     return seeds
 

@@ -14,7 +14,7 @@ from rudder.training.buffer.rows import BufferRows, as_words, copy_rows
 from rudder.training.loading.access_sample import AccessSample
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling import kernels
-from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
 from rudder.training.settings import BufferSettings, Change
 
 _WORD_BYTES = (1, 2, 4, 8)
@@ -45,11 +45,10 @@ def _view(part: int, *, with_edge_ids: bool) -> PartitionView:
 
 
 def _sample(*, with_edge_ids: bool) -> None:
-    here, there = (
-        NeighborSampling(_view(part, with_edge_ids=with_edge_ids), seed=part) for part in (0, 1)
-    )
-    half = here.begin(np.arange(4), 2)
-    answers = [there.draw(question.nodes, 2) for question in half.questions]
+    here, there = (NeighborSampling(_view(part, with_edge_ids=with_edge_ids)) for part in (0, 1))
+    draw = LayerDraw(fanout=2, key=0)
+    half = here.begin(np.arange(4), draw)
+    answers = [there.draw(question.nodes, draw) for question in half.questions]
     here.finish(half, answers)
     kernels.count_runs(np.array([2, 3]), np.array([2, 2]), np.empty(2, dtype=np.int64))
 

@@ -19,8 +19,7 @@ def test_a_compiled_loop_keeps_its_name_and_its_docstring() -> None:
 def test_other_threads_run_while_a_compiled_loop_does() -> None:
     nodes = np.zeros(100_000, dtype=np.int64)
     picked = np.empty(64 * len(nodes), dtype=np.int64)
-    state = np.zeros(1, dtype=np.uint64)
-    arguments = (nodes, 0, np.array([0, 10_000]), 64, state, picked)
+    arguments = (nodes, 0, np.array([0, 10_000]), 64, np.uint64(1), picked)
     kernels.pick_edges(nodes[:1], *arguments[1:])
     thread = threading.Thread(target=kernels.pick_edges, args=arguments)
     turns = 0

@@ -17,7 +17,7 @@ from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling import kernels
-from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 
 inner, degree = 500, 9
@@ -31,11 +31,12 @@ def view_of(part, edge_ids):
     )
 
 for edge_ids in (None, np.arange(degree * inner)):
-    here, there = (NeighborSampling(view_of(part, edge_ids), seed=1) for part in (0, 1))
+    here, there = (NeighborSampling(view_of(part, edge_ids)) for part in (0, 1))
     buffer = LookaheadBuffer(view_of(0, None), BufferSettings(capacity_rows=100))
     for number in range(40):
-        half = here.begin(random.permutation(2 * inner)[:50], 5)
-        layer = here.finish(half, [there.draw(asked.nodes, 5) for asked in half.questions])
+        draw = LayerDraw(fanout=5, key=number)
+        half = here.begin(random.permutation(2 * inner)[:50], draw)
+        layer = here.finish(half, [there.draw(asked.nodes, draw) for asked in half.questions])
         remote = layer.nodes[layer.nodes >= inner] - inner
         buffer.observe(remote)
         if number == 20:

@@ -76,11 +76,13 @@ class Fetch:
 class InFlightBatch:
     """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled.
 
+    number: of the batch in the run; draw_key: 64 bits that decide which in-edges are drawn;
     observed_bytes: `num_bytes` as of when it was observed, from when on it is the same.
     """
 
     number: int
     seeds: IntArray
+    draw_key: int = 0
     layers: list[SampledLayer] = field(default_factory=list)
     half: HalfLayer | None = None
     tickets: list[int] = field(default_factory=list)

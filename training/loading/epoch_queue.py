@@ -19,6 +19,7 @@ class EpochQueue:
         self._thread = thread
         self._left = epochs
         self._queued = 0
+        self._next_epoch = 0
 
     def begin(self) -> None:
         """An epoch is wanted now."""
@@ -33,6 +34,7 @@ class EpochQueue:
         if finished:
             return
         self._thread.drop_all()
+        self._next_epoch -= self._queued
         if self._left is not None:
             self._left += self._queued
         self._queued = 0
@@ -47,7 +49,8 @@ class EpochQueue:
         return ahead >= 1 and ahead * len(self._order) >= self._thread.settings.lookahead_batches
 
     def _add(self) -> None:
-        self._thread.add(self._order.epoch())
+        self._thread.add(self._order.epoch(self._next_epoch))
+        self._next_epoch += 1
         self._queued += 1
         if self._left is not None:
             self._left -= 1

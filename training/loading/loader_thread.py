@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rudder.training.buffer.policy import IntArray
 from rudder.training.control.steering import NoSteering, TrainerSteering
 from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Pipeline
+from rudder.training.loading.seed_order import SeedBatch
 from rudder.training.metrics import Seconds
 from rudder.training.settings import BufferSettings
 
@@ -52,7 +52,7 @@ class LoaderThread:
         self._steering = steering
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
-        self._new_seeds: deque[IntArray] = deque()
+        self._new_seeds: deque[SeedBatch] = deque()
         self._num_pauses = 0
         self._is_quiet = False
         self._drop_wanted = False
@@ -76,7 +76,7 @@ class LoaderThread:
         """The buffer settings in force."""
         return self.in_force.settings
 
-    def add(self, batches: Sequence[IntArray]) -> None:
+    def add(self, batches: Sequence[SeedBatch]) -> None:
         """Queue batches of seeds; raises what `take` raises."""
         with self._changed:
             self._check()

@@ -27,6 +27,7 @@ from rudder.training.loading.assembly import Assembly
 from rudder.training.loading.batch import Batch, Fetch, InFlightBatch, StepAccounts
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SamplingStage
+from rudder.training.loading.seed_order import SeedBatch
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.metrics import Seconds
 from rudder.training.partition_view import PartitionView
@@ -71,7 +72,7 @@ class Pipeline:
         capacity = policy.settings.capacity_rows
         self._assembly = Assembly(inputs, capacity=capacity, first=view.first, pool=self._pool)
         self._counter = RowCounter(view, inputs, outputs)
-        self._seeds: deque[IntArray] = deque()
+        self._seeds: deque[SeedBatch] = deque()
         self._window: deque[InFlightBatch] = deque()
         self._pulling: deque[InFlightBatch] = deque()
         self._next_number = 0
@@ -104,8 +105,8 @@ class Pipeline:
         """Rows that the buffer has memory for."""
         return self._assembly.buffer_rows
 
-    def add(self, batches: Iterable[IntArray]) -> None:
-        """Queue batches of seeds (int64 global ids)."""
+    def add(self, batches: Iterable[SeedBatch]) -> None:
+        """Queue batches of seeds."""
         self._seeds.extend(batches)
 
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
@@ -122,8 +123,9 @@ class Pipeline:
         elif self._sampling.advance():
             pass
         elif self._may_sample():
+            batch = self._seeds.popleft()
             self._sampling.start(
-                InFlightBatch(number=self._next_number, seeds=self._seeds.popleft())
+                InFlightBatch(self._next_number, batch.nodes, draw_key=batch.draw_key)
             )
             self._next_number += 1
         else:

@@ -11,6 +11,7 @@ from rudder.training.loading.batch import InFlightBatch
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.loading.pacing import Pacing
 from rudder.training.partition_view import IntArray, PartitionView
+from rudder.training.sampling.neighbor import LayerDraw
 from rudder.training.wire.connections import server_links
 from rudder.training.wire.lean import LeanWire
 from rudder.training.wire.services import services_registered
@@ -42,9 +43,11 @@ class PendingRequests:
         """Questions without an answer."""
         return len(self._asked)
 
-    def sample(self, in_flight: InFlightBatch, owner: int, nodes: IntArray, fanout: int) -> None:
+    def sample(
+        self, in_flight: InFlightBatch, owner: int, nodes: IntArray, draw: LayerDraw
+    ) -> None:
         """Ask for in-edges of nodes."""
-        self._file(_Question(in_flight, owner), self._wire.sample(owner, nodes, fanout))
+        self._file(_Question(in_flight, owner), self._wire.sample(owner, nodes, draw))
 
     def pull(
         self, in_flight: InFlightBatch, owner: int, nodes: IntArray, keys: Sequence[str]

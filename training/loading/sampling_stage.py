@@ -14,7 +14,7 @@ from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import InFlightBatch, WholeSample
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.partition_view import IntArray
-from rudder.training.sampling.neighbor import Edges, NeighborSampling
+from rudder.training.sampling.neighbor import Edges, LayerDraw, NeighborSampling, draw_key
 
 MAX_AT_ONCE = 6
 """Batches whose layers may be asked for at once: enough to hide the round trips of a slow link."""
@@ -82,10 +82,11 @@ class SamplingStage:
         return in_flight.whole is not None or len(in_flight.layers) == len(self._fanouts)
 
     def _begin_layer(self, in_flight: InFlightBatch, frontier: IntArray) -> None:
-        fanout = self._fanouts[len(in_flight.layers)]
-        in_flight.half = self._sampling.begin(frontier, fanout)
+        layer = len(in_flight.layers)
+        draw = LayerDraw(fanout=self._fanouts[layer], key=draw_key(in_flight.draw_key, layer))
+        in_flight.half = self._sampling.begin(frontier, draw)
         for question in in_flight.half.questions:
-            self._pending.sample(in_flight, question.owner, question.nodes, fanout)
+            self._pending.sample(in_flight, question.owner, question.nodes, draw)
         if not in_flight.half.questions:
             self._finish_layer(in_flight)
 

@@ -1,17 +1,33 @@
-"""Which seeds make up which batch of an epoch."""
+"""Which seeds make up which batch of an epoch, and what decides their draws."""
 
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from rudder.training.partition_view import IntArray
+from rudder.training.sampling.neighbor import draw_key
+
+
+@dataclass(frozen=True)
+class SeedBatch:
+    """A batch before it is sampled.
+
+    nodes: int64[n] global ids; draw_key: 64 bits that decide which in-edges are drawn for it.
+    """
+
+    nodes: IntArray
+    draw_key: int
 
 
 class SeedOrder:
-    """Draws an epoch's batches: shuffled anew each time, within phases where seeds have some."""
+    """Draws an epoch's batches: shuffled anew each time, within phases where seeds have some.
+
+    An epoch's order and draws depend on `seed` and the epoch's number alone.
+    """
 
     def __init__(
         self,
@@ -21,15 +37,17 @@ class SeedOrder:
         shuffle: bool,
         drop_last: bool,
         phases: IntArray | None,
-        seed: tuple[int, ...] | None,
+        seed: tuple[int, ...],
+        order_from_torch: bool = False,
     ) -> None:
-        """seed: of the order; None: torch's generator, drawn from as DGL's loader does."""
+        """order_from_torch: torch's generator orders the seeds, drawn from as DGL's loader does."""
         self._nodes = nodes
         self._batch_size = batch_size
         self._shuffle = shuffle
         self._drop_last = drop_last
         self._phases = phases
-        self._random = None if seed is None else np.random.default_rng(seed)
+        self._seed = seed
+        self._order_from_torch = order_from_torch
         self._places = np.arange(len(nodes))
 
     def __len__(self) -> int:
@@ -37,21 +55,25 @@ class SeedOrder:
         whole, rest = divmod(len(self._nodes), self._batch_size)
         return whole if self._drop_last or not rest else whole + 1
 
-    def epoch(self) -> list[IntArray]:
-        """The next epoch's batches of global ids."""
+    def epoch(self, number: int) -> list[SeedBatch]:
+        """The batches of an epoch, counted from 0."""
         if self._shuffle:
-            self._shuffle_places()
+            self._shuffle_places(number)
         places = self._places
         if self._phases is not None:
             places = places[np.argsort(self._phases[places], kind="stable")]
         nodes, size = self._nodes[places], self._batch_size
-        return [nodes[i * size : (i + 1) * size] for i in range(len(self))]
+        return [
+            SeedBatch(nodes[i * size : (i + 1) * size], draw_key(*self._seed, number, i))
+            for i in range(len(self))
+        ]
 
-    def _shuffle_places(self) -> None:
-        if self._random is None:
+    def _shuffle_places(self, epoch: int) -> None:
+        if self._order_from_torch:
             self._places = self._places[torch.randperm(len(self._places)).numpy()]
         else:
-            self._places = self._random.permutation(len(self._places))
+            random = np.random.default_rng((*self._seed, epoch))
+            self._places = random.permutation(len(self._places))
 
 
 def seed_from_torch() -> int:

@@ -1,7 +1,8 @@
 """Compiled loops of neighbour sampling.
 
-Random numbers are SplitMix64 (Steele, Lea and Flood, 2014) over a state of one uint64, so that a
-loader's draws depend on its seed alone.
+Random numbers are SplitMix64 (Steele, Lea and Flood, 2014). Each node of a layer has a stream of
+its own, which starts at a hash of the layer's key and the node's id. What is drawn for a node
+depends neither on the nodes drawn before it nor on the process that draws.
 """
 
 from __future__ import annotations
@@ -17,14 +18,22 @@ SCAN_LIMIT = 64
 """Up to this fan-out, Floyd's choice looks its picks up by a scan; above, one pass over the row."""
 
 
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+"""SplitMix64's step from one state to the next: odd, 2^64 over the golden ratio."""
+
+
 @inlined
-def _random_below(state: NDArray[np.uint64], bound: int) -> np.int64:
-    state[0] += np.uint64(0x9E3779B97F4A7C15)
-    z = state[0]
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+def _mixed(state: np.uint64) -> np.uint64:
+    """SplitMix64's output for a state: a hash that maps 64 bits to 64 bits one to one."""
+    z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return np.int64((z >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32))
+    return z ^ (z >> np.uint64(31))
+
+
+@inlined
+def _number_below(bound: int, state: np.uint64) -> np.int64:
+    """A number from 0 to bound - 1, at a state of a stream."""
+    return np.int64((_mixed(state) >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32))
 
 
 @compiled
@@ -49,11 +58,11 @@ def count_picks(nodes: Int64s, first: int, indptr: Int64s, fanout: int, counts: 
 
 @compiled
 def pick_edges(
-    nodes: Int64s, first: int, indptr: Int64s, fanout: int, state: NDArray[np.uint64],
-    picked: Int64s,
-) -> None:  # fmt: skip
+    nodes: Int64s, first: int, indptr: Int64s, fanout: int, key: np.uint64, picked: Int64s
+) -> None:
     """Draw in-edges without replacement, each subset of a row equally likely.
 
+    key: of the layer; equal keys give a node equal in-edges, whatever the other nodes are.
     Writes positions in the partition's CSC to `picked`, node by node, as many as `count_picks`
     counted. Floyd's algorithm (Bentley and Floyd, 1987) for small fan-outs, selection sampling
     (Knuth, TAOCP 2, 3.4.2 S) for large ones.
@@ -70,10 +79,13 @@ def pick_edges(
             for j in range(degree):
                 picked[at + j] = start + j
             at += degree
-        elif fanout <= SCAN_LIMIT:
+            continue
+        state = _mixed(key + np.uint64(nodes[i]) * _GAMMA)
+        if fanout <= SCAN_LIMIT:
             for j in range(fanout):
                 top = degree - fanout + j
-                choice = start + _random_below(state, top + 1)
+                state += _GAMMA
+                choice = start + _number_below(top + 1, state)
                 for k in range(at, at + j):
                     if picked[k] == choice:
                         choice = start + top
@@ -83,7 +95,8 @@ def pick_edges(
         else:
             needed = fanout
             for j in range(degree):
-                if needed and _random_below(state, degree - j) < needed:
+                state += _GAMMA
+                if needed and _number_below(degree - j, state) < needed:
                     picked[at] = start + j
                     at += 1
                     needed -= 1

@@ -14,6 +14,30 @@ import numpy as np
 from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.sampling import kernels
 
+_WORD = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class LayerDraw:
+    """What a layer's random choice depends on, beside the nodes.
+
+    fanout: in-edges of a node at most, -1 for all; key: 64 bits, see `draw_key`.
+    """
+
+    fanout: int
+    key: int
+
+
+def draw_key(*numbers: int) -> int:
+    """A 64-bit hash of whole numbers in their order (SplitMix64's, one number after the other)."""
+    key = 0
+    for number in numbers:
+        key = ((key ^ number) + 0x9E3779B97F4A7C15) & _WORD
+        key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
+        key = ((key ^ (key >> 27)) * 0x94D049BB133111EB) & _WORD
+        key ^= key >> 31
+    return key
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -68,29 +92,28 @@ class SampledLayer:
 
 
 class NeighborSampling:
-    """Draws layers on one partition; equal seeds and equal questions give equal draws."""
+    """Draws layers on one partition; equal keys give a node equal in-edges."""
 
-    def __init__(self, view: PartitionView, *, seed: int) -> None:
+    def __init__(self, view: PartitionView) -> None:
         self._view = view
-        self._state = np.array([seed], dtype=np.uint64)
         self._table = np.zeros((1024, 2), dtype=np.int64)
         self._generation = 0
 
-    def draw(self, nodes: IntArray, fanout: int) -> Edges:
-        """Draw up to `fanout` in-edges (-1: all) of each inner node; others get none."""
-        view = self._view
+    def draw(self, nodes: IntArray, draw: LayerDraw) -> Edges:
+        """Draw in-edges of each inner node; others get none."""
+        view, fanout, key = self._view, draw.fanout, np.uint64(draw.key)
         counts = np.empty(len(nodes), dtype=np.int64)
         total = kernels.count_picks(nodes, view.first, view.indptr, fanout, counts)
         picked = np.empty(total, dtype=np.int64)
-        kernels.pick_edges(nodes, view.first, view.indptr, fanout, self._state, picked)
+        kernels.pick_edges(nodes, view.first, view.indptr, fanout, key, picked)
         sources = np.empty(total, dtype=np.int64)
         kernels.gather_sources(picked, view.indices, view.first, view.num_inner, view.halo, sources)
         edge_ids = None if view.csc_edge_ids is None else view.csc_edge_ids[picked]
         return Edges(counts=counts, sources=sources, edge_ids=edge_ids)
 
-    def begin(self, frontier: IntArray, fanout: int) -> HalfLayer:
+    def begin(self, frontier: IntArray, draw: LayerDraw) -> HalfLayer:
         """Draw what is local of `frontier` (distinct global ids) and list what is not."""
-        local = self.draw(frontier, fanout)
+        local = self.draw(frontier, draw)
         return HalfLayer(frontier=frontier, local=local, questions=self._questions(frontier))
 
     def finish(self, half: HalfLayer, answers: Sequence[Edges]) -> SampledLayer:

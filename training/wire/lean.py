@@ -9,7 +9,7 @@ import torch
 from dgl.distributed import rpc
 
 from rudder.training.partition_view import IntArray, PartitionView
-from rudder.training.sampling.neighbor import Edges
+from rudder.training.sampling.neighbor import Edges, LayerDraw
 from rudder.training.wire.services import PullManyRequest, PullManyResponse, SampleRequest
 from rudder.training.wire.wire import Answer, receive_message
 
@@ -24,10 +24,10 @@ class LeanWire:
         self.num_open = 0
         self._narrow = np.int32 if view.num_nodes < 2**31 else np.int64
 
-    def sample(self, owner: int, nodes: IntArray, fanout: int) -> int:
+    def sample(self, owner: int, nodes: IntArray, draw: LayerDraw) -> int:
         """Ask a server of `owner` for in-edges."""
         ids = torch.from_numpy(nodes.astype(self._narrow))
-        return self._send(owner, SampleRequest(ids, fanout, self._with_edge_ids))
+        return self._send(owner, SampleRequest(ids, draw, self._with_edge_ids))
 
     def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:
         """Ask a server of `owner` for rows."""

@@ -9,7 +9,7 @@ import torch
 from dgl.distributed import rpc
 
 from rudder.training.distdgl import partition_view
-from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
 
 _SAMPLE_SERVICE = 720_501
 _PULL_SERVICE = 720_502
@@ -19,8 +19,8 @@ _COUNT_SERVICE = 720_503
 class SampleRequest(rpc.Request):  # type: ignore[misc]
     """Draw in-edges of nodes that the server owns."""
 
-    def __init__(self, nodes: torch.Tensor, fanout: int, with_edge_ids: bool) -> None:
-        self._state = (nodes, fanout, with_edge_ids)
+    def __init__(self, nodes: torch.Tensor, draw: LayerDraw, with_edge_ids: bool) -> None:
+        self._state = (nodes, draw.fanout, draw.key, with_edge_ids)
 
     def __getstate__(self) -> Any:
         return self._state
@@ -30,9 +30,9 @@ class SampleRequest(rpc.Request):  # type: ignore[misc]
 
     def process_request(self, server_state: Any) -> SampleResponse:
         """Draw on the server."""
-        nodes, fanout, with_edge_ids = self._state
+        nodes, fanout, key, with_edge_ids = self._state
         sampling = _server_sampling(server_state, with_edge_ids)
-        edges = sampling.draw(nodes.numpy().astype(np.int64), fanout)
+        edges = sampling.draw(nodes.numpy().astype(np.int64), LayerDraw(fanout, key))
         narrow = nodes.numpy().dtype
         edge_ids = edges.edge_ids if edges.edge_ids is not None else np.empty(0, dtype=np.int64)
         return SampleResponse(
@@ -130,7 +130,7 @@ def _server_sampling(server_state: Any, with_edge_ids: bool) -> NeighborSampling
         view = partition_view(
             server_state.graph, server_state.partition_book, with_edge_ids=with_edge_ids
         )
-        sampling = NeighborSampling(view, seed=rpc.get_rank() + 1)
+        sampling = NeighborSampling(view)
         setattr(server_state, name, sampling)
     return sampling
 

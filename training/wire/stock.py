@@ -14,7 +14,7 @@ from dgl.distributed.kvstore import PullRequest
 
 from rudder.training.partition_view import IntArray
 from rudder.training.sampling import kernels
-from rudder.training.sampling.neighbor import Edges
+from rudder.training.sampling.neighbor import Edges, LayerDraw
 from rudder.training.wire.wire import Answer, receive_message
 
 
@@ -34,10 +34,10 @@ class StockWire:
         self._open_pulls: dict[int, _OpenPull] = {}
         self.num_open = 0
 
-    def sample(self, owner: int, nodes: IntArray, fanout: int) -> int:
-        """Ask a server of `owner` for in-edges."""
+    def sample(self, owner: int, nodes: IntArray, draw: LayerDraw) -> int:
+        """Ask a server of `owner` for in-edges, which DGL draws with its own generator."""
         (ticket,) = rpc.send_requests_to_machine(
-            [(owner, SamplingRequest(torch.from_numpy(nodes), fanout))]
+            [(owner, SamplingRequest(torch.from_numpy(nodes), draw.fanout))]
         )
         self._questions[ticket] = nodes
         self.num_open += 1

@@ -13,7 +13,7 @@ import torch
 from dgl.distributed import rpc
 
 from rudder.training.partition_view import IntArray
-from rudder.training.sampling.neighbor import Edges
+from rudder.training.sampling.neighbor import Edges, LayerDraw
 
 Rows = Mapping[str, torch.Tensor]
 """Rows of named tensors, in the order in which their nodes were asked for."""
@@ -27,7 +27,7 @@ class Wire(Protocol):
     def num_open(self) -> int:
         """Requests that are not answered yet."""
 
-    def sample(self, owner: int, nodes: IntArray, fanout: int) -> int:
+    def sample(self, owner: int, nodes: IntArray, draw: LayerDraw) -> int:
         """Ask for in-edges; returns the ticket that `receive` will name. Never waits."""
 
     def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:

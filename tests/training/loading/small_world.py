@@ -17,9 +17,10 @@ from rudder.training.loading.pacing import Pacing
 from rudder.training.loading.pipeline import Limits, Pipeline
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SampleWhole, SamplingStage
+from rudder.training.loading.seed_order import SeedBatch
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.partition_view import IntArray, PartitionView
-from rudder.training.sampling.neighbor import NeighborSampling
+from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
 from rudder.training.settings import BufferSettings
 from rudder.training.wire.wire import Answer
 
@@ -73,15 +74,15 @@ class ShufflingWire:
     num_asked: int = 0
 
     def __post_init__(self) -> None:
-        self._samplings = [NeighborSampling(view, seed=9) for view in VIEWS]
+        self._samplings = [NeighborSampling(view) for view in VIEWS]
 
     @property
     def num_open(self) -> int:
         return len(self.waiting)
 
-    def sample(self, owner: int, nodes: IntArray, fanout: int) -> int:
+    def sample(self, owner: int, nodes: IntArray, draw: LayerDraw) -> int:
         assert all(VIEWS[owner].first <= node < VIEWS[owner].last for node in nodes)
-        return self._ask(self._samplings[owner].draw(nodes, fanout))
+        return self._ask(self._samplings[owner].draw(nodes, draw))
 
     def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:
         assert all(VIEWS[owner].first <= node < VIEWS[owner].last for node in nodes)
@@ -111,7 +112,7 @@ class World:
         self.pending = PendingRequests(self.wire, pacing=Pacing({}))
         self.sampling = SamplingStage(
             self.pending,
-            NeighborSampling(VIEWS[HERE], seed=seed),
+            NeighborSampling(VIEWS[HERE]),
             fanouts=() if sample_whole else FANOUTS,
             sample_whole=sample_whole,
         )
@@ -130,11 +131,17 @@ class World:
             limits=Limits(),
         )
         self.ready: deque[Batch] = deque()
+        self._num_added = 0
 
     def seeds(self) -> IntArray:
         """int64: of this partition, and some of others'."""
         chosen = self.random.sample(range(20, 70), self.random.randint(1, 9))
         return np.array(chosen, dtype=np.int64)
+
+    def add(self, batches: Sequence[IntArray]) -> None:
+        """Queue batches of seeds, the k-th with the key k."""
+        self.pipeline.add(SeedBatch(nodes, self._num_added + k) for k, nodes in enumerate(batches))
+        self._num_added += len(batches)
 
     def turn(self, *, room: bool = True) -> None:
         """One piece of work, or one answer."""

@@ -8,13 +8,15 @@ from typing import cast
 import numpy as np
 import pytest
 
-from rudder.training.buffer.policy import IntArray
 from rudder.training.loading.epoch_queue import EpochQueue
 from rudder.training.loading.loader_thread import LoaderThread
-from rudder.training.loading.seed_order import SeedOrder
+from rudder.training.loading.seed_order import SeedBatch, SeedOrder
 from rudder.training.settings import BufferSettings
 
 NUM_BATCHES = 4
+ORDER = SeedOrder(
+    np.arange(NUM_BATCHES * 2), batch_size=2, shuffle=False, drop_last=False, phases=None, seed=(0,)
+)
 
 
 class Given:
@@ -24,9 +26,9 @@ class Given:
         self.settings = BufferSettings(
             capacity_rows=10, lookahead_batches=lookahead, replacement_interval=0
         )
-        self.batches: list[IntArray] = []
+        self.batches: list[SeedBatch] = []
 
-    def add(self, batches: Sequence[IntArray]) -> None:
+    def add(self, batches: Sequence[SeedBatch]) -> None:
         self.batches.extend(batches)
 
     def drop_all(self) -> None:
@@ -34,11 +36,7 @@ class Given:
 
 
 def queue(thread: Given, *, epochs: int | None) -> EpochQueue:
-    order = SeedOrder(
-        np.arange(NUM_BATCHES * 2), batch_size=2, shuffle=False, drop_last=False,
-        phases=None, seed=(0,),
-    )  # fmt: skip
-    return EpochQueue(order, cast("LoaderThread", thread), epochs=epochs)
+    return EpochQueue(ORDER, cast("LoaderThread", thread), epochs=epochs)
 
 
 @pytest.mark.parametrize(("lookahead", "epochs_ahead"), [(0, 1), (4, 1), (5, 2), (9, 3), (1000, 6)])
@@ -73,3 +71,16 @@ def test_an_epoch_left_early_has_those_after_it_given_again() -> None:
     assert not thread.batches
     epoch_queue.begin()
     assert len(thread.batches) == NUM_BATCHES * 4
+
+
+@pytest.mark.parametrize("lookahead", [0, 10])
+def test_the_epoch_after_one_left_early_does_not_depend_on_how_far_ahead_seeds_were_given(
+    lookahead: int,
+) -> None:
+    thread = Given(lookahead=lookahead)
+    epoch_queue = queue(thread, epochs=5)
+    epoch_queue.begin()
+    epoch_queue.end(finished=False)
+    epoch_queue.begin()
+    found = [batch.draw_key for batch in thread.batches[:NUM_BATCHES]]
+    assert found == [batch.draw_key for batch in ORDER.epoch(1)]

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
-from rudder.training.buffer.policy import IntArray
 from rudder.training.control.steering import NoSteering
 from rudder.training.errors import ConfigError, RunError
 from rudder.training.loading import loader_thread
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.pipeline import Pipeline
+from rudder.training.loading.seed_order import SeedBatch
 from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.settings import BufferSettings
 from tests.training.loading.interleaving import Turns
@@ -38,9 +38,9 @@ class ScriptedPipeline:
     def __init__(self, turns: Turns | None = None, *, fails_at: int | None = None) -> None:
         self._point = turns.point if turns else lambda: None
         self._fails_at = fails_at
-        self._seeds: deque[IntArray] = deque()
-        self._asked: deque[IntArray] = deque()
-        self._answered: deque[IntArray] = deque()
+        self._seeds: deque[SeedBatch] = deque()
+        self._asked: deque[SeedBatch] = deque()
+        self._answered: deque[SeedBatch] = deque()
         self.is_paused = False
         self.is_inside = False
         self.policy = SimpleNamespace(
@@ -61,15 +61,15 @@ class ScriptedPipeline:
     def has_open_questions(self) -> bool:
         return bool(self._asked)
 
-    def add(self, batches: Iterable[IntArray]) -> None:
+    def add(self, batches: Iterable[SeedBatch]) -> None:
         self._seeds.extend(batches)
 
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
         with self._rpc():
             if room and self._answered:
-                hand_over(batch_of(int(self._answered.popleft()[0])))
+                hand_over(batch_of(int(self._answered.popleft().nodes[0])))
             elif self._seeds and len(self._asked) < 2:
-                if self._seeds[0][0] == self._fails_at:
+                if self._seeds[0].nodes[0] == self._fails_at:
                     raise RunError("the server is gone", remedy="look at its log")
                 self._asked.append(self._seeds.popleft())
             else:
@@ -107,8 +107,10 @@ def batch_of(number: int) -> Batch:
     return Batch(number=number, input_nodes=none, seeds=none, blocks=[], accounts=accounts)
 
 
-def batches(first: int, count: int) -> list[IntArray]:
-    return [np.array([number]) for number in range(first, first + count)]
+def batches(first: int, count: int) -> list[SeedBatch]:
+    return [
+        SeedBatch(np.array([number]), draw_key=number) for number in range(first, first + count)
+    ]
 
 
 class Script:

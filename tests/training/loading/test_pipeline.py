@@ -10,6 +10,7 @@ import torch
 
 from rudder.training.buffer.registry import POLICIES
 from rudder.training.errors import RunError
+from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Limits
 from rudder.training.settings import Change
 from tests.training.loading.small_world import ROWS, World, wrong_rows
@@ -23,7 +24,7 @@ SEEDS = range(25)
 def test_batches_come_in_order_with_the_rows_of_their_nodes(policy: str, seed: int) -> None:
     world = World(seed, policy=policy)
     seeds = [world.seeds() for _ in range(30)]
-    world.pipeline.add(seeds)
+    world.add(seeds)
     batches = world.finish()
     assert [batch.number for batch in batches] == list(range(30))
     for batch, asked in zip(batches, seeds, strict=True):
@@ -36,6 +37,25 @@ def test_batches_come_in_order_with_the_rows_of_their_nodes(policy: str, seed: i
     assert fetched == sum(pull.rows for each in accounts for pull in each.pulls)
     assert fetched == sum(map(len, world.wire.pulled))
     assert not world.pipeline.has_open_questions
+
+
+def test_batches_depend_neither_on_the_order_of_answers_nor_on_settings() -> None:
+    seeds = [World(0).seeds() for _ in range(30)]
+    drawn = []
+    for seed in SEEDS:
+        world = World(seed)
+        world.add(seeds)
+        drawn.append([_structure(batch) for batch in world.finish()])
+    assert all(each == drawn[0] for each in drawn)
+    other = World(0)
+    other.add(seeds[:1])  # takes the first key
+    other.add(seeds)
+    assert [_structure(batch) for batch in other.finish()[1:]] != drawn[0]
+
+
+def _structure(batch: Batch) -> list[list[int]]:
+    ends = [torch.stack(block.edges()).flatten().tolist() for block in batch.blocks]
+    return [batch.input_nodes.tolist(), *ends]
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -52,7 +72,7 @@ def test_batches_are_right_after_changes_and_after_batches_that_were_given_up(se
 
     def add() -> None:
         seeds = [world.seeds() for _ in range(random.randint(1, 12))]
-        world.pipeline.add(seeds)
+        world.add(seeds)
         due.extend(each.tolist() for each in seeds)
 
     def give_up() -> None:
@@ -79,7 +99,7 @@ def test_what_a_script_keeps_of_a_batch_is_never_written_again(seed: int) -> Non
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     most_bytes = 0
     for number in range(300):
-        world.pipeline.add([world.seeds()])
+        world.add([world.seeds()])
         for batch in world.finish():
             x = batch.blocks[0].srcdata["feat"]
             nodes = batch.input_nodes
@@ -103,7 +123,7 @@ def test_a_pipeline_runs_ahead_as_far_as_its_limits() -> None:
     world = World(1)
     assert world.policy.refusal(Change(lookahead_batches=6)) is None
     world.policy.apply(Change(lookahead_batches=6))
-    world.pipeline.add([world.seeds() for _ in range(100)])
+    world.add([world.seeds() for _ in range(100)])
     for _ in range(2000):
         world.turn(room=False)
     limits = Limits()
@@ -115,7 +135,7 @@ def test_a_pipeline_runs_ahead_as_far_as_its_limits() -> None:
 
 def test_silent_servers_end_the_wait_with_their_partitions_named() -> None:
     world = World(0)
-    world.pipeline.add([np.array([0, 89])])
+    world.add([np.array([0, 89])])
     while not world.pipeline.has_open_questions:
         world.turn()
     world.wire.waiting.clear()

@@ -15,7 +15,7 @@ from rudder.training.loading.batch import InFlightBatch
 from rudder.training.loading.pacing import RATE_ANSWERS, Pacing
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.partition_view import IntArray
-from rudder.training.sampling.neighbor import Edges
+from rudder.training.sampling.neighbor import Edges, LayerDraw
 from rudder.training.wire.wire import Answer
 
 _ROW_BYTES = 512
@@ -33,7 +33,7 @@ class InstantWire:
     def num_open(self) -> int:
         return len(self.waiting)
 
-    def sample(self, owner: int, nodes: IntArray, fanout: int) -> int:
+    def sample(self, owner: int, nodes: IntArray, draw: LayerDraw) -> int:
         none = np.empty(0, dtype=np.int64)
         return self._ask(Edges(counts=np.zeros_like(nodes), sources=none, edge_ids=None))
 
@@ -72,7 +72,7 @@ def _nodes(count: int) -> IntArray:
 def test_each_batch_gets_its_own_answers() -> None:
     pending = PendingRequests(InstantWire(), pacing=Pacing({}))
     first, second = _in_flight(0), _in_flight(1)
-    pending.sample(first, 1, _nodes(3), fanout=5)
+    pending.sample(first, 1, _nodes(3), LayerDraw(5, key=0))
     ticket = pending.pull(second, 1, _nodes(7), ["feat"])
     assert pending.receive(0)
     assert first.is_answered
@@ -85,7 +85,7 @@ def test_each_batch_gets_its_own_answers() -> None:
 def test_a_pull_is_counted_with_its_owner_and_a_sample_is_not() -> None:
     pending = PendingRequests(InstantWire(), pacing=Pacing({}))
     in_flight = _in_flight()
-    pending.sample(in_flight, 1, _nodes(3), fanout=5)
+    pending.sample(in_flight, 1, _nodes(3), LayerDraw(5, key=0))
     pending.pull(in_flight, 2, _nodes(7), ["feat", "label"])
     while pending.receive(0):
         pass
@@ -96,7 +96,7 @@ def test_only_pulls_set_the_window_of_their_owner() -> None:
     link, other = RecordedLink(), RecordedLink()
     pending = PendingRequests(InstantWire(), pacing=Pacing({1: link, 2: other}))
     for number in range(RATE_ANSWERS):
-        pending.sample(_in_flight(number), 2, _nodes(3), fanout=5)
+        pending.sample(_in_flight(number), 2, _nodes(3), LayerDraw(5, key=0))
         pending.pull(_in_flight(number), 1, _nodes(100), ["feat"])
     while pending.receive(0):
         pass

@@ -73,7 +73,7 @@ def test_another_sampler_is_called_only_while_no_question_is_open() -> None:
 
     world = World(3, sample_whole=sample)
     seeds = [world.seeds() for _ in range(30)]
-    world.pipeline.add(seeds)
+    world.add(seeds)
     batches = world.finish()
     assert [batch.seeds.tolist() for batch in batches] == [each.tolist() for each in seeds]
     assert world.wire.pulled

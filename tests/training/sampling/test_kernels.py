@@ -26,8 +26,7 @@ def picks(*, degree: int, fanout: int, draws: int) -> IntArray:
     """int64[draws, fanout]: picked positions in a row of `degree` edges, drawn again and again."""
     indptr = degree * np.arange(draws + 1)
     picked = np.empty(draws * fanout, dtype=np.int64)
-    state = np.array([11], dtype=np.uint64)
-    kernels.pick_edges(np.arange(draws), 0, indptr, fanout, state, picked)
+    kernels.pick_edges(np.arange(draws), 0, indptr, fanout, np.uint64(11), picked)
     return picked.reshape(draws, fanout) - indptr[:-1, None]
 
 

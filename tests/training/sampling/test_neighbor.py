@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.training.partition_view import IntArray, PartitionView
-from rudder.training.sampling.neighbor import NeighborSampling, SampledLayer
+from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling, SampledLayer, draw_key
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class World:
             csc_edge_ids=edges if with_edge_ids else None,
         )
 
-    def samplers(self, *, seed: int = 0, with_edge_ids: bool = True) -> list[NeighborSampling]:
+    def samplers(self, *, with_edge_ids: bool = True) -> list[NeighborSampling]:
         parts = range(len(self.starts) - 1)
         views = [self.view(part, with_edge_ids=with_edge_ids) for part in parts]
-        return [NeighborSampling(view, seed=seed + view.part) for view in views]
+        return [NeighborSampling(view) for view in views]
 
     def check(self, layer: SampledLayer, frontier: IntArray, fanout: int) -> None:
         assert layer.num_dst == len(frontier)
@@ -69,8 +69,9 @@ class World:
 def draw_layer(
     samplers: Sequence[NeighborSampling], part: int, frontier: IntArray, fanout: int
 ) -> SampledLayer:
-    half = samplers[part].begin(frontier, fanout)
-    answers = [samplers[question.owner].draw(question.nodes, fanout) for question in half.questions]
+    draw = LayerDraw(fanout, key=7)
+    half = samplers[part].begin(frontier, draw)
+    answers = [samplers[question.owner].draw(question.nodes, draw) for question in half.questions]
     return samplers[part].finish(half, answers)
 
 
@@ -129,30 +130,29 @@ def test_several_partitions_draw_what_one_would() -> None:
         ours = draw_layer(many.samplers(), 2, frontier, fanout)
         theirs = draw_layer(one.samplers(), 0, frontier, fanout)
         assert np.array_equal(ours.indptr, theirs.indptr)
-        if fanout < 0:
-            assert ours.edge_ids is not None
-            assert theirs.edge_ids is not None
-            assert np.array_equal(ours.edge_ids, theirs.edge_ids)
-            assert np.array_equal(ours.indices, theirs.indices)
-            assert np.array_equal(ours.nodes, theirs.nodes)
+        assert ours.edge_ids is not None
+        assert theirs.edge_ids is not None
+        assert np.array_equal(ours.edge_ids, theirs.edge_ids)
+        assert np.array_equal(ours.indices, theirs.indices)
+        assert np.array_equal(ours.nodes, theirs.nodes)
 
 
 def test_global_ids_beyond_2_31_are_not_cut() -> None:
     world = random_world(num_nodes=300, num_edges=2000, parts=2, first=2**40)
     shifted = World(world.sources, world.destinations, np.array([0, *world.starts]))
-    samplers = [NeighborSampling(shifted.view(part), seed=part) for part in (1, 2)]
+    samplers = [NeighborSampling(shifted.view(part)) for part in (1, 2)]
     frontier = 2**40 + np.arange(0, 300, 7)
-    half = samplers[0].begin(frontier, 3)
+    half = samplers[0].begin(frontier, LayerDraw(3, 1))
     (question,) = half.questions
     assert question.owner == 2
-    layer = samplers[0].finish(half, [samplers[1].draw(question.nodes, 3)])
+    layer = samplers[0].finish(half, [samplers[1].draw(question.nodes, LayerDraw(3, 1))])
     shifted.check(layer, frontier, 3)
 
 
 def test_questions_name_each_owner_once_and_its_nodes() -> None:
     world = random_world(num_nodes=40, num_edges=100, parts=4)
     frontier = np.array([35, 1, 12, 30, 25, 3])
-    half = world.samplers()[1].begin(frontier, 2)
+    half = world.samplers()[1].begin(frontier, LayerDraw(2, 1))
     assert [question.owner for question in half.questions] == [0, 2, 3]
     assert [question.nodes.tolist() for question in half.questions] == [[1, 3], [25], [35, 30]]
     for question in half.questions:
@@ -161,18 +161,18 @@ def test_questions_name_each_owner_once_and_its_nodes() -> None:
 
 def test_a_frontier_of_inner_nodes_asks_nobody() -> None:
     world = random_world(num_nodes=40, num_edges=100, parts=4)
-    assert world.samplers()[1].begin(np.array([12, 15]), 2).questions == ()
+    assert world.samplers()[1].begin(np.array([12, 15]), LayerDraw(2, 1)).questions == ()
 
 
 def test_nodes_of_other_partitions_yield_no_edges_here() -> None:
     world = random_world(num_nodes=40, num_edges=400, parts=2)
-    edges = world.samplers()[0].draw(np.array([39, 20]), -1)
+    edges = world.samplers()[0].draw(np.array([39, 20]), LayerDraw(-1, 1))
     assert edges.counts.tolist() == [0, 0]
 
 
 def test_a_layer_is_not_finished_without_all_answers() -> None:
     sampling = random_world(num_nodes=40, num_edges=400, parts=2).samplers()[0]
-    half = sampling.begin(np.array([1, 39]), 2)
+    half = sampling.begin(np.array([1, 39]), LayerDraw(2, 1))
     with pytest.raises(ValueError, match="zip"):
         sampling.finish(half, [])
 
@@ -185,16 +185,27 @@ def test_isolated_nodes_and_a_graph_without_edges_yield_empty_layers() -> None:
 
 
 @pytest.mark.parametrize("fanout", [2, 100])
-def test_draws_depend_on_the_seed_alone(fanout: int) -> None:
-    world = random_world(num_nodes=100, num_edges=30_000, parts=2)
-    frontier = np.arange(0, 100, 3)
-    drawn = [
-        [draw_layer(samplers, 0, frontier, fanout).edge_ids for _ in range(3)]
-        for samplers in (world.samplers(seed=4), world.samplers(seed=4), world.samplers(seed=5))
-    ]
-    same, again, other = (np.concatenate([ids for ids in run if ids is not None]) for run in drawn)
-    assert np.array_equal(same, again)
-    assert not np.array_equal(same, other)
+def test_what_a_node_draws_depends_on_key_and_node_alone(fanout: int) -> None:
+    view = random_world(num_nodes=100, num_edges=30_000, parts=1).view(0)
+    nodes = np.arange(0, 100, 3)
+    draws = [LayerDraw(fanout, key) for key in (4, 5)]
+    used = NeighborSampling(view)
+    first, other = (used.draw(nodes, draw) for draw in draws)
+    again = NeighborSampling(view).draw(nodes[::-1], draws[0])
+
+    def by_node(ids: IntArray | None, counts: IntArray) -> list[list[int]]:
+        assert ids is not None
+        return [part.tolist() for part in np.split(ids, np.cumsum(counts)[:-1])]
+
+    assert by_node(first.edge_ids, first.counts) == by_node(again.edge_ids, again.counts)[::-1]
+    assert by_node(first.edge_ids, first.counts) != by_node(other.edge_ids, other.counts)
+
+
+def test_keys_of_neighbouring_numbers_and_orders_differ() -> None:
+    numbers = [(seed, rank, epoch) for seed in range(9) for rank in range(9) for epoch in range(9)]
+    assert len({draw_key(*each) for each in numbers}) == len(numbers)
+    assert draw_key(1, 2) != draw_key(2, 1)
+    assert all(0 <= draw_key(*each) < 2**64 for each in numbers)
 
 
 def test_one_sampler_stays_right_over_many_layers_and_past_the_last_generation() -> None:
