@@ -85,13 +85,7 @@ def main() -> None:
         for kind in get_args(Kind):
             is_equal = outcome(options.data, kind=kind, **sizes) == reference
             num_different += not is_equal
-            line = {
-                "seed": seed,
-                "kind": kind,
-                "equal": is_equal,
-                "quality": reference[options.epochs - 1],
-            }
-            print(json.dumps(line), flush=True)
+            print(json.dumps({"seed": seed, "kind": kind, "equal": is_equal}), flush=True)
     sys.exit(num_different > 0)
 
 

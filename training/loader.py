@@ -111,6 +111,7 @@ class NodeLoader:
             device: Device to which batches are moved.
             seed: Seed of order and sampling. None: both follow torch's generator, so
                 `torch.manual_seed` sets them; without `epochs` the order is DistNodeDataLoader's.
+                DGL's own servers follow no seed; docs/own-script.md says what does.
             epochs: Number of epochs. If it is given, the sampler runs ahead into the next epoch.
             edge_ids: Whether blocks carry `dgl.EID`.
             order: int64[n], a phase for each seed. Seeds are visited in ascending order of phase.

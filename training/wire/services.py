@@ -138,7 +138,8 @@ def _server_sampling(server_state: Any, with_edge_ids: bool) -> NeighborSampling
 def register_services() -> None:
     """Teach this process Rudder's lean requests; call it before `dgl.distributed.initialize`.
 
-    Servers and trainers must both have done so before a `LeanWire` is used.
+    Servers and trainers must both have done so before a `LeanWire` is used. Then equal seeds draw
+    equal batches; DGL's own requests are drawn by a generator that no client can seed.
     """
     rpc.register_service(_SAMPLE_SERVICE, SampleRequest, SampleResponse)
     rpc.register_service(_PULL_SERVICE, PullManyRequest, PullManyResponse)

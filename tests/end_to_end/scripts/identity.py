@@ -4,6 +4,7 @@ Runs as server and as trainer of a real job (see jobs.py). Prints one line of JS
 """
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -68,6 +69,7 @@ def main() -> None:
         register_services()
     dgl.distributed.initialize(args.ip_config)
     torch.distributed.init_process_group("gloo")
+    torch.manual_seed(5)
     rank = torch.distributed.get_rank()
     g = dgl.distributed.DistGraph(args.graph_name, part_config=args.part_config)
     g.ndata["year"] = dgl.distributed.DistTensor((g.num_nodes(), 3), torch.int16, "year")
@@ -111,6 +113,7 @@ def main() -> None:
 def check(g: Any, loader: NodeLoader, epochs: int, seeds: torch.Tensor) -> dict[str, Any]:
     result: dict[str, Any] = dict.fromkeys(("batches", "remote", "hits", "rows_on_the_wire"), 0)
     result |= {"wrong": [], "seen_all_seeds": True}
+    digest = hashlib.blake2b()
     for _ in range(epochs):
         kept, seen = [], []
         for batch in loader.batches():
@@ -123,6 +126,8 @@ def check(g: Any, loader: NodeLoader, epochs: int, seeds: torch.Tensor) -> dict[
             result["rows_on_the_wire"] += 2 * (fetched.miss + fetched.target) + fetched.seed
             kept.append((batch.input_nodes, batch.seeds, batch.blocks))
             seen.append(batch.seeds)
+            for tensor in (batch.input_nodes, *(block.edata[dgl.EID] for block in batch.blocks)):
+                digest.update(tensor.numpy().tobytes())
         result["seen_all_seeds"] &= torch.equal(torch.cat(seen).sort().values, seeds.sort().values)
         with loader.paused():
             for number, minibatch in enumerate(kept):
@@ -130,7 +135,7 @@ def check(g: Any, loader: NodeLoader, epochs: int, seeds: torch.Tensor) -> dict[
                 result["wrong"] += problems(g, *minibatch)
                 if number % EDGES_EVERY == 0:
                     result["wrong"] += [] if edges_exist(g, minibatch[2]) else ["edges"]
-    return result
+    return result | {"digest": digest.hexdigest()}
 
 
 def problems(
