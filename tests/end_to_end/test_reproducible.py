@@ -18,7 +18,7 @@ def run(parts: Path, *more: str, kind: Kind = "unsteered", seed: int = 3) -> lis
 def test_a_run_is_repeated_bit_for_bit_with_agents_and_without(tiny_parts: Path) -> None:
     reference = run(tiny_parts)
     assert run(tiny_parts) == reference
-    assert run(tiny_parts, kind="killed") == reference
+    assert run(tiny_parts, kind="steered") == reference
     assert run(tiny_parts, seed=4) != reference
 
 
@@ -30,4 +30,4 @@ def test_runs_of_more_kinds_are_repeated_bit_for_bit(
 ) -> None:
     reference = run(tiny_parts, *more, seed=seed)
     assert run(tiny_parts, *more, seed=seed) == reference
-    assert run(tiny_parts, *more, kind="steered", seed=seed) == reference
+    assert run(tiny_parts, *more, kind="killed", seed=seed) == reference
