@@ -11,6 +11,8 @@ from dgl.distributed import rpc
 from rudder.training.distdgl import partition_view
 from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
 
+__all__ = ["register_services"]
+
 _SAMPLE_SERVICE = 720_501
 _PULL_SERVICE = 720_502
 _COUNT_SERVICE = 720_503
@@ -136,10 +138,10 @@ def _server_sampling(server_state: Any, with_edge_ids: bool) -> NeighborSampling
 
 
 def register_services() -> None:
-    """Teach this process Rudder's lean requests; call it before `dgl.distributed.initialize`.
+    """Teach this process Rudder's requests; call it before `dgl.distributed.initialize`.
 
-    Servers and trainers must both have done so before a `LeanWire` is used. Then equal seeds draw
-    equal batches; DGL's own requests are drawn by a generator that no client can seed.
+    Servers and trainers must both call it. Servers then sample with Rudder's code, and equal seeds
+    give equal batches. DGL's own requests are sampled with a generator that no trainer can seed.
     """
     rpc.register_service(_SAMPLE_SERVICE, SampleRequest, SampleResponse)
     rpc.register_service(_PULL_SERVICE, PullManyRequest, PullManyResponse)
