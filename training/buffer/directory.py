@@ -24,6 +24,9 @@ _IN_LINE = 8
 _LINE_BITS = 3
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 """2 ** 64 over the golden ratio: Fibonacci hashing (Knuth, vol. 3, 6.4)."""
+WHOLE_UP_TO = 2**22
+"""Remote nodes up to which every node has a record: at most 64 MB of records."""
+_MAX_RECORDS = 2**31 - 1
 
 
 @compiled
@@ -104,11 +107,6 @@ def enter_all(old: Records, table: Records, bits: int) -> None:
             target = _entry(node, _home(node, bits), table)
             table[target].node = old[place].node
             table[target].record = old[place].record
-
-
-WHOLE_UP_TO = 2**22
-"""Remote nodes up to which every node has a record: at most 64 MB of records."""
-_MAX_RECORDS = 2**31 - 1
 
 
 class WholeDirectory:

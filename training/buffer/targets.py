@@ -16,6 +16,7 @@ from rudder.training.settings import FetchTargets
 
 FloatArray = NDArray[np.float64]
 _ALMOST_SURE = 1 - 1e-9
+_BY_ID = ("ids", "hot_set")
 
 
 @compiled
@@ -88,9 +89,6 @@ class InclusionProbability:
         num_seeds = self.view.num_inner if self.seeds is None else len(self.seeds)
         share = self.batch_size / max(num_seeds, 1)
         return float(np.log1p(-min(share, _ALMOST_SURE)))
-
-
-_BY_ID = ("ids", "hot_set")
 
 
 def choose_all(

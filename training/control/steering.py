@@ -18,6 +18,14 @@ from rudder.training.machine import rows_per_trainer
 from rudder.training.settings import Applied, Change, Command
 from rudder.training.workload import Workload
 
+OFF_FILE = "steering-off"
+"""While a file of this name is beside the sockets, controllers are not obeyed."""
+BUDGET_FILE = "memory-budget"
+"""A file of this name holds the host's memory budget in bytes, if it was changed in the run."""
+HEARTBEAT_TIMEOUT_S = 30.0
+LOOK_EVERY_STEPS = 16
+_NO_CHANGE = Change()
+
 
 class MemoryQuota:
     """One trainer's fixed share of its host's memory, and of the memory budget if there is one.
@@ -75,15 +83,6 @@ def read_budget(file: Path | None, otherwise: int | None) -> int | None:
     except (OSError, ValueError):
         return otherwise
     return budget if budget >= 0 else otherwise
-
-
-OFF_FILE = "steering-off"
-"""While a file of this name is beside the sockets, controllers are not obeyed."""
-BUDGET_FILE = "memory-budget"
-"""A file of this name holds the host's memory budget in bytes, if it was changed in the run."""
-HEARTBEAT_TIMEOUT_S = 30.0
-LOOK_EVERY_STEPS = 16
-_NO_CHANGE = Change()
 
 
 class NoSteering:

@@ -19,6 +19,10 @@ from rudder.training.errors import MachineError
 
 _READY = "ready"
 _WAIT = f"echo {_READY} && exec cat > /dev/null"
+_SEARCHED = range(20000, 32000)
+"""Below the range from which the kernel takes ports for outgoing connections."""
+_ANYWHERE = "0.0.0.0"
+Network = Literal["namespace", "loopback"]
 
 
 class Holder:
@@ -73,11 +77,6 @@ class Holder:
         return self._process.communicate()[1]
 
 
-_SEARCHED = range(20000, 32000)
-"""Below the range from which the kernel takes ports for outgoing connections."""
-_ANYWHERE = "0.0.0.0"
-
-
 def is_free(port: int, *, address: str) -> bool:
     """Whether a server could listen on this port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -123,9 +122,6 @@ def _taken(port: int, addresses: Iterable[str]) -> str | None:
         if not is_free(port, address=address):
             return "this machine" if address == _ANYWHERE else address
     return None
-
-
-Network = Literal["namespace", "loopback"]
 
 
 @dataclass(frozen=True)

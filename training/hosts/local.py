@@ -33,6 +33,14 @@ SHM_FOLDER = Path("/dev/shm")
 _log = logging.getLogger(__name__)
 _LOCK = re.compile(r"^rudder\.(\d+)\.(\d+)\.lock$")
 _TRIES = 100
+_SUBNET = "10.77.0"
+INTERFACE = "eth0"
+_BRIDGE = "rudder"
+_FIRST_PORT = 30050
+_TOOLS = ("unshare", "nsenter", "mount", "ip", "tc")
+_SYSTEM_FOLDERS = "/usr/sbin:/sbin:/usr/bin:/bin"
+"""Searched after PATH: a user's PATH often lacks the folders of `ip` and `tc`."""
+Wish = Literal["auto", "namespace", "loopback"]
 
 
 class Claim:
@@ -159,15 +167,6 @@ def _claim_any() -> Claim:
 def _janitor(claim: Claim) -> Holder:
     """Removes the segments when this process is killed, after its children are gone."""
     return Holder("true", str(claim.pattern), after='sleep 1; rm -f -- "$1"*')
-
-
-_SUBNET = "10.77.0"
-INTERFACE = "eth0"
-_BRIDGE = "rudder"
-_FIRST_PORT = 30050
-_TOOLS = ("unshare", "nsenter", "mount", "ip", "tc")
-_SYSTEM_FOLDERS = "/usr/sbin:/sbin:/usr/bin:/bin"
-"""Searched after PATH: a user's PATH often lacks the folders of `ip` and `tc`."""
 
 
 @dataclass(frozen=True)
@@ -318,9 +317,6 @@ def _remedy() -> str:
         if is_closed:
             return f"`sudo sysctl {name.replace('/', '.')}={open_value}`, {loopback}"
     return f"start the container with --cap-add SYS_ADMIN --cap-add NET_ADMIN, {loopback}"
-
-
-Wish = Literal["auto", "namespace", "loopback"]
 
 
 @contextmanager

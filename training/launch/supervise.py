@@ -37,6 +37,13 @@ _WHEN = {
     "finished": "when it had finished",
 }
 _VMSTAT = Path("/proc/vmstat")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_log = logging.getLogger(__name__)
+_POLL_SECONDS = 0.1
+_SETTLE_SECONDS = 1.0
+"""Wait after the first failure, so that its cause is seen, too."""
+_GOODBYE_SECONDS = 20.0
+_STACKS_SECONDS = 0.3
 
 
 def as_error(failures: Mapping[Worker, str], *, ran_out_of_memory: bool) -> RunError:
@@ -123,9 +130,6 @@ def kills_for_memory() -> int:
     return int(match.group(1)) if match else 0
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 class Interruption:
     """While entered, Ctrl-C, SIGTERM and SIGHUP are noted in `signal` instead of obeyed.
 
@@ -151,14 +155,6 @@ class Interruption:
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.signal = self.signal or signal.Signals(number)
-
-
-_log = logging.getLogger(__name__)
-_POLL_SECONDS = 0.1
-_SETTLE_SECONDS = 1.0
-"""Wait after the first failure, so that its cause is seen, too."""
-_GOODBYE_SECONDS = 20.0
-_STACKS_SECONDS = 0.3
 
 
 class Supervisor:

@@ -22,6 +22,8 @@ from rudder.training.process.worker import LAUNCHER_VARIABLE
 
 RoleName = Literal["server", "trainer"]
 _CHUNK_BYTES = 1 << 16
+_ARGV = (sys.executable, "-P", "-m", "rudder.training.process.worker")
+_GRACE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,6 @@ class Worker:
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
-
-
-_ARGV = (sys.executable, "-P", "-m", "rudder.training.process.worker")
-_GRACE_SECONDS = 1.0
 
 
 class WorkerGroup:

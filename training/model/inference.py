@@ -21,6 +21,11 @@ from rudder.training.model.models import BlockModel, GatLayer, SageLayer
 from rudder.training.model.shard import Exchange, Shard
 from rudder.training.partition_view import IntArray
 
+_CHUNK_ROWS = 2**20
+_CHUNK_EDGES = 2**22
+_MAX_CHUNK_EDGES = 2**20
+Read = Callable[[IntArray], Tensor]
+
 
 def tally(outputs: Tensor, labels: Tensor, *, multilabel: bool) -> Tensor:
     """int64[n, 5] for float[n, classes] outputs and [n] or [n, classes] labels.
@@ -54,10 +59,6 @@ def quality(test: Tensor, val: Tensor) -> tuple[float, float | None, float]:
 def _accuracy(counts: Tensor) -> float | None:
     decisions, right = counts[:2].tolist()
     return right / decisions if decisions else None
-
-
-_CHUNK_ROWS = 2**20
-_CHUNK_EDGES = 2**22
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,6 @@ def _requests(
     ids = torch.from_numpy(shard.to_global(foreign).astype(narrow))
     requested, num_sent = exchange.swap(ids, counts)
     return requested.numpy().astype(np.int64) - shard.view.first, num_sent
-
-
-_MAX_CHUNK_EDGES = 2**20
-Read = Callable[[IntArray], Tensor]
 
 
 @torch.no_grad()

@@ -21,6 +21,14 @@ from rudder.training.errors import ConfigError, MachineError, RudderError, RunEr
 from rudder.training.manifest import FILE_NAME, CutMethod, FeatureDtype, Manifest, Recipe
 from rudder.training.partition.worker import Message, Order
 
+DATA_VARIABLE = "RUDDER_DATA"
+"""Environment variable with the folder that prepared graphs go to by default."""
+MAX_PARTS = 250
+LOG_NAME = "prepare.log"
+_LOG_TAIL_LINES = 5
+_REPEATABLE = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=85"
+"""DGL's METIS reads memory that it never wrote; filled with a constant, equal calls cut equally."""
+
 
 @contextmanager
 def folder_lock(folder: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -63,15 +71,6 @@ def _is_still(path: Path, lock: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(lock))
     except FileNotFoundError:
         return False
-
-
-DATA_VARIABLE = "RUDDER_DATA"
-"""Environment variable with the folder that prepared graphs go to by default."""
-MAX_PARTS = 250
-LOG_NAME = "prepare.log"
-_LOG_TAIL_LINES = 5
-_REPEATABLE = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=85"
-"""DGL's METIS reads memory that it never wrote; filled with a constant, equal calls cut equally."""
 
 
 def default_data_dir(

@@ -32,6 +32,9 @@ _BYTES_PER_NODE = 25 + 19
 _OTHER_CUT = "use fewer parts, or --method random, which leaves none empty but cuts many edges"
 _SPARE = 1.3
 """Halo nodes and cut edges stand in more than one part."""
+_ERRORS: dict[str, type[ConfigError | DataError | MachineError]] = {
+    kind.__name__: kind for kind in (ConfigError, DataError, MachineError)
+}
 
 
 def write_partitions(
@@ -254,11 +257,6 @@ def _sizes(
         num_edges=int((dst_part == part).sum()),
         num_train=int(graph.train_mask[part_of == part].sum()),
     )
-
-
-_ERRORS: dict[str, type[ConfigError | DataError | MachineError]] = {
-    kind.__name__: kind for kind in (ConfigError, DataError, MachineError)
-}
 
 
 class Order(Frozen):

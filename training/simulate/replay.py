@@ -13,6 +13,10 @@ from rudder.training.compiled import compiled
 from rudder.training.simulate.recording import Recording
 from rudder.training.trace import CHANGE, OBSERVE, PLAN
 
+Nodes = NDArray[np.int32] | IntArray
+_BLOCK = 64
+"""Batches per block; kept rows are also summed by block, to find the furthest one quickly."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -92,11 +96,6 @@ def joined(counts: Sequence[Counts]) -> Counts:
     """The batches of several replays, one after the other."""
     names = [each.name for each in fields(Counts)]
     return Counts(*(np.concatenate([getattr(each, name) for each in counts]) for name in names))
-
-
-Nodes = NDArray[np.int32] | IntArray
-_BLOCK = 64
-"""Batches per block; kept rows are also summed by block, to find the furthest one quickly."""
 
 
 class Limit:

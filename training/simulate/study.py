@@ -19,6 +19,7 @@ from rudder.training.simulate.recording import Recording
 from rudder.training.simulate.replay import Counts, Limit, joined, replay
 
 SIMULATED_POLICIES = (*POLICIES, *QUEUES)
+OPT = "opt"
 
 
 def make_simulated(
@@ -45,9 +46,6 @@ def make_policy_of(text: str, recording: Recording, settings: BufferSettings) ->
     name, options = parse_variant(text, defaults, allowed=SIMULATED_POLICIES)
     fresh = settings.model_copy(update={"replacement_interval": None})
     return make_simulated(name, recording.view, fresh, options)
-
-
-OPT = "opt"
 
 
 class Traffic(Frozen):

@@ -29,6 +29,12 @@ from rudder.training.settings import BufferSettings, Change, FetchTargets
 _MIN_SIZE = 16
 _MAX_SIZE = 2**31
 """Places are numbered by uint32; a ring of this size takes 16 GiB."""
+HALF_LIFE_BATCHES = 4096.0
+"""Batches after which a use counts half: longer than most epochs, shorter than a long run."""
+MAX_WEIGHT = 2.0**10
+"""When one use adds this much heat, all heat is scaled down. Then a row that every batch uses stays
+below HIGHEST_HEAT, and heat stays within the precision of float32."""
+_MIN_RING = 4
 
 
 class LookaheadWindow:
@@ -93,14 +99,6 @@ class LookaheadWindow:
                 f"the batch to plan has {width} nodes, but the oldest observed batch has"
                 f" {self._widths[0] if self._widths else 'none'}"
             )
-
-
-HALF_LIFE_BATCHES = 4096.0
-"""Batches after which a use counts half: longer than most epochs, shorter than a long run."""
-MAX_WEIGHT = 2.0**10
-"""When one use adds this much heat, all heat is scaled down. Then a row that every batch uses stays
-below HIGHEST_HEAT, and heat stays within the precision of float32."""
-_MIN_RING = 4
 
 
 class LookaheadBuffer(SlotBuffer):
