@@ -136,8 +136,8 @@ async def _recorded(found: list[Found]) -> list[Replayed]:
 
 
 def _show_recorded(results: list[Replayed], *, json: bool) -> None:
-    from rudder.agents.replay.plain import recorded_json
     from rudder.cli.show.replay import difference_table
+    from rudder.cli.show.replay_json import recorded_json
 
     counts = Counter(result.result for result in results)
     if json:
@@ -169,8 +169,8 @@ async def _alternatives(found: list[Found], options: SteeringOptions) -> list[Al
 
 
 def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
-    from rudder.agents.replay.plain import alternatives_json
     from rudder.cli.show.replay import alternative_table
+    from rudder.cli.show.replay_json import alternatives_json
 
     if json:
         typer.echo(alternatives_json(results))
@@ -182,9 +182,9 @@ def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
 
 
 def _show_what_ifs(found: list[Found], *, json: bool) -> None:
-    from rudder.agents.replay.plain import what_ifs_json
     from rudder.agents.replay.what_if import what_if
     from rudder.cli.show.replay import what_if_table
+    from rudder.cli.show.replay_json import what_ifs_json
 
     results = [one for reader, names in _readers(found) for one in what_if(reader, names=names)]
     if json:
