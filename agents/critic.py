@@ -14,14 +14,14 @@ from rudder.tools.calls import Effect
 from rudder.tools.constants import MAX_BATCHES, SAME_CAPACITY_FACTOR, SAME_DISTANCE, WIN_PART
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
+from rudder.training.workload import ROUND_POLICIES
 
 Decision: TypeAlias = Literal["approve", "trim", "refuse"]
-_EVERY_ROUND_IS_NEW = ("score", "static")
-"""Policies whose rounds fetch few rows, those that they chose."""
 
 
 class EmbeddedCritic:
-    """Approves, trims to a smaller buffer of equal effect, or refuses with its reason."""
+    """Approves, or refuses with its reason; under the objective `memory` it also trims a growth to
+    a smaller buffer of equal effect."""
 
     name = "embedded"
 
@@ -70,8 +70,6 @@ class EmbeddedCritic:
         toolbox: Toolbox,
         present: Effect,
     ) -> str | None:
-        if observation.settings.capacity_rows > toolbox.limits.max_capacity_rows:
-            return None  # the buffer is larger than allowed: it cannot be kept
         preference = self._preference
         return (
             preference.harm(effect, present=present, observation=observation)
@@ -83,7 +81,7 @@ class EmbeddedCritic:
         self, change: Change, effect: Effect, observation: Observation, toolbox: Toolbox
     ) -> Verdict:
         smaller = _half_way(change, observation.settings)
-        if smaller is not None:
+        if smaller is not None and self._preference.saves_memory:
             as_well = toolbox.whatif.effect(smaller)
             if self._preference.is_as_good(as_well, best=effect, observation=observation):
                 return self._verdict("trim", smaller, as_well, "a smaller buffer does as well")
@@ -107,7 +105,7 @@ def _eager_objection(
     rows = 0
     if change.fetch_targets is not None:
         rows += change.fetch_targets.row_budget
-    if change.replace_now and toolbox.history.workload.policy not in _EVERY_ROUND_IS_NEW:
+    if change.replace_now and toolbox.history.workload.policy not in ROUND_POLICIES:
         rows += change.over(observation.settings).capacity_rows
     if not rows:
         return None
@@ -129,7 +127,7 @@ def _idle_objection(
     targets are exempt: their gain shows only in the rows that they fetch."""
     if change.replace_now or change.fetch_targets is not None:
         return None
-    if effect.buffer_bytes < present.buffer_bytes:
+    if preference.saves_memory and effect.buffer_bytes < present.buffer_bytes:
         return None
     rows = present.rows_fetched.mid - effect.rows_fetched.mid
     wait_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid

@@ -10,6 +10,7 @@ from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
     HIDDEN_SHARE,
     PEERS_SHARE,
+    SAME_CAPACITY_FACTOR,
     SAME_ROWS_SHARE,
     WAITING_SHARE,
     WIN_PART,
@@ -19,20 +20,27 @@ from rudder.training.steering_options import Objective
 
 @dataclass(frozen=True)
 class Preference:
-    """objective: what is sought; tolerance: share of the step that a smaller buffer may cost."""
+    """objective: what is sought; tolerance: share of the step time that is no difference, and that
+    a smaller buffer may cost where the objective is `memory`."""
 
-    objective: Objective = "wait"
+    objective: Objective = "time"
     tolerance: float = HIDDEN_SHARE
+
+    @property
+    def saves_memory(self) -> bool:
+        """Whether a smaller buffer is worth something; otherwise memory is only a budget."""
+        return self.objective == "memory"
 
     def tolerated_wait_ms(self, observation: Observation) -> float:
         """By how much the trainer may wait longer, per step, and be as good as before.
 
-        A rank that other ranks keep waiting may itself wait up to half of that time: the step
-        takes no longer. Not where it waits notably itself, for then all ranks have to improve.
+        Where memory is to be saved, a rank that other ranks keep waiting may itself wait up to half
+        of that time: the step takes no longer. Not where it waits notably itself, for then all
+        ranks have to improve.
         """
         own_ms = self.tolerance * observation.step_ms
         waits = observation.exposed_wait_ms > WAITING_SHARE * observation.step_ms
-        if observation.sets_the_pace or waits:
+        if not self.saves_memory or observation.sets_the_pace or waits:
             return own_ms
         worst = max((peer.exposed_wait_seconds for peer in observation.peers), default=0.0)
         lead_ms = max(1000 * worst - observation.exposed_wait_ms, 0.0)
@@ -48,7 +56,7 @@ class Preference:
             more = effect.rows_fetched.mid - best.rows_fetched.mid
             return more <= SAME_ROWS_SHARE * best.rows_fetched.mid
         longer = effect.exposed_wait_ms.high - best.exposed_wait_ms.high  # on the safe side
-        share = 1.0 if self.objective == "memory" else WIN_PART
+        share = 1.0 if self.saves_memory else WIN_PART
         return longer <= share * self.tolerated_wait_ms(observation)
 
     def gain(self, effect: Effect, *, present: Effect, observation: Observation) -> str | None:
@@ -56,33 +64,28 @@ class Preference:
         rows = present.rows_fetched.mid - effect.rows_fetched.mid
         wait = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
         wait = min(wait, observation.exposed_wait_ms)  # what is not measured cannot be won
-        fewer = rows > max(observation.noise_rows, CHANGED_ROWS_SHARE * observation.rows_fetched)
-        if self.objective == "traffic":
-            return "fewer rows are fetched" if fewer else None
-        if wait > max(observation.noise_wait_ms, self.tolerance * observation.step_ms):
+        is_shorter = wait > max(observation.noise_wait_ms, self.tolerance * observation.step_ms)
+        if is_shorter and self.objective != "traffic":
             return "the trainer waits less"
-        if fewer and effect.buffer_bytes <= present.buffer_bytes:
-            return "fewer rows are fetched, for no more memory"
-        return None
+        if self.saves_memory:
+            is_smaller = SAME_CAPACITY_FACTOR * effect.buffer_bytes <= present.buffer_bytes
+            return "a smaller buffer does as well" if is_smaller else None
+        fewer = rows > max(observation.noise_rows, CHANGED_ROWS_SHARE * observation.rows_fetched)
+        return "fewer rows are fetched" if fewer else None
 
     def harm(self, effect: Effect, *, present: Effect, observation: Observation) -> str | None:
         """Why an effect is worse than the present one, or None where it is not."""
         rows = effect.rows_fetched.mid - present.rows_fetched.mid
         wait = effect.exposed_wait_ms.mid - present.exposed_wait_ms.mid
-        more = rows > self.rows_margin(observation)
         if wait > self.tolerated_wait_ms(observation):
             return "the trainer would wait longer"
-        if not more:
+        if rows <= self.rows_margin(observation):
             return None
-        if self.objective == "traffic":
-            return "more rows would be fetched"
-        gives_back = effect.buffer_bytes < present.buffer_bytes
+        gives_back = self.saves_memory and effect.buffer_bytes < present.buffer_bytes
         waits_less = -wait > WIN_PART * self.tolerance * observation.step_ms
-        return (
-            None
-            if gives_back or waits_less
-            else "more rows would be fetched, for no shorter wait and no less memory"
-        )
+        if gives_back or (waits_less and self.objective != "traffic"):
+            return None
+        return "more rows would be fetched, for nothing in return"
 
 
 DEFAULT_PREFERENCE = Preference()

@@ -3,14 +3,14 @@
 Known work: an earlier run on the same partition, batches and policy came to settings that were
 confirmed. They are good on a link like that run's. Before the first window nobody knows the link
 of this run, and memories of before version 0.2 do not tell theirs; then the largest buffer of
-those that served counts, and only where it is larger than the present one: too small a buffer
-makes a trainer wait, too large a one is given back later.
+those that served counts, and only where it is larger than the present one. No start shrinks a
+buffer: memory is a budget.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rudder.memory.journal import Recalled
 from rudder.memory.past.circumstances import signature
@@ -49,8 +49,9 @@ class WarmStart:
         known, is_begun = _best_known(recalled, observation, workload), observation.step_ms > 0
         if known is None:
             return _near_defaults(observation, workload) if is_begun else None
-        assert known.effect is not None
-        gain_ms = observation.exposed_wait_ms - known.effect.exposed_wait_ms.mid
+        rows = max(known.settings.capacity_rows, observation.settings.capacity_rows)
+        known = replace(known, settings=known.settings.model_copy(update={"capacity_rows": rows}))
+        gain_ms = observation.exposed_wait_ms - _wait_ms(known)
         if is_begun and gain_ms < constants.WORTH_WAIT_SHARE * observation.step_ms:
             return None
         return None if known.settings == observation.settings else known
@@ -161,11 +162,10 @@ def _wait_ms(known: WarmStart) -> float:
 
 
 def _near_defaults(observation: Observation, workload: Workload) -> WarmStart | None:
-    """The defaults of the policy `lookahead`, for a trainer that waits far away from them; the
-    whole halo for one that waits for more than half of the step."""
+    """The defaults of the policy `lookahead`, for a trainer that waits and is far away from them:
+    all the rows that there is memory for."""
     present, share = observation.settings, observation.exposed_fraction
-    fraction = 1.0 if share > constants.WAITS_MOSTLY_SHARE else DEFAULT_BUFFER_FRACTION
-    rows = min(round(fraction * workload.num_halo), workload.max_buffer_rows)
+    rows = min(workload.num_remote, workload.max_buffer_rows)
     far = constants.FAR_FACTOR
     is_far = (
         present.capacity_rows < DEFAULT_BUFFER_FRACTION * workload.num_halo / far

@@ -39,11 +39,11 @@ class TrialCriteria:
     """How a trial is judged.
 
     windows: settled ones to be seen, more where rows are noisy; tolerance: share of the step time
-    that a smaller buffer may cost where the objective is `memory`, and that no other may exceed.
+    by which the trainer may wait longer.
     """
 
     windows: int = MIN_WINDOWS
-    objective: Objective = "wait"
+    objective: Objective = "time"
     tolerance: float = HIDDEN_SHARE
 
 
@@ -162,7 +162,7 @@ class Trial:
             return self._outcome(
                 self._settled,
                 "reverted",
-                "more rows are fetched, for no shorter wait and no less memory",
+                "more rows are fetched, for nothing in return",
             )
         return self._outcome(self._settled, "confirmed", "no worse than before")
 
@@ -172,11 +172,12 @@ class Trial:
         return max(SIGMAS_95 * self._before.noise_wait_ms, tolerance * self._before.step_ms)
 
     def _may_fetch_more(self, wait_gain: float) -> bool:
-        """More rows are the price of memory given back, or of less waiting; never of nothing."""
+        """More rows are the price of less waiting, or under `memory` of memory given back."""
         if self._criteria.objective == "traffic":
             return False
         now, then = self._applied.settings.capacity_rows, self._before.settings.capacity_rows
-        return now < then or wait_gain > self._before.noise_wait_ms
+        gives_back = self._criteria.objective == "memory" and now < then
+        return gives_back or wait_gain > self._before.noise_wait_ms
 
     def _is_catastrophe(self, window: Window) -> bool:
         """A larger buffer that fetches no more rows is not what makes its trainer wait: links

@@ -26,9 +26,7 @@ MIN_WAIT_NOISE_MS = 0.02
 """Milliseconds a step: clocks and the scheduler tell nothing finer."""
 SAME_CAPACITY_FACTOR = 1.15
 """Capacities nearer than this are the same: rows change by a smaller factor than the capacity, so
-by no more than estimates are off. Also the margin that a growth is given for that reason."""
-SIMILAR_ROWS_FACTOR = 1.1
-"""Rows a step nearer than this count as the same load of the link."""
+by no more than estimates are off."""
 
 # -- when a trainer waits ----------------------------------------------------------------------
 
@@ -49,14 +47,11 @@ it would cost a whole window. Also of rows: as many more of them."""
 JUMP_SHARE = 0.3
 """Waits of other circumstances: what a link of another rate does, and no trial may, for it is above
 CATASTROPHE_SHARE."""
-WAITS_MOSTLY_SHARE = 0.5
-"""The trainer does little else: it is given room for the whole halo, and what turns out not to be
-needed is given back."""
 PEERS_SHARE = 0.5
 """Of the time that others make this rank wait: what it may use up, and still be ahead of them."""
 WIN_PART = 0.5
-"""Of the tolerated wait: what a trial should win, or a smaller buffer lose, at the most. Two such
-steps one after the other stay within the tolerance."""
+"""Of the tolerated wait: what a trial should win at the least, or what leaving a knob as it is may
+lose at the most. Two such losses one after the other stay within the tolerance."""
 
 # -- windows and batches -----------------------------------------------------------------------
 
@@ -146,9 +141,6 @@ rows fill the link; one alone may be a busy processor."""
 LEAST_BUSY_SHARE, MOST_BUSY_SHARE = 0.2, 0.9
 """Of the link's time: where rows take less, nothing queues behind them; beyond 0.9 the formula of
 processor sharing (1 / (1 - u)) has no steady state to tell of."""
-ROW_MS = 0.001
-"""Milliseconds of processors, at the owner and in the loader, for a row: what a smaller buffer that
-hides all communication costs where cores are busy (400 bytes; measured)."""
 
 # -- going where others were -------------------------------------------------------------------
 
@@ -175,15 +167,9 @@ REPLACEMENT_INTERVAL = 32
 """Batches between rounds: the published Delta (MassiveGNN, arXiv 2410.22697)."""
 MAX_ESTIMATES = 10
 """Replays of one decision, which bounds its processor time: HALVINGS, and five for other knobs."""
-MAX_GUESSES = 2
-"""Of them, for capacities that served earlier."""
 HALVINGS = 5
 """Of the range of capacities, on a log scale: a hundredfold one comes down to 100 ** (1 / 32):
 1.15, which is SAME_CAPACITY_FACTOR."""
-MAX_SHRINK = 0.5
-"""Of the present capacity: what is not seen to be waited for is given back in steps."""
-MIN_GIVEN_BACK_SHARE = 0.05
-"""Of the capacity that the run began with: less is not worth a trial."""
 MIN_ROUNDS = 4
 """Rounds of replacement that an estimate of rows needs: the first ones fill the buffer."""
 
@@ -202,7 +188,5 @@ COOL_DOWN_STEPS, MAX_COOL_DOWN_STEPS = 2 * WINDOW_STEPS, 2048
 trials that bring nothing come to an end and a changed workload is still noticed."""
 MAX_SETTLING_WINDOWS = TRIAL_STEPS // WINDOW_STEPS
 """A change that is no growth is judged after so many, settled or not."""
-MAX_TRIALS_SHARE = 0.01
-"""Of a run's time: what all trials for memory together may cost, as much as is tolerated."""
 REMOTE_ROWS_SHARE = 0.01
 """Of all remote rows: a change of fewer fetched ones is no reason to think again."""

@@ -13,7 +13,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rudder.training.errors import ConfigError
 from rudder.training.settings import (
-    DEFAULT_BUFFER_FRACTION,
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_INTERVAL_BATCHES,
     MAX_LOOKAHEAD_BATCHES,
@@ -31,7 +30,7 @@ from rudder.training.workload import POLICY_CHOICES, LivePolicy
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
 _RATE = re.compile(r"^\d+(?:\.\d+)?(?:k|m|g)bit$")
-BUFFER_FORMS = "a share of the halo (0.25), rows (20000) or bytes (64MiB)"
+BUFFER_FORMS = "auto, a share of the halo (0.25), rows (20000) or bytes (64MiB)"
 NO_MEMORY = Path("none")
 """In place of a file of past episodes: none is kept."""
 
@@ -49,17 +48,20 @@ def parse_bytes(text: str) -> int:
 class BufferSize(BaseModel):
     """How much a trainer's buffer may hold, in the unit the user chose.
 
-    Text forms: `0.25` (share of the halo nodes, 0 to 1), `20000` (rows), `64MiB` (bytes).
+    Text forms: `auto` (as many rows as the memory budget holds, at most all remote rows), `0.25`
+    (share of the halo nodes, 0 to 1), `20000` (rows), `64MiB` (bytes).
     """
 
     model_config = ConfigDict(frozen=True)
 
-    amount: float = Field(ge=0)
-    unit: Literal["halo_fraction", "rows", "bytes"]
+    amount: float = Field(0, ge=0)
+    unit: Literal["auto", "halo_fraction", "rows", "bytes"]
 
     @classmethod
     def parse(cls, text: str) -> BufferSize:
-        """Read one of the three text forms; raises ValueError that names them."""
+        """Read one of the text forms; raises ValueError that names them."""
+        if text.strip() == "auto":
+            return AUTO
         if _BYTES.match(text.strip()):
             return cls(amount=parse_bytes(text), unit="bytes")
         try:
@@ -72,8 +74,13 @@ class BufferSize(BaseModel):
             return cls(amount=amount, unit="rows")
         raise ValueError(f"buffer is {BUFFER_FORMS}")
 
-    def rows(self, *, num_halo: int, row_bytes: int) -> int:
-        """Capacity in rows, for a partition of `num_halo` halo nodes and rows of `row_bytes`."""
+    def rows(self, *, num_halo: int, row_bytes: int, auto: int) -> int:
+        """Capacity in rows, for a partition of `num_halo` halo nodes and rows of `row_bytes`.
+
+        auto: the capacity that `auto` stands for.
+        """
+        if self.unit == "auto":
+            return auto
         if self.unit == "halo_fraction":
             return int(self.amount * num_halo)
         if self.unit == "bytes":
@@ -81,9 +88,14 @@ class BufferSize(BaseModel):
         return int(self.amount)
 
     def __str__(self) -> str:
+        if self.unit == "auto":
+            return "auto"
         if self.unit == "halo_fraction":
             return format(Decimal(repr(self.amount)), "f")
         return f"{int(self.amount)}B" if self.unit == "bytes" else str(int(self.amount))
+
+
+AUTO = BufferSize(unit="auto")
 
 
 def _to_buffer_size(value: object) -> object:
@@ -133,7 +145,7 @@ class RunConfig(BaseModel):
     loader: Literal["rudder", "stock"] = "rudder"
     policy: Annotated[LivePolicy, BeforeValidator(_to_live_policy)] = "lookahead"
     buffer: Annotated[BufferSize, BeforeValidator(_to_buffer_size)] = Field(
-        BufferSize(amount=DEFAULT_BUFFER_FRACTION, unit="halo_fraction"), description=BUFFER_FORMS
+        AUTO, description=BUFFER_FORMS
     )
     lookahead: int = Field(
         DEFAULT_LOOKAHEAD_BATCHES,
@@ -155,11 +167,13 @@ class RunConfig(BaseModel):
     planner: PlannerName = "embedded"
     planner_model: Path | None = Field(None, description="file of a fitted planner")
     planner_refit_every: int | None = Field(None, ge=1, description="measured changes")
-    objective: Objective = Field("wait", description="what steering makes least")
+    objective: Objective = Field("time", description="what steering makes least")
     tolerance: float = Field(
         0.01, ge=0, le=1, description="slowdown that a smaller buffer may cost"
     )
-    memory_budget: str | None = Field(None, description="bytes of all buffers of a host: 2GiB")
+    memory_budget: str | None = Field(
+        None, description="bytes of all buffers of a host: 2GiB; default: half of what it has left"
+    )
     memory: Path | None = Field(None, description="file of past episodes; `none`: keep none")
     llm: str | None = Field(None, description="address of a language model, up to /v1")
     llm_model: str | None = Field(None, description="its name there")
@@ -209,14 +223,13 @@ class RunConfig(BaseModel):
         """Options of this run's controllers; None where it has none."""
         if self.controller == "none" or self.loader == "stock":
             return None
-        budget = self.memory_budget
         return SteeringOptions(
             planner=self.planner if self.llm is None else "llm",
             planner_model=self.planner_model and self.planner_model.absolute(),
             planner_refit_every=self.planner_refit_every,
             objective=self.objective,
             tolerance=self.tolerance,
-            memory_budget_bytes=None if budget is None else parse_bytes(budget),
+            memory_budget_bytes=self.memory_budget_bytes,
             memory=_memory_file(self.memory),
             llm_url=self.llm,
             llm_model=self.llm_model,
@@ -228,6 +241,11 @@ class RunConfig(BaseModel):
             llm_max_tokens=self.llm_max_tokens,
             seed=self.seed,
         )
+
+    @property
+    def memory_budget_bytes(self) -> int | None:
+        """Bytes of all buffers of a host; None where the run does not say."""
+        return None if self.memory_budget is None else parse_bytes(self.memory_budget)
 
     @property
     def layers(self) -> int:

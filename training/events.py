@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, Window
+from rudder.training.metrics import EpochMetrics, Evaluation, Memory, RankReport, Window
 from rudder.training.settings import Frozen
 
 
@@ -18,6 +18,14 @@ class PhaseEntered(Frozen):
     role: Literal["server", "trainer"]
     rank: int
     phase: Literal["starting", "connected", "training", "evaluating", "finished"]
+
+
+class BufferMade(Frozen):
+    """A trainer has made its buffer; how large it is, and what it might take."""
+
+    kind: Literal["buffer"] = "buffer"
+    rank: int
+    memory: Memory
 
 
 class Progress(Frozen):
@@ -63,7 +71,7 @@ class Failed(Frozen):
     exit_code: int
 
 
-Event = PhaseEntered | Progress | EpochDone | Evaluated | Reported | Failed
+Event = PhaseEntered | BufferMade | Progress | EpochDone | Evaluated | Reported | Failed
 Emit = Callable[[Event], None]
 """Sends an event to the launcher; any thread may call it."""
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])

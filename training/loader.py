@@ -22,7 +22,7 @@ import torch
 
 from rudder.training import distdgl
 from rudder.training.buffer.registry import PolicyOptions
-from rudder.training.config import BufferSize
+from rudder.training.config import AUTO, BufferSize
 from rudder.training.control.endpoint import ControlEndpoint
 from rudder.training.errors import ConfigError
 from rudder.training.loading import arguments
@@ -35,7 +35,13 @@ from rudder.training.loading.process_group import process_group
 from rudder.training.loading.requests import open_requests
 from rudder.training.loading.sampling_stage import SamplingStage, sample_whole, uniform_fanouts
 from rudder.training.loading.seed_order import SeedOrder, seed_from_torch
-from rudder.training.loading.setup import LoaderInfo, loader_info_of, policy_of, recorded
+from rudder.training.loading.setup import (
+    LoaderInfo,
+    budget_rows,
+    loader_info_of,
+    policy_of,
+    recorded,
+)
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import max_buffer_rows, peak_rss_bytes
@@ -43,7 +49,6 @@ from rudder.training.metrics import Memory, Window
 from rudder.training.partition_view import IntArray
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import (
-    DEFAULT_BUFFER_FRACTION,
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_LOOKAHEAD_BATCHES,
     BufferSettings,
@@ -73,7 +78,8 @@ class NodeLoader:
         drop_last: bool = False,
         inputs: Sequence[str] = (),
         outputs: Sequence[str] = (),
-        buffer: str | float | BufferSize = DEFAULT_BUFFER_FRACTION,
+        buffer: str | float | BufferSize = AUTO,
+        memory_budget_bytes: int | None = None,
         lookahead: int = DEFAULT_LOOKAHEAD_BATCHES,
         eviction_threshold: float | None = None,
         policy: str = "lookahead",
@@ -102,7 +108,10 @@ class NodeLoader:
             drop_last: Whether a last batch with fewer seeds is left out.
             inputs: Names of node tensors to deliver for input nodes, in `blocks[0].srcdata`.
             outputs: Names of node tensors to deliver for seeds, in `blocks[-1].dstdata`.
-            buffer: A share of the halo (0.25), a number of rows ("20000") or bytes ("64MiB").
+            buffer: "auto" takes as many rows as the memory budget holds, at most all remote rows.
+                Else a share of the halo (0.25), a number of rows ("20000") or bytes ("64MiB").
+            memory_budget_bytes: Bytes for the buffers of all trainers of this host. None: what the
+                controller's options say, else half of the memory that the host has left.
             lookahead: Batches that are sampled ahead.
             eviction_threshold: Rows with more predicted uses per batch stay in the buffer, 0 to 1.
                 None: the policy's default.
@@ -165,6 +174,12 @@ class NodeLoader:
         self._outputs = [NodeTensor.of(graph, name) for name in output_names]
         fanouts = uniform_fanouts(sampler)
         whole = None if fanouts else sample_whole(sampler, graph)
+        if memory_budget_bytes is not None:
+            memory_budget_bytes = arguments.whole_number(
+                "memory_budget_bytes", memory_budget_bytes, least=0
+            )
+        elif controller is not None:
+            memory_budget_bytes = controller.memory_budget_bytes
         known = LoaderInfo(
             rank=group.rank,
             world_size=group.world_size,
@@ -180,6 +195,7 @@ class NodeLoader:
                 num_hosts=len(self.view.starts) - 1,
             ),
         )
+        self._budget_rows = budget_rows(known, self.view, budget_bytes=memory_budget_bytes)
         self.policy, self._trace = recorded(
             policy_of(
                 known,
@@ -187,6 +203,7 @@ class NodeLoader:
                 buffer=buffer,
                 lookahead=lookahead,
                 eviction_threshold=eviction_threshold,
+                most_rows=self._budget_rows,
                 options=replace(
                     options or PolicyOptions(),
                     fanouts=fanouts,
@@ -206,6 +223,7 @@ class NodeLoader:
             loader_info_of=lambda key: loader_info_of(self.view, self.policy, known, run_key=key),
             control=arguments.path("control", control),
             controller=controller,
+            memory_budget_bytes=memory_budget_bytes,
             folder=arguments.path("folder", folder),
         )
         pending = open_requests(self.view, with_edge_ids=edge_ids)
@@ -341,6 +359,7 @@ class NodeLoader:
             peak_rss_bytes=peak_rss_bytes(),
             buffer_rows=rows,
             buffer_bytes=rows * self.row_bytes,
+            budget_bytes=self._budget_rows * self.row_bytes,
             waiting_bytes=self._thread.max_waiting_bytes,
             map_bytes=self.policy.num_bytes,
             map_nodes=self.view.num_remote,

@@ -82,8 +82,9 @@ def peak_rss_bytes() -> int:
 
 TRAINERS_VARIABLE = "RUDDER_TRAINERS_ON_MACHINE"
 """Environment variable with the number of trainers of all hosts that share this machine."""
-_BUFFER_FRACTION = 0.8
-"""Of the available memory, for all buffers together; batches and models need the rest."""
+BUDGET_FRACTION = 0.5
+"""Of the available memory, for all buffers together where no budget is given: batches, models and
+what other processes still take need the rest."""
 
 
 def rows_per_trainer(num_bytes: int, *, trainers: int, row_bytes: int) -> int:
@@ -95,7 +96,7 @@ def max_buffer_rows(*, row_bytes: int, world_size: int, num_hosts: int) -> int:
     """The most rows that a trainer's buffer may have in the memory that is available now."""
     on_host = trainers_on_host(world_size=world_size, num_hosts=num_hosts)
     trainers = _number_in(TRAINERS_VARIABLE) or on_host
-    num_bytes = int(_BUFFER_FRACTION * available_memory_bytes())
+    num_bytes = int(BUDGET_FRACTION * available_memory_bytes())
     return rows_per_trainer(num_bytes, trainers=trainers, row_bytes=row_bytes)
 
 

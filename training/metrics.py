@@ -258,6 +258,7 @@ class Memory(Frozen):
     peak_rss_bytes: int
     buffer_rows: int | None = Field(None, description="rows that the buffer has memory for")
     buffer_bytes: int = Field(0, description="buffer_rows times the bytes of a row")
+    budget_bytes: int = Field(0, description="what this trainer's buffer might take at the start")
     waiting_bytes: int = Field(0, description="largest size of sampled and assembled batches")
     map_bytes: int = Field(0, description="per-node state of the policy")
     map_nodes: int = Field(0, description="remote nodes that the map covers")

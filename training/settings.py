@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_BUFFER_FRACTION = 0.25
-"""Of the halo: the capacity that a buffer begins with."""
+"""Of the halo: the published capacity; policies that fetch their rows in rounds begin with it."""
 DEFAULT_LOOKAHEAD_BATCHES = 40
 MAX_LOOKAHEAD_BATCHES = 1024
 MAX_INTERVAL_BATCHES = 1_000_000

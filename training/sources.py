@@ -183,6 +183,7 @@ def make_source(
         inputs=[FEATURE],
         outputs=[LABEL],
         buffer=config.buffer,
+        memory_budget_bytes=config.memory_budget_bytes,
         lookahead=config.lookahead,
         eviction_threshold=config.eviction_threshold,
         policy=config.policy,

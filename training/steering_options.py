@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = ["SteeringOptions"]
 
@@ -23,7 +23,14 @@ PlannerName = Literal[
     "adversarial",
 ]
 LlmRole = Literal["observer", "planner", "critic"]
-Objective = Literal["wait", "traffic", "memory"]
+
+
+def _objective(value: object) -> object:
+    """`wait` is the name that earlier versions had for `time`."""
+    return "time" if value == "wait" else value
+
+
+Objective = Annotated[Literal["time", "traffic", "memory"], BeforeValidator(_objective)]
 DEFAULT_ANSWER_TOKENS = 2048
 """Of a language model's answer; most need 150, but reasoning counts, too, and 1,024 cut it."""
 
@@ -49,13 +56,14 @@ class SteeringOptions(BaseModel):
     """File of a fitted planner, as `rudder fit` writes it."""
     planner_refit_every: int | None = Field(None, ge=1)
     """Measured changes of this run after which a fitted planner learns on. None: never."""
-    objective: Objective = "wait"
-    """`wait`: the least exposed wait, then the smaller buffer. `traffic`: the fewest rows fetched.
-    `memory`: the smallest buffer whose step time is within `tolerance` of the best."""
+    objective: Objective = "time"
+    """`time`: the shortest step, and of equal ones the one with the fewest rows fetched.
+    `traffic`: the fewest rows fetched. `memory`: the smallest buffer whose step time is within
+    `tolerance` of the best."""
     tolerance: float = Field(0.01, ge=0, le=1)
-    """Slowdown that a smaller buffer may cost, as a fraction of a step."""
+    """Fraction of a step that is no difference; with `memory`, what a smaller buffer may cost."""
     memory_budget_bytes: int | None = Field(None, ge=0)
-    """Bytes for all buffers of one host together. None: what the host has left."""
+    """Bytes for all buffers of one host together. None: half of what the host has left."""
     memory: Path | None = None
     """File of past episodes. None: nothing is recalled from other runs."""
     trial_windows: int = Field(2, ge=1, le=64)

@@ -13,7 +13,15 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from rudder.training.config import RunConfig
-from rudder.training.events import Emit, EpochDone, Evaluated, PhaseEntered, Progress, Reported
+from rudder.training.events import (
+    BufferMade,
+    Emit,
+    EpochDone,
+    Evaluated,
+    PhaseEntered,
+    Progress,
+    Reported,
+)
 from rudder.training.job import Job
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.manifest import Manifest
@@ -212,6 +220,8 @@ class Trainer:
     def run(self) -> None:
         """All epochs, the evaluations between and after them, and the report."""
         try:
+            if self._config.loader == "rudder":
+                self._emit(BufferMade(rank=self._rank, memory=self._source.memory()))
             self._enter("training")
             for epoch in range(self._config.epochs):
                 self._loop.train_epoch(epoch, self._source)

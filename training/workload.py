@@ -23,6 +23,8 @@ POLICY_CHOICES = (
 )
 PolicyName = Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"]
 """The policies that a record may name; runs of earlier versions trained with all of these."""
+ROUND_POLICIES: tuple[PolicyName, ...] = ("score", "static")
+"""They admit no row that passes by; a round fetches what is to enter, all at once."""
 
 
 class RefusedKnob(Frozen):

@@ -160,9 +160,10 @@ class ControllerSession:
         if self._steering.is_beyond_limits:
             self._abandon("a limit must be kept to")
         forced = await self._steering.keep_to_limits()
-        if forced is not None:
+        if forced is not None:  # the next window is the first under the limit
             self._count(forced.model_copy(update={"outcome": None}))
             self._count(forced)
+            return
         for episode in await self._steering.decide_on(window):
             self._count(episode)
 

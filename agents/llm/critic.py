@@ -25,7 +25,7 @@ class LlmCritic:
     growth. After it has refused, it is not asked about the next plan, so that it cannot stop all
     changes. It is asked about the first plan of a decision only, so that the cost is bounded."""
 
-    def __init__(self, asker: Asker, *, fallback: Critic, objective: Objective = "wait") -> None:
+    def __init__(self, asker: Asker, *, fallback: Critic, objective: Objective = "time") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective
         self._has_refused = False
         self._window: int | None = None

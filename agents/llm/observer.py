@@ -18,7 +18,7 @@ _TOOL = "describe"
 class LlmObserver:
     """Figures stay as they were measured: a model only names the bottleneck and the trend."""
 
-    def __init__(self, asker: Asker, *, fallback: Observer, objective: Objective = "wait") -> None:
+    def __init__(self, asker: Asker, *, fallback: Observer, objective: Objective = "time") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective
 
     @property

@@ -79,7 +79,7 @@ class LlmPlanner:
     """Asks the model if something could be gained. The fallback plans if not, if no usable answer
     comes in time, and for some turns after a model's plan that gained nothing."""
 
-    def __init__(self, asker: Asker, *, fallback: Planner, objective: Objective = "wait") -> None:
+    def __init__(self, asker: Asker, *, fallback: Planner, objective: Objective = "time") -> None:
         self._asker, self._fallback, self._objective = asker, fallback, objective
         self._backoff = LlmBackoff()
 

@@ -183,4 +183,4 @@ def _example() -> tuple[Toolbox, Question]:
         drift=0.0,
         working_set_rows=60_000,
     )
-    return toolbox, planner_question(Briefing(observation, limits, "wait"))
+    return toolbox, planner_question(Briefing(observation, limits, "time"))

@@ -31,7 +31,8 @@ any buffer could do. Headroom: present minus OPT. Noise: what changes by itself.
 means per step of one trainer. lo..hi is a range."""
 
 _OBJECTIVES: dict[Objective, str] = {
-    "wait": "least exposed wait; among settings equal within noise, the smaller buffer",
+    "time": "the shortest step, so least exposed wait; among settings equal within noise, fewest"
+    " rows fetched; memory is a budget only",
     "traffic": "fewest rows fetched",
     "memory": "the smallest buffer that does not slow the steps",
 }

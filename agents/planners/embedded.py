@@ -1,8 +1,8 @@
-"""The embedded planner: searches the what-if estimator, from coarse to fine.
+"""The embedded planner: searches the what-if estimator.
 
-What all candidates share (threshold, lookahead, interval) is set to what should serve best; then
-the smallest capacity is sought, by halving on a log scale, that is as good as the largest; then
-each knob that turns out not to matter is left as it is.
+Memory is a budget: the largest buffer in reach is taken, with the other knobs as they should serve
+best, if that wins time or rows. Only under the objective `memory` the smallest capacity is sought,
+by halving on a log scale, that is as good. Each knob that turns out not to matter is left as it is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
-from rudder.agents.planners.evidence import Priors, Rounds, TrialBudget, fewest_rows, seen_wait_ms
+from rudder.agents.planners.evidence import Rounds, without_reverted
 from rudder.agents.planners.proposals import keep, opening, propose
 from rudder.agents.planners.search import Search
 from rudder.memory.journal import Recalled
@@ -21,14 +21,10 @@ from rudder.tools.calls import Effect
 from rudder.tools.constants import (
     HALVINGS,
     LONG_LOOKAHEAD_BATCHES,
-    MAX_SHRINK,
-    MIN_GIVEN_BACK_SHARE,
     REPLACEMENT_INTERVAL,
-    ROW_MS,
     SAME_CAPACITY_FACTOR,
     SAME_ROWS_SHARE,
     SHORT_LOOKAHEADS,
-    WAITING_SHARE,
     WIN_PART,
     WORTH_WAIT_SHARE,
 )
@@ -55,17 +51,20 @@ class EmbeddedPlanner:
                 self.name, recalled, toolbox, observation=observation, steps=self._steps
             )
             return first or keep(self.name, "too few accesses were seen to estimate anything")
-        task = _Task(observation, recalled, toolbox, preference=self._preference, steps=self._steps)
-        if task.must_wait:
+        rounds = Rounds.of(toolbox, observation)
+        if not rounds.are_enough:
             return keep(
                 self.name,
                 "too few rounds of replacement were seen to tell what a change would bring",
             )
+        task = _Task(
+            observation, recalled, toolbox, rounds, preference=self._preference, steps=self._steps
+        )
         found = task.solve()
         effect = task.search.effect(found)
         if effect is None or found == observation.settings:
             return keep(self.name, "no settings in reach are better")
-        reason = task.reason_for(found, effect)
+        reason = task.reason_for(effect)
         if reason is None:
             return keep(self.name, "what could be gained is within the noise")
         change = task.search.change_to(found)
@@ -80,73 +79,39 @@ class _Task:
         observation: Observation,
         recalled: Sequence[Recalled],
         toolbox: Toolbox,
+        rounds: Rounds,
         *,
         preference: Preference,
         steps: Steps,
     ) -> None:
-        history = toolbox.history
-        self.search = Search(
-            toolbox.whatif, toolbox.limits, present=observation.settings, steps=steps
-        )
+        self._present, self._rounds = observation.settings, rounds
         self._observation, self._preference = observation, preference
-        self._present, self._limits = observation.settings, toolbox.limits
-        self._windows, self._rounds = history.windows, Rounds.of(toolbox, observation)
-        self._priors = Priors.of(recalled, observation)
-        self._trial_budget = TrialBudget.of(recalled, observation, run_key=history.workload.run_key)
-        self._worth_rows = MIN_GIVEN_BACK_SHARE * history.workload.defaults.capacity_rows
-        rows_trend = history.trend("rows")
+        self.search = Search(toolbox.whatif, toolbox.limits, present=self._present, steps=steps)
+        low, high = without_reverted(
+            self.search.reach, recalled, present_rows=self._present.capacity_rows
+        )
+        self._low, self._high = low, max(min(high, rounds.most_rows), low)
+        rows_trend = toolbox.history.trend("rows")
         self._is_settled = toolbox.whatif.is_calibrated and rows_trend in ("steady", "worse")
 
-    @property
-    def must_wait(self) -> bool:
-        """Whether rounds of replacement are too few for an estimate, and nothing is urgent."""
-        is_allowed = self._present.capacity_rows <= self._limits.max_capacity_rows
-        return is_allowed and not self._rounds.are_enough
-
     def solve(self) -> BufferSettings:
-        """The settings to have; those in force where nothing is as good."""
-        low, high = self._priors.narrowed(self.search.reach)
-        high = max(min(high, self._rounds.most_rows), low)
-        low = min(max(low, round(MAX_SHRINK * self._present.capacity_rows)), high)
-        top = self.search.first(self._well_set(high))
-        best = self.search.effect(top) if top is not None else None
-        if top is None or best is None:
+        """The settings to have; those in force where nothing better may be set."""
+        top = self.search.first(self._well_set(self._high))
+        if top is None:
             return self._present
-        best = min(best, self.search.present_effect, key=self._order)
-        found = self._with_margin(self._smallest(top, best, low=low), top)
-        return self._only_what_matters(found)
+        return self._only_what_matters(
+            self._smallest(top) if self._preference.saves_memory else top
+        )
 
-    def reason_for(self, found: BufferSettings, effect: Effect) -> str | None:
+    def reason_for(self, effect: Effect) -> str | None:
         """Why the change is worth it; None where it is not."""
         present, observation = self.search.present_effect, self._observation
         won_ms = present.exposed_wait_ms.mid - effect.exposed_wait_ms.mid
         if not self._is_settled and won_ms < WORTH_WAIT_SHARE * observation.step_ms:
             return None
-        if gain := self._preference.gain(effect, present=present, observation=observation):
-            return gain
-        harm = self._preference.harm(effect, present=present, observation=observation)
-        if harm is not None or not self._is_worth_a_trial(found, effect):
+        if self._preference.harm(effect, present=present, observation=observation) is not None:
             return None
-        return "a smaller buffer does as well"
-
-    def _is_worth_a_trial(self, found: BufferSettings, effect: Effect) -> bool:
-        """Whether memory can be spared, enough of it, and its trial can be afforded."""
-        observation = self._observation
-        if observation.exposed_wait_ms > WAITING_SHARE * observation.step_ms:
-            return False
-        if observation.trend in ("better", "worse"):
-            return False
-        now, then = found.capacity_rows, self._present.capacity_rows
-        if SAME_CAPACITY_FACTOR * now > then or then - now < self._worth_rows:
-            return False
-        waited = seen_wait_ms(
-            self._windows, more_than=observation.rows_fetched, up_to=effect.rows_fetched.mid
-        )
-        if waited is not None and waited > WAITING_SHARE * observation.step_ms:
-            return False
-        return self._trial_budget.allows(effect, present=self.search.present_effect)
-
-    # -- coarse -------------------------------------------------------------------------
+        return self._preference.gain(effect, present=present, observation=observation)
 
     def _well_set(self, rows: int) -> Iterator[BufferSettings]:
         """Settings of a capacity with all other knobs as they should serve best."""
@@ -167,55 +132,28 @@ class _Task:
                     }
                 )
 
-    def _order(self, effect: Effect) -> float:
-        if self._preference.objective == "traffic":
-            return effect.rows_fetched.mid
-        return effect.exposed_wait_ms.mid
-
-    # -- fine ---------------------------------------------------------------------------
-
-    def _smallest(self, top: BufferSettings, best: Effect, *, low: int) -> BufferSettings:
+    def _smallest(self, top: BufferSettings) -> BufferSettings:
         """The smallest capacity that is as good as the best, with the other knobs of `top`."""
-        found, high = top, top.capacity_rows
-        for guess in self._priors.guesses(low, high):
-            settings = self.search.with_capacity(top, guess)
-            if self._is_as_good(settings, best):
-                found, high = settings, guess
-                break
-            low = guess
+        best = min(
+            (effect for each in (top, self._present) if (effect := self.search.effect(each))),
+            key=lambda effect: effect.exposed_wait_ms.mid,
+        )
+        found, low, high = top, self._low, top.capacity_rows
         for _ in range(HALVINGS):
             if high <= max(low, 1) * SAME_CAPACITY_FACTOR:
                 break
             middle = round(math.sqrt(max(low, 1) * high))
             settings = self.search.with_capacity(top, middle)
-            if self._is_as_good(settings, best):
+            if self._is_as_good(self.search.effect(settings), best):
                 found, high = settings, middle
             else:
                 low = middle
         return found
 
-    def _with_margin(self, found: BufferSettings, top: BufferSettings) -> BufferSettings:
-        """A little more than is needed, where the buffer grows: estimates are not exact."""
-        rows = min(round(SAME_CAPACITY_FACTOR * found.capacity_rows), top.capacity_rows)
-        wider = self.search.with_capacity(found, rows)
-        grows = found.capacity_rows > self._present.capacity_rows
-        return wider if grows and self.search.effect(wider) is not None else found
-
-    def _is_as_good(self, settings: BufferSettings, best: Effect) -> bool:
-        effect = self.search.effect(settings)
-        if effect is None:
-            return False
-        is_smaller = settings.capacity_rows < self._present.capacity_rows
-        if is_smaller and effect.rows_fetched.mid > self._most_rows:
+    def _is_as_good(self, effect: Effect | None, best: Effect | None) -> bool:
+        if effect is None or best is None:
             return False
         return self._preference.is_as_good(effect, best=best, observation=self._observation)
-
-    @property
-    def _most_rows(self) -> float:
-        """Per step, that a smaller buffer may fetch: the fewest that came under any settings, and
-        as many more as processors have time for within the tolerance."""
-        fewest = fewest_rows(self._windows) or self._observation.rows_fetched
-        return fewest + self._preference.tolerance * self._observation.step_ms / ROW_MS
 
     # -- what matters -------------------------------------------------------------------
 
@@ -243,4 +181,4 @@ class _Task:
         more = one.rows_fetched.mid - other.rows_fetched.mid
         if more > WIN_PART * SAME_ROWS_SHARE * other.rows_fetched.mid:
             return False
-        return self._preference.is_as_good(one, best=other, observation=self._observation)
+        return self._is_as_good(one, other)

@@ -1,95 +1,23 @@
-"""Capacities that past decisions in similar circumstances suggest, or warn of."""
+"""What bounds a planner's search: reverted changes, and rounds of replacement."""
 
 from __future__ import annotations
 
-import itertools
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation
-from rudder.tools.calls import Effect
 from rudder.tools.constants import (
     LIKE_DISTANCE,
-    MAX_GUESSES,
-    MAX_TRIALS_SHARE,
     MIN_ROUNDS,
-    RECENT_WINDOWS,
     REPLACEMENT_INTERVAL,
     ROUND_WAIT_SHARE,
-    SIMILAR_ROWS_FACTOR,
-    TRIAL_STEPS,
     WINDOW_STEPS,
 )
-from rudder.tools.estimate.means import value_of
 from rudder.tools.toolbox import Toolbox
-from rudder.training.metrics import Window
-from rudder.training.workload import PolicyName
+from rudder.training.workload import ROUND_POLICIES
 
-
-def seen_wait_ms(windows: Sequence[Window], *, more_than: float, up_to: float) -> float | None:
-    """Median wait per step while about as many rows came as are expected, whatever settings were
-    in force; None where no window tells.
-
-    windows: all of the run, the first of which waits for a start; more_than: rows per step now,
-    up_to: those expected. Windows count whose rows are nearer to these.
-    """
-    low = max(SIMILAR_ROWS_FACTOR * more_than, (more_than + up_to) / 2)
-    high = SIMILAR_ROWS_FACTOR * up_to
-    waits = [
-        value_of(window, "wait")
-        for window in windows[1:]
-        if window.num_steps and low < value_of(window, "rows") <= high
-    ]
-    return statistics.median(waits[-RECENT_WINDOWS:]) if waits else None
-
-
-def fewest_rows(windows: Sequence[Window]) -> float | None:
-    """Rows per step under the settings that fetched fewest in this run; None: not known.
-
-    The median of their windows: one that stands out is chance.
-    """
-    groups = itertools.groupby(windows, key=lambda each: each.settings)
-    rows = [[value_of(each, "rows") for each in group if each.num_steps] for _, group in groups]
-    return min((statistics.median(group) for group in rows if group), default=None)
-
-
-@dataclass(frozen=True)
-class TrialBudget:
-    """spent_ms: what the run's reverted changes cost, as far as they are recalled; run_ms: the
-    whole run, None where nobody knows its end."""
-
-    spent_ms: float
-    run_ms: float | None
-
-    @classmethod
-    def of(
-        cls, recalled: Sequence[Recalled], observation: Observation, *, run_key: str
-    ) -> TrialBudget:
-        """What the run's own episodes among those recalled tell."""
-        spent_ms = 0.0
-        for each in recalled:
-            outcome = each.episode.outcome
-            if each.episode.run_key != run_key or outcome is None or outcome.result != "reverted":
-                continue
-            if outcome.wait_ms_before is not None and outcome.wait_ms_after is not None:
-                spent_ms += TRIAL_STEPS * max(outcome.wait_ms_after - outcome.wait_ms_before, 0.0)
-        left = observation.steps_left
-        run_ms = None if left is None else (observation.step + left) * observation.step_ms
-        return cls(spent_ms, run_ms)
-
-    def allows(self, effect: Effect, *, present: Effect) -> bool:
-        """Whether a trial may be afforded, should its wait come out at the high end."""
-        if self.run_ms is None:
-            return True
-        worse_ms = max(effect.exposed_wait_ms.high - present.exposed_wait_ms.high, 0.0)
-        return self.spent_ms + TRIAL_STEPS * worse_ms <= MAX_TRIALS_SHARE * self.run_ms
-
-
-ROUND_POLICIES: tuple[PolicyName, ...] = ("score", "static")
-"""They admit no row that passes by; a round fetches what is to enter, all at once."""
 _NO_BOUND = 2**62
 
 
@@ -136,43 +64,26 @@ def _num_rounds(toolbox: Toolbox, observation: Observation) -> float:
     return (observation.step - since) / (interval or REPLACEMENT_INTERVAL)
 
 
-@dataclass(frozen=True)
-class Priors:
-    """good: capacities of confirmed changes, nearest first; bad: of reverted ones; in rows."""
+def without_reverted(
+    reach: tuple[int, int], recalled: Sequence[Recalled], *, present_rows: int
+) -> tuple[int, int]:
+    """The reach without capacities that were reverted in like circumstances, and those beyond them.
 
-    present_rows: int
-    good: tuple[int, ...] = ()
-    bad: tuple[int, ...] = ()
-
-    @classmethod
-    def of(cls, recalled: Sequence[Recalled], observation: Observation) -> Priors:
-        """What near episodes tell; a capacity that did both counts by the nearest."""
-        good: list[int] = []
-        bad: list[int] = []
-        for each in recalled:
-            episode = each.episode
-            outcome = episode.outcome
-            if outcome is None or each.distance > LIKE_DISTANCE or episode.verdict is None:
-                continue
+    A capacity that was also confirmed counts by the nearest episode.
+    """
+    low, high = reach
+    results: dict[int, str] = {}
+    for each in recalled:
+        episode = each.episode
+        if episode.outcome is None or episode.verdict is None or each.distance > LIKE_DISTANCE:
+            continue
+        if episode.outcome.result in ("confirmed", "reverted"):
             rows = episode.verdict.change.over(episode.observation.settings).capacity_rows
-            if outcome.result == "confirmed" and rows not in bad:
-                good.append(rows)
-            elif outcome.result == "reverted" and rows not in good:
-                bad.append(rows)
-        return cls(observation.settings.capacity_rows, tuple(good), tuple(bad))
-
-    def narrowed(self, reach: tuple[int, int]) -> tuple[int, int]:
-        """The reach without capacities that were reverted, and those beyond them."""
-        low, high = reach
-        for rows in self.bad:
-            middle = round(math.sqrt(max(rows, 1) * max(self.present_rows, 1)))
-            if rows < self.present_rows:
-                low = max(low, middle)
-            elif rows > self.present_rows:
-                high = min(high, middle)
-        return min(low, high), high
-
-    def guesses(self, low: int, high: int) -> tuple[int, ...]:
-        """Capacities to try first."""
-        inside = [rows for rows in dict.fromkeys(self.good) if low < rows < high]
-        return tuple(inside[:MAX_GUESSES])
+            results.setdefault(rows, episode.outcome.result)
+    for rows in (rows for rows, result in results.items() if result == "reverted"):
+        middle = round(math.sqrt(max(rows, 1) * max(present_rows, 1)))
+        if rows < present_rows:
+            low = max(low, middle)
+        elif rows > present_rows:
+            high = min(high, middle)
+    return min(low, high), high

@@ -72,7 +72,7 @@ def epochs(
     fanout: Fanout = None,
     buffer: Annotated[
         str | None,
-        typer.Option(help="Share of the halo, rows or bytes. [dim]\\[default: 0.25][/dim]"),
+        typer.Option(help="auto, a share of the halo, rows or bytes. [dim]\\[default: auto][/dim]"),
     ] = None,
     lookahead: Annotated[
         int | None, typer.Option(help="Batches that are sampled ahead. [dim]\\[default: 40][/dim]")

@@ -69,7 +69,8 @@ _OPTIONS = {
     "Loader and buffer": {
         "loader": "Rudder's loader, or plain DistDGL.",
         "policy": "What decides which rows stay: lookahead, score, static, lfu or none.",
-        "buffer": "A share of the halo nodes (0.25), rows (20000) or bytes (64MiB).",
+        "buffer": "auto (as many rows as the memory budget holds, at most all remote ones), a share"
+        " of the halo nodes (0.25), rows (20000) or bytes (64MiB).",
         "lookahead": "Batches that are sampled ahead.",
         "eviction_threshold": "Rows with more predicted uses per batch stay, 0 to 1. Default: the"
         " policy's own.",
@@ -84,9 +85,11 @@ _OPTIONS = {
         "planner": "Who proposes changes; adversarial proposes the worst ones, for tests.",
         "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
         "planner_refit_every": "Measured changes after which a fitted planner is fitted again.",
-        "objective": "What steering minimises.",
-        "tolerance": "Slowdown that a smaller buffer may cost.",
-        "memory_budget": "Bytes of all buffers of a host: 2GiB. Default: what it has left.",
+        "objective": "What is sought: time (least step time; of equal ones, fewest rows fetched),"
+        " traffic (fewest rows) or memory (the smallest buffer that is as fast).",
+        "tolerance": "Share of the step that is no difference; with memory, the slowdown that a"
+        " smaller buffer may cost.",
+        "memory_budget": "Bytes of all buffers of a host: 2GiB. Default: half of what it has left.",
         "memory": "File of past episodes, or `none`. Default: memory.db in the data folder.",
     },
     "Language model": {
@@ -107,7 +110,7 @@ _OPTIONS = {
     },
 }
 """What is said of each setting that the command line can set, by the panels of `--help`."""
-_AS_TEXT = ("fanout", "buffer", "llm_roles", "policy")
+_AS_TEXT = ("fanout", "buffer", "llm_roles", "policy", "objective")
 
 
 def _settings() -> list[inspect.Parameter]:

@@ -17,8 +17,8 @@ from rich.table import Table
 
 from rudder.cli.show import figures
 from rudder.cli.show.steering_lines import SteeringWatch
-from rudder.training.events import EpochDone, Evaluated, Event, PhaseEntered, Progress
-from rudder.training.metrics import EpochMetrics, Evaluation, RowCounts, Window
+from rudder.training.events import BufferMade, EpochDone, Evaluated, Event, PhaseEntered, Progress
+from rudder.training.metrics import EpochMetrics, Evaluation, Memory, RowCounts, Window
 
 _FIRST_EPOCHS = 10
 _PAUSE_S = 10.0
@@ -61,6 +61,7 @@ class RunProgress:
         self._ranks = {rank: _Rank() for rank in range(num_ranks)}
         self._done: dict[int, dict[int, EpochMetrics]] = {}
         self._told_at: dict[str, float] = {}
+        self._buffers: dict[int, Memory] = {}
         self._is_training = False
 
     def note(self, event: Event) -> list[str]:
@@ -81,6 +82,8 @@ class RunProgress:
         if isinstance(event, PhaseEntered) and event.role == "trainer":
             self._ranks[event.rank].phase = event.phase
             return self._training_line()
+        if isinstance(event, BufferMade):
+            self._buffers[event.rank] = event.memory
         if isinstance(event, Progress):
             rank = self._ranks[event.rank]
             rank.enter(event.window, event.step_in_epoch, event.steps_in_epoch)
@@ -137,7 +140,8 @@ class RunProgress:
         if self._is_training or any(rank.phase != "training" for rank in self._ranks.values()):
             return None
         self._is_training = True
-        return f"{len(self._ranks)} trainers are training"
+        told = f"{len(self._ranks)} trainers are training"
+        return told + _of_buffers(list(self._buffers.values())) if self._buffers else told
 
     def _is_told(self, kind: str, epoch: int) -> bool:
         now = self._clock()
@@ -177,6 +181,19 @@ class RunProgress:
             f" micro-F1 {figures.decimal(evaluation.test_f1)}"
             f" ({figures.seconds(evaluation.seconds)} s)"
         )
+
+
+def _of_buffers(made: list[Memory]) -> str:
+    """Their rows and bytes, of how many remote rows, and the memory budget."""
+    rows = sum(each.buffer_rows or 0 for each in made)
+    remote = sum(each.map_nodes for each in made)
+    size = max(each.buffer_bytes for each in made)
+    budget = min(each.budget_bytes for each in made)
+    share = "all" if rows >= remote else figures.percent(rows / remote)
+    return (
+        f"; a buffer holds up to {figures.mebibytes(size)}, {share} of the remote rows"
+        f" (memory budget: {figures.mebibytes(budget)} a trainer)"
+    )
 
 
 def _mean_loss(metrics: list[EpochMetrics]) -> float | None:

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import pytest
 
 from rudder.agents.critic import EmbeddedCritic
+from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Episode, Outcome, Plan, Verdict
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change, FetchTargets
+from rudder.training.steering_options import Objective
 from tests.agents.steered import effect_of, observation_of, toolbox_after, trainer_of
 
 TINY = BufferSettings(capacity_rows=300, lookahead_batches=32)
@@ -29,12 +31,19 @@ def roomy() -> Toolbox:
     return toolbox_after(trainer_of(BufferSettings(capacity_rows=5500, lookahead_batches=32)))
 
 
-def review(change: Change, toolbox: Toolbox, recalled: Sequence[Recalled] = ()) -> Verdict:
+def review(
+    change: Change,
+    toolbox: Toolbox,
+    recalled: Sequence[Recalled] = (),
+    *,
+    objective: Objective = "time",
+) -> Verdict:
     plan = Plan(planner="liar", change=change, expected=effect_of(0, 0), reason="all will be well")
 
     async def ask() -> Verdict:
         observation = await EmbeddedObserver().observe(toolbox)
-        return await EmbeddedCritic().review(observation, recalled, plan, toolbox)
+        critic = EmbeddedCritic(preference=Preference(objective=objective))
+        return await critic.review(observation, recalled, plan, toolbox)
 
     return asyncio.run(ask())
 
@@ -76,11 +85,18 @@ def test_a_gain_is_approved_with_the_critics_own_estimate(toolbox: Toolbox) -> N
     assert verdict.expected == toolbox.whatif.effect(Change(capacity_rows=1500))
 
 
-def test_growth_that_brings_next_to_nothing_is_trimmed() -> None:
+def test_growth_that_brings_next_to_nothing_is_trimmed_where_memory_is_sought() -> None:
     hidden = toolbox_after(trainer_of(BufferSettings(capacity_rows=3500, lookahead_batches=32)))
-    verdict = review(Change(capacity_rows=6000), hidden)
+    verdict = review(Change(capacity_rows=6000), hidden, objective="memory")
     assert verdict.decision == "trim"
     assert verdict.change.capacity_rows == 4583
+    assert review(Change(capacity_rows=6000), hidden).decision == "approve"
+
+
+def test_a_smaller_buffer_is_approved_only_where_memory_is_sought(roomy: Toolbox) -> None:
+    smaller = Change(capacity_rows=4500)
+    assert review(smaller, roomy, objective="memory").decision == "approve"
+    assert review(smaller, roomy).decision == "refuse"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_every_episode_has_its_inputs_and_the_options_that_count() -> None:
     kept = {each.episode_id: each for each in journal.inputs}
     assert kept.keys() == {each.episode_id for each in journal.episodes}
     assert {(each.objective, each.tolerance, each.seed) for each in journal.inputs} == {
-        ("wait", 0.01, 7)
+        ("time", 0.01, 7)
     }
     for episode in journal.episodes:
         assert kept[episode.episode_id].begin("observe") == episode.observation.window + 1

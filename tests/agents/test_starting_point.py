@@ -55,41 +55,34 @@ def came_to(
 
 
 WAITING = {"exposed_wait_ms": 15.0, "step_ms": 30.0, "row_ms": LINK_MS}
-DEFAULTS = BufferSettings(capacity_rows=1500)
 
 
 def waiting(settings: BufferSettings, **values: object) -> Observation:
     return observation_of(settings=settings, **{**WAITING, **values})
 
 
-def test_a_trainer_that_waits_far_from_the_defaults_goes_near_them() -> None:
+def test_a_trainer_that_waits_far_from_the_defaults_goes_to_them() -> None:
     absurd = BufferSettings(capacity_rows=60, lookahead_batches=0, eviction_threshold=0.0)
     found = WarmStart.of([], waiting(absurd), WORK)
     assert found is not None
-    assert found.settings == DEFAULTS.model_copy(update={"lookahead_batches": 16})
+    assert found.settings == BufferSettings(capacity_rows=WORK.num_remote, lookahead_batches=16)
     assert found.effect is None
 
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (BufferSettings(capacity_rows=5000, lookahead_batches=0), (5000, 16)),
-        (BufferSettings(capacity_rows=0, lookahead_batches=64), (1500, 64)),
+        (BufferSettings(capacity_rows=5000, lookahead_batches=0), (6000, 16)),
+        (BufferSettings(capacity_rows=0, lookahead_batches=64), (6000, 64)),
         (BufferSettings(capacity_rows=375, lookahead_batches=10), None),
     ],
 )
-def test_a_knob_that_is_beyond_its_default_stays(
+def test_a_lookahead_that_is_beyond_its_default_stays(
     settings: BufferSettings, expected: tuple[int, int] | None
 ) -> None:
     found = WarmStart.of([], waiting(settings), WORK)
     went = found and (found.settings.capacity_rows, found.settings.lookahead_batches)
     assert went == expected
-
-
-def test_who_does_little_but_wait_is_given_room_for_the_whole_halo() -> None:
-    found = WarmStart.of([], waiting(START, exposed_wait_ms=16.0), WORK)
-    assert found is not None
-    assert found.settings.capacity_rows == WORK.num_halo
 
 
 def test_who_hardly_waits_stays() -> None:
@@ -170,10 +163,10 @@ def test_a_memory_of_a_free_link_does_not_decide_on_a_slow_one() -> None:
     assert on_free.settings == FREE
 
 
-def test_while_the_link_is_unknown_no_buffer_shrinks() -> None:
+def test_no_start_shrinks_a_buffer() -> None:
     usual = BufferSettings(capacity_rows=1500, lookahead_batches=16)
-    assert started(MEMORIES[0], row_ms=None, present=usual) is None
-    assert started(MEMORIES[0], row_ms=LINK_MS, present=usual) is None
+    for row_ms in (None, LINK_MS, FREE_MS):
+        assert started(MEMORIES[0], row_ms=row_ms, present=usual) is None
 
 
 def test_a_memory_that_does_not_tell_its_link_may_let_the_buffer_grow() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from tests.agents.steered import SLOW, trainer_of
 POOR = BufferSettings(capacity_rows=60, lookahead_batches=0)
 LARGER = Change(capacity_rows=4000)
 WINDOWS = 30
-FREE = Costs(row_ms=SLOW.row_ms / 50)
 
 
 def lived(
@@ -78,22 +76,6 @@ def test_what_is_not_true_any_more_costs_little(memory: Path, tmp_path: Path) ->
     cold, _ = lived(tmp_path / "cold", memory=None, key="b", costs=slower)
     warm, _ = lived(tmp_path / "warm", memory=memory, key="b", costs=slower)
     assert warm.seconds <= cold.seconds
-
-
-def test_a_memory_of_a_free_link_and_one_of_a_slow_link_send_a_run_where_the_slow_one_was(
-    memory: Path, tmp_path: Path
-) -> None:
-    """`memory` holds a run on a slow link; the free one waited least, with far fewer rows."""
-    both = tmp_path / "memory.db"
-    shutil.copy(memory, both)
-    small = BufferSettings(capacity_rows=200, lookahead_batches=0)
-    free, _ = lived(tmp_path / "free", memory=None, key="f", start=small, costs=FREE)
-    fill(both, tmp_path / "free")
-    assert "confirmed" in {each.outcome.result for each in free.applied if each.outcome}
-    slow, _ = lived(tmp_path / "slow", memory=memory, key="b")
-    mixed, _ = lived(tmp_path / "mixed", memory=both, key="b")
-    assert mixed.windows[0].settings == slow.windows[0].settings
-    assert mixed.windows[0].settings.capacity_rows > free.windows[-1].settings.capacity_rows
 
 
 def test_it_replays_and_can_be_explained(memory: Path, tmp_path: Path) -> None:

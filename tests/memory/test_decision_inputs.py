@@ -20,7 +20,7 @@ LEARNED = Learned(sampled=0.5, measured=0.1 + 0.2, is_measured=True, error_fract
 def inputs_of(episode_id: str, *nodes: Node) -> DecisionInputs:
     return DecisionInputs(
         episode_id=episode_id,
-        objective="wait",
+        objective="time",
         tolerance=0.01,
         seed=0,
         memory_budget_bytes=None,
@@ -87,3 +87,8 @@ def test_a_window_of_version_0_1_is_read_without_its_stakes() -> None:
     line = {**sample_window(0, workload=WORK).model_dump(mode="json"), "allotted_rows": 9}
     old = Window.model_validate_json(json.dumps({**line, "peers": [{**pace, "stake": stake}]}))
     assert [each.model_dump() for each in old.peers] == [pace]
+
+
+def test_inputs_of_an_earlier_version_name_the_objective_as_it_is_named_now() -> None:
+    kept = inputs_of("a").model_dump_json().replace('"time"', '"wait"')
+    assert DecisionInputs.model_validate_json(kept) == inputs_of("a")

@@ -46,16 +46,25 @@ def test_any_other_buffer_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected_rows"),
-    [("0.25", 250), ("1.0", 1000), ("300", 300), ("5000", 5000), ("4KiB", 10), ("1b", 0)],
-)
+    [
+        ("0.25", 250),
+        ("1.0", 1000),
+        ("300", 300),
+        ("5000", 5000),
+        ("4KiB", 10),
+        ("1b", 0),
+        ("auto", 7),
+    ],
+)  # fmt: skip
 def test_a_buffers_rows_follow_from_the_halo_and_the_row(text: str, expected_rows: int) -> None:
-    assert BufferSize.parse(text).rows(num_halo=1000, row_bytes=400) == expected_rows
+    assert BufferSize.parse(text).rows(num_halo=1000, row_bytes=400, auto=7) == expected_rows
 
 
 sizes = st.one_of(
     st.integers(0, 1000).map(lambda n: BufferSize(amount=n / 1000, unit="halo_fraction")),
     st.integers(0, 2**40).map(lambda n: BufferSize(amount=n, unit="rows")),
     st.integers(0, 2**40).map(lambda n: BufferSize(amount=n, unit="bytes")),
+    st.just(run_config().buffer),
 )
 
 
@@ -161,6 +170,11 @@ def test_a_missing_file_is_named(file: Path) -> None:
 def test_a_written_config_is_read_back_as_the_same(config: RunConfig, file: Path) -> None:
     write_config(config, file)
     assert run_config(file) == config
+
+
+def test_the_objective_of_an_earlier_version_has_its_new_name(file: Path) -> None:
+    file.write_text('objective = "wait"')
+    assert run_config(file).objective == run_config().objective == "time"
 
 
 def test_a_config_survives_its_way_as_json() -> None:

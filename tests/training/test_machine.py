@@ -8,13 +8,13 @@ import pytest
 
 from rudder.training.control.endpoint import quota_of
 from rudder.training.machine import (
+    BUDGET_FRACTION,
     TRAINERS_VARIABLE,
     available_memory_bytes,
     max_buffer_rows,
     trainers_on_host,
     why_no_buffer,
 )
-from rudder.training.steering_options import SteeringOptions
 from tests.training.control.steered import workload_of
 
 
@@ -39,10 +39,10 @@ def test_a_trainer_says_so_when_it_begins(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     work = workload_of(rank=3, trainers_on_host=2)
-    short = quota_of(work, SteeringOptions(memory_budget_bytes=799), folder=tmp_path)
+    short = quota_of(work, 799, folder=tmp_path)
     assert short.limit_rows == 0
     assert "rank 3: a memory budget of 799 bytes" in capfd.readouterr().err
-    enough = quota_of(work, SteeringOptions(memory_budget_bytes=800), folder=tmp_path)
+    enough = quota_of(work, 800, folder=tmp_path)
     assert enough.limit_rows == 1
     assert quota_of(work, None, folder=tmp_path).limit_rows == work.max_buffer_rows
     assert capfd.readouterr().err == ""
@@ -66,6 +66,6 @@ def test_all_trainers_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.delenv(TRAINERS_VARIABLE, raising=False)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert bytes_of_all(2) == pytest.approx(0.8 * available_memory_bytes(), rel=0.1)
+    assert bytes_of_all(2) == pytest.approx(BUDGET_FRACTION * available_memory_bytes(), rel=0.1)
     monkeypatch.setenv(TRAINERS_VARIABLE, "8")
-    assert bytes_of_all(8) == pytest.approx(0.8 * available_memory_bytes(), rel=0.1)
+    assert bytes_of_all(8) == pytest.approx(BUDGET_FRACTION * available_memory_bytes(), rel=0.1)

@@ -3,10 +3,12 @@
 Numbers are stored in chunks, so a loop sees which ones come next and can prefetch their records.
 An empty chunk becomes available to all stacks.
 
-`chunks`: int32[num_chunks, CHUNK]; each begins with the number of the chunk below it (in the same
-stack, or in the list of spare ones), followed by the numbers. `tops`: int32[stacks + 1, 2]: the top
-chunk of each stack and how many numbers it has; the last row has the first spare chunk. Loops take
-the two arrays as separate arguments: in a tuple, every access would cost an atomic operation.
+`chunks`: int32[num_chunks, CHUNK]; each begins with the number of the chunk below it in the same
+stack, followed by the numbers. Spare chunks form a list: each begins with the distance from the
+chunk after it to the next spare one. This is zero at first, so that chunks take no memory until
+they are used. `tops`: int32[stacks + 1, 2]: the top chunk of each stack and how many numbers it
+has; the last row has the first spare chunk. Loops take the two arrays as separate arguments: in a
+tuple, every access would cost an atomic operation.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.buffer.records import Int32s, Int64s
+from rudder.training.buffer.records import Int32s, Int64s, zeros
 from rudder.training.compiled import compiled, inlined
 
 CHUNK = 64
@@ -45,8 +47,7 @@ def make_stacks(count: int, *, room: int) -> Stacks:
     """`count` empty stacks, with room for `room` numbers in all."""
     num_chunks = min(room // _IN_CHUNK + count, room) + 1
     shape = (num_chunks, CHUNK)
-    chunks: Chunks = np.empty(shape, dtype=np.int32)
-    chunks[:, _BELOW] = np.arange(1, num_chunks + 1)
+    chunks: Chunks = zeros(num_chunks * CHUNK, np.dtype(np.int32)).reshape(shape)
     tops = np.zeros((count + 1, 2), dtype=np.int32)
     tops[:-1, _TOP] = NONE
     return Stacks(chunks, tops)
@@ -66,7 +67,7 @@ def push(chunks: Chunks, tops: Int32s, stack: int, number: int) -> None:
     fill = int(tops[stack, _FILL])
     if top == NONE or fill == _IN_CHUNK:
         chunk = int(tops[-1, _TOP])
-        tops[-1, _TOP] = chunks[chunk, _BELOW]
+        tops[-1, _TOP] = chunk + 1 + chunks[chunk, _BELOW]
         chunks[chunk, _BELOW] = top
         tops[stack, _TOP] = chunk
         top = chunk
@@ -83,7 +84,7 @@ def pop(chunks: Chunks, tops: Int32s, stack: int) -> int:
     number = int(chunks[top, _FIRST + fill])
     if fill == 0:
         below = int(chunks[top, _BELOW])
-        chunks[top, _BELOW] = tops[-1, _TOP]
+        chunks[top, _BELOW] = tops[-1, _TOP] - top - 1
         tops[-1, _TOP] = top
         tops[stack, _TOP] = below
         fill = _IN_CHUNK

@@ -72,13 +72,14 @@ class ControlEndpoint:
         loader_info_of: Callable[[str], Workload],
         control: Path | None = None,
         controller: SteeringOptions | None = None,
+        memory_budget_bytes: int | None = None,
         folder: Path | None = None,
     ) -> None:
         """Open the control port, if there is to be one, and start the controller.
 
         loader_info_of: gives the workload for a run key; control: path of the port's socket;
-        controller: start one that steers so, which has a socket in any case; folder: for the
-        socket and for what the controller writes.
+        controller: start one that steers so, which has a socket in any case; memory_budget_bytes:
+        of all buffers of the host; folder: for the socket and for what the controller writes.
         """
         self.port: ControlPort | NoControl = NoControl()
         self.steering: TrainerSteering | NoSteering = NoSteering()
@@ -97,7 +98,7 @@ class ControlEndpoint:
             self.port,
             policy,
             rank=group.rank,
-            quota=quota_of(workload, controller, folder=control.parent),
+            quota=quota_of(workload, memory_budget_bytes, folder=control.parent),
             off_file=control.parent / OFF_FILE,
         )
         if controller is not None and folder is not None:
@@ -114,11 +115,8 @@ class ControlEndpoint:
             self.controller.close()
 
 
-def quota_of(
-    workload: Workload, controller: SteeringOptions | None, *, folder: Path
-) -> MemoryQuota:
+def quota_of(workload: Workload, budget: int | None, *, folder: Path) -> MemoryQuota:
     """The rows that this loader's buffer may have; a budget that leaves none is told of."""
-    budget = None if controller is None else controller.memory_budget_bytes
     problem = why_no_buffer(
         budget, trainers=workload.trainers_on_host, row_bytes=workload.row_bytes
     )

@@ -80,13 +80,13 @@ def check_memory(
 
 
 def buffer_bytes(config: RunConfig, manifest: Manifest) -> int:
-    """Bytes of all buffers when they are full."""
+    """Bytes of all buffers when they are full; `auto` takes no more than there is."""
     if config.loader == "stock" or config.policy == "none":
         return 0
     return sum(
         config.trainers_per_host
         * manifest.row_bytes
-        * config.buffer.rows(num_halo=part.num_halo_nodes, row_bytes=manifest.row_bytes)
+        * config.buffer.rows(num_halo=part.num_halo_nodes, row_bytes=manifest.row_bytes, auto=0)
         for part in manifest.parts
     )
 

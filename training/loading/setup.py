@@ -10,33 +10,50 @@ from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import PolicyOptions, make_policy
 from rudder.training.config import BUFFER_FORMS, BufferSize
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.machine import trainers_on_host
+from rudder.training.machine import rows_per_trainer, trainers_on_host
 from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings, Change, FetchTargets
+from rudder.training.settings import (
+    DEFAULT_BUFFER_FRACTION,
+    BufferSettings,
+    Change,
+    FetchTargets,
+)
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
-from rudder.training.workload import Knob, RefusedKnob, Workload
+from rudder.training.workload import ROUND_POLICIES, Knob, RefusedKnob, Workload
+
+
+def budget_rows(known: LoaderInfo, view: PartitionView, *, budget_bytes: int | None) -> int:
+    """The rows that this trainer's share of the memory budget holds.
+
+    budget_bytes: of all buffers of the host; None: half of the memory that the host has left.
+    """
+    if budget_bytes is None:
+        return known.max_buffer_rows
+    trainers = trainers_on_host(world_size=known.world_size, num_hosts=len(view.starts) - 1)
+    share = rows_per_trainer(budget_bytes, trainers=trainers, row_bytes=known.row_bytes)
+    return min(share, known.max_buffer_rows)
 
 
 def capacity_of(
-    buffer: str | float | BufferSize,
-    view: PartitionView,
-    *,
-    row_bytes: int,
-    max_rows: int,
-    rank: int,
+    buffer: str | float | BufferSize, known: LoaderInfo, view: PartitionView, *, most_rows: int
 ) -> int:
     """The capacity in rows, at most the number of remote nodes.
 
-    max_rows: this trainer's share of the host's memory. Raises ConfigError if BufferSize cannot
-    read `buffer`, MachineError if it is too large.
+    most_rows: what the memory budget holds, and `auto` takes. Policies that fetch their rows in
+    rounds would fetch the whole buffer at the start: their `auto` is at most the published quarter
+    of the halo. Raises ConfigError if BufferSize cannot read `buffer`, MachineError if it is too
+    large.
     """
+    row_bytes, max_rows, num_halo = known.row_bytes, known.max_buffer_rows, len(view.halo)
+    if known.policy in ROUND_POLICIES:
+        most_rows = min(most_rows, int(DEFAULT_BUFFER_FRACTION * num_halo))
     size = _buffer_size(buffer)
-    rows = min(size.rows(num_halo=len(view.halo), row_bytes=row_bytes), view.num_remote)
+    rows = min(size.rows(num_halo=num_halo, row_bytes=row_bytes, auto=most_rows), view.num_remote)
     if rows > max_rows:
         raise MachineError(
-            f"a buffer of {rows} rows takes {rows * row_bytes >> 20} MiB,"
-            f" more than rank {rank}'s share of the memory that its host has free",
-            remedy=f"set buffer to at most {max_rows} rows",
+            f"a buffer of {rows} rows takes {rows * row_bytes >> 20} MiB, more than rank"
+            f" {known.rank}'s share of half of the memory that its host has free",
+            remedy=f"set buffer to at most {max_rows} rows, or to auto",
         )
     return rows
 
@@ -121,15 +138,11 @@ def policy_of(
     lookahead: int,
     eviction_threshold: float | None,
     options: PolicyOptions,
+    most_rows: int,
 ) -> Policy:
     """The policy that the run names. Raises ConfigError or MachineError if it cannot be made."""
-    rows = capacity_of(
-        buffer if known.policy != "none" else "0",
-        view,
-        row_bytes=known.row_bytes,
-        max_rows=known.max_buffer_rows,
-        rank=known.rank,
-    )
+    size = buffer if known.policy != "none" else "0"
+    rows = capacity_of(size, known, view, most_rows=most_rows)
     settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
     change = Change(eviction_threshold=eviction_threshold)
     policy = make_policy(known.policy, view, _with(change, settings), options)

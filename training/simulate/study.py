@@ -107,7 +107,7 @@ class _Rank:
     def capacity(self, size: BufferSize) -> int:
         """In rows, at most the remote nodes of the rank."""
         head = self.recording.header
-        rows = size.rows(num_halo=head.num_halo, row_bytes=head.row_bytes)
+        rows = size.rows(num_halo=head.num_halo, row_bytes=head.row_bytes, auto=head.num_remote)
         return min(rows, head.num_remote)
 
     def counts(self, size: BufferSize, policy: str, ahead: int | None) -> Counts:

@@ -31,7 +31,7 @@ async def ask(asker: Asker, question: Question, *, windows: range) -> None:
 def test_it_is_left_alone_while_it_is_away_and_asked_again_when_it_is_back(
     asker_at: AskerAt, observation: Observation, toolbox: Toolbox, exchanges: list[Exchange]
 ) -> None:
-    question = planner_question(brief(observation, (), toolbox, objective="wait"))
+    question = planner_question(brief(observation, (), toolbox, objective="time"))
     now_s = 0.0
 
     async def run() -> None:

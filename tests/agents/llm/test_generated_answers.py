@@ -66,8 +66,9 @@ def test_a_run_under_a_random_model_is_hardly_slower_than_an_embedded_one(wildne
     def trainer() -> SimulatedTrainer:
         return SimulatedTrainer(
             ZipfStream(num_remote=4000, draws=600),
-            settings=BufferSettings(capacity_rows=100, lookahead_batches=4),
+            settings=BufferSettings(capacity_rows=300, lookahead_batches=12),
             costs=Costs(row_ms=0.08),
+            max_buffer_rows=2000,
         )
 
     def asker() -> Asker:

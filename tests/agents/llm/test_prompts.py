@@ -144,7 +144,7 @@ def test_every_question_fits_four_thousand_tokens_with_five_examples(
     briefing = Briefing(
         large,
         limits,
-        "wait",
+        "time",
         [Candidate(CHANGE, EFFECT)] * (MAX_CANDIDATES + 5),
         [episode(large, number, ["x"]) for number in range(8)],
         (0, 2**31 - 1),
@@ -160,9 +160,9 @@ def test_a_planner_sees_figures_limits_estimates_and_past_effects(
     observation: Observation, toolbox: Toolbox
 ) -> None:
     past = episode(observation, 1, ["x"], change=Change(capacity_rows=777))
-    question = planner_question(brief(observation, [past], toolbox, objective="wait"))
+    question = planner_question(brief(observation, [past], toolbox, objective="time"))
     for told in (
-        "GOAL: least exposed wait",
+        "GOAL: the shortest step",
         "capacity_rows: 100; 26..4000",
         "HEADROOM: 400 rows",
         "- keep: rows",
@@ -181,7 +181,7 @@ def test_tools_of_refused_knobs_are_not_offered(
     )
     workload = trained[0].model_copy(update={"refused_knobs": refused})
     limits = Limits.of(workload, memory_budget_bytes=None)
-    question = planner_question(Briefing(observation, limits, "wait"))
+    question = planner_question(Briefing(observation, limits, "time"))
     names = {tool.name for tool in question.tools}
     assert "set_lookahead" not in names
     assert "set_fetch_targets" not in names

@@ -29,7 +29,7 @@ from tests.agents.llm.conftest import Serve
 def test_random_answers_follow_the_schema_in_every_mode(
     mode: Mode, serve: Serve, toolbox: Toolbox, observation: Observation
 ) -> None:
-    question = planner_question(Briefing(observation, toolbox.limits, "wait"))
+    question = planner_question(Briefing(observation, toolbox.limits, "time"))
     server = serve(at_random(1))
 
     async def ask() -> list[str]:
@@ -73,7 +73,7 @@ def test_it_serves_from_the_command_line_until_it_is_interrupted(
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[1]
-        question = planner_question(Briefing(observation, toolbox.limits, "wait"))
+        question = planner_question(Briefing(observation, toolbox.limits, "time"))
 
         async def ask() -> None:
             chat = OpenAIChat(Endpoint.of(url, model="stand-in", environment={}))

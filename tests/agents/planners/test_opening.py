@@ -65,7 +65,7 @@ def test_without_an_earlier_run_the_defaults_are_proposed_and_nothing_is_foretol
     early: Toolbox,
 ) -> None:
     plan, verdict = planned(early, [came_to(result="reverted")])
-    assert plan.change.over(START) == BufferSettings(capacity_rows=1500, lookahead_batches=16)
+    assert plan.change.over(START) == BufferSettings(capacity_rows=6000, lookahead_batches=16)
     assert verdict.decision == "approve"
     assert verdict.expected is None
 
@@ -79,6 +79,7 @@ def test_an_opening_goes_no_further_than_one_change_may(early: Toolbox) -> None:
 
 def test_a_critic_without_estimates_refuses_what_has_no_precedent(early: Toolbox) -> None:
     plan, _ = planned(early, [came_to()])
+    plan = plan.model_copy(update={"change": Change(capacity_rows=2000, lookahead_batches=12)})
 
     async def ask() -> Verdict:
         observation = await EmbeddedObserver().observe(early)

@@ -30,7 +30,7 @@ from rudder.memory.run.tables import checksum
 from rudder.tools.toolbox import Toolbox
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.replay.conftest import replayed
-from tests.agents.replay.made import FOLDER, Make, make_runs
+from tests.agents.replay.made import FOLDER, PREFERENCES, Make, make_runs
 from tests.agents.steered import trainer_of
 
 
@@ -78,9 +78,16 @@ def test_the_kept_runs_of_this_repository_come_out_equal(path: Path) -> None:
     assert [each for each in found if each.result != "equal"] == []
 
 
-def test_the_record_of_an_earlier_version_opens_verifies_and_replays() -> None:
-    """Its decisions come out as they would be made now: noise of few windows is wider."""
-    path = FOLDER.parent / "released" / "embedded-0001.db"
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("embedded-0001", "observation.noise_rows"), ("embedded-0002", "plan.change.capacity_rows")],
+)
+def test_the_record_of_an_earlier_version_opens_verifies_and_replays(
+    name: str, changed: str
+) -> None:
+    """Its decisions come out as they would be made now: in 0001 noise of few windows was narrower,
+    and up to 0002 the objective `wait` gave memory back."""
+    path = FOLDER.parent / "released" / f"{name}.db"
     with RunReader(path) as reader:
         assert reader.verify().holds
     found = replayed(path)
@@ -89,7 +96,7 @@ def test_the_record_of_an_earlier_version_opens_verifies_and_replays() -> None:
     assert "equal" in {each.result for each in found}
     differing = [each for each in found if each.result == "different"]
     for each in differing:
-        assert "observation.noise_rows" in {one.field for one in each.differences}
+        assert changed in {one.field for one in each.differences}
 
 
 def test_a_run_that_a_second_controller_went_on_with_comes_out_equal(tmp_path: Path) -> None:
@@ -269,22 +276,28 @@ class ShowingObserver(EmbeddedObserver):
 
 
 def test_windows_that_came_while_a_model_thought_are_known_only_afterwards(tmp_path: Path) -> None:
-    path, trainer = tmp_path / "rank0.db", Make("llm").trainer()
+    path, trainer, preference = tmp_path / "rank0.db", Make("llm").trainer(), PREFERENCES[0]
     journal = SqliteJournal.open(path, memory=None)
     chat = ThinkingChat(trainer, journal)
-    options = SteeringOptions(planner="llm", llm_roles=("observer", "planner", "critic"))
+    options = SteeringOptions(
+        planner="llm",
+        llm_roles=("observer", "planner", "critic"),
+        objective=preference.objective,
+        tolerance=preference.tolerance,
+    )
     asker = asker_of(
         chat,
         options=options,
         workload=trainer.workload,
         on_exchange=lambda each: journal.add_model_call(each.to_model_call(uuid.uuid4().hex)),
     )
-    team = Team(ShowingObserver(chat), EmbeddedPlanner(), EmbeddedCritic())
+    plain = EmbeddedPlanner(preference=preference), EmbeddedCritic(preference=preference)
+    team = Team(ShowingObserver(chat), *plain)
     team = with_llm(team, asker, options=options)
     asyncio.run(
         simulate(
             trainer, observer=team.observer, planner=team.planner, second=team.second,
-            critic=team.critic, windows=48, journal=journal,
+            critic=team.critic, windows=48, journal=journal, preference=preference,
         )
     )  # fmt: skip
     journal.close()

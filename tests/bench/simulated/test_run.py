@@ -7,6 +7,7 @@ import statistics
 
 import pytest
 
+from rudder.agents.objective import Preference
 from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.simulated.access_traces import ZipfStream
@@ -51,12 +52,15 @@ def test_rescue_from_absurd_settings(row_ms: float) -> None:
     assert 1 <= len(lived.applied) <= 12
 
 
-def test_thrift_gives_half_of_the_memory_back_where_all_is_hidden() -> None:
+def test_memory_is_given_back_where_that_is_sought_and_only_there() -> None:
     large = BufferSettings(capacity_rows=6000, lookahead_batches=48)
-    trainer = trainer_of(large)
-    lived, fixed = steered(trainer, windows=60), run(trainer_of(large), windows=60)
-    assert trainer.settings.capacity_rows <= 3000
+    fixed = run(trainer_of(large), windows=60)
+    trainer, preference = trainer_of(large), Preference(objective="memory")
+    planner = EmbeddedPlanner(preference=preference)
+    lived = asyncio.run(simulate(trainer, planner=planner, windows=60, preference=preference))
+    assert trainer.settings.capacity_rows <= 3500
     assert lived.seconds <= 1.01 * fixed.seconds
+    assert steered(trainer_of(large), windows=60).applied == ()
 
 
 def test_good_settings_come_to_no_harm() -> None:

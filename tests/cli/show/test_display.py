@@ -11,6 +11,7 @@ from rich.console import Console
 from rudder.agents.controller.report import write_report
 from rudder.cli.show.display import LiveDisplay, PlainDisplay, RunProgress, make_display
 from rudder.training.events import (
+    BufferMade,
     EpochDone,
     Evaluated,
     Event,
@@ -124,6 +125,23 @@ def test_training_is_announced_once_when_all_ranks_train() -> None:
 
     assert shown(entered(0)) == ""
     assert shown(entered(0), entered(1), entered(1)) == "2 trainers are training\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (1000, "a buffer holds up to 3.9 MiB, all of the remote rows (memory budget: 8.0 MiB"),
+        (250, "a buffer holds up to 1.0 MiB, 25.0 % of the remote rows (memory budget: 8.0 MiB"),
+    ],
+)
+def test_what_buffers_may_take_is_told_at_the_start(rows: int, told: str) -> None:
+    memory = Memory(
+        peak_rss_bytes=1, buffer_rows=rows, buffer_bytes=rows * 2**12, budget_bytes=2**23,
+        map_nodes=1000,
+    )  # fmt: skip
+    trains = PhaseEntered(role="trainer", rank=0, phase="training")
+    made = BufferMade(rank=0, memory=memory)
+    assert told in shown(made, trains, trains.model_copy(update={"rank": 1}))
 
 
 def test_a_pipe_gets_lines_without_escapes_however_many_windows_pass() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import psutil
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,3 +52,10 @@ def test_stacks_do_what_lists_do_in_the_room_they_have(seed: int, runs: list[int
 def test_no_more_chunks_than_numbers_are_made() -> None:
     assert make_stacks(1000, room=0).chunks.shape[0] == 1
     assert make_stacks(2, room=100_000).num_bytes < 4.2 * 100_000
+
+
+def test_room_that_is_not_used_takes_no_memory() -> None:
+    before = psutil.Process().memory_info().rss
+    stacks = make_stacks(2, room=2**25)
+    assert stacks.num_bytes > 2**27
+    assert psutil.Process().memory_info().rss - before < 2**24

@@ -18,8 +18,9 @@ def policy(name: str, threshold: float | None) -> Policy:
     )  # fmt: skip
     options = PolicyOptions(replacement_interval=10, alpha=0.1, fanouts=(5, 10), batch_size=32)
     return policy_of(
-        known, view_of(100), buffer="20", lookahead=4, eviction_threshold=threshold, options=options
-    )
+        known, view_of(100), buffer="20", lookahead=4, eviction_threshold=threshold,
+        most_rows=99, options=options,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["lookahead", "lfu", "score"])

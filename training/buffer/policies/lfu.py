@@ -67,7 +67,7 @@ def _take_least_used(
 
 @compiled
 def admit(
-    newcomers: IntArray, first_kept: int, nodes: Records, owners: IntArray, free: Int32s,
+    newcomers: IntArray, first_kept: int, nodes: Records, owners: IntArray, num_slots: int,
     num_free: int, chunks: Chunks, tops: Int32s, counts: IntArray, order: IntArray,
 ) -> int:  # fmt: skip
     """Admit newcomers, the most used first, while there are rows that were not used more often.
@@ -85,7 +85,7 @@ def admit(
         node = newcomers[order[q]]
         if num_free > 0:
             num_free -= 1
-            slot = int(free[num_free])
+            slot = num_slots - 1 - num_free
         else:
             below = min(_count(node, nodes, first_kept) + 1, first_kept)
             victim, lowest = _take_least_used(below, lowest, nodes, chunks, tops)
@@ -139,7 +139,7 @@ class LfuBuffer(ReactiveBuffer):
             newcomers = np.concatenate([missed, targets])
         counts, order = self._pool.take_ids(2, len(newcomers))
         self._num_free = admit(
-            newcomers, self._first_kept, self._nodes, self._owners, self._free, self._num_free,
+            newcomers, self._first_kept, self._nodes, self._owners, self._num_slots, self._num_free,
             self._stacks.chunks, self._stacks.tops, counts, order,
         )  # fmt: skip
         if len(targets):
@@ -167,4 +167,4 @@ class LfuBuffer(ReactiveBuffer):
         stack_all(kept, self._nodes, self._stacks.chunks, self._stacks.tops)
 
     def _make_stacks(self) -> None:
-        self._stacks = make_stacks(self._num_counts, room=len(self._free))
+        self._stacks = make_stacks(self._num_counts, room=self._num_slots)

@@ -218,7 +218,7 @@ class LookaheadBuffer(SlotBuffer):
         threshold_heat = np.inf if threshold >= 1 else threshold * self._total_weight
         count, self._num_free = kernels.admit(
             newcomers, ranks, self._batch, self._ring, np.float32(threshold_heat), self._nodes,
-            self._stacks.chunks, self._stacks.tops, self._free, self._num_free,
+            self._stacks.chunks, self._stacks.tops, self._num_slots, self._num_free,
             order, admitted, slots,
         )  # fmt: skip
         return admitted[:count], slots[:count]
@@ -240,7 +240,7 @@ class LookaheadBuffer(SlotBuffer):
         self._make_stacks()
 
     def _make_stacks(self) -> None:
-        self._stacks = make_stacks(kernels.HEAT_RANKS + 2 * self._ring, room=len(self._free))
+        self._stacks = make_stacks(kernels.HEAT_RANKS + 2 * self._ring, room=self._num_slots)
 
     def _stack_all(self, buffered: IntArray) -> None:
         kernels.stack_all(

@@ -191,13 +191,13 @@ def _take_worst(
 @compiled
 def admit(
     newcomers: Int64s, ranks: Int64s, batch: int, ring: int, threshold_heat: np.float32,
-    nodes: Records, chunks: Chunks, tops: Int32s, free: Int32s, num_free: int,
+    nodes: Records, chunks: Chunks, tops: Int32s, num_slots: int, num_free: int,
     order: Int64s, admitted: Int64s, admitted_slots: Int64s,
 ) -> tuple[int, int]:  # fmt: skip
     """Give newcomers the free slots, then the slots of rows worth less; the best newcomers first.
 
     newcomers: int64[m] records, not buffered; ranks: int64[m]; threshold_heat: rows with the rank
-    of this heat or a higher one stay; free: int32[capacity], a stack of `num_free` free slots;
+    of this heat or a higher one stay; num_free: the last so many of the slots are free;
     order: int64[m], space to sort the newcomers. Fills `admitted` (positions in `newcomers`) and
     `admitted_slots`; returns (number admitted, free slots left).
     """
@@ -211,7 +211,7 @@ def admit(
         j = order[q]
         if num_free > 0:
             num_free -= 1
-            slot = int(free[num_free])
+            slot = num_slots - 1 - num_free
         else:
             victim, worst = _take_worst(
                 worst, ranks[j], first_kept, batch, ring, nodes, chunks, tops

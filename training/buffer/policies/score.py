@@ -261,7 +261,7 @@ class ScoreBuffer(ReactiveBuffer):
         """`count` slots: free ones first, then those of victims."""
         taken = min(count, self._num_free)
         self._num_free -= taken
-        free = self._free[self._num_free : self._num_free + taken].astype(np.int64)
+        free = self._num_slots - 1 - np.arange(self._num_free, self._num_free + taken)
         if self._faithful:
             left = victims[np.argsort(self._nodes_in(victims))][: count - taken]
         else:

@@ -52,7 +52,7 @@ class SlotBuffer(Policy):
     @property
     def num_buffered(self) -> int:
         """Rows in the buffer after the last plan."""
-        return len(self._free) - self._num_free
+        return self._num_slots - self._num_free
 
     @property
     def num_bytes(self) -> int:
@@ -128,14 +128,16 @@ class SlotBuffer(Policy):
         return resize
 
     def _make_slots(self, capacity: int) -> None:
-        """Make empty slots, no more than there are nodes to fill them."""
-        size = min(capacity, self._view.num_remote)
-        self._free = np.arange(size - 1, -1, -1, dtype=np.int32)
-        self._num_free = size
+        """Make empty slots, no more than there are nodes to fill them.
+
+        Slots are filled in order, and one that a row leaves is filled at once: the free ones are
+        the last ones.
+        """
+        self._num_slots = self._num_free = min(capacity, self._view.num_remote)
 
     def _set_capacity(self, capacity: int) -> None:
         size = min(capacity, self._view.num_remote)
-        if size == len(self._free):
+        if size == self._num_slots:
             return
         self._nodes["slot"][self._worst(max(self.num_buffered - size, 0))] = 0
         kept = self._buffered()
@@ -247,18 +249,16 @@ class ReactiveBuffer(SlotBuffer):
 
     def _take_targets(self, missed: IntArray) -> IntArray:
         """As SlotBuffer does, but no more than there are slots."""
-        return super()._take_targets(missed)[: len(self._free)]
+        return super()._take_targets(missed)[: self._num_slots]
 
     # -- slots --------------------------------------------------------------------------
 
     def _make_slots(self, capacity: int) -> None:
         super()._make_slots(capacity)
-        self._owners = np.zeros(len(self._free), dtype=np.int64)
+        self._owners = np.zeros(self._num_slots, dtype=np.int64)
 
     def _used_slots(self) -> IntArray:
-        is_used = np.ones(len(self._owners), dtype=bool)
-        is_used[self._free[: self._num_free]] = False
-        return np.flatnonzero(is_used)
+        return np.arange(self._num_slots - self._num_free)
 
     def _resized(self, kept: IntArray, sources: IntArray) -> None:
         self._owners[: len(kept)] = kept

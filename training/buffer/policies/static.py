@@ -12,7 +12,7 @@ import numpy as np
 
 from rudder.training.buffer.policies.slots import ReactiveBuffer
 from rudder.training.buffer.policy import IntArray
-from rudder.training.buffer.records import Int32s, Records
+from rudder.training.buffer.records import Records
 from rudder.training.buffer.targets import FloatArray, InclusionProbability, halo_worth
 from rudder.training.compiled import compiled
 from rudder.training.partition_view import PartitionView
@@ -25,7 +25,7 @@ CHOSEN = 1
 
 @compiled
 def admit(
-    newcomers: IntArray, room: int, nodes: Records, owners: IntArray, free: Int32s, num_free: int,
+    newcomers: IntArray, room: int, nodes: Records, owners: IntArray, num_slots: int, num_free: int,
     spare: IntArray, num_spare: int,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Admit the newcomers in the set, and add others to the set while it has room.
@@ -42,7 +42,7 @@ def admit(
             nodes[node].mark = CHOSEN
         if num_free > 0:
             num_free -= 1
-            slot = np.int64(free[num_free])
+            slot = num_slots - 1 - num_free
         else:
             num_spare -= 1
             slot = spare[num_spare]
@@ -97,7 +97,7 @@ class StaticBuffer(ReactiveBuffer):
         newcomers = np.concatenate([targets, missed]) if len(targets) else missed
         room = self._room if self._is_counting else 0
         self._num_free, self._num_spare, room = admit(
-            newcomers, room, self._nodes, self._owners, self._free, self._num_free,
+            newcomers, room, self._nodes, self._owners, self._num_slots, self._num_free,
             self._spare, self._num_spare,
         )  # fmt: skip
         if self._is_counting:
