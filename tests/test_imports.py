@@ -41,6 +41,8 @@ KNOW_DISTRIBUTED_DGL = {
     "wire/services.py",
     "wire/stock.py",
     "wire/wire.py",
+    "loading/writes.py",
+    "wire/rpc_gate.py",
 }
 """Files of `training`: what is peculiar to DGL's servers and clients stays in them."""
 

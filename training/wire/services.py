@@ -154,7 +154,7 @@ def services_registered() -> bool:
 
 
 def rows_sent_by_servers() -> int:
-    """Sum over all servers of rows sent; only while no other request of this process is open."""
+    """Sum over all servers of rows sent."""
     requests = [(server, CountRequest()) for server in range(rpc.get_num_server())]
     total = 0
     for server, request in requests:

@@ -1,7 +1,6 @@
 """What a wire is: questions go out, answers come back in any order, and nobody waits in between.
 
-DGL's client RPC is not safe to use from two threads, so a wire belongs to one thread, and while it
-has open requests nobody else in the process may use DGL's RPC.
+A wire belongs to one thread: `rpc_gate` gives answers to the thread that sent the requests.
 """
 
 from __future__ import annotations

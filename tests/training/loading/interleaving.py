@@ -31,6 +31,7 @@ class Turns:
             Condition=lambda: _Condition(self),
             Thread=lambda **options: _Thread(self, **options),
             current_thread=threading.current_thread,
+            local=threading.local,
         )
 
     def point(self) -> None:
