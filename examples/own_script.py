@@ -82,7 +82,6 @@ def main() -> None:
         rank = torch.distributed.get_rank()
         print(f"rank {rank} epoch {epoch}: {seconds:.2f} s, loss {total / len(loader):.3f}")
     if args.check:
-        # Between epochs the loader uses no RPC, so the script may read DistTensors itself.
         batches = [(n, s, b[0].srcdata["feat"], b[-1].dstdata["label"]) for n, s, b in loader]
         same = all(
             torch.equal(g.ndata["feat"][n], x) and torch.equal(g.ndata["label"][s], y)

@@ -33,6 +33,7 @@ from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.pipeline import Limits, Pipeline
 from rudder.training.loading.process_group import process_group
 from rudder.training.loading.requests import open_requests
+from rudder.training.loading.resources import LoaderResources
 from rudder.training.loading.sampling_stage import SamplingStage, sample_whole, uniform_fanouts
 from rudder.training.loading.seed_order import SeedOrder, seed_from_torch
 from rudder.training.loading.setup import (
@@ -44,6 +45,7 @@ from rudder.training.loading.setup import (
 )
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.loading.window_meter import WindowMeter
+from rudder.training.loading.writes import Writes
 from rudder.training.machine import max_buffer_rows, peak_rss_bytes
 from rudder.training.metrics import Memory, Window
 from rudder.training.partition_view import IntArray
@@ -54,6 +56,7 @@ from rudder.training.settings import (
     BufferSettings,
 )
 from rudder.training.steering_options import SteeringOptions
+from rudder.training.wire.rpc_gate import open_gate
 
 __all__ = ["NodeLoader"]
 
@@ -63,8 +66,9 @@ Minibatch = tuple[torch.Tensor, torch.Tensor, list[dgl.DGLGraph]]
 class NodeLoader:
     """Iterates over minibatches and fetches ahead of the training loop. One loop is one epoch.
 
-    While an epoch runs, only the loader's thread uses DGL's RPC. The script may use DistTensors
-    itself inside `with loader.paused():`, and between epochs unless `epochs` is given.
+    A thread of the loader's fetches the batches. Meanwhile the script may use DistTensors, DGL's
+    samplers and further loaders as if there were no such thread. The thread ends with `close()`,
+    when the loader is no longer used, or when Python exits.
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class NodeLoader:
         drop_last: bool = False,
         inputs: Sequence[str] = (),
         outputs: Sequence[str] = (),
+        mutable: Sequence[str] = (),
         buffer: str | float | BufferSize = AUTO,
         memory_budget_bytes: int | None = None,
         lookahead: int = DEFAULT_LOOKAHEAD_BATCHES,
@@ -108,6 +113,8 @@ class NodeLoader:
             drop_last: Whether a last batch with fewer seeds is left out.
             inputs: Names of node tensors to deliver for input nodes, in `blocks[0].srcdata`.
             outputs: Names of node tensors to deliver for seeds, in `blocks[-1].dstdata`.
+            mutable: Those of `inputs` and `outputs` that the script writes while an epoch runs.
+                They are not buffered, but read like `g.ndata[...]` when a batch is taken.
             buffer: "auto" takes as many rows as the memory budget holds, at most all remote rows.
                 Else a share of the halo (0.25), a number of rows ("20000") or bytes ("64MiB").
             memory_budget_bytes: Bytes for the buffers of all trainers of this host. None: what the
@@ -152,10 +159,12 @@ class NodeLoader:
             raise ConfigError.for_field("timeout_s", value=timeout_s, allowed="more than 0 seconds")
         input_names = arguments.tensor_names("inputs", inputs)
         output_names = arguments.tensor_names("outputs", outputs)
+        mutable_names = arguments.some_of("mutable", mutable, (*input_names, *output_names))
         self._device = arguments.device_of(device)
         self._on_window = on_window
         self._iterating = False
         self.view = distdgl.view_of(graph, with_edge_ids=edge_ids)
+        open_gate()
         if seed is not None:
             seed = arguments.whole_number("seed", seed, least=0, most=2**32 - 1)
         seed_of_draws = seed_from_torch() if seed is None else seed
@@ -170,8 +179,16 @@ class NodeLoader:
             order_from_torch=seed is None,
         )
         self._num_batches = len(order_of_seeds)
-        self._inputs = [NodeTensor.of(graph, name) for name in input_names]
-        self._outputs = [NodeTensor.of(graph, name) for name in output_names]
+        self._graph = graph
+        self._inputs = [
+            NodeTensor.of(graph, name) for name in input_names if name not in mutable_names
+        ]
+        self._outputs = [
+            NodeTensor.of(graph, name) for name in output_names if name not in mutable_names
+        ]
+        self._mutable_inputs = [name for name in input_names if name in mutable_names]
+        self._mutable_outputs = [name for name in output_names if name in mutable_names]
+        self._writes = Writes((*self._inputs, *self._outputs), group)
         fanouts = uniform_fanouts(sampler)
         whole = None if fanouts else sample_whole(sampler, graph)
         if memory_budget_bytes is not None:
@@ -196,7 +213,7 @@ class NodeLoader:
             ),
         )
         self._budget_rows = budget_rows(known, self.view, budget_bytes=memory_budget_bytes)
-        self.policy, self._trace = recorded(
+        self.policy, trace_writer = recorded(
             policy_of(
                 known,
                 self.view,
@@ -253,6 +270,7 @@ class NodeLoader:
             timeout_s=timeout_s,
         )
         self._epochs = EpochQueue(order_of_seeds, self._thread, epochs=epochs)
+        self._resources = LoaderResources(self, self._thread, self._endpoint, trace_writer)
 
     def __len__(self) -> int:
         """Batches of one epoch."""
@@ -269,21 +287,36 @@ class NodeLoader:
                 "this loader is iterated already, and its batches come in one order",
                 remedy="finish or leave the first loop, or make a second loader",
             )
+        if written := self._writes.take():
+            with self._thread_paused():
+                self._thread.refresh(written, self._read)
         self._epochs.begin()
-        self._iterating = True
+        self._iterating = self._writes.is_reading = True
         self._meter.start_epoch()
         finished = False
         try:
             for _ in range(len(self)):
                 self._meter.begin()
                 batch = self._thread.take()
+                self._add_mutable(batch)
                 self._meter.hand_over(batch)
                 yield batch.on(self._device)
                 self._finish_step()
             finished = True
+            self._writes.check_epoch()
         finally:
-            self._iterating = False
+            self._iterating = self._writes.is_reading = False
             self._epochs.end(finished=finished)
+
+    def _read(self, tensor: NodeTensor, nodes: IntArray) -> torch.Tensor:
+        rows: torch.Tensor = self._graph.ndata[tensor.name][torch.from_numpy(nodes)]
+        return rows
+
+    def _add_mutable(self, batch: Batch) -> None:
+        for name in self._mutable_inputs:
+            batch.blocks[0].srcdata[name] = self._graph.ndata[name][batch.input_nodes]
+        for name in self._mutable_outputs:
+            batch.blocks[-1].dstdata[name] = self._graph.ndata[name][batch.seeds]
 
     def _finish_step(self) -> None:
         """The trainer is done with a batch: publish a window if it is full."""
@@ -302,30 +335,36 @@ class NodeLoader:
             self._on_window(done.window)
 
     def expect(self, epochs: int) -> None:
-        """Let the sampler run ahead into so many more epochs, and not further.
-
-        After the last of them the loader has no request open until the next one begins.
-        """
+        """Let the sampler run ahead into so many more epochs, and not further."""
         self._epochs.expect(epochs)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """The loader uses no DGL RPC inside, so that the script may."""
+        """The loader fetches nothing inside, and the script may write what it delivers.
+
+        Afterwards batches have the rows that were written by any trainer before.
+        """
         started = time.perf_counter()
+        with self._thread_paused():
+            was_reading, self._writes.is_reading = self._writes.is_reading, False
+            try:
+                yield
+            finally:
+                self._writes.is_reading = was_reading
+                self._thread.refresh(self._writes.take(), self._read)
+        self._meter.leave_out(time.perf_counter() - started)
+
+    @contextlib.contextmanager
+    def _thread_paused(self) -> Iterator[None]:
         self._thread.pause()
         try:
             yield
         finally:
             self._thread.resume()
-            self._meter.leave_out(time.perf_counter() - started)
 
     def close(self) -> None:
         """End the loader's thread, and the controller. Again, it does nothing."""
-        self._thread.stop()
-        self._endpoint.close()
-        trace, self._trace = self._trace, None
-        if trace is not None:
-            trace.close()
+        self._resources.close()
 
     @property
     def settings(self) -> BufferSettings:

@@ -22,6 +22,7 @@ from rudder.training.manifest import Manifest
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).parents[2]
+SERVER_END_S = 10
 
 
 def run_script(
@@ -30,7 +31,7 @@ def run_script(
     """Run `script` as server and trainer of every host; returns each trainer's output.
 
     The script gets --graph-name, --part-config and --ip-config before `arguments`. Fails with the
-    logs unless all trainers end with 0.
+    logs unless all trainers end with 0, and the servers after them.
     """
     manifest = Manifest.read(data)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -54,12 +55,13 @@ def run_script(
         trainers = [_start(job, k, host, argv, "client") for k, host in enumerate(cluster.hosts)]
         try:
             outputs = _outputs(trainers, timeout_s)
+            failed = [trainer.returncode for trainer in trainers if trainer.returncode]
+            assert not failed, "\n".join(outputs)
+            assert [server.wait(SERVER_END_S) for server in servers] == [0] * len(servers)
         finally:
             for process in (*servers, *trainers):
                 process.kill()
                 process.wait()
-    failed = [trainer.returncode for trainer in trainers if trainer.returncode]
-    assert not failed, "\n".join(outputs)
     return outputs
 
 

@@ -6,6 +6,7 @@ import atexit
 import itertools
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from rudder.training.control.steering import (
     NoSteering,
     TrainerSteering,
 )
-from rudder.training.errors import complain
+from rudder.training.errors import RunError, complain
 from rudder.training.machine import why_no_buffer
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
@@ -29,6 +30,8 @@ from rudder.training.workload import Workload
 RUNS_FOLDER = "rudder-runs"
 """Runs of scripts that name no folder are here."""
 _LOADERS = itertools.count()
+_loaders_in: Counter[Path] = Counter()
+"""Loaders of this process that named a folder, or all that named none."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,18 @@ class ProcessGroup:
             return self.store.compare_set(f"rudder/{subject}", "", proposal).decode()
         except (RuntimeError, OSError):
             return proposal
+
+    def count(self, subject: str, more: int = 0) -> int:
+        """Add to a counter of all ranks, and read it; 0 where there is no group."""
+        if self.store is None:
+            return 0
+        try:
+            return self.store.add(f"rudder/{subject}", more)
+        except (RuntimeError, OSError) as error:
+            raise RunError(
+                f"the key-value store of the process group does not answer: {error}",
+                remedy="see whether rank 0, which keeps it, has ended",
+            ) from None
 
     def new_run_key(self) -> str:
         """A name for what the next loader of this process does; the same on all ranks."""
@@ -85,7 +100,7 @@ class ControlEndpoint:
         self.steering: TrainerSteering | NoSteering = NoSteering()
         self.controller: ControllerProcess | None = None
         if controller is not None:
-            folder = (folder or group.default_folder()).absolute()
+            folder = _own_folder((folder or group.default_folder()).absolute())
             control = control or folder / "control" / f"rank{group.rank}.sock"
         if control is None:
             return
@@ -113,6 +128,13 @@ class ControlEndpoint:
         self.steering.close()
         if self.controller is not None:
             self.controller.close()
+
+
+def _own_folder(folder: Path) -> Path:
+    """Where a loader writes: the first in the folder itself, the next ones in folders within."""
+    _loaders_in[folder] += 1
+    number = _loaders_in[folder]
+    return folder if number == 1 else folder / f"loader{number}"
 
 
 def quota_of(workload: Workload, budget: int | None, *, folder: Path) -> MemoryQuota:

@@ -32,6 +32,9 @@ class Store(Protocol):
     def compare_set(self, key: str, expected: str, desired: str, /) -> bytes:
         """Write where the key has `expected`, or is missing and that is empty; read it."""
 
+    def add(self, key: str, more: int, /) -> int:
+        """Add to a counter, and read it."""
+
     def has_extended_api(self) -> bool:
         """Whether there is `multi_get`."""
 

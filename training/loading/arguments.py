@@ -50,6 +50,17 @@ def tensor_names(field: str, names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def some_of(field: str, names: Any, others: Sequence[str]) -> tuple[str, ...]:
+    """Names that are among others; raises ConfigError."""
+    chosen = tensor_names(field, names)
+    if unknown := sorted(set(chosen) - set(others)):
+        raise ConfigError.for_field(
+            field, value=list(chosen), allowed=f"names of `inputs` and `outputs`: {list(others)}",
+            remedy=f"add {', '.join(unknown)} to `inputs` or `outputs`",
+        )  # fmt: skip
+    return chosen
+
+
 def path(name: str, value: Any) -> Path | None:
     """A path of a string or a path; raises ConfigError."""
     try:

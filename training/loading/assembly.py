@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.rows import BufferRows, MemoryPool, as_words, copy_rows
 from rudder.training.loading.batch import InFlightBatch
 from rudder.training.loading.tensors import NodeTensor, words_of
+
+_REFRESHED_AT_ONCE = 65_536
+"""Rows; a bound for the memory that reading them again takes."""
 
 
 class Assembly:
@@ -22,6 +25,7 @@ class Assembly:
         self._tensors = tuple(tensors)
         self._local = {tensor.name: tensor.local_words for tensor in tensors}
         self._buffers = {tensor.name: BufferRows(capacity, tensor.row_bytes) for tensor in tensors}
+        self._nodes = np.full(capacity, -1, dtype=np.int64)
         self._first = first
         self._pool = pool
 
@@ -32,13 +36,35 @@ class Assembly:
 
     def run(self, in_flight: InFlightBatch) -> dict[str, torch.Tensor]:
         """Rows of the batch's input nodes by tensor name; changes the buffer as planned."""
-        return {tensor.name: self._run_one(tensor, in_flight) for tensor in self._tensors}
+        rows = {tensor.name: self._run_one(tensor, in_flight) for tensor in self._tensors}
+        self._note_nodes(in_flight)
+        return rows
 
     def store_only(self, in_flight: InFlightBatch) -> None:
         """Change the buffer as planned for a batch that the trainer will not get."""
         for tensor in self._tensors:
             self._buffers[tensor.name].resize(in_flight.planned)
             self._store(tensor, in_flight)
+        self._note_nodes(in_flight)
+
+    def refresh(self, tensor: NodeTensor, read: Callable[[IntArray], torch.Tensor]) -> None:
+        """Read the buffered rows of a tensor again; read: takes remote numbers."""
+        filled = np.flatnonzero(self._nodes >= 0)
+        for start in range(0, len(filled), _REFRESHED_AT_ONCE):
+            slots = filled[start : start + _REFRESHED_AT_ONCE]
+            rows = words_of(read(self._nodes[slots]))
+            self._buffers[tensor.name].store(rows, np.arange(len(slots)), slots)
+
+    def _note_nodes(self, in_flight: InFlightBatch) -> None:
+        """Whose rows the slots hold after this batch."""
+        plan = in_flight.planned
+        if plan.resize is not None:
+            kept = self._nodes[plan.resize.sources]
+            self._nodes = np.full(plan.resize.capacity, -1, dtype=np.int64)
+            self._nodes[plan.resize.targets] = kept
+        missed = in_flight.remote_numbers[plan.misses[plan.admitted]]
+        self._nodes[plan.admitted_slots] = missed
+        self._nodes[plan.target_slots] = plan.targets
 
     def _run_one(self, tensor: NodeTensor, in_flight: InFlightBatch) -> torch.Tensor:
         nodes, plan = in_flight.nodes, in_flight.planned

@@ -133,6 +133,15 @@ class InFlightBatch:
         assert not isinstance(answer, Edges)
         return answer
 
+    def numbers_of(self, fetch: Fetch) -> IntArray:
+        """int64[n] remote numbers of fetched rows, in the order in which they were asked for."""
+        missed = self.remote_numbers[self.planned.misses[fetch.misses]]
+        return np.concatenate([missed, self.planned.targets[fetch.targets]])
+
+    def replace(self, ticket: int, key: str, rows: torch.Tensor) -> None:
+        """Put other rows of one tensor in the place of those that were fetched."""
+        self.answers[ticket] = {**self.rows(ticket), key: rows}
+
     def take_answers(self) -> list[Answer]:
         """Answers in the order in which they were asked for."""
         taken = [self.answers.pop(ticket) for ticket in self.tickets]

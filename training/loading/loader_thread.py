@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rudder.training.control.steering import NoSteering, TrainerSteering
 from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import Batch
-from rudder.training.loading.pipeline import Pipeline
+from rudder.training.loading.pipeline import Pipeline, ReadRows
 from rudder.training.loading.seed_order import SeedBatch
+from rudder.training.loading.tensors import NodeTensor
 from rudder.training.metrics import Seconds
 from rudder.training.settings import BufferSettings
 
@@ -33,8 +34,8 @@ class InForce(NamedTuple):
 class LoaderThread:
     """Runs a pipeline in a thread of its own.
 
-    DGL's RPC belongs to this thread unless it is quiet. Then no request is open, and none is made
-    until `_is_quiet` is False again: it becomes so under the lock, and never while a pause lasts.
+    While it is quiet, no request is open, and none is made until `_is_quiet` is False again: it
+    becomes so under the lock, and never while a pause lasts.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class LoaderThread:
         self._is_closed = False
         self._is_over = False
         self._error: BaseException | None = None
+        self._then: Callable[[], None] | None = None
         self.max_waiting_bytes = 0
         self.in_force = InForce(pipeline.policy.settings, pipeline.next_planned)
         self._thread = threading.Thread(target=self._run, name="rudder-loader", daemon=True)
@@ -77,8 +79,11 @@ class LoaderThread:
         return self.in_force.settings
 
     def add(self, batches: Sequence[SeedBatch]) -> None:
-        """Queue batches of seeds; raises what `take` raises."""
+        """Queue batches of seeds, once those before them are given up; raises what `take` does."""
         with self._changed:
+            self._changed.notify_all()
+            while self._drop_wanted and not self._is_over:
+                self._changed.wait(_NAP_S)
             self._check()
             self._new_seeds.extend(batches)
             self._changed.notify_all()
@@ -106,7 +111,7 @@ class LoaderThread:
         with self._changed:
             self._num_pauses += 1
             self._changed.notify_all()
-            while not self._is_quiet:
+            while not (self._is_over or (self._is_quiet and not self._drop_wanted)):
                 self._changed.wait(_NAP_S)
             if self._error is not None:
                 raise self._error
@@ -117,15 +122,27 @@ class LoaderThread:
             self._num_pauses -= 1
             self._changed.notify_all()
 
+    def refresh(self, tensors: Sequence[NodeTensor], read: ReadRows) -> None:
+        """Read the rows of tensors that were written again; only while the thread is paused."""
+        for tensor in tensors:
+            self._pipeline.refresh(tensor, read)
+            for batch in self._ready:
+                self._pipeline.refresh_ready(batch, tensor, read)
+
     def drop_all(self) -> None:
-        """Give up all batches not yet taken."""
-        with self._changed:
-            self._drop_wanted = True
-            self._changed.notify_all()
-            if threading.current_thread() is self._thread:
-                return  # Python collects a forgotten loop wherever it likes
-            while self._drop_wanted and not self._is_over:
-                self._changed.wait(_NAP_S)
+        """Give up all batches not yet taken.
+
+        It neither waits nor takes a lock: Python collects a forgotten loop in any thread, at any
+        place.
+        """
+        self._drop_wanted = True
+
+    def stop_soon(self, then: Callable[[], None]) -> None:
+        """End the thread without waiting, and call `then` once it is over; takes no lock either."""
+        self._then = then
+        self._is_closed = True
+        if self._is_over:
+            then()
 
     def stop(self) -> None:
         """End the thread; open requests are answered first."""
@@ -157,6 +174,8 @@ class LoaderThread:
         with self._changed:
             self._is_over = self._is_quiet = True
             self._changed.notify_all()
+        if self._then is not None:
+            self._then()
 
     def _turn(self) -> None:
         self._steering.attend(self._pipeline.next_planned)

@@ -33,6 +33,8 @@ from rudder.training.metrics import Seconds
 from rudder.training.partition_view import PartitionView
 
 _DROP_TIMEOUT_S = 60.0
+ReadRows = Callable[[NodeTensor, IntArray], torch.Tensor]
+"""Reads a tensor's rows of int64[n] global ids as they are now."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,31 @@ class Pipeline:
         for stage in (self._pulling, self._window, self._sampling.in_flight_batches):
             stage.clear()
         self._planned_since_start = 0
+
+    def refresh(self, tensor: NodeTensor, read: ReadRows) -> None:
+        """Read the rows of a tensor that was written again: buffered ones, and those on their way.
+
+        No question may be open.
+        """
+        view = self._view
+        if tensor in self._inputs:
+            self._assembly.refresh(tensor, lambda remote: read(tensor, view.to_global(remote)))
+            for in_flight in self._pulling:
+                for fetch in in_flight.fetches:
+                    nodes = view.to_global(in_flight.numbers_of(fetch))
+                    in_flight.replace(fetch.ticket, tensor.key, read(tensor, nodes))
+        if tensor in self._outputs:
+            for in_flight in self._pulling:
+                for ticket, places in in_flight.seed_tickets:
+                    in_flight.replace(ticket, tensor.key, read(tensor, in_flight.seeds[places]))
+
+    def refresh_ready(self, batch: Batch, tensor: NodeTensor, read: ReadRows) -> None:
+        """Read the rows of a tensor that was written again for a batch that waits."""
+        if tensor in self._inputs:
+            rows = read(tensor, batch.input_nodes.numpy())
+            batch.blocks[0].srcdata[tensor.name] = rows
+        if tensor in self._outputs:
+            batch.blocks[-1].dstdata[tensor.name] = read(tensor, batch.seeds.numpy())
 
     def _may_sample(self) -> bool:
         ahead = len(self._sampling) + len(self._window)

@@ -14,7 +14,7 @@ from rudder.training.buffer.rows import Words, as_words
 from rudder.training.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NodeTensor:
     """One named tensor of a DistGraph: `local` has the partition's own rows, [inner, *shape].
 

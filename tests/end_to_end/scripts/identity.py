@@ -166,6 +166,6 @@ def edges_exist(g: Any, blocks: list[dgl.DGLGraph]) -> bool:
 if __name__ == "__main__":
     try:
         main()
-    except BaseException:
+    except Exception:
         traceback.print_exc()
         os._exit(1)  # DGL's goodbye would wait for the other trainers

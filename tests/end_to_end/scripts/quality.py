@@ -37,6 +37,6 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except BaseException:
+    except Exception:
         traceback.print_exc()
         os._exit(1)  # DGL's goodbye would wait for the other trainers

@@ -7,6 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from rudder.training.control import endpoint
+
 SCRIPT = """
 import sys, time
 from pathlib import Path
@@ -53,3 +55,10 @@ def test_a_script_that_raises_leaves_none_either(tmp_path: Path) -> None:
     exit_code, _, left = left_by(tmp_path, "raises")
     assert exit_code == 3
     assert left == {"rank0.db", ".rank0.db.lock", "rank0.json", "controller0.log"}
+
+
+def test_each_further_loader_of_a_process_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    folders = [endpoint._own_folder(tmp_path / name) for name in ("a", "a", "b", "a")]
+    assert [str(folder.relative_to(tmp_path)) for folder in folders] == [
+        "a", "a/loader2", "b", "a/loader3"
+    ]  # fmt: skip

@@ -30,6 +30,7 @@ def planned(
         number=0, seeds=NONE, whole=WholeSample(nodes, ()), plan=plan, local=local
     )
     in_flight.remote = np.setdiff1d(np.arange(len(nodes)), local)
+    in_flight.remote_numbers = nodes[in_flight.remote]
     in_flight.fetches = tuple(
         Fetch(ticket, misses, targets) for ticket, (_, misses, targets) in enumerate(fetched)
     )

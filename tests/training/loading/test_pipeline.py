@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ import torch
 from rudder.training.buffer.registry import POLICIES
 from rudder.training.errors import RunError
 from rudder.training.loading.batch import Batch
-from rudder.training.loading.pipeline import Limits
+from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.tensors import NodeTensor
+from rudder.training.partition_view import IntArray
 from rudder.training.settings import Change
 from tests.training.loading.small_world import ROWS, World, wrong_rows
 
@@ -91,6 +94,46 @@ def test_batches_are_right_after_changes_and_after_batches_that_were_given_up(se
             assert batch.seeds.tolist() == due.popleft()
             assert wrong_rows(batch) == []
     assert [batch.seeds.tolist() for batch in world.finish()] == list(due)
+
+
+@pytest.fixture
+def rows_as_they_were() -> Iterator[None]:
+    before = {name: rows.clone() for name, rows in ROWS.items()}
+    yield
+    for name, rows in before.items():
+        ROWS[name].copy_(rows)
+
+
+@pytest.mark.usefixtures("rows_as_they_were")
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("policy", POLICIES)
+def test_rows_that_were_written_are_new_in_every_later_batch(policy: str, seed: int) -> None:
+    world = World(seed, policy=policy)
+    pipeline, num_taken = world.pipeline, 0
+    world.add([world.seeds() for _ in range(40)])
+    while not pipeline.is_empty:
+        for _ in range(world.random.randint(0, 80)):
+            world.turn(room=len(world.ready) < 2)
+        while pipeline.has_open_questions:
+            pipeline.receive(0, give_up_s=60.0)
+        written = [tensor for tensor in tensors_of(pipeline) if world.random.random() < 0.5]
+        for tensor in written:
+            ROWS[tensor.name].add_(1)
+            pipeline.refresh(tensor, read_now)
+            for batch in world.ready:
+                pipeline.refresh_ready(batch, tensor, read_now)
+        while world.ready:
+            assert wrong_rows(world.ready.popleft()) == []
+            num_taken += 1
+    assert num_taken == 40
+
+
+def tensors_of(pipeline: Pipeline) -> tuple[NodeTensor, ...]:
+    return (*pipeline._inputs, *pipeline._outputs)
+
+
+def read_now(tensor: NodeTensor, nodes: IntArray) -> torch.Tensor:
+    return ROWS[tensor.name][torch.from_numpy(nodes)]
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -1,0 +1,118 @@
+"""Rows that change: which tensors have been written, and rows read again for that.
+
+A loader reads rows ahead of their use and keeps some of them. So each trainer counts its writes to
+the tensors that loaders deliver, in a counter that all trainers of the job share, and each loader
+compares the counters when an epoch begins and when a pause ends. A write through DistTensor or
+DistEmbedding is counted when the servers have it. A write through `local_partition` is counted
+when the writing trainer's own loader looks next.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from dgl.distributed import rpc
+from dgl.distributed.kvstore import GetPartShapeRequest, KVClient
+
+from rudder.training.control.endpoint import ProcessGroup
+from rudder.training.errors import ConfigError, complain
+from rudder.training.loading.tensors import NodeTensor
+
+
+class WriteCount:
+    """Counts the writes to one tensor by all trainers; one object a tensor in each process."""
+
+    def __init__(self, tensor: NodeTensor, group: ProcessGroup) -> None:
+        self._group, self._local = group, tensor.local
+        self._subject = f"writes/{tensor.key}"
+        self._noted = tensor.local._version
+        self._own = 0
+        self.readers: weakref.WeakSet[Writes] = weakref.WeakSet()
+
+    @property
+    def total(self) -> tuple[int, int]:
+        """A value that differs after each write."""
+        if self._local._version != self._noted:
+            self.add()
+        return self._group.count(self._subject), self._own
+
+    def add(self) -> None:
+        """This process has written."""
+        self._noted = self._local._version
+        self._own += 1
+        self._group.count(self._subject, 1)
+
+
+_counts: dict[str, WriteCount] = {}
+
+
+class Writes:
+    """The tensors that one loader reads ahead, and what it has seen of writes to them."""
+
+    def __init__(self, tensors: Sequence[NodeTensor], group: ProcessGroup) -> None:
+        _count_pushes()
+        self._rank = group.rank
+        self._counts = {
+            tensor: _counts.setdefault(tensor.key, WriteCount(tensor, group)) for tensor in tensors
+        }
+        for count in self._counts.values():
+            count.readers.add(self)
+        self._seen = {tensor: count.total for tensor, count in self._counts.items()}
+        self.is_reading = False
+
+    def take(self) -> tuple[NodeTensor, ...]:
+        """Tensors that were written since this was asked last."""
+        before, self._seen = self._seen, {each: n.total for each, n in self._counts.items()}
+        return tuple(tensor for tensor, total in self._seen.items() if total != before[tensor])
+
+    def check_epoch(self) -> None:
+        """Warn of what others wrote during the epoch that ends; the next one has the new rows."""
+        written = [t.name for t, count in self._counts.items() if count.total != self._seen[t]]
+        if written:
+            complain(
+                f"rudder: rank {self._rank}: another trainer wrote {', '.join(written)} while this"
+                f" one was in an epoch; its batches may have older rows. {_REMEDY}"
+            )
+
+
+_REMEDY = (
+    "Write between epochs, or within `with loader.paused():` on all trainers; a tensor that is"
+    " written all the time is to be named in `mutable`, and is read when a batch is taken"
+)
+
+
+@cache
+def _count_pushes() -> None:
+    """Have every write of this process counted; once a process."""
+    push: Callable[..., None] = KVClient.push
+
+    def counted(client: Any, name: str, id_tensor: torch.Tensor, data_tensor: torch.Tensor) -> None:
+        count = _counts.get(name)
+        if count is None or not count.readers:
+            push(client, name, id_tensor, data_tensor)
+            return
+        if any(reader.is_reading for reader in count.readers):
+            raise ConfigError(
+                f"{name} is written while a loader that delivers it is in an epoch",
+                remedy=_REMEDY[0].lower() + _REMEDY[1:],
+            )
+        push(client, name, id_tensor, data_tensor)
+        _wait_for_servers(client, name, id_tensor)
+        count.add()
+
+    KVClient.push = counted
+
+
+def _wait_for_servers(client: Any, name: str, ids: torch.Tensor) -> None:
+    """Return once all servers have done what this process has sent them."""
+    parts = set(client.get_partid(name, ids).tolist()) - {client.machine_id}
+    per_part = rpc.get_num_server_per_machine()
+    servers = [part * per_part + number for part in parts for number in range(per_part)]
+    for server in servers:
+        rpc.send_request(server, GetPartShapeRequest(name))
+    for _ in servers:
+        rpc.recv_response()
