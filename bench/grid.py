@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rudder.bench.results import BenchReport, Spread
 from rudder.bench.variants import Variant
 
+FILE_NAME = "grid.json"
+
 
 @dataclass(frozen=True)
 class Grid:

@@ -14,11 +14,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rudder.agents.controller.report import read_reports
 from rudder.bench.gauge import ControllerGauge, Use
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, Result, TurnDone, check_new, write_json
+from rudder.bench.results import BenchReport, Result, TurnDone, results_in
 from rudder.bench.run import Watch, run
-from rudder.bench.steering_record import change_stats_in
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
 
@@ -117,15 +117,14 @@ def measure_harm(
     """Measure every config's graph at every rate; `harm.json` in `out` is written after each turn.
 
     start: options of a variant, such as buffer=0.25+lookahead=40; empty: the defaults.
-    say, watch, show: as in `bench_run.run`, whose errors are raised, too.
+    say, watch, show: as in `bench.run.run`, whose errors are raised, too.
     """
     fixed = f"lookahead:{start}" if start else "lookahead"
     steered = f"{STEERED}+{start}" if start else STEERED
     variants = (Variant(text=fixed), Variant(text=steered))
     plan = BenchPlan(variants=variants, repeats=repeats, epochs_per_turn=epochs)
-    file = check_new(out / FILE_NAME)
     report = HarmReport()
-    try:
+    with results_in(out / FILE_NAME, say=say, show=show) as keep:
         for number, config in enumerate(configs):
             graph = _Graph(plan, out / f"graph{number}", earlier=report.cases)
 
@@ -133,15 +132,13 @@ def measure_harm(
                 nonlocal report
                 watch(done, bench)
                 graph.read(done)
-                report = HarmReport(cases=(*graph.earlier, *graph.cases(bench)))
-                write_json(report, file)
+                if cases := (*graph.earlier, *graph.cases(bench)):
+                    report = HarmReport(cases=cases)
+                    keep(report)
 
             run(plan, config, rates=list(rates), out=graph.folder, say=say, watch=on_turn)
         report = report.model_copy(update={"is_complete": True})
-        write_json(report, file)
-    finally:
-        if report.cases:
-            show(report)
+        keep(report)
     return report
 
 
@@ -174,14 +171,14 @@ class _Graph:
 
     def _case(self, dataset: str, fixed: Result, steered: Result) -> Harm:
         job = self.folder / f"rate-{fixed.rate}"
-        stats = change_stats_in(job / self._plan.folder_of(Variant(text=steered.variant)))
+        folder = job / self._plan.folder_of(Variant(text=steered.variant))
         pairs = zip(fixed.turn_seconds, steered.turn_seconds, strict=False)  # of whole rounds
         return Harm(
             dataset=dataset,
             rate=fixed.rate,
             unsteered_seconds=fixed.epoch_seconds.median,
             speeds=tuple(a / b for a, b in pairs),
-            applied=sum(each.applied for each in stats),
+            applied=sum(each.counts.applied for each in read_reports(folder)),
             core=self._core(fixed.rate),
         )
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from rudder.agents.controller.report import read_report
+from rudder.agents.controller.report import read_reports
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, Spread, check_new, write_json
+from rudder.bench.results import BenchReport, Spread, results_in
 from rudder.bench.run import Watch, run
-from rudder.bench.steering_record import change_stats_in
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
 from rudder.training.metrics import ModelUse
@@ -83,37 +82,30 @@ def compare_live(
 ) -> LiveReport:
     """Measure the variants in `jobs` jobs, one after the other, each in a folder of `out`.
 
-    `planners.json` in `out` is written after every job. say, watch, show: as in `bench_run.run`.
+    `planners.json` in `out` is written after every job. say, watch, show: as in `bench.run.run`.
     Raises what `launch` raises.
     """
     plan = BenchPlan(
         variants=tuple(variants.values()), repeats=max(1, turns - 1), epochs_per_turn=TURN_EPOCHS
     )
-    file = check_new(out / FILE_NAME)
     found: list[LivePlanner] = []
     report = LiveReport(jobs_planned=jobs)
-    try:
+    with results_in(out / FILE_NAME, say=say, show=show) as keep:
         for number in range(jobs):
             folder = out / f"job{number}"
 
             def add(bench: BenchReport, folder: Path = folder) -> None:
                 nonlocal report
                 found.extend(_of_job(variants, plan, bench, folder))
-                report = LiveReport(
-                    jobs_done=report.jobs_done + bench.is_complete,
-                    jobs_planned=jobs,
-                    planners=tuple(
-                        together([each for each in found if each.planner == name])
-                        for name in variants
-                        if found
-                    ),
-                )
-                write_json(report, file)
+                if not found:
+                    return
+                by_name = [[each for each in found if each.planner == name] for name in variants]
+                done = report.jobs_done + bench.is_complete
+                planners = tuple(map(together, by_name))
+                report = LiveReport(jobs_done=done, jobs_planned=jobs, planners=planners)
+                keep(report)
 
             run(plan, config, rates=[rate], out=folder, say=say, watch=watch, show=add)
-    finally:
-        if report.planners:
-            show(report)
     return report
 
 
@@ -128,9 +120,8 @@ def _of_job(
     spent = {text: sum(map(sum, each.epochs_of_turns[:rounds])) for text, each in results.items()}
     for name, variant in variants.items():
         steered = folder / f"rate-{bench.rates[0]}" / plan.folder_of(variant)
-        stats = change_stats_in(steered) if name != UNSTEERED else ()
-        errors = [abs(error) for each in stats for error in each.rows_errors]
-        reports = [read_report(steered, each.rank) for each in stats]
+        counts = [each.counts for each in read_reports(steered)]
+        errors = [abs(error) for each in counts for error in each.rows_errors]
         own, tail = spent[variant.text], results[variant.text].step_seconds_p99
         yield LivePlanner(
             planner=name,
@@ -138,11 +129,11 @@ def _of_job(
             to_unsteered=_ratio(own, spent, variants.get(UNSTEERED)),
             to_embedded=_ratio(own, spent, variants.get("embedded")),
             step_ms_p99=None if tail is None else 1000 * tail,
-            applied=sum(each.applied for each in stats),
-            confirmed=sum(each.confirmed for each in stats),
-            reverted=sum(each.reverted for each in stats),
+            applied=sum(each.applied for each in counts),
+            confirmed=sum(each.confirmed for each in counts),
+            reverted=sum(each.reverted for each in counts),
             rows_error=_median(errors),
-            models=tuple(r.counts.model for r in reports if r is not None and r.counts.model),
+            models=tuple(each.model for each in counts if each.model is not None),
         )
 
 

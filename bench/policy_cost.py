@@ -98,12 +98,19 @@ def by_remote_nodes(
         )
 
 
-def beside_the_first(costs: Iterator[Cost]) -> Iterator[Cost]:
-    """The costs of a series over remote nodes, with their flatness."""
-    first: Cost | None = None
-    for cost in costs:
-        first = first or cost
-        yield cost.model_copy(update={"flatness": cost.ms_per_batch / first.ms_per_batch})
+def series(
+    variant: str, capacities: tuple[int, ...], sizes: tuple[int, ...], *, inputs: int,
+    num_batches: int,
+) -> Iterator[Cost]:  # fmt: skip
+    """One policy over capacities, and over graph sizes in each layout, with their flatness."""
+    for work in by_capacity(capacities, inputs=inputs, num_batches=num_batches):
+        yield measure(variant, work)
+    for layout in LAYOUTS:
+        first: Cost | None = None
+        for work in by_remote_nodes(sizes, layout, num_batches=num_batches):
+            cost = measure(variant, work)
+            first = first or cost
+            yield cost.model_copy(update={"flatness": cost.ms_per_batch / first.ms_per_batch})
 
 
 def measure(variant: str, work: Work) -> Cost:

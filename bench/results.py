@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,10 +28,12 @@ from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
 _CPU_TABLE = Path("/proc/cpuinfo")
 
 
-class Machine(BaseModel):
-    """The facts that a reader of its figures needs."""
-
+class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
+
+
+class Machine(_Frozen):
+    """The facts that a reader of its figures needs."""
 
     cpu: str
     cores: int
@@ -58,10 +62,7 @@ def _cpu_model(table: Path = _CPU_TABLE) -> str:
 
 
 FILE_NAME = "bench.json"
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
+Report = TypeVar("Report", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -169,19 +170,32 @@ def write_json(report: BaseModel, path: Path) -> Path:
     return partial.replace(path)
 
 
-def write_report(report: BenchReport, out: Path) -> Path:
-    """Write `bench.json` into `out`; returns its path."""
-    return write_json(report, out / FILE_NAME)
+@contextmanager
+def results_in(
+    file: Path, *, say: Callable[[str], None], show: Callable[[Report], object]
+) -> Iterator[Callable[[Report], None]]:
+    """Yields a function that writes the report so far to `file`.
 
-
-def check_new(path: Path) -> Path:
-    """Return `path`; raises ConfigError if results of an earlier benchmark are there."""
-    if path.exists():
+    The last report is shown at the end, also of a benchmark that is stopped or fails. Raises
+    ConfigError if results of an earlier benchmark are there.
+    """
+    if file.exists():
         raise ConfigError(
-            f"{path} holds the results of an earlier benchmark",
+            f"{file} holds the results of an earlier benchmark",
             remedy="choose a new folder with --out; no result is overwritten",
         )
-    return path
+    latest: list[Report] = []
+
+    def keep(report: Report) -> None:
+        latest[:] = [report]
+        write_json(report, file)
+
+    try:
+        yield keep
+    finally:
+        say(f"results: {file}")
+        for report in latest:
+            show(report)
 
 
 def results_of(turns: Sequence[TurnDone]) -> tuple[Result, ...]:

@@ -15,9 +15,8 @@ from rudder.bench.results import (
     BenchReport,
     Machine,
     TurnDone,
-    check_new,
+    results_in,
     results_of,
-    write_report,
 )
 from rudder.training.config import RunConfig
 from rudder.training.partition.prepare import data_of
@@ -42,7 +41,6 @@ def run(
     say: told what takes long. show: given the last report, also when the benchmark is stopped by
     a signal or a failed trainer after some results; what stopped it is raised afterwards.
     """
-    file = check_new(out / FILE_NAME)
     for variant in plan.variants:
         variant.config(config)
     links = links_for(config, rates)
@@ -65,41 +63,30 @@ def run(
         machine=Machine.here(),
         versions=installed_versions(),
     )
-    keeper = _Keeper(report, out, watch)
-    try:
+    turns: dict[str, list[TurnDone]] = {}
+
+    def show_last(last: BenchReport) -> None:
+        say(f"{last.turns_done} of {last.turns_planned} turns are done")
+        if last.results or last.is_complete:
+            show(last)
+
+    with results_in(out / FILE_NAME, say=say, show=show_last) as keep:
+        keep(report)
+
+        def on_turn(done: TurnDone) -> None:
+            nonlocal report
+            turns.setdefault(done.rate, []).append(done)
+            results = [result for each in turns.values() for result in results_of(each)]
+            update = {"results": tuple(results), "turns_done": report.turns_done + 1}
+            report = report.model_copy(update=update)
+            keep(report)
+            watch(done, report)
+
         measure(
-            plan,
-            config,
-            links=links,
-            manifest=manifest,
-            data_dir=data_dir,
-            out=out,
-            on_turn=keeper.add,
-        )
-    finally:
-        say(f"results: {file}, {keeper.report.turns_done} of {report.turns_planned} turns")
-        if keeper.report.results or keeper.report.is_complete:
-            show(keeper.report)
-    return keeper.report
-
-
-class _Keeper:
-    """Keeps the report of the turns so far, in `bench.json` as well."""
-
-    def __init__(self, report: BenchReport, out: Path, watch: Watch) -> None:
-        self.report = report
-        self._out, self._watch = out, watch
-        self._turns: dict[str, list[TurnDone]] = {}
-        write_report(report, out)
-
-    def add(self, done: TurnDone) -> None:
-        """Take in a turn."""
-        self._turns.setdefault(done.rate, []).append(done)
-        results = [result for turns in self._turns.values() for result in results_of(turns)]
-        update = {"results": tuple(results), "turns_done": self.report.turns_done + 1}
-        self.report = self.report.model_copy(update=update)
-        write_report(self.report, self._out)
-        self._watch(done, self.report)
+            plan, config, links=links, manifest=manifest, data_dir=data_dir, out=out,
+            on_turn=on_turn,
+        )  # fmt: skip
+    return report
 
 
 def new_folder() -> Path:

@@ -14,9 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.shared import Row, parser_of, show
+from benchmarks.shared import EstimateError, Row, parser_of, records_below, show
 from rudder.agents.trial import Trial
-from rudder.bench.steering_record import EstimateError, records_below
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.run_reader import RunReader
 from rudder.tools.estimate.history import History
@@ -84,13 +83,9 @@ def _growth(
 
 
 def _all(found: Sequence[Growth], name: str) -> str:
-    estimate_error = EstimateError.of(
-        [error for each in found if (error := getattr(each, name)) is not None]
-    )
-    median = float("nan") if estimate_error.median_error is None else estimate_error.median_error
-    return (
-        f"{name}: {estimate_error.within} of {estimate_error.changes} within, median {median:.1%}"
-    )
+    of_all = EstimateError.of([e for each in found if (e := getattr(each, name)) is not None])
+    median = "-" if of_all.median is None else f"{of_all.median:.1%}"
+    return f"{name}: {of_all.within} of {of_all.changes} within 5 %, median {median}"
 
 
 def main() -> None:

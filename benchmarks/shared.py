@@ -1,14 +1,19 @@
-"""What the studies share: options of the command line, rows of results, spreads."""
+"""What the studies share: options, rows of results, spreads, and records of applied changes."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
+
+from rudder.training.errors import DataError
 
 
 class Row(BaseModel):
@@ -58,3 +63,37 @@ def spread(values: Sequence[float]) -> dict[str, float]:
         "p99": round(ranked[int(len(ranked) * 0.99)], 3),
         "max": round(ranked[-1], 3),
     }
+
+
+@dataclass(frozen=True)
+class EstimateError:
+    """How near estimates of rows fetched came: of `changes`, `within` were at most 5 % off.
+
+    median, worst: of the absolute relative errors; None without a change.
+    """
+
+    changes: int
+    within: int
+    median: float | None
+    worst: float | None
+
+    @classmethod
+    def of(cls, errors: Sequence[float]) -> EstimateError:
+        sizes = [abs(error) for error in errors]
+        return cls(
+            changes=len(sizes),
+            within=sum(size <= 0.05 for size in sizes),
+            median=statistics.median(sizes) if sizes else None,
+            worst=max(sizes, default=None),
+        )
+
+
+def records_below(folders: Iterable[Path]) -> Iterator[Path]:
+    """The records of all ranks in and below these folders; raises DataError if one has none."""
+    for folder in folders:
+        files = sorted(folder.rglob("steering/rank*.db"))
+        if not files:
+            raise DataError(
+                f"nothing below {folder} was steered", remedy="name folders of runs or benchmarks"
+            )
+        yield from files

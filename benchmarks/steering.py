@@ -21,24 +21,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.shared import Row, show
-from rudder.bench.grid import GridReport
+from benchmarks.shared import EstimateError, Row, records_below, show
+from rudder.agents.controller.report import is_change, read_reports
+from rudder.bench.grid import FILE_NAME, GridReport
 from rudder.bench.link import change_rate
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, TurnDone
+from rudder.bench.results import BenchReport, TurnDone, write_json
 from rudder.bench.run import run
-from rudder.bench.steering_record import (
-    ChangeStats,
-    EstimateError,
-    change_stats_below,
-    change_stats_in,
-)
 from rudder.bench.variants import Variant
-from rudder.cli.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
+from rudder.cli.commands.bench import CAPACITIES, LOOKAHEADS, grid_of
 from rudder.cli.commands.steer import budget
-from rudder.cli.show.bench import read_grid, tell_turn, write_grid
+from rudder.cli.show.bench import tell_turn
 from rudder.cli.show.progress import say
-from rudder.memory.run.run_reader import RunReader, run_file
+from rudder.memory.run.run_reader import RunReader, run_file, run_files
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import RudderError
 
@@ -82,7 +77,7 @@ class Speed(Row):
     rows_errors: tuple[float, ...]
 
 
-class Honest(Row):
+class Foreseen(Row):
     """fraction: share of the measured changes whose rows error is at most 5 %; unmeasured: applied
     changes without an estimate, or whose trial ended before the buffer had settled."""
 
@@ -132,18 +127,12 @@ class Study:
             report = run(plan, self.config, rates=[self.rate], out=out, say=say, watch=watch)
             if report.skipped:
                 raise SystemExit(f"rate {self.rate}: {report.skipped[0].reason}")
-            stats = change_stats_in(folder / plan.folder_of(Variant(text=self.steered)))
-            rows.append(self._speed(report, stats, repeat, first=first, best_from=best_from))
+            steered = folder / plan.folder_of(Variant(text=self.steered))
+            rows.append(self._speed(report, steered, repeat, first=first, best_from=best_from))
         return rows
 
     def _speed(
-        self,
-        report: BenchReport,
-        stats: Sequence[ChangeStats],
-        repeat: int,
-        *,
-        first: int,
-        best_from: int,
+        self, report: BenchReport, steered: Path, repeat: int, *, first: int, best_from: int
     ) -> Speed:
         turns = {each.variant: each.epochs_of_turns for each in report.results}
         # A turn begins with empty queues and samples nothing beyond its end: epochs are compared
@@ -156,6 +145,7 @@ class Study:
         }
         best = min(medians, key=lambda text: sum(medians[text]))
         own = turns[self.steered][first:]
+        counts = [each.counts for each in read_reports(steered)]
         return Speed(
             dataset=report.dataset,
             rate=self.rate,
@@ -165,10 +155,10 @@ class Study:
             best_s=medians[best],
             steered_s=tuple(seconds for turn in own for seconds in turn),
             speed=tuple(a / b for turn in own for a, b in zip(medians[best], turn, strict=True)),
-            applied=sum(each.applied for each in stats),
-            most=max(each.applied for each in stats),
-            capacity_rows=tuple(each.last and each.last.capacity_rows for each in stats),
-            rows_errors=tuple(error for each in stats for error in each.rows_errors),
+            applied=sum(each.applied for each in counts),
+            most=max(each.applied for each in counts),
+            capacity_rows=tuple(map(_last_capacity, run_files(steered))),
+            rows_errors=tuple(error for each in counts for error in each.rows_errors),
         )
 
 
@@ -185,7 +175,11 @@ def rescue(
     """From 1 % of the halo, lookahead 0 and threshold 0: speed beside the grid's best point."""
     config, where = _config(dataset, fanout), _folder(out)
     if best is None:
-        report = read_grid(grid) if grid is not None else _grid(config, rate, where / "grid")
+        report = (
+            GridReport.model_validate_json(grid.read_text())
+            if grid
+            else _grid(config, rate, where / "grid")
+        )
         best = report.best.variant
     study = Study(config, rate, LOST, (best,), "rescue", repeats, where)
     plan = study.plan(repeats=1, epochs=epochs)
@@ -228,24 +222,34 @@ def estimate_error(
     json: Json = False,
 ) -> None:
     """Share of applied changes whose rows fetched were foreseen within 5 %."""
-    found: dict[str, list[ChangeStats]] = {}
-    for folder, stats in change_stats_below(folders):
-        found.setdefault(str(folder), []).append(stats)
-    rows = [_honest(folder, stats) for folder, stats in found.items()]
-    everything = [stats for of_folder in found.values() for stats in of_folder]
-    show([*(row for row in rows if row.changes), _honest("all", everything)], as_json=json)
+    found: dict[str, list[float | None]] = {}
+    for file in records_below(folders):
+        with RunReader(file) as reader:
+            changes = [each for each in reader.episodes() if is_change(each)]
+        errors = [each.outcome.rows_error if each.outcome else None for each in changes]
+        found.setdefault(str(file.parent.parent), []).extend(errors)
+    rows = [_foreseen(folder, errors) for folder, errors in found.items()]
+    everything = [error for errors in found.values() for error in errors]
+    show([*(row for row in rows if row.changes), _foreseen("all", everything)], as_json=json)
 
 
-def _honest(folder: str, all_stats: Sequence[ChangeStats]) -> Honest:
-    found = EstimateError.of([error for stats in all_stats for error in stats.rows_errors])
-    return Honest(
+def _foreseen(folder: str, errors: Sequence[float | None]) -> Foreseen:
+    """errors: of each applied change, None for one whose estimate was not measured."""
+    found = EstimateError.of([error for error in errors if error is not None])
+    return Foreseen(
         folder=folder,
         changes=found.changes,
-        unmeasured=sum(stats.unmeasured for stats in all_stats),
-        fraction=found.fraction,
-        median_error=found.median_error,
-        worst_error=found.worst_error,
+        unmeasured=len(errors) - found.changes,
+        fraction=found.within / found.changes if found.changes else None,
+        median_error=found.median,
+        worst_error=found.worst,
     )
+
+
+def _last_capacity(file: Path) -> int | None:
+    with RunReader(file) as reader:
+        windows = reader.windows()
+    return windows[-1].settings.capacity_rows if windows else None
 
 
 def _halve_budget(job: Path, plan: BenchPlan) -> None:
@@ -263,7 +267,7 @@ def _grid(config: RunConfig, rate: str, out: Path) -> GridReport:
     plan = BenchPlan(variants=grid.variants, repeats=1, epochs_per_turn=2)
     report = run(plan, config, rates=[rate], out=out, say=say, watch=tell_turn)
     found = GridReport.of(grid, report)
-    write_grid(found, out)
+    write_json(found, out / FILE_NAME)
     return found
 
 

@@ -16,12 +16,11 @@ from rudder.cli.commands import (
     fit,
     graph,
     memory,
+    policies,
     prepare,
     replay,
     settings,
-    simulate,
     steer,
-    tools,
     train,
 )
 from rudder.cli.help import App
@@ -32,12 +31,12 @@ app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
 app.command("train")(train.train)
 app.command("prepare")(prepare.prepare)
 app.command("set")(settings.set_)
-app.command("simulate")(simulate.simulate)
+app.command("simulate")(policies.simulate)
 app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 app.add_typer(steer.app, name="steer")
 app.command("graph")(graph.graph)
-app.command("tools")(tools.tools)
+app.command("tools")(graph.tools)
 app.add_typer(memory.app, name="memory")
 app.add_typer(audit.app, name="audit")
 app.command("explain")(explain.explain)

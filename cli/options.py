@@ -8,68 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from rudder.memory.run.audit import AuditFilter
 from rudder.memory.run.run_reader import FOLDER
+from rudder.memory.store import stored
+from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError, MachineError
-
-if TYPE_CHECKING:
-    from rudder.memory.run.audit import AuditFilter
-
-
-Capacities = Annotated[
-    str, typer.Option(help="Shares of the halo (0.25), rows (20000) or bytes (64MiB).")
-]
-CAPACITIES = "0.05,0.15,0.25,0.5"
-LOOKAHEAD = "40"
-Lookaheads = Annotated[str, typer.Option(help="Batches seen ahead.")]
-WarmEpochs = Annotated[
-    int, typer.Option(help="Epochs at the start that are replayed, not counted.", min=0)
-]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder that `rudder prepare` wrote; instead of --dataset.")
-]
-Network = Annotated[
-    Literal["auto", "namespace", "loopback"], typer.Option(help="How hosts are kept apart.")
-]
-Repeats = Annotated[int, typer.Option(help="Rounds that count.", min=1)]
-EpochsPerTurn = Annotated[
-    int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
-]
-NewFolder = Annotated[
-    Path | None,
-    typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
-]
-Graph = Annotated[str, typer.Option(help="Graph: see `rudder prepare --help`.")]
-NumHosts = Annotated[int, typer.Option(help="Local hosts, one partition each.")]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Seeds per trainer and step. [dim]\\[default: 512][/dim]")
-]
-Fanout = Annotated[
-    str | None, typer.Option(help="Neighbours per layer. [dim]\\[default: 5,10][/dim]")
-]
-
-
-def parts(name: str, text: str) -> list[str]:
-    """The values, once each, in their order; raises ConfigError where there is none."""
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not found:
-        raise ConfigError.for_field(name, value=text, allowed="values with commas between them")
-    return list(dict.fromkeys(found))
-
-
-def whole_numbers(
-    name: str, text: str, *, at_least: int = 0, at_most: int = 2**31 - 1
-) -> tuple[int, ...]:
-    """The values as numbers; raises ConfigError where one is none, or out of bounds."""
-    found = parts(name, text)
-    if not all(part.isdecimal() and at_least <= int(part) <= at_most for part in found):
-        allowed = f"whole numbers from {at_least} to {at_most}, with commas between them"
-        raise ConfigError.for_field(name, value=text, allowed=allowed)
-    return tuple(map(int, found))
-
 
 Command = TypeVar("Command", bound=Callable[..., object])
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -77,20 +24,121 @@ RunFolder = Annotated[Path, typer.Option("--run", help="Folder of the run.", sho
 LlmModel = Annotated[
     str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
 ]
+Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
+Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
+Capacities = Annotated[
+    str, typer.Option(help="Shares of the halo (0.25), rows (20000) or bytes (64MiB).")
+]
+Lookaheads = Annotated[str, typer.Option(help="Batches that are sampled ahead.")]
+NewFolder = Annotated[
+    Path | None,
+    typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
+]
+
+# -- settings of a run, as `rudder train` and the benchmarks take them ------------------------
+
+_SETTINGS = {
+    "Graph and hosts": {
+        "dataset": "Graph: see `rudder prepare --help`.",
+        "data": "Folder that `rudder prepare` wrote; instead of --dataset.",
+        "hosts": "Local hosts, one partition each.",
+        "trainers_per_host": "Trainers on each host.",
+        "servers_per_host": "Graph servers on each host.",
+        "network": "How local hosts are kept apart.",
+        "rate": "Rate of each host's link: 200mbit, 1gbit. Default: no limit.",
+        "port": "First port; default: a free one.",
+    },
+    "Model and training": {
+        "model": "GraphSAGE or GAT.",
+        "num_layers": "Layers; must match --fanout. Default: its length.",
+        "hidden": "Width of a layer.",
+        "heads": "Attention heads of gat.",
+        "dropout": "Dropout between layers.",
+        "fanout": "Neighbours per layer, input layer first; -1: all.",
+        "batch_size": "Seeds per trainer and step.",
+        "epochs": "Epochs.",
+        "lr": "Learning rate of Adam.",
+        "eval_every": "Epochs between evaluations; 0: only at the end.",
+        "device": "Where the model is.",
+        "seed": "Seed of model, order and sampling.",
+    },
+    "Loader and buffer": {
+        "loader": "Rudder's loader, or plain DistDGL.",
+        "policy": "What decides which rows stay: lookahead, score, static, lfu or none.",
+        "buffer": "auto (as many rows as the memory budget holds, at most all remote ones), a share"
+        " of the halo nodes (0.25), rows (20000) or bytes (64MiB).",
+        "lookahead": "Batches that are sampled ahead.",
+        "eviction_threshold": "Rows with more predicted uses per batch stay, 0 to 1. Default: the"
+        " policy's own.",
+        "replacement_interval": "Batches between rounds of score; 0: on request.",
+        "alpha": "Decay of score's unused rows per batch.",
+        "start": "Rows that score fetches first.",
+        "score_faithful": "Run score with the bugs of the published code.",
+        "static_source": "How static chooses its rows.",
+    },
+    "Steering": {
+        "controller": "Agents that steer the buffer while it trains.",
+        "planner": "Who proposes changes; adversarial proposes the worst ones, for tests.",
+        "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
+        "planner_refit_every": "Measured changes after which a fitted planner is fitted again.",
+        "objective": "What is sought: time (least step time; of equal ones, fewest rows fetched),"
+        " traffic (fewest rows) or memory (the smallest buffer that is as fast).",
+        "tolerance": "Share of the step that is no difference; with memory, the slowdown that a"
+        " smaller buffer may cost.",
+        "memory_budget": "Bytes of all buffers of a host: 2GiB. Default: half of what it has left.",
+        "memory": "File of past episodes, or `none`. Default: memory.db in the data folder.",
+    },
+    "Language model": {
+        "llm": "Address of an OpenAI-compatible endpoint, up to /v1.",
+        "llm_model": "Name of the model there.",
+        "llm_roles": "Roles that ask it: observer,planner,critic.",
+        "llm_deadline": "Seconds for all questions of a decision.",
+        "llm_answer_tokens": "Tokens of one answer, with reasoning.",
+        "llm_extra": "JSON object of further fields of each request.",
+        "llm_max_calls": "Questions of a trainer's run.",
+        "llm_max_tokens": "Tokens of a trainer's run.",
+    },
+    "Run": {
+        "run_dir": "Folder of the run; default: runs/<time>-<dataset>.",
+        "record_trace": "Keep each rank's remote node ids for `rudder simulate`.",
+        "start_timeout": "Seconds until all trainers must train.",
+        "stall_timeout": "Seconds without progress that end a run.",
+    },
+}
+"""The help of each setting that the command line can set, by the panels of `--help`."""
+_AS_TEXT = ("fanout", "buffer", "llm_roles", "policy", "objective")
 
 
 def option(
     name: str, kind: Any, *, text: str, panel: str, least: int | None = None
 ) -> inspect.Parameter:
-    """An option for `with_options`, None where it is not given.
-
-    name: of the keyword; kind: its type; text, panel: of `--help`; least: value.
-    """
+    """An option for `with_options`, None where it is not given; text, panel: of `--help`."""
     annotated: Any = Annotated
-    told = typer.Option(help=text, rich_help_panel=panel, min=least)
+    info = typer.Option(help=text, rich_help_panel=panel, min=least)
     return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotated[kind, told]
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotated[kind, info]
     )
+
+
+def settings(*names: str) -> list[inspect.Parameter]:
+    """Options for fields of a RunConfig, None where not given; default: for all fields."""
+    return [
+        _setting(name, panel, text)
+        for panel, texts in _SETTINGS.items()
+        for name, text in texts.items()
+        if name in names or not names
+    ]
+
+
+def _setting(name: str, panel: str, text: str) -> inspect.Parameter:
+    field = RunConfig.model_fields[name]
+    default = field.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default))
+    if default is not None:
+        text = f"{text} [dim]\\[default: {default}][/dim]"
+    kind: Any = str if name in _AS_TEXT else field.annotation
+    return option(name, kind | None, text=text, panel=panel)
 
 
 def with_options(options: Sequence[inspect.Parameter]) -> Callable[[Command], Command]:
@@ -110,11 +158,33 @@ def with_options(options: Sequence[inspect.Parameter]) -> Callable[[Command], Co
     return add
 
 
-def check_run(path: Path, *, name: str) -> None:
-    """Raise ConfigError unless `path` is a steered run's folder or a file.
+# -- lists ------------------------------------------------------------------------------------
 
-    name: of the argument or option.
-    """
+
+def parts(name: str, text: str) -> list[str]:
+    """The values, once each, in their order; raises ConfigError where there is none."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise ConfigError.for_field(name, value=text, allowed="values with commas between them")
+    return list(dict.fromkeys(found))
+
+
+def whole_numbers(
+    name: str, text: str, *, at_least: int = 0, at_most: int = 2**31 - 1
+) -> tuple[int, ...]:
+    """The values as numbers; raises ConfigError for what is no number or out of bounds."""
+    found = parts(name, text)
+    if not all(part.isdecimal() and at_least <= int(part) <= at_most for part in found):
+        allowed = f"whole numbers from {at_least} to {at_most}, with commas between them"
+        raise ConfigError.for_field(name, value=text, allowed=allowed)
+    return tuple(map(int, found))
+
+
+# -- files ------------------------------------------------------------------------------------
+
+
+def check_run(path: Path, *, name: str) -> None:
+    """Raise ConfigError, with the option's name, unless `path` is a steered run or its file."""
     if not path.is_file() and not any((path / FOLDER).glob("rank*.db")):
         raise ConfigError.for_field(
             name,
@@ -124,25 +194,20 @@ def check_run(path: Path, *, name: str) -> None:
         )
 
 
-def check_file(path: Path, *, name: str, allowed: str, remedy: str) -> None:
-    """Raise ConfigError unless `path` is a file."""
-    if not path.is_file():
-        raise ConfigError.for_field(name, value=str(path), allowed=allowed, remedy=remedy)
-
-
 def check_memory(path: Path) -> None:
     """Raise ConfigError unless there is a memory at `path`."""
-    check_file(
-        path,
-        name="memory",
-        allowed="a memory that exists",
-        remedy="a first steered run makes one, or `rudder memory merge RUN --memory FILE`",
-    )
+    if not path.is_file():
+        raise ConfigError.for_field(
+            "memory",
+            value=str(path),
+            allowed="a memory that exists",
+            remedy="a first steered run makes one, or `rudder memory merge RUN --memory FILE`",
+        )
 
 
 @contextmanager
 def writing_to(path: Path, *, name: str) -> Iterator[None]:
-    """Say of what cannot be written which argument it was; raises ConfigError."""
+    """Turn an error of writing into a ConfigError that names the argument."""
     try:
         yield
     except OSError as error:
@@ -156,7 +221,7 @@ def writing_to(path: Path, *, name: str) -> Iterator[None]:
 
 @contextmanager
 def writing_memory(path: Path) -> Iterator[Path]:
-    """Say of a memory that cannot be written why not; raises MachineError."""
+    """Turn an error of writing the memory into a MachineError with its reason."""
     try:
         yield path
     except (OSError, sqlite3.Error) as error:
@@ -167,11 +232,8 @@ def writing_memory(path: Path) -> Iterator[Path]:
         ) from None
 
 
-Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
-Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
-Wide = Annotated[
-    bool, typer.Option("--wide", help="One line a row, with whole ids, times and contents.")
-]
+# -- rows of the audit log --------------------------------------------------------------------
+
 _Kind = Literal["call", "result", "intent", "effect", "note", "record"]
 _Agent = Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"]
 _Outcome = Literal[
@@ -200,25 +262,15 @@ def rows_that_fit(
     **equal: Any,
 ) -> AuditFilter:  # fmt: skip
     """The FILTERS as a filter; raises ConfigError for steps that are none."""
-    from rudder.memory.run.audit import AuditFilter
-    from rudder.memory.store import stored
-
-    first, last = _steps(steps)
+    first, colon, last = (steps or "").partition(":")
+    ends = (first, last if colon else first)
+    if any(end and not end.isdecimal() for end in ends):
+        raise ConfigError.for_field("steps", value=steps, allowed="FIRST:LAST, as in 100:200")
     return AuditFilter(
         run_key=run,
         since=stored(since) if since else None,
         until=stored(until) if until else None,
-        first_step=first,
-        last_step=last,
+        first_step=int(ends[0]) if ends[0] else None,
+        last_step=int(ends[1]) if ends[1] else None,
         **equal,
     )
-
-
-def _steps(text: str | None) -> tuple[int | None, int | None]:
-    from rudder.training.errors import ConfigError
-
-    first, colon, last = (text or "").partition(":")
-    ends = (first, last if colon else first)
-    if any(end and not end.isdecimal() for end in ends):
-        raise ConfigError.for_field("steps", value=text, allowed="FIRST:LAST, as in 100:200")
-    return int(ends[0]) if ends[0] else None, int(ends[1]) if ends[1] else None

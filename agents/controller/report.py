@@ -166,6 +166,13 @@ def read_report(folder: Path, rank: int) -> SteeringReport | None:
     return None
 
 
+def read_reports(folder: Path) -> list[SteeringReport]:
+    """The reports of all ranks in a run's folder, in their order; none where nobody steered."""
+    ranks = [int(file.stem.removeprefix("rank")) for file in folder.glob("steering/rank*.json")]
+    found = [read_report(folder, rank) for rank in sorted(ranks)]
+    return [report for report in found if report is not None]
+
+
 def report_version(folder: Path, rank: int) -> tuple[int, int] | None:
     """What changes with each report of the rank; None where there is none yet."""
     try:

@@ -1,38 +1,51 @@
-"""`rudder bench`: measurements that anyone can repeat."""
+"""`rudder bench`: measurements in real jobs that anyone can repeat."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rudder.cli.commands import bench_grid, bench_harm, bench_planners, bench_policy, bench_traffic
+from rudder.bench.grid import FILE_NAME, Grid, GridReport
+from rudder.bench.harm import DATASETS, RATES, HarmReport, measure_harm
+from rudder.bench.plan import BenchPlan
+from rudder.bench.results import BenchReport, TurnDone, write_json
+from rudder.bench.run import new_folder, run
+from rudder.bench.variants import parse_variants
+from rudder.cli.commands import bench_planners, policies
 from rudder.cli.help import App
 from rudder.cli.options import (
-    BatchSize,
-    DataDir,
-    EpochsPerTurn,
-    Fanout,
-    Graph,
-    Network,
+    AsJson,
+    Capacities,
+    Lookaheads,
     NewFolder,
-    NumHosts,
-    Repeats,
-)
+    parts,
+    settings,
+    whole_numbers,
+    with_options,
+)  # fmt: skip
+from rudder.cli.show.bench import as_markdown, draw, grid_table, harm_table, report_text, tell_turn
+from rudder.cli.show.progress import emit, say
+from rudder.training.config import run_config
+from rudder.training.errors import MachineError
+from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from rudder.bench.results import BenchReport
-
+CAPACITIES = "0.02,0.05,0.1,0.25,0.5,1.0"
+LOOKAHEADS = "0,8,16,40"
+Repeats = Annotated[int, typer.Option(help="Rounds that count.", min=1)]
+EpochsPerTurn = Annotated[
+    int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
+]
+_WORK = settings("dataset", "data", "hosts", "batch_size", "fanout", "network")
 
 app = App("Measure loaders and policies side by side, on the same work, in the same run.")
-app.command("policy")(bench_policy.policy)
-app.command("traffic")(bench_traffic.traffic)
-app.command("grid")(bench_grid.grid)
-app.command("harm")(bench_harm.harm)
+app.command("policy")(policies.policy)
+app.command("traffic")(policies.traffic)
 app.command("planners")(bench_planners.planners)
 
 
@@ -48,10 +61,9 @@ def _end_in_order() -> None:
 
 
 @app.command("epochs")
+@with_options([*_WORK, *settings("trainers_per_host", "model", "hidden", "buffer", "lookahead")])
 def epochs(
-    dataset: Graph = "synthetic:community-200k",
-    data: DataDir = None,
-    hosts: NumHosts = 2,
+    *,
     rate: Annotated[
         list[str] | None,
         typer.Option(help="Rate of each host's link: none, 1gbit, 200mbit; repeatable."),
@@ -68,61 +80,118 @@ def epochs(
     floor: Annotated[
         bool, typer.Option("--floor", help="Add the limit: the same loop without feature reads.")
     ] = False,
-    batch_size: BatchSize = None,
-    fanout: Fanout = None,
-    buffer: Annotated[
-        str | None,
-        typer.Option(help="auto, a share of the halo, rows or bytes. [dim]\\[default: auto][/dim]"),
-    ] = None,
-    lookahead: Annotated[
-        int | None, typer.Option(help="Batches that are sampled ahead. [dim]\\[default: 40][/dim]")
-    ] = None,
-    model: Annotated[
-        Literal["sage", "gat"] | None, typer.Option(help="[dim]\\[default: sage][/dim]")
-    ] = None,
-    hidden: Annotated[
-        int | None, typer.Option(help="Width of a layer. [dim]\\[default: 64][/dim]")
-    ] = None,
-    trainers_per_host: Annotated[
-        int | None, typer.Option(help="Trainers on each host. [dim]\\[default: 1][/dim]")
-    ] = None,
-    network: Network = "auto",
     out: NewFolder = None,
-    json: Annotated[bool, typer.Option("--json", help="Print bench.json, nothing else.")] = False,
-    markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the table as Markdown, nothing else.")
-    ] = False,
+    json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables as Markdown.")] = False,
+    **options: Any,
 ) -> None:
     """Seconds of an epoch per rate and variant, which take turns in the same trainers.
 
     Example: rudder bench epochs --rate none --rate 200mbit --variants stock,lookahead --floor
     """
-    from rudder.bench.plan import BenchPlan
-    from rudder.bench.run import new_folder, run
-    from rudder.bench.variants import parse_variants
-    from rudder.cli.show.bench import as_markdown, draw, print_report, tell_turn
-    from rudder.cli.show.progress import say
-    from rudder.training.config import run_config
-
-    config = run_config(
-        dataset=dataset, data=data, hosts=hosts, batch_size=batch_size, fanout=fanout,
-        buffer=buffer, lookahead=lookahead, model=model, hidden=hidden,
-        trainers_per_host=trainers_per_host, network=network, controller="none",
-    )  # fmt: skip
-    plan = BenchPlan(
-        variants=parse_variants(variants + ",floor" * floor),
-        repeats=repeats,
-        epochs_per_turn=epochs_per_turn,
-    )
-    where = out or new_folder()
+    chosen = parse_variants(variants + ",floor" * floor)
+    plan = BenchPlan(variants=chosen, repeats=repeats, epochs_per_turn=epochs_per_turn)
+    config, where = run_config(**options, controller="none"), out or new_folder()
 
     def show(report: BenchReport) -> None:
         say(f"picture: {draw(report, where)}")
-        if json:
-            typer.echo(report.model_dump_json(indent=2))
-        elif markdown:
+        if markdown and not json:
             typer.echo(as_markdown(report), nl=False)
         else:
-            print_report(report)
+            emit(report, report_text(report), json=json)
 
     run(plan, config, rates=rate or ["none"], out=where, say=say, watch=tell_turn, show=show)
+
+
+@app.command("grid")
+@with_options(_WORK)
+def grid(
+    *,
+    rate: Annotated[str, typer.Option(help="Rate of each host's link: none, 200mbit.")] = "none",
+    capacity: Capacities = CAPACITIES,
+    lookahead: Lookaheads = LOOKAHEADS,
+    repeats: Repeats = 3,
+    epochs_per_turn: EpochsPerTurn = 2,
+    out: NewFolder = None,
+    json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Seconds of an epoch for every capacity with every lookahead, which take turns in one job.
+
+    Example: rudder bench grid --rate 200mbit --capacity 0.05,0.25 --lookahead 0,40
+    """
+    points = grid_of(capacity, lookahead)
+    plan = BenchPlan(variants=points.variants, repeats=repeats, epochs_per_turn=epochs_per_turn)
+    config, where = run_config(**options, controller="none"), out or new_folder()
+
+    def watch(done: TurnDone, bench: BenchReport) -> None:
+        tell_turn(done, bench)
+        if bench.results:
+            write_json(GridReport.of(points, bench), where / FILE_NAME)
+
+    def show(bench: BenchReport) -> None:
+        if bench.skipped:
+            raise MachineError(bench.skipped[0].reason, remedy=bench.skipped[0].remedy)
+        say(f"picture: {draw(bench, where)}")
+        report = GridReport.of(points, bench)
+        emit(report, grid_table(report), json=json)
+
+    run(plan, config, rates=[rate], out=where, say=say, watch=watch, show=show)
+
+
+def grid_of(capacity: str, lookahead: str) -> Grid:
+    """The grid of two lists; raises ConfigError for values that are no settings."""
+    return Grid(
+        capacities=tuple(parts("capacity", capacity)),
+        lookaheads=whole_numbers("lookahead", lookahead, at_most=MAX_LOOKAHEAD_BATCHES),
+    )
+
+
+@app.command("harm")
+@with_options(settings("hosts", "batch_size", "fanout"))
+def harm(
+    *,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Graph; repeatable. [dim]\\[default: tiny, community-200k, debian, drift,"
+            " products-s][/dim]"
+        ),
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Rate of each host's link; repeatable."
+            " [dim]\\[default: 200mbit, 1gbit, none][/dim]"
+        ),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(help="Settings of both, as in buffer=0.25+lookahead=40. Default: train's."),
+    ] = "",
+    repeats: Repeats = 7,
+    epochs_per_turn: EpochsPerTurn = 3,
+    out: NewFolder = None,
+    json: AsJson = False,
+    **options: Any,
+) -> None:
+    """Compare steered with unsteered training from the same start, for each graph and rate.
+
+    Both take turns in the same job. A round's speed is the unsteered seconds over the steered ones;
+    shown are its median and, from 6 rounds on, a 95 % interval. The whole table takes an hour.
+
+    Example: rudder bench harm --dataset synthetic:tiny --rate 200mbit
+    """
+    configs = [
+        run_config(dataset=name, controller="none", **options) for name in dataset or DATASETS
+    ]
+
+    def show(report: HarmReport) -> None:
+        if not report.is_complete:
+            say("stopped before the end; these are the cases and rounds so far")
+        emit(report, harm_table(report), json=json)
+
+    measure_harm(
+        configs, rates=rate or RATES, start=start, repeats=repeats, epochs=epochs_per_turn,
+        out=out or new_folder(), say=say, watch=tell_turn, show=show,
+    )  # fmt: skip

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rudder.cli.options import NewFolder
+from rudder.agents.learned.model_file import read_header, read_model
+from rudder.agents.learned.planner import LearnedPlanner
+from rudder.agents.llm.endpoint import check_endpoint
+from rudder.agents.team import Team, make_team, open_chat
+from rudder.bench.planners_live import UNSTEERED, LiveReport, compare_live, variant_of
+from rudder.bench.results import results_in
+from rudder.bench.run import new_folder
+from rudder.cli.options import AsJson, LlmModel, NewFolder, parts
+from rudder.cli.show.bench import live_table, planner_table, tell_turn
+from rudder.cli.show.progress import emit, say
+from rudder.training.config import run_config
+from rudder.training.errors import ConfigError
+from rudder.training.steering_options import SteeringOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pydantic import BaseModel
-    from rich.table import Table
-
-    from rudder.bench.simulated.cases import Case
     from rudder.bench.simulated.compare import TeamMaker
     from rudder.bench.variants import Variant
-    from rudder.training.config import RunConfig
     from rudder.training.workload import Workload
-
 
 PLAIN = ("fixed", "periodic", "heuristic", "embedded")
 _LIVE_BATCH = 64
@@ -32,14 +36,12 @@ def planners(
     ] = ",".join(PLAIN),
     model_file: Annotated[
         list[Path] | None,
-        typer.Option(help="What `rudder fit` wrote: a further planner; repeatable."),
+        typer.Option(help="File that `rudder fit` wrote: a further planner; repeatable."),
     ] = None,
     llm: Annotated[
         str | None, typer.Option(help="Address of an LLM, for a further planner; needs --model.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "--llm-model", help="Name of the LLM.")
-    ] = None,
+    model: LlmModel = None,
     policy: Annotated[
         Literal["lookahead", "score"], typer.Option(help="Of the buffer; score has rounds.")
     ] = "lookahead",
@@ -56,7 +58,7 @@ def planners(
     jobs: Annotated[int, typer.Option(help="Jobs of --live.", min=1)] = 3,
     llm_deadline: Annotated[float, typer.Option(help="Seconds for a decision of --live.")] = 20.0,
     out: NewFolder = None,
-    json: Annotated[bool, typer.Option("--json", help="Print standings and cases.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Compare planners on the same workloads: simulated, or with --live in real jobs.
 
@@ -66,79 +68,51 @@ def planners(
 
     Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """
-    from rudder.bench.run import new_folder
-    from rudder.bench.simulated.cases import all_cases
-    from rudder.cli.options import parts
-
-    where = out or new_folder()
-    names = parts("planners", planners)
-    if live:
-        config = _live_config(dataset, llm, model, llm_deadline)
-        start = f"buffer={buffer}+lookahead={lookahead}"
-        told = _live_variants(names, model_file or [], start=start, asks=llm is not None)
-        _compare_live(told, config, rate=rate, turns=turns, jobs=jobs, out=where, json=json)
+    where, names, files = out or new_folder(), parts("planners", planners), model_file or []
+    if not live:
+        teams = _plain_teams(names) | dict(map(_learned_team, files)) | _llm_team(llm, model)
+        _compare_simulated(teams, policy=policy, seeds=seeds, windows=windows, out=where, json=json)
         return
-    teams = _plain_teams(names) | _learned_teams(model_file or [])
-    if llm is not None:
-        teams |= _llm_team(llm, model)
-    _compare_simulated(
-        teams, all_cases(seeds=seeds, policy=policy), windows=windows, out=where, json=json
+    config = run_config(
+        dataset=dataset, batch_size=_LIVE_BATCH, llm=llm, llm_model=model, llm_deadline=llm_deadline
     )
-
-
-def _compare_live(
-    variants: dict[str, Variant],
-    config: RunConfig,
-    *,
-    rate: str,
-    turns: int,
-    jobs: int,
-    out: Path,
-    json: bool,
-) -> None:
-    from rudder.bench.planners_live import LiveReport, compare_live
-    from rudder.cli.show.bench import tell_turn
-    from rudder.cli.show.planners import live_table
-    from rudder.cli.show.progress import say
+    check_endpoint(config.steering)
 
     def show(report: LiveReport) -> None:
         if report.jobs_done < report.jobs_planned:
             say(f"stopped after {report.jobs_done} of {report.jobs_planned} jobs")
-        _print(report, live_table(report.planners), json=json)
+        emit(report, live_table(report.planners), json=json)
 
+    start = f"buffer={buffer}+lookahead={lookahead}"
+    chosen = _live_variants([*names, *["llm"] * (llm is not None)], files, start=start)
     compare_live(
-        variants, config, rate=rate, turns=turns, jobs=jobs, out=out, say=say, watch=tell_turn,
+        chosen, config, rate=rate, turns=turns, jobs=jobs, out=where, say=say, watch=tell_turn,
         show=show,
     )  # fmt: skip
 
 
 def _compare_simulated(
-    teams: dict[str, TeamMaker], cases: Sequence[Case], *, windows: int, out: Path, json: bool
-) -> None:
-    from rudder.bench.results import check_new, write_json
+    teams: dict[str, TeamMaker], *, policy: Literal["lookahead", "score"], seeds: int,
+    windows: int, out: Path, json: bool,
+) -> None:  # fmt: skip
+    from rudder.bench.simulated.cases import all_cases
     from rudder.bench.simulated.compare import Comparison, compare
-    from rudder.cli.show.planners import planner_table
-    from rudder.cli.show.progress import say
 
-    file = check_new(out / "planners.json")
+    def show(report: Comparison) -> None:
+        say(f"{report.workloads_done} of {report.workloads_planned} workloads are done")
+        emit(report, planner_table(report.standings), json=json)
+
+    cases = all_cases(seeds=seeds, policy=policy)
     report = Comparison(workloads_planned=len(cases))
-    try:
+    with results_in(out / "planners.json", say=say, show=show) as keep:
         for number, case in enumerate(cases, start=1):
             what = f"{case.stream}, {case.row_ms} ms a row, {case.start}"
             say(f"workload {number}/{len(cases)}: {what}")
             report = report.with_workload(compare(teams, case, windows=windows))
-            write_json(report, file)
-    finally:
-        say(f"results: {file}, {report.workloads_done} of {len(cases)} workloads")
-        if report.cases:
-            _print(report, planner_table(report.standings), json=json)
+            keep(report)
 
 
 def _plain_teams(names: list[str]) -> dict[str, TeamMaker]:
-    from rudder.agents.team import make_team
-    from rudder.training.errors import ConfigError
-    from rudder.training.steering_options import SteeringOptions
-
     if unknown := next((name for name in names if name not in PLAIN), None):
         raise ConfigError.for_field("planners", value=unknown, allowed=", ".join(PLAIN))
 
@@ -149,63 +123,27 @@ def _plain_teams(names: list[str]) -> dict[str, TeamMaker]:
     return {name: maker(name) for name in names}
 
 
-def _learned_teams(files: list[Path]) -> dict[str, TeamMaker]:
-    from rudder.agents.learned.model_file import read_model
-    from rudder.agents.learned.planner import LearnedPlanner
-    from rudder.agents.team import Team, make_team
-    from rudder.training.steering_options import SteeringOptions
+def _learned_team(file: Path) -> tuple[str, TeamMaker]:
+    planner = LearnedPlanner(read_model(file))
 
-    def maker(file: Path) -> tuple[str, TeamMaker]:
-        planner = LearnedPlanner(read_model(file))
+    def make(workload: Workload) -> Team:
+        roles = make_team(SteeringOptions(), workload)
+        return Team(roles.observer, planner, roles.critic)
 
-        def make(workload: Workload) -> Team:
-            roles = make_team(SteeringOptions(), workload)
-            return Team(roles.observer, planner, roles.critic)
-
-        return planner.name, make
-
-    return dict(maker(file) for file in files)
+    return planner.name, make
 
 
-def _llm_team(url: str, model: str | None) -> dict[str, TeamMaker]:
-    from rudder.agents.team import make_team, open_chat
-    from rudder.training.steering_options import SteeringOptions
-
+def _llm_team(url: str | None, model: str | None) -> dict[str, TeamMaker]:
+    if url is None:
+        return {}
     options = SteeringOptions(planner="llm", llm_url=url, llm_model=model)
     open_chat(options)
     return {f"llm:{model}": lambda workload: make_team(options, workload)}
 
 
-def _live_config(
-    dataset: str, llm: str | None, model: str | None, llm_deadline: float
-) -> RunConfig:
-    from rudder.agents.llm.endpoint import check_endpoint
-    from rudder.training.config import run_config
-
-    config = run_config(
-        dataset=dataset, batch_size=_LIVE_BATCH, llm=llm, llm_model=model, llm_deadline=llm_deadline
-    )
-    check_endpoint(config.steering)
-    return config
-
-
-def _live_variants(
-    names: list[str], files: list[Path], *, start: str, asks: bool
-) -> dict[str, Variant]:
-    from rudder.agents.learned.model_file import read_header
-    from rudder.bench.planners_live import UNSTEERED, variant_of
-
+def _live_variants(names: list[str], files: list[Path], *, start: str) -> dict[str, Variant]:
     found = {name: variant_of(name, start=start) for name in (UNSTEERED, *names)}
     for file in files:
         kind = read_header(file).planner
         found[f"{kind}:{file.name}"] = variant_of(kind, model_file=file, start=start)
-    return found | ({"llm": variant_of("llm", start=start)} if asks else {})
-
-
-def _print(report: BaseModel, table: Table, *, json: bool) -> None:
-    from rich.console import Console
-
-    if json:
-        typer.echo(report.model_dump_json(indent=2))
-    else:
-        Console().print(table, highlight=False)
+    return found

@@ -1,21 +1,28 @@
-"""`rudder doctor`: what this machine lacks, and how to mend it."""
+"""`rudder doctor`: what this machine lacks, or what a model endpoint can do, and how to mend it."""
 
 from __future__ import annotations
 
-import dataclasses
-import json as json_module
+import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Group
 from rich.text import Text
 
-from rudder.cli.options import AsJson
+from rudder.agents.llm.endpoint import Endpoint
+from rudder.cli.options import AsJson, LlmModel
 from rudder.cli.show import figures
+from rudder.cli.show.progress import emit, say
+from rudder.training.doctor import checks
+from rudder.training.errors import ConfigError
 from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS
 
+if TYPE_CHECKING:
+    from rudder.agents.llm.probe import ProbeReport
+
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+_FAILED = 4
 
 
 def doctor(
@@ -24,9 +31,7 @@ def doctor(
     llm: Annotated[
         str | None, typer.Option(help="Try this language model instead: its address, up to /v1.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", "--llm-model", help="The model's name, with --llm.")
-    ] = None,
+    model: LlmModel = None,
     deadline: Annotated[
         float,
         typer.Option("--deadline", "--llm-deadline", help="Seconds for an answer, with --llm."),
@@ -47,33 +52,127 @@ def doctor(
     Example: rudder doctor --llm http://localhost:11434/v1 --model NAME
     """
     if llm is not None:
-        from rudder.cli.commands.doctor_llm import doctor_llm
-
         doctor_llm(
-            llm,
-            model=model or "",
-            deadline_s=deadline,
-            warm_up_s=warm_up,
-            answer_tokens=llm_answer_tokens,
-            extra=llm_extra,
-            json=json,
-        )
+            llm, model=model or "", deadline_s=deadline, warm_up_s=warm_up,
+            answer_tokens=llm_answer_tokens, extra=llm_extra, json=json,
+        )  # fmt: skip
         return
     if model is not None:
-        from rudder.training.errors import ConfigError
-
         raise ConfigError(f"there is no endpoint to try {model} at", remedy="give its --llm URL")
-    from rudder.training.doctor import checks
-
     found = checks(data_dir=data, run_dir=run_dir)
-    if json:
-        typer.echo(json_module.dumps([dataclasses.asdict(check) for check in found], indent=2))
-    else:
-        rows = [
-            (check.name, Text(check.state, _COLOURS[check.state]), check.found, check.remedy)
-            for check in found
-        ]
-        names = ("check", "state", "found", "how to mend it")
-        Console().print(figures.table(names, rows, text=names), highlight=False)
+    rows = [
+        (check.name, Text(check.state, _COLOURS[check.state]), check.found, check.remedy)
+        for check in found
+    ]
+    names = ("check", "state", "found", "how to mend it")
+    emit(found, figures.table(names, rows, text=names), json=json)
     if any(check.state == "fail" for check in found):
-        raise typer.Exit(4)
+        raise typer.Exit(_FAILED)
+
+
+_SERVERS = (
+    (
+        "vLLM",
+        "vllm serve MODEL --enable-auto-tool-choice --tool-call-parser hermes"
+        " --max-model-len 8192 --enable-prefix-caching",
+        "http://HOST:8000/v1",
+        "the parser goes with the model (hermes: Qwen 2.5 and 3, qwen3_coder: Qwen3-Coder,"
+        " llama3_json: Llama 3, with --chat-template, mistral: Mistral); for a model that reasons"
+        " add --reasoning-parser with its name",
+    ),
+    (
+        "Ollama",
+        "OLLAMA_CONTEXT_LENGTH=8192 OLLAMA_KEEP_ALIVE=-1 OLLAMA_NUM_PARALLEL=4 ollama serve",
+        "http://HOST:11434/v1",
+        "the default context may be no more than 4096, and longer prompts are cut silently;"
+        " memory is for parallel times context; keep-alive keeps the model loaded between"
+        " decisions; tool_choice is ignored, so structured mode may be found",
+    ),
+    (
+        "llama.cpp",
+        "llama-server -m MODEL.gguf --jinja -c 8192 --parallel 1 --reasoning-budget 0",
+        "http://HOST:8080/v1",
+        "--jinja turns tool calling on (newer builds do by themselves); the context is divided"
+        " among --parallel slots; --reasoning-budget 0 keeps a reasoning model from using up the"
+        " answer",
+    ),
+)
+"""Servers of models: name, how to start it, its address, and what the flags are for."""
+
+
+def doctor_llm(
+    url: str,
+    *,
+    model: str,
+    deadline_s: float = 20.0,
+    warm_up_s: float = 180.0,
+    answer_tokens: int = DEFAULT_ANSWER_TOKENS,
+    extra: str | None = None,
+    json: bool = False,
+) -> None:
+    """Try every mode, print what was found, and exit with 4 if none works.
+
+    warm_up_s: for the first answer, as a server may have to load the model; extra: JSON object of
+    further fields. Raises ConfigError for an address that cannot be one.
+    """
+    endpoint = Endpoint.of(
+        url,
+        model=model,
+        deadline_s=max(warm_up_s, deadline_s, 1.0),
+        answer_tokens=answer_tokens,
+        extra=extra,
+    )
+    say(f"waiting for a first answer, at most {warm_up_s:g} s")
+    report = asyncio.run(_probed(endpoint, deadline_s=deadline_s, warm_up_s=warm_up_s))
+    emit(report, llm_page(report, endpoint), json=json)
+    if report.best is None:
+        raise typer.Exit(_FAILED)
+
+
+async def _probed(endpoint: Endpoint, *, deadline_s: float, warm_up_s: float) -> ProbeReport:
+    """The endpoint's report, with the connection closed again."""
+    from rudder.agents.llm.openai_chat import OpenAIChat  # its client takes a second
+    from rudder.agents.llm.probe import probe
+
+    chat = OpenAIChat(endpoint)
+    try:
+        return await probe(chat, deadline_s=deadline_s, warm_up_s=warm_up_s)
+    finally:
+        await chat.close()
+
+
+def llm_page(report: ProbeReport, endpoint: Endpoint) -> Group:
+    """What was found, a line for each mode, what to do, and the flags of servers."""
+    key = "none" if endpoint.key_from is None else f"from {endpoint.key_from}"
+    warm_up = "no answer" if report.warm_up_ms is None else f"{report.warm_up_ms:.0f} ms"
+    rows = [
+        (
+            each.mode,
+            f"{each.usable} of {each.asked}",
+            "\n".join(f"{value:.0f}" for value in each.latencies_ms) or figures.ABSENT,
+            f"{each.input_tokens or figures.ABSENT}/{each.output_tokens or figures.ABSENT}",
+            each.tokens_source,
+            each.error or "none",
+        )
+        for each in report.modes
+    ]
+    names = ("mode", "usable", "latency ms", "tokens in/out", "counted by", "error")
+    best = report.best or "none: the embedded agents would decide everything"
+    said = dict.fromkeys(f"the server says: {each.words}" for each in report.modes if each.words)
+    remedies = dict.fromkeys(f"what to do: {each.remedy}" for each in report.modes if each.remedy)
+    changes = ", ".join(report.request_changes)
+    flags = [f"- {name}: {command}\n  --llm {url}; {why}" for name, command, url, why in _SERVERS]
+    lines = [
+        *said,
+        *([f"requests are changed for this endpoint: {changes}"] if changes else []),
+        *remedies,
+        f"a run would use: {best}",
+        "flags that help:",
+        *flags,
+    ]
+    return Group(
+        Text(f"endpoint {endpoint.url}, model {endpoint.model}, key {key}"),
+        Text(f"first answer (loads the model): {warm_up}"),
+        figures.table(names, rows, text=("mode", "counted by", "error")),
+        *map(Text, lines),
+    )

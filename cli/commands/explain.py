@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rudder.cli.options import AsJson
-
-if TYPE_CHECKING:
-    from rudder.memory.records import Episode
-    from rudder.memory.run.run_reader import RunReader
+from rudder.cli.options import AsJson, check_memory, check_run
+from rudder.cli.show.episode import episode_page
+from rudder.memory.past.experience import Catalog
+from rudder.memory.records import Episode
+from rudder.memory.run.audit import AuditFilter
+from rudder.memory.run.run_reader import FOLDER, RunReader, read_runs, run_files
+from rudder.training.errors import ConfigError, DataError
+from rudder.training.steering_options import default_memory
 
 
 def explain(
@@ -34,8 +37,6 @@ def explain(
 
     Example: rudder explain 5a4d91e0-0-3 --run runs/demo
     """
-    from rudder.cli.options import check_memory, check_run
-
     if run is not None:
         check_run(run, name="run")
     if memory is not None:
@@ -43,8 +44,6 @@ def explain(
     text = _from_runs(episode, run, whole=whole, json=json)
     text = text or _from_memory(episode, memory, json=json)
     if text is None:
-        from rudder.training.errors import ConfigError
-
         raise ConfigError(
             f"no episode {episode} in {run or 'runs/'} or in the memory",
             remedy="name the run with --run; `rudder audit list RUN` shows ids",
@@ -53,9 +52,6 @@ def explain(
 
 
 def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str | None:
-    from rudder.memory.run.run_reader import FOLDER, read_runs, run_files
-    from rudder.training.errors import DataError
-
     folders = [path.parent for path in Path("runs").glob(f"*/{FOLDER}")] if run is None else [run]
     for folder in sorted(folders, reverse=True):
         pages: dict[str, str] = {}
@@ -76,9 +72,6 @@ def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str |
 
 
 def _page(reader: RunReader, found: Episode, *, whole: bool) -> str:
-    from rudder.cli.show.episode import episode_page
-    from rudder.memory.run.audit import AuditFilter
-
     return episode_page(
         found,
         workload=reader.workloads().get(found.run_key),
@@ -90,10 +83,6 @@ def _page(reader: RunReader, found: Episode, *, whole: bool) -> str:
 
 
 def _from_memory(name: str, memory: Path | None, *, json: bool) -> str | None:
-    from rudder.cli.show.episode import episode_page
-    from rudder.memory.past.experience import Catalog
-    from rudder.training.steering_options import default_memory
-
     path = memory or default_memory()
     if not path.exists():
         return None

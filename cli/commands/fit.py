@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from rudder.training.steering_options import ClassifierName
-
-if TYPE_CHECKING:
-    from rudder.agents.learned.model_file import Fitted
+from rudder.agents.learned import model_file
+from rudder.agents.learned.examples import in_words
+from rudder.cli.options import AsJson
+from rudder.cli.show import figures
+from rudder.cli.show.progress import emit
+from rudder.training.steering_options import ClassifierName, default_memory
 
 
 def fit(
@@ -28,7 +30,7 @@ def fit(
         Path | None, typer.Option(help="File of the model; default: rudder-PLANNER.model.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the split and of the model.", min=0)] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: AsJson = False,
 ) -> None:
     """Fit a classifier to past episodes: does a change lower wait or rows by more than noise?
 
@@ -37,41 +39,20 @@ def fit(
 
     Example: rudder fit --planner xgb --memory memory.db --out xgb.model
     """
-    from rudder.agents.learned.model_file import fit as fit_to
-    from rudder.training.steering_options import default_memory
-
     where = out or Path(f"rudder-{planner}.model")
-    fitted = fit_to(memory or default_memory(), planner=planner, out=where, seed=seed)
-    typer.echo(_as_json(fitted, where) if json else _as_text(fitted, where))
-
-
-def _as_json(fitted: Fitted, out: Path) -> str:
-    import json
-
-    told = {
-        "file": str(out),
-        "episodes": {label.value: count for label, count in fitted.counts.items()},
-        "header": fitted.header.model_dump(mode="json"),
-    }
-    return json.dumps(told, indent=2)
-
-
-def _as_text(fitted: Fitted, out: Path) -> str:
-    from rudder.agents.learned.examples import in_words
-    from rudder.cli.show import figures
-
+    fitted = model_file.fit(memory or default_memory(), planner=planner, out=where, seed=seed)
     metrics = fitted.header.metrics
     constant = max(metrics.base_rate, 1 - metrics.base_rate)
-    return "\n".join(
-        [
-            f"episodes: {in_words(fitted.counts)}",
-            f"fitted to {metrics.train_episodes:,} changes of {metrics.train_runs} runs;"
-            f" measured on {metrics.test_episodes:,} changes of {metrics.test_runs} other runs:",
-            f"  ROC AUC            {metrics.roc_auc:.3f}",
-            f"  accuracy           {figures.percent(metrics.accuracy)}"
-            f" (a constant answer: {figures.percent(constant)})",
-            f"  balanced accuracy  {figures.percent(metrics.balanced_accuracy)}",
-            f"  base rate          {figures.percent(metrics.base_rate)} of the changes helped",
-            f"written: {out}",
-        ]
-    )
+    text = f"""\
+episodes: {in_words(fitted.counts)}
+fitted to {metrics.train_episodes:,} changes of {metrics.train_runs} runs;\
+ measured on {metrics.test_episodes:,} changes of {metrics.test_runs} other runs:
+  ROC AUC            {metrics.roc_auc:.3f}
+  accuracy           {figures.percent(metrics.accuracy)}\
+ (a constant answer: {figures.percent(constant)})
+  balanced accuracy  {figures.percent(metrics.balanced_accuracy)}
+  base rate          {figures.percent(metrics.base_rate)} of the changes helped
+written: {where}"""
+    episodes = {label.value: count for label, count in fitted.counts.items()}
+    values = {"file": where, "episodes": episodes, "header": fitted.header}
+    emit(values, text, json=json)

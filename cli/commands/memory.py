@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json as json_text
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from rudder.cli.help import App
-from rudder.cli.options import AsJson
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from rudder.memory.past.experience import Added
-
+from rudder.cli.options import AsJson, check_memory, check_run, writing_memory, writing_to
+from rudder.cli.show.episode import episode_page
+from rudder.cli.show.memory import memory_table
+from rudder.cli.show.progress import emit, say
+from rudder.memory import pages
+from rudder.memory.past import transfer
+from rudder.memory.past.experience import Added, Catalog, Experience
+from rudder.memory.sample import write_sample_run
+from rudder.training.errors import ConfigError
+from rudder.training.steering_options import default_memory
 
 app = App("Manage the episodes of all runs, which later runs learn from.")
 
@@ -43,19 +44,13 @@ def list_(
 
     Example: rudder memory list --result confirmed
     """
-    from rich.console import Console
-
-    from rudder.cli.show.memory import memory_table
-    from rudder.memory.past.experience import Catalog
 
     with Catalog(_known(memory)) as catalog:
         lines = catalog.lines(result=result, run_key=run, origin=origin, limit=limit)
-    if json:
-        _print_json(lines)
-    elif lines:
-        Console().print(memory_table(lines), highlight=False)
+    if lines or json:
+        emit(lines, memory_table(lines), json=json)
     else:
-        typer.echo("no episode matches; `rudder memory stats` counts what there is", err=True)
+        say("no episode matches; `rudder memory stats` counts what there is")
 
 
 @app.command("show")
@@ -68,19 +63,12 @@ def show(
 
     Example: rudder memory show 5a4d91e0-0-3
     """
-    from rudder.cli.show.episode import episode_page
-    from rudder.memory.past.experience import Catalog
-    from rudder.training.errors import ConfigError
-
     with Catalog(_known(memory)) as catalog:
         found = catalog.find(episode)
     if len(found) != 1:
         problem = "several episodes are" if found else "no episode is"
         raise ConfigError(f"{problem} called {episode}", remedy="see `rudder memory list`")
-    if json:
-        typer.echo(found[0].model_dump_json(indent=2))
-    else:
-        typer.echo(episode_page(found[0].episode, workload=found[0].workload))
+    emit(found[0], episode_page(found[0].episode, workload=found[0].workload), json=json)
 
 
 @app.command("merge")
@@ -95,14 +83,10 @@ def merge(
 
     Example: rudder memory merge runs/demo host2/rank1.db
     """
-    from rudder.cli.options import check_run, writing_memory
-    from rudder.memory.past import transfer as exchange
-    from rudder.memory.past.experience import Added
-
     for source in sources:
         check_run(source, name="sources")
     with writing_memory(_path(memory)) as path:
-        added = sum((exchange.merge(path, source) for source in sources), Added())
+        added = sum((transfer.merge(path, source) for source in sources), Added())
     _print_added(added, json=json)
 
 
@@ -117,16 +101,13 @@ def export(
 
     Example: rudder memory export episodes.jsonl
     """
-    from rudder.cli.options import writing_to
-    from rudder.memory.past import transfer as exchange
-
     if str(out) == "-":
-        exchange.export(_known(memory), sys.stdout, origin=origin)
+        transfer.export(_known(memory), sys.stdout, origin=origin)
         return
     known = _known(memory)
     with writing_to(out, name="out"), out.open("w") as file:
-        count = exchange.export(known, file, origin=origin)
-    _say({"episodes": count}, f"{count:,} episodes: {out}", json=json)
+        count = transfer.export(known, file, origin=origin)
+    emit({"episodes": count}, f"{count:,} episodes: {out}", json=json)
 
 
 @app.command("import")
@@ -139,17 +120,10 @@ def import_(
 
     Example: rudder memory import episodes.jsonl
     """
-    from rudder.cli.options import check_file, writing_memory
-    from rudder.memory.past import transfer as exchange
-
-    check_file(
-        file,
-        name="file",
-        allowed="a file that exists",
-        remedy="name one that `rudder memory export` wrote",
-    )
+    if not file.is_file():
+        raise ConfigError.for_field("file", value=str(file), allowed="what `memory export` wrote")
     with file.open() as lines, writing_memory(_path(memory)) as path:
-        added = exchange.import_(path, lines, name=str(file))
+        added = transfer.import_(path, lines, name=str(file))
     _print_added(added, json=json)
 
 
@@ -163,12 +137,9 @@ def trust(
 
     Example: rudder memory trust memory-3f9a21c0
     """
-    from rudder.cli.options import writing_memory
-    from rudder.memory.past.experience import Experience
-
     with writing_memory(_known(memory)) as path, Experience(path) as experience:
         count = experience.trust(origin)
-    _say({"trusted": count}, f"{count:,} episodes are used from now on", json=json)
+    emit({"trusted": count}, f"{count:,} episodes are used from now on", json=json)
 
 
 @app.command("prune")
@@ -182,12 +153,9 @@ def prune(
 
     Example: rudder memory prune --keep 10000
     """
-    from rudder.cli.options import writing_memory
-    from rudder.memory.past.experience import Experience
-
     with writing_memory(_known(memory)) as path, Experience(path) as experience:
         count = experience.prune(keep=keep, origin=origin)
-    _say({"dropped": count}, f"{count:,} episodes dropped", json=json)
+    emit({"dropped": count}, f"{count:,} episodes dropped", json=json)
 
 
 @app.command("stats")
@@ -196,19 +164,15 @@ def stats(memory: Memory = None, json: AsJson = False) -> None:
 
     Example: rudder memory stats
     """
-    from rudder.memory.past.experience import Catalog
-
     with Catalog(_known(memory)) as catalog:
         found = catalog.stats()
-    if json:
-        _print_json(found)
-        return
-    for each in found:
-        own = "own" if each.is_own else "imported"
-        typer.echo(
-            f"{each.origin} ({own}): {each.episodes:,} episodes of {each.runs:,} runs, "
-            f"{each.trusted:,} used; {each.confirmed:,} confirmed, {each.reverted:,} reverted"
-        )
+    lines = [
+        f"{each.origin} ({'own' if each.is_own else 'imported'}): {each.episodes:,} episodes of"
+        f" {each.runs:,} runs, {each.trusted:,} used; {each.confirmed:,} confirmed,"
+        f" {each.reverted:,} reverted"
+        for each in found
+    ]
+    emit(found, "\n".join(lines), json=json)
 
 
 @app.command("sample")
@@ -220,10 +184,6 @@ def sample(
 
     Example: rudder memory sample runs/sample
     """
-    from rudder.cli.options import writing_to
-    from rudder.memory.sample import write_sample_run
-    from rudder.training.errors import ConfigError
-
     if run_dir.exists():
         raise ConfigError(f"{run_dir} exists already", remedy="name a new folder")
     with writing_to(run_dir, name="run_dir"):
@@ -238,9 +198,7 @@ def schema() -> None:
 
     Example: rudder memory schema > docs/schema.md
     """
-    from rudder.memory.pages import schema_page
-
-    typer.echo(schema_page(), nl=False)
+    typer.echo(pages.schema_page(), nl=False)
 
 
 @app.command("queries")
@@ -253,41 +211,25 @@ def queries(
 
     Example: rudder memory queries --datasette > metadata.json
     """
-    from rudder.memory.pages import datasette_metadata, queries_page
-
-    typer.echo(datasette_metadata() if datasette else queries_page(), nl=False)
+    text = pages.datasette_metadata() if datasette else pages.queries_page()
+    typer.echo(text, nl=False)
 
 
 def _path(memory: Path | None) -> Path:
-    from rudder.training.steering_options import default_memory
-
     return memory or default_memory()
 
 
 def _known(memory: Path | None) -> Path:
     """A memory that is there, if it was named."""
-    from rudder.cli.options import check_memory
-
     if memory is not None:
         check_memory(memory)
     return _path(memory)
 
 
-def _print_json(found: Sequence[BaseModel]) -> None:
-    typer.echo(json_text.dumps([each.model_dump() for each in found], indent=2))
-
-
 def _print_added(added: Added, *, json: bool) -> None:
     for each in added.left_out:
-        typer.echo(f"left out: {each}", err=True)
-    _say(
-        {"new": added.new, "known": added.known, "left_out": list(added.left_out)},
-        f"{added.new:,} episodes added, {added.known:,} were there",
-        json=json,
-    )
+        say(f"left out: {each}")
+    values = {"new": added.new, "known": added.known, "left_out": added.left_out}
+    emit(values, f"{added.new:,} episodes added, {added.known:,} were there", json=json)
     if added.left_out:
         raise typer.Exit(1)
-
-
-def _say(values: dict[str, object], text: str, *, json: bool) -> None:
-    typer.echo(json_text.dumps(values) if json else text)

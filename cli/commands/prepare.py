@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from rudder.cli.options import AsJson
+from rudder.cli.show.progress import emit, say
+from rudder.training.partition.prepare import default_data_dir
+from rudder.training.partition.prepare import prepare as prepare_parts
 
 
 def prepare(
@@ -37,27 +40,15 @@ def prepare(
 
     Example: rudder prepare synthetic:products-s --parts 4 --out data/products
     """
-    from rudder.cli.show.progress import say
-    from rudder.training.partition.prepare import default_data_dir
-    from rudder.training.partition.prepare import prepare as prepare_parts
-
     out = out or default_data_dir(
         dataset, parts, seed, undirected=undirected, feature_dtype=feature_dtype, method=method
     )
     manifest = prepare_parts(
-        dataset,
-        num_parts=parts,
-        out=out,
-        seed=seed,
-        undirected=undirected,
-        feature_dtype=feature_dtype,
-        method=method,
-        progress=say,
-    )
-    if json:
-        typer.echo(manifest.model_dump_json(indent=2))
-        return
-    typer.echo(
+        dataset, num_parts=parts, out=out, seed=seed, undirected=undirected,
+        feature_dtype=feature_dtype, method=method, progress=say,
+    )  # fmt: skip
+    text = (
         f"{out}: {manifest.num_nodes:,} nodes, {manifest.num_edges:,} edges,"
         f" {manifest.num_parts} parts, {manifest.cut_fraction:.1%} of edges cut"
     )
+    emit(manifest, text, json=json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import re
 import time
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rudder.cli.options import AsJson, option, with_options
+from rudder.cli.options import AsJson, settings, with_options
 from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
 from rudder.training.machine import why_no_buffer
@@ -41,95 +40,9 @@ def new_run_dir(dataset: str, *, parent: Path = Path("runs")) -> Path:
 
 ERROR_FILE = "error.txt"
 """In the run's folder: why the run failed, also where nobody read standard error."""
-_OPTIONS = {
-    "Graph and hosts": {
-        "dataset": "Graph: see `rudder prepare --help`.",
-        "data": "Folder that `rudder prepare` wrote; instead of --dataset.",
-        "hosts": "Local hosts, one partition each.",
-        "trainers_per_host": "Trainers on each host.",
-        "servers_per_host": "Graph servers on each host.",
-        "network": "How local hosts are kept apart.",
-        "rate": "Rate of each host's link: 200mbit, 1gbit. Default: no limit.",
-        "port": "First port; default: a free one.",
-    },
-    "Model and training": {
-        "model": "GraphSAGE or GAT.",
-        "num_layers": "Layers; must match --fanout. Default: its length.",
-        "hidden": "Width of a layer.",
-        "heads": "Attention heads of gat.",
-        "dropout": "Dropout between layers.",
-        "fanout": "Neighbours per layer, input layer first; -1: all.",
-        "batch_size": "Seeds per trainer and step.",
-        "epochs": "Epochs.",
-        "lr": "Learning rate of Adam.",
-        "eval_every": "Epochs between evaluations; 0: only at the end.",
-        "device": "Where the model is.",
-        "seed": "Seed of model, order and sampling.",
-    },
-    "Loader and buffer": {
-        "loader": "Rudder's loader, or plain DistDGL.",
-        "policy": "What decides which rows stay: lookahead, score, static, lfu or none.",
-        "buffer": "auto (as many rows as the memory budget holds, at most all remote ones), a share"
-        " of the halo nodes (0.25), rows (20000) or bytes (64MiB).",
-        "lookahead": "Batches that are sampled ahead.",
-        "eviction_threshold": "Rows with more predicted uses per batch stay, 0 to 1. Default: the"
-        " policy's own.",
-        "replacement_interval": "Batches between rounds of score; 0: on request.",
-        "alpha": "Decay of score's unused rows per batch.",
-        "start": "Rows that score fetches first.",
-        "score_faithful": "Run score with the bugs of the published code.",
-        "static_source": "How static chooses its rows.",
-    },
-    "Steering": {
-        "controller": "Agents that steer the buffer while it trains.",
-        "planner": "Who proposes changes; adversarial proposes the worst ones, for tests.",
-        "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
-        "planner_refit_every": "Measured changes after which a fitted planner is fitted again.",
-        "objective": "What is sought: time (least step time; of equal ones, fewest rows fetched),"
-        " traffic (fewest rows) or memory (the smallest buffer that is as fast).",
-        "tolerance": "Share of the step that is no difference; with memory, the slowdown that a"
-        " smaller buffer may cost.",
-        "memory_budget": "Bytes of all buffers of a host: 2GiB. Default: half of what it has left.",
-        "memory": "File of past episodes, or `none`. Default: memory.db in the data folder.",
-    },
-    "Language model": {
-        "llm": "Address of an OpenAI-compatible endpoint, up to /v1.",
-        "llm_model": "Name of the model there.",
-        "llm_roles": "Roles that ask it: observer,planner,critic.",
-        "llm_deadline": "Seconds for all questions of a decision.",
-        "llm_answer_tokens": "Tokens of one answer, with reasoning.",
-        "llm_extra": "JSON object of further fields of each request.",
-        "llm_max_calls": "Questions of a trainer's run.",
-        "llm_max_tokens": "Tokens of a trainer's run.",
-    },
-    "Run": {
-        "run_dir": "Folder of the run; default: runs/<time>-<dataset>.",
-        "record_trace": "Keep each rank's remote node ids for `rudder simulate`.",
-        "start_timeout": "Seconds until all trainers must train.",
-        "stall_timeout": "Seconds without progress that end a run.",
-    },
-}
-"""What is said of each setting that the command line can set, by the panels of `--help`."""
-_AS_TEXT = ("fanout", "buffer", "llm_roles", "policy", "objective")
 
 
-def _settings() -> list[inspect.Parameter]:
-    return [_setting(name, panel) for panel, texts in _OPTIONS.items() for name in texts]
-
-
-def _setting(name: str, panel: str) -> inspect.Parameter:
-    """An option that is None where it is not given, so that a file's value or the default holds."""
-    field, text = RunConfig.model_fields[name], _OPTIONS[panel][name]
-    default = field.default
-    if isinstance(default, tuple):
-        default = ",".join(map(str, default))
-    if default is not None:
-        text = f"{text} [dim]\\[default: {default}][/dim]"
-    kind: Any = str if name in _AS_TEXT else field.annotation
-    return option(name, kind | None, text=text, panel=panel)
-
-
-@with_options(_settings())
+@with_options(settings())
 def train(
     *,
     collect: Annotated[
@@ -191,8 +104,6 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
     Raises MachineError where that, or anything else of the record, cannot be written; RunError,
     also written to `error.txt` in the run's folder, where the run failed.
     """
-    # MOVED
-    # MOVED
     from rudder.cli.after_run import keep_record, steering_of
     from rudder.cli.show.display import make_display
     from rudder.cli.show.progress import say

@@ -1,21 +1,29 @@
-"""The results of a benchmark as tables, for terminals and for a README."""
+"""The results of benchmarks as tables, for terminals and for a README, and as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from rudder.bench.grid import GridPoint, GridReport
-from rudder.bench.results import BenchReport, Result, Spread, TurnDone, write_json
+from rudder.bench.harm import HarmReport
+from rudder.bench.planners_live import LivePlanner
+from rudder.bench.results import BenchReport, Result, Spread, TurnDone
 from rudder.bench.variants import FLOOR, STOCK
 from rudder.cli.show import figures
 from rudder.cli.show.progress import say
 
+if TYPE_CHECKING:  # importing the agents' graph takes half a second
+    from rudder.bench.simulated.compare import Standing
+
 PLOT_FILE_NAME = "bench.png"
-_GREY, _LIGHT = "0.55", "0.85"
+_COLOURS = {STOCK: "0.55", FLOOR: "0.85"}
 _GROUP_WIDTH = 0.84
 
 
@@ -35,21 +43,22 @@ def draw(report: BenchReport, out: Path) -> Path:
     axes = figure.add_subplot()
     for place, variant in enumerate(variants):
         results = [result for result in report.results if result.variant == variant]
-        left = [
-            rates.index(result.rate) + (place - (len(variants) - 1) / 2) * width
-            for result in results
-        ]
+        shift = (place - (len(variants) - 1) / 2) * width
+        spreads = [result.epoch_seconds for result in results]
         bars = axes.bar(
-            left,
-            [result.epoch_seconds.median for result in results],
+            [rates.index(result.rate) + shift for result in results],
+            [spread.median for spread in spreads],
             width * 0.92,
-            yerr=_whiskers(results),
+            yerr=[[s.median - s.min for s in spreads], [s.max - s.median for s in spreads]],
             capsize=3,
             label=variant,
-            color=_color(variant, place),
+            color=_COLOURS.get(variant, f"C{place % 10}"),
         )
-        axes.bar_label(bars, [_ratio(result) for result in results], padding=2, fontsize=8)
-    axes.set_xticks(range(len(rates)), [_name(rate) for rate in rates])
+        ratios = [None if r.variant == STOCK else r.speedup_vs_stock for r in results]
+        labels = ["" if ratio is None else f"{ratio:.2f}x" for ratio in ratios]
+        axes.bar_label(bars, labels, padding=2, fontsize=8)
+    names = ["no limit" if rate == "none" else rate for rate in rates]
+    axes.set_xticks(range(len(rates)), names)
     axes.set_ylabel("seconds of an epoch")
     axes.set_title(f"{report.dataset}, {report.config.hosts} hosts", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
@@ -60,24 +69,6 @@ def draw(report: BenchReport, out: Path) -> Path:
     return path
 
 
-def _whiskers(results: list[Result]) -> list[list[float]]:
-    spreads = [result.epoch_seconds for result in results]
-    return [[s.median - s.min for s in spreads], [s.max - s.median for s in spreads]]
-
-
-def _ratio(result: Result) -> str:
-    ratio = result.speedup_vs_stock
-    return "" if ratio is None or result.variant == STOCK else f"{ratio:.2f}x"
-
-
-def _color(variant: str, place: int) -> str:
-    return {STOCK: _GREY, FLOOR: _LIGHT}.get(variant, f"C{place % 10}")
-
-
-def _name(rate: str) -> str:
-    return "no limit" if rate == "none" else rate
-
-
 def tell_turn(done: TurnDone, report: BenchReport) -> None:
     """Tell a person, on standard error, how long the epochs of a turn took."""
     number = done.turn.round
@@ -86,70 +77,10 @@ def tell_turn(done: TurnDone, report: BenchReport) -> None:
     say(f"rate {done.rate}, {name}, {done.turn.variant.text}: {seconds} s an epoch")
 
 
-_TIME_NAMES = (
-    "rate", "variant", "epoch s", "min - max", "vs stock", "paired min - max", "first epoch s",
-)  # fmt: skip
-_SPENT_NAMES = (
-    "rate", "variant", "rows fetched", "of remote", "sample", "pull", "assemble", "wait", "compute",
-)  # fmt: skip
+# -- rudder bench epochs -----------------------------------------------------------------------
+
 _NUM_TEXT_COLUMNS = 2
-
-
-def print_report(report: BenchReport, console: Console | None = None) -> None:
-    """Print tables of all rates and variants; console: default standard output."""
-    console = Console() if console is None else console
-    console.print(_title(report), highlight=False)
-    for title, names, cells in _tables():
-        rows = [cells(result) for result in report.results]
-        table = figures.table(names, rows, text=names[:_NUM_TEXT_COLUMNS])
-        console.print()
-        console.print(figures.titled(title, table), highlight=False)
-    for skipped in report.skipped:
-        what = f"rate {skipped.rate} was left out: {skipped.reason}\n  {skipped.remedy}"
-        console.print(what, markup=False)
-
-
-def extent_of(report: BenchReport) -> str:
-    """How much was measured; a benchmark that was stopped says how far it got."""
-    extent = f"{report.repeats} repeats of {report.epochs_per_turn} epochs"
-    if report.is_complete:
-        return extent
-    return f"{extent}, stopped after {report.turns_done} of {report.turns_planned} turns"
-
-
-def as_markdown(report: BenchReport) -> str:
-    """The same tables for a README, with what was measured, and on what, below them."""
-    lines: list[str] = []
-    for title, names, cells in _tables():
-        ruler = [":--"] * _NUM_TEXT_COLUMNS + ["--:"] * (len(names) - _NUM_TEXT_COLUMNS)
-        lines += [f"{title}:", "", _line(names), _line(ruler)]
-        lines += [*[_line(cells(result)) for result in report.results], ""]
-    machine, versions = report.machine, report.versions
-    memory = f"{machine.memory_bytes / 2**30:.0f} GiB"
-    lines += [
-        f"{_title(report)}; {machine.cpu}, {machine.cores} cores, {memory};"
-        f" dgl {versions.get('dgl', '?')}, torch {versions.get('torch', '?')}; {report.started}:",
-        f"`{report.command}`",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _tables() -> tuple[tuple[str, Sequence[str], Callable[[Result], list[str]]], ...]:
-    """Title, names of columns, and a row's cells."""
-    return (
-        ("Seconds of an epoch of the slowest rank", _TIME_NAMES, _time_cells),
-        ("Rows of an epoch, and a rank's seconds", _SPENT_NAMES, _spent_cells),
-    )
-
-
-def _title(report: BenchReport) -> str:
-    config = report.config
-    fanout = ",".join(map(str, config.fanout))
-    return (
-        f"{report.dataset}, {config.hosts} hosts ({report.network}), {config.model},"
-        f" batch {config.batch_size}, fan-out {fanout}, buffer {config.buffer},"
-        f" {extent_of(report)}"
-    )
+_Cells = Callable[[Result], list[str]]
 
 
 def _time_cells(result: Result) -> list[str]:
@@ -158,7 +89,7 @@ def _time_cells(result: Result) -> list[str]:
         result.variant,
         figures.seconds(result.epoch_seconds.median),
         _range(result.epoch_seconds),
-        _times(result.speedup_vs_stock),
+        figures.ABSENT if result.speedup_vs_stock is None else f"{result.speedup_vs_stock:.2f}x",
         _range(result.paired_speedup_vs_stock),
         figures.seconds(result.first_epoch_seconds),
     ]
@@ -176,56 +107,179 @@ def _spent_cells(result: Result) -> list[str]:
     ]
 
 
-def _times(ratio: float | None) -> str:
-    return figures.ABSENT if ratio is None else f"{ratio:.2f}x"
+_TABLES: tuple[tuple[str, tuple[str, ...], _Cells], ...] = (
+    (
+        "Seconds of an epoch of the slowest rank",
+        ("rate", "variant", "epoch s", "min - max", "vs stock", "paired min - max",
+         "first epoch s"),
+        _time_cells,
+    ),
+    (
+        "Rows of an epoch, and a rank's seconds",
+        ("rate", "variant", "rows fetched", "of remote", "sample", "pull", "assemble", "wait",
+         "compute"),
+        _spent_cells,
+    ),
+)  # fmt: skip
+"""Title, names of columns, and a row's cells."""
+
+
+def report_text(report: BenchReport) -> Group:
+    """Tables of all rates and variants, and the rates that could not be measured."""
+    tables = [
+        figures.titled(
+            f"\n{title}",
+            figures.table(names, [*map(cells, report.results)], text=names[:_NUM_TEXT_COLUMNS]),
+        )
+        for title, names, cells in _TABLES
+    ]
+    skipped = [
+        Text(f"rate {each.rate} was left out: {each.reason}\n  {each.remedy}")
+        for each in report.skipped
+    ]
+    return Group(_title(report), *tables, *skipped)
+
+
+def as_markdown(report: BenchReport) -> str:
+    """The same tables for a README, with what was measured, and on what, below them."""
+    lines: list[str] = []
+    for title, names, cells in _TABLES:
+        ruler = [":--"] * _NUM_TEXT_COLUMNS + ["--:"] * (len(names) - _NUM_TEXT_COLUMNS)
+        rows = [names, ruler, *map(cells, report.results)]
+        lines += [f"{title}:", "", *[f"| {' | '.join(row)} |" for row in rows], ""]
+    machine, versions = report.machine, report.versions
+    lines += [
+        f"{_title(report)}; {machine.cpu}, {machine.cores} cores,"
+        f" {machine.memory_bytes / 2**30:.0f} GiB; dgl {versions.get('dgl', '?')},"
+        f" torch {versions.get('torch', '?')}; {report.started}:",
+        f"`{report.command}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _title(report: BenchReport) -> str:
+    config = report.config
+    return (
+        f"{report.dataset}, {config.hosts} hosts ({report.network}), {config.model},"
+        f" batch {config.batch_size}, fan-out {','.join(map(str, config.fanout))},"
+        f" buffer {config.buffer}, {_extent(report)}"
+    )
+
+
+def _extent(report: BenchReport) -> str:
+    """How much was measured; a benchmark that was stopped says how far it got."""
+    extent = f"{report.repeats} repeats of {report.epochs_per_turn} epochs"
+    if report.is_complete:
+        return extent
+    return f"{extent}, stopped after {report.turns_done} of {report.turns_planned} turns"
 
 
 def _range(spread: Spread | None) -> str:
     return figures.ABSENT if spread is None else f"{spread.min:.2f} - {spread.max:.2f}"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+# -- rudder bench grid, harm, planners ---------------------------------------------------------
 
 
-GRID_FILE_NAME = "grid.json"
-
-
-def write_grid(report: GridReport, out: Path) -> Path:
-    """Write `grid.json` into `out`; returns its path."""
-    return write_json(report, out / GRID_FILE_NAME)
-
-
-def read_grid(path: Path) -> GridReport:
-    """Read a `grid.json`, or the one in a folder."""
-    file = path / GRID_FILE_NAME if path.is_dir() else path
-    return GridReport.model_validate_json(file.read_text())
-
-
-def print_grid(report: GridReport, console: Console | None = None) -> None:
-    """Print median seconds of an epoch; console: default standard output."""
-    console = Console() if console is None else console
+def grid_table(report: GridReport) -> Group:
+    """Median seconds of an epoch at each point, and the best one."""
+    bench, best = report.bench, report.best
     lookaheads = list(dict.fromkeys(point.lookahead for point in report.points))
-    title = f"{report.bench.dataset}, rate {report.bench.rates[0]}: median seconds of an epoch"
-    title += f", {extent_of(report.bench)}"
-    console.print(title, highlight=False)
     rows: list[list[str | Text]] = []
     for capacity in dict.fromkeys(point.capacity for point in report.points):
         row = {point.lookahead: point for point in report.points if point.capacity == capacity}
-        rows.append([capacity, *[_cell(row.get(each), report.best) for each in lookaheads]])
+        rows.append([capacity, *[_cell(row.get(each), best) for each in lookaheads]])
     names = ["capacity", *[f"lookahead {lookahead}" for lookahead in lookaheads]]
-    console.print(figures.table(names, rows, text=("capacity",)), highlight=False)
-    best = report.best
-    spread = f"{best.epoch_seconds.min:.3f} - {best.epoch_seconds.max:.3f}"
-    console.print(
+    spread = best.epoch_seconds
+    return Group(
+        f"{bench.dataset}, rate {bench.rates[0]}: median seconds of an epoch, {_extent(bench)}",
+        figures.table(names, rows, text=("capacity",)),
         f"best: capacity {best.capacity}, lookahead {best.lookahead},"
-        f" {figures.seconds(best.epoch_seconds.median)} s ({spread})",
-        highlight=False,
+        f" {figures.seconds(spread.median)} s ({spread.min:.3f} - {spread.max:.3f})",
     )
 
 
 def _cell(point: GridPoint | None, best: GridPoint) -> Text:
     if point is None:
         return Text(figures.ABSENT)
-    style = "bold" if point == best else ""
-    return Text(figures.seconds(point.epoch_seconds.median), style)
+    return Text(figures.seconds(point.epoch_seconds.median), "bold" if point == best else "")
+
+
+def harm_table(report: HarmReport) -> Table:
+    """One line a case: the speed of steered training over that of unsteered training."""
+    rows = [
+        (
+            case.dataset,
+            case.rate,
+            figures.seconds(case.unsteered_seconds),
+            f"{case.speed:.3f}",
+            f"{interval.low:.3f}-{interval.high:.3f}\n({interval.confidence:.0%})",
+            figures.count(len(case.speeds)),
+            figures.count(case.applied),
+            figures.percent(case.core),
+            case.verdict,
+        )
+        for case in report.cases
+        for interval in (case.interval,)
+    ]
+    names = (
+        "dataset", "rate", "unsteered s", "speed", "interval", "rounds", "changes", "core",
+        "verdict",
+    )  # fmt: skip
+    return figures.table(names, rows, text=("dataset", "rate"))
+
+
+def planner_table(found: Sequence[Standing]) -> Table:
+    """One line a planner; time over that of fixed settings, and of the best fixed settings,
+    as geometric means over the cases and the worst of them; lower is better."""
+    rows = [
+        (
+            each.planner,
+            f"{each.to_fixed:.3f}",
+            f"{each.worst_to_fixed:.3f}",
+            f"{each.to_best:.3f}",
+            f"{each.worst_to_best:.3f}",
+            f"{each.capacity_rows:,.0f}",
+            *(figures.count(value) for value in (each.proposed, each.applied, each.reverted)),
+            figures.percent(each.rows_error),
+        )
+        for each in found
+    ]
+    names = (
+        "planner", "/ fixed", "worst", "/ best", "worst", "rows", "plans", "applied",
+        "undone", "off by",
+    )  # fmt: skip
+    return figures.table(names, rows, text=("planner",))
+
+
+def live_table(found: Sequence[LivePlanner]) -> Table:
+    """One row a planner: seconds of a job; these over those of the unsteered and of the embedded
+    one, as a median and below it the range over jobs; the p99 of steps; its model's answers."""
+    rows = []
+    for each in found:
+        questions = sum(model.questions for model in each.models)
+        passed = [model.pass_at_1 for model in each.models if model.pass_at_1 is not None]
+        row = (
+            each.planner,
+            f"{each.seconds:.1f}",
+            _ratio(each.to_unsteered),
+            _ratio(each.to_embedded),
+            figures.ABSENT if each.step_ms_p99 is None else f"{each.step_ms_p99:.1f}",
+            figures.count(each.applied),
+            figures.count(each.reverted),
+            figures.percent(each.rows_error),
+            figures.count(questions) if each.models else figures.ABSENT,
+            figures.percent(fmean(passed) if passed else None),
+        )
+        rows.append(row)
+    names = (
+        "planner", "s", "/ unsteered", "/ embedded", "p99 ms", "applied", "undone", "off by",
+        "asked", "Pass@1",
+    )  # fmt: skip
+    return figures.table(names, rows, text=("planner",))
+
+
+def _ratio(found: Spread | None) -> str:
+    if found is None:
+        return figures.ABSENT
+    return f"{found.median:.3f}\n{found.min:.2f}-{found.max:.2f}"

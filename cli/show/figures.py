@@ -1,9 +1,8 @@
-"""How numbers and tables are written for people: "-" for what was not measured, 80 columns."""
+"""How numbers and tables are written for people: "-" for what was not measured."""
 
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Collection, Sequence
 
 from rich.console import Group
@@ -13,6 +12,8 @@ from rich.text import Text
 ABSENT = "-"
 WIDTH = 80
 """Columns that every table fits in, if its numbers are of a usual size."""
+_BREAKS = (r"\n", r"\s")
+"""Where a cell goes on in another line: one of numbers, and one of words."""
 _MEBIBYTE = 2**20
 _PIECES = re.compile(r"[^\s:=+./_,-]*(?:[:=+./_,-]|\s+|$)")
 
@@ -59,63 +60,43 @@ def plain(value: object) -> str:
 
 
 def table(
-    names: Sequence[str],
-    rows: Sequence[Sequence[str | Text]],
-    *,
-    text: Collection[str] = (),
+    names: Sequence[str], rows: Sequence[Sequence[str | Text]], *, text: Collection[str] = ()
 ) -> Table:
-    """A table that neither cuts nor breaks words and numbers, as far as 80 columns have room.
+    """A table whose numbers and words are whole, as far as 80 columns have room.
 
     names: of the columns; text: those with words, which may take several lines. The others have
-    numbers, and their names take several lines where 80 columns are too few. Words that do not fit
-    beside the numbers, such as paths, are broken behind punctuation.
+    numbers, under names with one word a line.
     """
-    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-    least = {
-        place: _least_width(name, [row[place] for row in cells], is_text=name in text)
-        for place, name in enumerate(names)
-    }
-    words = [width for place, width in least.items() if names[place] in text]
-    numbers = sum(least.values()) - sum(words)
-    free = WIDTH - len(names) - numbers
+    widths = [
+        max(len(word) for cell in cells for word in re.split(_BREAKS[name in text], str(cell)))
+        for name, *cells in zip(
+            names, (name.replace(" ", "\n") for name in names), *rows, strict=True
+        )
+    ]
+    words = [width for name, width in zip(names, widths, strict=True) if name in text]
+    free = WIDTH - len(names) - (sum(widths) - sum(words))
     room = next((n for n in range(WIDTH, 1, -1) if sum(min(n, w) for w in words) <= free), 1)
-    heads = sum(max(width, len(names[place])) for place, width in least.items())
-    is_tight = heads + len(names) > WIDTH
-    taken = sum(least.values()) if is_tight else heads
     made = Table(box=None, pad_edge=False)
-    made.collapse_padding = taken + 2 * len(names) > WIDTH
-    for place, name in enumerate(names):
+    made.collapse_padding = sum(widths) + 2 * len(names) > WIDTH
+    for name, width in zip(names, widths, strict=True):
         if name in text:
-            made.add_column(name, overflow="fold", min_width=min(least[place], room))
+            made.add_column(name, overflow="fold", min_width=min(width, room))
         else:
-            width = least[place] if is_tight else max(least[place], len(name))
-            heading = textwrap.wrap(name, width, break_on_hyphens=False)
-            made.add_column("\n".join(heading), justify="right", no_wrap=True)
-    for row in cells:
-        texts = [
-            _folded(cell, room) if name in text else cell
-            for name, cell in zip(names, row, strict=True)
-        ]
-        made.add_row(*texts)
+            made.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in rows:
+        cells = zip(names, row, strict=True)
+        made.add_row(*[_folded(cell, room) if name in text else cell for name, cell in cells])
     return made
 
 
-def _folded(cell: Text, width: int) -> Text:
+def _folded(cell: str | Text, width: int) -> Text:
     """Break words longer than the width behind punctuation, as in `plan.change.capacity_rows`."""
+    words = Text(cell) if isinstance(cell, str) else cell
     lines = [""]
-    for piece in _PIECES.findall(cell.plain):
+    for piece in _PIECES.findall(words.plain):
         is_long = len((lines[-1].rpartition(" ")[2] + piece).rstrip()) > width
         lines = [*lines, piece] if is_long and lines[-1] else [*lines[:-1], lines[-1] + piece]
-    return Text("\n".join(lines), cell.style)
-
-
-def _least_width(name: str, column: Sequence[Text], *, is_text: bool) -> int:
-    """Of a column of text its longest word; of numbers the widest, or a word of the name."""
-    if is_text:
-        words = [word for cell in (Text(name), *column) for word in cell.plain.split()]
-    else:
-        words = [*name.split(), *(line for cell in column for line in cell.plain.split("\n"))]
-    return max(map(len, words), default=1)
+    return Text("\n".join(lines), words.style)
 
 
 def titled(title: str, made: Table, *, below: str | None = None) -> Group:

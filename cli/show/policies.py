@@ -1,4 +1,4 @@
-"""Traffic of policies, for people: tables, and the questions that the command line asks."""
+"""What policies fetch and cost, for people: tables and a picture."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import Group
+from rich.table import Table
 
 from rudder.bench.policy_cost import Cost
-from rudder.cli.options import parts, whole_numbers
 from rudder.cli.show import figures
-from rudder.training.config import BUFFER_FORMS, BufferSize
 from rudder.training.errors import ConfigError
-from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
-from rudder.training.simulate.study import OPT, Question, Traffic, answer
+from rudder.training.simulate.study import OPT, Traffic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from rudder.training.simulate.recording import Recording
 
 
 _ENDINGS = (".png", ".svg", ".pdf")
@@ -107,14 +103,12 @@ def _lines(rows: Sequence[Traffic]) -> dict[str, list[Traffic]]:
 _NAMES = ("policy", "capacity", "remote", "layout", "ms", "at least", "hits", "flat")
 
 
-def print_costs(costs: Sequence[Cost], *, console: Console | None = None) -> None:
-    """Print one table, a section per policy; console: default standard output."""
-    rows = [_cost_cells(cost) for cost in costs]
-    table = figures.table(_NAMES, rows, text=("policy", "layout"))
+def cost_table(costs: Sequence[Cost]) -> Table:
+    """A section per policy."""
+    table = figures.table(_NAMES, [_cost_cells(cost) for cost in costs], text=("policy", "layout"))
     for cost, following, line in zip(costs, costs[1:], table.rows, strict=False):
         line.end_section = following.variant != cost.variant
-    console = Console() if console is None else console
-    console.print(table, highlight=False)
+    return table
 
 
 def _cost_cells(cost: Cost) -> tuple[str, ...]:
@@ -130,36 +124,8 @@ def _cost_cells(cost: Cost) -> tuple[str, ...]:
     )
 
 
-def question(policies: str, capacity: str, lookahead: str, *, warm_epochs: int) -> Question:
-    """Read the lists of the command line; raises ConfigError that names what is wrong."""
-    return Question(
-        policies=tuple(parts("policies", policies)),
-        capacities=tuple(_capacity(part) for part in parts("capacity", capacity)),
-        lookaheads=whole_numbers("lookahead", lookahead, at_most=MAX_LOOKAHEAD_BATCHES),
-        warm_epochs=warm_epochs,
-    )
-
-
-def _capacity(text: str) -> BufferSize:
-    try:
-        return BufferSize.parse(text)
-    except ValueError:
-        raise ConfigError.for_field("capacity", value=text, allowed=BUFFER_FORMS) from None
-
-
-def simulate(places: Sequence[Path], asked: Question) -> tuple[list[Recording], list[Traffic]]:
-    """Read all traces of these run folders and files, and answer; raises DataError, ConfigError."""
-    from rudder.training.simulate.recording import find_traces, read_recording
-
-    recordings = [read_recording(file) for file in find_traces(list(places))]
-    return recordings, answer(recordings, asked)
-
-
-def print_traffic(rows: Sequence[Traffic], *, title: str, console: Console | None = None) -> None:
-    """Print one table, the capacities one below the other.
-
-    console: default standard output.
-    """
+def traffic_table(rows: Sequence[Traffic], *, title: str) -> Group:
+    """The policies at each capacity, the capacities one below the other."""
     table = figures.table(
         ("capacity", "policy", "ahead", "fetched", "of all", "/ OPT", "hits", "halo hits",
          "M rows a second"),
@@ -173,8 +139,7 @@ def print_traffic(rows: Sequence[Traffic], *, title: str, console: Console | Non
                 above.end_section = True
     cold, everything = figures.count(rows[0].cold_rows), figures.count(rows[0].remote_rows)
     below = f"without a buffer {everything} rows, each row once {cold}"
-    console = Console() if console is None else console
-    console.print(figures.titled(title, table, below=below), highlight=False)
+    return figures.titled(title, table, below=below)
 
 
 def _cells(row: Traffic) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ import select
 import sys
 
 import typer
+from pydantic_core import to_json
+from rich.console import Console, RenderableType
 
 _PATIENCE_S = 1.0
 """How long a progress line waits for a reader that has stopped (Ctrl-S, a pager)."""
@@ -16,6 +18,16 @@ _PATIENCE_S = 1.0
 def say(text: str) -> None:
     """Write a line for a person to standard error; standard output is for results."""
     typer.echo(text, err=True)
+
+
+def emit(value: object, text: RenderableType, *, json: bool) -> None:
+    """Print a command's result: `value` as JSON for programs, or `text` for people."""
+    if json:
+        typer.echo(to_json(value, indent=2, inf_nan_mode="null").decode())
+    elif isinstance(text, str):
+        typer.echo(text)
+    else:
+        Console().print(text, highlight=False)
 
 
 class Output(io.FileIO):

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rudder.bench.planners_live import UNSTEERED, LivePlanner, together, variant_of
 from rudder.bench.results import Spread
-from rudder.cli.show.planners import live_table
+from rudder.cli.show.bench import live_table
 from rudder.training.config import RunConfig
 from rudder.training.metrics import ModelUse
 

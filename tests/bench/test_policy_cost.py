@@ -7,13 +7,12 @@ import pytest
 from rudder.bench.policy_cost import (
     LAYOUTS,
     VARIANTS,
-    Cost,
     Layout,
     Work,
-    beside_the_first,
     by_capacity,
     by_remote_nodes,
     measure,
+    series,
 )
 from rudder.training.errors import ConfigError
 
@@ -47,7 +46,8 @@ def test_one_series_grows_the_buffer_and_one_the_graph_alone() -> None:
     assert len({(each.capacity, each.inputs, each.num_touched) for each in wider}) == 1
 
 
-def test_flatness_is_against_the_smallest_graph() -> None:
-    first: Cost = measure("lru", work()).model_copy(update={"ms_per_batch": 2.0})
-    second = first.model_copy(update={"ms_per_batch": 2.5})
-    assert [each.flatness for each in beside_the_first(iter((first, second)))] == [1.0, 1.25]
+def test_a_series_has_both_layouts_and_flatness_against_the_smallest_graph() -> None:
+    costs = list(series("lru", (50,), (500, 1000), inputs=60, num_batches=5))
+    assert [each.layout for each in costs] == ["packed", "packed", "packed", "spread", "spread"]
+    assert [each.flatness for each in costs[:2]] == [None, 1.0]
+    assert costs[2].flatness == costs[2].ms_per_batch / costs[1].ms_per_batch

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rudder.bench.plan import BenchPlan, Turn
-from rudder.bench.results import TurnDone, check_new, results_of
+from rudder.bench.results import Skipped, TurnDone, results_in, results_of
 from rudder.bench.variants import parse_variants
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import EpochMetrics, RowCounts, RowsFetched, Seconds
@@ -115,9 +115,26 @@ def test_turns_up_to_a_stop_give_results_of_the_variants_that_have_some(plan: Be
     assert ours.paired_speedup_vs_stock.max == pytest.approx(2.0)
 
 
+def measured(file: Path, shown: list[Skipped]) -> None:
+    """Measures two rates, and fails."""
+    with results_in(file, say=lambda line: None, show=shown.append) as keep:
+        for rate in ("1gbit", "200mbit"):
+            keep(Skipped(rate=rate, reason="", remedy=""))
+        raise OSError("the link is gone")
+
+
+def test_the_last_report_is_kept_and_shown_though_the_benchmark_fails(tmp_path: Path) -> None:
+    shown: list[Skipped] = []
+    file = tmp_path / "out" / "bench.json"
+    with pytest.raises(OSError, match="link"):
+        measured(file, shown)
+    assert [each.rate for each in shown] == ["200mbit"]
+    assert Skipped.model_validate_json(file.read_text()) == shown[0]
+
+
 def test_results_of_an_earlier_benchmark_are_not_overwritten(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
-    assert check_new(file) == file
     file.write_text("{}")
     with pytest.raises(ConfigError, match="earlier benchmark"):
-        check_new(file)
+        measured(file, [])
+    assert file.read_text() == "{}"

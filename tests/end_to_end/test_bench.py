@@ -13,11 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from rudder.agents.controller.report import read_reports
 from rudder.bench.grid import GridReport
 from rudder.bench.harm import HarmReport
 from rudder.bench.results import BenchReport
-from rudder.bench.steering_record import change_stats_in
-from rudder.cli.show.bench import read_grid
 
 pytestmark = pytest.mark.distributed
 RUDDER = Path(sys.executable).parent / "rudder"
@@ -66,9 +65,7 @@ def test_only_a_variant_whose_controller_is_on_is_steered(tiny_parts: Path, tmp_
         assert result.rows_fetched < result.remote_rows
     variants = out / "rate-none" / "variants"
     assert [folder.name for folder in variants.iterdir()] == ["1"]
-    for stats in change_stats_in(variants / "1"):
-        assert stats.applied == 0
-        assert stats.last == stats.first
+    assert [each.counts.applied for each in read_reports(variants / "1")] == [0, 0]
 
 
 def test_a_grid_names_its_best_point(tiny_parts: Path, tmp_path: Path) -> None:
@@ -79,7 +76,7 @@ def test_a_grid_names_its_best_point(tiny_parts: Path, tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = GridReport.model_validate_json(done.stdout)
-    assert report == read_grid(out)
+    assert report == GridReport.model_validate_json((out / "grid.json").read_text())
     assert [(point.capacity, point.lookahead) for point in report.points] == [
         ("0.05", 0), ("0.05", 16), ("0.5", 0), ("0.5", 16),
     ]  # fmt: skip

@@ -12,7 +12,7 @@ from rich.console import Console
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport
 from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, Say, Slow, Step
-from rudder.cli.commands.doctor_llm import doctor_llm, show
+from rudder.cli.commands.doctor import doctor_llm, llm_page
 from tests.agents.llm.conftest import Serve
 
 ARGUMENTS = {
@@ -114,7 +114,7 @@ def test_the_page_names_endpoint_modes_and_flags(
     doctor_llm(server.url, model="m", deadline_s=5.0, json=True)
     out = io.StringIO()
     endpoint = Endpoint.of(server.url, model="m", environment={"RUDDER_LLM_KEY": "sk-secret"})
-    show(report_of(capsys.readouterr().out), endpoint, Console(file=out, width=120))
+    Console(file=out, width=120).print(llm_page(report_of(capsys.readouterr().out), endpoint))
     for told in (server.url, "a run would use: tools", "--jinja", "--enable-auto-tool-choice",
                  "OLLAMA_CONTEXT_LENGTH", "2 of 2", "RUDDER_LLM_KEY"):  # fmt: skip
         assert told in out.getvalue()

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from rudder.bench.measure import Turns
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, Machine, Result, Skipped, Spread, write_report
+from rudder.bench.results import BenchReport, Machine, Result, Skipped, Spread
 from rudder.bench.variants import parse_variants
-from rudder.cli.show.bench import as_markdown, draw, print_report, tell_turn
+from rudder.cli.show.bench import as_markdown, draw, report_text, tell_turn
 from rudder.training.config import RunConfig
 from rudder.training.events import EpochDone
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
@@ -59,17 +59,11 @@ def report() -> BenchReport:
     )
 
 
-def test_written_report_is_read_back_the_same(report: BenchReport, tmp_path: Path) -> None:
-    path = write_report(report, tmp_path)
-    assert path.name == "bench.json"
-    assert BenchReport.model_validate_json(path.read_text()) == report
-
-
 def test_tables_have_a_row_per_rate_and_variant_and_say_what_is_missing(
     report: BenchReport,
 ) -> None:
     text = StringIO()
-    print_report(report, Console(file=text, width=120))
+    Console(file=text, width=120).print(report_text(report), highlight=False)
     lines = text.getvalue().splitlines()
     times = next(line for line in lines if line.split()[:2] == ["200mbit", "lookahead"])
     assert times.split() == [

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from rudder.bench.grid import GridReport
 from rudder.bench.results import BenchReport, Machine, Result, Spread
-from rudder.cli.commands.bench_grid import CAPACITIES, LOOKAHEADS, grid_of
-from rudder.cli.show.bench import print_grid, read_grid, write_grid
+from rudder.cli.commands.bench import CAPACITIES, LOOKAHEADS, grid_of
+from rudder.cli.show.bench import grid_table
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import Seconds
@@ -71,27 +70,25 @@ def test_points_know_what_was_measured_at_them_whatever_the_order(report: GridRe
     assert found == [("0.1", 0, 9.0), ("0.1", 40, 8.0), ("0.5", 0, 7.0), ("0.5", 40, 1.5)]
 
 
-def test_a_grid_is_read_as_it_was_written(report: GridReport, tmp_path: Path) -> None:
-    write_grid(report, tmp_path)
-    assert read_grid(tmp_path) == read_grid(tmp_path / "grid.json") == report
-
-
 def test_the_table_has_a_row_a_capacity_and_names_the_best(report: GridReport) -> None:
     out = StringIO()
-    print_grid(report, Console(file=out, width=100))
+    Console(file=out, width=100).print(grid_table(report))
     lines = out.getvalue().splitlines()
-    assert lines[1].split() == ["capacity", "lookahead", "0", "lookahead", "40"]
-    assert lines[2].split() == ["0.1", "9.000", "8.000"]
+    assert lines[1].split() == ["lookahead", "lookahead"]
+    assert lines[2].split() == ["capacity", "0", "40"]
+    assert lines[3].split() == ["0.1", "9.000", "8.000"]
     assert "capacity 0.5, lookahead 40, 1.500 s (1.000 - 1.750)" in lines[-1]
 
 
 def test_a_grid_that_was_stopped_shows_the_points_that_it_has(report: GridReport) -> None:
     stopped = report.bench.model_copy(update={"results": report.bench.results[1:], "turns_done": 7})
     out = StringIO()
-    print_grid(GridReport.of(grid_of("0.1,0.5", "0,40"), stopped), Console(file=out, width=120))
+    Console(file=out, width=120).print(
+        grid_table(GridReport.of(grid_of("0.1,0.5", "0,40"), stopped))
+    )
     lines = out.getvalue().splitlines()
     assert "stopped after 7 of 16 turns" in lines[0]
-    assert lines[3].split() == ["0.5", "7.000", "-"]
+    assert lines[4].split() == ["0.5", "7.000", "-"]
     assert "capacity 0.5, lookahead 0" in lines[-1]
 
 

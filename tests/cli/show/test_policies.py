@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rudder.cli.show.policies import check_picture, draw_traffic, print_traffic, question
+from rudder.cli.commands.policies import question
+from rudder.cli.show.policies import check_picture, draw_traffic, traffic_table
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import RowsFetched
 from rudder.training.simulate.study import OPT, Traffic
@@ -60,7 +61,7 @@ def test_a_wrong_list_is_refused_by_its_name(
 
 def test_the_table_fits_eighty_columns_and_cuts_no_figure() -> None:
     out = io.StringIO()
-    print_traffic(ROWS, title="a run", console=Console(file=out, width=80))
+    Console(file=out, width=80).print(traffic_table(ROWS, title="a run"))
     text = out.getvalue()
     assert "…" not in text
     assert all(shown in text for shown in ("1,316,843", "1.043", "71.0 %", "65.1 %", "43,674"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -20,19 +20,23 @@ from rudder.agents.replay.other import Alternative
 from rudder.agents.replay.recorded import Replayed
 from rudder.agents.replay.what_if import Outlook, WhatIfs
 from rudder.bench.grid import Grid, GridReport
+from rudder.bench.harm import Harm, HarmReport
 from rudder.bench.planners_live import LivePlanner
 from rudder.bench.policy_cost import Cost
 from rudder.bench.results import BenchReport, Machine, Result, Spread
 from rudder.bench.simulated.compare import Standing
-from rudder.cli.show import bench as bench_grid
-from rudder.cli.show import bench as bench_report
 from rudder.cli.show import figures
-from rudder.cli.show import policies as policy_cost_table
-from rudder.cli.show import policies as traffic
 from rudder.cli.show import summary as report
+from rudder.cli.show.bench import (
+    grid_table,
+    harm_table,
+    live_table,
+    planner_table,
+    report_text,
+)
 from rudder.cli.show.display import RunProgress
 from rudder.cli.show.memory import memory_table
-from rudder.cli.show.planners import live_table, planner_table
+from rudder.cli.show.policies import cost_table, traffic_table
 from rudder.cli.show.replay import alternative_table, difference_table, what_if_table
 from rudder.cli.show.steering_lines import SteeringWatch
 from rudder.memory.sample import sample_episode, sample_workload
@@ -114,6 +118,13 @@ def grid() -> GridReport:
     return GridReport.of(made, bench_of(*[each.text for each in made.variants]))
 
 
+def harm() -> Harm:
+    return Harm(
+        dataset="synthetic:community-200k", rate="200mbit", unsteered_seconds=12.34,
+        speeds=(0.99, 1.01), applied=12, core=0.01,
+    )  # fmt: skip
+
+
 def standing() -> Standing:
     return Standing(
         planner="tabnet:a-fitted-model.bin", cases=99, to_fixed=10.123, worst_to_fixed=10.123,
@@ -164,16 +175,15 @@ def printed(show: Callable[[Console], object]) -> str:
 
 SHOWN: dict[str, Callable[[Console], object]] = {
     "summary": summary,
-    "bench": lambda console: bench_report.print_report(
-        bench_of("stock", "lookahead:controller=on", "score:interval=32+alpha=0.05"), console
+    "bench": lambda console: console.print(
+        report_text(bench_of("stock", "lookahead:controller=on", "score:interval=32+alpha=0.05"))
     ),
-    "grid": lambda console: bench_grid.print_grid(grid(), console),
+    "grid": lambda console: console.print(grid_table(grid())),
+    "harm": lambda console: console.print(harm_table(HarmReport(cases=(harm(),)))),
     "planners": lambda console: console.print(planner_table([standing()])),
     "live planners": lambda console: console.print(live_table([lived()])),
-    "costs": lambda console: policy_cost_table.print_costs([cost()], console=console),
-    "traffic": lambda console: traffic.print_traffic(
-        test_policies.ROWS, title="t", console=console
-    ),
+    "costs": lambda console: console.print(cost_table([cost()])),
+    "traffic": lambda console: console.print(traffic_table(test_policies.ROWS, title="t")),
     "memory": lambda console: console.print(memory_table([test_memory.line()])),
     "replays": lambda console: console.print(Group(*replays())),
 }
@@ -218,6 +228,7 @@ words = st.text("abcdefghij", min_size=1, max_size=9)
 texts = st.lists(words, min_size=1, max_size=12).map(" ".join)
 
 
+@settings(deadline=None)  # the time depends on what else the machine does
 @given(st.lists(st.tuples(texts, texts, st.integers(0, 10**9), st.floats(0, 1)), min_size=1))
 def test_any_words_and_numbers_are_whole(values: list[tuple[str, str, int, float]]) -> None:
     rows = [
