@@ -209,7 +209,7 @@ class PlainDisplay:
     block."""
 
     def __init__(self, console: Console, progress: RunProgress) -> None:
-        """Write to `console` what `board` finds worth telling."""
+        """Write to `console` what `progress` finds worth telling."""
         self._console, self._progress = console, progress
 
     @property
