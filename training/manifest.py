@@ -7,6 +7,7 @@ manifest, or with files that differ from it, is not a complete one.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self
@@ -142,10 +143,12 @@ class Manifest(Recipe):
 
     def _problems(self, directory: Path) -> Iterable[str]:
         for file in self.files:
+            part = re.match(r"part(\d+)/", file.path)
+            name = f"{file.path} (partition of host{part[1]})" if part else file.path
             try:
                 num_bytes = (directory / file.path).stat().st_size
             except OSError as error:
-                yield f"{file.path}: {error.strerror}"
+                yield f"{name}: {error.strerror}"
                 continue
             if num_bytes != file.num_bytes:
-                yield f"{file.path} has {num_bytes:,} bytes, not {file.num_bytes:,}"
+                yield f"{name} has {num_bytes:,} bytes, not {file.num_bytes:,}"

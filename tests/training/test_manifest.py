@@ -92,7 +92,9 @@ def test_a_manifest_of_another_format_is_refused_by_its_version(folder: Path) ->
 
 def test_a_missing_and_a_cut_off_file_are_found(manifest: Manifest, folder: Path) -> None:
     (folder / "part0" / "graph.dgl").write_bytes(b"x" * 99)
-    with pytest.raises(DataError, match=r"part0/graph.dgl has 99 bytes, not 100"):
+    with pytest.raises(
+        DataError, match=r"part0/graph.dgl \(partition of host0\) has 99 bytes, not 100"
+    ):
         manifest.verify(folder)
     (folder / "tiny.json").unlink()
     with pytest.raises(DataError, match=r"and 1 more"):

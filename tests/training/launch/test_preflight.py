@@ -80,15 +80,17 @@ def test_other_number_of_hosts_is_refused(parts: Path) -> None:
     assert "--hosts 2" in caught.value.remedy
 
 
-def test_missing_file_is_named(parts: Path) -> None:
+def test_missing_file_names_its_host(parts: Path) -> None:
     (parts / "part1" / "node_feats").unlink()
-    with pytest.raises(DataError, match=r"part1/node_feats"):
+    with pytest.raises(DataError, match=r"part1/node_feats \(partition of host1\)"):
         check(parts)
 
 
 def test_half_written_file_is_named(parts: Path) -> None:
     (parts / "part0" / "part_graph").write_bytes(bytes(50))
-    with pytest.raises(DataError, match="part0/part_graph has 50 bytes, not 100"):
+    with pytest.raises(
+        DataError, match=r"part0/part_graph \(partition of host0\) has 50 bytes, not 100"
+    ):
         check(parts)
 
 

@@ -93,7 +93,7 @@ def test_a_file_cut_off_later_is_found(tiny: Path) -> None:
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-1])
     try:
-        with pytest.raises(DataError, match=r"part1/node_feat.dgl has"):
+        with pytest.raises(DataError, match=r"part1/node_feat.dgl \(partition of host1\) has"):
             prepare("synthetic:tiny", num_parts=2, out=tiny, progress=silent)
     finally:
         victim.write_bytes(whole)
