@@ -32,7 +32,7 @@ def test_a_model_outside_the_hosts_networks_plans_and_its_decisions_replay(
         done = rudder(
             "train", "--data", str(tiny_parts), "--run-dir", str(tmp_path / "run"), "--json",
             "--llm", server.url, "--llm-model", "scripted", "--memory", "none",
-            "--rate", "10mbit", "--buffer", "0.01", "--lookahead", "0",
+            "--rate", "10mbit", "--buffer", "0.25", "--lookahead", "16",
             "--batch-size", "64", "--epochs", "12",
             cwd=tmp_path,
         )  # fmt: skip
