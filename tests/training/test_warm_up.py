@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.training.compiled_loops import compiled_by, run_python
+
 _RUN = """
-import sys
 import numpy as np
-from numba.core.dispatcher import Dispatcher
 from rudder.training.buffer import rows
 from rudder.training.buffer.directory import SeenDirectory
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
@@ -67,26 +66,12 @@ for name in POLICIES:
         policy.plan(remote)
 kernels.count_runs(remote, remote, np.empty(len(remote), dtype=np.int64))
 
-modules = [module for name, module in sys.modules.items() if name.startswith("rudder.")]
-loops = [value for module in modules for value in vars(module).values()]
-loops = [loop for loop in loops if isinstance(loop, Dispatcher) and loop.signatures]
-assert len(loops) >= 20
-print(*{loop.__name__ for loop in loops if loop.stats.cache_misses})
 """
 
 
-def run(*arguments: str, cache: Path) -> str:
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=120,
-    )  # fmt: skip
-    return done.stdout
-
-
 def test_after_the_warm_up_another_process_compiles_nothing(tmp_path: Path) -> None:
-    assert run("-m", "rudder.training.warm_up", cache=tmp_path) == ""
-    assert run("-c", _RUN, cache=tmp_path).split() == []
+    assert run_python("-m", "rudder.training.warm_up", cache=tmp_path) == ""
+    assert compiled_by(_RUN, least=20, cache=tmp_path) == []
 
 
 def test_the_warm_up_needs_neither_torch_nor_dgl() -> None:

@@ -180,7 +180,7 @@ def of_now(windows: Sequence[Window]) -> tuple[Window, ...]:
     if not windows:
         return ()
     waits = [value_of(window, "wait") for window in windows]
-    most = JUMP_SHARE * _step_ms_of_regime(windows[-1])
+    most = JUMP_SHARE * _trained_ms(windows[-1])
     differs = [abs(wait - waits[-1]) > most for wait in reversed(waits)]
     alike = differs.index(True) if True in differs else len(waits)
     before, since = waits[-alike - RECENT_WINDOWS : -alike], waits[-alike:]
@@ -204,10 +204,8 @@ def has_slowed(windows: Sequence[Window]) -> bool:
     ]
     if not before:
         return False
-    return wait_ms - statistics.median(
-        before[-PRESENT_WINDOWS:]
-    ) > SLOWED_SHARE * _step_ms_of_regime(last)
+    return wait_ms - statistics.median(before[-PRESENT_WINDOWS:]) > SLOWED_SHARE * _trained_ms(last)
 
 
-def _step_ms_of_regime(window: Window) -> float:
+def _trained_ms(window: Window) -> float:
     return 1000 * window.trained_seconds / max(window.num_steps, 1)

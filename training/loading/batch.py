@@ -10,8 +10,7 @@ import torch
 
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.loading.owner_accounts import Pull
-from rudder.training.metrics import NodeArray, Seconds
-from rudder.training.metrics import RowCounts as RowCounts
+from rudder.training.metrics import NodeArray, RowCounts, Seconds
 from rudder.training.sampling.neighbor import Edges, HalfLayer, SampledLayer
 from rudder.training.wire.wire import Answer, Rows
 

@@ -94,7 +94,7 @@ class PendingRequests:
 
 
 def open_requests(view: PartitionView, *, with_edge_ids: bool) -> PendingRequests:
-    """A desk with our own wire where the servers know it, else with DGL's requests."""
+    """Pending requests with our own wire where the servers know it, else with DGL's requests."""
     pacing = Pacing(server_links())
     if services_registered():
         return PendingRequests(LeanWire(view, with_edge_ids=with_edge_ids), pacing=pacing)
