@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rudder.cli.docs_page import cli_page
 
@@ -112,6 +114,14 @@ def test_documents_and_examples_import_only_what_is_public(page: Path) -> None:
         for name in names.split(", ")
     }
     assert used <= public
+
+
+def test_citation_and_changelog_name_the_version_of_the_package() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version
+    dated = f"## {version} - {citation['date-released']}\n"
+    assert dated in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_a_command_that_does_not_exist_is_found() -> None:

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 DISTRIBUTION = "rudder-gnn"
-STACK = ("dgl", "torch", "torchdata", "numpy", "setuptools")
+STACK = ("dgl", "torch", "torchdata", "numpy")
 """What has to fit together for `import dgl` to work."""
 
 
