@@ -123,6 +123,7 @@ class _Nodes:
         toolbox = runtime.context.toolbox
         with self.recorder.passing("plan", toolbox):
             plan = await self.planner.plan(state["observation"], state["recalled"], toolbox)
+        self.recorder.said(plan)
         return {"proposal": plan}
 
     async def criticise(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
@@ -131,6 +132,7 @@ class _Nodes:
             verdict = await self.critic.review(
                 state["observation"], state["recalled"], state["proposal"], toolbox
             )
+        self.recorder.said(verdict)
         return {"verdict": verdict}
 
     async def reconsider(self, state: DecisionState, runtime: Runtime[Context]) -> DecisionState:
@@ -140,6 +142,7 @@ class _Nodes:
         toolbox.begin()
         with self.recorder.passing("reconsider", toolbox):
             plan = await second.plan(state["observation"], state["recalled"], toolbox)
+        self.recorder.said(plan)
         if plan.change.is_empty:
             return {}
         first = Rejected(
@@ -156,6 +159,7 @@ class _Nodes:
                 bounds=toolbox.limits,
                 now_step=toolbox.history.next_step,
             )
+        self.recorder.said(ruling)
         return {"ruling": ruling}
 
     async def act(self, state: DecisionState) -> DecisionState:

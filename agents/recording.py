@@ -18,7 +18,15 @@ import numpy as np
 
 from rudder.agents.guard import Guard
 from rudder.agents.llm.exchange import Exchange
-from rudder.memory.journal import AuditEntry, DecisionInputs, Journal, Node, Passage
+from rudder.memory.journal import (
+    AuditEntry,
+    CallOutcome,
+    DecisionInputs,
+    Journal,
+    Node,
+    Passage,
+)
+from rudder.memory.records import GuardResult, Plan, Verdict
 from rudder.tools.calls import ToolCall, ToolResult
 from rudder.tools.estimate.history import History
 from rudder.tools.toolbox import Toolbox
@@ -42,6 +50,15 @@ def fingerprint(history: History) -> int | None:
     return crc
 
 
+def _heading(words: Plan | Verdict | GuardResult) -> tuple[str, str, CallOutcome]:
+    """Agent, tool and outcome of a row that says what an agent came to."""
+    if isinstance(words, Plan):
+        return "planner", "plan", "answered"
+    if isinstance(words, Verdict):
+        return "critic", "review", "refused" if words.decision == "refuse" else "approved"
+    return "guard", "review", "approved" if words.allowed else "refused"
+
+
 _AGENTS: dict[Node, str] = {
     "observe": "observer",
     "plan": "planner",
@@ -63,6 +80,9 @@ class Recorder:
     def passing(self, node: Node, toolbox: Toolbox) -> AbstractContextManager[None]:
         """Around what a node does."""
         return contextlib.nullcontext()
+
+    def said(self, words: Plan | Verdict | GuardResult) -> None:
+        """What planner, critic or guard came to, before anything is done about it."""
 
 
 NO_RECORDER = Recorder()
@@ -111,6 +131,22 @@ class DecisionRecorder(Recorder):
         )
         if node != "observe":
             self._journal.add_inputs(self._inputs)
+
+    def said(self, words: Plan | Verdict | GuardResult) -> None:
+        """Log it; a model's calls are rows of their own."""
+        agent, tool, outcome = _heading(words)
+        self._journal.log(
+            AuditEntry(
+                kind="note",
+                call_id=uuid.uuid4().hex,
+                agent=agent,
+                tool=tool,
+                step=self._step,
+                episode_id=self._episode_id,
+                outcome=outcome,
+                result=words.model_dump_json(exclude={"calls"}),
+            )
+        )
 
     def on_call(self, call: ToolCall, result: ToolResult, latency_ms: float) -> None:
         """Log a call of a tool and its result, joined by the call's id."""

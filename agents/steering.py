@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from functools import partial
 from typing import Literal, TypeAlias
 
 from rudder.agents.actuator import Actuator
@@ -20,8 +19,8 @@ from rudder.agents.recording import NO_RECORDER, Recorder
 from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
 from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, TrialCriteria
-from rudder.memory.journal import AuditEntry, CallOutcome, Journal
-from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Plan, Verdict
+from rudder.memory.journal import Journal
+from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
     CHANGED_WAIT_SHARE,
@@ -199,7 +198,7 @@ class Steering:
         with self._recorder.passing("observe", self.toolbox):
             observation = await EmbeddedObserver().observe(self.toolbox)
         with self._recorder.passing("plan", self.toolbox):
-            pass  # it was made before, of the same windows
+            self._recorder.said(plan)  # it was made before, of the same windows
         applied = await self._actuator.carry_out(
             plan.change, observation=observation, episode_id=episode_id
         )
@@ -260,7 +259,6 @@ class Steering:
         state = await decide(self._graph, toolbox=self.toolbox, episode_id=episode_id)
         if "proposal" not in state:
             return None
-        self._log_words(state, episode_id)
         episode = self._episode_of(state, episode_id)
         applied = episode.applied
         if applied is not None and applied.outcome == "applied" and episode.verdict is not None:
@@ -285,38 +283,6 @@ class Steering:
             expected=verdict.expected,
             course=whatif.course(verdict.change, applied_step=step) if whatif.is_ready else (),
             criteria=self._criteria,
-        )
-
-    def _log_words(self, state: DecisionState, episode_id: str) -> None:
-        """What planner, critic and guard said is in the audit log."""
-        first = state.get("rejected")
-        said: list[tuple[Plan, Verdict | None, GuardResult | None]] = []
-        if first is not None:
-            said.append((first.plan, first.verdict, first.guard))
-        said.append((state["proposal"], state.get("verdict"), state.get("ruling")))
-        step = state["observation"].step
-        note = partial(AuditEntry, kind="note", step=step, episode_id=episode_id)
-        for plan, verdict, ruling in said:
-            words = plan.model_dump_json(exclude={"calls"})
-            self._log(note, "planner", "plan", "answered", words)
-            if verdict is not None:
-                outcome: CallOutcome = "refused" if verdict.decision == "refuse" else "approved"
-                self._log(note, "critic", "review", outcome, verdict.model_dump_json())
-            if ruling is not None:
-                outcome = "approved" if ruling.allowed else "refused"
-                self._log(note, "guard", "review", outcome, ruling.model_dump_json())
-
-    def _log(
-        self,
-        note: Callable[..., AuditEntry],
-        agent: str,
-        tool: str,
-        outcome: CallOutcome,
-        words: str,
-    ) -> None:
-        call_id = uuid.uuid4().hex
-        self._journal.log(
-            note(call_id=call_id, agent=agent, tool=tool, outcome=outcome, result=words)
         )
 
     def _take_number(self) -> int:

@@ -118,7 +118,7 @@ def planner_of(options: SteeringOptions) -> Planner:
     if options.planner == "periodic":
         return PeriodicPlanner()
     if options.planner == "heuristic":
-        return HeuristicPlanner()
+        return HeuristicPlanner(preference=preference_of(options))
     if options.planner == "adversarial":
         return AdversarialPlanner(seed=options.seed)
     return EmbeddedPlanner(preference=preference_of(options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
 from rudder.agents.planners.proposals import keep, propose
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
@@ -125,16 +126,21 @@ _MIN_LOOKAHEAD = 8
 
 
 class HeuristicPlanner:
-    """Waits: first look further ahead, then double the buffer. Never waits: shrink it a quarter."""
+    """If the trainer waits, it looks further ahead first, then doubles the buffer. Under the
+    objective `memory` it shrinks the buffer by a quarter while the trainer does not wait."""
 
     name = "heuristic"
+
+    def __init__(self, *, preference: Preference = DEFAULT_PREFERENCE) -> None:
+        self._saves_memory = preference.saves_memory
 
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
         """What the first rule says that applies."""
         settings, limits = observation.settings, toolbox.limits
-        if observation.exposed_fraction < HIDDEN_SHARE and settings.capacity_rows > 1:
+        is_hidden = observation.exposed_fraction < HIDDEN_SHARE
+        if self._saves_memory and is_hidden and settings.capacity_rows > 1:
             change = Change(capacity_rows=settings.capacity_rows * 3 // 4)
             return propose(
                 self.name, change, whatif=toolbox.whatif, reason="all communication is hidden"

@@ -24,8 +24,8 @@ class Order(Journal):
         self.events.append(f"inputs {inputs.passages[-1].node}")
 
     def log(self, entry: AuditEntry) -> bool:
-        if entry.tool == "apply_change":
-            self.events.append(entry.kind)
+        said = entry.kind == "note"
+        self.events.append(f"{entry.agent} {entry.outcome}" if said else entry.kind)
         return True
 
     def save(self, episode: Episode) -> None:
@@ -39,12 +39,13 @@ def recorded() -> Order:
     return journal
 
 
-def test_the_inputs_are_kept_before_the_intent_is() -> None:
+def test_inputs_and_approvals_are_kept_before_the_intent_is() -> None:
     events = recorded().events
     for number, event in enumerate(events):
         if event == "intent":
-            assert events[number - 3 : number + 2] == [
-                "inputs plan", "inputs criticise", "inputs guard", "intent", "effect"
+            assert events[number - 6 : number + 2] == [
+                "inputs plan", "planner answered", "inputs criticise", "critic approved",
+                "inputs guard", "guard approved", "intent", "effect",
             ]  # fmt: skip
     assert "intent" in events
 

@@ -31,12 +31,25 @@ def check_record(path: Path) -> None:
     assert found.holds, (path, found)
     assert [each.number for each in episodes] == list(range(len(episodes)))
     applied = [row for row in rows if row.outcome == "applied"]
+    check_approvals(rows)
     assert is_within(settings_by_windows(windows), map(in_force, applied)), path
     report = read_report(path.parents[1], int(path.stem.removeprefix("rank")))
     if report is not None and has_one_session(path):
         effects = sum(row.kind == "effect" for row in applied)
         assert effects == report.counts.applied + report.counts.reverted, path
         assert len(episodes) == report.counts.decisions, path
+
+
+def check_approvals(rows: Iterable[AuditRow]) -> None:
+    """Before each change of a decision critic and guard have let it pass; a limit asks nobody."""
+    said: dict[str | None, list[tuple[str, str | None]]] = {}
+    for row in rows:
+        if row.kind == "note" and row.tool in ("plan", "review"):
+            said.setdefault(row.episode_id, []).append((row.agent, row.outcome))
+        if row.kind == "intent" and row.tool == "apply_change":
+            last = said.get(row.episode_id, [])[-2:]
+            is_limit = last == [("planner", "answered")]
+            assert is_limit or last == [("critic", "approved"), ("guard", "approved")], row
 
 
 def settings_by_windows(windows: list[Window]) -> list[tuple[BufferSettings, int | None]]:

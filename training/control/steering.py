@@ -64,9 +64,14 @@ class MemoryQuota:
 
     def refusal(self, rows: int, *, current_rows: int) -> str | None:
         """Why the buffer cannot go from `current_rows` to `rows`, or None."""
-        limit = self.limit_rows
-        if rows <= max(limit, current_rows):
+        limit, num_remote = self.limit_rows, self._workload.num_remote
+        if rows <= max(min(limit, num_remote), current_rows):
             return None
+        if num_remote < limit:
+            return (
+                f"capacity_rows = {rows} is more than the {num_remote} remote nodes of this"
+                f" trainer; allowed: 0 to {num_remote}"
+            )
         what = "memory" if limit == self._workload.max_buffer_rows else "memory budget"
         return (
             f"capacity_rows = {rows} is more than this trainer's share of the host's {what};"

@@ -15,9 +15,11 @@ from rudder.agents.planners.baselines import (
 )
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.roles import Planner
+from rudder.agents.team import planner_of
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
+from rudder.training.steering_options import Objective, SteeringOptions
 from tests.agents.steered import observation_of, toolbox_after, trainer_of
 
 PLANNERS = [
@@ -67,13 +69,23 @@ def test_periodic_asks_for_a_round_every_period() -> None:
         ({"settings": BufferSettings(capacity_rows=50, lookahead_batches=64)},
          Change(capacity_rows=100)),
         ({"hit_fraction": 0.99}, Change()),
-        ({"exposed_wait_ms": 0.0}, Change(capacity_rows=1875)),
+        ({"exposed_wait_ms": 0.0}, Change()),
         ({"exposed_wait_ms": 0.5}, Change()),
     ],
 )  # fmt: skip
 def test_heuristic_follows_its_rules(seen: dict[str, object], change: Change) -> None:
     toolbox = toolbox_after(trainer_of(), windows=2)
     assert plan_of(HeuristicPlanner(), observation_of(**seen), toolbox).change == change
+
+
+@pytest.mark.parametrize(("objective", "rows"), [("time", None), ("memory", 1875)])
+def test_heuristic_gives_memory_back_only_where_that_is_asked_for(
+    objective: Objective, rows: int | None
+) -> None:
+    planner = planner_of(SteeringOptions(planner="heuristic", objective=objective))
+    toolbox = toolbox_after(trainer_of(), windows=2)
+    plan = plan_of(planner, observation_of(exposed_wait_ms=0.0), toolbox)
+    assert plan.change.capacity_rows == rows
 
 
 def test_adversarial_seeks_harm_and_promises_the_best() -> None:

@@ -13,18 +13,13 @@ import contextlib
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.baselines import HeuristicPlanner, PeriodicPlanner
-from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.planners.exploring import CollectingCritic, CollectingPlanner
-from rudder.agents.roles import Planner
-from rudder.agents.team import Team, asker_of, with_llm
+from rudder.agents.team import Team, asker_of, critic_of, planner_of, with_llm
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.run import simulate
@@ -32,18 +27,12 @@ from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.past.transfer import fill
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.settings import BufferSettings
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import PlannerName, SteeringOptions
 from rudder.training.workload import PolicyName
 
 FOLDER = Path(__file__).parent / "data"
-PLANNERS: dict[str, Callable[[], Planner]] = {
-    "embedded": EmbeddedPlanner,
-    "heuristic": HeuristicPlanner,
-    "periodic": PeriodicPlanner,
-    "collect": CollectingPlanner,
-    "llm": EmbeddedPlanner,
-}
-"""By turns; `llm` names the one that takes over from the model."""
+PLANNERS: tuple[PlannerName, ...] = ("embedded", "heuristic", "periodic", "collect", "llm")
+"""By turns."""
 _PULL_MS = 45.0
 """Of a step's draws, were all of them fetched over a network of its own."""
 _BUDGETS = (None, 2**20, 400_000)
@@ -55,7 +44,7 @@ PREFERENCES = (Preference("memory", 0.02), Preference("traffic"), Preference())
 class Make:
     """One run: who plans, how long, and how much of the network there is."""
 
-    planner: str = "embedded"
+    planner: PlannerName = "embedded"
     seed: int = 0
     windows: int = 40
     num_remote: int = 3000
@@ -116,30 +105,25 @@ def make_run(path: Path, make: Make, *, memory: Path | None = None) -> int:
 def make_runs(folder: Path, *, decisions: int, size: int = 3000) -> Iterator[Path]:
     """Runs of all planners by turns, each remembering those before, until there are as many
     decisions; size: remote nodes."""
-    made, seed, names = 0, 0, list(PLANNERS)
+    made, seed = 0, 0
     while made < decisions:
         path = folder / f"run{seed}" / "steering" / "rank0.db"
-        make = Make(names[seed % len(names)], seed=seed, num_remote=size, draws=size // 10)
+        make = Make(PLANNERS[seed % len(PLANNERS)], seed=seed, num_remote=size, draws=size // 10)
         made += make_run(path, make, memory=folder / "memory.db")
         seed += 1
         yield path
 
 
 def _team(make: Make, journal: SqliteJournal, preference: Preference) -> Team:
-    planner = PLANNERS[make.planner]()
-    if make.planner == "collect":
-        return Team(EmbeddedObserver(), planner, CollectingCritic())
-    if isinstance(planner, EmbeddedPlanner):
-        planner = EmbeddedPlanner(preference=preference)
-    team = Team(EmbeddedObserver(), planner, EmbeddedCritic(preference=preference))
-    if make.planner != "llm":
-        return team
     options = SteeringOptions(
-        planner="llm",
+        planner=make.planner,
         llm_roles=("observer", "planner", "critic"),
         objective=preference.objective,
         tolerance=preference.tolerance,
     )
+    team = Team(EmbeddedObserver(), planner_of(options), critic_of(options))
+    if make.planner != "llm":
+        return team
     asker = asker_of(
         RandomChat(make.seed, wildness=0.05),
         options=options,
@@ -153,7 +137,8 @@ def make_data() -> None:
     """Write the runs that are kept."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("embedded", "llm"):
+        names: tuple[PlannerName, ...] = ("embedded", "llm")
+        for name in names:
             path = Path(folder) / f"{name}.db"
             make_run(path, Make(name, windows=32, num_remote=1000, draws=120))
             connection = sqlite3.connect(path)

@@ -58,3 +58,10 @@ def test_a_buffer_beyond_the_limit_may_shrink_but_not_grow(
     assert (reason is not None) == is_refused
     if reason is not None:
         assert "share of the host's memory budget; allowed: 0 to 100" in reason
+
+
+def test_a_buffer_for_more_rows_than_there_are_remote_nodes_is_refused_with_the_range() -> None:
+    work = workload_of(max_buffer_rows=10**9)
+    quota = MemoryQuota(work)
+    assert quota.refusal(10_000, current_rows=100) is None
+    assert "allowed: 0 to 10000" in str(quota.refusal(99_999_999, current_rows=100))
