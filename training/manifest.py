@@ -1,22 +1,24 @@
 """What a folder of partitions holds, and how it was made: `manifest.json` beside the parts.
 
-It is the last file to be written, and it lists the others with their sizes: a folder without a
-manifest, or with files that differ from it, is not a complete one.
+It is the last file to be written, and it lists the others with their sizes and checksums: a folder
+without a manifest, or with files that differ from it, is not a complete one.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, Self
 
+from rudder.training.checksums import StoredFile, changed_files
 from rudder.training.errors import DataError
 from rudder.training.settings import Frozen
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+PART_FILE_NAME = "part.json"
 FeatureDtype = Literal["float32", "float16"]
 CutMethod = Literal["metis", "random"]
 
@@ -56,16 +58,25 @@ class PartSizes(Frozen):
     num_train: int
 
 
-class FileSize(Frozen):
-    """A file of the folder, by its path relative to it."""
+class PartIdentity(Frozen):
+    """Which part of which preparation a folder holds: `part.json` in it."""
 
-    path: str
-    num_bytes: int
+    preparation: str
+    part: int
 
     @classmethod
-    def of(cls, directory: Path, path: Path) -> FileSize:
-        """Measure a file under `directory`."""
-        return cls(path=path.relative_to(directory).as_posix(), num_bytes=path.stat().st_size)
+    def read(cls, folder: Path) -> PartIdentity | None:
+        """That of a part's folder; None where there is none, or it is damaged."""
+        try:
+            return cls.model_validate_json((folder / PART_FILE_NAME).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def write(self, folder: Path) -> Path:
+        """Write it; returns the file."""
+        file = folder / PART_FILE_NAME
+        file.write_text(self.model_dump_json() + "\n")
+        return file
 
 
 class Manifest(Recipe):
@@ -84,7 +95,9 @@ class Manifest(Recipe):
     num_test: int
     num_cut_edges: int
     parts: tuple[PartSizes, ...]
-    files: tuple[FileSize, ...]
+    files: tuple[StoredFile, ...]
+    preparation: str = ""
+    """Tells preparations apart; "" where an older version wrote the folder."""
     source: dict[str, str | int | float]
     versions: dict[str, str]
 
@@ -135,20 +148,57 @@ class Manifest(Recipe):
         (directory / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n")
 
     def verify(self, directory: Path) -> None:
-        """Check that every file is there with its size; raises DataError that names one."""
-        problems = list(self._problems(directory))
+        """Check that every part and file is there, with its size; raises DataError that names one.
+
+        It reads no large file; `verify_content` does.
+        """
+        self._refuse(directory, [*self._foreign_parts(directory), *self._missing(directory)])
+
+    def verify_content(self, directory: Path, *, part: int | None) -> None:
+        """Read the files of a part, or (None) those of no part, and compare their checksums.
+
+        Raises DataError that names one that has changed. Files of older versions have no checksum.
+        """
+        try:
+            self._refuse(directory, list(self._changed(directory, part)))
+        except OSError as error:
+            name = _name(Path(str(error.filename)).relative_to(directory).as_posix())
+            self._refuse(directory, [f"{name}: {error.strerror}"])
+
+    def _refuse(self, directory: Path, problems: list[str]) -> None:
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise DataError(f"{directory} is damaged: {problems[0]}{more}", remedy=_PREPARE_AGAIN)
 
-    def _problems(self, directory: Path) -> Iterable[str]:
+    def _foreign_parts(self, directory: Path) -> Iterator[str]:
+        """Parts that are swapped, or come from another preparation."""
+        for part in range(self.num_parts if self.preparation else 0):
+            found = PartIdentity.read(directory / f"part{part}")
+            if found is None:
+                continue  # its file is missing or damaged, which is found as such
+            if found.preparation != self.preparation:
+                yield f"part{part} comes from another preparation; parts of two are mixed"
+            elif found.part != part:
+                yield f"the folder part{part} holds part {found.part}; parts are swapped"
+
+    def _missing(self, directory: Path) -> Iterator[str]:
         for file in self.files:
-            part = re.match(r"part(\d+)/", file.path)
-            name = f"{file.path} (partition of host{part[1]})" if part else file.path
-            try:
-                num_bytes = (directory / file.path).stat().st_size
-            except OSError as error:
-                yield f"{name}: {error.strerror}"
-                continue
-            if num_bytes != file.num_bytes:
-                yield f"{name} has {num_bytes:,} bytes, not {file.num_bytes:,}"
+            if problem := file.size_problem(directory):
+                yield _name(file.path) + problem
+
+    def _changed(self, directory: Path, part: int | None) -> Iterator[str]:
+        files = [file for file in self.files if _part_of(file.path) == part]
+        for file, found in changed_files(directory, files):
+            others = [other.path for other in self.files if other.xxh3 == found]
+            is_now = f"is {others[0]}" if others else "has another content than was written"
+            yield f"{_name(file.path)} {is_now} (XXH3 {found}, not {file.xxh3})"
+
+
+def _part_of(path: str) -> int | None:
+    found = re.match(r"part(\d+)/", path)
+    return int(found[1]) if found else None
+
+
+def _name(path: str) -> str:
+    part = _part_of(path)
+    return path if part is None else f"{path} (partition of host{part})"

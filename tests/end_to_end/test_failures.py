@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from rudder.training.manifest import Manifest
 from tests.end_to_end.runs import Run, segments, wait_until
 
 pytestmark = pytest.mark.distributed
@@ -129,12 +130,29 @@ def test_partition_that_dgl_cannot_load_names_the_host(
     start: Start, tiny_parts: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(tiny_parts, tmp_path / "data")
+    manifest = Manifest.read(data)
+    without = tuple(file.model_copy(update={"xxh3": ""}) for file in manifest.files)
+    manifest.model_copy(update={"files": without}).write(data)  # as older versions wrote it
     file = data / "part1" / "graph.dgl"
     file.write_bytes(bytes(file.stat().st_size))
     outcome = start(data).outcome(within_s=SOON_S)
     assert outcome.exit_code in (3, 5)
     assert "server 1 on host1" in outcome.message
     assert "prepare the graph again" in outcome.error["remedy"]
+
+
+@pytest.mark.parametrize("name", ["node_feat.dgl", "graph.dgl"])
+def test_a_flipped_bit_in_a_partition_ends_the_run_before_it_trains(
+    start: Start, tiny_parts: Path, tmp_path: Path, name: str
+) -> None:
+    data = shutil.copytree(tiny_parts, tmp_path / "data")
+    content = bytearray((data / "part1" / name).read_bytes())
+    content[len(content) // 2] ^= 16
+    (data / "part1" / name).write_bytes(content)
+    outcome = start(data).outcome(within_s=SOON_S)
+    assert outcome.exit_code == 3
+    assert f"part1/{name} (partition of host1) has another content" in outcome.message
+    assert "rudder prepare" in outcome.error["remedy"]
 
 
 def test_used_run_folder_is_not_overwritten(start: Start, tmp_path: Path) -> None:

@@ -5,23 +5,28 @@ from pathlib import Path
 
 import pytest
 
+from rudder.training.checksums import StoredFile
 from rudder.training.errors import DataError
-from rudder.training.manifest import FILE_NAME, FileSize, Manifest, PartSizes, Recipe
+from rudder.training.manifest import FILE_NAME, Manifest, PartIdentity, PartSizes, Recipe
 
 RECIPE = Recipe(dataset="synthetic:tiny", num_parts=2, seed=3, feature_dtype="float16")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "part0").mkdir()
-    (tmp_path / "part0" / "graph.dgl").write_bytes(b"x" * 100)
+    for part, letter in enumerate((b"x", b"y")):
+        (tmp_path / f"part{part}").mkdir()
+        (tmp_path / f"part{part}" / "graph.dgl").write_bytes(letter * 100)
     (tmp_path / "tiny.json").write_text("{}")
     return tmp_path
 
 
 @pytest.fixture
 def manifest(folder: Path) -> Manifest:
-    files = [folder / "part0" / "graph.dgl", folder / "tiny.json"]
+    identities = [
+        PartIdentity(preparation="one", part=part).write(folder / f"part{part}") for part in (0, 1)
+    ]
+    files = [folder / "part0" / "graph.dgl", folder / "part1" / "graph.dgl", folder / "tiny.json"]
     part = PartSizes(num_inner_nodes=5, num_halo_nodes=2, num_edges=10, num_train=1)
     written = Manifest(
         **RECIPE.model_dump(),
@@ -37,7 +42,8 @@ def manifest(folder: Path) -> Manifest:
         num_test=8,
         num_cut_edges=5,
         parts=(part, part),
-        files=tuple(FileSize.of(folder, file) for file in files),
+        files=tuple(StoredFile.of(folder, file) for file in (*files, *identities)),
+        preparation="one",
         source={"generator": "by hand"},
         versions={"dgl": "2.1.0"},
     )
@@ -99,6 +105,60 @@ def test_a_missing_and_a_cut_off_file_are_found(manifest: Manifest, folder: Path
     (folder / "tiny.json").unlink()
     with pytest.raises(DataError, match=r"and 1 more"):
         manifest.verify(folder)
+
+
+def test_a_flipped_bit_is_found_by_who_reads_that_part(manifest: Manifest, folder: Path) -> None:
+    content = bytearray((folder / "part1" / "graph.dgl").read_bytes())
+    content[57] ^= 4
+    (folder / "part1" / "graph.dgl").write_bytes(content)
+    manifest.verify(folder)
+    for part in (0, None):
+        manifest.verify_content(folder, part=part)
+    with pytest.raises(
+        DataError,
+        match=r"part1/graph.dgl \(partition of host1\) has another content than was written \(XXH3",
+    ):
+        manifest.verify_content(folder, part=1)
+    (folder / "tiny.json").write_text("[]")
+    with pytest.raises(DataError, match=r"tiny.json has another content"):
+        manifest.verify_content(folder, part=None)
+    (folder / "part1" / "graph.dgl").unlink()
+    with pytest.raises(DataError, match=r"part1/graph.dgl .*: No such file"):
+        manifest.verify_content(folder, part=1)
+
+
+def test_swapped_parts_and_files_are_named_as_such(manifest: Manifest, folder: Path) -> None:
+    swap(folder / "part0" / "graph.dgl", folder / "part1" / "graph.dgl")
+    with pytest.raises(DataError, match=r"part0/graph.dgl .* is part1/graph.dgl \(XXH3"):
+        manifest.verify_content(folder, part=0)
+    swap(folder / "part0", folder / "part1")
+    with pytest.raises(DataError, match=r"the folder part0 holds part 1; parts are swapped"):
+        manifest.verify(folder)
+
+
+def swap(one: Path, other: Path) -> None:
+    one.rename(one.with_name("aside"))
+    other.rename(one)
+    one.with_name("aside").rename(other)
+
+
+def test_parts_of_two_preparations_are_named_as_such(manifest: Manifest, folder: Path) -> None:
+    PartIdentity(preparation="two", part=1).write(folder / "part1")
+    with pytest.raises(
+        DataError, match=r"part1 comes from another preparation; parts of two are mixed"
+    ) as refused:
+        manifest.verify(folder)
+    assert "rudder prepare" in refused.value.remedy
+
+
+def test_a_folder_of_an_older_version_is_taken_without_checksums(
+    manifest: Manifest, folder: Path
+) -> None:
+    files = tuple(file.model_copy(update={"xxh3": ""}) for file in manifest.files)
+    older = manifest.model_copy(update={"files": files, "preparation": ""})
+    (folder / "part1" / "graph.dgl").write_bytes(b"z" * 100)
+    older.verify(folder)
+    older.verify_content(folder, part=1)
 
 
 def test_differences_of_recipes_are_named() -> None:

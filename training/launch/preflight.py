@@ -50,6 +50,7 @@ def check_parts(config: RunConfig, manifest: Manifest, data_dir: Path) -> None:
             remedy=_PREPARE,
         )
     manifest.verify(data_dir)
+    manifest.verify_content(data_dir, part=None)
 
 
 def check_memory(

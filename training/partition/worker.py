@@ -10,19 +10,21 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import xxhash
 
+from rudder.training.checksums import StoredFile, stored_files
 from rudder.training.datasets.checks import check_told_apart
 from rudder.training.datasets.graph import FloatArray, Graph, IntArray
 from rudder.training.datasets.registry import DatasetSpec, load_dataset
 from rudder.training.errors import ConfigError, DataError, MachineError, RudderError
 from rudder.training.machine import die_with
-from rudder.training.manifest import FeatureDtype, FileSize, Manifest, PartSizes, Recipe
+from rudder.training.manifest import FeatureDtype, Manifest, PartIdentity, PartSizes, Recipe
 from rudder.training.settings import Frozen
 
 _BYTES_PER_EDGE = 26
@@ -222,6 +224,12 @@ def _manifest(
 ) -> Manifest:
     src_part, dst_part = part_of[graph.src], part_of[graph.dst]
     written = sorted(path for path in directory.rglob("*") if path.is_file())
+    files = stored_files(directory, written)
+    preparation = _preparation(recipe, files)
+    identities = [
+        PartIdentity(preparation=preparation, part=part).write(directory / f"part{part}")
+        for part in range(recipe.num_parts)
+    ]
     return Manifest(
         **recipe.model_dump(),
         graph_name=name,
@@ -238,10 +246,17 @@ def _manifest(
         parts=tuple(
             _sizes(graph, part, part_of, src_part, dst_part) for part in range(recipe.num_parts)
         ),
-        files=tuple(FileSize.of(directory, path) for path in written),
+        files=(*files, *stored_files(directory, identities)),
+        preparation=preparation,
         source=dict(graph.source),
         versions={package: version(package) for package in ("rudder-gnn", "dgl", "torch", "numpy")},
     )
+
+
+def _preparation(recipe: Recipe, files: Sequence[StoredFile]) -> str:
+    """An identity that equal preparations share: of the recipe and of what came of it."""
+    content = [recipe.model_dump_json(), *(f"{file.path} {file.xxh3}" for file in files)]
+    return xxhash.xxh3_128_hexdigest("\n".join(content).encode())
 
 
 def _sizes(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rudder.training.checksums import StoredFile
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError, DataError, MachineError
 from rudder.training.launch.preflight import (
@@ -20,7 +21,7 @@ from rudder.training.launch.preflight import (
     check_parts,
     has_library_for,
 )
-from rudder.training.manifest import FileSize, Manifest, PartSizes
+from rudder.training.manifest import Manifest, PartSizes
 
 NUM_PARTS = 2
 FILES = ("node_feats", "edge_feats", "part_graph")
@@ -36,14 +37,14 @@ def parts(tmp_path: Path) -> Path:
         folder.mkdir()
         for name in FILES:
             (folder / name).write_bytes(bytes(100))
-            files.append(FileSize.of(tmp_path, folder / name))
+            files.append(StoredFile.of(tmp_path, folder / name))
         layout[f"part-{part}"] = {name: f"part{part}/{name}" for name in FILES}
     (tmp_path / "ring.json").write_text(json.dumps(layout))
     manifest(tuple(files)).write(tmp_path)
     return tmp_path
 
 
-def manifest(files: tuple[FileSize, ...]) -> Manifest:
+def manifest(files: tuple[StoredFile, ...]) -> Manifest:
     sizes = PartSizes(num_inner_nodes=50, num_halo_nodes=40, num_edges=200, num_train=10)
     return Manifest(
         dataset="npz:ring.npz",

@@ -134,7 +134,10 @@ def test_the_manifest_describes_the_folder(tmp_path: Path) -> None:
     assert {file.path for file in manifest.files} == {
         "synthetic-tiny.json",
         *(f"part{p}/{name}.dgl" for p in (0, 1) for name in ("graph", "node_feat", "edge_feat")),
+        *(f"part{p}/part.json" for p in (0, 1)),
     }
+    for part in (0, 1, None):
+        manifest.verify_content(tmp_path / "out", part=part)
     assert manifest.has_seed_phase
     assert manifest.source["num_communities"] == 8
     assert manifest.versions["dgl"] == dgl.__version__

@@ -1,0 +1,72 @@
+"""Checksums of files, to notice what a disk, a copy or another program has changed in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import xxhash
+
+from rudder.training.settings import Frozen
+
+_CHUNK_BYTES = 1 << 20
+_THREADS = 4
+"""Hashing is bound by the disk; a few files at once keep it busy."""
+
+
+def checksum(path: Path) -> str:
+    """The XXH3 (128 bit) of a file, in hexadecimal; raises OSError.
+
+    It finds damage, not forgery.
+    """
+    digest = xxhash.xxh3_128()
+    chunk = memoryview(bytearray(_CHUNK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while num_bytes := file.readinto(chunk):
+            digest.update(chunk[:num_bytes])
+    return digest.hexdigest()
+
+
+class StoredFile(Frozen):
+    """A file as it was written: path relative to its folder, size, and XXH3 ("": not known)."""
+
+    path: str
+    num_bytes: int
+    xxh3: str = ""
+
+    @classmethod
+    def of(cls, directory: Path, path: Path) -> StoredFile:
+        """Measure a file under `directory`."""
+        return cls(
+            path=path.relative_to(directory).as_posix(),
+            num_bytes=path.stat().st_size,
+            xxh3=checksum(path),
+        )
+
+    def size_problem(self, directory: Path) -> str | None:
+        """How the file's size differs from what was written; None if it does not."""
+        try:
+            num_bytes = (directory / self.path).stat().st_size
+        except OSError as error:
+            return f": {error.strerror}"
+        if num_bytes == self.num_bytes:
+            return None
+        return f" has {num_bytes:,} bytes, not {self.num_bytes:,}"
+
+
+def stored_files(directory: Path, paths: Iterable[Path]) -> tuple[StoredFile, ...]:
+    """Measure files, several at a time."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return tuple(pool.map(lambda path: StoredFile.of(directory, path), paths))
+
+
+def changed_files(directory: Path, files: Iterable[StoredFile]) -> Iterator[tuple[StoredFile, str]]:
+    """The files whose content is not what was written, with the XXH3 that each has now.
+
+    Several are read at a time. Files without a known checksum are skipped. Raises OSError.
+    """
+    known = [file for file in files if file.xxh3]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(lambda file: checksum(directory / file.path), known)
+        yield from ((file, now) for file, now in zip(known, found, strict=True) if now != file.xxh3)
