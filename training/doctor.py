@@ -45,6 +45,7 @@ def _checks(data_dir: Path, run_dir: Path) -> Iterator[Check]:
     for name, wanted in required_versions().items():
         yield check_version(name, wanted=wanted, installed=installed_version(name))
     yield check_import()
+    yield check_kernel_cache()
     yield check_shared_memory(SHM_FOLDER)
     yield check_leftovers(SHM_FOLDER)
     yield check_namespaces()
@@ -94,6 +95,23 @@ def check_import() -> Check:
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     wanted = " ".join(f"'{name}{pin}'" for name, pin in required_versions().items())
     return Check("import dgl", "fail", last, f"pip install {wanted}")
+
+
+def check_kernel_cache() -> Check:
+    """Whether compiled loops are kept, and where."""
+    from rudder.training.buffer.rows import copy_rows  # numba takes a second to import
+    from rudder.training.compiled import TEMPORARY_PREFIX, cache_folder_of
+
+    folder, wish = cache_folder_of(copy_rows), os.environ.get("NUMBA_CACHE_DIR")
+    remedy = "set NUMBA_CACHE_DIR to a folder on a local disk that this user may write to"
+    if folder is None:
+        return Check("compiled loops", "warn", "not kept: each process compiles anew", remedy)
+    found = f"kept in {folder}"
+    if wish and not folder.is_relative_to(Path(wish).absolute()):
+        return Check("compiled loops", "warn", f"{found}; {wish} cannot be written", remedy)
+    if folder.parent.name.startswith(TEMPORARY_PREFIX):
+        return Check("compiled loops", "warn", f"{found}, which may be emptied at boot", remedy)
+    return Check("compiled loops", "ok", found)
 
 
 def check_shared_memory(folder: Path) -> Check:
