@@ -68,8 +68,7 @@ def _essence(summary: dict[str, Any]) -> list[Any]:
         for rank in summary["ranks"]
         for epoch in rank["epochs"]
     ]
-    names = ("epoch", "test_accuracy", "val_accuracy", "test_f1")
-    quality = [tuple(each[name] for name in names) for each in summary["evaluations"]]
+    quality = [(each["epoch"], each["scores"]) for each in summary["evaluations"]]
     return [*quality, *epochs]
 
 

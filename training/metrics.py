@@ -276,14 +276,25 @@ class RankReport(Frozen):
     row_bytes: int = 0
 
 
+class Score(Frozen):
+    """One measure of a model's quality, over all ranks; None where a set is empty."""
+
+    name: str
+    test: float | None
+    val: float | None
+    higher_is_better: bool = True
+
+
 class Evaluation(Frozen):
-    """Quality on the test and validation sets; F1 is micro-averaged."""
+    """Quality after an epoch; the first score is the main one."""
 
     epoch: int
-    test_accuracy: float
-    val_accuracy: float | None
-    test_f1: float
+    scores: tuple[Score, ...]
     seconds: float
+
+    def score(self, name: str) -> Score | None:
+        """The score of this name."""
+        return next((score for score in self.scores if score.name == name), None)
 
 
 CountSource = Literal["record", "controller", "cut short"]
@@ -327,7 +338,7 @@ class Summary(Frozen):
     dataset: str
     loader: str
     policy: str | None
-    test_accuracy: float | None
+    test_accuracy: float | None = Field(description="None where the task has no accuracy")
     evaluations: tuple[Evaluation, ...]
     remote_rows: int
     rows_fetched: int

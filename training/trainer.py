@@ -26,9 +26,9 @@ from rudder.training.job import Job
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, RowCounts, Seconds, Window
-from rudder.training.model.inference import evaluate
-from rudder.training.model.models import BlockModel, make_loss, make_model
-from rudder.training.sources import FEATURE, LABEL, Source, make_source, seeds_of
+from rudder.training.model.models import BlockModel, ModelOptions, build_model
+from rudder.training.model.task import make_task
+from rudder.training.sources import FEATURE, Source, make_source, seeds_of
 from rudder.training.warm_up import warm_up
 
 
@@ -96,10 +96,12 @@ class TrainingLoop:
         """num_steps: this rank's steps of an epoch. All ranks make their loops at the same time."""
         self._rank, self._emit = rank, emit
         torch.manual_seed(config.seed)
-        self.model = _make_model(config, manifest)
+        self.task = make_task(manifest)
+        self.model = _make_model(
+            config, in_dim=manifest.feature_dim, num_outputs=self.task.num_outputs
+        )
         self._ddp = DistributedDataParallel(self.model)
         self._optimizer = torch.optim.Adam(self._ddp.parameters(), lr=config.lr)
-        self._loss = make_loss(multilabel=manifest.multilabel)
         self._recorder = EpochRecorder()
         self._uneven = _is_uneven(num_steps)
 
@@ -132,7 +134,7 @@ class TrainingLoop:
 
     def _train_step(self, batch: Batch) -> torch.Tensor:
         outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE])
-        loss = self._loss(outputs, batch.blocks[-1].dstdata[LABEL])
+        loss = self.task.loss(outputs, batch)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
@@ -142,16 +144,14 @@ class TrainingLoop:
         return self._ddp.join() if self._uneven else nullcontext()
 
 
-def _make_model(config: RunConfig, manifest: Manifest) -> BlockModel:
-    model = make_model(
-        config.model,
-        in_dim=manifest.feature_dim,
+def _make_model(config: RunConfig, *, in_dim: int, num_outputs: int) -> BlockModel:
+    options = ModelOptions(
         hidden=config.hidden,
-        num_classes=manifest.num_classes,
         num_layers=config.layers,
         heads=config.heads,
         dropout=config.dropout,
     )
+    model = build_model(config.model, in_dim=in_dim, num_classes=num_outputs, options=options)
     return model.to(config.device)
 
 
@@ -240,22 +240,10 @@ class Trainer:
         self._enter("evaluating")
         started = time.perf_counter()
         with self._source.paused():
-            test_accuracy, val_accuracy, test_f1 = evaluate(
-                self._graph,
-                self._loop.model,
-                device=torch.device(self._config.device),
-                feature_name=FEATURE,
-                label_name=LABEL,
-                multilabel=self._manifest.multilabel,
-                num_classes=self._manifest.num_classes,
+            scores = self._loop.task.evaluate(
+                self._graph, self._loop.model, device=torch.device(self._config.device)
             )
-        evaluation = Evaluation(
-            epoch=epoch,
-            test_accuracy=test_accuracy,
-            val_accuracy=val_accuracy,
-            test_f1=test_f1,
-            seconds=time.perf_counter() - started,
-        )
+        evaluation = Evaluation(epoch=epoch, scores=scores, seconds=time.perf_counter() - started)
         if self._rank == 0:
             self._emit(Evaluated(evaluation=evaluation))
         self._enter("training")

@@ -174,13 +174,14 @@ class RunProgress:
     def _evaluation_line(self, evaluation: Evaluation) -> str | None:
         if not self._is_told("evaluation", evaluation.epoch):
             return None
-        return (
-            f"epoch {evaluation.epoch + 1}/{self._epochs}:"
-            f" test accuracy {figures.percent(evaluation.test_accuracy)},"
-            f" validation {figures.percent(evaluation.val_accuracy)},"
-            f" micro-F1 {figures.decimal(evaluation.test_f1)}"
-            f" ({figures.seconds(evaluation.seconds)} s)"
-        )
+        main, *others = evaluation.scores
+        told = [
+            f"test {main.name} {figures.score(main.test, name=main.name)}",
+            f"validation {figures.score(main.val, name=main.name)}",
+            *[f"{each.name} {figures.score(each.test, name=each.name)}" for each in others],
+        ]
+        seconds = figures.seconds(evaluation.seconds)
+        return f"epoch {evaluation.epoch + 1}/{self._epochs}: {', '.join(told)} ({seconds} s)"
 
 
 def _of_buffers(made: list[Memory]) -> str:

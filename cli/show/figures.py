@@ -45,6 +45,11 @@ def decimal(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.4f}"
 
 
+def score(value: float | None, *, name: str) -> str:
+    """An accuracy as 63.2 %, any other score as 0.8123."""
+    return percent(value) if name == "accuracy" else decimal(value)
+
+
 def mebibytes(value: int | None) -> str:
     """12.3 MiB."""
     return ABSENT if value is None else f"{value / _MEBIBYTE:,.1f} MiB"

@@ -65,7 +65,7 @@ def summarise(
         dataset=dataset,
         loader=config.loader,
         policy=config.policy if has_buffer else None,
-        test_accuracy=evaluations[-1].test_accuracy if evaluations else None,
+        test_accuracy=_test_accuracy(evaluations),
         evaluations=tuple(evaluations),
         remote_rows=rows.remote_rows,
         rows_fetched=rows.rows_fetched.total,
@@ -78,6 +78,11 @@ def summarise(
         network=network,
         steering=tuple(steering),
     )
+
+
+def _test_accuracy(evaluations: Sequence[Evaluation]) -> float | None:
+    last = evaluations[-1].score("accuracy") if evaluations else None
+    return last.test if last else None
 
 
 def write_summary(summary: Summary, run_dir: Path) -> Path:
@@ -270,9 +275,11 @@ def _why_not_the_model(uses: Sequence[ModelUse]) -> str | None:
 def _results(summary: Summary) -> Iterator[tuple[str, str]]:
     last = summary.evaluations[-1] if summary.evaluations else None
     memories = [report.memory for report in summary.ranks]
-    yield "test accuracy", figures.percent(summary.test_accuracy)
-    yield "micro-F1", figures.decimal(last.test_f1 if last else None)
-    yield "validation accuracy", figures.percent(last.val_accuracy if last else None)
+    for index, score in enumerate(last.scores if last else ()):
+        name = score.name
+        yield f"test {name}" if index == 0 else name, figures.score(score.test, name=name)
+        if index == 0:
+            yield f"validation {name}", figures.score(score.val, name=name)
     yield "hits of remote rows", figures.percent(summary.hit_fraction)
     yield "hits of halo rows", figures.percent(summary.halo_hit_fraction)
     yield "buffer rows a rank", _span([each.buffer_rows for each in memories], figures.count)

@@ -1,4 +1,4 @@
-"""Test and validation quality by full-neighbour inference, one layer after the other on all ranks.
+"""Outputs of nodes from all their neighbours, one layer after the other on all ranks.
 
 A node's message is computed where the node lives, at its narrowest width, and crosses the network
 once per layer and rank that needs it.
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from rudder.training.distdgl import view_of
 from rudder.training.errors import DataError
-from rudder.training.model.models import BlockModel, GatLayer, SageLayer
+from rudder.training.model.layers import GatLayer, SageLayer
+from rudder.training.model.models import BlockModel
 from rudder.training.model.shard import Exchange, Shard
 from rudder.training.partition_view import IntArray
 
@@ -25,40 +26,6 @@ _CHUNK_ROWS = 2**20
 _CHUNK_EDGES = 2**22
 _MAX_CHUNK_EDGES = 2**20
 Read = Callable[[IntArray], Tensor]
-
-
-def tally(outputs: Tensor, labels: Tensor, *, multilabel: bool) -> Tensor:
-    """int64[n, 5] for float[n, classes] outputs and [n] or [n, classes] labels.
-
-    The columns: decisions, right decisions, true positives, false positives, false negatives. A
-    single-label node is one decision, a multi-label node one for each class.
-    """
-    if not multilabel:
-        right = (outputs.argmax(1) == labels.long()).long()
-        return torch.stack([torch.ones_like(right), right, right, 1 - right, 1 - right], dim=1)
-    chosen, true = outputs > 0, labels > 0.5
-    cases = (torch.ones_like(true), chosen == true, chosen & true, chosen & ~true, ~chosen & true)
-    return torch.stack([case.sum(1) for case in cases], dim=1)
-
-
-def quality(test: Tensor, val: Tensor) -> tuple[float, float | None, float]:
-    """(test accuracy, validation accuracy or None, test micro-F1) of sums of tallies, int64[5].
-
-    Raises DataError where there was nothing to test.
-    """
-    decisions, right, true_positive, false_positive, false_negative = test.tolist()
-    if decisions == 0:
-        raise DataError(
-            "no node is in the test set", remedy="give the graph a test_mask that is not empty"
-        )
-    errors = false_positive + false_negative
-    f1 = 2 * true_positive / (2 * true_positive + errors) if true_positive else 0.0
-    return right / decisions, _accuracy(val), f1
-
-
-def _accuracy(counts: Tensor) -> float | None:
-    decisions, right = counts[:2].tolist()
-    return right / decisions if decisions else None
 
 
 @dataclass(frozen=True)
@@ -142,48 +109,50 @@ def _requests(
     return requested.numpy().astype(np.int64) - shard.view.first, num_sent
 
 
+@dataclass(frozen=True)
+class NodeOutputs:
+    """A model's outputs of this rank's nodes.
+
+    nodes: int64[n] local ids, ascending; rows: float32[n, width of the output].
+    """
+
+    nodes: Tensor
+    rows: Tensor
+
+
 @torch.no_grad()
-def evaluate(
+def infer_nodes(
     g: Any,
     model: BlockModel,
     *,
+    wanted: Tensor,
     device: torch.device,
     feature_name: str = "feat",
-    label_name: str = "label",
-    multilabel: bool,
-    num_classes: int,
     batch_rows: int = 65_536,
-) -> tuple[float, float | None, float]:
-    """(test accuracy, validation accuracy or None, micro-F1 on the test set) over all ranks.
+) -> NodeOutputs:
+    """Outputs from all neighbours, of those of the partition's `wanted` nodes that this rank has.
 
-    g: dgl.distributed.DistGraph with bool node tensors test_mask and val_mask. Every rank calls
-    this at the same time; it uses torch's process group and shared memory, not DGL's RPC. The
-    accuracy of a multi-label data set is the share of labels that are right. Raises DataError for
-    labels that the model cannot give.
+    g: dgl.distributed.DistGraph; wanted: bool[inner nodes of the partition]. Every rank calls this
+    at the same time; it uses torch's process group and shared memory, not DGL's RPC.
     Memory: 4 bytes x width x (own rows twice, rows from other ranks once), and what `batch_rows`
     rows and their in-edges take.
     """
     exchange = Exchange(device)
     shard = Shard.of(view_of(g), exchange)
-    test, val = (_local(g, name).bool() for name in ("test_mask", "val_mask"))
-    wanted = shard.first + np.flatnonzero((test | val)[shard.first : shard.last].numpy())
+    nodes = shard.first + np.flatnonzero(wanted[shard.first : shard.last].numpy())
     was_training = model.training
     model.eval()
-    outputs = infer(
+    rows = infer(
         model,
-        _local(g, feature_name),
+        local_rows(g, feature_name),
         shard,
         exchange,
-        wanted=wanted,
+        wanted=nodes,
         device=device,
         batch_rows=batch_rows,
     )
     model.train(was_training)
-    index = torch.from_numpy(wanted)
-    labels = _labels(_local(g, label_name)[index], multilabel=multilabel, num_classes=num_classes)
-    tallies = tally(outputs, labels, multilabel=multilabel)
-    sums = torch.stack([tallies[test[index]].sum(0), tallies[val[index]].sum(0)])
-    return quality(*exchange.sum(sums))
+    return NodeOutputs(torch.from_numpy(nodes), rows)
 
 
 def infer(
@@ -290,7 +259,7 @@ class _LayerStep:
         return block.to(self._device), all_rows
 
 
-def _local(g: Any, name: str) -> Tensor:
+def local_rows(g: Any, name: str) -> Tensor:
     """The partition's own rows of a node tensor, in shared memory."""
     if name not in g.ndata:
         raise DataError(
@@ -299,13 +268,3 @@ def _local(g: Any, name: str) -> Tensor:
         )
     rows: Tensor = g.ndata[name].local_partition
     return rows
-
-
-def _labels(labels: Tensor, *, multilabel: bool, num_classes: int) -> Tensor:
-    fits = labels.shape[1:] == (num_classes,) if multilabel else labels.dim() == 1
-    if not fits or (not multilabel and bool(((labels < 0) | (labels >= num_classes)).any())):
-        raise DataError(
-            f"test and validation labels {tuple(labels.shape)} do not fit {num_classes} classes",
-            remedy="prepare the graph again; labels count from 0, or are a 0 or 1 for each class",
-        )
-    return labels

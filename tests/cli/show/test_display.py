@@ -27,6 +27,7 @@ from rudder.training.metrics import (
     RankReport,
     RowCounts,
     RowsFetched,
+    Score,
     Seconds,
     Window,
 )
@@ -74,7 +75,14 @@ def epoch_done(
     )
 
 
-EVALUATION = Evaluation(epoch=0, test_accuracy=0.8125, val_accuracy=None, test_f1=0.75, seconds=2)
+EVALUATION = Evaluation(
+    epoch=0,
+    scores=(
+        Score(name="accuracy", test=0.8125, val=None),
+        Score(name="micro-F1", test=0.75, val=None),
+    ),
+    seconds=2,
+)
 
 
 def shown(*events: Event, terminal: bool = False, epochs: int = 3) -> str:

@@ -23,6 +23,7 @@ from rudder.training.metrics import (
     RankReport,
     RowCounts,
     RowsFetched,
+    Score,
     Seconds,
     SteeringCounts,
     Summary,
@@ -30,8 +31,15 @@ from rudder.training.metrics import (
 from rudder.training.settings import BufferSettings
 
 EVALUATIONS = (
-    Evaluation(epoch=0, test_accuracy=0.5, val_accuracy=0.4, test_f1=0.5, seconds=1),
-    Evaluation(epoch=1, test_accuracy=0.75, val_accuracy=0.7, test_f1=0.74, seconds=1),
+    Evaluation(epoch=0, scores=(Score(name="accuracy", test=0.5, val=0.4),), seconds=1),
+    Evaluation(
+        epoch=1,
+        scores=(
+            Score(name="accuracy", test=0.75, val=0.7),
+            Score(name="micro-F1", test=0.74, val=None),
+        ),
+        seconds=1,
+    ),
 )
 
 
@@ -204,7 +212,7 @@ def test_what_was_not_measured_is_a_dash() -> None:
             loader="stock",
         )
     )
-    for name in ("test accuracy", "micro-F1", "hits of remote rows", "buffer rows a rank"):
+    for name in ("hits of remote rows", "buffer rows a rank"):
         line = next(line for line in text.splitlines() if line.startswith(name))
         assert line.split()[-1] == "-"
 

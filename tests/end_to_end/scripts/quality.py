@@ -8,8 +8,8 @@ import traceback
 import dgl
 import torch
 
-from rudder.training.model.inference import evaluate
-from rudder.training.model.models import make_model
+from rudder.training.model.models import ModelOptions, build_model
+from rudder.training.model.task import NodeClassification
 
 
 def main() -> None:
@@ -21,15 +21,13 @@ def main() -> None:
     torch.distributed.init_process_group("gloo")
     g = dgl.distributed.DistGraph(args.graph_name, part_config=args.part_config)
     torch.manual_seed(0)
-    model = make_model(
-        args.model, in_dim=g.ndata["feat"].shape[1], hidden=16, num_classes=int(args.classes),
-        num_layers=2, heads=2, dropout=0.5,
-    )  # fmt: skip
+    task = NodeClassification(int(args.classes))
+    options = ModelOptions(hidden=16, num_layers=2, heads=2)
+    in_dim = g.ndata["feat"].shape[1]
+    model = build_model(args.model, in_dim=in_dim, num_classes=task.num_outputs, options=options)
     model.train()
-    found = evaluate(
-        g, model, device=torch.device("cpu"), multilabel=False, num_classes=int(args.classes),
-        batch_rows=1000,
-    )  # fmt: skip
+    scores = task.evaluate(g, model, device=torch.device("cpu"))
+    found = [[score.test, score.val] for score in scores]
     print(json.dumps({"found": found, "in_training_mode": model.training}))
     torch.distributed.barrier()
 

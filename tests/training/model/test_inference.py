@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rudder.training.errors import DataError, RunError
-from rudder.training.model.inference import infer, quality, tally
-from rudder.training.model.models import BlockModel, ModelKind, make_model
+from rudder.training.errors import RunError
+from rudder.training.model.inference import infer
+from rudder.training.model.models import BlockModel, ModelKind, ModelOptions, build_model
 from rudder.training.model.shard import Exchange, Shard
 from rudder.training.partition_view import IntArray, PartitionView
 
@@ -44,15 +44,8 @@ class Sample:
     ) -> Sample:
         rng = np.random.default_rng(1)
         torch.manual_seed(1)
-        model = make_model(
-            kind,
-            in_dim=DIM,
-            hidden=hidden,
-            num_classes=CLASSES,
-            num_layers=num_layers,
-            heads=2,
-            dropout=0.5,
-        ).eval()
+        options = ModelOptions(hidden=hidden, num_layers=num_layers, heads=2)
+        model = build_model(kind, in_dim=DIM, num_classes=CLASSES, options=options).eval()
         src, dst = rng.integers(NUM_NODES, size=(2, NUM_EDGES))
         return cls(src, dst, torch.randn(NUM_NODES, DIM).to(dtype), model)
 
@@ -237,26 +230,3 @@ def test_chunks_cover_all_nodes_once_within_their_bounds(
     for chunk in chunks:
         assert 1 <= len(nodes[chunk]) <= rows
         assert len(nodes[chunk]) == 1 or sum(degrees[chunk]) <= edges
-
-
-def test_single_label_quality_is_the_share_of_right_classes() -> None:
-    outputs = torch.tensor([[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [5.0, 1.0]])
-    tallies = tally(outputs, torch.tensor([0, 1, 1, 0]), multilabel=False)
-    assert quality(tallies.sum(0), tallies[:2].sum(0)) == (0.75, 1.0, 0.75)
-
-
-def test_multi_label_quality_counts_every_label() -> None:
-    outputs = torch.tensor([[1.0, -1.0, 1.0], [-1.0, -1.0, 1.0]])
-    labels = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 1.0]])
-    test_accuracy, val_accuracy, f1 = quality(
-        tally(outputs, labels, multilabel=True).sum(0), torch.zeros(5, dtype=torch.int64)
-    )
-    assert test_accuracy == pytest.approx(4 / 6)
-    assert val_accuracy is None
-    assert f1 == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-
-
-def test_an_empty_test_set_is_an_error() -> None:
-    nothing = torch.zeros(5, dtype=torch.int64)
-    with pytest.raises(DataError, match="no node is in the test set"):
-        quality(nothing, nothing)

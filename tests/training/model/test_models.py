@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rudder.training.errors import ConfigError
-from rudder.training.model.models import (
-    BlockModel,
-    GatLayer,
-    ModelKind,
-    SageLayer,
-    make_loss,
-    make_model,
-    mean_of_neighbours,
-)
+from rudder.training.model.layers import GatLayer, SageLayer, mean_of_neighbours
+from rudder.training.model.models import BlockModel, ModelKind, ModelOptions, build_model
+from rudder.training.model.task import NodeClassification
 
 KINDS: tuple[ModelKind, ...] = ("sage", "gat")
 
@@ -59,15 +53,8 @@ def two_blocks() -> Sequence[dgl.DGLGraph]:
 
 def small_model(kind: ModelKind, *, dropout: float = 0.0, num_layers: int = 2) -> BlockModel:
     torch.manual_seed(0)
-    return make_model(
-        kind,
-        in_dim=12,
-        hidden=8,
-        num_classes=5,
-        num_layers=num_layers,
-        heads=2,
-        dropout=dropout,
-    )
+    options = ModelOptions(hidden=8, num_layers=num_layers, heads=2, dropout=dropout)
+    return build_model(kind, in_dim=12, num_classes=5, options=options)
 
 
 def dgl_sage(layer: SageLayer) -> torch.nn.Module:
@@ -149,7 +136,8 @@ def test_gat_layer_equals_dgls_with_its_gradients(num_src: int, needs_grad: bool
 @pytest.mark.parametrize("needs_grad", [False, True])
 def test_the_layout_of_a_block_does_not_matter(kind: ModelKind, needs_grad: bool) -> None:
     torch.manual_seed(0)
-    model = make_model(kind, in_dim=64, hidden=64, num_classes=16, num_layers=1, heads=4, dropout=0)
+    options = ModelOptions(hidden=64, num_layers=1, heads=4, dropout=0)
+    model = build_model(kind, in_dim=64, num_classes=16, options=options)
     block = random_block(num_src=12_000, num_dst=5_000, num_edges=20_000)
     x = torch.randn(12_000, 64, requires_grad=needs_grad)
     results = []
@@ -228,7 +216,7 @@ def test_float16_features_are_computed_in_float32(kind: ModelKind) -> None:
 def test_training_lowers_the_loss(kind: ModelKind, multilabel: bool) -> None:
     model = small_model(kind)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    loss_of = make_loss(multilabel=multilabel)
+    loss_of = NodeClassification(5, multilabel=multilabel).loss_of
     x = torch.randn(120, 12)
     targets = torch.randint(0, 2, (9, 5)) if multilabel else torch.randint(0, 5, (9,))
     losses = []
@@ -258,4 +246,4 @@ def test_equal_seeds_make_equal_models() -> None:
 
 def test_heads_that_do_not_divide_hidden_are_refused() -> None:
     with pytest.raises(ConfigError, match="heads = 3 is not allowed"):
-        make_model("gat", in_dim=4, hidden=8, num_classes=2, num_layers=2, heads=3, dropout=0)
+        build_model("gat", in_dim=4, num_classes=2, options=ModelOptions(hidden=8, heads=3))
