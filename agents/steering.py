@@ -10,15 +10,16 @@ import uuid
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from rudder.agents.actuator import Actuator
-from rudder.agents.graph import Graph, decide
+from rudder.agents.actuator import JournaledActuator, Sender
+from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import REASON, Guard, limit_plan
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.recall import EpisodeRecall
-from rudder.agents.recording import NO_RECORDER, Recorder
+from rudder.agents.recording import DecisionRecorder
 from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
-from rudder.agents.trial import DEFAULT_YARDSTICK, Trial, TrialCriteria
+from rudder.agents.team import Team, make_team, steps_of
+from rudder.agents.trial import Trial, TrialCriteria
 from rudder.memory.journal import Journal
 from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.constants import (
@@ -28,10 +29,15 @@ from rudder.tools.constants import (
     REMOTE_ROWS_SHARE,
     SIGMAS_SURE,
 )
+from rudder.tools.estimate.history import History
 from rudder.tools.estimate.means import has_slowed
+from rudder.tools.estimate.whatif import WhatIf
+from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
+from rudder.training.steering_options import SteeringOptions
+from rudder.training.workload import Workload
 
 
 class DecisionBackoff:
@@ -88,31 +94,50 @@ class Steering:
 
     def __init__(
         self,
+        workload: Workload,
         *,
-        graph: Graph,
-        toolbox: Toolbox,
-        guard: Guard,
-        actuator: Actuator,
+        sender: Sender,
         journal: Journal,
-        episode_recall: EpisodeRecall,
-        criteria: TrialCriteria = DEFAULT_YARDSTICK,
+        options: SteeringOptions,
+        team: Team | None = None,
         may_decide: Callable[[], bool] = _always,
-        recorder: Recorder = NO_RECORDER,
     ) -> None:
-        """guard, actuator, episode_recall: those that `graph` was built with.
+        """sender: the line to the trainer; team: default: the one that the options name.
 
-        may_decide: asked before each decision, such as a budget of processor time; recorder: the
-        graph's, told of what is done without the graph.
+        may_decide: asked before each decision, such as a budget of processor time.
         """
-        self.toolbox = toolbox
-        self._graph, self._guard, self._actuator = graph, guard, actuator
-        self._journal, self._episode_recall, self._criteria = journal, episode_recall, criteria
-        self._may_decide = may_decide
+        self._guard = Guard(steps_of(options))
+        self.recorder = DecisionRecorder(journal, guard=self._guard, options=options)
+        self.team = team or make_team(options, workload, on_exchange=self.recorder.on_exchange)
+        self.actuator = JournaledActuator(sender, journal=journal)
+        self._journal, self._may_decide = journal, may_decide
+        self._episode_recall = EpisodeRecall(journal, workload=workload)
+        self.toolbox = self._make_toolbox(workload, options)
+        self._graph = build_graph(
+            observer=self.team.observer,
+            planner=self.team.planner,
+            second=self.team.second,
+            critic=self.team.critic,
+            guard=self._guard,
+            act=self.actuator,
+            recall=self._episode_recall.recall,
+            recorder=self.recorder,
+        )
+        self._criteria = TrialCriteria(
+            windows=options.trial_windows,
+            objective=options.objective,
+            tolerance=options.tolerance,
+        )
         self._next_number = 0
-        self._recorder = recorder
         self._episode: Episode | None = None
         self._trial: Trial | WarmTrial | None = None
         self._backoff = DecisionBackoff()
+
+    def _make_toolbox(self, workload: Workload, options: SteeringOptions) -> Toolbox:
+        history = History(workload)
+        limits = Limits.of(workload, memory_budget_bytes=options.memory_budget_bytes)
+        whatif, recall = WhatIf(history), self._episode_recall.last
+        return Toolbox(history, limits, whatif, recall, on_call=self.recorder.on_call)
 
     @property
     def is_on_trial(self) -> bool:
@@ -194,12 +219,12 @@ class Steering:
             return None
         self.abandon("a limit must be kept to")
         episode_id = uuid.uuid4().hex
-        self._recorder.begin(self.toolbox, episode_id=episode_id)
-        with self._recorder.passing("observe", self.toolbox):
+        self.recorder.begin(self.toolbox, episode_id=episode_id)
+        with self.recorder.passing("observe", self.toolbox):
             observation = await EmbeddedObserver().observe(self.toolbox)
-        with self._recorder.passing("plan", self.toolbox):
-            self._recorder.said(plan)  # it was made before, of the same windows
-        applied = await self._actuator.carry_out(
+        with self.recorder.passing("plan", self.toolbox):
+            self.recorder.said(plan)  # it was made before, of the same windows
+        applied = await self.actuator.carry_out(
             plan.change, observation=observation, episode_id=episode_id
         )
         self._backoff.end()
@@ -226,7 +251,7 @@ class Steering:
             return None
         is_revert = outcome.result == "reverted"
         if is_revert and not (undo := self._within_limits(trial.undo)).is_empty:
-            await self._actuator.carry_out(
+            await self.actuator.carry_out(
                 undo,
                 observation=self._episode.observation,
                 episode_id=self._episode.episode_id,

@@ -47,7 +47,7 @@ class TrialCriteria:
     tolerance: float = HIDDEN_SHARE
 
 
-DEFAULT_YARDSTICK = TrialCriteria()
+DEFAULT_CRITERIA = TrialCriteria()
 
 
 class Trial:
@@ -61,7 +61,7 @@ class Trial:
         before: Observation,
         expected: Effect | None,
         course: Sequence[float] = (),
-        criteria: TrialCriteria = DEFAULT_YARDSTICK,
+        criteria: TrialCriteria = DEFAULT_CRITERIA,
     ) -> None:
         """course: rows expected of each step from the change on, where they are not the same."""
         self.change = change

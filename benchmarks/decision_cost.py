@@ -20,27 +20,17 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.shared import parser_of, spread
-from rudder.agents.actuator import JournaledActuator
-from rudder.agents.critic import EmbeddedCritic
-from rudder.agents.graph import build_graph
-from rudder.agents.guard import Guard
-from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.recall import EpisodeRecall
-from rudder.agents.recording import DecisionRecorder
 from rudder.agents.steering import Steering
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.run.run_reader import RunReader, run_files
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.estimate.history import History
-from rudder.tools.estimate.whatif import WhatIf
-from rudder.tools.limits import Limits
-from rudder.tools.toolbox import Toolbox
 from rudder.training.control.messages import read_message, to_line
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
@@ -102,61 +92,40 @@ class Meter:
         self._since = now
 
 
+@dataclass
 class RefusingTrainer:
     """Its settings are those of the windows, whatever it is sent."""
 
-    def __init__(self, history: History) -> None:
-        self._history = history
+    history: History | None = None
 
     async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
         """Refuse."""
+        assert self.history is not None
         return Applied(
             command_id="refused",
             outcome="refused",
-            rank=self._history.workload.rank,
-            step=self._history.next_step,
-            settings=self._history.settings,
+            rank=self.history.workload.rank,
+            step=self.history.next_step,
+            settings=self.history.settings,
             reason="the windows are told already",
         )
 
 
 def steering_of(workload: Workload, journal: SqliteJournal, meter: Meter) -> Steering:
-    """As a controller makes it (agents/controller/session.py), with every part watched."""
-    history, limits = History(workload), Limits.of(workload, memory_budget_bytes=None)
-    whatif, guard, episode_recall = (
-        WhatIf(history),
-        Guard(),
-        EpisodeRecall(journal, workload=workload),
-    )
-    observer, planner, critic = EmbeddedObserver(), EmbeddedPlanner(), EmbeddedCritic()
-    recorder = DecisionRecorder(journal, guard=guard, options=SteeringOptions())
-    meter.watch(history, add="history")
+    """As a controller makes it, with every part watched."""
+    trainer = RefusingTrainer()
+    steering = Steering(workload, sender=trainer, journal=journal, options=SteeringOptions())
+    team, toolbox = steering.team, steering.toolbox
+    trainer.history = toolbox.history
     meter.watch(journal, add_window="window row", save="rows", log="rows", add_inputs="rows")
-    meter.watch(whatif, effect="what-if", opt="what-if")
-    meter.watch(recorder, begin="trace")
-    meter.watch(observer, observe="observer")
-    meter.watch(episode_recall, recall="recall")
-    meter.watch(planner, plan="planner")
-    meter.watch(critic, review="critic")
-    actuator = JournaledActuator(RefusingTrainer(history), journal=journal)
-    graph = build_graph(
-        observer=observer,
-        planner=planner,
-        critic=critic,
-        guard=guard,
-        act=actuator,
-        recall=episode_recall.recall,
-        recorder=recorder,
-    )
-    return Steering(
-        graph=graph,
-        toolbox=Toolbox(history, limits, whatif, episode_recall.last, on_call=recorder.on_call),
-        guard=guard,
-        actuator=actuator,
-        journal=journal,
-        episode_recall=episode_recall,
-        recorder=recorder,
-    )
+    meter.watch(journal, recall="recall")
+    meter.watch(toolbox.history, add="history")
+    meter.watch(toolbox.whatif, effect="what-if", opt="what-if")
+    meter.watch(steering.recorder, begin="trace")
+    meter.watch(team.observer, observe="observer")
+    meter.watch(team.planner, plan="planner")
+    meter.watch(team.critic, review="critic")
+    return steering
 
 
 async def decided(workload: Workload, lines: Iterable[bytes]) -> list[dict[str, float]]:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.shared import parser_of
-from rudder.agents.team import make_team
 from rudder.bench.simulated.cases import GRID, Case, all_cases
 from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import SimulatedTrainer
@@ -29,7 +28,6 @@ from rudder.memory.past.transfer import fill
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.metrics import Window
-from rudder.training.steering_options import SteeringOptions
 
 _NEAR = 0.95
 _LASTING_WINDOWS = 4
@@ -95,17 +93,7 @@ def _steered(
     trainer = case.trainer()
     trainer.workload = trainer.workload.model_copy(update={"run_key": key})
     journal = SqliteJournal.open(run_file(folder, rank=0), memory=memory)
-    team = make_team(SteeringOptions(), trainer.workload)
-    lived = asyncio.run(
-        simulate(
-            trainer,
-            planner=team.planner,
-            observer=team.observer,
-            critic=team.critic,
-            windows=windows,
-            journal=journal,
-        )
-    )
+    lived = asyncio.run(simulate(trainer, windows=windows, journal=journal))
     journal.close()
     first = next((each.applied.step for each in lived.applied if each.applied), None)
     return lived.windows, first

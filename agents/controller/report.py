@@ -9,17 +9,13 @@ import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rudder.memory.records import Episode
-from rudder.training.metrics import ModelUse, SteeringCounts
+from rudder.training.metrics import SteeringCounts
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import default_memory
-
-if TYPE_CHECKING:
-    from rudder.agents.llm.asker import Asker
 
 
 def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
@@ -75,11 +71,6 @@ def _age_steps(episode: Episode) -> tuple[int, ...]:
 def is_change(episode: Episode) -> bool:
     """Whether the decision changed the settings."""
     return episode.applied is not None and episode.applied.outcome == "applied"
-
-
-def model_use(asker: Asker | None) -> ModelUse | None:
-    """What asking the model brought and cost until now; None where nobody asks one."""
-    return None if asker is None else asker.report()
 
 
 RUN_ENDED = "the run ended"

@@ -10,13 +10,7 @@ import uuid
 from pathlib import Path
 from typing import Self
 
-from rudder.agents.actuator import (
-    Actuator,
-    JournaledActuator,
-    NoAnswerError,
-    Sender,
-    UnrecordedError,
-)
+from rudder.agents.actuator import Actuator, NoAnswerError, Sender, UnrecordedError
 from rudder.agents.controller.cpu_budget import CpuBudget
 from rudder.agents.controller.report import (
     ENDED,
@@ -24,25 +18,15 @@ from rudder.agents.controller.report import (
     SteeringReport,
     counted,
     is_change,
-    model_use,
     read_report,
     write_report,
 )
-from rudder.agents.graph import build_graph
-from rudder.agents.guard import Guard
-from rudder.agents.recall import EpisodeRecall
-from rudder.agents.recording import DecisionRecorder
 from rudder.agents.steering import Steering
-from rudder.agents.team import make_team, steps_of
-from rudder.agents.trial import TrialCriteria
 from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.constants import WAITING_SHARE
-from rudder.tools.estimate.history import History
-from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
-from rudder.tools.toolbox import Toolbox
 from rudder.training.control.messages import Intervention, SteeringState
 from rudder.training.control.steering import BUDGET_FILE, read_budget
 from rudder.training.errors import RudderError, complain
@@ -105,19 +89,21 @@ class ControllerSession:
             folder / "steering" / f"rank{workload.rank}.db", memory=options.memory
         )
         self._journal.begin(workload)
-        self._actuator = JournaledActuator(sender, journal=self._journal)
-        self._guard = Guard(steps_of(options))
-        self._recorder = DecisionRecorder(self._journal, guard=self._guard, options=options)
-        self._team = make_team(options, workload, on_exchange=self._recorder.on_exchange)
+        self._steering = Steering(
+            workload,
+            sender=sender,
+            journal=self._journal,
+            options=options,
+            may_decide=lambda: cpu.has_left,
+        )
         before = read_report(folder, workload.rank)  # of a controller before this one
         self._report = SteeringReport(
             rank=workload.rank,
-            planner=self._team.planner.name,
+            planner=self._steering.team.planner.name,
             counts=SteeringCounts(rank=workload.rank) if before is None else before.counts,
             changes=() if before is None else before.changes,
         )
         self._sender, self._has_begun = sender, False
-        self._steering = self._make_steering()
 
     @classmethod
     async def open(
@@ -222,49 +208,10 @@ class ControllerSession:
         self._report = self._report.model_copy(update={"phase": ENDED})
         self._tell()
         self._journal.close()
-        if self._team.asker is not None:
-            await self._team.asker.close()
+        if (asker := self._steering.team.asker) is not None:
+            await asker.close()
 
     # -- how -------------------------------------------------------------------------------
-
-    def _make_steering(self) -> Steering:
-        history = History(self._workload)
-        episode_recall = EpisodeRecall(self._journal, workload=self._workload)
-        limits = self._limits()
-        graph = build_graph(
-            observer=self._team.observer,
-            planner=self._team.planner,
-            second=self._team.second,
-            critic=self._team.critic,
-            guard=self._guard,
-            act=self._actuator,
-            recall=episode_recall.recall,
-            recorder=self._recorder,
-        )
-        return Steering(
-            graph=graph,
-            toolbox=Toolbox(
-                history,
-                limits,
-                WhatIf(history),
-                episode_recall.last,
-                on_call=self._recorder.on_call,
-            ),
-            guard=self._guard,
-            actuator=self._actuator,
-            journal=self._journal,
-            episode_recall=episode_recall,
-            criteria=TrialCriteria(
-                windows=self._options.trial_windows,
-                objective=self._options.objective,
-                tolerance=self._options.tolerance,
-            ),
-            may_decide=lambda: self._cpu.has_left,
-            recorder=self._recorder,
-        )
-
-    def _limits(self) -> Limits:
-        return Limits.of(self._workload, memory_budget_bytes=self._budget_bytes)
 
     async def _begin(self) -> None:
         """Undo what an earlier controller left on trial, and start from the settings that an
@@ -272,7 +219,7 @@ class ControllerSession:
         self._tell()
         if not self._journal.resume():
             return
-        closed = await recover(self._journal, self._sender, actuator=self._actuator)
+        closed = await recover(self._journal, self._sender, actuator=self._steering.actuator)
         self._has_begun = True
         self._steering.number_from(self._journal.next_number())
         if closed is not None and is_change(closed):
@@ -294,7 +241,8 @@ class ControllerSession:
         if budget != self._budget_bytes:
             self._note("user", "steer_budget", arguments=json.dumps({"num_bytes": budget}))
             self._budget_bytes = budget
-            self._steering.toolbox.set_limits(self._limits())
+            limits = Limits.of(self._workload, memory_budget_bytes=budget)
+            self._steering.toolbox.set_limits(limits)
             self._steering.wake()
 
     def _note(self, agent: str, tool: str, **values: object) -> None:
@@ -319,8 +267,9 @@ class ControllerSession:
         self._tell()
 
     def _tell(self) -> None:
-        used = resource.getrusage(resource.RUSAGE_SELF)
-        counts = self._report.counts.model_copy(update={"model": model_use(self._team.asker)})
+        used, asker = resource.getrusage(resource.RUSAGE_SELF), self._steering.team.asker
+        model = None if asker is None else asker.report()
+        counts = self._report.counts.model_copy(update={"model": model})
         self._report = self._report.model_copy(
             update={
                 "counts": counts,

@@ -133,14 +133,7 @@ def _fixed_seconds(trainer: SimulatedTrainer, windows: int) -> float:
 
 async def _steered(trainer: SimulatedTrainer, team: Team, windows: int) -> Run:
     try:
-        return await simulate(
-            trainer,
-            planner=team.planner,
-            second=team.second,
-            observer=team.observer,
-            critic=team.critic,
-            windows=windows,
-        )
+        return await simulate(trainer, team=team, windows=windows)
     finally:
         if team.asker is not None:
             await team.asker.close()

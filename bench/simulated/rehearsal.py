@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.agents.guard import Guard
-from rudder.agents.planners.exploring import COLLECTING_STEPS, CollectingCritic, CollectingPlanner
 from rudder.bench.simulated.access_traces import Stream, ZipfStream
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
@@ -17,6 +15,7 @@ from rudder.memory.past.transfer import fill
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import SteeringOptions
 
 ROW_MS = (0.05, 0.1, 0.2, 0.4)
 CAPACITY_SHARES = (0.02, 0.15, 0.5)
@@ -42,16 +41,8 @@ class Rehearsal:
         trainer.workload = trainer.workload.model_copy(update={"run_key": f"{self.seed:032x}"})
         journal = SqliteJournal.open(run_file(run_dir, rank=0), memory=None)
         try:
-            return asyncio.run(
-                simulate(
-                    trainer,
-                    planner=CollectingPlanner(seed=self.seed),
-                    critic=CollectingCritic(),
-                    guard=Guard(COLLECTING_STEPS),
-                    journal=journal,
-                    windows=windows,
-                )
-            )
+            options = SteeringOptions(planner="collect", seed=self.seed)
+            return asyncio.run(simulate(trainer, options=options, journal=journal, windows=windows))
         finally:
             journal.close()
 

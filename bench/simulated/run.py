@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rudder.agents.actuator import JournaledActuator
-from rudder.agents.critic import EmbeddedCritic
-from rudder.agents.graph import build_graph
-from rudder.agents.guard import Guard
-from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
-from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.recall import EpisodeRecall
-from rudder.agents.recording import DecisionRecorder
-from rudder.agents.roles import Critic, Observer, Planner
+from rudder.agents.actuator import UnrecordedError
+from rudder.agents.roles import Critic, Planner
 from rudder.agents.steering import Steering
-from rudder.agents.trial import TrialCriteria
+from rudder.agents.team import Team, make_team
 from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.journal import Journal
 from rudder.memory.records import Episode
-from rudder.tools.estimate.history import History
-from rudder.tools.estimate.whatif import WhatIf
-from rudder.tools.limits import Limits
-from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
 
@@ -55,6 +45,9 @@ def seconds_of(windows: tuple[Window, ...]) -> float:
     return sum(window.wall_seconds or 0.0 for window in windows)
 
 
+_DEFAULTS = SteeringOptions()
+
+
 def _nothing(number: int, trainer: SimulatedTrainer) -> None:
     pass
 
@@ -62,55 +55,30 @@ def _nothing(number: int, trainer: SimulatedTrainer) -> None:
 async def simulate(
     trainer: SimulatedTrainer,
     *,
-    planner: Planner,
     windows: int,
-    second: Planner | None = None,
-    observer: Observer | None = None,
+    options: SteeringOptions = _DEFAULTS,
+    planner: Planner | None = None,
     critic: Critic | None = None,
-    guard: Guard | None = None,
+    team: Team | None = None,
     journal: Journal | None = None,
-    preference: Preference = DEFAULT_PREFERENCE,
-    memory_budget_bytes: int | None = None,
-    seed: int = 0,
     disturbance: Disturbance = _nothing,
 ) -> Run:
-    """Run a trainer for so many windows under a planner, with the embedded roles unless given.
+    """Steer a trainer for so many windows.
 
-    second: as in `build_graph`; seed: of a planner that draws, for the record.
+    planner, critic: in place of those of `team`; team: default: the one that the options name.
+    A change that cannot be recorded is not made, and a trial goes on, as with a live trainer.
     """
-    objective, tolerance = preference.objective, preference.tolerance
-    guard, journal = guard or Guard(), journal or Journal()
+    team, journal = team or make_team(options, trainer.workload), journal or Journal()
+    team = replace(team, planner=planner or team.planner, critic=critic or team.critic)
     journal.begin(trainer.workload)
-    history = History(trainer.workload)
-    limits = Limits.of(trainer.workload, memory_budget_bytes=memory_budget_bytes)
-    episode_recall = EpisodeRecall(journal, workload=trainer.workload)
-    actuator = JournaledActuator(trainer, journal=journal)
-    options = SteeringOptions(objective=objective, tolerance=tolerance, seed=seed)
     steering = Steering(
-        graph=build_graph(
-            observer=observer or EmbeddedObserver(),
-            planner=planner,
-            second=second,
-            critic=critic or EmbeddedCritic(preference=preference),
-            guard=guard,
-            act=actuator,
-            recall=episode_recall.recall,
-            recorder=DecisionRecorder(journal, guard=guard, options=options),
-        ),
-        toolbox=Toolbox(history, limits, WhatIf(history), episode_recall.last),
-        guard=guard,
-        actuator=actuator,
-        journal=journal,
-        episode_recall=episode_recall,
-        criteria=TrialCriteria(objective=objective, tolerance=tolerance),
+        trainer.workload, sender=trainer, journal=journal, options=options, team=team
     )
     seen: list[Window] = []
-    episodes: dict[str, Episode] = {}
-    if (first := await steering.begin()) is not None:
-        episodes[first.episode_id] = first
+    found = [first] if (first := await steering.begin()) is not None else []
     for number in range(windows):
         disturbance(number, trainer)
         seen.append(trainer.window())
-        for episode in await steering.take(seen[-1]):
-            episodes[episode.episode_id] = episode
-    return Run(tuple(seen), tuple(episodes.values()))
+        with contextlib.suppress(UnrecordedError):
+            found += await steering.take(seen[-1])
+    return Run(tuple(seen), tuple({each.episode_id: each for each in found}.values()))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.simulated.run import simulate
 from rudder.memory.journal import AuditEntry, DecisionInputs, Journal
 from rudder.memory.records import Episode
+from rudder.training.steering_options import SteeringOptions
 from tests.agents.replay.made import Make
 
 
@@ -35,7 +35,7 @@ class Order(Journal):
 def recorded() -> Order:
     journal = Order()
     trainer = Make().trainer()
-    asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=16, journal=journal, seed=7))
+    asyncio.run(simulate(trainer, options=SteeringOptions(seed=7), windows=16, journal=journal))
     return journal
 
 

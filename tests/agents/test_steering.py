@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 
-from rudder.agents.actuator import JournaledActuator, UnrecordedError
-from rudder.agents.graph import build_graph
-from rudder.agents.guard import Guard
-from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.proposals import keep, propose
-from rudder.agents.recall import EpisodeRecall
-from rudder.agents.steering import Steering
 from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.journal import AuditEntry, Journal, Recalled
-from rudder.memory.records import Episode, Observation, Plan
-from rudder.tools.estimate.history import History
-from rudder.tools.estimate.whatif import WhatIf
+from rudder.memory.records import Observation, Plan
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
@@ -75,39 +66,10 @@ class FullOnce(Journal):
 
 def test_a_change_that_cannot_be_taken_back_on_record_stays_on_trial_until_it_can() -> None:
     journal, trainer = FullOnce(), trainer_of(costs=Costs(row_ms=0.3))
-
-    async def steer() -> list[Episode]:
-        steering = steering_of(trainer, Shrinker(), journal)
-        found: list[Episode] = []
-        for _ in range(16):
-            with contextlib.suppress(UnrecordedError):
-                found += await steering.take(trainer.window())
-        return found
-
-    outcomes = [each.outcome.result for each in asyncio.run(steer()) if each.outcome is not None]
+    lived = asyncio.run(
+        simulate(trainer, planner=Shrinker(), critic=Believer(), windows=16, journal=journal)
+    )
+    outcomes = [each.outcome.result for each in lived.episodes if each.outcome is not None]
     assert journal.num_refused == 1
     assert outcomes.count("reverted") == 1
     assert trainer.settings == SETTINGS
-
-
-def steering_of(trainer: SimulatedTrainer, planner: Shrinker, journal: Journal) -> Steering:
-    history, guard = History(trainer.workload), Guard()
-    limits = Limits.of(trainer.workload, memory_budget_bytes=None)
-    episode_recall = EpisodeRecall(journal, workload=trainer.workload)
-    actuator = JournaledActuator(trainer, journal=journal)
-    graph = build_graph(
-        observer=EmbeddedObserver(),
-        planner=planner,
-        critic=Believer(),
-        guard=guard,
-        act=actuator,
-        recall=episode_recall.recall,
-    )
-    return Steering(
-        graph=graph,
-        toolbox=Toolbox(history, limits, WhatIf(history), episode_recall.last),
-        guard=guard,
-        actuator=actuator,
-        journal=journal,
-        episode_recall=episode_recall,
-    )

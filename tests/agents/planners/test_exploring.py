@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from rudder.agents.guard import Guard
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.exploring import (
     COLLECTING_STEPS,
@@ -86,15 +85,8 @@ def test_its_critic_refuses_what_is_out_of_bounds_or_unknown() -> None:
 def test_a_collecting_run_tries_much_and_costs_little() -> None:
     costs = []
     for seed in range(2):
-        lived = asyncio.run(
-            simulate(
-                trainer_of(GOOD, seed=seed),
-                planner=CollectingPlanner(seed=seed),
-                critic=CollectingCritic(),
-                guard=Guard(COLLECTING_STEPS),
-                windows=40,
-            )
-        )
+        options = SteeringOptions(planner="collect", seed=seed)
+        lived = asyncio.run(simulate(trainer_of(GOOD, seed=seed), options=options, windows=40))
         assert len(lived.applied) >= 5
         costs.append(lived.seconds / run(trainer_of(GOOD, seed=seed), windows=40).seconds)
     assert max(costs) <= 1.1

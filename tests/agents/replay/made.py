@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.agents.objective import Preference
+from rudder.agents.llm.messages import Chat
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.team import Team, asker_of, critic_of, planner_of, with_llm
 from rudder.bench.model_server.random_model import RandomChat
@@ -27,8 +27,8 @@ from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.past.transfer import fill
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.settings import BufferSettings
-from rudder.training.steering_options import PlannerName, SteeringOptions
-from rudder.training.workload import PolicyName
+from rudder.training.steering_options import Objective, PlannerName, SteeringOptions
+from rudder.training.workload import PolicyName, Workload
 
 FOLDER = Path(__file__).parent / "data"
 PLANNERS: tuple[PlannerName, ...] = ("embedded", "heuristic", "periodic", "collect", "llm")
@@ -36,7 +36,7 @@ PLANNERS: tuple[PlannerName, ...] = ("embedded", "heuristic", "periodic", "colle
 _PULL_MS = 45.0
 """Of a step's draws, were all of them fetched over a network of its own."""
 _BUDGETS = (None, 2**20, 400_000)
-PREFERENCES = (Preference("memory", 0.02), Preference("traffic"), Preference())
+_OBJECTIVES: tuple[Objective, ...] = ("memory", "traffic", "time")
 """Where memory is to be saved, most is changed."""
 
 
@@ -54,6 +54,17 @@ class Make:
     def policy(self) -> PolicyName:
         """Rounds need a policy that has some."""
         return "score" if self.planner == "periodic" else "lookahead"
+
+    @property
+    def options(self) -> SteeringOptions:
+        """What the run is steered by."""
+        return SteeringOptions(
+            planner=self.planner,
+            llm_roles=("observer", "planner", "critic"),
+            objective=_OBJECTIVES[self.seed % 3],
+            tolerance=0.02 if self.seed % 3 == 0 else 0.01,
+            memory_budget_bytes=_BUDGETS[self.seed % len(_BUDGETS)],
+        )
 
     def costs(self, window: int) -> Costs:
         """Somebody else uses the network for a while, now and then."""
@@ -79,21 +90,18 @@ def make_run(path: Path, make: Make, *, memory: Path | None = None) -> int:
 
     memory: what earlier runs left; this one is added to it.
     """
-    journal = SqliteJournal.open(path, memory=memory)
-    preference = PREFERENCES[make.seed % 3]
+    journal, trainer, team = SqliteJournal.open(path, memory=memory), make.trainer(), None
     with contextlib.closing(journal):
-        team = _team(make, journal, preference)
+        if make.planner == "llm":
+            chat, work = RandomChat(make.seed, wildness=0.05), trainer.workload
+            team = asking(chat, options=make.options, journal=journal, workload=work)
         run = asyncio.run(
             simulate(
-                make.trainer(),
-                observer=team.observer,
-                planner=team.planner,
-                second=team.second,
-                critic=team.critic,
+                trainer,
+                team=team,
                 windows=make.windows,
                 journal=journal,
-                preference=preference,
-                memory_budget_bytes=_BUDGETS[make.seed % len(_BUDGETS)],
+                options=make.options,
                 disturbance=lambda number, trainer: setattr(trainer, "costs", make.costs(number)),
             )
         )
@@ -105,7 +113,7 @@ def make_run(path: Path, make: Make, *, memory: Path | None = None) -> int:
 def make_runs(folder: Path, *, decisions: int, size: int = 3000) -> Iterator[Path]:
     """Runs of all planners by turns, each remembering those before, until there are as many
     decisions; size: remote nodes."""
-    made, seed = 0, 0
+    made = seed = 0
     while made < decisions:
         path = folder / f"run{seed}" / "steering" / "rank0.db"
         make = Make(PLANNERS[seed % len(PLANNERS)], seed=seed, num_remote=size, draws=size // 10)
@@ -114,22 +122,22 @@ def make_runs(folder: Path, *, decisions: int, size: int = 3000) -> Iterator[Pat
         yield path
 
 
-def _team(make: Make, journal: SqliteJournal, preference: Preference) -> Team:
-    options = SteeringOptions(
-        planner=make.planner,
-        llm_roles=("observer", "planner", "critic"),
-        objective=preference.objective,
-        tolerance=preference.tolerance,
-    )
-    team = Team(EmbeddedObserver(), planner_of(options), critic_of(options))
-    if make.planner != "llm":
-        return team
+def asking(
+    chat: Chat,
+    *,
+    options: SteeringOptions,
+    journal: SqliteJournal,
+    workload: Workload,
+    observer: EmbeddedObserver | None = None,
+) -> Team:
+    """A team that asks `chat`, with every question in the journal."""
     asker = asker_of(
-        RandomChat(make.seed, wildness=0.05),
+        chat,
         options=options,
-        workload=make.trainer().workload,
+        workload=workload,
         on_exchange=lambda each: journal.add_model_call(each.to_model_call(uuid.uuid4().hex)),
     )
+    team = Team(observer or EmbeddedObserver(), planner_of(options), critic_of(options))
     return with_llm(team, asker, options=options)
 
 

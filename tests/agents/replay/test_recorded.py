@@ -6,18 +6,15 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.llm.messages import Mode, Question, Reply
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.agents.team import Team, asker_of, with_llm
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.run import simulate
@@ -28,9 +25,8 @@ from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.run.tables import checksum
 from rudder.tools.toolbox import Toolbox
-from rudder.training.steering_options import SteeringOptions
 from tests.agents.replay.conftest import replayed
-from tests.agents.replay.made import FOLDER, PREFERENCES, Make, make_runs
+from tests.agents.replay.made import FOLDER, Make, asking, make_runs
 from tests.agents.steered import trainer_of
 
 
@@ -276,30 +272,18 @@ class ShowingObserver(EmbeddedObserver):
 
 
 def test_windows_that_came_while_a_model_thought_are_known_only_afterwards(tmp_path: Path) -> None:
-    path, trainer, preference = tmp_path / "rank0.db", Make("llm").trainer(), PREFERENCES[0]
+    make = Make("llm")
+    path, trainer, options = tmp_path / "rank0.db", make.trainer(), make.options
     journal = SqliteJournal.open(path, memory=None)
     chat = ThinkingChat(trainer, journal)
-    options = SteeringOptions(
-        planner="llm",
-        llm_roles=("observer", "planner", "critic"),
-        objective=preference.objective,
-        tolerance=preference.tolerance,
-    )
-    asker = asker_of(
+    team = asking(
         chat,
         options=options,
+        journal=journal,
         workload=trainer.workload,
-        on_exchange=lambda each: journal.add_model_call(each.to_model_call(uuid.uuid4().hex)),
+        observer=ShowingObserver(chat),
     )
-    plain = EmbeddedPlanner(preference=preference), EmbeddedCritic(preference=preference)
-    team = Team(ShowingObserver(chat), *plain)
-    team = with_llm(team, asker, options=options)
-    asyncio.run(
-        simulate(
-            trainer, observer=team.observer, planner=team.planner, second=team.second,
-            critic=team.critic, windows=48, journal=journal, preference=preference,
-        )
-    )  # fmt: skip
+    asyncio.run(simulate(trainer, team=team, windows=48, journal=journal, options=options))
     journal.close()
     found = replayed(path)
     assert chat.num_thoughts > 1

@@ -6,13 +6,13 @@ import asyncio
 
 import pytest
 
-from rudder.agents.objective import Preference
 from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.run import Run, seconds_of, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import SteeringOptions
 from tests.agents.steered import SLOW, STREAM, Believer, run, trainer_of
 
 LOST = BufferSettings(capacity_rows=60, lookahead_batches=0, eviction_threshold=0.0)
@@ -54,9 +54,8 @@ def test_rescue_from_absurd_settings(row_ms: float) -> None:
 def test_memory_is_given_back_where_that_is_sought_and_only_there() -> None:
     large = BufferSettings(capacity_rows=6000, lookahead_batches=48)
     fixed = run(trainer_of(large), windows=60)
-    trainer, preference = trainer_of(large), Preference(objective="memory")
-    planner = EmbeddedPlanner(preference=preference)
-    lived = asyncio.run(simulate(trainer, planner=planner, windows=60, preference=preference))
+    trainer, options = trainer_of(large), SteeringOptions(objective="memory")
+    lived = asyncio.run(simulate(trainer, options=options, windows=60))
     assert trainer.settings.capacity_rows <= 3500
     assert lived.seconds <= 1.01 * fixed.seconds
     assert steered(trainer_of(large), windows=60).applied == ()
