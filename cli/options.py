@@ -49,7 +49,7 @@ _SETTINGS = {
         "port": "First port; default: a free one.",
     },
     "Model and training": {
-        "model": "GraphSAGE or GAT.",
+        "model": "sage, gat, gcn, gin, or a function of your own: FILE.py:FACTORY.",
         "num_layers": "Layers; must match --fanout. Default: its length.",
         "hidden": "Width of a layer.",
         "heads": "Attention heads of gat.",
@@ -106,7 +106,7 @@ _SETTINGS = {
     },
 }
 """The help of each setting that the command line can set, by the panels of `--help`."""
-_AS_TEXT = ("fanout", "buffer", "llm_roles", "policy", "objective")
+_AS_TEXT = ("model", "fanout", "buffer", "llm_roles", "policy", "objective")
 
 
 def option(

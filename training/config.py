@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from rudder.training.errors import ConfigError
+from rudder.training.model.own import MODEL_FORMS, OwnModel
 from rudder.training.settings import (
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_INTERVAL_BATCHES,
@@ -119,6 +120,11 @@ def _to_live_policy(value: Any) -> Any:
     return value
 
 
+def _to_model(value: object) -> str:
+    own = OwnModel.parse(str(value))
+    return str(value) if own is None else str(own)
+
+
 class RunConfig(BaseModel):
     """Every option of a training run; the stored `config.toml` of a run has these names."""
 
@@ -129,7 +135,7 @@ class RunConfig(BaseModel):
     hosts: int = Field(2, ge=1, le=250, description="local hosts, one partition each")
     trainers_per_host: int = Field(1, ge=1, le=64)
     servers_per_host: int = Field(1, ge=1, le=64)
-    model: Literal["sage", "gat"] = "sage"
+    model: Annotated[str, BeforeValidator(_to_model)] = Field("sage", description=MODEL_FORMS)
     num_layers: int | None = Field(None, ge=1, le=10, description="default: length of fanout")
     hidden: int = Field(64, ge=1, le=65536)
     heads: int = Field(4, ge=1, le=64, description="attention heads of gat")
@@ -202,6 +208,8 @@ class RunConfig(BaseModel):
             raise ValueError(
                 f"num_layers is {self.num_layers} but fanout names {len(self.fanout)} layers"
             )
+        if self.model == "gat" and self.hidden % self.heads:
+            raise ValueError(f"heads is {self.heads}, but gat's must divide hidden ({self.hidden})")
         if self.rate is not None and not _RATE.match(self.rate):
             raise ValueError("rate is a number and a unit: 200mbit, 1gbit")
         if self.record_trace and self.loader == "stock":

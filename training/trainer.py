@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -26,10 +27,13 @@ from rudder.training.job import Job
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, RowCounts, Seconds, Window
-from rudder.training.model.models import BlockModel, ModelOptions, build_model
+from rudder.training.model.models import ModelOptions, build_model
+from rudder.training.model.own import MODEL_NAMES
 from rudder.training.model.task import make_task
 from rudder.training.sources import FEATURE, Source, make_source, seeds_of
 from rudder.training.warm_up import warm_up
+
+_BEAT_SECONDS = 1.0
 
 
 class EpochRecorder:
@@ -87,6 +91,22 @@ class EpochRecorder:
             self._step_seconds.append(done.seconds.exposed_wait + done.seconds.compute)
 
 
+class Heartbeat:
+    """Tells that work goes on, at most once in `_BEAT_SECONDS`."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+        self._tell()
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """A piece of work is done."""
+        now = time.monotonic()
+        if now - self._last > _BEAT_SECONDS:
+            self._tell()
+            self._last = now
+
+
 class TrainingLoop:
     """One rank's model and optimiser, trained together with all other ranks'."""
 
@@ -95,12 +115,17 @@ class TrainingLoop:
     ) -> None:
         """num_steps: this rank's steps of an epoch. All ranks make their loops at the same time."""
         self._rank, self._emit = rank, emit
+        self._device = torch.device(config.device)
         torch.manual_seed(config.seed)
         self.task = make_task(manifest)
-        self.model = _make_model(
-            config, in_dim=manifest.feature_dim, num_outputs=self.task.num_outputs
-        )
-        self._ddp = DistributedDataParallel(self.model)
+        self.model = build_model(
+            config.model,
+            in_dim=manifest.feature_dim,
+            num_classes=self.task.num_outputs,
+            options=ModelOptions.of(config),
+        ).to(self._device)
+        is_own = config.model not in MODEL_NAMES
+        self._ddp = DistributedDataParallel(self.model, find_unused_parameters=is_own)
         self._optimizer = torch.optim.Adam(self._ddp.parameters(), lr=config.lr)
         self._recorder = EpochRecorder()
         self._uneven = _is_uneven(num_steps)
@@ -133,26 +158,20 @@ class TrainingLoop:
                 self._train_step(batch)
 
     def _train_step(self, batch: Batch) -> torch.Tensor:
-        outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE])
+        outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE].float())
         loss = self.task.loss(outputs, batch)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss
 
+    def share_buffers(self) -> None:
+        """Give all ranks rank 0's buffers, such as the running means of a batch norm."""
+        for buffer in self.model.buffers():
+            distributed.broadcast(buffer, 0)
+
     def _joined(self) -> AbstractContextManager[Any]:
         return self._ddp.join() if self._uneven else nullcontext()
-
-
-def _make_model(config: RunConfig, *, in_dim: int, num_outputs: int) -> BlockModel:
-    options = ModelOptions(
-        hidden=config.hidden,
-        num_layers=config.layers,
-        heads=config.heads,
-        dropout=config.dropout,
-    )
-    model = build_model(config.model, in_dim=in_dim, num_classes=num_outputs, options=options)
-    return model.to(config.device)
 
 
 def _is_uneven(num_steps: int) -> bool:
@@ -237,11 +256,15 @@ class Trainer:
         return epoch == self._config.epochs - 1 or (every > 0 and (epoch + 1) % every == 0)
 
     def _evaluate(self, epoch: int) -> None:
-        self._enter("evaluating")
+        alive = Heartbeat(lambda: self._enter("evaluating"))
         started = time.perf_counter()
         with self._source.paused():
+            self._loop.share_buffers()
             scores = self._loop.task.evaluate(
-                self._graph, self._loop.model, device=torch.device(self._config.device)
+                self._graph,
+                self._loop.model,
+                device=torch.device(self._config.device),
+                on_progress=alive.beat,
             )
         evaluation = Evaluation(epoch=epoch, scores=scores, seconds=time.perf_counter() - started)
         if self._rank == 0:

@@ -16,6 +16,7 @@ from rudder.cli.options import AsJson, settings, with_options
 from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
 from rudder.training.machine import why_no_buffer
+from rudder.training.model.own import OwnModel
 
 if TYPE_CHECKING:
     from rudder.training.metrics import Summary
@@ -114,6 +115,8 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
     from rudder.training.partition.prepare import data_of
     from rudder.training.versions import installed_versions
 
+    if own := OwnModel.parse(config.model):
+        own.check()
     data_dir, manifest = data_of(config, progress=say)
     run_dir = config.run_dir or new_run_dir(manifest.dataset)
     config = config.model_copy(update={"run_dir": run_dir, "data": data_dir})

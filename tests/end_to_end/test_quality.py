@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rudder.training.manifest import Manifest
-from rudder.training.model.models import ModelKind, ModelOptions, build_model
+from rudder.training.model.models import ModelOptions, build_model
 from tests.end_to_end.jobs import SCRIPTS, run_script
 
 pytestmark = pytest.mark.distributed
@@ -36,10 +36,36 @@ def whole_graph(data: Path) -> tuple[dgl.DGLGraph, dict[str, Tensor]]:
     return block, {name: torch.cat([part[name] for part in rows]) for name in rows[0]}
 
 
-@pytest.mark.parametrize("kind", ["sage", "gat"])
-def test_two_hosts_find_what_one_machine_finds(
-    kind: ModelKind, tiny_parts: Path, tmp_path: Path
-) -> None:
+OWN = """
+import dgl.nn
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, in_dim, num_classes, options):
+        super().__init__()
+        self.first = dgl.nn.GATConv(in_dim, options.hidden, 1)
+        self.last = dgl.nn.GATConv(options.hidden, num_classes, 1)
+
+    def forward(self, blocks, x):
+        for index, block in enumerate(blocks):
+            x = self.run(index, block, x)
+        return x
+
+    def run(self, index, block, x):
+        return (self.last if index else self.first)(block, x).flatten(1).tanh()
+
+def make(*arguments):
+    return Net(*arguments)
+"""
+
+
+@pytest.mark.parametrize("kind", ["sage", "gat", "own in whole", "own by layer"])
+def test_two_hosts_find_what_one_machine_finds(kind: str, tiny_parts: Path, tmp_path: Path) -> None:
+    if kind.startswith("own"):
+        by_layer = kind == "own by layer"
+        text = OWN.replace("run", "forward_layer") if by_layer else OWN
+        (tmp_path / "own.py").write_text(text)
+        kind = f"{tmp_path}/own.py:make"
     block, rows = whole_graph(tiny_parts)
     classes = int(rows["label"].max()) + 1
     torch.manual_seed(0)

@@ -78,7 +78,8 @@ def test_a_buffers_text_is_read_back_as_the_same(size: BufferSize) -> None:
     [
         ({"hosts": 0}, "hosts"),
         ({"hosts": 251}, "hosts"),
-        ({"model": "gcn"}, "model"),
+        ({"model": "mlp"}, "model"),
+        ({"model": "gat", "hidden": 8, "heads": 3}, "heads is 3"),
         ({"loader": "fast"}, "loader"),
         ({"fanout": "5,x"}, "fanout"),
         ({"fanout": "5,0"}, "fanout"),

@@ -23,6 +23,7 @@ from rudder.training.launch.preflight import (
     check_memory,
     check_parts,
 )
+from rudder.training.launch.rehearsal import check_training
 from rudder.training.launch.relay import Relay
 from rudder.training.launch.supervise import Interruption, Supervisor
 from rudder.training.launch.worker import WorkerGroup
@@ -55,6 +56,7 @@ def launch(
     data_dir, run_dir = data_dir.absolute(), run_dir.absolute()
     check_import_pair()
     check_parts(config, manifest, data_dir)
+    check_training(config, manifest)
     with Interruption() as interruption, _disk_of(run_dir):
         _make_run_dir(run_dir)
         with (

@@ -6,18 +6,18 @@ once per layer and rank that needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import dgl
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rudder.training.distdgl import view_of
 from rudder.training.errors import DataError
-from rudder.training.model.layers import GatLayer, SageLayer
+from rudder.training.model.aggregation import Block, on_device
 from rudder.training.model.models import BlockModel
 from rudder.training.model.shard import Exchange, Shard
 from rudder.training.partition_view import IntArray
@@ -25,6 +25,8 @@ from rudder.training.partition_view import IntArray
 _CHUNK_ROWS = 2**20
 _CHUNK_EDGES = 2**22
 _MAX_CHUNK_EDGES = 2**20
+_FIRST_WHOLE_SEEDS = 64
+"""Of the first batch of whole blocks; its input nodes tell how many the next may have."""
 Read = Callable[[IntArray], Tensor]
 
 
@@ -123,40 +125,107 @@ class NodeOutputs:
 @torch.no_grad()
 def infer_nodes(
     g: Any,
-    model: BlockModel,
+    model: nn.Module,
     *,
     wanted: Tensor,
     device: torch.device,
     feature_name: str = "feat",
     batch_rows: int = 65_536,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> NodeOutputs:
     """Outputs from all neighbours, of those of the partition's `wanted` nodes that this rank has.
 
-    g: dgl.distributed.DistGraph; wanted: bool[inner nodes of the partition]. Every rank calls this
-    at the same time; it uses torch's process group and shared memory, not DGL's RPC.
-    Memory: 4 bytes x width x (own rows twice, rows from other ranks once), and what `batch_rows`
-    rows and their in-edges take.
+    g: dgl.distributed.DistGraph; model: of `build_model`; wanted: bool[inner nodes of the
+    partition]; on_progress: called now and then. Every rank calls this at the same time.
+    A model of layers (see `layers_of`) goes layer by layer, over torch's process group and shared
+    memory. Any other model is called with blocks of all neighbours, which are sampled over DGL's
+    RPC: no other thread may use it.
+    Memory of a model of layers: 4 bytes x width x (own rows twice, rows from other ranks once), and
+    what `batch_rows` rows and their in-edges take.
     """
     exchange = Exchange(device)
     shard = Shard.of(view_of(g), exchange)
     nodes = shard.first + np.flatnonzero(wanted[shard.first : shard.last].numpy())
     was_training = model.training
     model.eval()
-    rows = infer(
-        model,
-        local_rows(g, feature_name),
-        shard,
-        exchange,
-        wanted=nodes,
-        device=device,
-        batch_rows=batch_rows,
-    )
+    layers = layers_of(model)
+    if layers is not None:
+        rows = infer(
+            layers,
+            local_rows(g, feature_name),
+            shard,
+            exchange,
+            wanted=nodes,
+            device=device,
+            batch_rows=batch_rows,
+            on_progress=on_progress,
+        )
+    else:
+        seeds = torch.from_numpy(shard.to_global(nodes))
+        chunks = _outputs_of_whole(
+            g, model, seeds, feature_name=feature_name, device=device, most_inputs=batch_rows
+        )
+        rows = exchange.filled(chunks, num_rows=len(seeds), on_chunk=on_progress)
     model.train(was_training)
     return NodeOutputs(torch.from_numpy(nodes), rows)
 
 
+def _outputs_of_whole(
+    g: Any,
+    model: nn.Module,
+    seeds: Tensor,
+    *,
+    feature_name: str,
+    device: torch.device,
+    most_inputs: int,
+) -> Iterator[Tensor]:
+    """Outputs of seeds from blocks of all neighbours; about `most_inputs` input nodes a batch."""
+    sampler = dgl.dataloading.NeighborSampler([-1] * model.num_layers)
+    begin, size = 0, _FIRST_WHOLE_SEEDS
+    while begin < len(seeds):
+        inputs, _, blocks = sampler.sample(g, seeds[begin : begin + size])
+        x = g.ndata[feature_name][inputs].float().to(device)
+        yield model([on_device(block, device) for block in blocks], x).float().cpu()
+        begin += size
+        size = max(1, min(2 * size, size * most_inputs // max(len(inputs), 1)))
+
+
+class LayeredModel(Protocol):
+    """A model whose layers can be run one by one, each for all nodes."""
+
+    num_layers: int
+
+    def messages(self, index: int, h: Tensor) -> Tensor:
+        """(n, in) -> (n, width): what nodes send to their neighbours in layer `index`."""
+
+    def update(self, index: int, block: Block, messages: Tensor, h_dst: Tensor) -> Tensor:
+        """(num_src, width), (num_dst, in) -> (num_dst, out): what they make of it."""
+
+
+class _OwnLayers:
+    """A person's own model that has `forward_layer(index, block, h)`: nodes send their rows."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.num_layers: int = model.num_layers
+
+    def messages(self, index: int, h: Tensor) -> Tensor:
+        return h
+
+    def update(self, index: int, block: Block, messages: Tensor, h_dst: Tensor) -> Tensor:
+        out: Tensor = self._model.forward_layer(index, block, messages)
+        return out
+
+
+def layers_of(model: nn.Module) -> LayeredModel | None:
+    """The model layer by layer: one that Rudder brings, or one with `forward_layer`; else None."""
+    if isinstance(model, BlockModel):
+        return model
+    return _OwnLayers(model) if hasattr(model, "forward_layer") else None
+
+
 def infer(
-    model: BlockModel,
+    model: LayeredModel,
     features: Tensor,
     shard: Shard,
     exchange: Exchange,
@@ -164,24 +233,31 @@ def infer(
     wanted: IntArray,
     device: torch.device,
     batch_rows: int,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> Tensor:
     """float32[len(wanted), classes] for own nodes; features: [inner nodes of the partition, dim].
 
     Every rank calls this at the same time.
     """
-    plans = plan_layers(shard, exchange, wanted=wanted, num_layers=len(model.layers))
+    plans = plan_layers(shard, exchange, wanted=wanted, num_layers=model.num_layers)
     read = _reader(features, nodes=plans[0].inputs)
     for index, plan in enumerate(plans):
         step = _LayerStep(model, index, plan, shard, device=device, batch_rows=batch_rows)
-        rows = step.messages(read)
         own = len(plan.inputs)
-        exchange.swap_into(
+        rows = exchange.filled(
+            step.messages(read), num_rows=own + len(plan.foreign), on_chunk=on_progress
+        )
+        exchange.swap_in_rounds(
             rows[own:],
-            rows[torch.from_numpy(plan.sent)],
+            rows[:own],
+            torch.from_numpy(plan.sent),
             received=plan.received,
             sent=plan.num_sent,
+            on_round=on_progress,
         )
-        h = step.outputs(rows, read)
+        h = exchange.filled(
+            step.outputs(rows, read), num_rows=len(plan.outputs), on_chunk=on_progress
+        )
         read = _reader(h, nodes=np.arange(len(h)))
     return h
 
@@ -195,7 +271,7 @@ class _LayerStep:
 
     def __init__(
         self,
-        model: BlockModel,
+        model: LayeredModel,
         index: int,
         plan: LayerPlan,
         shard: Shard,
@@ -203,9 +279,7 @@ class _LayerStep:
         device: torch.device,
         batch_rows: int,
     ) -> None:
-        layer = model.layers[index]
-        assert isinstance(layer, SageLayer | GatLayer)
-        self._layer, self._model, self._index = layer, model, index
+        self._model, self._index = model, index
         self._plan, self._shard = plan, shard
         self._device, self._batch_rows = device, batch_rows
         self._row_of = np.zeros(shard.num_local, dtype=np.int64)
@@ -217,30 +291,24 @@ class _LayerStep:
     def _num_rows(self) -> int:
         return len(self._plan.inputs) + len(self._plan.foreign)
 
-    def messages(self, read: Read) -> Tensor:
-        """float32[inputs + foreign, message_dim]; the foreign rows are still to come."""
+    def messages(self, read: Read) -> Iterator[Tensor]:
+        """float32[n, width], together those of all inputs."""
         own = len(self._plan.inputs)
-        rows = torch.empty(self._num_rows, self._layer.message_dim)
         for start in range(0, own, self._batch_rows):
             chunk = np.arange(start, min(start + self._batch_rows, own))
-            h = read(chunk).to(self._device)
-            rows[chunk[0] : chunk[-1] + 1] = self._layer.messages(h).cpu()
-        return rows
+            yield self._model.messages(self._index, read(chunk).to(self._device)).cpu()
 
-    def outputs(self, rows: Tensor, read: Read) -> Tensor:
-        """float32[outputs, out_dim]."""
+    def outputs(self, rows: Tensor, read: Read) -> Iterator[Tensor]:
+        """float32[n, out], together those of all outputs."""
         nodes = self._plan.outputs
-        out = torch.empty(len(nodes), self._layer.out_dim)
         cut = self._shard.chunks(nodes, rows=self._batch_rows, edges=_MAX_CHUNK_EDGES)
         for chunk in cut:
             block, sources = self._block(nodes[chunk])
             h_dst = read(self._row_of[nodes[chunk]]).to(self._device)
             messages = rows[torch.from_numpy(sources)].to(self._device)
-            h = self._layer.update(block, messages, h_dst)
-            out[chunk] = self._model.finish_layer(self._index, h).cpu()
-        return out
+            yield self._model.update(self._index, block, messages, h_dst).cpu()
 
-    def _block(self, nodes: IntArray) -> tuple[dgl.DGLGraph, IntArray]:
+    def _block(self, nodes: IntArray) -> tuple[Block, IntArray]:
         """The nodes' in-edges, and the row of each source; the nodes are the first sources."""
         counts, sources = self._shard.in_edges(nodes)
         own, rows = self._row_of[nodes], self._row_of[sources]
@@ -256,7 +324,7 @@ class _LayerStep:
             num_src_nodes=len(all_rows),
             num_dst_nodes=len(nodes),
         )
-        return block.to(self._device), all_rows
+        return on_device(block, self._device), all_rows
 
 
 def local_rows(g: Any, name: str) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rudder.training.errors import DataError
@@ -14,7 +15,6 @@ from rudder.training.loading.batch import Batch
 from rudder.training.manifest import Manifest
 from rudder.training.metrics import Score
 from rudder.training.model.inference import infer_nodes, local_rows
-from rudder.training.model.models import BlockModel
 from rudder.training.model.shard import Exchange
 from rudder.training.sources import FEATURE, LABEL
 
@@ -29,11 +29,18 @@ class Task(Protocol):
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Scalar that training makes small; outputs: [seeds, num_outputs] of the batch's seeds."""
 
-    def evaluate(self, graph: Any, model: BlockModel, *, device: torch.device) -> tuple[Score, ...]:
+    def evaluate(
+        self,
+        graph: Any,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        on_progress: Callable[[], object] = lambda: None,
+    ) -> tuple[Score, ...]:
         """Scores over all ranks, the main one first; every rank calls this at the same time.
 
-        graph: a DistGraph. It uses torch's process group and shared memory, not DGL's RPC. Every
-        rank returns the same.
+        graph: a DistGraph; on_progress: called now and then, so that a long evaluation is not
+        taken for a stalled one. Every rank returns the same. No other thread uses DGL's RPC.
         """
 
 
@@ -68,13 +75,27 @@ class NodeClassification:
             return functional.binary_cross_entropy_with_logits(outputs, labels)
         return functional.cross_entropy(outputs, labels.long())
 
-    def evaluate(self, graph: Any, model: BlockModel, *, device: torch.device) -> tuple[Score, ...]:
+    def evaluate(
+        self,
+        graph: Any,
+        model: nn.Module,
+        *,
+        device: torch.device,
+        on_progress: Callable[[], object] = lambda: None,
+    ) -> tuple[Score, ...]:
         """Accuracy and micro-F1; a multi-label accuracy is the share of labels that are right.
 
         Raises DataError for labels that the model cannot give, and for an empty test set.
         """
         test, val = (local_rows(graph, name).bool() for name in ("test_mask", "val_mask"))
-        found = infer_nodes(graph, model, wanted=test | val, device=device, feature_name=FEATURE)
+        found = infer_nodes(
+            graph,
+            model,
+            wanted=test | val,
+            device=device,
+            feature_name=FEATURE,
+            on_progress=on_progress,
+        )
         labels = self._checked(local_rows(graph, LABEL)[found.nodes])
         tallies = tally(found.rows, labels, multilabel=self.multilabel)
         of_sets = [tallies[mask[found.nodes]].sum(0) for mask in (test, val)]

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from rudder.training.errors import RunError
 from rudder.training.model.inference import infer
-from rudder.training.model.models import BlockModel, ModelKind, ModelOptions, build_model
+from rudder.training.model.models import BlockModel, ModelOptions, build_model
+from rudder.training.model.own import MODEL_NAMES
 from rudder.training.model.shard import Exchange, Shard
 from rudder.training.partition_view import IntArray, PartitionView
 
@@ -36,7 +37,7 @@ class Sample:
     @classmethod
     def make(
         cls,
-        kind: ModelKind,
+        kind: str,
         *,
         hidden: int = 8,
         num_layers: int = 2,
@@ -46,6 +47,7 @@ class Sample:
         torch.manual_seed(1)
         options = ModelOptions(hidden=hidden, num_layers=num_layers, heads=2)
         model = build_model(kind, in_dim=DIM, num_classes=CLASSES, options=options).eval()
+        assert isinstance(model, BlockModel)
         src, dst = rng.integers(NUM_NODES, size=(2, NUM_EDGES))
         return cls(src, dst, torch.randn(NUM_NODES, DIM).to(dtype), model)
 
@@ -152,9 +154,9 @@ def assert_equal(sample: Sample, found: dict[int, Tensor], wanted: IntArray) -> 
     )
 
 
-@pytest.mark.parametrize("kind", ["sage", "gat"])
+@pytest.mark.parametrize("kind", MODEL_NAMES)
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_chunks_give_what_the_whole_gives(kind: ModelKind, num_layers: int) -> None:
+def test_chunks_give_what_the_whole_gives(kind: str, num_layers: int) -> None:
     sample = Sample.make(kind, num_layers=num_layers)
     view = sample.view(0, np.array([0, NUM_NODES]))
     everything = np.arange(NUM_NODES)
@@ -173,7 +175,7 @@ def test_any_choice_of_nodes_gives_their_rows_of_the_whole(chosen: set[int]) -> 
     assert_equal(sample, infer_here(sample, view, wanted, batch_rows=16), wanted)
 
 
-@pytest.mark.parametrize("kind", ["sage", "gat"])
+@pytest.mark.parametrize("kind", MODEL_NAMES)
 @pytest.mark.parametrize(
     ("parts", "starts"),
     [
@@ -185,7 +187,7 @@ def test_any_choice_of_nodes_gives_their_rows_of_the_whole(chosen: set[int]) -> 
     ids=["one each", "ranks against partitions", "two each", "more ranks than nodes"],
 )
 def test_ranks_together_give_what_one_machine_gives(
-    kind: ModelKind, parts: list[int], starts: list[int]
+    kind: str, parts: list[int], starts: list[int]
 ) -> None:
     sample = Sample.make(kind)
     wanted = np.flatnonzero(np.random.default_rng(3).random(NUM_NODES) < 0.3)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import dgl
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from rudder.training.errors import ConfigError
-from rudder.training.model.layers import GatLayer, SageLayer, mean_of_neighbours
-from rudder.training.model.models import BlockModel, ModelKind, ModelOptions, build_model
+from rudder.training.model.aggregation import TensorBlock, mean_of_neighbours
+from rudder.training.model.layers import GatLayer, GcnLayer, GinLayer, Layer, SageLayer
+from rudder.training.model.models import BlockModel, ModelOptions, build_model
+from rudder.training.model.own import MODEL_NAMES
 from rudder.training.model.task import NodeClassification
 
-KINDS: tuple[ModelKind, ...] = ("sage", "gat")
+CPU = torch.device("cpu")
 
 
 def assert_close(actual: object, expected: object) -> None:
@@ -51,10 +53,12 @@ def two_blocks() -> Sequence[dgl.DGLGraph]:
     ]
 
 
-def small_model(kind: ModelKind, *, dropout: float = 0.0, num_layers: int = 2) -> BlockModel:
+def small_model(kind: str, *, dropout: float = 0.0, num_layers: int = 2) -> BlockModel:
     torch.manual_seed(0)
     options = ModelOptions(hidden=8, num_layers=num_layers, heads=2, dropout=dropout)
-    return build_model(kind, in_dim=12, num_classes=5, options=options)
+    model = build_model(kind, in_dim=12, num_classes=5, options=options)
+    assert isinstance(model, BlockModel)
+    return model
 
 
 def dgl_sage(layer: SageLayer) -> torch.nn.Module:
@@ -132,9 +136,9 @@ def test_gat_layer_equals_dgls_with_its_gradients(num_src: int, needs_grad: bool
     assert_close(x.grad, y.grad)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODEL_NAMES)
 @pytest.mark.parametrize("needs_grad", [False, True])
-def test_the_layout_of_a_block_does_not_matter(kind: ModelKind, needs_grad: bool) -> None:
+def test_the_layout_of_a_block_does_not_matter(kind: str, needs_grad: bool) -> None:
     torch.manual_seed(0)
     options = ModelOptions(hidden=64, num_layers=1, heads=4, dropout=0)
     model = build_model(kind, in_dim=64, num_classes=16, options=options)
@@ -178,21 +182,20 @@ def test_mean_of_neighbours_equals_a_plain_loop(
     assert_close(mean_of_neighbours(block, h), expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_messages_and_update_give_what_forward_gives(kind: ModelKind) -> None:
+@pytest.mark.parametrize("kind", MODEL_NAMES)
+def test_messages_and_update_give_what_forward_gives(kind: str) -> None:
     model = small_model(kind, num_layers=3)
     block = random_block(num_src=50, num_dst=20, num_edges=90)
     for layer in model.layers:
-        assert isinstance(layer, SageLayer | GatLayer)
+        assert isinstance(layer, Layer)
         h = torch.randn(50, layer.in_dim)
         messages = layer.messages(h)
-        assert messages.shape == (50, layer.message_dim)
         assert_close(layer.update(block, messages, h[:20]), layer(block, h))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODEL_NAMES)
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_model_makes_one_row_of_classes_per_seed(kind: ModelKind, num_layers: int) -> None:
+def test_model_makes_one_row_of_classes_per_seed(kind: str, num_layers: int) -> None:
     sizes = [120, 60, 30, 9][-num_layers - 1 :]
     blocks = [
         random_block(num_src=src, num_dst=dst, num_edges=2 * src)
@@ -202,8 +205,8 @@ def test_model_makes_one_row_of_classes_per_seed(kind: ModelKind, num_layers: in
     assert out.shape == (9, 5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_float16_features_are_computed_in_float32(kind: ModelKind) -> None:
+@pytest.mark.parametrize("kind", MODEL_NAMES)
+def test_float16_features_are_computed_in_float32(kind: str) -> None:
     model = small_model(kind)
     x = torch.randn(120, 12).half()
     out = model(two_blocks(), x)
@@ -211,9 +214,9 @@ def test_float16_features_are_computed_in_float32(kind: ModelKind) -> None:
     torch.testing.assert_close(out, model(two_blocks(), x.float()), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MODEL_NAMES)
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_training_lowers_the_loss(kind: ModelKind, multilabel: bool) -> None:
+def test_training_lowers_the_loss(kind: str, multilabel: bool) -> None:
     model = small_model(kind)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     loss_of = NodeClassification(5, multilabel=multilabel).loss_of
@@ -239,11 +242,75 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_equal_seeds_make_equal_models() -> None:
-    for kind in KINDS:
+    for kind in MODEL_NAMES:
         one, two = small_model(kind).state_dict(), small_model(kind).state_dict()
         torch.testing.assert_close(one, two, rtol=0, atol=0)
 
 
-def test_heads_that_do_not_divide_hidden_are_refused() -> None:
-    with pytest.raises(ConfigError, match="heads = 3 is not allowed"):
-        build_model("gat", in_dim=4, num_classes=2, options=ModelOptions(hidden=8, heads=3))
+def dgl_gcn(layer: GcnLayer) -> torch.nn.Module:
+    conv = dgl_nn.SAGEConv(layer.in_dim, layer.out_dim, "gcn")
+    with torch.no_grad():
+        conv.fc_neigh.weight.copy_(layer.fc.weight)
+        conv.bias.copy_(layer.fc.bias)
+    return conv  # type: ignore[no-any-return]
+
+
+def dgl_gin(layer: GinLayer) -> torch.nn.Module:
+    update = torch.nn.Sequential(layer.fc_in, torch.nn.ReLU(), layer.fc_out)
+    return dgl_nn.GINConv(update, "mean", learn_eps=True)  # type: ignore[no-any-return]
+
+
+LAYERS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "sage down": (lambda: SageLayer(24, 4), dgl_sage),
+    "sage up": (lambda: SageLayer(4, 24), dgl_sage),
+    "gcn down": (lambda: GcnLayer(24, 4), dgl_gcn),
+    "gcn up": (lambda: GcnLayer(4, 24), dgl_gcn),
+    "gin": (lambda: GinLayer(12, 6), dgl_gin),
+    "gat": (lambda: GatLayer(12, 6, 3, last=False), dgl_gat),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("num_src", [40, 400])
+@pytest.mark.parametrize("as_tensors", [False, True])
+def test_layers_equal_dgls_at_double_precision_and_repeat_bit_for_bit(
+    name: str, num_src: int, as_tensors: bool
+) -> None:
+    make, dgls = LAYERS[name]
+    layer = make().double()
+    reference = dgls(layer).double()
+    their_block = random_block(num_src=num_src, num_dst=30, num_edges=90)
+    block = TensorBlock.of(their_block, CPU) if as_tensors else their_block
+    x = torch.randn(num_src, layer.in_dim, dtype=torch.float64, requires_grad=True)
+    y = x.detach().clone().requires_grad_()
+    outs = [layer(block, x), layer(block, x)]
+    expected = reference(their_block, y).flatten(1)
+    torch.testing.assert_close(outs[0], expected, rtol=1e-10, atol=1e-12)
+    weight = torch.randn_like(expected)
+    both = [torch.autograd.grad((out * weight).sum(), [x, *layer.parameters()]) for out in outs]
+    (expected * weight).sum().backward()
+    torch.testing.assert_close(both[0][0], y.grad, rtol=1e-10, atol=1e-12)
+    for one, other in zip(both[0], both[1], strict=True):
+        assert torch.equal(one, other)
+    if not as_tensors:
+        return
+    plain = dict(zip(dict(layer.named_parameters()), both[0][1:], strict=True))
+    grads = torch.autograd.grad((layer(their_block, x) * weight).sum(), list(layer.parameters()))
+    torch.testing.assert_close(plain, dict(zip(plain, grads, strict=True)), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", MODEL_NAMES)
+def test_a_model_on_tensors_gives_what_it_gives_on_dgls_blocks(kind: str) -> None:
+    model = small_model(kind)
+    x = torch.randn(120, 12)
+    tensors = [TensorBlock.of(block, CPU) for block in two_blocks()]
+    assert_close(model(tensors, x), model(two_blocks(), x))
+
+
+def test_a_node_without_neighbours_is_finite_on_tensors() -> None:
+    block = TensorBlock.of(random_block(num_src=9, num_dst=5, num_edges=0), CPU)
+    for make, _ in LAYERS.values():
+        layer = make()
+        out = layer(block, torch.randn(9, layer.in_dim, requires_grad=True))
+        out.sum().backward()
+        assert all(torch.isfinite(grad).all() for grad in gradients(layer).values())
