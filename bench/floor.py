@@ -12,7 +12,7 @@ import dgl
 import torch
 
 from rudder.training.config import RunConfig
-from rudder.training.loader import NodeLoader
+from rudder.training.loader import BufferOptions, NodeLoader, SamplingOptions
 from rudder.training.loading.batch import Batch
 from rudder.training.metrics import RowCounts, RowsFetched
 from rudder.training.sources import FEATURE, LABEL, phases
@@ -28,13 +28,11 @@ class FloorSource(NodeLoader):
             dgl.dataloading.NeighborSampler(list(config.fanout)),
             batch_size=config.batch_size,
             outputs=[LABEL],
-            lookahead=config.lookahead,
-            policy="none",
-            device=config.device,
-            seed=config.seed,
             epochs=config.epochs,
-            edge_ids=False,
-            order=phases(graph, seeds),
+            seed=config.seed,
+            device=config.device,
+            buffer=BufferOptions(policy="none", lookahead=config.lookahead),
+            sampling=SamplingOptions(order=phases(graph, seeds), edge_ids=False),
         )
         features = graph.ndata[FEATURE]
         self._row_shape, self._dtype = tuple(features.shape[1:]), features.dtype

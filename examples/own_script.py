@@ -22,7 +22,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rudder.training.loader import NodeLoader  # rudder
-from rudder.training.steering_options import SteeringOptions  # only where agents are to steer
 
 
 class SAGE(nn.Module):
@@ -52,6 +51,12 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with reads of DistTensors")
     args = parser.parse_args()
 
+    steering = None
+    if args.steer:
+        from rudder.training.loader import SteeringOptions
+
+        steering = SteeringOptions()
+
     dgl.distributed.initialize(args.ip_config)
     torch.distributed.init_process_group("gloo")
     g = dgl.distributed.DistGraph(args.graph_name, part_config=args.part_config)
@@ -61,7 +66,7 @@ def main() -> None:
     # stock:     batch_size=args.batch_size, shuffle=True)
     loader = NodeLoader(  # rudder
         g, train_nid, sampler, batch_size=args.batch_size, inputs=["feat"], outputs=["label"],
-        controller=SteeringOptions() if args.steer else None,  # only where agents are to steer
+        steering=steering,  # only where agents are to steer
     )  # fmt: skip
 
     num_classes = int(g.ndata["label"][torch.arange(g.num_nodes())].max()) + 1

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rudder.training.errors import ConfigError
 from rudder.training.model.own import MODEL_FORMS, OwnModel
+from rudder.training.options import as_config_error
 from rudder.training.settings import (
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_INTERVAL_BATCHES,
@@ -99,7 +100,8 @@ class BufferSize(BaseModel):
 AUTO = BufferSize(unit="auto")
 
 
-def _to_buffer_size(value: object) -> object:
+def to_buffer_size(value: object) -> object:
+    """Read the text forms and numbers; raises ValueError that names the forms."""
     if isinstance(value, bool):
         raise ValueError(f"buffer is {BUFFER_FORMS}")
     return BufferSize.parse(str(value)) if isinstance(value, str | int | float) else value
@@ -150,7 +152,7 @@ class RunConfig(BaseModel):
     device: Literal["cpu", "cuda"] = "cpu"
     loader: Literal["rudder", "stock"] = "rudder"
     policy: Annotated[LivePolicy, BeforeValidator(_to_live_policy)] = "lookahead"
-    buffer: Annotated[BufferSize, BeforeValidator(_to_buffer_size)] = Field(
+    buffer: Annotated[BufferSize, BeforeValidator(to_buffer_size)] = Field(
         AUTO, description=BUFFER_FORMS
     )
     lookahead: int = Field(
@@ -283,7 +285,7 @@ def run_config(file: Path | None = None, **options: Any) -> RunConfig:
         return RunConfig(**values)
     except ValidationError as error:
         source = f" (from {file} or the command line)" if file else ""
-        raise _as_config_error(error, source=source) from None
+        raise as_config_error(error, RunConfig, source=source) from None
 
 
 def write_config(config: RunConfig, file: Path) -> None:
@@ -312,21 +314,3 @@ def _read_toml(file: Path) -> dict[str, Any]:
             f"config file {file} cannot be read: {error}",
             remedy="mend the file; `rudder train --help` lists the names it may set",
         ) from None
-
-
-def _as_config_error(error: ValidationError, *, source: str) -> ConfigError:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(RunConfig.model_fields)
-        return ConfigError(f"{name} is not a setting{source}", remedy=f"use one of: {known}")
-    if not name:
-        return ConfigError(f"{_plain(first['msg'])}{source}", remedy="change one of the two")
-    return ConfigError(
-        f"{name} = {first['input']!r} is not allowed: {_plain(first['msg'])}{source}",
-        remedy=f"set --{name.replace('_', '-')} within that range",
-    )
-
-
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")

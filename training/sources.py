@@ -12,9 +12,8 @@ import dgl
 import torch
 
 from rudder.training import distdgl
-from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.config import RunConfig
-from rudder.training.loader import NodeLoader
+from rudder.training.loader import BufferOptions, NodeLoader, RunOptions, SamplingOptions
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import peak_rss_bytes
@@ -182,26 +181,27 @@ def make_source(
         batch_size=config.batch_size,
         inputs=[FEATURE],
         outputs=[LABEL],
-        buffer=config.buffer,
+        epochs=config.epochs,
+        seed=config.seed,
+        device=config.device,
+        buffer=buffer_options(config),
+        steering=controller,
+        sampling=SamplingOptions(order=phases(graph, seeds), edge_ids=False),
+        run=RunOptions(folder=folder, control=control, trace=trace, on_window=on_window),
+    )
+
+
+def buffer_options(config: RunConfig) -> BufferOptions:
+    """What a run's config says of its buffer."""
+    options = {
+        "score": f"interval={config.replacement_interval}+alpha={config.alpha}"
+        f"+start={config.start}+faithful={str(config.score_faithful).lower()}",
+        "static": f"source={config.static_source}",
+    }
+    return BufferOptions(
+        size=config.buffer,
         memory_budget_bytes=config.memory_budget_bytes,
+        policy=f"{config.policy}:{options.get(config.policy, '')}",
         lookahead=config.lookahead,
         eviction_threshold=config.eviction_threshold,
-        policy=config.policy,
-        options=PolicyOptions(
-            replacement_interval=config.replacement_interval,
-            alpha=config.alpha,
-            start=config.start,
-            faithful=config.score_faithful,
-            source=config.static_source,
-        ),
-        device=config.device,
-        seed=config.seed,
-        epochs=config.epochs,
-        edge_ids=False,
-        order=phases(graph, seeds),
-        control=control,
-        controller=controller,
-        folder=folder,
-        on_window=on_window,
-        trace=trace,
     )

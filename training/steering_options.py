@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from rudder.training.options import Options
 
 __all__ = ["SteeringOptions"]
 
@@ -40,14 +42,12 @@ def default_memory() -> Path:
     return user_data_path("rudder") / "memory.db"
 
 
-class SteeringOptions(BaseModel):
+class SteeringOptions(Options):
     """How agents steer a loader or a run; every field has a default.
 
     The key of a language model is never here: controllers read it from the environment variable
     RUDDER_LLM_KEY, or from the file that RUDDER_LLM_KEY_FILE names.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     planner: PlannerName = "embedded"
     """Who proposes changes. `collect` explores; a classifier's name or `learned` uses a fitted

@@ -20,12 +20,9 @@ SAMPLER = dgl.dataloading.NeighborSampler([2])
         ({"batch_size": 0}, r"batch_size = 0 .* at least 1"),
         ({"inputs": ["feat", "feat"]}, r"inputs = \['feat', 'feat'\][\s\S]*name feat once"),
         ({"outputs": "label"}, r"outputs = 'label'[\s\S]*outputs=\['label'\]"),
-        ({"lookahead": 5000}, r"lookahead = 5000 .* 0 to 1024"),
-        ({"eviction_threshold": -0.1}, r"eviction_threshold = -0.1 .* 0.0 to 1.0"),
+        ({"buffer": "big"}, r"BufferOptions.size = 'big' .* a share of the halo"),
         ({"epochs": 1.5}, r"epochs = 1.5 .* whole number"),
         ({"device": "gpu"}, r"device = 'gpu'"),
-        ({"timeout_s": 0}, r"timeout_s = 0 .* more than 0 seconds"),
-        ({"on_window": 3}, r"on_window = 3 .* a function or None"),
         ({}, r"graph = 'DGLGraph' .*DistGraph"),
     ],
 )

@@ -31,7 +31,7 @@ def listen(path: Path, *, backlog: int = 128) -> socket.socket:
         raise RunError(
             f"cannot listen on the control socket {path}: {error.strerror or error}",
             remedy="choose a folder on a local disk that you may write to:"
-            " --run-dir of `rudder train`, folder= of NodeLoader",
+            " --run-dir of `rudder train`, RunOptions(folder=...) in a script",
         ) from None
 
 

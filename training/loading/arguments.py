@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,6 @@ def whole_number(name: str, value: Any, *, least: int, most: int | None = None) 
     if isinstance(value, bool) or number < least or (most is not None and number > most):
         raise ConfigError.for_field(name, value=value, allowed=allowed)
     return number
-
-
-def fraction(name: str, value: Any) -> float:
-    """A number from 0 to 1; raises ConfigError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ConfigError.for_field(name, value=value, allowed="0.0 to 1.0")
-    return float(value)
 
 
 def tensor_names(field: str, names: Any) -> tuple[str, ...]:
@@ -61,12 +54,51 @@ def some_of(field: str, names: Any, others: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def path(name: str, value: Any) -> Path | None:
-    """A path of a string or a path; raises ConfigError."""
-    try:
-        return None if value is None else Path(value)
-    except TypeError:
-        raise ConfigError.for_field(name, value=value, allowed="a path or None") from None
+@dataclass(frozen=True)
+class TensorNames:
+    """Names of tensors to deliver; mutable: those of them that the script writes in an epoch."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    mutable: tuple[str, ...]
+
+    @classmethod
+    def of(cls, *, inputs: Any, outputs: Any, mutable: Any) -> TensorNames:
+        """Check what a script passes; raises ConfigError."""
+        inputs, outputs = tensor_names("inputs", inputs), tensor_names("outputs", outputs)
+        return cls(inputs, outputs, some_of("mutable", mutable, (*inputs, *outputs)))
+
+    @property
+    def inputs_ahead(self) -> tuple[str, ...]:
+        """The inputs that may be read ahead."""
+        return tuple(name for name in self.inputs if name not in self.mutable)
+
+    @property
+    def outputs_ahead(self) -> tuple[str, ...]:
+        """The outputs that may be read ahead."""
+        return tuple(name for name in self.outputs if name not in self.mutable)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a loader goes through its seeds; epochs, seed: None where the script gives none."""
+
+    batch_size: int
+    shuffle: bool
+    drop_last: bool
+    epochs: int | None
+    seed: int | None
+
+    @classmethod
+    def of(cls, *, batch_size: Any, shuffle: Any, drop_last: Any, epochs: Any, seed: Any) -> Course:
+        """Check what a script passes; raises ConfigError."""
+        return cls(
+            batch_size=whole_number("batch_size", batch_size, least=1),
+            shuffle=bool(shuffle),
+            drop_last=bool(drop_last),
+            epochs=None if epochs is None else whole_number("epochs", epochs, least=0),
+            seed=None if seed is None else whole_number("seed", seed, least=0, most=2**32 - 1),
+        )
 
 
 def device_of(value: Any) -> torch.device:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from rudder.training.loading.arguments import Course
 from rudder.training.partition_view import IntArray
 from rudder.training.sampling.neighbor import draw_key
 
@@ -32,44 +33,38 @@ class SeedOrder:
     def __init__(
         self,
         nodes: IntArray,
+        course: Course,
         *,
-        batch_size: int,
-        shuffle: bool,
-        drop_last: bool,
         phases: IntArray | None,
         seed: tuple[int, ...],
-        order_from_torch: bool = False,
     ) -> None:
-        """order_from_torch: torch's generator orders the seeds, drawn from as DGL's loader does."""
+        """Without `course.seed`, torch's generator orders the seeds, as in DGL's loader."""
         self._nodes = nodes
-        self._batch_size = batch_size
-        self._shuffle = shuffle
-        self._drop_last = drop_last
+        self._course = course
         self._phases = phases
         self._seed = seed
-        self._order_from_torch = order_from_torch
         self._places = np.arange(len(nodes))
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        whole, rest = divmod(len(self._nodes), self._batch_size)
-        return whole if self._drop_last or not rest else whole + 1
+        whole, rest = divmod(len(self._nodes), self._course.batch_size)
+        return whole if self._course.drop_last or not rest else whole + 1
 
     def epoch(self, number: int) -> list[SeedBatch]:
         """The batches of an epoch, counted from 0."""
-        if self._shuffle:
+        if self._course.shuffle:
             self._shuffle_places(number)
         places = self._places
         if self._phases is not None:
             places = places[np.argsort(self._phases[places], kind="stable")]
-        nodes, size = self._nodes[places], self._batch_size
+        nodes, size = self._nodes[places], self._course.batch_size
         return [
             SeedBatch(nodes[i * size : (i + 1) * size], draw_key(*self._seed, number, i))
             for i in range(len(self))
         ]
 
     def _shuffle_places(self, epoch: int) -> None:
-        if self._order_from_torch:
+        if self._course.seed is None:
             self._places = self._places[torch.randperm(len(self._places)).numpy()]
         else:
             random = np.random.default_rng((*self._seed, epoch))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from rudder.training.buffer.options import BufferOptions
 from rudder.training.buffer.policy import Policy
-from rudder.training.buffer.registry import PolicyOptions, make_policy
-from rudder.training.config import BUFFER_FORMS, BufferSize
+from rudder.training.buffer.registry import make_policy
+from rudder.training.config import BufferSize
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.machine import rows_per_trainer, trainers_on_host
-from rudder.training.partition_view import PartitionView
+from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.settings import (
     DEFAULT_BUFFER_FRACTION,
     BufferSettings,
@@ -34,20 +35,16 @@ def budget_rows(known: LoaderInfo, view: PartitionView, *, budget_bytes: int | N
     return min(share, known.max_buffer_rows)
 
 
-def capacity_of(
-    buffer: str | float | BufferSize, known: LoaderInfo, view: PartitionView, *, most_rows: int
-) -> int:
+def capacity_of(size: BufferSize, known: LoaderInfo, view: PartitionView, *, most_rows: int) -> int:
     """The capacity in rows, at most the number of remote nodes.
 
     most_rows: what the memory budget holds, and `auto` takes. Policies that fetch their rows in
     rounds would fetch the whole buffer at the start: their `auto` is at most the published quarter
-    of the halo. Raises ConfigError if BufferSize cannot read `buffer`, MachineError if it is too
-    large.
+    of the halo. Raises MachineError if the host lacks memory for it.
     """
     row_bytes, max_rows, num_halo = known.row_bytes, known.max_buffer_rows, len(view.halo)
     if known.policy in ROUND_POLICIES:
         most_rows = min(most_rows, int(DEFAULT_BUFFER_FRACTION * num_halo))
-    size = _buffer_size(buffer)
     rows = min(size.rows(num_halo=num_halo, row_bytes=row_bytes, auto=most_rows), view.num_remote)
     if rows > max_rows:
         raise MachineError(
@@ -56,15 +53,6 @@ def capacity_of(
             remedy=f"set buffer to at most {max_rows} rows, or to auto",
         )
     return rows
-
-
-def _buffer_size(buffer: str | float | BufferSize) -> BufferSize:
-    if isinstance(buffer, BufferSize):
-        return buffer
-    try:
-        return BufferSize.parse(str(buffer))
-    except ValueError:
-        raise ConfigError.for_field("buffer", value=buffer, allowed=BUFFER_FORMS) from None
 
 
 KNOBS: tuple[Knob, ...] = get_args(Knob)
@@ -133,18 +121,28 @@ def _sample(knob: Knob, policy: Policy) -> Change:
 def policy_of(
     known: LoaderInfo,
     view: PartitionView,
+    buffer: BufferOptions,
     *,
-    buffer: str | float | BufferSize,
-    lookahead: int,
-    eviction_threshold: float | None,
-    options: PolicyOptions,
+    seeds: IntArray,
+    seed: int,
     most_rows: int,
 ) -> Policy:
-    """The policy that the run names. Raises ConfigError or MachineError if it cannot be made."""
-    size = buffer if known.policy != "none" else "0"
+    """The policy that the run names. Raises ConfigError or MachineError if it cannot be made.
+
+    seeds: int64 global ids of this trainer; seed: of random choices.
+    """
+    size = buffer.buffer_size if known.policy != "none" else BufferSize(unit="rows")
     rows = capacity_of(size, known, view, most_rows=most_rows)
-    settings = BufferSettings(capacity_rows=rows, lookahead_batches=lookahead)
-    change = Change(eviction_threshold=eviction_threshold)
+    settings = BufferSettings(capacity_rows=rows, lookahead_batches=buffer.lookahead)
+    change = Change(eviction_threshold=buffer.eviction_threshold)
+    options = replace(
+        buffer.policy_and_options[1],
+        fanouts=known.fanouts,
+        batch_size=known.batch_size,
+        epoch_batches=known.batches_per_epoch,
+        seeds=seeds,
+        seed=seed,
+    )
     policy = make_policy(known.policy, view, _with(change, settings), options)
     if (reason := policy.refusal(change)) is not None:
         raise ConfigError(reason, remedy="leave out eviction_threshold, or use another policy")

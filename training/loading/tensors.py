@@ -1,4 +1,4 @@
-"""The named node tensors that a loader delivers, seen as rows of bytes."""
+"""The named node tensors that a loader delivers: read ahead as rows of bytes, or read late."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.rows import Words, as_words
 from rudder.training.errors import DataError
+from rudder.training.loading.arguments import TensorNames
+from rudder.training.loading.batch import Batch
+from rudder.training.partition_view import IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,39 @@ class NodeTensor:
         """See uint8[n, row_bytes] as a tensor [n, *shape]; no copy."""
         flat = torch.from_numpy(rows.reshape(-1)).view(self.dtype)
         return flat.view(len(rows), *self.shape)
+
+
+class Delivery:
+    """The tensors that one loader delivers.
+
+    inputs, outputs: those that its thread reads ahead; the mutable ones are read when a batch is
+    taken.
+    """
+
+    def __init__(self, graph: Any, names: TensorNames) -> None:
+        """Raises DataError for a name that the graph does not have."""
+        self._graph = graph
+        self.inputs = tuple(NodeTensor.of(graph, name) for name in names.inputs_ahead)
+        self.outputs = tuple(NodeTensor.of(graph, name) for name in names.outputs_ahead)
+        self._late_inputs = [name for name in names.inputs if name in names.mutable]
+        self._late_outputs = [name for name in names.outputs if name in names.mutable]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one node's input rows that are read ahead."""
+        return sum(tensor.row_bytes for tensor in self.inputs)
+
+    def read(self, tensor: NodeTensor, nodes: IntArray) -> torch.Tensor:
+        """Rows of int64[n] global ids as they are now."""
+        rows: torch.Tensor = self._graph.ndata[tensor.name][torch.from_numpy(nodes)]
+        return rows
+
+    def add_late(self, batch: Batch) -> None:
+        """Read the mutable tensors for a batch."""
+        for name in self._late_inputs:
+            batch.blocks[0].srcdata[name] = self._graph.ndata[name][batch.input_nodes]
+        for name in self._late_outputs:
+            batch.blocks[-1].dstdata[name] = self._graph.ndata[name][batch.seeds]
 
 
 def words_of(rows: torch.Tensor) -> Words:

@@ -15,14 +15,14 @@ import time
 import traceback
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dgl
 import torch
 
 from rudder.training.errors import ConfigError
-from rudder.training.loader import NodeLoader
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.loader import BufferOptions, NodeLoader, RunOptions, SteeringOptions
 
 HANGS_AFTER_S = 120
 
@@ -113,11 +113,13 @@ class Script:
         )
         turn = 0
         variants: tuple[dict[str, Any], ...] = (
-            {}, {"epochs": 3}, {"policy": "score"}, {"policy": "none"}, {"mutable": ["turn"]}
+            {}, {"epochs": 3}, {"mutable": ["turn"]},
+            {"buffer": BufferOptions(size=0.5, policy="score")},
+            {"buffer": BufferOptions(policy="none")},
         )  # fmt: skip
         for options in variants:
             loader = NodeLoader(self.g, self.nodes, self.sampler, batch_size=32, inputs=["turn"],
-                                outputs=["turn"], buffer=0.5, **options)  # fmt: skip
+                                outputs=["turn"], **{"buffer": 0.5, **options})  # fmt: skip
             for epoch in range(3):
                 for step, (_, _, blocks) in enumerate(loader):
                     rows = (blocks[0].srcdata["turn"], blocks[-1].dstdata["turn"])
@@ -188,7 +190,9 @@ def main() -> None:
         script.rows_that_change,
         script.other_loaders,
         lambda: script.other_loaders(epochs=2),
-        lambda: script.other_loaders(controller=SteeringOptions(memory=None), folder=args.scratch),
+        lambda: script.other_loaders(
+            steering=SteeringOptions(memory=None), run=RunOptions(folder=Path(args.scratch))
+        ),
         script.left,
     )
     for step in steps:

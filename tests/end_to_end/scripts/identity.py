@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from rudder.training.control.messages import send_command
-from rudder.training.loader import NodeLoader
+from rudder.training.loader import BufferOptions, NodeLoader, RunOptions
 from rudder.training.settings import Change, Command, FetchTargets
 from rudder.training.wire.services import register_services, rows_sent_by_servers
 
@@ -88,7 +88,8 @@ def main() -> None:
     socket = Path(args.scratch) / f"rank{rank}.sock"
     loader = NodeLoader(
         g, seeds, sampler, batch_size=64, inputs=["feat", "year"], outputs=["label"],
-        buffer=0.1, lookahead=5, epochs=args.epochs, control=socket, policy=args.policy,
+        epochs=args.epochs, buffer=BufferOptions(size=0.1, lookahead=5, policy=args.policy),
+        run=RunOptions(control=socket),
     )  # fmt: skip
     stop = threading.Event()
     reasons: list[str | None] = []

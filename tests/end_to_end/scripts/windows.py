@@ -24,7 +24,7 @@ from rudder.training.control.messages import (
 )
 from rudder.training.control.steering import OFF_FILE
 from rudder.training.errors import ConfigError
-from rudder.training.loader import NodeLoader
+from rudder.training.loader import NodeLoader, RunOptions
 from rudder.training.loading.batch import Batch
 from rudder.training.metrics import RowCounts, Window
 from rudder.training.settings import Change, Command
@@ -50,7 +50,8 @@ class Script:
         self._is_heard = threading.Event()
         self.loader = NodeLoader(
             g, seeds, dgl.dataloading.NeighborSampler([5, 10]), batch_size=32, inputs=["feat"],
-            outputs=["label"], control=socket, on_window=self.told.append, epochs=EPOCHS,
+            outputs=["label"], epochs=EPOCHS,
+            run=RunOptions(control=socket, on_window=self.told.append),
         )  # fmt: skip
 
     def run(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,7 @@ import torch
 from rudder.training.errors import ConfigError
 from rudder.training.loading.arguments import (
     device_of,
-    fraction,
     node_ids,
-    path,
     phases_of,
     tensor_names,
     whole_number,
@@ -60,9 +57,6 @@ def test_ids_are_a_copy_that_the_script_may_not_change() -> None:
         (lambda: whole_number("batch_size", 2.0, least=1), ["batch_size = 2.0", "whole number"]),
         (lambda: whole_number("batch_size", "512", least=1), ["batch_size = '512'"]),
         (lambda: whole_number("lookahead", 9, least=0, most=8), ["lookahead = 9", "0 to 8"]),
-        (lambda: fraction("eviction_threshold", 1.5), ["eviction_threshold = 1.5", "0.0 to 1.0"]),
-        (lambda: fraction("eviction_threshold", float("nan")), ["nan", "0.0 to 1.0"]),
-        (lambda: fraction("eviction_threshold", "high"), ["'high'"]),
         (lambda: tensor_names("inputs", "feat"), ["inputs = 'feat'", "inputs=['feat']"]),
         (lambda: tensor_names("inputs", ["a", "b", "a"]), ["['a', 'b', 'a']", "name a once"]),
         (lambda: tensor_names("outputs", [1]), ["outputs = [1]", "different names"]),
@@ -78,7 +72,6 @@ def test_ids_are_a_copy_that_the_script_may_not_change() -> None:
         (lambda: node_ids(7, num_nodes=4), ["shape ()"]),
         (lambda: node_ids([4], num_nodes=4), ["4 to 4", "0 to 3"]),
         (lambda: node_ids([-1, 2], num_nodes=4), ["-1 to 2"]),
-        (lambda: path("folder", 7), ["folder = 7", "a path or None"]),
         (lambda: phases_of([1, 2], num_nodes=3), ["order = ", "each of 3"]),
     ],
 )
@@ -92,10 +85,7 @@ def test_what_cannot_be_is_refused_by_name(refused: Callable[[], Any], parts: li
 def test_what_can_be_is_taken_whatever_its_type() -> None:
     assert whole_number("batch_size", np.int32(5), least=1) == 5
     assert whole_number("batch_size", torch.tensor(5), least=1) == 5
-    assert fraction("eviction_threshold", 1) == 1.0
     assert tensor_names("inputs", ("a", "b")) == ("a", "b")
     assert device_of("cpu") == torch.device("cpu")
-    assert path("folder", "a/b") == Path("a/b")
-    assert path("folder", None) is None
     assert phases_of(None, num_nodes=3) is None
     assert phases_of(torch.tensor([2, 0, 1]), num_nodes=3) is not None

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from rudder.training.loading.arguments import Course
 from rudder.training.loading.epoch_queue import EpochQueue
 from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.seed_order import SeedBatch, SeedOrder
@@ -15,7 +16,10 @@ from rudder.training.settings import BufferSettings
 
 NUM_BATCHES = 4
 ORDER = SeedOrder(
-    np.arange(NUM_BATCHES * 2), batch_size=2, shuffle=False, drop_last=False, phases=None, seed=(0,)
+    np.arange(NUM_BATCHES * 2),
+    Course.of(batch_size=2, shuffle=False, drop_last=False, epochs=None, seed=0),
+    phases=None,
+    seed=(0,),
 )
 
 

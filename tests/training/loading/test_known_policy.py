@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from rudder.training.buffer.options import BufferOptions
 from rudder.training.buffer.policy import Policy
-from rudder.training.buffer.registry import PolicyOptions
 from rudder.training.errors import ConfigError
 from rudder.training.loading.setup import LoaderInfo, policy_of
 from tests.training.buffer.player import view_of
@@ -16,11 +17,9 @@ def policy(name: str, threshold: float | None) -> Policy:
         rank=0, world_size=1, policy=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
         epochs=3, fanouts=(5, 10), max_buffer_rows=99,
     )  # fmt: skip
-    options = PolicyOptions(replacement_interval=10, alpha=0.1, fanouts=(5, 10), batch_size=32)
-    return policy_of(
-        known, view_of(100), buffer="20", lookahead=4, eviction_threshold=threshold,
-        most_rows=99, options=options,
-    )  # fmt: skip
+    text = f"{name}:interval=10+alpha=0.1" if name == "score" else name
+    options = BufferOptions(size="20", policy=text, lookahead=4, eviction_threshold=threshold)
+    return policy_of(known, view_of(100), options, seeds=np.arange(3), seed=0, most_rows=99)
 
 
 @pytest.mark.parametrize("name", ["lookahead", "lfu", "score"])

@@ -9,20 +9,23 @@ import numpy as np
 import pytest
 import torch
 
+from rudder.training.loading.arguments import Course
 from rudder.training.loading.seed_order import SeedOrder, seed_from_torch
 
 NODES = np.arange(100, 117)
 
 
 def order_of(**options: Any) -> SeedOrder:
-    defaults = {
-        "batch_size": 5,
-        "shuffle": True,
-        "drop_last": False,
-        "phases": None,
-        "seed": (7, 0),
-    }
-    return SeedOrder(NODES, **{**defaults, **options})
+    """An order by its own seed (7, 0), or by torch's generator with `seed=None`."""
+    seed = options.setdefault("seed", (7, 0))
+    course = Course.of(
+        batch_size=5,
+        shuffle=options.get("shuffle", True),
+        drop_last=options.get("drop_last", False),
+        epochs=None,
+        seed=None if seed is None else seed[0],
+    )
+    return SeedOrder(NODES, course, phases=options.get("phases"), seed=seed or (7, 0))
 
 
 def epochs_of(order: SeedOrder, count: int = 3) -> list[list[list[int]]]:
@@ -33,7 +36,7 @@ def epochs_of(order: SeedOrder, count: int = 3) -> list[list[list[int]]]:
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_without_a_seed_the_order_is_that_of_dgls_loader(shuffle: bool, drop_last: bool) -> None:
     torch.manual_seed(3)
-    ours = epochs_of(order_of(order_from_torch=True, shuffle=shuffle, drop_last=drop_last))
+    ours = epochs_of(order_of(seed=None, shuffle=shuffle, drop_last=drop_last))
     torch.manual_seed(3)
     stock = dgl.distributed.DistDataLoader(
         torch.from_numpy(NODES), 5, shuffle=shuffle, drop_last=drop_last, collate_fn=list
@@ -45,7 +48,7 @@ def test_without_a_seed_repeats_are_told_apart_by_torchs_seed() -> None:
     found = []
     for seed in (1, 2, 1):
         torch.manual_seed(seed)
-        found.append((seed_from_torch(), epochs_of(order_of(order_from_torch=True))))
+        found.append((seed_from_torch(), epochs_of(order_of(seed=None))))
     assert found[0] == found[2]
     assert found[0][0] != found[1][0]
     assert found[0][1] != found[1][1]
@@ -66,10 +69,10 @@ def test_a_seed_decides_alone() -> None:
     assert first[0] != first[1]
 
 
-@pytest.mark.parametrize("from_torch", [True, False])
-def test_seeds_of_earlier_phases_come_first_and_each_comes_once(from_torch: bool) -> None:
+@pytest.mark.parametrize("seed", [None, (7, 0)])
+def test_seeds_of_earlier_phases_come_first_and_each_comes_once(seed: tuple[int, int]) -> None:
     phases = np.arange(len(NODES)) % 3
-    for epoch in epochs_of(order_of(order_from_torch=from_torch, phases=phases)):
+    for epoch in epochs_of(order_of(seed=seed, phases=phases)):
         visited = [node for batch in epoch for node in batch]
         assert sorted(visited) == NODES.tolist()
         found = [int(phases[node - 100]) for node in visited]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rudder.training.buffer.registry import POLICIES, make_policy
+from rudder.training.config import AUTO, BufferSize
 from rudder.training.errors import MachineError
 from rudder.training.loading.setup import (
     LoaderInfo,
@@ -70,15 +71,15 @@ def test_every_policy_is_introduced_with_its_defaults(name: str) -> None:
 def test_auto_takes_what_the_budget_holds_but_no_more_than_helps(
     policy: str, most_rows: int, capacity: int
 ) -> None:
-    assert capacity_of("auto", known(policy), VIEW, most_rows=most_rows) == capacity
-    assert capacity_of("20", known(policy), VIEW, most_rows=most_rows) == 20
+    assert capacity_of(AUTO, known(policy), VIEW, most_rows=most_rows) == capacity
+    assert capacity_of(BufferSize.parse("20"), known(policy), VIEW, most_rows=most_rows) == 20
 
 
 def test_a_buffer_that_the_host_has_no_memory_for_is_refused_but_auto_never_is() -> None:
     small = known("lookahead", max_buffer_rows=30)
-    assert capacity_of("auto", small, VIEW, most_rows=30) == 30
+    assert capacity_of(AUTO, small, VIEW, most_rows=30) == 30
     with pytest.raises(MachineError, match="half of the memory"):
-        capacity_of("31", small, VIEW, most_rows=30)
+        capacity_of(BufferSize.parse("31"), small, VIEW, most_rows=30)
 
 
 def test_the_budget_of_a_host_is_shared_by_its_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
