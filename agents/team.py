@@ -136,6 +136,15 @@ def steps_of(options: SteeringOptions) -> Steps:
     return COLLECTING_STEPS if options.planner == "collect" else DEFAULT_STEPS
 
 
+def check_models(options: SteeringOptions | None) -> None:
+    """Before a run starts: whether a fitted model can be used, and the endpoint's address and key
+    can be ones. Raises ConfigError, DataError and MachineError."""
+    if options is not None and is_learned(options.planner):
+        open_planner(options)
+    if options is not None and options.llm_url is not None:
+        endpoint_of(options)
+
+
 def import_ahead(options: SteeringOptions) -> None:
     """Import the libraries that the roles need, which takes seconds, before anybody waits for them;
     what is wrong with a model's file is told by `make_team`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.shared import parser_of
-from rudder.agents.learned.model_file import fit
+from rudder.agents.learned.planner import fit
 from rudder.bench.simulated.rehearsal import rehearse
 from rudder.training.steering_options import ClassifierName
 
@@ -29,8 +29,8 @@ def measured(kind: ClassifierName, memory: Path, out: Path, *, splits: int) -> s
         for seed in range(splits)
     ]
     seconds = (time.perf_counter() - began) / splits
-    aucs = [each.header.metrics.roc_auc for each in found]
-    accuracy = statistics.mean(each.header.metrics.balanced_accuracy for each in found)
+    aucs = [each.metrics.roc_auc for each in found]
+    accuracy = statistics.mean(each.metrics.balanced_accuracy for each in found)
     out.with_suffix(".other").unlink(missing_ok=True)
     return (
         f"{kind:7} {statistics.mean(aucs):8.3f} {min(aucs):8.3f} {max(aucs):8.3f}"

@@ -23,7 +23,7 @@ MAY_IMPORT = {
 WITHOUT_TORCH = ("tools", "memory", "agents", "cli")
 """Folders whose modules import neither torch nor dgl, so of `training` its plain types only:
 controllers, and the command line, run where the training stack is not installed."""
-ESTIMATORS = {"classifier.py", "tabnet.py"}
+ESTIMATORS = {"classifier.py"}
 """Adapters of libraries that use torch, or look whether it is there."""
 KNOW_DISTRIBUTED_DGL = {
     "distdgl.py",

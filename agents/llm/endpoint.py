@@ -96,12 +96,6 @@ class Endpoint(BaseModel):
         )
 
 
-def check_endpoint(options: SteeringOptions | None) -> None:
-    """Before a run starts: that address and key of the model can be ones; raises ConfigError."""
-    if options is not None and options.llm_url is not None:
-        endpoint_of(options)
-
-
 def endpoint_of(options: SteeringOptions) -> Endpoint:
     """The endpoint that the options name, with the key from the environment.
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rudder.agents.learned.model_file import read_header, read_model
-from rudder.agents.learned.planner import LearnedPlanner
-from rudder.agents.llm.endpoint import check_endpoint
-from rudder.agents.team import Team, make_team, open_chat
+from rudder.agents.learned.planner import read_planner
+from rudder.agents.team import Team, check_models, make_team, open_chat
 from rudder.bench.planners_live import UNSTEERED, LiveReport, compare_live, variant_of
 from rudder.bench.results import results_in
 from rudder.bench.run import new_folder
@@ -76,7 +74,7 @@ def planners(
     config = run_config(
         dataset=dataset, batch_size=_LIVE_BATCH, llm=llm, llm_model=model, llm_deadline=llm_deadline
     )
-    check_endpoint(config.steering)
+    check_models(config.steering)
 
     def show(report: LiveReport) -> None:
         if report.jobs_done < report.jobs_planned:
@@ -124,7 +122,7 @@ def _plain_teams(names: list[str]) -> dict[str, TeamMaker]:
 
 
 def _learned_team(file: Path) -> tuple[str, TeamMaker]:
-    planner = LearnedPlanner(read_model(file))
+    planner = read_planner(file)
 
     def make(workload: Workload) -> Team:
         roles = make_team(SteeringOptions(), workload)
@@ -144,6 +142,6 @@ def _llm_team(url: str | None, model: str | None) -> dict[str, TeamMaker]:
 def _live_variants(names: list[str], files: list[Path], *, start: str) -> dict[str, Variant]:
     found = {name: variant_of(name, start=start) for name in (UNSTEERED, *names)}
     for file in files:
-        kind = read_header(file).planner
+        kind = read_planner(file).header.planner
         found[f"{kind}:{file.name}"] = variant_of(kind, model_file=file, start=start)
     return found

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rudder.agents.learned import model_file
-from rudder.agents.learned.examples import in_words
+from rudder.agents.learned import planner as learned
 from rudder.cli.options import AsJson
 from rudder.cli.show import figures
 from rudder.cli.show.progress import emit
@@ -40,11 +39,11 @@ def fit(
     Example: rudder fit --planner xgb --memory memory.db --out xgb.model
     """
     where = out or Path(f"rudder-{planner}.model")
-    fitted = model_file.fit(memory or default_memory(), planner=planner, out=where, seed=seed)
-    metrics = fitted.header.metrics
+    header = learned.fit(memory or default_memory(), planner=planner, out=where, seed=seed)
+    metrics = header.metrics
     constant = max(metrics.base_rate, 1 - metrics.base_rate)
     text = f"""\
-episodes: {in_words(fitted.counts)}
+episodes: {learned.in_words(header.episodes)}
 fitted to {metrics.train_episodes:,} changes of {metrics.train_runs} runs;\
  measured on {metrics.test_episodes:,} changes of {metrics.test_runs} other runs:
   ROC AUC            {metrics.roc_auc:.3f}
@@ -53,6 +52,4 @@ fitted to {metrics.train_episodes:,} changes of {metrics.train_runs} runs;\
   balanced accuracy  {figures.percent(metrics.balanced_accuracy)}
   base rate          {figures.percent(metrics.base_rate)} of the changes helped
 written: {where}"""
-    episodes = {label.value: count for label, count in fitted.counts.items()}
-    values = {"file": where, "episodes": episodes, "header": fitted.header}
-    emit(values, text, json=json)
+    emit({"file": where, "episodes": header.episodes, "header": header}, text, json=json)

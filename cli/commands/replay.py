@@ -96,7 +96,7 @@ def _options(
     """Of the other planner, if one is wanted; raises ConfigError for what does not go together."""
     from pydantic import ValidationError
 
-    from rudder.agents.learned.planner import check_model
+    from rudder.agents.team import check_models
     from rudder.training.errors import ConfigError
     from rudder.training.steering_options import SteeringOptions
 
@@ -112,9 +112,8 @@ def _options(
             remedy="--llm URL and --model NAME for a language model, --planner-model FILE for a"
             " fitted one, --planner NAME for any other",
         )
-    check_model(planner, planner_model)
     try:
-        return SteeringOptions(
+        options = SteeringOptions(
             planner=planner,
             planner_model=planner_model,
             planner_refit_every=refit_every,
@@ -123,6 +122,8 @@ def _options(
         )
     except ValidationError as error:
         raise ConfigError(str(error).splitlines()[0], remedy="see rudder replay --help") from None
+    check_models(options)
+    return options
 
 
 async def _recorded(found: list[Found]) -> list[Replayed]:

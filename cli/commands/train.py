@@ -67,8 +67,7 @@ def train(
 
     Example: rudder train --dataset synthetic:tiny --hosts 2 --rate 200mbit --epochs 3
     """
-    from rudder.agents.learned.planner import check_model
-    from rudder.agents.llm.endpoint import check_endpoint
+    from rudder.agents.team import check_models
     from rudder.cli.show.summary import print_summary
 
     if collect:
@@ -76,8 +75,7 @@ def train(
     roles = options["llm_roles"]
     options["llm_roles"] = tuple(roles.split(",")) if roles else None
     effective = run_config(config, **options)
-    check_model(effective.planner, effective.planner_model)
-    check_endpoint(effective.steering)
+    check_models(effective.steering)
     run(effective, show=_print_json if json else print_summary)
 
 

@@ -8,9 +8,15 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from rudder.agents.learned.classifier import Classifier, ForeignModelError
-from rudder.agents.learned.examples import FEATURES, Examples, read_examples, split
-from rudder.agents.learned.model_file import measure, new_classifier
+from rudder.agents.learned.classifier import Classifier
+from rudder.agents.learned.planner import (
+    FEATURES,
+    Examples,
+    measure,
+    new_classifier,
+    read_examples,
+    split,
+)
 from rudder.training.steering_options import ClassifierName
 
 KINDS = get_args(ClassifierName)
@@ -19,7 +25,7 @@ QUICK = [kind for kind in KINDS if kind != "tabnet"]
 
 @pytest.fixture(scope="module")
 def sides(memory: Path) -> tuple[Examples, Examples]:
-    return split(read_examples(memory)[0], seed=0)
+    return split(read_examples(memory), seed=0)
 
 
 def loaded(kind: ClassifierName, data: bytes) -> Classifier:
@@ -77,31 +83,31 @@ def test_it_learns_on(kind: ClassifierName, sides: tuple[Examples, Examples]) ->
     classifier = new_classifier(kind, seed=0)
     classifier.fit(train)
     before = classifier.probabilities(test.x)
-    denied = Examples(test.x, np.zeros(len(test), dtype=np.bool_))
+    denied = Examples(test.x, np.zeros(len(test), dtype=np.bool_), test.run_keys)
     learned = train
     for _ in range(5):
         learned += denied + denied
-        classifier.update(learned, num_new=2 * len(denied))
+        classifier.fit(learned)
     assert classifier.probabilities(test.x).mean() < before.mean()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("data", [b"", b"nothing of the kind", b"{}", b"PK\x05\x06" + bytes(18)])
 def test_bytes_that_are_no_model_are_refused(kind: ClassifierName, data: bytes) -> None:
-    with pytest.raises(ForeignModelError):
+    with pytest.raises(ValueError):
         loaded(kind, data)
 
 
 @pytest.mark.parametrize("kind", QUICK)
 def test_a_model_of_another_kind_or_other_features_is_refused(kind: ClassifierName) -> None:
     rng = np.random.default_rng(0)
-    y = np.arange(40) % 2 == 0
+    y, keys = np.arange(40) % 2 == 0, np.full(40, "run")
     other_kind: ClassifierName = "lr" if kind != "lr" else "svm"
     other = new_classifier(other_kind, seed=0)
-    other.fit(Examples(rng.random((40, len(FEATURES)), dtype=np.float32), y))
-    with pytest.raises(ForeignModelError):
+    other.fit(Examples(rng.random((40, len(FEATURES)), dtype=np.float32), y, keys))
+    with pytest.raises(ValueError):
         loaded(kind, other.dump())
     narrow = new_classifier(kind, seed=0)
-    narrow.fit(Examples(rng.random((40, 3), dtype=np.float32), y))
-    with pytest.raises(ForeignModelError):
+    narrow.fit(Examples(rng.random((40, 3), dtype=np.float32), y, keys))
+    with pytest.raises(ValueError):
         loaded(kind, narrow.dump())

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rudder.agents.learned.examples import FEATURES, Features, features_of
+from rudder.agents.learned.planner import FEATURES, Features, features_of
 from rudder.memory.sample import sample_workload
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from tests.agents.steered import observation_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rudder.agents.learned.examples import Label, label_of
+from rudder.agents.learned.planner import has_helped
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.sample import sample_episode, sample_workload
 from tests.agents.steered import observation_of
@@ -31,36 +31,36 @@ def episode(
 @pytest.mark.parametrize(
     ("rows", "wait_ms", "label"),
     [
-        (200, 5, Label.DID_NOT_HELP),
-        (200, 4, Label.HELPED),
-        (200, 4.8, Label.DID_NOT_HELP),  # within 1 % of the step
-        (190, 5, Label.HELPED),
-        (197, 5, Label.DID_NOT_HELP),  # within two spreads
-        (190, 5.2, Label.HELPED),
-        (150, 6, Label.DID_NOT_HELP),  # fewer rows, and yet it waits longer
-        (250, 4, Label.HELPED),
-        (250, 6, Label.DID_NOT_HELP),
+        (200, 5, False),
+        (200, 4, True),
+        (200, 4.8, False),  # within 1 % of the step
+        (190, 5, True),
+        (197, 5, False),  # within two spreads
+        (190, 5.2, True),
+        (150, 6, False),  # fewer rows, and yet it waits longer
+        (250, 4, True),
+        (250, 6, False),
     ],
 )
 def test_a_change_helps_where_wait_or_rows_fall_by_more_than_noise(
-    rows: float, wait_ms: float, label: Label
+    rows: float, wait_ms: float, label: bool
 ) -> None:
-    assert label_of(episode(rows=rows, wait_ms=wait_ms)) is label
-    assert label_of(episode(rows=rows, wait_ms=wait_ms, result="reverted")) is label
+    assert has_helped(episode(rows=rows, wait_ms=wait_ms)) is label
+    assert has_helped(episode(rows=rows, wait_ms=wait_ms, result="reverted")) is label
 
 
 def test_more_noise_asks_for_more_difference() -> None:
-    assert label_of(episode(wait_ms=4, noise_wait_ms=0.6)) is Label.DID_NOT_HELP
-    assert label_of(episode(rows=190, noise_rows=6)) is Label.DID_NOT_HELP
+    assert has_helped(episode(wait_ms=4, noise_wait_ms=0.6)) is False
+    assert has_helped(episode(rows=190, noise_rows=6)) is False
 
 
 @pytest.mark.parametrize("result", ["kept", "refused", "expired", "abandoned"])
 def test_what_was_not_tried_to_its_end_teaches_nothing(result: str) -> None:
-    assert label_of(episode(wait_ms=4, result=result)) is Label.NOT_MEASURED
-    assert label_of(episode(wait_ms=4, rows_after=None)) is Label.NOT_MEASURED
-    assert label_of(EPISODE.model_copy(update={"outcome": None})) is Label.NOT_MEASURED
+    assert has_helped(episode(wait_ms=4, result=result)) is None
+    assert has_helped(episode(wait_ms=4, rows_after=None)) is None
+    assert has_helped(EPISODE.model_copy(update={"outcome": None})) is None
 
 
 @pytest.mark.parametrize("trend", ["better", "worse"])
 def test_what_moved_before_the_change_teaches_nothing(trend: str) -> None:
-    assert label_of(episode(wait_ms=4, trend=trend)) is Label.MOVING
+    assert has_helped(episode(wait_ms=4, trend=trend)) is None

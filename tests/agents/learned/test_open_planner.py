@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.learned.model_file import fit
-from rudder.agents.learned.planner import check_model, open_planner
-from rudder.agents.team import make_team, planner_of
+from rudder.agents.learned.planner import fit
+from rudder.agents.team import check_models, make_team, planner_of
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.steering_options import SteeringOptions
@@ -35,14 +34,13 @@ def test_options_name_planner_and_file(model_file: Path) -> None:
 
 
 def test_a_missing_or_wrong_file_is_told_before_the_run(model_file: Path) -> None:
-    assert check_model("embedded", None) is None
-    assert check_model("learned", model_file) is not None
+    check_models(None)
+    check_models(SteeringOptions())
+    check_models(SteeringOptions(planner="learned", planner_model=model_file))
     with pytest.raises(ConfigError, match="planner_model"):
-        check_model("xgb", None)
+        check_models(SteeringOptions(planner="learned"))
     with pytest.raises(DataError, match="not of xgb"):
-        check_model("xgb", model_file)
-    with pytest.raises(ConfigError, match="planner_model"):
-        open_planner(SteeringOptions(planner="learned"))
+        check_models(SteeringOptions(planner="xgb", planner_model=model_file))
 
 
 def test_a_controller_imports_no_library_of_models_unless_it_is_asked_to() -> None:

@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from rudder.agents.guard import DEFAULT_STEPS, Guard
 from rudder.agents.learned.classifier import Classifier
-from rudder.agents.learned.examples import Examples
-from rudder.agents.learned.model_file import Model, fit, read_model
-from rudder.agents.learned.planner import LearnedPlanner, open_planner
+from rudder.agents.learned.planner import (
+    Examples,
+    LearnedPlanner,
+    fit,
+    open_planner,
+    read_planner,
+)
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.exploring import candidates
 from rudder.agents.replay.other import Alternative, OtherPlanner
@@ -39,8 +43,8 @@ def model_file(memory: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def model(model_file: Path) -> Model:
-    return read_model(model_file)
+def model(model_file: Path) -> LearnedPlanner:
+    return read_planner(model_file)
 
 
 class _Fixed(Classifier):
@@ -48,10 +52,10 @@ class _Fixed(Classifier):
 
     def __init__(self, *probabilities: float) -> None:
         self.told = probabilities
-        self.taught: list[tuple[int, int]] = []
+        self.taught: list[int] = []
 
-    def update(self, examples: Examples, *, num_new: int) -> None:
-        self.taught.append((len(examples), num_new))
+    def fit(self, examples: Examples) -> None:
+        self.taught.append(len(examples))
 
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.resize(np.array(self.told), len(x))
@@ -60,7 +64,7 @@ class _Fixed(Classifier):
 class _Pupil(_Fixed):
     """Says what a model says, and keeps what it is taught."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: LearnedPlanner) -> None:
         super().__init__()
         self._taught_by = model
 
@@ -68,8 +72,10 @@ class _Pupil(_Fixed):
         return self._taught_by.classifier.probabilities(x)
 
 
-def with_classifier(model: Model, classifier: _Fixed) -> Model:
-    return Model(model.header, classifier, model.examples)
+def with_classifier(
+    model: LearnedPlanner, classifier: _Fixed, *, refit_every: int | None = None
+) -> LearnedPlanner:
+    return LearnedPlanner(model.header, classifier, model.examples, refit_every=refit_every)
 
 
 def plan_of(planner: LearnedPlanner, toolbox: Toolbox, *past: Recalled) -> Plan:
@@ -80,45 +86,38 @@ def plan_of(planner: LearnedPlanner, toolbox: Toolbox, *past: Recalled) -> Plan:
 
 @pytest.mark.parametrize("windows", [2, 8])
 @pytest.mark.parametrize("rows", [0, 60, 2500, 6000])
-def test_a_plan_is_legal_and_the_same_again(model: Model, windows: int, rows: int) -> None:
+def test_a_plan_is_legal_and_the_same_again(model: LearnedPlanner, windows: int, rows: int) -> None:
     toolbox = toolbox_after(trainer_of(BufferSettings(capacity_rows=rows)), windows=windows)
-    planner = LearnedPlanner(model)
+    planner = model
     plan = plan_of(planner, toolbox)
     assert toolbox.limits.problem(plan.change, settings=toolbox.history.settings) is None
     assert plan.planner == planner.name
     assert plan_of(planner, toolbox).change == plan.change
 
 
-def test_it_sees_that_a_small_buffer_on_a_slow_network_should_grow(model: Model) -> None:
+def test_it_sees_that_a_small_buffer_on_a_slow_network_should_grow(model: LearnedPlanner) -> None:
     toolbox = toolbox_after(trainer_of(POOR))
-    plan = plan_of(LearnedPlanner(model), toolbox)
+    plan = plan_of(model, toolbox)
     assert plan.change.over(POOR).capacity_rows > POOR.capacity_rows
     assert plan.expected == toolbox.whatif.effect(plan.change)
 
 
-def test_it_keeps_things_where_nothing_is_likely_to_help(model: Model) -> None:
+def test_it_keeps_things_where_nothing_is_likely_to_help(model: LearnedPlanner) -> None:
     toolbox = toolbox_after(trainer_of())
     doubtful = with_classifier(model, _Fixed(0.5))
-    assert plan_of(LearnedPlanner(doubtful), toolbox).change.is_empty
-    assert not plan_of(LearnedPlanner(doubtful, threshold=0.4), toolbox).change.is_empty
+    assert plan_of(doubtful, toolbox).change.is_empty
+    assert not plan_of(with_classifier(model, _Fixed(0.6)), toolbox).change.is_empty
 
 
-def test_of_equally_likely_changes_it_takes_the_smallest_buffer(model: Model) -> None:
+def test_of_equally_likely_changes_it_takes_the_smallest_buffer(model: LearnedPlanner) -> None:
     toolbox = toolbox_after(trainer_of())
-    plan = plan_of(LearnedPlanner(with_classifier(model, _Fixed(0.9))), toolbox)
+    plan = plan_of(with_classifier(model, _Fixed(0.9)), toolbox)
     observation = asyncio.run(EmbeddedObserver().observe(toolbox))
     assert plan.change == candidates(observation, toolbox.limits)[0]
 
 
-def test_settings_that_are_out_of_bounds_are_left_however_unlikely_it_helps(model: Model) -> None:
-    toolbox = toolbox_after(trainer_of(), budget_bytes=400 * 1000)
-    plan = plan_of(LearnedPlanner(with_classifier(model, _Fixed(0.0))), toolbox)
-    assert plan.change.capacity_rows is not None
-    assert plan.change.capacity_rows <= 1000
-
-
-def test_it_steers_through_the_same_critic_guard_and_trial(model: Model) -> None:
-    lived = run(trainer_of(POOR), planner=LearnedPlanner(model), windows=40)
+def test_it_steers_through_the_same_critic_guard_and_trial(model: LearnedPlanner) -> None:
+    lived = run(trainer_of(POOR), planner=model, windows=40)
     fixed = run(trainer_of(POOR), windows=40)
     assert lived.seconds < 0.9 * fixed.seconds
     for episode in lived.applied:
@@ -127,44 +126,43 @@ def test_it_steers_through_the_same_critic_guard_and_trial(model: Model) -> None
         assert episode.guard is not None
 
 
-def test_a_model_that_is_always_wrong_does_no_harm(model: Model) -> None:
+def test_a_model_that_is_always_wrong_does_no_harm(model: LearnedPlanner) -> None:
     good = BufferSettings(capacity_rows=2500, lookahead_batches=48)
-    wrong = LearnedPlanner(with_classifier(model, _Fixed(1.0, 0.0)))
+    wrong = with_classifier(model, _Fixed(1.0, 0.0))
     lived = run(trainer_of(good), planner=wrong, windows=40)
     assert lived.seconds <= 1.05 * run(trainer_of(good), windows=40).seconds
 
 
-def test_it_learns_on_after_so_many_measured_changes_of_its_own_run(model: Model) -> None:
+def test_it_learns_on_after_so_many_measured_changes_of_its_own_run(model: LearnedPlanner) -> None:
     classifier = _Pupil(model)
-    planner = LearnedPlanner(with_classifier(model, classifier), refit_every=2)
+    planner = with_classifier(model, classifier, refit_every=2)
     lived = run(trainer_of(POOR), planner=planner, windows=40)
     assert len(lived.applied) >= 2
     known = len(model.examples)
     assert classifier.taught
-    assert classifier.taught[0] == (known + 2, 2)
-    totals = [total for total, _ in classifier.taught]
-    assert totals == sorted(set(totals))
-    assert totals[-1] <= known + len(lived.applied)
+    assert classifier.taught[0] == known + 2
+    assert classifier.taught == sorted(set(classifier.taught))
+    assert classifier.taught[-1] <= known + len(lived.applied)
 
 
 def test_it_learns_each_trial_of_its_own_run_once_and_nothing_that_is_recalled_of_others(
-    model: Model,
+    model: LearnedPlanner,
 ) -> None:
     classifier = _Fixed(0.9)
-    planner = LearnedPlanner(with_classifier(model, classifier), refit_every=1)
+    planner = with_classifier(model, classifier, refit_every=1)
     toolbox = toolbox_after(trainer_of())
-    (episode, *_) = run(trainer_of(POOR), planner=LearnedPlanner(model), windows=12).applied
+    (episode, *_) = run(trainer_of(POOR), planner=model, windows=12).applied
     past = Recalled(distance=0, workload=toolbox.history.workload, episode=episode)
     plan_of(planner, toolbox, past)
     assert (classifier.taught, planner.name) == ([], model.name)
     own = toolbox_after(trainer_of(), own=[episode])
     plan_of(planner, own)
     plan_of(planner, own)
-    assert classifier.taught == [(len(model.examples) + 1, 1)]
+    assert classifier.taught == [len(model.examples) + 1]
 
 
-def test_the_record_tells_how_many_changes_it_has_learned_on(model: Model) -> None:
-    planner = LearnedPlanner(with_classifier(model, _Pupil(model)), refit_every=1)
+def test_the_record_tells_how_many_changes_it_has_learned_on(model: LearnedPlanner) -> None:
+    planner = with_classifier(model, _Pupil(model), refit_every=1)
     lived = run(trainer_of(POOR), planner=planner, windows=40)
     names = [episode.plan.planner for episode in lived.episodes]
     learned = [int(name.removeprefix(model.name).lstrip("+") or 0) for name in names]
@@ -179,7 +177,7 @@ def test_learning_on_leaves_the_file_as_it_is(
     file = tmp_path / f"{kind}.model"
     fit(memory, planner=kind, out=file)
     before = file.read_bytes()
-    planner = LearnedPlanner(read_model(file), refit_every=1)
+    planner = read_planner(file, refit_every=1)
     run(trainer_of(POOR), planner=planner, windows=40)
     assert "+" in planner.name
     assert file.read_bytes() == before

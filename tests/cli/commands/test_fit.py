@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from rudder.agents.learned.model_file import read_header
+from rudder.agents.learned.planner import read_planner
 from rudder.bench.model_server.scripted_server import CallTool, ScriptedServer
 from rudder.bench.simulated.rehearsal import rehearse
 from rudder.cli.commands.bench_planners import planners
@@ -40,7 +40,7 @@ def test_fit_writes_a_model_and_tells_how_good_it_is(memory: Path, tmp_path: Pat
     out = tmp_path / "some.model"
     result = rudder("fit", "--planner", "lr", "--memory", memory, "--out", out)
     assert result.exit_code == 0, result.output
-    header = read_header(out, planner="lr")
+    header = read_planner(out, kind="lr").header
     assert f"ROC AUC            {header.metrics.roc_auc:.3f}" in result.stdout
     assert f"{header.metrics.test_runs} other runs" in result.stdout
     assert f"written: {out}" in result.stdout
@@ -52,7 +52,7 @@ def test_fit_tells_programs_the_same(
     monkeypatch.chdir(tmp_path)
     told = json.loads(rudder("fit", "--planner", "rf", "--memory", memory, "--json").stdout)
     assert told["file"] == "rudder-rf.model"
-    header = read_header(tmp_path / told["file"])
+    header = read_planner(tmp_path / told["file"]).header
     assert told["header"] == header.model_dump(mode="json")
     metrics = header.metrics
     assert metrics.train_runs + metrics.test_runs == 6
