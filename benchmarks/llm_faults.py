@@ -3,7 +3,7 @@
     python -m benchmarks.llm_faults --times 100 --deadline 0.2
 
 A decision is late if it took longer than the deadline and the slack, and wrong if it is not the
-embedded planner's own. Exit code 1 if any was either.
+embedded planner's own. Exit code 1 if any was either. Run it in the repository's root.
 """
 
 from __future__ import annotations
@@ -24,38 +24,25 @@ from rudder.agents.llm.planner import LlmPlanner
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.model_server.scripted_server import FAULTS, Fail, ScriptedServer
-from rudder.bench.simulated.access_traces import ZipfStream
-from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.records import Observation
-from rudder.tools.estimate.history import History
-from rudder.tools.estimate.whatif import WhatIf
-from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings
+from tests.agents.steered import toolbox_after, trainer_of
 
 SLACK_S = 0.5
 
 
 def scene() -> tuple[Toolbox, Observation]:
-    trainer = SimulatedTrainer(
-        ZipfStream(num_remote=4000, draws=600),
-        settings=BufferSettings(capacity_rows=100, lookahead_batches=4),
-    )
-    history = History(trainer.workload)
-    for _ in range(6):
-        history.add(trainer.window())
-    limits = Limits.of(trainer.workload, memory_budget_bytes=None)
-    toolbox = Toolbox(history, limits, WhatIf(history), lambda limit: ())
+    small = BufferSettings(capacity_rows=100, lookahead_batches=4)
+    toolbox = toolbox_after(trainer_of(small), windows=6)
     observation = asyncio.run(EmbeddedObserver().observe(toolbox))
     something = {"headroom_rows": 400.0, "headroom_wait_ms": 5.0, "noise_wait_ms": 0.1}
     return toolbox, observation.model_copy(update=something)
 
 
-Scene = tuple[Toolbox, Observation]
-
-
-async def decide(url: str, *, seen_by: Scene, times: int, deadline_s: float) -> dict[str, object]:
-    toolbox, observation = seen_by
+async def decide(
+    url: str, toolbox: Toolbox, observation: Observation, *, times: int, deadline_s: float
+) -> dict[str, object]:
     errors: list[Exchange] = []
     endpoint = Endpoint.of(url, model="scripted", deadline_s=deadline_s, environment={})
     asker = Asker(
@@ -88,10 +75,10 @@ async def decide(url: str, *, seen_by: Scene, times: int, deadline_s: float) -> 
 
 
 def run(times: int, deadline_s: float) -> dict[str, dict[str, object]]:
-    seen_by = scene()
+    seen = scene()
 
     def one(url: str) -> dict[str, object]:
-        return asyncio.run(decide(url, seen_by=seen_by, times=times, deadline_s=deadline_s))
+        return asyncio.run(decide(url, *seen, times=times, deadline_s=deadline_s))
 
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"

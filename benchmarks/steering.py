@@ -1,8 +1,7 @@
-"""How fast steering finds good settings, and how well it foretells rows: in real jobs.
+"""How fast steering finds good settings, in real jobs.
 
-    python -m benchmarks.steering rescue --rate 200mbit --grid runs/grid/grid.json --json
+    python -m benchmarks.steering rescue --rate 200mbit --grid runs/grid/grid.json
     python -m benchmarks.steering change rate --rate 1gbit --to 200mbit
-    python -m benchmarks.steering estimate-error runs
 
 What is compared takes turns in the same job; benchmarks/README.md says what the columns mean.
 `rudder bench harm` measures that steering does no harm from good settings.
@@ -14,22 +13,21 @@ import contextlib
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from pydantic import BaseModel, TypeAdapter
 
-from benchmarks.shared import EstimateError, Row, records_below, show
-from rudder.agents.controller.report import is_change, read_reports
-from rudder.bench.grid import FILE_NAME, GridReport
+from rudder.agents.controller.report import read_reports
+from rudder.bench.grid import GridReport
 from rudder.bench.link import change_rate
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, TurnDone, write_json
+from rudder.bench.results import BenchReport, TurnDone
 from rudder.bench.run import run
 from rudder.bench.variants import Variant
-from rudder.cli.commands.bench import CAPACITIES, LOOKAHEADS, grid_of
 from rudder.cli.commands.steer import budget
 from rudder.cli.show.bench import tell_turn
 from rudder.cli.show.progress import say
@@ -51,11 +49,10 @@ Repeats = Annotated[int, typer.Option(help="Jobs: a rescue or a change happens o
 Epochs = Annotated[int, typer.Option(help="Epochs of a turn.")]
 Fanout = Annotated[str | None, typer.Option(help="Neighbours per layer.")]
 Out = Annotated[Path | None, typer.Option(help="New folder; default: runs/steering-<time>.")]
-Json = Annotated[bool, typer.Option("--json", help="Print rows as JSON, nothing else.")]
 GRAPH, SLOW = "synthetic:community-200k", "200mbit"
 
 
-class Speed(Row):
+class Speed(BaseModel):
     """The epochs of a steered variant beside those of the best fixed variant of the same job.
 
     speed: the best variant's seconds over the steered one's, per epoch, at the same place of a turn
@@ -75,18 +72,6 @@ class Speed(Row):
     most: int
     capacity_rows: tuple[int | None, ...]
     rows_errors: tuple[float, ...]
-
-
-class Foreseen(Row):
-    """fraction: share of the measured changes whose rows error is at most 5 %; unmeasured: applied
-    changes without an estimate, or whose trial ended before the buffer had settled."""
-
-    folder: str
-    changes: int
-    unmeasured: int
-    fraction: float | None
-    median_error: float | None
-    worst_error: float | None
 
 
 @dataclass(frozen=True)
@@ -167,23 +152,19 @@ def rescue(
     dataset: Dataset = GRAPH, rate: Rate = SLOW,
     best: Annotated[str | None, typer.Option(help="Fixed variant to compare with.")] = None,
     grid: Annotated[
-        Path | None, typer.Option(help="grid.json that names it; default: measure the grid now.")
+        Path | None, typer.Option(help="grid.json that names it, of `rudder bench grid`.")
     ] = None,
     repeats: Repeats = 3, epochs: Epochs = 5, fanout: Fanout = None, out: Out = None,
-    json: Json = False,
 ) -> None:  # fmt: skip
     """From 1 % of the halo, lookahead 0 and threshold 0: speed beside the grid's best point."""
     config, where = _config(dataset, fanout), _folder(out)
-    if best is None:
-        report = (
-            GridReport.model_validate_json(grid.read_text())
-            if grid
-            else _grid(config, rate, where / "grid")
-        )
-        best = report.best.variant
+    if best is None and grid is None:
+        raise SystemExit("error: give --best, or --grid with what `rudder bench grid` wrote")
+    if grid is not None:
+        best = GridReport.model_validate_json(grid.read_text()).best.variant
     study = Study(config, rate, LOST, (best,), "rescue", repeats, where)
     plan = study.plan(repeats=1, epochs=epochs)
-    show(study.speeds(plan, first=0, best_from=1, action=None), as_json=json)
+    _print(study.speeds(plan, first=0, best_from=1, action=None))
 
 
 @app.command()
@@ -197,7 +178,6 @@ def change(
     ] = None,
     to: Annotated[str, typer.Option(help="The rate after the change of `rate`.")] = SLOW,
     repeats: Repeats = 3, epochs: Epochs = 3, fanout: Fanout = None, out: Out = None,
-    json: Json = False,
 ) -> None:  # fmt: skip
     """Something changes while the job goes on: speed beside the best fixed settings after it."""
     graph = dataset or ("synthetic:drift" if what == "drift" else GRAPH)
@@ -213,37 +193,11 @@ def change(
         "drift": None,
     }
     after = BEFORE + 1
-    show(study.speeds(plan, first=after, best_from=after, action=actions[what]), as_json=json)
+    _print(study.speeds(plan, first=after, best_from=after, action=actions[what]))
 
 
-@app.command()
-def estimate_error(
-    folders: Annotated[list[Path], typer.Argument(help="Runs and benchmarks, or above them.")],
-    json: Json = False,
-) -> None:
-    """Share of applied changes whose rows fetched were foreseen within 5 %."""
-    found: dict[str, list[float | None]] = {}
-    for file in records_below(folders):
-        with RunReader(file) as reader:
-            changes = [each for each in reader.episodes() if is_change(each)]
-        errors = [each.outcome.rows_error if each.outcome else None for each in changes]
-        found.setdefault(str(file.parent.parent), []).extend(errors)
-    rows = [_foreseen(folder, errors) for folder, errors in found.items()]
-    everything = [error for errors in found.values() for error in errors]
-    show([*(row for row in rows if row.changes), _foreseen("all", everything)], as_json=json)
-
-
-def _foreseen(folder: str, errors: Sequence[float | None]) -> Foreseen:
-    """errors: of each applied change, None for one whose estimate was not measured."""
-    found = EstimateError.of([error for error in errors if error is not None])
-    return Foreseen(
-        folder=folder,
-        changes=found.changes,
-        unmeasured=len(errors) - found.changes,
-        fraction=found.within / found.changes if found.changes else None,
-        median_error=found.median,
-        worst_error=found.worst,
-    )
+def _print(rows: list[Speed]) -> None:
+    print(TypeAdapter(list[Speed]).dump_json(rows, indent=2).decode())
 
 
 def _last_capacity(file: Path) -> int | None:
@@ -260,15 +214,6 @@ def _halve_budget(job: Path, plan: BenchPlan) -> None:
     held = workload.defaults.capacity_rows * workload.row_bytes * workload.trainers_on_host
     with contextlib.redirect_stdout(sys.stderr):  # standard output is for rows
         budget(job, str(held // 2))
-
-
-def _grid(config: RunConfig, rate: str, out: Path) -> GridReport:
-    grid = grid_of(CAPACITIES, LOOKAHEADS)
-    plan = BenchPlan(variants=grid.variants, repeats=1, epochs_per_turn=2)
-    report = run(plan, config, rates=[rate], out=out, say=say, watch=tell_turn)
-    found = GridReport.of(grid, report)
-    write_json(found, out / FILE_NAME)
-    return found
 
 
 def _config(dataset: str, fanout: str | None) -> RunConfig:

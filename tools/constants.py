@@ -97,7 +97,7 @@ PRIOR_ERROR = SAME_ROWS_SHARE
 PRIOR_ERROR_UNCALIBRATED = CHANGED_ROWS_SHARE
 """The same while no settled window confirmed the sample."""
 GROWTH_ERROR = 0.04
-"""The same of growths, beside replays of what then came (`benchmarks/growth.py`)."""
+"""The same of growths, beside replays of what then came (`benchmarks/estimates.py`)."""
 LEARN_SHARE = 0.3
 """Of a new error in the mean of past errors: the last three outcomes weigh two thirds."""
 MAX_CALIBRATION = 2.0
@@ -122,7 +122,7 @@ MAX_SETTLING_STEPS = 12 * WINDOW_STEPS
 """No trial waits longer for rows to come in: the estimate tells the course until then."""
 SETTLING_SLACK = 2.5
 """Times that a grown buffer must be filled: what filled the new slots gives way to what is worth
-more (`benchmarks/growth.py`)."""
+more (`benchmarks/estimates.py`)."""
 
 # -- what rows cost ----------------------------------------------------------------------------
 

@@ -14,10 +14,10 @@ def steering(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def test_estimate_error_of_folders_without_steering_is_an_error(tmp_path: Path) -> None:
-    done = steering("estimate-error", str(tmp_path))
+def test_a_rescue_needs_something_to_compare_with() -> None:
+    done = steering("rescue")
     assert done.returncode != 0
-    assert "was steered" in done.stderr
+    assert "give --best" in done.stderr
 
 
 def test_a_study_of_what_cannot_change_is_an_error() -> None:
