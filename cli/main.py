@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from typing import Annotated
 
@@ -26,6 +25,7 @@ from rudder.cli.commands import (
 from rudder.cli.help import App
 from rudder.cli.show.progress import keep_streams_open, say
 from rudder.training.errors import MachineError, RudderError
+from rudder.training.versions import own_version
 
 app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
 app.command("train")(train.train)
@@ -46,7 +46,7 @@ app.command("replay")(replay.replay)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"rudder {importlib.metadata.version('rudder-gnn')}")
+        typer.echo(f"rudder {own_version()}")
         raise typer.Exit
 
 

@@ -134,10 +134,11 @@ class DecisionInputs(Frozen):
 
 
 class KeptInputs(Frozen):
-    """A decision's inputs; session: of the controller; first_window: the number of the row in
-    `windows` that this controller wrote first."""
+    """A decision's inputs; session, version: of the controller, and of its Rudder; first_window:
+    the number of the row in `windows` that this controller wrote first."""
 
     session: int
+    version: str
     first_window: int
     inputs: DecisionInputs
 

@@ -13,6 +13,11 @@ STACK = ("dgl", "torch", "torchdata", "numpy")
 """What has to fit together for `import dgl` to work."""
 
 
+def own_version() -> str:
+    """Rudder's."""
+    return importlib.metadata.version(DISTRIBUTION)
+
+
 def required_versions() -> dict[str, str]:
     """Version ranges of the training stack (`==2.1.0`), as this distribution declares them."""
     texts = importlib.metadata.requires(DISTRIBUTION) or []

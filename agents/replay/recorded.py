@@ -22,6 +22,7 @@ from rudder.memory.journal import Node
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
 from rudder.tools.toolbox import Toolbox
+from rudder.training.versions import own_version
 
 
 class _Pacer(Recorder):
@@ -71,9 +72,11 @@ _NOTHING_DECIDED = Difference("plan", "a plan", "nothing to decide on")
 
 @dataclass(frozen=True)
 class Replayed:
-    """One decision; reason: why it cannot be replayed, None where it could."""
+    """One decision; version: of the Rudder that made it; reason: why it cannot be replayed, None
+    where it could."""
 
     episode: Episode
+    version: str | None = None
     differences: tuple[Difference, ...] = ()
     reason: str | None = None
 
@@ -83,6 +86,11 @@ class Replayed:
         if self.reason is not None:
             return "not replayable"
         return "different" if self.differences else "equal"
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it came out different, and this version made it: others decide by other rules."""
+        return self.result == "different" and self.version == own_version()
 
 
 async def replay(
@@ -104,7 +112,7 @@ async def _replayed(scene: Scene) -> Replayed:
         return _compared(scene, await keep_to_limits_again(scene))
     reason = why_not_recorded(scene)
     if reason is not None:
-        return Replayed(scene.episode, reason=reason)
+        return Replayed(scene.episode, scene.version, reason=reason)
     with no_sockets():
         decision = await decide_again(scene, recorded_team(scene))
     return _compared(scene, decision)
@@ -112,6 +120,6 @@ async def _replayed(scene: Scene) -> Replayed:
 
 def _compared(scene: Scene, decision: Decision | None) -> Replayed:
     if decision is None:
-        return Replayed(scene.episode, (_NOTHING_DECIDED,))
+        return Replayed(scene.episode, scene.version, (_NOTHING_DECIDED,))
     found = differences(Decision.of_episode(scene.episode), decision)
-    return Replayed(scene.episode, tuple(found))
+    return Replayed(scene.episode, scene.version, tuple(found))

@@ -80,18 +80,23 @@ class NotReplayable:
 
 
 class Scene:
-    """One decision to make again: everything that its agents may look at, as it was."""
+    """One decision to make again: everything that its agents may look at, as it was.
+
+    version: of the Rudder that made it.
+    """
 
     def __init__(
         self,
         episode: Episode,
         *,
-        inputs: DecisionInputs,
+        kept: KeptInputs,
         session: _Session,
         recalled: list[Recalled],
         exchanges: tuple[Exchange, ...],
     ) -> None:
+        inputs = kept.inputs
         self.episode, self.inputs, self.exchanges = episode, inputs, exchanges
+        self.version = kept.version
         self.workload = session.workload
         self.last_round_step = session.last_round_step
         self.guard = Guard(state=inputs.guard)
@@ -164,7 +169,7 @@ class RecordedRun:
         place = episode.observation.step, episode.observation.window
         return Scene(
             episode,
-            inputs=kept.inputs,
+            kept=kept,
             session=session,
             recalled=recalled,
             exchanges=tuple(

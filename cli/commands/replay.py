@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,8 +50,8 @@ def replay(
 ) -> None:
     """Make recorded decisions again, without a trainer and without a network.
 
-    As they were recorded, unless another planner or --what-if is named: they must come out equal,
-    else the exit code is 1.
+    As they were recorded, unless another planner or --what-if is named. Decisions that this version
+    made must come out equal, else the exit code is 1; other versions may have decided otherwise.
 
     Example: rudder replay --run runs/demo
 
@@ -137,21 +136,12 @@ async def _recorded(found: list[Found]) -> list[Replayed]:
 
 
 def _show_recorded(results: list[Replayed], *, json: bool) -> None:
-    from rudder.cli.show.replay import difference_table
-    from rudder.cli.show.replay_json import recorded_json
+    from rudder.cli.show.replay import difference_table, recorded_lines, recorded_values
 
-    counts = Counter(result.result for result in results)
-    if json:
-        typer.echo(recorded_json(results))
-    else:
-        others = [result for result in results if result.result != "equal"]
-        if others:
-            _print(difference_table(others))
-        unknown = counts["not replayable"]
-        replayable = len(results) - unknown
-        more = f"; {unknown} cannot be replayed" if unknown else ""
-        typer.echo(f"{counts['equal']} of {replayable} decisions equal, no socket opened{more}")
-    if counts["different"] or not counts["equal"]:
+    others = [result for result in results if result.result != "equal"]
+    tables = [difference_table(others)] if others else []
+    _emit(recorded_values(results), recorded_lines(results), *tables, json=json)
+    if any(each.is_wrong for each in results) or all(each.reason for each in results):
         raise typer.Exit(1)
 
 
@@ -170,29 +160,21 @@ async def _alternatives(found: list[Found], options: SteeringOptions) -> list[Al
 
 
 def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
-    from rudder.cli.show.replay import alternative_table
-    from rudder.cli.show.replay_json import alternatives_json
+    from rudder.cli.show.replay import alternative_table, alternative_values
 
-    if json:
-        typer.echo(alternatives_json(results))
-        return
-    _print(alternative_table(results))
     decided = [result for result in results if result.other is not None]
     same = sum(result.is_same for result in decided)
-    typer.echo(f"the same is proposed in {same} of {len(decided)} decisions")
+    line = f"the same is proposed in {same} of {len(decided)} decisions"
+    _emit(alternative_values(results), line, alternative_table(results), json=json)
 
 
 def _show_what_ifs(found: list[Found], *, json: bool) -> None:
     from rudder.agents.replay.what_if import what_if
-    from rudder.cli.show.replay import what_if_table
-    from rudder.cli.show.replay_json import what_ifs_json
+    from rudder.cli.show.replay import what_if_table, what_if_values
 
     results = [one for reader, names in _readers(found) for one in what_if(reader, names=names)]
-    if json:
-        typer.echo(what_ifs_json(results))
-    else:
-        _print(what_if_table(results))
-        typer.echo("* fetches least of all settings that were allowed; OPT is no setting")
+    line = "* fetches least of all settings that were allowed; OPT is no setting"
+    _emit(what_if_values(results), line, what_if_table(results), json=json)
 
 
 def _readers(found: list[Found]) -> Iterator[tuple[RunReader, Collection[str] | None]]:
@@ -204,7 +186,9 @@ def _readers(found: list[Found]) -> Iterator[tuple[RunReader, Collection[str] | 
             yield reader, each.names
 
 
-def _print(table: Table) -> None:
-    from rich.console import Console
+def _emit(values: object, line: str, *tables: Table, json: bool) -> None:
+    from rich.console import Group
 
-    Console().print(table, highlight=False)
+    from rudder.cli.show.progress import emit
+
+    emit(values, Group(*tables, line), json=json)

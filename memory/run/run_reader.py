@@ -111,7 +111,10 @@ class RunReader(Reader):
 
     def inputs(self) -> dict[str, KeptInputs]:
         """What decisions rested on, by episode id."""
-        found = self.rows("SELECT * FROM decision_inputs ORDER BY session")
+        found = self.rows(
+            "SELECT decision_inputs.*, version FROM decision_inputs"
+            " JOIN sessions ON sessions.number = session ORDER BY session"
+        )
         return {row["episode_id"]: _kept_inputs(**row) for row in found}
 
     def recalled(self, episode: Episode) -> list[Recalled]:
@@ -181,6 +184,6 @@ def _workload(row: dict[str, Any]) -> Workload:
     return parse(Workload, row["workload"], what=f"the workload of session {row['number']}")
 
 
-def _kept_inputs(*, episode_id: str, session: int, first_window: int, content: str) -> KeptInputs:
+def _kept_inputs(*, episode_id: str, content: str, **session: Any) -> KeptInputs:
     inputs = parse(DecisionInputs, content, what=f"what {episode_id} rested on")
-    return KeptInputs(session=session, first_window=first_window, inputs=inputs)
+    return KeptInputs(inputs=inputs, **session)

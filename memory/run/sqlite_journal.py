@@ -7,7 +7,6 @@ table, whose digest the row carries (audit.py).
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import sqlite3
 import threading
@@ -31,6 +30,7 @@ from rudder.memory.run.verify import verify
 from rudder.memory.store import Key, Redaction, Store, Write, now
 from rudder.training.errors import DataError, MachineError, RudderError, complain
 from rudder.training.metrics import Window
+from rudder.training.versions import own_version
 from rudder.training.workload import Workload
 
 Answer = TypeVar("Answer")
@@ -278,8 +278,7 @@ class SqliteJournal(Journal):
         log = AuditLog(
             store, run_key=workload.run_key, rank=workload.rank, redaction=self._redaction
         )
-        version = importlib.metadata.version("rudder-gnn")
-        self._slices = None
+        self._slices, version = None, own_version()
 
         def write(db: Database) -> Iterable[Key]:
             yield from unchained_rows(db)

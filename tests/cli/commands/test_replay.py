@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from rudder.cli.commands.replay import replay
 from rudder.memory.run.tables import checksum
 from rudder.training.errors import ConfigError
+from rudder.training.versions import own_version
 from tests.agents.replay.made import FOLDER
 
 app = typer.Typer()
@@ -25,9 +26,9 @@ def rudder(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "200"}).invoke(app, [str(each) for each in arguments])
 
 
-def told(*arguments: object) -> Any:
+def told(*arguments: object, code: int = 0) -> Any:
     result = rudder(*arguments, "--json")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == code, result.output
     return json.loads(result.stdout)
 
 
@@ -37,8 +38,16 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "demo" / "steering"
     folder.mkdir(parents=True)
     for rank, name in enumerate(("embedded", "llm")):
-        shutil.copy(FOLDER / f"{name}.db", folder / f"rank{rank}.db")
+        path = folder / f"rank{rank}.db"
+        shutil.copy(FOLDER / f"{name}.db", path)
+        set_version(path, own_version())
     return folder.parent
+
+
+def set_version(path: Path, version: str) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE sessions SET version = ?", [version])
+    db.close()
 
 
 def tamper(run: Path) -> str:
@@ -72,6 +81,34 @@ def test_a_difference_is_shown_and_ends_with_1(run: Path) -> None:
     assert "plan." in result.stdout
     assert name[:12] in result.stdout
     assert rudder(name, "--run", run).exit_code == 1
+    assert told("--run", run, code=1)["different"][0]["made_by"] == own_version()
+
+
+def test_differences_of_decisions_that_another_version_made_are_expected(run: Path) -> None:
+    name = tamper(run)
+    set_version(run / "steering" / "rank0.db", "0.0.1")
+    result = rudder("--run", run)
+    assert result.exit_code == 0, result.output
+    assert "plan." in result.stdout
+    older, present = result.stdout.splitlines()[-2:]
+    assert older.startswith(f"made by 0.0.1, replayed by {own_version()}: ")
+    assert "differences are expected" in older
+    assert present.startswith(f"made by {own_version()}, replayed by {own_version()}: ")
+    assert "expected" not in present
+    counts = told("--run", run)
+    assert [each["episode_id"] for each in counts["different"]] == [name]
+    made = counts["made_by"]
+    assert made["0.0.1"]["equal"] == made["0.0.1"]["decisions"] - 1
+    assert made[own_version()]["equal"] == made[own_version()]["decisions"]
+
+
+def test_the_record_of_an_earlier_version_is_told_from_one_of_this(tmp_path: Path) -> None:
+    path = tmp_path / "steering" / "rank0.db"
+    path.parent.mkdir()
+    shutil.copy(FOLDER.parent / "released" / "embedded-0001.db", path)
+    result = rudder("--run", path)
+    assert result.exit_code == 0, result.output
+    assert f"made by 0.1.0, replayed by {own_version()}: " in result.stdout
 
 
 def test_one_episode_is_replayed_by_the_beginning_of_its_id(run: Path) -> None:
