@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from rudder.agents.llm.breaker import Breaker, Budget, Permit, Stagger
+from rudder.agents.llm.breaker import Breaker, Budget, Stagger
 from rudder.agents.llm.errors import (
     ChatError,
     InvalidAnswerError,
@@ -20,6 +20,7 @@ from rudder.agents.llm.errors import (
 )
 from rudder.agents.llm.exchange import Asked, Came, Exchange, Tally
 from rudder.agents.llm.messages import Chat, Mode, Question, Reply
+from rudder.memory.records import Observation
 from rudder.training.metrics import ModelUse
 
 T = TypeVar("T")
@@ -71,14 +72,13 @@ class Asker:
         """Let go of connections."""
         await self._chat.close()
 
-    async def ask(self, question: Question, read: Reader[T], *, window: int, step: int) -> T:
+    async def ask(self, question: Question, read: Reader[T], *, seen: Observation) -> T:
         """A usable answer, as `read` makes it of a reply; raises ChatError within the decision's
-        deadline. `read` raises InvalidAnswerError where it cannot."""
+        deadline. `read` raises InvalidAnswerError where it cannot; seen: what is decided on."""
         try:
-            permit = self._breaker.permit()
-            if permit is None:
+            if self._breaker.pause_left_s > 0:
                 raise NotAskedError("the endpoint failed too often and is left alone for now")
-            value, attempt = await self._ask_once(question, read, permit, (window, step))
+            value, attempt = await self._ask_once(question, read, seen)
         except ChatError as error:
             self._tally.fell_back(error)
             raise
@@ -86,25 +86,23 @@ class Asker:
         return value
 
     async def _ask_once(
-        self, question: Question, read: Reader[T], permit: Permit, place: tuple[int, int]
+        self, question: Question, read: Reader[T], seen: Observation
     ) -> tuple[T, int]:
         try:
-            async with asyncio.timeout_at(await self._deadline(place[0])):
-                answered = await self._find(question, read, place)
-            permit.succeed()
+            async with asyncio.timeout_at(await self._deadline(seen.window)):
+                answered = await self._find(question, read, seen)
+            self._breaker.succeeded()
             return answered
         except TimeoutError:
-            permit.fail()
+            self._breaker.failed()
             raise TooSlowError("no usable answer before the decision's deadline") from None
         except NotAskedError:
             raise
         except ChatError as error:
             pause_s = error.retry_after_s if isinstance(error, RateLimitedError) else None
-            permit.fail(pause_s=pause_s or 0.0)
+            self._breaker.failed(pause_s=pause_s or 0.0)
             self._doubt_the_mode()
             raise
-        finally:
-            permit.leave()
 
     async def _deadline(self, window: int) -> float:
         now = asyncio.get_running_loop().time()
@@ -115,32 +113,28 @@ class Asker:
             raise NotAskedError("the decision's time is used up")
         return self._due
 
-    async def _find(
-        self, question: Question, read: Reader[T], place: tuple[int, int]
-    ) -> tuple[T, int]:
+    async def _find(self, question: Question, read: Reader[T], seen: Observation) -> tuple[T, int]:
         if self._mode is None:
-            return await self._try_modes(question, read, place)
+            return await self._try_modes(question, read, seen), 1
         try:
-            return await self._call(question, read, mode=self._mode, attempt=1, place=place), 1
+            return await self._call(question, read, seen, mode=self._mode), 1
         except InvalidAnswerError as error:
             again = question.model_copy(update={"complaint": error.reason})
-            return await self._call(again, read, mode=self._mode, attempt=2, place=place), 2
+            return await self._call(again, read, seen, mode=self._mode, attempt=2), 2
 
-    async def _try_modes(
-        self, question: Question, read: Reader[T], place: tuple[int, int]
-    ) -> tuple[T, int]:
+    async def _try_modes(self, question: Question, read: Reader[T], seen: Observation) -> T:
         self._untried = self._untried or list(_MODES)
         while True:
             mode = self._untried[0]
             try:
-                value = await self._call(question, read, mode=mode, attempt=1, place=place)
+                value = await self._call(question, read, seen, mode=mode)
             except (InvalidAnswerError, RefusedError, ServerFailedError):
                 self._untried.pop(0)
                 if not self._untried:
                     raise
             else:
                 self._mode, self._untried, self._num_misses = mode, [], 0
-                return value, 1
+                return value
 
     def _doubt_the_mode(self) -> None:
         self._num_misses += 1
@@ -148,14 +142,9 @@ class Asker:
             self._mode, self._num_misses = self._chat.mode, 0
 
     async def _call(
-        self,
-        question: Question,
-        read: Reader[T],
-        *,
-        mode: Mode,
-        attempt: int,
-        place: tuple[int, int],
-    ) -> T:
+        self, question: Question, read: Reader[T], seen: Observation, *, mode: Mode,
+        attempt: int = 1,
+    ) -> T:  # fmt: skip
         tokens = question.estimated_tokens(mode)
         if not self._budget.allows(tokens=tokens):
             raise NotAskedError("the run's budget of calls or tokens is used up")
@@ -165,7 +154,7 @@ class Asker:
             mode=mode,
             attempt=attempt,
             is_trial=self._mode is None,
-            window=place[0],
+            window=seen.window,
         )
         began = time.monotonic()
         reply: Reply | None = None
@@ -180,7 +169,7 @@ class Asker:
             raise
         finally:
             self._budget.spend_tokens(reply.usage.total if reply else tokens)
-            self._keep(asked, _came(reply, failure), step=place[1], began=began)
+            self._keep(asked, _came(reply, failure), step=seen.step, began=began)
         return value
 
     def _keep(self, asked: Asked, came: Came, *, step: int, began: float) -> None:

@@ -1,10 +1,9 @@
-"""A circuit breaker: an endpoint that keeps failing is not asked for a time that doubles."""
+"""What limits questions to an endpoint: a budget, turns of the trainers, and a circuit breaker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from typing import Literal
 
 _MAX_SPAN_S = 1.0
 _SHARE_OF_DEADLINE = 0.1
@@ -47,8 +46,6 @@ class Stagger:
         return self._span_s * (self._rank + self._random.random()) / self._world_size
 
 
-State = Literal["closed", "open", "probing"]
-
 FAILURES_TO_OPEN = 5
 FIRST_PAUSE_S = 5.0
 MAX_PAUSE_S = 300.0
@@ -56,10 +53,11 @@ _JITTER = 0.1
 
 
 class Breaker:
-    """Closed: questions may be asked. Open: none, until the pause is over. Then one probe at a
-    time: if it succeeds the breaker closes, if it fails the breaker opens for twice as long.
+    """Closed: questions may be asked. Open: none, until the pause is over. Then one question tries
+    the endpoint again: a usable answer closes the breaker, a failure opens it for twice as long.
 
-    clock: monotonic, in seconds; random: varies the pauses of several trainers.
+    One question is asked at a time. clock: monotonic, in seconds; random: varies the pauses of
+    several trainers.
     """
 
     def __init__(
@@ -73,83 +71,28 @@ class Breaker:
     ) -> None:
         self._clock, self._random = clock, random or Random(0)
         self._limit, self._first_pause_s, self._max_pause_s = failures, first_pause_s, max_pause_s
-        self._num_failures = 0
-        self._num_pauses = 0
-        self._until: float | None = None
-        self._probe: Permit | None = None
-        self._era = 0
+        self._num_failures = self._num_pauses = 0
+        self._until = 0.0
 
     @property
-    def state(self) -> State:
-        """Closed, open, or waiting for a probe's result."""
-        if self._probe is not None:
-            return "probing"
-        return "closed" if self._until is None else "open"
+    def is_open(self) -> bool:
+        """Whether the endpoint failed too often, and has not answered since."""
+        return self._num_pauses > 0
 
     @property
     def pause_left_s(self) -> float:
-        """Seconds until a probe is allowed, 0 if one is."""
-        return max(0.0, self._until - self._clock()) if self._until is not None else 0.0
+        """Seconds until a question may be asked; 0 if one may be now."""
+        return max(0.0, self._until - self._clock()) if self.is_open else 0.0
 
-    def permit(self) -> Permit | None:
-        """Permission to ask once, or None; the caller reports on each permit how it ended."""
-        if self._until is None:
-            return Permit(self, era=self._era)
-        if self._probe is not None or self.pause_left_s > 0:
-            return None
-        self._probe = Permit(self, era=self._era)
-        return self._probe
-
-    def settle(
-        self, permit: Permit, *, result: Literal["ok", "failed", "left"], pause_s: float
-    ) -> None:
-        """Called by a permit, once; ignored if the breaker has opened or closed since."""
-        if permit.era != self._era:
-            return
-        if permit is self._probe:
-            self._probe = None
-        if result == "ok":
-            self._close()
-        elif result == "failed":
-            self._num_failures += 1
-            if self._until is not None or self._num_failures >= self._limit or pause_s > 0:
-                self._open(pause_s)
-
-    def _close(self) -> None:
-        if self._until is not None:
-            self._era += 1
-        self._num_failures = self._num_pauses = 0
-        self._until = None
-
-    def _open(self, asked_pause_s: float) -> None:
-        grown = self._first_pause_s * 2.0 ** min(self._num_pauses, 32)
-        spread = 1.0 + _JITTER * self._random.random()
-        pause_s = min(max(grown * spread, asked_pause_s), self._max_pause_s)
-        self._num_pauses += 1
-        self._era += 1
-        self._until = self._clock() + pause_s
-
-
-class Permit:
-    """Permission to ask once; only the first call of its methods counts."""
-
-    def __init__(self, breaker: Breaker, *, era: int) -> None:
-        self._breaker, self._used = breaker, False
-        self.era = era
-
-    def succeed(self) -> None:
+    def succeeded(self) -> None:
         """A usable answer came."""
-        self._settle("ok")
+        self._num_failures = self._num_pauses = 0
 
-    def fail(self, *, pause_s: float = 0.0) -> None:
+    def failed(self, *, pause_s: float = 0.0) -> None:
         """No usable answer came; pause_s: for which the endpoint asked, 0 if it named none."""
-        self._settle("failed", pause_s)
-
-    def leave(self) -> None:
-        """The question was given up for a reason that says nothing of the endpoint."""
-        self._settle("left")
-
-    def _settle(self, result: Literal["ok", "failed", "left"], pause_s: float = 0.0) -> None:
-        if not self._used:
-            self._used = True
-            self._breaker.settle(self, result=result, pause_s=pause_s)
+        self._num_failures += 1
+        if self.is_open or self._num_failures >= self._limit or pause_s > 0:
+            grown = self._first_pause_s * 2.0 ** min(self._num_pauses, 32)
+            spread = 1.0 + _JITTER * self._random.random()
+            self._until = self._clock() + min(max(grown * spread, pause_s), self._max_pause_s)
+            self._num_pauses += 1

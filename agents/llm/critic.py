@@ -54,8 +54,7 @@ class LlmCritic:
             answer = await self._asker.ask(
                 critic_question(briefing, passed),
                 lambda reply: _read(reply, first.change, observation.settings, toolbox.limits),
-                window=observation.window,
-                step=observation.step,
+                seen=observation,
             )
         except ChatError:
             return first

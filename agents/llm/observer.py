@@ -35,8 +35,7 @@ class LlmObserver:
             answer = await self._asker.ask(
                 observer_question(Briefing(seen, toolbox.limits, self._objective)),
                 lambda reply: read_answer(reply, ObserverAnswer, name=_TOOL),
-                window=seen.window,
-                step=seen.step,
+                seen=seen,
             )
         except ChatError:
             return seen

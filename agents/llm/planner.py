@@ -105,9 +105,7 @@ class LlmPlanner:
             return self._staged(toolbox)
 
         try:
-            plan = await self._asker.ask(
-                question, read, window=observation.window, step=observation.step
-            )
+            plan = await self._asker.ask(question, read, seen=observation)
         except ChatError:
             toolbox.begin()
             return await self._fallback.plan(observation, recalled, toolbox)

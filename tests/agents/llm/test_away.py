@@ -17,13 +17,15 @@ from rudder.bench.model_server.stand_in import at_random
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox
 from tests.agents.llm.conftest import AskerAt
+from tests.agents.steered import observation_of
 
 
 async def ask(asker: Asker, question: Question, *, windows: range) -> None:
     """Once a window, as roles do: what fails is left to the embedded agents."""
     for window in windows:
         try:
-            await asker.ask(question, lambda reply: reply, window=window, step=16 * window)
+            seen = observation_of(window=window, step=16 * window)
+            await asker.ask(question, lambda reply: reply, seen=seen)
         except ChatError:
             continue
 

@@ -15,6 +15,7 @@ from rudder.agents.llm.messages import Question, Reply
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.bench.model_server.scripted_server import Fail, Say
 from tests.agents.llm.conftest import AskerAt, Serve
+from tests.agents.steered import observation_of
 
 QUESTION = Question(role="probe", system="s", user="u", tools=(), schema_={})
 
@@ -29,7 +30,7 @@ def wrongly(reply: Reply) -> Reply:
 
 def ask(asker: Asker, *, read: Callable[[Reply], Reply] = as_it_is) -> None:
     async def run() -> None:
-        await asker.ask(QUESTION, read, window=0, step=0)
+        await asker.ask(QUESTION, read, seen=observation_of(window=0, step=0))
         await asker.close()
 
     asyncio.run(run())

@@ -151,7 +151,9 @@ def cost() -> Cost:
 
 def replays() -> Iterator[RenderableType]:
     other = Difference("plan.change.capacity_rows", list(range(200)), {"reason": "word " * 20})
-    yield difference_table([Replayed(EPISODE, differences=(other,)), Replayed(EPISODE, reason="why " * 20)])
+    yield difference_table(
+        [Replayed(EPISODE, differences=(other,)), Replayed(EPISODE, reason="why " * 20)]
+    )
     stored = Decision.of_episode(EPISODE)
     yield alternative_table(
         [
