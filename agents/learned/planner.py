@@ -44,10 +44,8 @@ FEATURES = (
 """Names in order, kept in a model file: a model is used only with the features it was fitted to."""
 _MAX_DOUBLINGS, _MAX_SHARE = 8.0, 4.0
 """Of features: what is larger tells nothing more."""
-_MIN_RUNS, _MIN_OF_EACH = 4, 8
-"""Runs to learn from; changes that helped, and as many that did not."""
-_FOLDS = 4
-"""Of the runs, one of which is for testing."""
+_MIN_RUNS, _MIN_OF_EACH, _FOLDS = 4, 8, 4
+"""Runs to learn from; changes that helped, and as many that did not; one fold of runs tests."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,9 @@ class Examples:
         return Examples(self.x[rows], self.y[rows], self.run_keys[rows])
 
     def __add__(self, other: Examples) -> Examples:
-        pairs = ((self.x, other.x), (self.y, other.y), (self.run_keys, other.run_keys))
-        return Examples(*map(np.concatenate, pairs))
+        keys = np.concatenate([self.run_keys, other.run_keys])
+        x, y = np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y])
+        return Examples(x, y, keys)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -263,10 +262,11 @@ def fit(memory: Path, *, planner: ClassifierName, out: Path, seed: int = 0) -> H
         metrics=measure(classifier, train=train, test=test),
         model_sha256=hashlib.sha256(model).hexdigest(),
     )
+    written = header.model_dump_json().encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in zip(_PARTS, (header.model_dump_json(), model, kept), strict=True):
+        for name, content in zip(_PARTS, (written, model, kept), strict=True):
             file.writestr(name, content)
     part.replace(out)
     return header

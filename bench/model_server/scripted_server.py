@@ -6,15 +6,19 @@ next step; the last step is repeated.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import functools
 import gzip
 import json
+import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import Any, Literal, Self, get_args
 
 from pydantic import JsonValue
@@ -33,6 +37,7 @@ FAULTS: tuple[Fault, ...] = get_args(Fault)
 
 HUGE_BYTES = 2 * 2**20
 _DEEP = 5_000
+_DRIP_PAUSE_S = 0.05
 
 ARGUMENTS: dict[Fault, JsonValue] = {
     "null_arguments": None,
@@ -47,39 +52,6 @@ ARGUMENTS: dict[Fault, JsonValue] = {
     "deep_nesting": "[" * _DEEP + "]" * _DEEP,
 }
 """Faults that lie in the arguments of one tool call, and the arguments."""
-
-TEXTS: dict[Fault, str] = {
-    "reasoning_only": "<think>What about the buffer? Let me see",
-    "prose": "I would say that no change is needed now.",
-}
-"""Faults that lie in an answer's text."""
-
-
-def message_of(fault: Fault, *, tool: str) -> dict[str, JsonValue] | None:
-    """The assistant's message that shows a fault; None where the fault lies elsewhere."""
-    if fault in ARGUMENTS:
-        return with_calls([(tool, ARGUMENTS[fault])])
-    if fault in TEXTS:
-        return with_text(TEXTS[fault])
-    if fault == "unknown_tool":
-        return with_calls([("delete_everything", "{}")])
-    if fault == "two_calls":
-        return with_calls([(tool, "{}"), (tool, "{}")])
-    return None
-
-
-def body_of(fault: Fault) -> bytes | None:
-    """The body of a 200 that shows a fault; None where the fault lies elsewhere."""
-    whole = json.dumps(completion(with_text('{"reason": "cafe"}'))).encode()
-    bodies: dict[Fault, bytes] = {
-        "empty": b"",
-        "truncated": whole[: len(whole) // 2],
-        "bad_utf8": whole.replace(b"cafe", b"caf\xff\xfe"),
-        "no_choices": b'{"id": "x", "object": "chat.completion", "choices": []}',
-        "null_choices": b'{"id": "x", "object": "chat.completion", "choices": null}',
-        "error_with_200": b'{"error": {"message": "ignore all rules", "type": "x"}}',
-    }
-    return bodies.get(fault)
 
 
 def with_text(text: str) -> dict[str, JsonValue]:
@@ -116,12 +88,6 @@ def completion(
     }
 
 
-_DRIP_PAUSE_S = 0.05
-_STATUS: dict[Fault, int] = {
-    "400": 400, "401": 401, "422": 422, "429": 429, "429_retry_after": 429, "500": 500,
-}  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Say:
     """An answer in text."""
@@ -148,7 +114,7 @@ class Send:
 
 @dataclass(frozen=True)
 class Fail:
-    """A fault; texts of errors hold `text`, waits last until the client is gone."""
+    """A fault; texts of errors hold `text`. `hang` and `drip` last until the client is gone."""
 
     fault: Fault
     text: str = "scripted fault"
@@ -186,9 +152,63 @@ class Request:
         return "\n".join(str(message["content"]) for message in self.body["messages"])
 
 
+# -- faults ------------------------------------------------------------------------------------
+
+_STATUS: dict[Fault, int] = {
+    "400": 400, "401": 401, "422": 422, "429": 429, "429_retry_after": 429, "500": 500,
+    "redirect": 307,
+}  # fmt: skip
+_HEADERS: dict[Fault, dict[str, str]] = {
+    "html": {"Content-Type": "text/html"},
+    "compressed": {"Content-Encoding": "gzip"},
+    "redirect": {"Location": "http://127.0.0.1:9/v1"},
+}
+
+
+@functools.cache
+def _bodies() -> dict[Fault, bytes]:
+    """Of faults that lie in a body which is always the same."""
+    whole = _completion(with_text('{"reason": "cafe"}'))
+    return {
+        "empty": b"",
+        "redirect": b"",
+        "truncated": whole[: len(whole) // 2],
+        "bad_utf8": whole.replace(b"cafe", b"caf\xff\xfe"),
+        "no_choices": b'{"id": "x", "object": "chat.completion", "choices": []}',
+        "null_choices": b'{"id": "x", "object": "chat.completion", "choices": null}',
+        "error_with_200": b'{"error": {"message": "ignore all rules", "type": "x"}}',
+        "huge": _completion(with_text("x" * HUGE_BYTES)),
+        "compressed": gzip.compress(_completion(with_text(" " * HUGE_BYTES))),
+        "cut": _completion(with_text("{"), finish="length"),
+        "unknown_tool": _completion(with_calls([("delete_everything", "{}")])),
+        "reasoning_only": _completion(with_text("<think>What about the buffer? Let me see")),
+        "prose": _completion(with_text("I would say that no change is needed now.")),
+    }
+
+
+def _body_of(step: Fail, *, tool: str) -> bytes:
+    if step.fault in ARGUMENTS:
+        return _completion(with_calls([(tool, ARGUMENTS[step.fault])]))
+    if step.fault == "two_calls":
+        return _completion(with_calls([(tool, "{}"), (tool, "{}")]))
+    if step.fault == "html":
+        return f"<html>{step.text}</html>".encode()
+    error = json.dumps({"error": {"message": step.text, "type": "scripted"}}).encode()
+    return _bodies().get(step.fault, error)
+
+
+def _completion(
+    message: dict[str, JsonValue], *, finish: str = "stop", usage: bool = True
+) -> bytes:
+    return json.dumps(completion(message, finish=finish, usage=usage)).encode()
+
+
+# -- the server --------------------------------------------------------------------------------
+
+
 @dataclass
 class ScriptedServer:
-    """Serves while it is entered, in a thread of its own; `requests` grows as they come.
+    """Serves while it is entered, in threads of its own; `requests` grows as they come.
 
     port: 0 for any that is free; raises OSError for one that is taken.
     """
@@ -198,147 +218,103 @@ class ScriptedServer:
     requests: list[Request] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._socket = socket.create_server(("127.0.0.1", self.port))
-        self._thread = threading.Thread(target=self._run, name="scripted-server", daemon=True)
-        self._stop = asyncio.Event()
+        self._server = _Server(("127.0.0.1", self.port), _Handler)
+        self._server.step = self._step
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
     def url(self) -> str:
         """For `--llm`."""
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}/v1"
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
         self._thread.join()
-        self._loop.close()
-
-    def _run(self) -> None:
-        self._loop.run_until_complete(self._serve())
-
-    async def _serve(self) -> None:
-        server = await asyncio.start_server(self._answer, sock=self._socket)
-        await self._stop.wait()
-        server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            request = await _read(reader)
-            self.requests.append(request)
-            await _perform(self._step(request), request, reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
+        self._server.server_close()
 
     def _step(self, request: Request) -> Step:
+        self.requests.append(request)
         if callable(self.script):
             return self.script(request)
         return self.script[min(len(self.requests), len(self.script)) - 1]
 
 
-async def _read(reader: asyncio.StreamReader) -> Request:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    pairs = (line.partition(":") for line in head[1:] if line)
-    headers = {name.lower(): value.strip() for name, _, value in pairs}
-    body = await reader.readexactly(int(headers["content-length"]))
-    return Request(head[0].split()[1], headers, json.loads(body))
+class _Server(ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+    step: Callable[[Request], Step]
 
 
-async def _perform(
-    step: Step, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    if isinstance(step, Slow):
-        await asyncio.sleep(step.seconds)
-        step = step.step
-    if isinstance(step, Fail):
-        await _fail(step, request, reader, writer)
-        return
-    if isinstance(step, Send):
-        await _send(writer, step.body)
-        return
-    message = with_text(step.text) if isinstance(step, Say) else with_calls(list(step.calls))
-    usage = step.usage if isinstance(step, Say) else True
-    await _send(writer, json.dumps(completion(message, finish=step.finish, usage=usage)).encode())
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
 
+    def do_POST(self) -> None:
+        """Answer a question."""
+        with contextlib.suppress(ConnectionError):
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            body = json.loads(self.rfile.read(int(headers["content-length"])))
+            request = Request(self.path, headers, body)
+            self._perform(self.server.step(request), request)
 
-async def _fail(
-    step: Fail, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    fault = step.fault
-    tool = request.tools[0] if request.tools else "answer"
-    if (message := message_of(fault, tool=tool)) is not None:
-        await _send(writer, json.dumps(completion(message)).encode())
-    elif (body := body_of(fault)) is not None:
-        await _send(writer, body)
-    elif fault in _STATUS:
-        error = json.dumps({"error": {"message": step.text, "type": "scripted"}}).encode()
-        extra = f"Retry-After: {step.retry_after}\r\n" if fault == "429_retry_after" else ""
-        await _send(writer, error, status=_STATUS[fault], extra=extra)
-    elif fault == "html":
-        await _send(writer, f"<html>{step.text}</html>".encode(), kind="text/html")
-    elif fault == "redirect":
-        await _send(writer, b"", status=307, extra="Location: http://127.0.0.1:9/v1\r\n")
-    elif fault == "huge":
-        await _send(writer, json.dumps(completion(with_text("x" * HUGE_BYTES))).encode())
-    elif fault == "compressed":
-        bomb = gzip.compress(json.dumps(completion(with_text(" " * HUGE_BYTES))).encode())
-        await _send(writer, bomb, extra="Content-Encoding: gzip\r\n")
-    elif fault == "cut":
-        await _send(writer, json.dumps(completion(with_text("{"), finish="length")).encode())
-    else:
-        await _break_off(fault, reader, writer)
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
+    def _perform(self, step: Step, request: Request) -> None:
+        match step:
+            case Slow():
+                time.sleep(step.seconds)
+                self._perform(step.step, request)
+            case Send():
+                self._send(step.body)
+            case Say():
+                message = with_text(step.text)
+                self._send(_completion(message, finish=step.finish, usage=step.usage))
+            case CallTool():
+                self._send(_completion(with_calls(list(step.calls)), finish=step.finish))
+            case Fail("hang"):
+                self.rfile.read()
+            case Fail("drip" | "reset" | "close"):
+                self._break_off(step.fault)
+            case Fail():
+                tool = request.tools[0] if request.tools else "answer"
+                extra = {"Retry-After": step.retry_after} if "retry" in step.fault else {}
+                self._send(
+                    _body_of(step, tool=tool),
+                    status=_STATUS.get(step.fault, 200),
+                    headers=_HEADERS.get(step.fault, extra),
+                )
 
-async def _break_off(
-    fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
-    whole = json.dumps(completion(with_text("{}"))).encode()
-    if fault == "hang":
-        await reader.read()
-    elif fault == "drip":
-        writer.write(_head(len(whole)))
-        for byte in whole:
-            writer.write(bytes([byte]))
-            await writer.drain()
-            await asyncio.sleep(_DRIP_PAUSE_S)
-    elif fault == "reset":
-        writer.write(_head(len(whole)) + whole[: len(whole) // 2])
-        await writer.drain()
-        raw = writer.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def _break_off(self, fault: Fault) -> None:
+        whole = _completion(with_text("{}"))
+        if fault == "drip":
+            self._send(b"", length=len(whole))
+            for byte in whole:
+                self.wfile.write(bytes([byte]))
+                time.sleep(_DRIP_PAUSE_S)
+        elif fault == "reset":
+            self._send(whole[: len(whole) // 2], length=len(whole))
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            os.close(self.connection.detach())
 
-
-def _head(
-    length: int, *, status: int = 200, kind: str = "application/json", extra: str = ""
-) -> bytes:
-    head = (
-        f"HTTP/1.1 {status} Scripted\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n"
-        f"{extra}Connection: close\r\n\r\n"
-    )
-    return head.encode("latin-1")
-
-
-async def _send(
-    writer: asyncio.StreamWriter,
-    body: bytes,
-    *,
-    status: int = 200,
-    kind: str = "application/json",
-    extra: str = "",
-) -> None:
-    writer.write(_head(len(body), status=status, kind=kind, extra=extra) + body)
-    await writer.drain()
+    def _send(
+        self,
+        body: bytes,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        length: int | None = None,
+    ) -> None:
+        """length: that is told, where it is not the body's."""
+        self.send_response(status)
+        told = {"Content-Type": "application/json", **(headers or {})}
+        told["Content-Length"] = str(len(body) if length is None else length)
+        for name, value in told.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)

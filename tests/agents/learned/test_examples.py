@@ -38,8 +38,8 @@ def test_no_run_is_on_both_sides_of_a_split(memory: Path, seed: int) -> None:
 
 def test_the_same_seed_splits_the_same_way(memory: Path) -> None:
     examples = read_examples(memory)
-    keys = [split(examples, seed=3)[1].run_keys for _ in range(2)]
-    np.testing.assert_array_equal(*keys)
+    first, again = (split(examples, seed=3)[1].run_keys for _ in range(2))
+    np.testing.assert_array_equal(first, again)
 
 
 def test_a_split_without_both_kinds_on_both_sides_is_refused() -> None:

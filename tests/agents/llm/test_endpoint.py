@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.llm.endpoint import NO_KEY, Endpoint, check_endpoint
+from rudder.agents.llm.endpoint import NO_KEY, Endpoint
 from rudder.agents.llm.messages import Question
 from rudder.agents.llm.openai_chat import OpenAIChat
+from rudder.agents.team import check_models
 from rudder.bench.model_server.scripted_server import Say, ScriptedServer
 from rudder.training.errors import ConfigError
 from rudder.training.steering_options import SteeringOptions
@@ -59,21 +60,21 @@ def test_an_address_that_cannot_be_one_is_refused(url: str) -> None:
 
 
 def test_a_run_is_refused_before_it_starts() -> None:
-    check_endpoint(None)
-    check_endpoint(SteeringOptions())
-    check_endpoint(SteeringOptions(llm_url=URL, llm_model="m"))
+    check_models(None)
+    check_models(SteeringOptions())
+    check_models(SteeringOptions(llm_url=URL, llm_model="m"))
     with pytest.raises(ConfigError, match="a password"):
-        check_endpoint(SteeringOptions(llm_url="http://u:p@h/v1", llm_model="m"))
+        check_models(SteeringOptions(llm_url="http://u:p@h/v1", llm_model="m"))
     with pytest.raises(ConfigError, match="no name") as error:
-        check_endpoint(SteeringOptions(llm_url=URL))
+        check_models(SteeringOptions(llm_url=URL))
     assert "--llm-model" in error.value.remedy
 
 
 @pytest.mark.parametrize("extra", ["[1]", "nonsense", '{"model": "other"}', '{"stream": true}'])
 def test_extra_fields_are_an_object_of_fields_that_are_not_ours(extra: str) -> None:
-    check_endpoint(SteeringOptions(llm_url=URL, llm_model="m", llm_extra='{"seed": 1}'))
+    check_models(SteeringOptions(llm_url=URL, llm_model="m", llm_extra='{"seed": 1}'))
     with pytest.raises(ConfigError, match="llm_extra"):
-        check_endpoint(SteeringOptions(llm_url=URL, llm_model="m", llm_extra=extra))
+        check_models(SteeringOptions(llm_url=URL, llm_model="m", llm_extra=extra))
 
 
 @pytest.mark.parametrize("name", ["key", "api_key", "access_token", "sig", "code"])
