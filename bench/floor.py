@@ -8,26 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import dgl
 import torch
 
 from rudder.training.config import RunConfig
-from rudder.training.loader import BufferOptions, NodeLoader, SamplingOptions
+from rudder.training.loader import BufferOptions, SamplingOptions
 from rudder.training.loading.batch import Batch
+from rudder.training.manifest import FEATURE, LABEL
 from rudder.training.metrics import RowCounts, RowsFetched
-from rudder.training.sources import FEATURE, LABEL, phases
+from rudder.training.sources import RunLoader, phases, sampler_of
+from rudder.training.tensor_roles import parts_of
 
 
-class FloorSource(NodeLoader):
+class FloorSource(RunLoader):
     """Batches whose features are rows of one constant tensor."""
 
     def __init__(self, graph: Any, seeds: torch.Tensor, config: RunConfig) -> None:
         super().__init__(
             graph,
             seeds,
-            dgl.dataloading.NeighborSampler(list(config.fanout)),
+            sampler_of(config),
             batch_size=config.batch_size,
-            outputs=[LABEL],
+            outputs=parts_of(graph, LABEL),
             epochs=config.epochs,
             seed=config.seed,
             device=config.device,

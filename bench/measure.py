@@ -14,8 +14,8 @@ from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import EpochDone, Event
 from rudder.training.hosts.local import open_cluster
 from rudder.training.launch.run import launch
-from rudder.training.manifest import Manifest
 from rudder.training.metrics import EpochMetrics
+from rudder.training.partitioned_graph import PartitionedGraph
 
 UNLIMITED = "none"
 """The rate of a link without a limit."""
@@ -54,8 +54,7 @@ def measure(
     config: RunConfig,
     *,
     links: Links,
-    manifest: Manifest,
-    data_dir: Path,
+    graph: PartitionedGraph,
     out: Path,
     on_turn: Callable[[TurnDone], None],
 ) -> None:
@@ -67,8 +66,7 @@ def measure(
         update = {"rate": None if rate == UNLIMITED else rate, "network": links.network}
         launch(
             config.model_copy(update=update),
-            manifest=manifest,
-            data_dir=data_dir,
+            graph=graph,
             run_dir=out / f"rate-{rate}",
             on_event=Turns(plan, rate=rate, num_ranks=config.num_trainers, on_turn=on_turn),
             program=PROGRAM,

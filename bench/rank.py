@@ -12,7 +12,6 @@ from rudder.bench.plan import Turn, place_of, plan_of
 from rudder.bench.variants import FLOOR, Variant
 from rudder.training.events import Emit, PhaseEntered, Reported
 from rudder.training.job import Job
-from rudder.training.manifest import Manifest
 from rudder.training.metrics import RankReport
 from rudder.training.sources import Source, make_source, seeds_of
 from rudder.training.trainer import TrainingLoop, connect, leave
@@ -38,8 +37,7 @@ class Bench:
         self._job, self._plan, self._rank, self._emit = job, plan_of(job), rank, emit
         self._graph, self._seeds = graph, seeds_of(graph)
         num_steps = -(-len(self._seeds) // job.config.batch_size)
-        manifest = Manifest.read(job.data_dir)
-        self._loop = TrainingLoop(job.config, manifest, rank=rank, num_steps=num_steps, emit=emit)
+        self._loop = TrainingLoop(job.config, job.graph, rank=rank, num_steps=num_steps, emit=emit)
         self._stack = ExitStack()
         self._sources: dict[Variant, Source] = {}
 

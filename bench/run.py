@@ -19,7 +19,7 @@ from rudder.bench.results import (
     results_of,
 )
 from rudder.training.config import RunConfig
-from rudder.training.partition.prepare import data_of
+from rudder.training.partition.prepare import data_of, fitted
 from rudder.training.versions import installed_versions
 
 Watch = Callable[[TurnDone, BenchReport], None]
@@ -47,9 +47,10 @@ def run(
     for skipped in links.skipped:
         say(f"rate {skipped.rate} is left out: {skipped.reason}")
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
-    data_dir, manifest = data_of(config, progress=say)
+    graph = data_of(config, progress=say)
+    config = fitted(config, graph)
     report = BenchReport(
-        dataset=manifest.dataset,
+        dataset=graph.dataset,
         command=shlex.join(["rudder", *sys.argv[1:]]),
         started=started,
         results=(),
@@ -59,7 +60,7 @@ def run(
         repeats=plan.repeats,
         epochs_per_turn=plan.epochs_per_turn,
         network=links.network,
-        config=config.model_copy(update={"data": data_dir}),
+        config=config,
         machine=Machine.here(),
         versions=installed_versions(),
     )
@@ -83,9 +84,13 @@ def run(
             watch(done, report)
 
         measure(
-            plan, config, links=links, manifest=manifest, data_dir=data_dir, out=out,
+            plan,
+            config,
+            links=links,
+            graph=graph,
+            out=out,
             on_turn=on_turn,
-        )  # fmt: skip
+        )
     return report
 
 

@@ -40,7 +40,14 @@ NewFolder = Annotated[
 _SETTINGS = {
     "Graph and hosts": {
         "dataset": "Graph: see `rudder prepare --help`.",
-        "data": "Folder that `rudder prepare` wrote; instead of --dataset.",
+        "data": "DistDGL partitions: folder or JSON; instead of --dataset.",
+        "feature": "Node tensors of --data, side by side the model's input: feat,emb. If this or"
+        " one of the next four is not given, the only tensor that fits is taken.",
+        "label": "Node tensor with the labels.",
+        "train_mask": "Node tensor: 1 for the nodes to train on.",
+        "valid_mask": "Node tensor: 1 for the nodes to validate on; there may be none.",
+        "test_mask": "Node tensor: 1 for the nodes to test on.",
+        "edge_weight": "Edge tensor; neighbours are drawn in proportion to it. Default: evenly.",
         "hosts": "Local hosts, one partition each.",
         "trainers_per_host": "Trainers on each host.",
         "servers_per_host": "Graph servers on each host.",
@@ -106,7 +113,7 @@ _SETTINGS = {
     },
 }
 """The help of each setting that the command line can set, by the panels of `--help`."""
-_AS_TEXT = ("model", "fanout", "buffer", "llm_roles", "policy", "objective")
+_AS_TEXT = ("model", "fanout", "buffer", "feature", "llm_roles", "policy", "objective")
 
 
 def option(
@@ -135,7 +142,7 @@ def _setting(name: str, panel: str, text: str) -> inspect.Parameter:
     default = field.default
     if isinstance(default, tuple):
         default = ",".join(map(str, default))
-    if default is not None:
+    if default not in (None, ""):
         text = f"{text} [dim]\\[default: {default}][/dim]"
     kind: Any = str if name in _AS_TEXT else field.annotation
     return option(name, kind | None, text=text, panel=panel)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from rudder.training.errors import ConfigError
 from rudder.training.model.own import MODEL_FORMS, OwnModel
 from rudder.training.options import as_config_error
+from rudder.training.partitioned_graph import TensorChoice
 from rudder.training.settings import (
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_INTERVAL_BATCHES,
@@ -116,6 +117,15 @@ def _to_fanout(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _to_names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",")]
+    if "" in names or len(set(names)) < len(names):
+        raise ValueError("these are different names with commas between them: feat,emb")
+    return tuple(names)
+
+
 def _to_live_policy(value: Any) -> Any:
     if value not in get_args(LivePolicy):
         raise ValueError(f"it is one of {POLICY_CHOICES}")
@@ -133,7 +143,15 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str = Field("synthetic:community-200k", description="what to train on")
-    data: Path | None = Field(None, description="prepared partitions; default: prepare `dataset`")
+    data: Path | None = Field(None, description="DistDGL partitions; default: prepare `dataset`")
+    feature: Annotated[tuple[str, ...], BeforeValidator(_to_names)] = Field(
+        (), description="node tensors, side by side the model's input"
+    )
+    label: str | None = Field(None, description="node tensor; this and the masks: default: guessed")
+    train_mask: str | None = None
+    valid_mask: str | None = None
+    test_mask: str | None = None
+    edge_weight: str | None = Field(None, description="edge tensor to draw neighbours by")
     hosts: int = Field(2, ge=1, le=250, description="local hosts, one partition each")
     trainers_per_host: int = Field(1, ge=1, le=64)
     servers_per_host: int = Field(1, ge=1, le=64)
@@ -256,6 +274,18 @@ class RunConfig(BaseModel):
     def memory_budget_bytes(self) -> int | None:
         """Bytes of all buffers of a host; None where the run does not say."""
         return None if self.memory_budget is None else parse_bytes(self.memory_budget)
+
+    @property
+    def tensor_names(self) -> TensorChoice:
+        """The tensors that the user names."""
+        return TensorChoice(
+            feature=self.feature,
+            label=self.label,
+            train_mask=self.train_mask,
+            val_mask=self.valid_mask,
+            test_mask=self.test_mask,
+            edge_weight=self.edge_weight,
+        )
 
     @property
     def layers(self) -> int:

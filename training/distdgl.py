@@ -41,12 +41,22 @@ def view_of(graph: Any, *, with_edge_ids: bool = False) -> PartitionView:
 
 
 def partition_view(local: Any, book: Any, *, with_edge_ids: bool) -> PartitionView:
-    """See a partition (DGLGraph in CSC) by its partition book; in a trainer or in a server."""
+    """See a partition (DGLGraph in CSC) by its partition book; in a trainer or in a server.
+
+    Raises DataError where the part's own nodes do not come first, in the order of their ids.
+    """
     sizes = [part["num_nodes"] for part in book.metadata()]
     starts = np.zeros(len(sizes) + 1, dtype=np.int64)
     np.cumsum(sizes, out=starts[1:])
     indptr, indices, positions = (tensor.numpy() for tensor in local.adj_tensors("csc"))
-    num_inner = sizes[book.partid]
+    num_inner, first = sizes[book.partid], int(starts[book.partid])
+    nodes = local.ndata[dgl.NID].numpy()
+    if not np.array_equal(nodes[:num_inner], np.arange(first, first + num_inner)):
+        raise DataError(
+            f"part {book.partid} does not list its own nodes first and in the order of their ids,"
+            " on which Rudder's loader relies",
+            remedy="cut the graph again with DGL's partition_graph, or use DistNodeDataLoader",
+        )
     edge_ids = None
     if with_edge_ids:
         by_edge = local.edata[dgl.EID].numpy()
@@ -56,7 +66,7 @@ def partition_view(local: Any, book: Any, *, with_edge_ids: bool) -> PartitionVi
         starts=starts,
         indptr=indptr[: num_inner + 1],
         indices=indices,
-        halo=local.ndata[dgl.NID].numpy()[num_inner:],
+        halo=nodes[num_inner:],
         csc_edge_ids=edge_ids,
     )
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import JsonValue
 
 from rudder.training.config import RunConfig
+from rudder.training.partitioned_graph import PartitionedGraph
 from rudder.training.settings import Frozen
 from rudder.training.steering_options import SteeringOptions
 
@@ -23,11 +24,7 @@ class Job(Frozen):
     """One run, as its processes need to know it; written to `job.json` in the run folder."""
 
     config: RunConfig
-    graph_name: str
-    part_config: Path
-    """DistDGL's JSON of the partitioned graph."""
-    data_dir: Path
-    """Folder that `rudder prepare` wrote, with its manifest."""
+    graph: PartitionedGraph
     run_dir: Path
     ip_config: Path
     addresses: tuple[str, ...]
@@ -41,6 +38,16 @@ class Job(Frozen):
     """Module that the trainers execute; see `rudder.training.process.program`."""
     program_options: JsonValue = None
     """Options of the program, which only the program reads."""
+
+    @property
+    def graph_name(self) -> str:
+        """What DistDGL calls the graph."""
+        return self.graph.graph_name
+
+    @property
+    def part_config(self) -> Path:
+        """DistDGL's JSON of the partitioned graph."""
+        return self.graph.part_config
 
     def socket_of(self, rank: int) -> Path:
         """Control socket of a trainer (a path: network namespaces share it)."""

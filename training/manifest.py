@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from rudder.training.checksums import StoredFile, changed_files
 from rudder.training.errors import DataError
@@ -18,7 +18,11 @@ from rudder.training.settings import Frozen
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+CHECKSUMS_NAME = "checksums.json"
+"""In folders that others wrote: `rudder data --write-checksums` makes it."""
 PART_FILE_NAME = "part.json"
+FEATURE, LABEL, PHASE = "feat", "label", "seed_phase"
+"""The names that prepared graphs give their node data."""
 FeatureDtype = Literal["float32", "float16"]
 CutMethod = Literal["metis", "random"]
 
@@ -79,8 +83,68 @@ class PartIdentity(Frozen):
         return file
 
 
-class Manifest(Recipe):
+class Contents(Frozen):
+    """All files of a folder of partitions. preparation: tells preparations apart, "": not known."""
+
+    files: tuple[StoredFile, ...]
+    preparation: str = ""
+
+    _remedy: ClassVar[str] = (
+        "restore these files from a copy, or cut the graph again and write checksums again"
+    )
+
+    def verify(self, directory: Path) -> None:
+        """Check that every part and file is there, with its size; raises DataError that names one.
+
+        It reads no large file; `verify_content` does.
+        """
+        self._refuse(directory, [*self._foreign_parts(directory), *self._missing(directory)])
+
+    def verify_content(self, directory: Path, *, part: int | None) -> None:
+        """Read the files of a part, or (None) those of no part, and compare their checksums.
+
+        Raises DataError that names one that has changed. Files of older versions have no checksum.
+        """
+        try:
+            self._refuse(directory, list(self._changed(directory, part)))
+        except OSError as error:
+            name = _name(Path(str(error.filename)).relative_to(directory).as_posix())
+            self._refuse(directory, [f"{name}: {error.strerror}"])
+
+    def _refuse(self, directory: Path, problems: list[str]) -> None:
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise DataError(f"{directory} is damaged: {problems[0]}{more}", remedy=self._remedy)
+
+    def _foreign_parts(self, directory: Path) -> Iterator[str]:
+        """Parts that are swapped, or come from another preparation."""
+        parts = {_part_of(file.path) for file in self.files if self.preparation}
+        for part in sorted(part for part in parts if part is not None):
+            found = PartIdentity.read(directory / f"part{part}")
+            if found is None:
+                continue  # its file is missing or damaged, which is found as such
+            if found.preparation != self.preparation:
+                yield f"part{part} comes from another preparation; parts of two are mixed"
+            elif found.part != part:
+                yield f"the folder part{part} holds part {found.part}; parts are swapped"
+
+    def _missing(self, directory: Path) -> Iterator[str]:
+        for file in self.files:
+            if problem := file.size_problem(directory):
+                yield _name(file.path) + problem
+
+    def _changed(self, directory: Path, part: int | None) -> Iterator[str]:
+        files = [file for file in self.files if _part_of(file.path) == part]
+        for file, found in changed_files(directory, files):
+            others = [other.path for other in self.files if other.xxh3 == found]
+            is_now = f"is {others[0]}" if others else "has another content than was written"
+            yield f"{_name(file.path)} {is_now} (XXH3 {found}, not {file.xxh3})"
+
+
+class Manifest(Recipe, Contents):
     """A recipe and what came of it. Edges are directed; a cut edge joins two partitions."""
+
+    _remedy: ClassVar[str] = _PREPARE_AGAIN
 
     format_version: int = FORMAT_VERSION
     graph_name: str
@@ -95,9 +159,6 @@ class Manifest(Recipe):
     num_test: int
     num_cut_edges: int
     parts: tuple[PartSizes, ...]
-    files: tuple[StoredFile, ...]
-    preparation: str = ""
-    """Tells preparations apart; "" where an older version wrote the folder."""
     source: dict[str, str | int | float]
     versions: dict[str, str]
 
@@ -147,51 +208,21 @@ class Manifest(Recipe):
         """Write the manifest; call it when every other file is complete."""
         (directory / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n")
 
-    def verify(self, directory: Path) -> None:
-        """Check that every part and file is there, with its size; raises DataError that names one.
 
-        It reads no large file; `verify_content` does.
-        """
-        self._refuse(directory, [*self._foreign_parts(directory), *self._missing(directory)])
+def read_contents(directory: Path) -> Contents | None:
+    """The files of a folder of partitions, of its manifest or of its own list; None: no such.
 
-    def verify_content(self, directory: Path, *, part: int | None) -> None:
-        """Read the files of a part, or (None) those of no part, and compare their checksums.
-
-        Raises DataError that names one that has changed. Files of older versions have no checksum.
-        """
-        try:
-            self._refuse(directory, list(self._changed(directory, part)))
-        except OSError as error:
-            name = _name(Path(str(error.filename)).relative_to(directory).as_posix())
-            self._refuse(directory, [f"{name}: {error.strerror}"])
-
-    def _refuse(self, directory: Path, problems: list[str]) -> None:
-        if problems:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise DataError(f"{directory} is damaged: {problems[0]}{more}", remedy=_PREPARE_AGAIN)
-
-    def _foreign_parts(self, directory: Path) -> Iterator[str]:
-        """Parts that are swapped, or come from another preparation."""
-        for part in range(self.num_parts if self.preparation else 0):
-            found = PartIdentity.read(directory / f"part{part}")
-            if found is None:
-                continue  # its file is missing or damaged, which is found as such
-            if found.preparation != self.preparation:
-                yield f"part{part} comes from another preparation; parts of two are mixed"
-            elif found.part != part:
-                yield f"the folder part{part} holds part {found.part}; parts are swapped"
-
-    def _missing(self, directory: Path) -> Iterator[str]:
-        for file in self.files:
-            if problem := file.size_problem(directory):
-                yield _name(file.path) + problem
-
-    def _changed(self, directory: Path, part: int | None) -> Iterator[str]:
-        files = [file for file in self.files if _part_of(file.path) == part]
-        for file, found in changed_files(directory, files):
-            others = [other.path for other in self.files if other.xxh3 == found]
-            is_now = f"is {others[0]}" if others else "has another content than was written"
-            yield f"{_name(file.path)} {is_now} (XXH3 {found}, not {file.xxh3})"
+    Raises DataError if that is damaged.
+    """
+    if (directory / FILE_NAME).is_file():
+        return Manifest.read(directory)
+    path = directory / CHECKSUMS_NAME
+    try:
+        return Contents.model_validate_json(path.read_bytes()) if path.is_file() else None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is damaged: {error}", remedy="write it again: `rudder data --write-checksums`"
+        ) from None
 
 
 def _part_of(path: str) -> int | None:

@@ -17,12 +17,11 @@ from rudder.training.loader import BufferOptions, NodeLoader, RunOptions, Sampli
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import peak_rss_bytes
+from rudder.training.manifest import FEATURE, LABEL, PHASE
 from rudder.training.metrics import Memory, RowCounts, RowsFetched, Seconds, Window
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
-
-FEATURE, LABEL, PHASE = "feat", "label", "seed_phase"
-"""The names that prepared graphs give their node data."""
+from rudder.training.tensor_roles import join_in, parts_of, row_bytes_of
 
 
 def phases(graph: Any, seeds: torch.Tensor) -> torch.Tensor | None:
@@ -51,7 +50,7 @@ class StockSource:
         view = distdgl.view_of(graph)
         self._first, self._last = view.first, view.last
         self.num_halo = len(view.halo)
-        self.row_bytes = graph.ndata[FEATURE].shape[1] * graph.ndata[FEATURE].dtype.itemsize
+        self.row_bytes = row_bytes_of(graph, FEATURE)
         self._halo = torch.zeros(view.num_nodes, dtype=torch.bool)
         self._halo[torch.from_numpy(view.halo)] = True
         self._loader = self._make_loader()
@@ -67,7 +66,7 @@ class StockSource:
         return dgl.dataloading.DistNodeDataLoader(
             self._graph,
             seeds,
-            dgl.dataloading.NeighborSampler(list(self._config.fanout)),
+            sampler_of(self._config),
             batch_size=self._config.batch_size,
             shuffle=self._phases is None,
             drop_last=False,
@@ -141,7 +140,22 @@ class StockSource:
         """Nothing to release."""
 
 
+class RunLoader(NodeLoader):
+    """Rudder's loader, whose batches have input and labels by role."""
+
+    def batches(self) -> Iterator[Batch]:
+        """One epoch's batches."""
+        for batch in super().batches():
+            join_in(batch)
+            yield batch
+
+
 Source = NodeLoader | StockSource
+
+
+def sampler_of(config: RunConfig) -> Any:
+    """The sampler that the config names."""
+    return dgl.dataloading.NeighborSampler(list(config.fanout), prob=config.edge_weight)
 
 
 def seeds_of(graph: Any) -> torch.Tensor:
@@ -174,13 +188,13 @@ def make_source(
     """
     if config.loader == "stock":
         return StockSource(graph, seeds, config, on_window=on_window)
-    return NodeLoader(
+    return RunLoader(
         graph,
         seeds,
-        dgl.dataloading.NeighborSampler(list(config.fanout)),
+        sampler_of(config),
         batch_size=config.batch_size,
-        inputs=[FEATURE],
-        outputs=[LABEL],
+        inputs=parts_of(graph, FEATURE),
+        outputs=parts_of(graph, LABEL),
         epochs=config.epochs,
         seed=config.seed,
         device=config.device,

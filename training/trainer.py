@@ -25,12 +25,14 @@ from rudder.training.events import (
 )
 from rudder.training.job import Job
 from rudder.training.loading.batch import Batch, StepAccounts
-from rudder.training.manifest import Manifest
+from rudder.training.manifest import FEATURE
 from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, RowCounts, Seconds, Window
 from rudder.training.model.models import ModelOptions, build_model
 from rudder.training.model.own import MODEL_NAMES
 from rudder.training.model.task import make_task
-from rudder.training.sources import FEATURE, Source, make_source, seeds_of
+from rudder.training.partitioned_graph import PartitionedGraph
+from rudder.training.sources import Source, make_source, seeds_of
+from rudder.training.tensor_roles import name_roles
 from rudder.training.warm_up import warm_up
 
 _BEAT_SECONDS = 1.0
@@ -111,16 +113,16 @@ class TrainingLoop:
     """One rank's model and optimiser, trained together with all other ranks'."""
 
     def __init__(
-        self, config: RunConfig, manifest: Manifest, *, rank: int, num_steps: int, emit: Emit
+        self, config: RunConfig, graph: PartitionedGraph, *, rank: int, num_steps: int, emit: Emit
     ) -> None:
         """num_steps: this rank's steps of an epoch. All ranks make their loops at the same time."""
         self._rank, self._emit = rank, emit
         self._device = torch.device(config.device)
         torch.manual_seed(config.seed)
-        self.task = make_task(manifest)
+        self.task = make_task(graph)
         self.model = build_model(
             config.model,
-            in_dim=manifest.feature_dim,
+            in_dim=graph.feature_dim,
             num_classes=self.task.num_outputs,
             options=ModelOptions.of(config),
         ).to(self._device)
@@ -197,7 +199,9 @@ def connect(job: Job, rank: int) -> Any:
     dgl.distributed.initialize(str(job.ip_config))
     _meet(job, rank)
     kernels.join()
-    return dgl.distributed.DistGraph(job.graph_name, part_config=str(job.part_config))
+    graph = dgl.distributed.DistGraph(job.graph_name, part_config=str(job.part_config))
+    name_roles(graph, job.graph)
+    return graph
 
 
 def leave() -> None:
@@ -221,7 +225,6 @@ class Trainer:
     def __init__(self, job: Job, rank: int, graph: Any, emit: Emit) -> None:
         self._config: RunConfig = job.config
         self._rank, self._graph, self._emit = rank, graph, emit
-        self._manifest = Manifest.read(job.data_dir)
         self._source: Source = make_source(
             graph,
             seeds_of(graph),
@@ -233,7 +236,7 @@ class Trainer:
             on_window=self._tell,
         )
         self._loop = TrainingLoop(
-            job.config, self._manifest, rank=rank, num_steps=len(self._source), emit=emit
+            job.config, job.graph, rank=rank, num_steps=len(self._source), emit=emit
         )
 
     def run(self) -> None:

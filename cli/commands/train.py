@@ -110,24 +110,23 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
     from rudder.training.errors import RunError
     from rudder.training.job import Job
     from rudder.training.launch.run import launch
-    from rudder.training.partition.prepare import data_of
+    from rudder.training.partition.prepare import data_of, fitted
     from rudder.training.versions import installed_versions
 
     if own := OwnModel.parse(config.model):
         own.check()
-    data_dir, manifest = data_of(config, progress=say)
-    run_dir = config.run_dir or new_run_dir(manifest.dataset)
-    config = config.model_copy(update={"run_dir": run_dir, "data": data_dir})
+    graph = data_of(config, progress=say)
+    run_dir = config.run_dir or new_run_dir(graph.dataset)
+    config = fitted(config, graph).model_copy(update={"run_dir": run_dir})
     steered = run_dir if config.steering is not None else None
-    tell_of_budget(config, row_bytes=manifest.row_bytes)
+    tell_of_budget(config, row_bytes=graph.row_bytes)
     try:
         with make_display(
             num_ranks=config.num_trainers, epochs=config.epochs, steered=steered
         ) as display:
             reports = launch(
                 config,
-                manifest=manifest,
-                data_dir=data_dir,
+                graph=graph,
                 run_dir=run_dir,
                 on_event=display.on_event,
             )
@@ -139,7 +138,7 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
         reports,
         evaluations=display.evaluations,
         config=config,
-        dataset=manifest.dataset,
+        dataset=graph.dataset,
         run_dir=run_dir,
         network=Job.read(run_dir / "job.json").network,
         versions=installed_versions(),

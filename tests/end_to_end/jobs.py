@@ -18,7 +18,8 @@ from rudder.training.launch.worker import (
     server_variables,
     trainer_variables,
 )
-from rudder.training.manifest import Manifest
+from rudder.training.partition.described import describe
+from rudder.training.partitioned_graph import TensorChoice
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).parents[2]
@@ -33,14 +34,12 @@ def run_script(
     The script gets --graph-name, --part-config and --ip-config before `arguments`. Fails with the
     logs unless all trainers end with 0, and the servers after them.
     """
-    manifest = Manifest.read(data)
+    graph = describe(data, TensorChoice(), progress=print)
     scratch.mkdir(parents=True, exist_ok=True)
-    with open_cluster("namespace", num_hosts=manifest.num_parts) as cluster:
+    with open_cluster("namespace", num_hosts=graph.num_parts) as cluster:
         job = Job(
-            config=run_config(hosts=manifest.num_parts),
-            graph_name=manifest.graph_name,
-            part_config=manifest.part_config(data),
-            data_dir=data,
+            config=run_config(hosts=graph.num_parts),
+            graph=graph,
             run_dir=scratch,
             ip_config=scratch / "ip_config.txt",
             addresses=tuple(host.address for host in cluster.hosts),

@@ -6,62 +6,47 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from rudder.training.config import RunConfig
-from rudder.training.errors import ConfigError, DataError, MachineError
+from rudder.training.errors import ConfigError, MachineError
 from rudder.training.hosts.host import Network
 from rudder.training.hosts.local import SHM_FOLDER
 from rudder.training.machine import available_memory_bytes
-from rudder.training.manifest import Manifest
+from rudder.training.manifest import read_contents
+from rudder.training.partitioned_graph import PartitionedGraph
 from rudder.training.versions import installed_version, required_versions
 
 _LEAST_DISK_BYTES = 16 << 20
-_PREPARE = "run `rudder prepare` again into a new folder"
 
 
-class _Parts(BaseModel):
-    """What is read of DistDGL's JSON."""
+def check_parts(config: RunConfig, graph: PartitionedGraph) -> None:
+    """Raise unless every host has a partition, and every trainer has something to train on.
 
-    graph_name: str
-    num_parts: int
-
-
-def check_parts(config: RunConfig, manifest: Manifest, data_dir: Path) -> None:
-    """Raise unless `data_dir` holds a complete partition of this graph for every host.
-
-    ConfigError if the number of hosts is another, DataError for anything missing or foreign.
+    ConfigError if the number of hosts is another; DataError if a file that all hosts read is not
+    as it was written. Graph servers check the files of the parts as they load them.
     """
-    if manifest.num_parts != config.hosts:
+    if graph.num_parts != config.hosts:
         raise ConfigError(
-            f"{data_dir} holds {manifest.num_parts} partitions, but the run has {config.hosts}"
+            f"{graph.directory} holds {graph.num_parts} partitions, but the run has {config.hosts}"
             " hosts; each host has one partition",
-            remedy=f"use --hosts {manifest.num_parts}, or prepare with --parts {config.hosts}",
+            remedy=f"use --hosts {graph.num_parts}, or prepare with --parts {config.hosts}",
         )
-    path = manifest.part_config(data_dir)
-    try:
-        parts = _Parts.model_validate_json(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be used: {error!r}", remedy=_PREPARE) from None
-    if (parts.graph_name, parts.num_parts) != (manifest.graph_name, manifest.num_parts):
-        raise DataError(
-            f"{path} belongs to another graph: it has {parts.num_parts} partitions of"
-            f" {parts.graph_name!r}, its manifest {manifest.num_parts} of {manifest.graph_name!r}",
-            remedy=_PREPARE,
+    if graph.num_train < config.num_trainers:
+        raise ConfigError(
+            f"{graph.part_config} has {graph.num_train} training nodes for {config.num_trainers}"
+            " trainers",
+            remedy="use fewer --trainers-per-host, or another --train-mask",
         )
-    manifest.verify(data_dir)
-    manifest.verify_content(data_dir, part=None)
+    if contents := read_contents(graph.directory):
+        contents.verify_content(graph.directory, part=None)
 
 
-def check_memory(
-    config: RunConfig, manifest: Manifest, data_dir: Path, *, network: Network
-) -> None:
+def check_memory(config: RunConfig, graph: PartitionedGraph, *, network: Network) -> None:
     """Raise MachineError if partitions or buffers cannot fit into memory.
 
     Partitions live in shared memory: of each host's own where hosts are namespaces, else of
     /dev/shm, which may be much smaller than the memory.
     """
-    shared = sum(path.stat().st_size for path in data_dir.glob("part*/*") if path.is_file())
+    shared = sum(part.num_bytes for part in graph.parts)
     available = available_memory_bytes()
     if network == "loopback":
         free = shutil.disk_usage(SHM_FOLDER).free
@@ -71,7 +56,7 @@ def check_memory(
                 remedy=f"make it larger: `mount -o remount,size={_size(2 * shared)} {SHM_FOLDER}`,"
                 " or `--shm-size` of the container; or use a smaller dataset",
             )
-    buffers = buffer_bytes(config, manifest)
+    buffers = buffer_bytes(config, graph)
     if shared + buffers > available:
         raise MachineError(
             f"this machine has {_size(available)} of memory left, but the partitions take"
@@ -80,15 +65,18 @@ def check_memory(
         )
 
 
-def buffer_bytes(config: RunConfig, manifest: Manifest) -> int:
-    """Bytes of all buffers when they are full; `auto` takes no more than there is."""
+def buffer_bytes(config: RunConfig, graph: PartitionedGraph) -> int:
+    """Bytes of all buffers when they are full; `auto` takes no more than there is.
+
+    Where nobody has counted the halo, shares of it count as nothing; trainers check them again.
+    """
     if config.loader == "stock" or config.policy == "none":
         return 0
     return sum(
         config.trainers_per_host
-        * manifest.row_bytes
-        * config.buffer.rows(num_halo=part.num_halo_nodes, row_bytes=manifest.row_bytes, auto=0)
-        for part in manifest.parts
+        * graph.row_bytes
+        * config.buffer.rows(num_halo=part.num_halo or 0, row_bytes=graph.row_bytes, auto=0)
+        for part in graph.parts
     )
 
 

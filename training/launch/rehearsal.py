@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError, RudderError
-from rudder.training.manifest import Manifest
 from rudder.training.model.own import MODEL_NAMES, OwnModel
+from rudder.training.partitioned_graph import PartitionedGraph
 from rudder.training.settings import Frozen
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _SEEDS = 3
 
 class _Request(Frozen):
     config: RunConfig
-    manifest: Manifest
+    graph: PartitionedGraph
 
 
 class _Problem(Frozen):
@@ -34,14 +34,14 @@ class _Problem(Frozen):
     remedy: str
 
 
-def check_training(config: RunConfig, manifest: Manifest) -> None:
+def check_training(config: RunConfig, graph: PartitionedGraph) -> None:
     """Raise ConfigError where the run's model cannot be built, or cannot train.
 
     A run with nothing but what Rudder brings is not tried.
     """
     if config.model in MODEL_NAMES:
         return
-    request = _Request(config=config, manifest=manifest).model_dump_json()
+    request = _Request(config=config, graph=graph).model_dump_json()
     argv = [sys.executable, "-m", "rudder.training.launch.rehearsal"]
     try:
         done = subprocess.run(
@@ -69,7 +69,7 @@ def check_training(config: RunConfig, manifest: Manifest) -> None:
     raise ConfigError(problem.message, remedy=problem.remedy)
 
 
-def rehearse(config: RunConfig, manifest: Manifest) -> None:
+def rehearse(config: RunConfig, graph: PartitionedGraph) -> None:
     """One training step on a few made-up nodes, on the CPU.
 
     Raises ConfigError where the model cannot be built or run, or its output has a wrong shape.
@@ -77,17 +77,17 @@ def rehearse(config: RunConfig, manifest: Manifest) -> None:
     from rudder.training.model.models import ModelOptions, build_model
     from rudder.training.model.task import make_task
 
-    width = make_task(manifest).num_outputs
+    width = make_task(graph).num_outputs
     model = build_model(
         config.model,
-        in_dim=manifest.feature_dim,
+        in_dim=graph.feature_dim,
         num_classes=width,
         options=ModelOptions.of(config),
     )
     own = OwnModel.parse(config.model)
     if own is not None:
         with own.running():
-            _step(model, own, in_dim=manifest.feature_dim, width=width, layers=config.layers)
+            _step(model, own, in_dim=graph.feature_dim, width=width, layers=config.layers)
 
 
 def _step(model: nn.Module, own: OwnModel, *, in_dim: int, width: int, layers: int) -> None:
@@ -128,7 +128,7 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # what a person's file prints is no answer
     try:
-        rehearse(request.config, request.manifest)
+        rehearse(request.config, request.graph)
     except RudderError as error:
         problem = {"message": error.message, "remedy": error.remedy}
         os.write(out, json.dumps(problem).encode())

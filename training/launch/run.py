@@ -27,15 +27,14 @@ from rudder.training.launch.rehearsal import check_training
 from rudder.training.launch.relay import Relay
 from rudder.training.launch.supervise import Interruption, Supervisor
 from rudder.training.launch.worker import WorkerGroup
-from rudder.training.manifest import Manifest
 from rudder.training.metrics import RankReport
+from rudder.training.partitioned_graph import PartitionedGraph
 
 
 def launch(
     config: RunConfig,
     *,
-    manifest: Manifest,
-    data_dir: Path,
+    graph: PartitionedGraph,
     run_dir: Path,
     on_event: Callable[[Event], None],
     program: str = DEFAULT_PROGRAM,
@@ -53,18 +52,18 @@ def launch(
     lacks something, and RunError (with host and rank) if a process fails, is killed or stalls,
     and after Ctrl-C, SIGTERM or SIGHUP.
     """
-    data_dir, run_dir = data_dir.absolute(), run_dir.absolute()
+    run_dir = run_dir.absolute()
     check_import_pair()
-    check_parts(config, manifest, data_dir)
-    check_training(config, manifest)
+    check_parts(config, graph)
+    check_training(config, graph)
     with Interruption() as interruption, _disk_of(run_dir):
         _make_run_dir(run_dir)
         with (
             open_cluster(config.network, num_hosts=config.hosts, rate=config.rate) as cluster,
             _sockets_in(run_dir / "control"),
         ):
-            check_memory(config, manifest, data_dir, network=cluster.network)
-            job = _make_job(config, manifest, data_dir, run_dir, cluster)
+            check_memory(config, graph, network=cluster.network)
+            job = _make_job(config, graph, run_dir, cluster)
             job = job.model_copy(update={"program": program, "program_options": program_options})
             (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
             with (
@@ -93,17 +92,13 @@ def _make_run_dir(run_dir: Path) -> None:
     (run_dir / "logs").mkdir(parents=True)
 
 
-def _make_job(
-    config: RunConfig, manifest: Manifest, data_dir: Path, run_dir: Path, cluster: Cluster
-) -> Job:
+def _make_job(config: RunConfig, graph: PartitionedGraph, run_dir: Path, cluster: Cluster) -> Job:
     """The job of this run; its config and the addresses of its servers are written down."""
     port = cluster.reserve_ports(config.servers_per_host + 1, first=config.port)
     addresses = tuple(host.address for host in cluster.hosts)
     job = Job(
         config=config,
-        graph_name=manifest.graph_name,
-        part_config=manifest.part_config(data_dir),
-        data_dir=data_dir,
+        graph=graph,
         run_dir=run_dir,
         ip_config=run_dir / "ip_config.txt",
         addresses=addresses,

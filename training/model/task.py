@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from rudder.training.errors import DataError
 from rudder.training.loading.batch import Batch
-from rudder.training.manifest import Manifest
+from rudder.training.manifest import FEATURE, LABEL
 from rudder.training.metrics import Score
 from rudder.training.model.inference import infer_nodes, local_rows
 from rudder.training.model.shard import Exchange
-from rudder.training.sources import FEATURE, LABEL
+from rudder.training.partitioned_graph import PartitionedGraph
 
 
 class Task(Protocol):
@@ -44,9 +44,9 @@ class Task(Protocol):
         """
 
 
-def make_task(manifest: Manifest) -> Task:
+def make_task(graph: PartitionedGraph) -> Task:
     """The task of a run."""
-    return NodeClassification(manifest.num_classes, multilabel=manifest.multilabel)
+    return NodeClassification(graph.num_classes, multilabel=graph.multilabel)
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,17 @@ from platformdirs import user_cache_path
 from rudder.training.config import RunConfig
 from rudder.training.datasets.registry import DatasetSpec
 from rudder.training.errors import ConfigError, MachineError, RudderError, RunError
-from rudder.training.manifest import FILE_NAME, CutMethod, FeatureDtype, Manifest, Recipe
+from rudder.training.manifest import (
+    FILE_NAME,
+    CutMethod,
+    FeatureDtype,
+    Manifest,
+    Recipe,
+    read_contents,
+)
+from rudder.training.partition.described import describe
 from rudder.training.partition.worker import Message, Order
+from rudder.training.partitioned_graph import PartitionedGraph
 
 DATA_VARIABLE = "RUDDER_DATA"
 """Environment variable with the folder that prepared graphs go to by default."""
@@ -139,15 +148,29 @@ def prepare(
     return manifest
 
 
-def data_of(config: RunConfig, *, progress: Callable[[str], None]) -> tuple[Path, Manifest]:
-    """The partitions that a run trains on and their manifest; prepares them if they are missing.
+def data_of(config: RunConfig, *, progress: Callable[[str], None]) -> PartitionedGraph:
+    """The partitions that a run trains on; prepares them if they are missing.
 
-    Raises what `prepare` raises, and DataError for a `config.data` that is no prepared folder.
+    Raises what `prepare` raises, DataError where `config.data` holds no partitions that can be
+    used, and ConfigError where a tensor's name is wrong or missing.
     """
-    if config.data is not None:
-        return config.data, Manifest.read(config.data)
-    out = default_data_dir(config.dataset, num_parts=config.hosts)
-    return out, prepare(config.dataset, num_parts=config.hosts, out=out, progress=progress)
+    data = config.data
+    if data is None:
+        data = default_data_dir(config.dataset, num_parts=config.hosts)
+        prepare(config.dataset, num_parts=config.hosts, out=data, progress=progress)
+    graph = describe(data.expanduser().absolute(), config.tensor_names, progress=progress)
+    if read_contents(graph.directory) is None:
+        progress(
+            f"{graph.part_config} has no checksums, so damage of its files goes unnoticed;"
+            f" `rudder data {data} --write-checksums` writes them"
+        )
+    return graph
+
+
+def fitted(config: RunConfig, graph: PartitionedGraph) -> RunConfig:
+    """The config of a run on this graph: as many hosts as parts, unless it says how many."""
+    hosts = config.hosts if "hosts" in config.model_fields_set else graph.num_parts
+    return config.model_copy(update={"data": graph.part_config, "hosts": hosts})
 
 
 def _recipe(

@@ -38,7 +38,7 @@ def serve(job: Job, *, host: int, on_listening: Callable[[], None]) -> None:
         if is_loaded() or as_machine_error(error) is not None:
             raise
         raise DataError(
-            f"partition {host} in {job.data_dir} cannot be loaded: {error}",
+            f"partition {host} in {job.graph.directory} cannot be loaded: {error}",
             remedy="prepare the graph again into a new folder (`rudder prepare`)",
         ) from error
 

@@ -24,7 +24,7 @@ from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered, Progress
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.machine import as_machine_error, die_with
-from rudder.training.manifest import Manifest
+from rudder.training.manifest import read_contents
 from rudder.training.process.program import program_of
 from rudder.training.versions import required_versions
 
@@ -191,8 +191,9 @@ def _import_dgl() -> None:
 def _serve(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     from rudder.training.process.graph_server import serve
 
-    if place.rank % job.config.servers_per_host == 0:  # the one of its host that loads the files
-        Manifest.read(job.data_dir).verify_content(job.data_dir, part=place.host)
+    loads_files = place.rank % job.config.servers_per_host == 0  # its host's other servers share
+    if loads_files and (contents := read_contents(job.graph.directory)):
+        contents.verify_content(job.graph.directory, part=place.host)
 
     def announce() -> None:
         pipe.emit(PhaseEntered(role="server", rank=place.rank, phase="connected"))

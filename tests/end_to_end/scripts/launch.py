@@ -10,7 +10,7 @@ from rudder.training.config import run_config
 from rudder.training.errors import RudderError
 from rudder.training.events import Event
 from rudder.training.launch.run import launch
-from rudder.training.manifest import Manifest
+from rudder.training.partition.prepare import data_of
 
 
 def show(event: Event) -> None:
@@ -18,11 +18,11 @@ def show(event: Event) -> None:
 
 
 def main(data: Path, run_dir: Path, options: str) -> int:
-    manifest = Manifest.read(data)
     try:
         chosen = {"controller": "none"} | json.loads(options)  # a controller takes seconds to start
-        config = run_config(hosts=manifest.num_parts, **chosen)
-        launch(config, manifest=manifest, data_dir=data, run_dir=run_dir, on_event=show)
+        graph = data_of(run_config(data=data, **chosen), progress=lambda text: None)
+        config = run_config(hosts=graph.num_parts, **chosen)
+        launch(config, graph=graph, run_dir=run_dir, on_event=show)
     except RudderError as error:
         fields = {"kind": "error", "type": type(error).__name__, "message": error.message,
                   "remedy": error.remedy}  # fmt: skip

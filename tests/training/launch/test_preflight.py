@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rudder.training.checksums import StoredFile
-from rudder.training.config import RunConfig, run_config
+from rudder.training.checksums import stored_files
+from rudder.training.config import run_config
 from rudder.training.errors import ConfigError, DataError, MachineError
 from rudder.training.launch.preflight import (
     buffer_bytes,
@@ -21,98 +20,36 @@ from rudder.training.launch.preflight import (
     check_parts,
     has_library_for,
 )
-from rudder.training.manifest import Manifest, PartSizes
+from rudder.training.manifest import CHECKSUMS_NAME, Contents
+from tests.training.partitioned import partitioned_graph
 
 NUM_PARTS = 2
-FILES = ("node_feats", "edge_feats", "part_graph")
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Path:
-    """A folder that looks like two partitions; what is in the files plays no part here."""
-    layout: dict[str, object] = {"graph_name": "ring", "num_parts": NUM_PARTS}
-    files = []
-    for part in range(NUM_PARTS):
-        folder = tmp_path / f"part{part}"
-        folder.mkdir()
-        for name in FILES:
-            (folder / name).write_bytes(bytes(100))
-            files.append(StoredFile.of(tmp_path, folder / name))
-        layout[f"part-{part}"] = {name: f"part{part}/{name}" for name in FILES}
-    (tmp_path / "ring.json").write_text(json.dumps(layout))
-    manifest(tuple(files)).write(tmp_path)
-    return tmp_path
+def test_as_many_hosts_as_parts_pass() -> None:
+    check_parts(run_config(hosts=NUM_PARTS), partitioned_graph())
 
 
-def manifest(files: tuple[StoredFile, ...]) -> Manifest:
-    sizes = PartSizes(num_inner_nodes=50, num_halo_nodes=40, num_edges=200, num_train=10)
-    return Manifest(
-        dataset="npz:ring.npz",
-        num_parts=NUM_PARTS,
-        graph_name="ring",
-        num_nodes=100,
-        num_edges=400,
-        feature_dim=8,
-        num_classes=3,
-        multilabel=False,
-        has_seed_phase=False,
-        num_train=20,
-        num_val=20,
-        num_test=20,
-        num_cut_edges=30,
-        parts=(sizes, sizes),
-        files=files,
-        source={},
-        versions={},
-    )
-
-
-def check(folder: Path, config: RunConfig | None = None) -> None:
-    check_parts(config or run_config(hosts=NUM_PARTS), Manifest.read(folder), folder)
-
-
-def test_complete_partitions_pass(parts: Path) -> None:
-    check(parts)
-
-
-def test_other_number_of_hosts_is_refused(parts: Path) -> None:
+def test_other_number_of_hosts_is_refused() -> None:
     with pytest.raises(ConfigError, match="holds 2 partitions, but the run has 3 hosts") as caught:
-        check(parts, run_config(hosts=3))
+        check_parts(run_config(hosts=3), partitioned_graph())
     assert "--hosts 2" in caught.value.remedy
 
 
-def test_missing_file_names_its_host(parts: Path) -> None:
-    (parts / "part1" / "node_feats").unlink()
-    with pytest.raises(DataError, match=r"part1/node_feats \(partition of host1\)"):
-        check(parts)
+def test_more_trainers_than_training_nodes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="has 3 training nodes for 4 trainers"):
+        check_parts(run_config(hosts=2, trainers_per_host=2), partitioned_graph())
 
 
-def test_half_written_file_is_named(parts: Path) -> None:
-    (parts / "part0" / "part_graph").write_bytes(bytes(50))
-    with pytest.raises(
-        DataError, match=r"part0/part_graph \(partition of host0\) has 50 bytes, not 100"
-    ):
-        check(parts)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"graph_name": "ring"}'])
-def test_broken_partition_file_is_named(parts: Path, text: str) -> None:
-    (parts / "ring.json").write_text(text)
-    with pytest.raises(DataError, match=r"ring\.json cannot be used"):
-        check(parts)
-
-
-def test_missing_partition_file_is_named(parts: Path) -> None:
-    (parts / "ring.json").unlink()
-    with pytest.raises(DataError, match=r"ring\.json cannot be used"):
-        check(parts)
-
-
-def test_partitions_of_another_graph_are_refused(parts: Path) -> None:
-    layout = json.loads((parts / "ring.json").read_text())
-    (parts / "ring.json").write_text(json.dumps(layout | {"graph_name": "star"}))
-    with pytest.raises(DataError, match=r"belongs to another graph: .*'star'.*'ring'"):
-        check(parts)
+def test_a_shared_file_that_has_changed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ring.json").write_text("{}")
+    files = stored_files(tmp_path, [tmp_path / "ring.json"])
+    (tmp_path / CHECKSUMS_NAME).write_text(Contents(files=files).model_dump_json())
+    ring = partitioned_graph(part_config=tmp_path / "ring.json")
+    check_parts(run_config(), ring)
+    (tmp_path / "ring.json").write_text("[]")
+    with pytest.raises(DataError, match=r"ring\.json has another content than was written"):
+        check_parts(run_config(), ring)
 
 
 @pytest.mark.parametrize(
@@ -125,24 +62,21 @@ def test_partitions_of_another_graph_are_refused(parts: Path) -> None:
         ({"buffer": 10, "policy": "none"}, 0),
     ],
 )
-def test_buffers_of_all_trainers_are_counted(
-    parts: Path, options: dict[str, Any], num_bytes: int
-) -> None:
-    assert buffer_bytes(run_config(**options), Manifest.read(parts)) == num_bytes
+def test_buffers_of_all_trainers_are_counted(options: dict[str, Any], num_bytes: int) -> None:
+    assert buffer_bytes(run_config(**options), partitioned_graph()) == num_bytes
 
 
-def test_buffer_beyond_the_memory_is_refused(parts: Path) -> None:
+def test_buffer_beyond_the_memory_is_refused() -> None:
     config = run_config(buffer=10**12)
     with pytest.raises(MachineError, match="buffers of all trainers") as caught:
-        check_memory(config, Manifest.read(parts), parts, network="namespace")
+        check_memory(config, partitioned_graph(), network="namespace")
     assert "smaller --buffer" in caught.value.remedy
 
 
-def test_partitions_beyond_the_shared_memory_are_refused(parts: Path) -> None:
-    with (parts / "part0" / "node_feats").open("wb") as huge:
-        huge.truncate(shutil.disk_usage("/dev/shm").free + 2**20)
+def test_partitions_beyond_the_shared_memory_are_refused() -> None:
+    huge = partitioned_graph(part_bytes=shutil.disk_usage("/dev/shm").free)
     with pytest.raises(MachineError, match=r"/dev/shm has .* free, but the partitions take"):
-        check_memory(run_config(), Manifest.read(parts), parts, network="loopback")
+        check_memory(run_config(), huge, network="loopback")
 
 
 def test_disk_with_room_passes_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:

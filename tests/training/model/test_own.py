@@ -11,9 +11,9 @@ import torch
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError
 from rudder.training.launch.rehearsal import check_training, rehearse
-from rudder.training.manifest import Manifest, PartSizes
 from rudder.training.model.models import ModelOptions, build_model
 from rudder.training.model.own import OwnModel
+from tests.training.partitioned import partitioned_graph
 
 GOOD = """
 from pathlib import Path
@@ -37,27 +37,7 @@ def make(in_dim, num_classes, options):
     return Net(in_dim, num_classes, options)
 """
 
-PART = PartSizes(num_inner_nodes=5, num_halo_nodes=2, num_edges=10, num_train=1)
-MANIFEST = Manifest(
-    dataset="synthetic:tiny",
-    num_parts=2,
-    graph_name="tiny",
-    num_nodes=10,
-    num_edges=20,
-    feature_dim=6,
-    num_classes=4,
-    multilabel=False,
-    has_seed_phase=False,
-    num_train=2,
-    num_val=0,
-    num_test=8,
-    num_cut_edges=5,
-    parts=(PART, PART),
-    files=(),
-    preparation="one",
-    source={},
-    versions={},
-)
+GRAPH = partitioned_graph(feature_dim=6, num_classes=4)
 
 
 def write(folder: Path, text: str) -> str:
@@ -75,7 +55,7 @@ def test_dgls_own_layers_work(tmp_path: Path) -> None:
     options = ModelOptions(hidden=8, num_layers=3)
     model = build_model(spec, in_dim=4, num_classes=2, options=options)
     assert model.num_layers == 3
-    rehearse(config_of(spec), MANIFEST)
+    rehearse(config_of(spec), GRAPH)
 
 
 def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
@@ -141,7 +121,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_an_error_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     spec = write(tmp_path, text)
     with pytest.raises(ConfigError, match=message) as raised:
-        rehearse(config_of(spec), MANIFEST)
+        rehearse(config_of(spec), GRAPH)
     assert raised.value.remedy
 
 
@@ -149,10 +129,10 @@ def test_the_launcher_tries_a_model_in_another_process(tmp_path: Path) -> None:
     text = "print('hello')\nimport os\nopen(os.environ['SEEN'], 'w').write(str(os.getpid()))\n"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SEEN", str(tmp_path / "pid"))
-        check_training(config_of(write(tmp_path, text + GOOD)), MANIFEST)
+        check_training(config_of(write(tmp_path, text + GOOD)), GRAPH)
         bad = write(tmp_path, text + "def make(*a):\n    1 / 0")
         with pytest.raises(ConfigError, match=r"line 5, in make"):
-            check_training(config_of(bad), MANIFEST)
+            check_training(config_of(bad), GRAPH)
         with pytest.raises(ConfigError, match="ended the process that tried it"):
-            check_training(config_of(write(tmp_path, "import os; os._exit(7)")), MANIFEST)
+            check_training(config_of(write(tmp_path, "import os; os._exit(7)")), GRAPH)
     assert (tmp_path / "pid").read_text() != str(os.getpid())

@@ -11,6 +11,7 @@ from rudder.training.config import RunConfig
 from rudder.training.events import Event, PhaseEntered
 from rudder.training.job import Job
 from rudder.training.process.program import program_of
+from tests.training.partitioned import partitioned_graph
 
 TRAINING = Path(__file__).parents[3] / "training"
 OTHER = """
@@ -28,9 +29,8 @@ def run(job, *, rank, emit):
 def job(**values: object) -> Job:
     here = Path()
     return Job.model_validate({
-        "config": RunConfig(), "graph_name": "g", "part_config": here, "data_dir": here,
-        "run_dir": here, "ip_config": here, "addresses": (), "network": "loopback",
-        "master_port": 1, **values,
+        "config": RunConfig(), "graph": partitioned_graph(), "run_dir": here, "ip_config": here,
+        "addresses": (), "network": "loopback", "master_port": 1, **values,
     })  # fmt: skip
 
 

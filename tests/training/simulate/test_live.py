@@ -8,7 +8,7 @@ import pytest
 
 from rudder.training.config import run_config
 from rudder.training.launch.run import launch
-from rudder.training.partition.prepare import prepare
+from rudder.training.partition.prepare import data_of, prepare
 from rudder.training.simulate.recording import find_traces, read_recording
 from rudder.training.simulate.replay import replay_calls
 from rudder.training.simulate.study import make_policy_of
@@ -17,7 +17,7 @@ from rudder.training.simulate.study import make_policy_of
 @pytest.mark.distributed
 def test_a_live_runs_batches_are_counted_alike_in_the_simulator(tmp_path: Path) -> None:
     data, run_dir = tmp_path / "parts", tmp_path / "run"
-    manifest = prepare("synthetic:tiny", num_parts=2, out=data, progress=lambda text: None)
+    prepare("synthetic:tiny", num_parts=2, out=data, progress=lambda text: None)
     config = run_config(
         controller="none",
         data=data,
@@ -27,9 +27,8 @@ def test_a_live_runs_batches_are_counted_alike_in_the_simulator(tmp_path: Path) 
         lookahead=6,
         record_trace=True,
     )
-    reports = launch(
-        config, manifest=manifest, data_dir=data, run_dir=run_dir, on_event=lambda event: None
-    )
+    graph = data_of(config, progress=lambda text: None)
+    reports = launch(config, graph=graph, run_dir=run_dir, on_event=lambda event: None)
     files = find_traces([run_dir])
     assert len(files) == len(reports) == 2
     for file, report in zip(files, reports, strict=True):
