@@ -86,12 +86,11 @@ class Learned(Frozen):
         begin = min(begin, trace.num_batches // 2)
         rows = nodes = fetched = remote = used = 0
         for window in windows:
-            first = window.first_step - trace.first_step
-            last = first + window.num_steps
-            if first < begin or last > trace.num_batches:
+            batches = trace.of_window(window)
+            if batches is None or batches.start < begin:
                 continue
-            rows += int(sampled_rows[first:last].sum())
-            nodes += int(trace.widths[first:last].sum())
+            rows += int(sampled_rows[batches].sum())
+            nodes += int(trace.widths[batches].sum())
             fetched += window.rows.rows_fetched.miss + window.rows.rows_fetched.target
             remote += window.rows.remote_rows
             used += 1

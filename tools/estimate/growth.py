@@ -63,13 +63,13 @@ def without_growth(settled: Sequence[Window], windows: Sequence[Window]) -> tupl
     return tuple(each for each in settled if each.first_step >= first)
 
 
-def held_rows(windows: Sequence[Window], *, first_step: int, num_batches: int) -> IntArray:
-    """int64[num_batches]: capacity that each batch from a step on found, never more than a later
-    one did: what a buffer lost as it shrank is not there any more.
+def held_rows(windows: Sequence[Window], *, steps: IntArray) -> IntArray:
+    """int64[batches]: capacity that the batch of each step found, never more than a later one did:
+    what a buffer lost as it shrank is not there any more.
 
     windows: oldest first; batches that none of them tells of had what the nearest one did.
     """
-    starts, rows = [first_step], [windows[0].settings.capacity_rows]
+    starts, rows = [int(steps[0])], [windows[0].settings.capacity_rows]
     for window in windows:
         capacity = window.settings.capacity_rows
         if capacity != rows[-1]:
@@ -77,7 +77,6 @@ def held_rows(windows: Sequence[Window], *, first_step: int, num_batches: int) -
             guess = window.first_step + round(CHANGES_AT * window.num_steps)
             starts.append(guess if since is None else since)
             rows.append(capacity)
-    steps = np.arange(first_step, first_step + num_batches)
     found = np.array(rows, dtype=np.int64)[np.searchsorted(starts, steps, side="right") - 1]
     return np.minimum.accumulate(found[::-1])[::-1]
 

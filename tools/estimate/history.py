@@ -184,13 +184,9 @@ class History:
         return float(np.clip(now - usual, 0.0, 1.0))
 
     def _add_accesses(self, window: Window, accesses: AccessSlice) -> None:
-        follows = self._batches and self._batches[-1].step + 1 == window.first_step
-        if accesses.rate != self._rate or not follows:
-            while self._batches:
-                self._forget_oldest()
         if accesses.rate != self._rate:
-            self._past = PastUses()
-            self._rate = accesses.rate
+            self._batches.clear()
+            self._num_nodes, self._past, self._rate = 0, PastUses(), accesses.rate
         for number, nodes in enumerate(accesses.batches()):
             self._add_batch(window.first_step + number, nodes.astype(np.int64))
 

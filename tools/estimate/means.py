@@ -23,6 +23,7 @@ from rudder.tools.constants import (
     RECENT_WINDOWS,
     SIGMAS_95,
     SLOWED_SHARE,
+    WINDOW_STEPS,
 )
 from rudder.training.metrics import Window
 
@@ -102,8 +103,8 @@ class Noise:
     def of(cls, windows: Sequence[Window]) -> Noise:
         """Pooled over runs of windows under equal settings."""
         groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
-        rows = _pooled([[value_of(each, "rows") for each in group] for group in groups])
-        wait_ms = _pooled([[value_of(each, "wait") for each in group] for group in groups])
+        rows = _pooled([_differences(group, "rows") for group in groups])
+        wait_ms = _pooled([_differences(group, "wait") for group in groups])
         if rows is None or wait_ms is None:
             means = Means.of(windows)
             if means is None:
@@ -123,14 +124,23 @@ def sigma_of_few(variance: float, *, num_free: float) -> float:
     return float(stdtrit(num_free, 0.975)) / SIGMAS_95 * math.sqrt(variance)
 
 
-def _pooled(groups: Sequence[Sequence[float]]) -> float | None:
+def _differences(windows: Sequence[Window], measure: Measure) -> Floats:
+    """Between neighbours, as large as windows of WINDOW_STEPS would have them: the means of long
+    windows differ less."""
+    steps = np.array([max(window.num_steps, 1) for window in windows])
+    spread = np.sqrt(2 / WINDOW_STEPS / (1 / steps[1:] + 1 / steps[:-1]))
+    found: Floats = np.diff([value_of(window, measure) for window in windows]) * spread
+    return found
+
+
+def _pooled(groups: Sequence[Floats]) -> float | None:
     """One sigma of values, from the differences between neighbours; None where they are too few.
 
     A change of phase is one large difference among many, so it is no noise. Mean square successive
     difference, von Neumann et al., Annals of Mathematical Statistics 12, 1941: of n values it is
     worth 2 (n - 1)^2 / (3 n - 4) degrees of freedom.
     """
-    told = [np.diff(group) for group in groups if len(group) > 1]
+    told = [group for group in groups if len(group)]
     num_free = sum(2 * len(each) ** 2 / (3 * len(each) - 1) for each in told)
     if num_free < _MIN_FREE:
         return None
@@ -150,7 +160,9 @@ def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend
     before, last = values[:-MIN_WINDOWS], values[-MIN_WINDOWS:]
     if not before:
         return "unknown"
-    sigma = _pooled([before, last])
+    sigma = _pooled(
+        [_differences(part, measure) for part in (windows[:-MIN_WINDOWS], windows[-MIN_WINDOWS:])]
+    )
     if sigma is None:
         sigma = noise
     elif measure == "wait":

@@ -13,6 +13,7 @@ from rudder.tools.estimate.lookahead_replay import KnownUses, lookahead_misses
 from rudder.tools.estimate.past_uses import Heat, PastUses
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.registry import PolicyOptions
+from rudder.training.metrics import Window
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.simulate.replay import opt_hits
@@ -51,12 +52,13 @@ class SampledBatch:
 
 @dataclass(frozen=True)
 class SampledTrace:
-    """Consecutive batches, their nodes numbered anew from 0.
+    """Batches of the run in their order, their nodes numbered anew from 0. Batches may be missing
+    between them, of a time in which nobody asked for accesses.
 
     nodes: int64, of all batches one after the other; bounds: int64[batches + 1]; num_batches: of
     these are real; behind them some come again, so that the last real ones have a future to look
-    ahead at; widths: int64[num_batches], nodes of each real batch; first_step: of the first batch;
-    heat: uses before it.
+    ahead at; widths, steps: int64[num_batches], nodes of each real batch, and its step; heat: uses
+    before the first.
     """
 
     nodes: IntArray
@@ -64,7 +66,7 @@ class SampledTrace:
     num_batches: int
     num_nodes: int
     widths: IntArray
-    first_step: int
+    steps: IntArray
     rate: float
     heat: Heat
 
@@ -86,10 +88,26 @@ class SampledTrace:
             num_batches=count,
             num_nodes=len(found),
             widths=widths,
-            first_step=batches[0].step,
+            steps=np.array([each.step for each in batches], dtype=np.int64),
             rate=rate,
             heat=(past or PastUses()).heat(found),
         )
+
+    @property
+    def first_step(self) -> int:
+        """Of the first batch."""
+        return int(self.steps[0])
+
+    def of_window(self, window: Window) -> slice | None:
+        """The real batches of a window; None where they are not all there."""
+        begin = int(np.searchsorted(self.steps, window.first_step))
+        end = begin + window.num_steps
+        if not window.num_steps or end > self.num_batches:
+            return None
+        is_whole = self.steps[begin] == window.first_step and (
+            self.steps[end - 1] == window.first_step + window.num_steps - 1
+        )
+        return slice(begin, end) if is_whole else None
 
     @property
     def real_nodes(self) -> IntArray:

@@ -175,9 +175,7 @@ class WhatIf:
             self._growth = Growth.of(
                 trace,
                 num_nodes=round(trace.rate * history.workload.num_remote),
-                held_rows=held_rows(
-                    history.windows, first_step=trace.first_step, num_batches=trace.num_batches
-                ),
+                held_rows=held_rows(history.windows, steps=trace.steps),
             )
         grown = wanted.capacity_rows - history.settings.capacity_rows
         steps = settling_steps(grown, rows_per_step=present.rows_fetched)

@@ -48,9 +48,28 @@ def test_only_so_many_windows_and_batches_are_kept() -> None:
     assert history.trace.heat.total == pytest.approx(300 * WINDOW_STEPS - MAX_BATCHES, rel=0.5)
 
 
-def test_a_gap_or_another_rate_begins_the_sample_anew() -> None:
-    history = history_with([window(i, SMALL, accesses=slice_of(i)) for i in (0, 1, 3)])
-    assert history.num_batches == WINDOW_STEPS
+def test_accesses_of_before_a_pause_of_sampling_are_kept() -> None:
+    sampled = [window(i, SMALL, accesses=slice_of(i)) for i in (0, 1)]
+    history = history_with([*sampled, window(2, SMALL), window(3, SMALL, accesses=slice_of(3))])
+    trace = history.trace
+    assert trace is not None
+    assert trace.steps.tolist() == [*range(32), *range(48, 64)]
+    found = [trace.of_window(each) for each in history.windows]
+    assert found == [slice(0, 16), slice(16, 32), None, slice(32, 48)]
+
+
+def test_noise_is_that_of_usual_windows_also_where_some_are_long() -> None:
+    rows = np.random.default_rng(0).normal(1000, 20, (40, 4))
+    short = [window(i, SMALL, fetched=round(16 * row)) for i, row in enumerate(rows.ravel())]
+    long = [
+        window(i, SMALL, fetched=round(64 * row.mean())).model_copy(update={"num_steps": 64})
+        for i, row in enumerate(rows)
+    ]
+    assert Noise.of(long).rows == pytest.approx(Noise.of(short).rows, rel=0.2)
+
+
+def test_another_rate_begins_the_sample_anew() -> None:
+    history = history_with([window(i, SMALL, accesses=slice_of(i)) for i in (0, 1)])
     history.add(window(4, SMALL, accesses=slice_of(4, rate=0.25)))
     assert history.num_batches == WINDOW_STEPS
     assert history.rate == 0.25
