@@ -25,15 +25,21 @@ from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
     CHANGED_WAIT_SHARE,
+    HIDDEN_SHARE,
+    JUMP_SHARE,
+    KEPT_TO_REST,
     RECENT_WINDOWS,
     REMOTE_ROWS_SHARE,
+    REST_WINDOW_S,
     SIGMAS_SURE,
+    WINDOW_STEPS,
 )
 from rudder.tools.estimate.history import History
-from rudder.tools.estimate.means import has_slowed
+from rudder.tools.estimate.means import has_slowed, waits
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
+from rudder.training.control.messages import FULL_ATTENTION, MAX_WINDOW_STEPS, Attention
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
 from rudder.training.steering_options import SteeringOptions
@@ -41,35 +47,49 @@ from rudder.training.workload import Workload
 
 
 class DecisionBackoff:
-    """Pauses of 1, 2, 4 and then 8 windows, ended at once by a window that looks different."""
+    """Pauses of 1, 2, 4 and then 8 windows between decisions that keep things. Where nothing can be
+    gained, none is made after the fifth of them. A window that looks different ends any pause."""
 
     def __init__(self) -> None:
-        self._left = 0
-        self._pause = 1
         self._kept: Observation | None = None
+        self._left = self._num_kept = 0
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether no decision is made until something changes."""
+        return self._num_kept >= KEPT_TO_REST and not _may_gain(self._kept)
 
     def begin(self, observation: Observation) -> None:
         """Things are kept as they are."""
-        self._kept, self._left = observation, self._pause
-        self._pause = min(2 * self._pause, RECENT_WINDOWS)
+        self._kept, self._left = observation, min(2**self._num_kept, RECENT_WINDOWS)
+        self._num_kept += 1
 
     def end(self) -> None:
         """Something was changed: look at every window again."""
-        self._left, self._pause, self._kept = 0, 1, None
+        self._kept, self._left, self._num_kept = None, 0, 0
 
     def is_over(self, window: Window) -> bool:
         """Whether to look again now that this window is there."""
         self._left -= 1
         if self._kept is not None and _differs(window, self._kept):
             self.end()
-        return self._left < 0 or self._kept is None
+        return self._kept is None or (self._left < 0 and not self.is_resting)
+
+
+def _may_gain(seen: Observation | None) -> bool:
+    """Whether the best buffer possible would save time, or nobody knows that yet."""
+    if seen is None or seen.headroom_wait_ms is None:
+        return True
+    return seen.headroom_wait_ms > max(seen.noise_wait_ms, HIDDEN_SHARE * seen.step_ms)
 
 
 def _differs(window: Window, kept: Observation) -> bool:
-    """Whether rows or waiting changed by more than noise explains."""
+    """Whether rows, hits, waiting or the time of a step changed by more than noise explains."""
     steps = max(window.num_steps, 1)
     rows = window.rows.rows_fetched.total / steps - kept.rows_fetched
+    hits = (window.rows.hit_fraction or 0.0) - (kept.hit_fraction or 0.0)
     wait_ms = 1000 * window.stalled_seconds / steps - kept.exposed_wait_ms
+    step_ms = 1000 * window.trained_seconds / steps - kept.step_ms
     return (
         window.settings != kept.settings
         or abs(rows)
@@ -78,8 +98,20 @@ def _differs(window: Window, kept: Observation) -> bool:
             CHANGED_ROWS_SHARE * kept.rows_fetched,
             REMOTE_ROWS_SHARE * kept.remote_rows,
         )
+        or abs(hits) > CHANGED_ROWS_SHARE
         or abs(wait_ms) > max(SIGMAS_SURE * kept.noise_wait_ms, CHANGED_WAIT_SHARE * kept.step_ms)
+        or abs(step_ms) > JUMP_SHARE * kept.step_ms
     )
+
+
+def _resting(window: Window | None) -> Attention:
+    """Windows of about REST_WINDOW_S, without accesses."""
+    steps = WINDOW_STEPS
+    if window is not None and window.num_steps:
+        step_s = window.trained_seconds / window.num_steps
+        while steps * step_s < REST_WINDOW_S and steps < MAX_WINDOW_STEPS:
+            steps *= 2
+    return Attention(window_steps=steps, accesses=False)
 
 
 Refusal: TypeAlias = Literal["expired", "refused"]
@@ -132,12 +164,23 @@ class Steering:
         self._episode: Episode | None = None
         self._trial: Trial | WarmTrial | None = None
         self._backoff = DecisionBackoff()
+        self._is_short = False
 
     def _make_toolbox(self, workload: Workload, options: SteeringOptions) -> Toolbox:
         history = History(workload)
         limits = Limits.of(workload, memory_budget_bytes=options.memory_budget_bytes)
         whatif, recall = WhatIf(history), self._episode_recall.last
         return Toolbox(history, limits, whatif, recall, on_call=self.recorder.on_call)
+
+    @property
+    def attention(self) -> Attention:
+        """What the trainer is to show from now on: little where nothing can be gained, and while
+        no decision may be made and the trainer waits for nothing."""
+        latest = self.toolbox.history.latest
+        is_short = self._is_short and latest is not None and not waits(latest)
+        if self._trial is None and (self._backoff.is_resting or is_short):
+            return _resting(latest)
+        return FULL_ATTENTION
 
     @property
     def is_on_trial(self) -> bool:
@@ -187,7 +230,8 @@ class Steering:
         is_over = self._backoff.is_over(window)
         if self._guard.is_quiet(self.toolbox.history.next_step) or not is_over:
             return None
-        return await self._decide() if self._may_decide() else None
+        self._is_short = not self._may_decide()
+        return None if self._is_short else await self._decide()
 
     def note(self, window: Window) -> None:
         """Take in a window that nothing is decided on."""

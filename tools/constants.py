@@ -8,6 +8,8 @@ Change one, and compare `rudder bench planners` before and after.
 
 from __future__ import annotations
 
+from rudder.training.control import messages
+
 # -- when numbers differ -----------------------------------------------------------------------
 
 SIGMAS_95 = 1.96
@@ -55,7 +57,7 @@ lose at the most. Two such losses one after the other stay within the tolerance.
 
 # -- windows and batches -----------------------------------------------------------------------
 
-WINDOW_STEPS = 16
+WINDOW_STEPS = messages.WINDOW_STEPS
 """Steps of a window as trainers send them by default."""
 MIN_WINDOWS = 2
 """One window alone may be chance: the start of a run or an epoch."""
@@ -64,6 +66,12 @@ PRESENT_WINDOWS = 4
 spread of rows, four windows are exact to 5 % / 2."""
 RECENT_WINDOWS = 8
 """Windows that tell how things were lately; also the longest pause between two decisions."""
+KEPT_TO_REST = 5
+"""Decisions in a row to keep things, 15 windows in all, after which a controller rests where
+nothing can be gained: MIN_ROUNDS rounds of replacement take as long."""
+REST_WINDOW_S = 1.0
+"""Seconds of a window while a controller rests. By hand: taking a window in costs some 1.5 ms, and
+a link that slows down should be noticed within a second."""
 COST_WINDOWS = 16
 """Windows that tell what a row costs: several settings are among them."""
 NOISE_WINDOWS = 32

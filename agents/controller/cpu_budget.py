@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 MAX_CORE_FRACTION = 0.05
-CALM_CORE_FRACTION = 0.01
-"""While the trainer waits for nothing: its processors have better to do than to save memory."""
+CALM_CORE_FRACTION = 0.002
+"""While the trainer waits for nothing, decisions have little to win: a controller is to take less
+than 0.3 % of a core then, and a third of that goes to its windows."""
 INITIAL_SECONDS = 1.0
 """For the first decisions that help a trainer, which bring most."""
 CALM_SECONDS = 0.2

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from rudder.agents.actuator import NoAnswerError
 from rudder.training.control import unix_socket
 from rudder.training.control.messages import (
+    Attention,
     Heartbeat,
     Message,
     Rejected,
@@ -88,6 +89,10 @@ class Link:
             ) from None
         finally:
             self._asked.pop(command.command_id, None)
+
+    async def attend(self, attention: Attention) -> None:
+        """Tell the trainer what its windows are to show."""
+        await self._send(attention)
 
     async def beat(self) -> None:
         """Tell the trainer that its controller lives."""

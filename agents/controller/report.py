@@ -77,6 +77,8 @@ RUN_ENDED = "the run ended"
 """Reason of a trial that only the end of the run has ended."""
 ENDED = "ended"
 """The phase of a controller whose trainer has hung up."""
+RESTING = "resting"
+"""The phase of a controller that waits for something to change, for nothing can be gained."""
 _CHANGES = 4
 """Last changes in a report, so that a display that looks twice a second misses none."""
 

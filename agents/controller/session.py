@@ -8,12 +8,13 @@ import time
 import traceback
 import uuid
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from rudder.agents.actuator import Actuator, NoAnswerError, Sender, UnrecordedError
 from rudder.agents.controller.cpu_budget import CpuBudget
 from rudder.agents.controller.report import (
     ENDED,
+    RESTING,
     RUN_ENDED,
     SteeringReport,
     counted,
@@ -25,9 +26,14 @@ from rudder.agents.steering import Steering
 from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.sqlite_journal import SqliteJournal
-from rudder.tools.constants import WAITING_SHARE
+from rudder.tools.estimate.means import waits
 from rudder.tools.limits import Limits
-from rudder.training.control.messages import Intervention, SteeringState
+from rudder.training.control.messages import (
+    FULL_ATTENTION,
+    Attention,
+    Intervention,
+    SteeringState,
+)
 from rudder.training.control.steering import BUDGET_FILE, read_budget
 from rudder.training.errors import RudderError, complain
 from rudder.training.metrics import SteeringCounts, Window
@@ -67,6 +73,13 @@ def _close(journal: SqliteJournal, episode: Episode, reason: str) -> Episode:
     return closed
 
 
+class Line(Sender, Protocol):
+    """All that is said to a trainer."""
+
+    async def attend(self, attention: Attention) -> None:
+        """Tell it what its windows are to show."""
+
+
 class ControllerSession:
     """Steers one trainer; `open` makes it."""
 
@@ -74,7 +87,7 @@ class ControllerSession:
         self,
         workload: Workload,
         *,
-        sender: Sender,
+        sender: Line,
         options: SteeringOptions,
         folder: Path,
         socket: Path,
@@ -103,14 +116,14 @@ class ControllerSession:
             counts=SteeringCounts(rank=workload.rank) if before is None else before.counts,
             changes=() if before is None else before.changes,
         )
-        self._sender, self._has_begun = sender, False
+        self._sender, self._attention, self._has_begun = sender, FULL_ATTENTION, False
 
     @classmethod
     async def open(
         cls,
         workload: Workload,
         *,
-        sender: Sender,
+        sender: Line,
         options: SteeringOptions,
         folder: Path,
         socket: Path,
@@ -135,9 +148,17 @@ class ControllerSession:
         return session
 
     async def take(self, window: Window) -> None:
-        """A window to decide on."""
+        """A window to decide on; the trainer is told what to show from then on."""
+        await self._decide_on(window)
+        wanted = self._steering.attention
+        if wanted != self._attention:
+            self._attention = wanted
+            await self._sender.attend(wanted)
+            self._tell()
+
+    async def _decide_on(self, window: Window) -> None:
         self._look_at_budget()
-        self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
+        self._cpu.earn(window.trained_seconds, is_needed=waits(window))
         self._steering.note(window)
         if not self._is_on or not self._journal.resume():
             return  # what cannot be recorded is not done
@@ -155,7 +176,7 @@ class ControllerSession:
 
     def note(self, window: Window) -> None:
         """A window that nothing is decided on."""
-        self._cpu.earn(window.trained_seconds, is_needed=_waits(window))
+        self._cpu.earn(window.trained_seconds, is_needed=waits(window))
         self._steering.note(window)
 
     def switch(self, state: SteeringState) -> None:
@@ -205,8 +226,7 @@ class ControllerSession:
     async def close(self) -> None:
         """The run is over."""
         self._abandon(RUN_ENDED)
-        self._report = self._report.model_copy(update={"phase": ENDED})
-        self._tell()
+        self._tell(ENDED)
         self._journal.close()
         if (asker := self._steering.team.asker) is not None:
             await asker.close()
@@ -257,8 +277,7 @@ class ControllerSession:
 
     def _count(self, episode: Episode) -> None:
         counts = counted(self._report.counts, episode)
-        phase = "on trial" if self._steering.is_on_trial else "watching"
-        update: dict[str, object] = {"counts": counts, "last": episode, "phase": phase}
+        update: dict[str, object] = {"counts": counts, "last": episode}
         if is_change(episode):
             update["changes"] = self._report.changes_with(episode)
         if not self._steering.is_on_trial and episode.applied is not None:
@@ -266,13 +285,20 @@ class ControllerSession:
         self._report = self._report.model_copy(update=update)
         self._tell()
 
-    def _tell(self) -> None:
+    @property
+    def _phase(self) -> str:
+        if self._steering.is_on_trial:
+            return "on trial"
+        return "watching" if self._attention == FULL_ATTENTION else RESTING
+
+    def _tell(self, phase: str | None = None) -> None:
         used, asker = resource.getrusage(resource.RUSAGE_SELF), self._steering.team.asker
         model = None if asker is None else asker.report()
         counts = self._report.counts.model_copy(update={"model": model})
         self._report = self._report.model_copy(
             update={
                 "counts": counts,
+                "phase": phase or self._phase,
                 "is_on": self._is_on,
                 "journal_is_writing": self._journal.is_writing and not self._journal.has_gaps,
                 "cpu_seconds": time.process_time(),
@@ -280,11 +306,6 @@ class ControllerSession:
             }
         )
         write_report(self._report, self._folder)
-
-
-def _waits(window: Window) -> bool:
-    """Otherwise there is little to win from decisions."""
-    return window.stalled_seconds > WAITING_SHARE * window.trained_seconds
 
 
 def _reason(error: Exception) -> str:

@@ -13,11 +13,12 @@ from rudder.agents.team import Team, make_team
 from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.memory.journal import Journal
 from rudder.memory.records import Episode
+from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
 
 Disturbance = Callable[[int, SimulatedTrainer], None]
-"""Called before each window with its number; may change the trainer's costs."""
+"""Called before each usual window of 16 steps with its number; may change the trainer's costs."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,15 @@ class Run:
     def seconds(self) -> float:
         """Simulated time of all windows."""
         return seconds_of(self.windows)
+
+    def seconds_between(self, first: int, last: int) -> float:
+        """Simulated time of these windows of 16 steps; of longer ones, as much as is within."""
+        begin, end = first * WINDOW_STEPS, last * WINDOW_STEPS
+        found = 0.0
+        for each in self.windows:
+            steps = min(each.first_step + each.num_steps, end) - max(each.first_step, begin)
+            found += max(steps, 0) / each.num_steps * (each.wall_seconds or 0.0)
+        return found
 
     @property
     def applied(self) -> tuple[Episode, ...]:
@@ -63,7 +73,7 @@ async def simulate(
     journal: Journal | None = None,
     disturbance: Disturbance = _nothing,
 ) -> Run:
-    """Steer a trainer for so many windows.
+    """Steer a trainer for so many windows of 16 steps.
 
     planner, critic: in place of those of `team`; team: default: the one that the options name.
     A change that cannot be recorded is not made, and a trial goes on, as with a live trainer.
@@ -76,9 +86,10 @@ async def simulate(
     )
     seen: list[Window] = []
     found = [first] if (first := await steering.begin()) is not None else []
-    for number in range(windows):
-        disturbance(number, trainer)
-        seen.append(trainer.window())
+    while (left := windows * WINDOW_STEPS - sum(window.num_steps for window in seen)) > 0:
+        await trainer.attend(steering.attention)
+        window = trainer.window(lambda number: disturbance(number, trainer), most_steps=left)
+        seen.append(window)
         with contextlib.suppress(UnrecordedError):
-            found += await steering.take(seen[-1])
+            found += await steering.take(window)
     return Run(tuple(seen), tuple({each.episode_id: each for each in found}.values()))

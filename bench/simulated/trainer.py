@@ -9,6 +9,7 @@ in seconds, without a cluster and without a clock.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,12 @@ from numpy.typing import NDArray
 from rudder.bench.simulated.access_traces import IntArray, Stream
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import make_policy
+from rudder.training.control.messages import (
+    FULL_ATTENTION,
+    MAX_WINDOW_STEPS,
+    WINDOW_STEPS,
+    Attention,
+)
 from rudder.training.metrics import (
     AccessSlice,
     OwnerTraffic,
@@ -29,7 +36,6 @@ from rudder.training.partition_view import PartitionView
 from rudder.training.settings import Applied, BufferSettings, Change
 from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
 
-WINDOW_STEPS = 16
 READY_BATCHES = 2
 AHEAD_BATCHES = 6
 """Batches that are ready for the trainer at most, and those with the batches under way."""
@@ -99,6 +105,7 @@ class SimulatedTrainer:
         self._taken_ms: deque[float] = deque([0.0] * AHEAD_BATCHES, AHEAD_BATCHES)
         self._done_ms = 0.0
         self._num_windows = 0
+        self._attention = FULL_ATTENTION
         self.workload = _workload(
             self._policy, policy, steps, stream.num_remote, row_bytes, max_buffer_rows
         )
@@ -128,10 +135,21 @@ class SimulatedTrainer:
             reason=reason,
         )
 
-    def window(self) -> Window:
-        """Train for a window's steps."""
+    async def attend(self, attention: Attention) -> None:
+        """Show what is asked for from the next window on."""
+        self._attention = attention
+
+    def window(
+        self,
+        before: Callable[[int], None] = lambda number: None,
+        *,
+        most_steps: int = MAX_WINDOW_STEPS,
+    ) -> Window:
+        """Train for a window's steps; before: called with its number before each 16 of them."""
         sums = _Sums(first_step=self._step, began_ms=self._done_ms)
-        for _ in range(WINDOW_STEPS):
+        for _ in range(min(self._attention.window_steps, most_steps)):
+            if self._step % WINDOW_STEPS == 0:
+                before(self._step // WINDOW_STEPS)
             self._train_one(sums)
         return self._window_of(sums)
 
@@ -186,13 +204,14 @@ class SimulatedTrainer:
 
     def _window_of(self, sums: _Sums) -> Window:
         self._num_windows += 1
+        num_steps = self._step - sums.first_step
         fetched = sums.rows.rows_fetched.total
         return Window(
             rank=0,
             index=self._num_windows - 1,
             epoch=sums.first_step // self.workload.batches_per_epoch,
             first_step=sums.first_step,
-            num_steps=WINDOW_STEPS,
+            num_steps=num_steps,
             rows=sums.rows,
             seconds=sums.seconds,
             settings=self._policy.settings,
@@ -201,9 +220,11 @@ class SimulatedTrainer:
             waiting_batches=READY_BATCHES if sums.seconds.exposed_wait < 1e-4 else 0,
             wall_seconds=(self._done_ms - sums.began_ms) / 1000,
             owners=(
-                OwnerTraffic(part=1, rows=fetched, pulls=WINDOW_STEPS, seconds=sums.pull_ms / 1000),
+                OwnerTraffic(part=1, rows=fetched, pulls=num_steps, seconds=sums.pull_ms / 1000),
             ),
-            accesses=AccessSlice.of(sums.accesses, rate=self._rate),
+            accesses=(
+                AccessSlice.of(sums.accesses, rate=self._rate) if self._attention.accesses else None
+            ),
         )
 
 

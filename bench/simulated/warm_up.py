@@ -6,10 +6,11 @@ The first decision of a run would else wait for the compiler, which takes a core
 from __future__ import annotations
 
 from rudder.bench.simulated.access_traces import ZipfStream
-from rudder.bench.simulated.trainer import WINDOW_STEPS, SimulatedTrainer
+from rudder.bench.simulated.trainer import SimulatedTrainer
 from rudder.tools.constants import MAX_BATCHES
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
+from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.settings import BufferSettings, Change
 
 _WINDOWS = MAX_BATCHES // WINDOW_STEPS + 1

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from rudder.bench.simulated.access_traces import ZipfStream
-from rudder.bench.simulated.trainer import WINDOW_STEPS, Costs, SimulatedTrainer
+from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
+from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.control.peers import FinishedWindow
 from rudder.training.control.service import ControlPort
 from rudder.training.metrics import Window

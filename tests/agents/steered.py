@@ -108,7 +108,11 @@ def window_of(
         epoch=0,
         first_step=first_step,
         num_steps=16,
-        rows=RowCounts(remote_rows=6400, rows_fetched=RowsFetched(miss=round(16 * rows))),
+        rows=RowCounts(
+            remote_rows=6400,
+            hits=6400 - round(16 * rows),
+            rows_fetched=RowsFetched(miss=round(16 * rows)),
+        ),
         seconds=Seconds(exposed_wait=16 * wait_ms / 1000, compute=16 * 0.02),
         settings=settings,
         buffered_rows=settings.capacity_rows if buffered_rows is None else buffered_rows,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from rudder.agents.steering import DecisionBackoff
 from tests.agents.steered import SETTINGS, observation_of, window_of
 
@@ -35,7 +37,9 @@ def test_a_window_that_looks_different_ends_the_pause() -> None:
 
 
 def test_of_few_rows_some_more_or_less_are_no_difference() -> None:
-    few = observation_of(rows_fetched=10.0, noise_rows=0.1)  # of 400 remote rows a step
+    few = observation_of(
+        rows_fetched=10.0, noise_rows=0.1, hit_fraction=0.975
+    )  # of 400 remote rows a step
     rest = DecisionBackoff()
     for _ in range(4):
         rest.begin(few)
@@ -46,3 +50,23 @@ def test_of_few_rows_some_more_or_less_are_no_difference() -> None:
 def test_without_a_pause_every_window_is_looked_at() -> None:
     rest = DecisionBackoff()
     assert all(rest.is_over(SAME) for _ in range(5))
+
+
+def test_where_nothing_can_be_gained_no_decision_follows_the_fifth_that_keeps_things() -> None:
+    backoff = DecisionBackoff()
+    for number in range(5):
+        assert not backoff.is_resting, number
+        backoff.begin(observation_of(headroom_wait_ms=0.1))
+    assert backoff.is_resting
+    assert not any(backoff.is_over(SAME) for _ in range(1000))
+    assert backoff.is_over(window_of(160, settings=SETTINGS, wait_ms=9))
+    assert not backoff.is_resting
+
+
+@pytest.mark.parametrize("headroom_ms", [None, 5.0])
+def test_while_something_may_be_gained_decisions_go_on(headroom_ms: float | None) -> None:
+    backoff = DecisionBackoff()
+    for _ in range(9):
+        backoff.begin(observation_of(headroom_wait_ms=headroom_ms))
+    assert not backoff.is_resting
+    assert windows_until_over(backoff) == 9

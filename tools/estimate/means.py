@@ -23,6 +23,7 @@ from rudder.tools.constants import (
     RECENT_WINDOWS,
     SIGMAS_95,
     SLOWED_SHARE,
+    WAITING_SHARE,
     WINDOW_STEPS,
 )
 from rudder.training.metrics import Window
@@ -217,6 +218,11 @@ def has_slowed(windows: Sequence[Window]) -> bool:
     if not before:
         return False
     return wait_ms - statistics.median(before[-PRESENT_WINDOWS:]) > SLOWED_SHARE * _trained_ms(last)
+
+
+def waits(window: Window) -> bool:
+    """Whether the trainer waits for rows, so that there is something to win."""
+    return window.stalled_seconds > WAITING_SHARE * window.trained_seconds
 
 
 def _trained_ms(window: Window) -> float:

@@ -1,8 +1,8 @@
 """What is said at a trainer's control port: one JSON object a line, in both directions.
 
-A client sends a `Command` (settings.py), `Subscribe` or `Heartbeat`. A command is answered with
-`Applied` or `Rejected`. A subscriber is sent an `Introduction`, the `SteeringState`, the
-`Intervention`s so far and then every finished `Window`, and the state and interventions again
+A client sends a `Command` (settings.py), `Subscribe`, `Attention` or `Heartbeat`. A command is
+answered with `Applied` or `Rejected`. A subscriber is sent an `Introduction`, the `SteeringState`,
+the `Intervention`s so far and then every finished `Window`, and the state and interventions again
 whenever there are new ones. `send_command` is the client of one command.
 """
 
@@ -22,6 +22,9 @@ from rudder.training.workload import Workload
 MAX_LINE_BYTES = 4 * 2**20
 """Room for the 100,000 ids of the largest fetch targets, and a bound on what a client can send."""
 _MAX_REASON = 300
+WINDOW_STEPS = 16
+"""Steps of a window, unless its subscriber asks for longer ones."""
+MAX_WINDOW_STEPS = 1024
 Tool = Literal["set_buffer", "steer_off", "steer_on", "fall_back", "apply_change"]
 """What may be done to a trainer without its controller, as the audit log names it."""
 
@@ -34,6 +37,17 @@ class Subscribe(_Message):
     """A client wants every metrics window from now on."""
 
     subscribe: Literal["windows"]
+
+
+class Attention(_Message):
+    """What a subscriber wants to see from now on.
+
+    window_steps: of a window, at least; accesses: whether windows have sampled accesses, which
+    take the trainer's time.
+    """
+
+    window_steps: int = Field(ge=1, le=MAX_WINDOW_STEPS, strict=True)
+    accesses: bool = Field(strict=True)
 
 
 class Heartbeat(_Message):
@@ -100,7 +114,10 @@ class InvalidRequestError(ValueError):
     """A line is not a request; the message says why, for the client."""
 
 
-Request = Command | Subscribe | Heartbeat
+FULL_ATTENTION = Attention(window_steps=WINDOW_STEPS, accesses=True)
+"""Of a subscriber that has not said otherwise."""
+
+Request = Command | Subscribe | Attention | Heartbeat
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 

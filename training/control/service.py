@@ -18,7 +18,10 @@ from typing import Self
 
 from rudder.training.control import unix_socket
 from rudder.training.control.messages import (
+    FULL_ATTENTION,
     MAX_LINE_BYTES,
+    WINDOW_STEPS,
+    Attention,
     Heartbeat,
     Intervention,
     Introduction,
@@ -48,6 +51,7 @@ class Connection:
         self.windows: deque[bytes] = deque(maxlen=MAX_WAITING_WINDOWS)
         self.unsent = memoryview(b"")
         self.num_rejections = 0
+        self.attention = FULL_ATTENTION
         self.is_subscribed = False
         self.is_open = True
 
@@ -95,7 +99,8 @@ _MAX_PAUSE_S = 0.1
 class NoControl:
     """In place of a control port where there is none."""
 
-    has_subscribers = False
+    wants_accesses = False
+    window_steps = WINDOW_STEPS
 
     def publish(self, window: FinishedWindow) -> None:
         """Do nothing."""
@@ -124,7 +129,7 @@ class ControlPort:
         self._listener.setblocking(False)
         self._path, self._inode = path, path.stat().st_ino
         self._commands: deque[Command] = deque()
-        self._num_subscribers = 0
+        self._wanted: tuple[Attention, ...] = ()
         self._last_heartbeat: float | None = None
         self._rank = rank
         self._introduction = None if workload is None else Introduction(workload=workload)
@@ -148,9 +153,14 @@ class ControlPort:
     # -- the trainer's side ----------------------------------------------------------------
 
     @property
-    def has_subscribers(self) -> bool:
-        """Whether somebody wants windows."""
-        return self._num_subscribers > 0
+    def wants_accesses(self) -> bool:
+        """Whether some subscriber wants sampled accesses."""
+        return any(each.accesses for each in self._wanted)
+
+    @property
+    def window_steps(self) -> int:
+        """Of a window: as few as some subscriber wants."""
+        return min((each.window_steps for each in self._wanted), default=WINDOW_STEPS)
 
     @property
     def last_heartbeat(self) -> float | None:
@@ -173,7 +183,7 @@ class ControlPort:
 
     def publish(self, window: FinishedWindow) -> None:
         """Hand a window to all subscribers; a slow one loses the oldest."""
-        if self._num_subscribers:
+        if self._wanted:
             self._windows.append(window)
             self._ring()
 
@@ -275,6 +285,9 @@ class ControlPort:
             self._subscribe(connection)
         elif isinstance(request, Heartbeat):
             self._last_heartbeat = time.monotonic()
+        elif isinstance(request, Attention):
+            connection.attention = request
+            self._look_who_wants()
         else:
             self._command(connection, request)
 
@@ -285,7 +298,7 @@ class ControlPort:
         lines = (to_line(message) for message in first if message is not None)
         connection.answers.append(b"".join(lines))
         connection.is_subscribed = True
-        self._num_subscribers += 1
+        self._look_who_wants()
         self._write(connection)
 
     def _command(self, connection: Connection, command: Command) -> None:
@@ -336,6 +349,9 @@ class ControlPort:
         # a controller knows what it did itself; only one that takes over is told
         return [] if answer.tool == "apply_change" else self._subscribers()
 
+    def _look_who_wants(self) -> None:
+        self._wanted = tuple(connection.attention for connection in self._subscribers())
+
     def _subscribers(self) -> list[Connection]:
         return [connection for connection in self._connections if connection.is_subscribed]
 
@@ -356,8 +372,8 @@ class ControlPort:
         if not connection.is_open:
             return
         connection.is_open = False
-        self._num_subscribers -= connection.is_subscribed
         del self._connections[connection]
+        self._look_who_wants()
         self._selector.unregister(connection.socket)
         connection.socket.close()
 

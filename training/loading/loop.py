@@ -112,8 +112,10 @@ class Loader:
         )
         pending = open_requests(self.view, with_edge_ids=sampling.edge_ids)
         port = self._endpoint.port
-        sample = sample_of(self.view, policy=known.policy, is_wanted=lambda: port.has_subscribers)
-        self._meter = WindowMeter(group.rank, rate=sample.rate)
+        sample = sample_of(self.view, policy=known.policy, is_wanted=lambda: port.wants_accesses)
+        self._meter = WindowMeter(
+            group.rank, rate=sample.rate, wanted_steps=lambda: port.window_steps
+        )
         self._pipeline = Pipeline(
             view=self.view,
             pending=pending,

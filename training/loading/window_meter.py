@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.control.peers import FinishedWindow, SampledAccesses
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.owner_accounts import sum_of_owners
@@ -27,14 +29,19 @@ def awake_seconds() -> float:
     return (int(ran) + int(waited)) * _PER_NANOSECOND
 
 
-WINDOW_STEPS = 16
-
-
 class WindowMeter:
     """Measures steps: `begin`, `hand_over`, then `finish` when the next batch is wanted."""
 
-    def __init__(self, rank: int, *, rate: float = 1.0) -> None:
-        """rate: share of nodes in the steps' accesses."""
+    def __init__(
+        self,
+        rank: int,
+        *,
+        rate: float = 1.0,
+        wanted_steps: Callable[[], int] = lambda: WINDOW_STEPS,
+    ) -> None:
+        """rate: share of nodes in the steps' accesses; wanted_steps: steps of a window, asked for
+        after each step."""
+        self._wanted_steps = wanted_steps
         self._rank, self._rate = rank, rate
         self._epoch = -1
         self._num_windows = 0
@@ -44,7 +51,7 @@ class WindowMeter:
     @property
     def is_full(self) -> bool:
         """Whether a window's steps are done."""
-        return len(self._steps) >= WINDOW_STEPS
+        return len(self._steps) >= self._wanted_steps()
 
     def start_epoch(self) -> None:
         """An epoch begins."""

@@ -110,6 +110,34 @@ def test_a_budget_file_that_says_nothing_changes_nothing(tmp_path: Path, text: s
     asyncio.run(run())
 
 
+def test_a_controller_rests_where_nothing_can_be_gained_and_wakes_when_the_link_slows(
+    tmp_path: Path,
+) -> None:
+    async def run() -> None:
+        trainer = make_trainer(2000, costs=Costs(row_ms=0.002))
+        session = await opened(trainer, tmp_path)
+        budget = tmp_path / "control" / BUDGET_FILE
+        budget.write_text(f"{2000 * ROW_BYTES}")
+        while report_of(tmp_path).phase != "resting":
+            await steer(session, trainer, 1)
+        window = trainer.window()
+        assert window.accesses is None
+        assert (window.wall_seconds or 0) >= 1
+        decided = report_of(tmp_path).counts.decisions
+        await session.take(window)
+        await steer(session, trainer, 20)
+        assert report_of(tmp_path).counts.decisions == decided
+        trainer.costs = Costs(row_ms=0.5)
+        await steer(session, trainer, 12)
+        assert report_of(tmp_path).counts.decisions > decided
+        budget.unlink()
+        await steer(session, trainer, 12)
+        await session.close()
+        assert trainer.settings.capacity_rows > 4000
+
+    asyncio.run(run())
+
+
 def test_nothing_is_decided_while_steering_is_off(tmp_path: Path) -> None:
     async def run() -> None:
         trainer = make_trainer(60)

@@ -15,6 +15,7 @@ from rudder.agents.llm.messages import Mode, Question, Reply
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.planners.exploring import CollectingCritic, CollectingPlanner
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.run import simulate
@@ -170,7 +171,8 @@ def test_of_a_run_beyond_the_cap_all_decisions_are_equal_whose_accesses_are_kept
     path = tmp_path / "rank0.db"
     journal = SqliteJournal.open(path, memory=None, max_slice_bytes=130_000)
     trainer = trainer_of(stream=ZipfStream(num_remote=1500, draws=150))
-    asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=80, journal=journal))
+    planner, critic = CollectingPlanner(), CollectingCritic()  # which never rest
+    asyncio.run(simulate(trainer, planner=planner, critic=critic, windows=80, journal=journal))
     journal.close()
     with RunReader(path) as reader:
         pruned = sum(each.accesses is None for each in reader.windows(with_slices=True))
@@ -200,9 +202,9 @@ def test_decisions_on_windows_that_could_not_be_recorded_are_not_replayable(
     def lock(number: int, trainer: SimulatedTrainer) -> None:
         assert journal._store is not None
         journal._store.wait_for_locks(is_patient=False)
-        if number == 24:  # no change is decided then, and so none is refused
+        if number == 16:  # no change is decided then, and so none is refused
             other.execute("BEGIN IMMEDIATE")
-        if number == 25:
+        if number == 17:
             other.rollback()
 
     with (

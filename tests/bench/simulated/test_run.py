@@ -9,7 +9,7 @@ import pytest
 from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.simulated.access_traces import ZipfStream
-from rudder.bench.simulated.run import Run, seconds_of, simulate
+from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
@@ -28,14 +28,10 @@ def steered(trainer: SimulatedTrainer, *, windows: int = 40) -> Run:
 def best_fixed_seconds(windows: int, *, costs: Costs = SLOW) -> float:
     """Of the last epoch, over a grid of capacity and lookahead."""
     return min(
-        seconds_of(
-            run(
-                trainer_of(
-                    BufferSettings(capacity_rows=rows, lookahead_batches=ahead), costs=costs
-                ),
-                windows=windows,
-            ).windows[-EPOCH:]
-        )
+        run(
+            trainer_of(BufferSettings(capacity_rows=rows, lookahead_batches=ahead), costs=costs),
+            windows=windows,
+        ).seconds_between(windows - EPOCH, windows)
         for rows in (300, 1500, 3000, 6000)
         for ahead in (0, 48)
     )
@@ -46,8 +42,8 @@ def test_rescue_from_absurd_settings(row_ms: float) -> None:
     costs = Costs(row_ms=row_ms)
     lived = steered(trainer_of(LOST, costs=costs), windows=5 * EPOCH)
     best = best_fixed_seconds(5 * EPOCH, costs=costs)
-    assert best / seconds_of(lived.windows[2 * EPOCH : 3 * EPOCH]) >= 0.9
-    assert best / seconds_of(lived.windows[4 * EPOCH :]) >= 0.97
+    assert best / lived.seconds_between(2 * EPOCH, 3 * EPOCH) >= 0.9
+    assert best / lived.seconds_between(4 * EPOCH, 5 * EPOCH) >= 0.97
     assert 1 <= len(lived.applied) <= 12
 
 
@@ -79,7 +75,7 @@ def test_a_network_that_becomes_slow_is_answered_within_an_epoch() -> None:
         simulate(trainer, planner=EmbeddedPlanner(), windows=12 * EPOCH, disturbance=throttle)
     )
     best = best_fixed_seconds(12 * EPOCH, costs=slow)
-    assert best / seconds_of(lived.windows[10 * EPOCH : 11 * EPOCH]) >= 0.95
+    assert best / lived.seconds_between(10 * EPOCH, 11 * EPOCH) >= 0.95
 
 
 @pytest.mark.parametrize(("capacity_rows", "lookahead"), [(2500, 48), (1500, 48), (1000, 16)])

@@ -12,6 +12,8 @@ from torch import distributed
 
 from rudder.training.control import unix_socket
 from rudder.training.control.messages import (
+    WINDOW_STEPS,
+    Attention,
     Introduction,
     Message,
     Rejected,
@@ -80,10 +82,24 @@ def test_a_subscriber_is_told_the_workload_then_the_state_then_windows(tmp_path:
             client.makefile("rb") as stream,
         ):
             client.sendall(to_line(Subscribe(subscribe="windows")) * 2)
-            until(lambda: port.has_subscribers)
+            until(lambda: port.wants_accesses)
             port.publish(FinishedWindow(WINDOW))
             assert [read_message(stream.readline()) for _ in range(3)] == [WORKLOAD, STATE, WINDOW]
-        until(lambda: not port.has_subscribers)
+        until(lambda: not port.wants_accesses)
+
+
+def test_a_subscriber_that_rests_is_sent_long_windows_without_accesses_until_it_leaves(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "rank3.sock"
+    with ControlPort(path, rank=3) as port:
+        with unix_socket.connect(path, timeout_s=WAIT_S) as client:
+            client.sendall(to_line(Subscribe(subscribe="windows")))
+            until(lambda: port.wants_accesses)
+            client.sendall(to_line(Attention(window_steps=64, accesses=False)))
+            until(lambda: not port.wants_accesses)
+            assert port.window_steps == 64
+        until(lambda: port.window_steps == WINDOW_STEPS)
 
 
 def test_accesses_are_packed_by_the_ports_thread_and_only_for_subscribers(tmp_path: Path) -> None:
@@ -96,7 +112,7 @@ def test_accesses_are_packed_by_the_ports_thread_and_only_for_subscribers(tmp_pa
     ):
         port.publish(FinishedWindow(WINDOW, SampledAccesses(0.5, batches)))
         client.sendall(to_line(Subscribe(subscribe="windows")))
-        until(lambda: port.has_subscribers)
+        until(lambda: port.wants_accesses)
         later = WINDOW.model_copy(update={"index": 3})
         port.publish(FinishedWindow(later, SampledAccesses(0.5, batches)))
         window = read_message(stream.readline())
@@ -126,7 +142,7 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
         client.makefile("rb") as stream,
     ):
         client.sendall(to_line(Subscribe(subscribe="windows")))
-        until(lambda: port.has_subscribers)
+        until(lambda: port.wants_accesses)
         port.publish(FinishedWindow(WINDOW.model_copy(update={"rank": 0})))
         window = read_message(stream.readline())
     assert isinstance(window, Window)

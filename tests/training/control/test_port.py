@@ -485,5 +485,5 @@ def test_a_refusal_by_the_trainer_is_an_answer(port: ControlPort, path: Path) ->
 
 def test_no_control_is_silent() -> None:
     control = NoControl()
-    assert not control.has_subscribers
+    assert not control.wants_accesses
     control.publish(FinishedWindow(window(0)))

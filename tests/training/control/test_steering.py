@@ -168,7 +168,7 @@ def test_a_subscriber_is_told_how_steering_stands(tmp_path: Path) -> None:
         client.makefile("rb") as stream,
     ):
         client.sendall(to_line(Subscribe(subscribe="windows")) + to_line(Heartbeat(heartbeat=1)))
-        until(lambda: trainer.port.has_subscribers)
+        until(lambda: trainer.port.wants_accesses)
         trainer.off_file.touch()
         state = next_state(stream)
         assert not state.is_on
@@ -190,7 +190,7 @@ def test_a_subscriber_is_told_what_was_done_without_it_also_before_it_came(tmp_p
             client.makefile("rb") as stream,
         ):
             client.sendall(to_line(Subscribe(subscribe="windows")))
-            until(lambda: trainer.port.has_subscribers)
+            until(lambda: trainer.port.wants_accesses)
             send(trainer, many, origin="user")
             found: list[Intervention] = []
             while len(found) < 2:

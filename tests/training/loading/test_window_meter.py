@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.control.peers import FinishedWindow
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.owner_accounts import Pull
-from rudder.training.loading.window_meter import WINDOW_STEPS, WindowMeter
+from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.metrics import OwnerTraffic, RowCounts, RowsFetched, Seconds
 from rudder.training.settings import BufferSettings
 
