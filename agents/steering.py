@@ -86,7 +86,7 @@ def _may_gain(seen: Observation | None) -> bool:
 def _differs(window: Window, kept: Observation) -> bool:
     """Whether rows, hits, waiting or the time of a step changed by more than noise explains."""
     steps = max(window.num_steps, 1)
-    rows = window.rows.rows_fetched.total / steps - kept.rows_fetched
+    rows = window.rows.rows_fetched.of_batches / steps - kept.rows_fetched
     hits = (window.rows.hit_fraction or 0.0) - (kept.hit_fraction or 0.0)
     wait_ms = 1000 * window.stalled_seconds / steps - kept.exposed_wait_ms
     step_ms = 1000 * window.trained_seconds / steps - kept.step_ms

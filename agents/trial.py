@@ -194,7 +194,7 @@ class Trial:
     def _comparable_rows(self, windows: Sequence[Window]) -> float:
         """Rows fetched per step, at as many remote rows per step as before."""
         steps = sum(window.num_steps for window in windows)
-        fetched = sum(window.rows.rows_fetched.total for window in windows)
+        fetched = sum(window.rows.rows_fetched.of_batches for window in windows)
         remote = sum(window.rows.remote_rows for window in windows)
         if not remote or not self._before.remote_rows:
             return fetched / max(steps, 1)

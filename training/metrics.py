@@ -99,16 +99,26 @@ class _Summed(Frozen):
 
 
 class RowsFetched(_Summed):
-    """Rows that crossed the network, by cause: missed inputs, eager targets, seeds of elsewhere."""
+    """Rows that crossed the network, by cause.
+
+    miss: missed inputs; target: eager targets that were fetched with a batch; seed: seeds of
+    elsewhere; idle: eager targets that were fetched while the loader was idle.
+    """
 
     miss: int = 0
     target: int = 0
     seed: int = 0
+    idle: int = 0
+
+    @property
+    def of_batches(self) -> int:
+        """Rows that batches wait for: what settings bring in each step."""
+        return self.miss + self.target + self.seed
 
     @property
     def total(self) -> int:
         """All rows, whatever the cause."""
-        return self.miss + self.target + self.seed
+        return self.of_batches + self.idle
 
 
 class RowCounts(_Summed):

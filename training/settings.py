@@ -36,12 +36,15 @@ class FetchTargets(_Frozen):
     `degree` the halo nodes with most edges into this partition, `vip` those most likely to be
     sampled, `owner` the most used rows of the partition `owner`, `ids` exactly the global node
     ids in `ids`, `hot_set` the same for the hot set of an earlier run, the hottest first.
+    while_idle: a few rows at a time, while the loader waits for nothing else from other hosts;
+    otherwise all of them with the next batch. A later request for idle times replaces an open one.
     """
 
     source: Literal["observed", "degree", "vip", "hot_set", "owner", "ids"]
     row_budget: Annotated[int, Field(ge=1, le=2**31 - 1)]
     owner: Annotated[int, Field(ge=0)] | None = None
     ids: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=100_000)] = ()
+    while_idle: bool = False
 
 
 class BufferSettings(_Frozen):

@@ -38,9 +38,10 @@ MAGIC = b"RUDDER trace 1\n\0"
 CHUNK = struct.Struct("<4sIQ")
 """Kind, crc32 of the content, bytes of the content."""
 CALL_RECORD = np.dtype([("kind", "<u4"), ("a", "<u4"), ("b", "<u4"), ("c", "<u4")])
-OBSERVE, PLAN, SKIP, CHANGE = range(4)
+OBSERVE, PLAN, SKIP, CHANGE, FETCH = range(5)
 """Kinds of calls, with counts a, b, c. OBSERVE: `a` packed nodes follow; PLAN: it had `a` hits, `b`
-misses and `c` targets; SKIP: none; CHANGE: `a` bytes of JSON follow, padded to a multiple of 8."""
+misses and `c` targets; SKIP: none; CHANGE: `a` bytes of JSON follow, padded to a multiple of 8;
+FETCH: an eager fetch without a batch, the `a` packed nodes of its targets follow."""
 HEAD, HALO, CALLS, STOP = b"HEAD", b"HALO", b"CALL", b"STOP"
 _NODES_PER_CHUNK = 2**20
 _CALLS_PER_CHUNK = 64
@@ -116,6 +117,10 @@ class TraceWriter:
     def plan(self, plan: Plan) -> None:
         """Record that the oldest batch was planned."""
         self._add(_Call(PLAN, (len(plan.hits), len(plan.misses), len(plan.targets))))
+
+    def fetch(self, plan: Plan) -> None:
+        """Record an eager fetch without a batch."""
+        self._add(_Call(FETCH, (len(plan.targets), 0, 0), nodes=plan.targets))
 
     def skip(self) -> None:
         """Record that the oldest batch was skipped."""
@@ -194,6 +199,17 @@ class RecordedPolicy(Policy):
         """Plan, and record the number of hits, misses and targets."""
         plan = self._policy.plan(nodes)
         self._writer.plan(plan)
+        return plan
+
+    @property
+    def wants_rows(self) -> bool:
+        """Whether the policy wants rows while the loader is idle."""
+        return self._policy.wants_rows
+
+    def fetch(self, most_rows: int) -> Plan:
+        """Plan an eager fetch, and record its targets."""
+        plan = self._policy.fetch(most_rows)
+        self._writer.fetch(plan)
         return plan
 
     def skip(self, nodes: IntArray) -> None:

@@ -56,7 +56,7 @@ def without_growth(settled: Sequence[Window], windows: Sequence[Window]) -> tupl
     before = next((each for each in reversed(windows) if each.settings != now), None)
     if before is None:
         return tuple(settled)
-    rows = before.rows.rows_fetched.total / max(before.num_steps, 1)
+    rows = before.rows.rows_fetched.of_batches / max(before.num_steps, 1)
     grown = now.capacity_rows - before.settings.capacity_rows
     begun = before.first_step + before.num_steps
     first = begun + settling_steps(grown, rows_per_step=rows)

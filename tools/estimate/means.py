@@ -48,7 +48,7 @@ _MIN_FREE = 1.5
 class Means:
     """Per-step means of some windows. Milliseconds; step_ms None where no window was timed.
 
-    rows_fetched: of all causes; seed_rows: those of them that no buffer saves; exposed_wait_ms:
+    rows_fetched: for batches, not while idle; seed_rows: those of them that no buffer saves; exposed_wait_ms:
     Window.stalled_seconds, all that the trainer stood still for rows.
     """
 
@@ -76,7 +76,7 @@ class Means:
         return cls(
             num_steps=steps,
             remote_rows=remote_rows / steps,
-            rows_fetched=sum(window.rows.rows_fetched.total for window in windows) / steps,
+            rows_fetched=sum(window.rows.rows_fetched.of_batches for window in windows) / steps,
             seed_rows=sum(window.rows.rows_fetched.seed for window in windows) / steps,
             hit_fraction=hits / remote_rows if remote_rows else None,
             exposed_wait_ms=sum(window.stalled_seconds for window in windows) * per_step_ms,
@@ -178,7 +178,7 @@ def value_of(window: Window, measure: Measure) -> float:
     """A window's rows fetched, or its exposed wait in ms, per step."""
     steps = max(window.num_steps, 1)
     if measure == "rows":
-        return window.rows.rows_fetched.total / steps
+        return window.rows.rows_fetched.of_batches / steps
     return 1e3 * window.stalled_seconds / steps
 
 

@@ -83,14 +83,14 @@ class BusyLink:
 def _is_filled(window: Window) -> bool:
     wall = window.wall_seconds or 0.0
     return (
-        window.rows.rows_fetched.total > 0
+        window.rows.rows_fetched.of_batches > 0
         and window.seconds.pull > FILLED_PULL_SHARE * wall
         and window.stalled_seconds > FILLED_WAIT_SHARE * wall
     )
 
 
 def _ms_per_row(window: Window) -> float:
-    rows = window.rows.rows_fetched.total
+    rows = window.rows.rows_fetched.of_batches
     return 1000 * (window.wall_seconds or 0.0) / rows if rows else float("inf")
 
 

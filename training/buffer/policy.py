@@ -91,6 +91,15 @@ class Policy:
         """Decide for the oldest batch that is not planned yet; nodes: the nodes of that batch."""
         raise NotImplementedError
 
+    @property
+    def wants_rows(self) -> bool:
+        """Whether rows are to be fetched while the loader is idle."""
+        return False
+
+    def fetch(self, most_rows: int) -> Plan:
+        """Plan an eager fetch without a batch: at most so many of the rows that are wanted."""
+        raise NotImplementedError
+
     def skip(self, nodes: IntArray) -> None:
         """Drop the oldest batch that is not planned yet: it will not be trained on."""
 

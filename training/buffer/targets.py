@@ -17,6 +17,9 @@ from rudder.training.settings import FetchTargets
 FloatArray = NDArray[np.float64]
 _ALMOST_SURE = 1 - 1e-9
 _BY_ID = ("ids", "hot_set")
+_LIKELY_USES = 0.5
+"""Expected uses in an epoch from which on VIP fetches a row while the loader is idle: most of these
+rows are needed within two epochs."""
 
 
 @compiled
@@ -77,6 +80,16 @@ class InclusionProbability:
         return np.asarray(-np.expm1(log_absent[view.num_inner :]))
 
     @property
+    def of_likely(self) -> FloatArray:
+        """float64[h]: the same; 0 for nodes that an epoch hardly needs."""
+        batches = self._num_seeds / max(self.batch_size, 1)
+        return np.where(self.of_halo * batches >= _LIKELY_USES, self.of_halo, 0.0)
+
+    @property
+    def _num_seeds(self) -> int:
+        return self.view.num_inner if self.seeds is None else len(self.seeds)
+
+    @property
     def _inner_seeds(self) -> IntArray:
         view = self.view
         if self.seeds is None:
@@ -86,8 +99,7 @@ class InclusionProbability:
 
     @property
     def _log_absent_of_a_seed(self) -> float:
-        num_seeds = self.view.num_inner if self.seeds is None else len(self.seeds)
-        share = self.batch_size / max(num_seeds, 1)
+        share = self.batch_size / max(self._num_seeds, 1)
         return float(np.log1p(-min(share, _ALMOST_SURE)))
 
 
@@ -133,6 +145,8 @@ def choose_targets(
         return np.asarray(nodes[_is_open(nodes, directory, blocked)][: wanted.row_budget])
     if wanted.source in ("degree", "vip"):
         worth = halo_worth(wanted.source, view, vip)
+        if wanted.while_idle and wanted.source == "vip" and vip is not None:
+            worth = vip.of_likely
         nodes = view.to_remote(view.halo)
         open_ = _is_open(nodes, directory, blocked)
         return _best(nodes[open_], worth[open_], wanted.row_budget)

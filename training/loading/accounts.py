@@ -28,8 +28,9 @@ class RowCounter:
         plan = in_flight.planned
         is_halo = _test_bits(self._halo_bits, in_flight.remote_numbers)
         seeds_away = sum(len(places) for _, places in in_flight.seed_tickets)
-        fetched = RowsFetched(miss=len(plan.misses), target=len(plan.targets), seed=seeds_away)
-        input_rows_fetched = fetched.miss + fetched.target
+        eager = {"idle" if in_flight.is_fetch else "target": len(plan.targets)}
+        fetched = RowsFetched(miss=len(plan.misses), seed=seeds_away, **eager)
+        input_rows_fetched = len(plan.misses) + len(plan.targets)
         return RowCounts(
             input_rows=len(in_flight.nodes),
             remote_rows=len(in_flight.remote),

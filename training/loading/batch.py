@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import dgl
 import numpy as np
@@ -76,7 +77,8 @@ class InFlightBatch:
     """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled.
 
     number: of the batch in the run; draw_key: 64 bits that decide which in-edges are drawn;
-    observed_bytes: `num_bytes` as of when it was observed, from when on it is the same.
+    observed_bytes: `num_bytes` as of when it was observed, from when on it is the same;
+    is_fetch: no batch, but an eager fetch of rows for the buffer alone.
     """
 
     number: int
@@ -97,6 +99,13 @@ class InFlightBatch:
     pull_seconds: float = 0.0
     pulls: list[Pull] = field(default_factory=list)
     whole: WholeSample | None = None
+    is_fetch: bool = False
+
+    @classmethod
+    def fetch(cls, plan: Plan) -> Self:
+        """An eager fetch without a batch."""
+        none = np.empty(0, dtype=np.int64)
+        return cls(0, none, plan=plan, whole=WholeSample(none, ()), is_fetch=True)
 
     @property
     def is_answered(self) -> bool:

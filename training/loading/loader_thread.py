@@ -184,6 +184,8 @@ class LoaderThread:
         room = len(self._ready) < self._max_ready
         if may_work and self._pipeline.work(room=room, hand_over=self._hand_over):
             return
+        if may_work and self._pipeline.fetch_idle():
+            return
         if self._pipeline.has_open_questions:
             wait_ms = _LONG_RECEIVE_MS if room else _SHORT_RECEIVE_MS
             self._pipeline.receive(wait_ms, give_up_s=self._timeout_s)

@@ -29,10 +29,14 @@ from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.seed_order import SeedBatch
 from rudder.training.loading.tensors import NodeTensor
-from rudder.training.metrics import Seconds
+from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.partition_view import PartitionView
 
 _DROP_TIMEOUT_S = 60.0
+_IDLE_ROWS = 2048
+"""Rows of an eager fetch while the loader is idle: what a batch may have to wait for."""
+_IDLE_FETCHES = 2
+"""Such fetches at once before the first batch, so that the link need not wait between two."""
 ReadRows = Callable[[NodeTensor, IntArray], torch.Tensor]
 """Reads a tensor's rows of int64[n] global ids as they are now."""
 
@@ -79,6 +83,7 @@ class Pipeline:
         self._pulling: deque[InFlightBatch] = deque()
         self._next_number = 0
         self._planned_since_start = 0
+        self._fetched_idle = RowCounts()
 
     @property
     def next_planned(self) -> int:
@@ -113,7 +118,9 @@ class Pipeline:
 
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
         """Do one piece of work, the most urgent first; False if all wait for answers or room."""
-        if room and self._pulling and self._pulling[0].is_answered:
+        if self._pulling and self._pulling[0].is_fetch and self._pulling[0].is_answered:
+            self._store(self._pulling.popleft())
+        elif room and self._pulling and self._pulling[0].is_answered:
             in_flight = self._pulling.popleft()
             if self._may_plan():
                 self._plan(self._window.popleft())
@@ -132,6 +139,22 @@ class Pipeline:
             self._next_number += 1
         else:
             return False
+        return True
+
+    def fetch_idle(self) -> bool:
+        """Ask for rows that are wanted while nothing else is; False if there are none.
+
+        Before the first batch, or while there are batches to plan, which count these rows.
+        """
+        is_before_all = self._next_number == 0 and not self._seeds
+        if not self.policy.wants_rows:
+            return False
+        if is_before_all and len(self._pulling) >= _IDLE_FETCHES:
+            return False
+        if not is_before_all and (self.has_open_questions or not self._has_batches_to_plan):
+            return False
+        in_flight = InFlightBatch.fetch(self.policy.fetch(_IDLE_ROWS))
+        self._ask_for_rows(in_flight)
         return True
 
     def receive(self, timeout_ms: int, *, give_up_s: float) -> None:
@@ -181,6 +204,10 @@ class Pipeline:
         if tensor in self._outputs:
             batch.blocks[-1].dstdata[tensor.name] = read(tensor, batch.seeds.numpy())
 
+    @property
+    def _has_batches_to_plan(self) -> bool:
+        return bool(self._seeds or self._sampling or self._window)
+
     def _may_sample(self) -> bool:
         ahead = len(self._sampling) + len(self._window)
         wanted = self.policy.settings.lookahead_batches + self._limits.drawn
@@ -192,7 +219,8 @@ class Pipeline:
 
     def _may_plan(self) -> bool:
         """Plan with a full window; at the start with what there is, growing by one a batch."""
-        if not self._window or len(self._pulling) >= self._limits.pulling:
+        num_pulling = sum(not each.is_fetch for each in self._pulling)
+        if not self._window or num_pulling >= self._limits.pulling:
             return False
         wanted = min(self.policy.settings.lookahead_batches, self._planned_since_start)
         more_to_come = bool(self._seeds or self._sampling)
@@ -212,8 +240,11 @@ class Pipeline:
 
     def _plan(self, in_flight: InFlightBatch) -> None:
         self._planned_since_start += 1
-        plan = self.policy.plan(in_flight.remote_numbers)
-        in_flight.plan = plan
+        in_flight.plan = self.policy.plan(in_flight.remote_numbers)
+        self._ask_for_rows(in_flight)
+
+    def _ask_for_rows(self, in_flight: InFlightBatch) -> None:
+        plan = in_flight.planned
         wanted = np.concatenate([in_flight.remote_numbers[plan.misses], plan.targets])
         asked = self._pull(in_flight, self._view.to_global(wanted), self._inputs)
         num_missed = len(plan.misses)
@@ -239,6 +270,11 @@ class Pipeline:
             chosen = np.flatnonzero(owners == owner)
             yield self._pending.pull(in_flight, int(owner), nodes[chosen], keys), chosen
 
+    def _store(self, in_flight: InFlightBatch) -> None:
+        """Put an eager fetch into the buffer; the next batch counts its rows."""
+        self._assembly.store_only(in_flight)
+        self._fetched_idle += self._counter.count(in_flight)
+
     def _assemble(self, in_flight: InFlightBatch) -> Batch:
         started = time.perf_counter()
         blocks = in_flight.make_blocks()
@@ -246,13 +282,14 @@ class Pipeline:
             blocks[0].srcdata[name] = rows
         for tensor in self._outputs:
             blocks[-1].dstdata[tensor.name] = self._outputs_of(tensor, in_flight)
+        before, self._fetched_idle = self._fetched_idle, RowCounts()
         return Batch(
             number=in_flight.number,
             input_nodes=torch.from_numpy(in_flight.nodes),
             seeds=torch.from_numpy(in_flight.seeds),
             blocks=blocks,
             accounts=StepAccounts(
-                rows=self._counter.count(in_flight),
+                rows=before + self._counter.count(in_flight),
                 seconds=Seconds(
                     sample=in_flight.sample_seconds,
                     pull=in_flight.pull_seconds,

@@ -21,6 +21,7 @@ from rudder.training.trace import (
     CALLS,
     CHANGE,
     CHUNK,
+    FETCH,
     HALO,
     HEAD,
     MAGIC,
@@ -44,7 +45,8 @@ class Recording:
     nodes: int32 or int64 remote numbers of all observed batches, one after the other;
     bounds: int64[batches + 1], where each batch begins; calls: uint8[calls], their kinds in order;
     planned: int64[plans, 3], hits, misses and targets of each plan of the run; changes: of
-    settings, in order; is_whole: whether the run ended normally.
+    settings, in order; fetched: remote numbers of each eager fetch without a batch; is_whole:
+    whether the run ended normally.
     """
 
     header: TraceHeader
@@ -56,6 +58,7 @@ class Recording:
     planned: IntArray
     changes: tuple[Change, ...]
     is_whole: bool
+    fetched: tuple[IntArray, ...] = ()
 
     @property
     def num_observed(self) -> int:
@@ -178,6 +181,7 @@ class _Calls:
         self._batches: list[NDArray[np.int32] | IntArray] = []
         self._planned: list[tuple[int, int, int]] = []
         self._changes: list[Change] = []
+        self._fetched: list[IntArray] = []
 
     def read(self, chunk: bytes) -> None:
         """Add the calls of one chunk; raises ValueError if they are not valid."""
@@ -186,8 +190,12 @@ class _Calls:
             kind, a, b, c = map(int, np.frombuffer(chunk, CALL_RECORD, 1, at)[0])
             at += CALL_RECORD.itemsize
             self._kinds.append(kind)
-            if kind == OBSERVE:
-                at = self._read_batch(chunk, at, a)
+            if kind in (OBSERVE, FETCH):
+                nodes, at = self._nodes(chunk, at, a)
+                if kind == OBSERVE:
+                    self._batches.append(nodes)
+                else:
+                    self._fetched.append(nodes.astype(np.int64))
             elif kind == PLAN:
                 self._planned.append((a, b, c))
             elif kind == CHANGE:
@@ -196,15 +204,15 @@ class _Calls:
             elif kind != SKIP:
                 raise ValueError(f"there is no call of kind {kind}")
 
-    def _read_batch(self, chunk: bytes, at: int, size: int) -> int:
+    def _nodes(self, chunk: bytes, at: int, size: int) -> tuple[NDArray[np.int32] | IntArray, int]:
+        """Packed remote numbers, and where they end in the chunk."""
         bits = self._header.node_bits
         words = np.frombuffer(chunk, "<u8", num_words(size, bits), at)
         nodes: NDArray[np.int32] = np.empty(size, dtype=self._dtype)
         unpack(words, bits, nodes)
         if size and nodes.max() >= self._header.num_remote:
             raise ValueError(f"node {nodes.max()} is not one of {self._header.num_remote}")
-        self._batches.append(nodes)
-        return at + words.nbytes
+        return nodes, at + words.nbytes
 
     def recording(self, halo: IntArray, halo_degree: IntArray, *, whole: bool) -> Recording:
         """Everything that was read."""
@@ -219,4 +227,5 @@ class _Calls:
             planned=np.array(self._planned, dtype=np.int64).reshape(-1, 3),
             changes=tuple(self._changes),
             is_whole=whole,
+            fetched=tuple(self._fetched),
         )

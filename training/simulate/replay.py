@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.compiled import compiled
 from rudder.training.simulate.recording import Recording
-from rudder.training.trace import CHANGE, OBSERVE, PLAN
+from rudder.training.settings import Change, FetchTargets
+from rudder.training.trace import CHANGE, FETCH, OBSERVE, PLAN
 
 Nodes = NDArray[np.int32] | IntArray
 _BLOCK = 64
@@ -73,7 +74,7 @@ def replay_calls(policy: Policy, recording: Recording) -> Counts:
     (`Recording.planned`).
     """
     tally = _Tally(recording.is_halo)
-    changes = iter(recording.changes)
+    changes, fetched = iter(recording.changes), iter(recording.fetched)
     waiting: list[IntArray] = []
     observed = 0
     for kind in recording.calls.tolist():
@@ -83,6 +84,8 @@ def replay_calls(policy: Policy, recording: Recording) -> Counts:
             observed += 1
         elif kind == CHANGE:
             policy.apply(next(changes))
+        elif kind == FETCH:
+            _fetch(policy, recording.view.to_global(next(fetched)))
         else:
             nodes = waiting.pop(0)
             if kind == PLAN:
@@ -90,6 +93,15 @@ def replay_calls(policy: Policy, recording: Recording) -> Counts:
             else:
                 policy.skip(nodes)
     return tally.counts()
+
+
+def _fetch(policy: Policy, nodes: IntArray) -> None:
+    """Fetch exactly these global ids, whatever they were chosen by: a trace has no paths."""
+    if len(nodes):
+        ids = tuple(nodes.tolist())
+        asked = FetchTargets(source="ids", row_budget=len(ids), ids=ids, while_idle=True)
+        policy.apply(Change(fetch_targets=asked))
+        policy.fetch(len(ids))
 
 
 def joined(counts: Sequence[Counts]) -> Counts:

@@ -112,6 +112,15 @@ class Player:
         assert self.policy.num_buffered == len(self.held) <= self.policy.settings.capacity_rows
         return plan
 
+    def fetch(self, most_rows: int) -> Plan:
+        """Carry out an eager fetch without a batch."""
+        plan = self.policy.fetch(most_rows)
+        self._resize(plan)
+        self._check(plan, array(()))
+        self._carry_out(plan, array(()))
+        assert self.policy.num_buffered == len(self.held) <= self.policy.settings.capacity_rows
+        return plan
+
     def play(self, batches: Collection[IntArray], *, ahead: int) -> None:
         """Plan all batches, each with `ahead` later ones observed."""
         for number, nodes in enumerate(batches):

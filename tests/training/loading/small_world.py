@@ -145,7 +145,9 @@ class World:
 
     def turn(self, *, room: bool = True) -> None:
         """One piece of work, or one answer."""
-        if not self.pipeline.work(room=room, hand_over=self.ready.append):
+        if self.pipeline.work(room=room, hand_over=self.ready.append):
+            return
+        if not self.pipeline.fetch_idle():
             self.pipeline.receive(0, give_up_s=60.0)
 
     def finish(self) -> list[Batch]:

@@ -15,7 +15,7 @@ from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Limits, Pipeline
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.partition_view import IntArray
-from rudder.training.settings import Change
+from rudder.training.settings import Change, FetchTargets
 from tests.training.loading.small_world import ROWS, World, wrong_rows
 
 SEEDS = range(25)
@@ -160,6 +160,41 @@ def test_what_a_script_keeps_of_a_batch_is_never_written_again(seed: int) -> Non
         most_bytes = max(most_bytes, world.pipeline._pool.num_bytes)
     limits = Limits()
     assert most_bytes <= 2 * (limits.ready + 3) * 90 * 12 * 2
+
+
+@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("policy", ["lookahead", "lfu", "static"])
+def test_rows_fetched_while_idle_are_right_and_counted(policy: str, seed: int) -> None:
+    world = World(seed, policy=policy)
+    asked = Change(
+        capacity_rows=world.random.choice([5, 40]),
+        fetch_targets=FetchTargets(source="degree", row_budget=5, while_idle=True),
+    )
+    seeds = [world.seeds() for _ in range(12)]
+    for number in range(0, 12, 4):
+        world.policy.apply(asked)
+        for _ in range(world.random.randint(0, 60)):
+            world.turn(room=len(world.ready) < 2)
+        world.add(seeds[number : number + 4])
+    batches = world.finish()
+    assert [batch.seeds.tolist() for batch in batches] == [each.tolist() for each in seeds]
+    assert all(wrong_rows(batch) == [] for batch in batches)
+    fetched = sum(batch.accounts.rows.rows_fetched.total for batch in batches)
+    assert fetched == sum(map(len, world.wire.pulled))
+
+
+def test_rows_are_fetched_before_the_first_batch() -> None:
+    world = World(0)
+    targets = FetchTargets(source="degree", row_budget=20, while_idle=True)
+    world.policy.apply(Change(capacity_rows=20, fetch_targets=targets))
+    for _ in range(100):
+        world.turn()
+    assert world.policy.num_buffered == 20
+    world.add([world.seeds()])
+    (batch,) = world.finish()
+    assert batch.accounts.rows.hits > 0
+    assert batch.accounts.rows.rows_fetched.idle == 20
+    assert batch.accounts.pulls == () or sum(pull.rows for pull in batch.accounts.pulls) < 40
 
 
 def test_a_pipeline_runs_ahead_as_far_as_its_limits() -> None:

@@ -150,7 +150,19 @@ class LookaheadBuffer(SlotBuffer):
     def plan(self, nodes: IntArray) -> Plan:
         """Tell hits from misses, and admit the misses that are worth a slot."""
         hits, hit_slots, misses, missed, ranks = self._split(len(nodes))
-        targets = self._take_targets(missed)
+        plan = self._planned(hits, hit_slots, misses, missed, ranks, self._take_targets(missed))
+        self._end_batch()
+        return plan
+
+    def fetch(self, most_rows: int) -> Plan:
+        """Plan an eager fetch without a batch, of rows that are worth a slot."""
+        none = np.empty(0, dtype=np.int64)
+        return self._planned(none, none, none, none, none, self._take_idle(most_rows))
+
+    def _planned(
+        self, hits: IntArray, hit_slots: IntArray, misses: IntArray, missed: IntArray,
+        ranks: IntArray, targets: IntArray,
+    ) -> Plan:  # fmt: skip
         if len(targets):
             ranks = np.concatenate([ranks, self._ranks_of(targets)])
         newcomers = np.concatenate([missed, targets]) if len(targets) else missed
@@ -160,7 +172,6 @@ class LookaheadBuffer(SlotBuffer):
         if len(is_target):
             self._nodes["heat"][targets] += np.float32(self._weight)
             admitted, slots = admitted[~is_target], slots[~is_target]
-        self._end_batch()
         return Plan(
             hits=hits,
             hit_slots=hit_slots,

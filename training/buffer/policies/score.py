@@ -91,6 +91,7 @@ class ScoreBuffer(ReactiveBuffer):
 
     name: ClassVar[str] = "score"
     node: ClassVar[np.dtype[Any]] = NODE
+    fetches_without_batch: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -31,6 +31,8 @@ class SlotBuffer(Policy):
     """The record of a node; its field `slot` is 1 + the buffer slot, 0: not buffered."""
     without_meaning: ClassVar[dict[str, str]] = {}
     """Settings that are refused, and why."""
+    fetches_without_batch: ClassVar[bool] = True
+    """Otherwise rows for idle times are fetched with the next batch."""
 
     def __init__(
         self,
@@ -46,6 +48,8 @@ class SlotBuffer(Policy):
         self._pool = MemoryPool(max_blocks=_MAX_BLOCKS)
         self._nodes: Records = zeros(view.num_remote, self.node)
         self._pending: list[FetchTargets] = []
+        self._for_idle: FetchTargets | None = None
+        self._idle_records = np.empty(0, dtype=np.int64)
         self._resize: Resize | None = None
         self._make_slots(settings.capacity_rows)
 
@@ -60,6 +64,11 @@ class SlotBuffer(Policy):
         arrays = [array for array in vars(self).values() if isinstance(array, np.ndarray)]
         used = sum(array.nbytes for array in arrays) - self._nodes.nbytes + self._records().nbytes
         return used + self._directory.num_bytes + self._pool.num_bytes
+
+    @property
+    def wants_rows(self) -> bool:
+        """Whether rows are to be fetched while the loader is idle."""
+        return self._for_idle is not None or len(self._idle_records) > 0
 
     def refusal(self, change: Change) -> str | None:
         """Why a change has no meaning here, or cannot be made; None if it can."""
@@ -79,8 +88,11 @@ class SlotBuffer(Policy):
         super().apply(change)
         if change.capacity_rows is not None:
             self._set_capacity(change.capacity_rows)
-        if change.fetch_targets is not None:
-            self._pending.append(change.fetch_targets)
+        if (targets := change.fetch_targets) is not None:
+            if targets.while_idle and self.fetches_without_batch:
+                self._for_idle = targets
+            else:
+                self._pending.append(targets)
         if change.replace_now:
             self._replace_now()
 
@@ -116,10 +128,22 @@ class SlotBuffer(Policy):
         if not self._pending:
             return np.empty(0, dtype=np.int64)
         pending, self._pending = self._pending, []
+        return self._chosen(pending, missed)
+
+    def _take_idle(self, most_rows: int) -> IntArray:
+        """The next records to fetch while the loader is idle; they are chosen once per request."""
+        if self._for_idle is not None:
+            self._idle_records = self._chosen([self._for_idle], self._idle_records[:0])
+            self._for_idle = None
+        still_out = self._idle_records[self._nodes["slot"][self._idle_records] == 0]
+        self._idle_records = still_out[most_rows:]
+        return still_out[:most_rows]
+
+    def _chosen(self, wanted: list[FetchTargets], missed: IntArray) -> IntArray:
         blocked = self._records()["slot"] != 0
         blocked[missed] = True
         return choose_all(
-            pending, self._view, self._directory, heat=self._heat(), blocked=blocked, vip=self._vip
+            wanted, self._view, self._directory, heat=self._heat(), blocked=blocked, vip=self._vip
         )
 
     def _take_resize(self) -> Resize | None:
@@ -211,6 +235,18 @@ class ReactiveBuffer(SlotBuffer):
         self._batches += 1
         hits, hit_slots, misses, missed = self._split(self._directory.find(nodes))
         targets = self._take_targets(missed)
+        return self._planned(hits, hit_slots, misses, missed, targets)
+
+    def fetch(self, most_rows: int) -> Plan:
+        """Plan an eager fetch without a batch, into slots that the policy gives to such rows."""
+        none = np.empty(0, dtype=np.int64)
+        targets = self._take_idle(most_rows)[: self._num_slots]
+        return self._planned(none, none, none, none, targets)
+
+    def _planned(
+        self, hits: IntArray, hit_slots: IntArray, misses: IntArray, missed: IntArray,
+        targets: IntArray,
+    ) -> Plan:  # fmt: skip
         self._admit(missed, targets)
         admitted, slots = self._admitted(missed)
         chosen, target_slots = self._admitted(targets)
