@@ -25,7 +25,7 @@ class EmbeddedObserver:
         history = toolbox.history
         means = Means.of(history.present)
         if means is None:
-            return _nothing_yet(history, toolbox.limits)
+            return _nothing_yet(history, toolbox)
         noise, peers = history.noise, _peers(history)
         is_first = len(history.windows) < MIN_WINDOWS
         step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
@@ -54,7 +54,7 @@ class EmbeddedObserver:
         )
 
 
-def _nothing_yet(history: History, limits: Limits) -> Observation:
+def _nothing_yet(history: History, toolbox: Toolbox) -> Observation:
     return Observation(
         step=history.next_step,
         window=len(history.windows),
@@ -74,7 +74,8 @@ def _nothing_yet(history: History, limits: Limits) -> Observation:
         spare_ms=None,
         drift=None,
         working_set_rows=None,
-        max_capacity_rows=limits.max_capacity_rows,
+        max_capacity_rows=toolbox.limits.max_capacity_rows,
+        hot_rows=toolbox.hot_rows,
     )
 
 

@@ -4,7 +4,8 @@ Known work: an earlier run on the same partition, batches and policy came to set
 confirmed. They are good on a link like that run's. Before the first window nobody knows the link
 of this run, and memories of before version 0.2 do not tell theirs; then the largest buffer of
 those that served counts, and only where it is larger than the present one. No start shrinks a
-buffer: memory is a budget.
+buffer: memory is a budget. Until the first batch the link idles, so a start also fetches the rows
+that batches are likely to need.
 """
 
 from __future__ import annotations
@@ -25,18 +26,23 @@ from rudder.training.settings import (
     Applied,
     BufferSettings,
     Change,
+    FetchTargets,
 )
 from rudder.training.workload import Workload
+
+_TAKES_ANY_ROW = ("lookahead", "lfu")
+"""Policies that have use for rows which were fetched before the first batch."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Settings that are likely to serve better; effect: as an earlier run measured it, None where
-    nobody knows."""
+    """Settings that are likely to serve better, and rows to fetch while the link idles; effect: as
+    an earlier run measured it, None where nobody knows."""
 
     settings: BufferSettings
     effect: Effect | None
     reason: str
+    targets: FetchTargets | None = None
 
     @classmethod
     def of(
@@ -47,14 +53,29 @@ class WarmStart:
         Before the first window only an earlier run can tell, and is believed.
         """
         known, is_begun = _best_known(recalled, observation, workload), observation.step_ms > 0
+        if not is_begun:
+            return _before_all(known, observation, workload)
         if known is None:
-            return _near_defaults(observation, workload) if is_begun else None
-        rows = max(known.settings.capacity_rows, observation.settings.capacity_rows)
-        known = replace(known, settings=known.settings.model_copy(update={"capacity_rows": rows}))
+            return _near_defaults(observation, workload)
+        known = known.not_below(observation.settings)
         gain_ms = observation.exposed_wait_ms - _wait_ms(known)
-        if is_begun and gain_ms < constants.WORTH_WAIT_SHARE * observation.step_ms:
+        if gain_ms < constants.WORTH_WAIT_SHARE * observation.step_ms:
             return None
         return None if known.settings == observation.settings else known
+
+    def not_below(self, settings: BufferSettings) -> WarmStart:
+        """The same with a buffer that is no smaller than that of these settings."""
+        rows = max(self.settings.capacity_rows, settings.capacity_rows)
+        return replace(self, settings=self.settings.model_copy(update={"capacity_rows": rows}))
+
+    def change(self, settings: BufferSettings, wanted: BufferSettings) -> Change:
+        """From these settings to those wanted, with the rows to fetch that such a buffer holds."""
+        change = Change.between(settings, wanted)
+        if self.targets is None or not wanted.capacity_rows:
+            return change
+        budget = min(self.targets.row_budget, wanted.capacity_rows)
+        targets = self.targets.model_copy(update={"row_budget": budget})
+        return change.model_copy(update={"fetch_targets": targets})
 
     def leads_to(self, change: Change, *, settings: BufferSettings) -> bool:
         """Whether a change of these settings goes there, by its capacity at least in part, and
@@ -65,7 +86,7 @@ class WarmStart:
         return (
             low <= wanted.capacity_rows <= high
             and wanted == self.settings.model_copy(update=same)
-            and change == Change.between(settings, wanted)
+            and change in (Change.between(settings, wanted), self.change(settings, wanted))
         )
 
 
@@ -127,6 +148,31 @@ def _best_known(
     best = max(unknown, key=lambda each: each.settings.capacity_rows, default=None)
     present = observation.settings.capacity_rows
     return best if best is not None and best.settings.capacity_rows >= present else None
+
+
+def _before_all(
+    known: WarmStart | None, observation: Observation, workload: Workload
+) -> WarmStart | None:
+    """The settings that an earlier run came to, and the rows that batches are likely to need."""
+    start = WarmStart(observation.settings, None, "the link idles before the first batch")
+    if known is not None:
+        start = known.not_below(observation.settings)
+    start = replace(start, targets=_first_rows(observation, workload))
+    wanted = start.change(observation.settings, start.settings)
+    return None if wanted.is_empty else start
+
+
+def _first_rows(observation: Observation, workload: Workload) -> FetchTargets | None:
+    """The hot set of an earlier run, else the nodes that fan-outs and graph make likely; None where
+    neither is known, or the policy chooses its rows itself."""
+    knows_nothing = not (observation.hot_rows or workload.fanouts)
+    if knows_nothing or workload.policy not in _TAKES_ANY_ROW:
+        return None
+    return FetchTargets(
+        source="hot_set" if observation.hot_rows else "vip",
+        row_budget=max(observation.hot_rows or workload.num_remote, 1),
+        while_idle=True,
+    )
 
 
 def _is_like_link(one_ms: float | None, other_ms: float | None) -> bool:

@@ -330,7 +330,7 @@ class Steering:
             return None
         episode = self._episode_of(state, episode_id)
         applied = episode.applied
-        if applied is not None and applied.outcome == "applied" and episode.verdict is not None:
+        if applied is not None and episode.outcome is None and episode.verdict is not None:
             self._trial = self._trial_of(episode.verdict, episode.observation, applied)
             self._guard.opened()
         elif episode.outcome is not None:
@@ -389,4 +389,7 @@ def _outcome_of(state: DecisionState) -> Outcome | None:
         return Outcome(result=result, reason=ruling.reason)
     if applied.outcome == "refused":
         return Outcome(result="refused", reason=applied.reason or "")
+    before = state["observation"]
+    if not before.step_ms and applied.settings == before.settings:
+        return Outcome(result="confirmed", reason="rows come while the link idles: nothing to try")
     return None

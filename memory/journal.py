@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from rudder.memory.records import Episode, Observation
 from rudder.tools.calls import Frozen
 from rudder.tools.estimate.calibration import Learned
+from rudder.training.buffer.hot_set import HotSet
 from rudder.training.metrics import Window
 from rudder.training.steering_options import Objective
 from rudder.training.workload import Workload
@@ -186,6 +187,10 @@ class Journal:
     def recall(self, observation: Observation, *, limit: int = 5) -> list[Recalled]:
         """The nearest past episodes with an outcome, good and bad, nearest first."""
         return []
+
+    def hot_set(self) -> HotSet | None:
+        """What the last run on the same work used most; None where nothing is known."""
+        return None
 
     def unfinished(self) -> Episode | None:
         """After a restart: the newest episode if its outcome is missing, with the trainer's answer

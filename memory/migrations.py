@@ -251,11 +251,21 @@ def _step(migrations: Migrations, name: str, *statements: str) -> None:
             db.execute(statement)
 
 
+_HOT_SETS = """CREATE TABLE hot_sets (
+    -- The remote nodes that the last run on the same work used most, for the start of the next one.
+    signature TEXT PRIMARY KEY,   -- of the workload
+    added_at TEXT NOT NULL,
+    nodes BLOB NOT NULL,          -- global ids, the hottest first: little-endian int64, zlib
+    uses BLOB NOT NULL            -- of each, recent ones weighing more: little-endian float32, zlib
+) STRICT"""
+
+
 _step(RUN_FILE, "0001_first_release", *_RUN_TABLES, *_AUDIT_TABLES)
 _step(RUN_FILE, "0002_decision_inputs", *_REPLAY_TABLES)
 _step(RUN_FILE, "0003_pruned_uses", *_PRUNING_TABLES)
 _step(RUN_FILE, "0004_digests", *_CHAIN_TABLES)
 _step(EXPERIENCE, "0001_first_release", *_EXPERIENCE_TABLES)
+_step(EXPERIENCE, "0002_hot_sets", _HOT_SETS)
 
 
 def is_newer(db: Database, migrations: Migrations) -> bool:

@@ -30,7 +30,8 @@ class Observation(Frozen):
     the last window's sampled nodes that the windows before it did not use (0 to 1) less what is
     usual; spare_ms: by how much the loader is ahead of the trainer, per step; row_ms: what a row
     takes over the network, which tells how fast the link is; max_capacity_rows: the largest buffer
-    that memory and limits allow. Records of before version 0.2 have neither.
+    that memory and limits allow. Records of before version 0.2 have neither. hot_rows: rows of
+    an earlier run's hot set that the trainer can fetch before its first batch.
     """
 
     step: int
@@ -55,6 +56,7 @@ class Observation(Frozen):
     sets_the_pace: bool = True
     row_ms: float | None = None
     max_capacity_rows: int | None = None
+    hot_rows: int = 0
 
     @property
     def exposed_fraction(self) -> float:

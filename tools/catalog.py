@@ -191,7 +191,8 @@ class SetFetchTargets(WriteArguments):
         list[Annotated[int, Field(ge=0)]],
         Field(
             max_length=_MAX_IDS,
-            description="global node ids, for sources ids and hot_set; otherwise empty",
+            description="global node ids, for sources ids and hot_set (there empty: the hot set"
+            " of an earlier run that memory has); otherwise empty",
         ),
     ]
 

@@ -152,8 +152,8 @@ def _problems_of_targets(
         )
     if source not in ("ids", "hot_set") and targets.ids:
         yield "fetch_targets.ids go with the sources ids and hot_set only; leave them out"
-    if source in ("ids", "hot_set") and not targets.ids:
-        yield f"fetch_targets.source = {source} needs ids; give at least one"
+    if source == "ids" and not targets.ids:
+        yield "fetch_targets.source = ids needs ids; give at least one"
     for node in targets.ids:
         if not 0 <= node < num_nodes:
             yield (

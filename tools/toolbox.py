@@ -138,6 +138,7 @@ class Toolbox:
         """recall: past episodes, at most so many; on_call: told of every call, its result and how
         many milliseconds it took."""
         self.history, self.whatif, self.recall = history, whatif, recall
+        self.hot_rows = 0  # of an earlier run's hot set that the trainer can fetch
         self.on_call = on_call
         self.set_limits(limits)
 

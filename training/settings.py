@@ -35,7 +35,8 @@ class FetchTargets(_Frozen):
     `source` says how they are chosen: `observed` the most used rows that are not buffered,
     `degree` the halo nodes with most edges into this partition, `vip` those most likely to be
     sampled, `owner` the most used rows of the partition `owner`, `ids` exactly the global node
-    ids in `ids`, `hot_set` the same for the hot set of an earlier run, the hottest first.
+    ids in `ids`, `hot_set` the same for the hot set of an earlier run, the hottest first; without
+    ids the one that this run's memory has.
     while_idle: a few rows at a time, while the loader waits for nothing else from other hosts;
     otherwise all of them with the next batch. A later request for idle times replaces an open one.
     """
@@ -89,6 +90,9 @@ class Change(_Frozen):
         return cls(**{n: v for n, v in wanted.items() if v != getattr(old, n)})
 
 
+Origin = Literal["user", "controller"]
+
+
 class Command(_Frozen):
     """One message to a trainer's control port; an empty change only asks for the state.
 
@@ -98,7 +102,7 @@ class Command(_Frozen):
 
     command_id: Annotated[str, Field(min_length=1, max_length=64)]
     change: Change = Change()
-    origin: Literal["user", "controller"] = "user"
+    origin: Origin = "user"
     issued_at_step: Annotated[int, Field(ge=0)] | None = None
 
 

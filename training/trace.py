@@ -28,6 +28,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.training.buffer.hot_set import HotSet
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.compiled import compiled
 from rudder.training.errors import complain
@@ -211,6 +212,10 @@ class RecordedPolicy(Policy):
         plan = self._policy.fetch(most_rows)
         self._writer.fetch(plan)
         return plan
+
+    def hot_set(self) -> HotSet:
+        """The policy's hot set."""
+        return self._policy.hot_set()
 
     def skip(self, nodes: IntArray) -> None:
         """Skip, and record it."""

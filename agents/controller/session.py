@@ -7,6 +7,7 @@ import resource
 import time
 import traceback
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -28,6 +29,7 @@ from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.estimate.means import waits
 from rudder.tools.limits import Limits
+from rudder.training.buffer.hot_set import hot_set_beside
 from rudder.training.control.messages import (
     FULL_ATTENTION,
     Attention,
@@ -94,7 +96,7 @@ class ControllerSession:
         cpu: CpuBudget,
     ) -> None:
         self._workload, self._options, self._folder = workload, options, folder
-        self._budget_file = socket.parent / BUDGET_FILE
+        self._budget_file, self._socket = socket.parent / BUDGET_FILE, socket
         self._budget_bytes = options.memory_budget_bytes
         self._is_on = True
         self._cpu = cpu
@@ -249,11 +251,20 @@ class ControllerSession:
             }
             self._report = self._report.model_copy(update=update)
             self._tell()
+        self._lay_out_hot_set()
         try:
             if (episode := await self._steering.begin()) is not None:
                 self._count(episode)
         except Exception as error:
             self.fail(error)
+
+    def _lay_out_hot_set(self) -> None:
+        """Put the hot set of an earlier run where the trainer looks for it."""
+        hot = self._journal.hot_set()
+        if hot is not None:
+            with suppress(OSError):
+                hot.save(hot_set_beside(self._socket))
+                self._steering.toolbox.hot_rows = len(hot.nodes)
 
     def _look_at_budget(self) -> None:
         """A budget that has changed holds from the next decision on."""

@@ -43,15 +43,11 @@ def opening(
         return None
     present = observation.settings
     wanted = _in_reach(first.settings, present=present, steps=steps, limits=toolbox.limits)
-    change = Change.between(present, wanted)
+    change = first.change(present, wanted)
     if change.is_empty:
         return None
     return propose(
-        planner,
-        change,
-        whatif=toolbox.whatif,
-        reason=first.reason,
-        expected=first.effect,
+        planner, change, whatif=toolbox.whatif, reason=first.reason, expected=first.effect
     )
 
 

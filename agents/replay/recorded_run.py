@@ -108,6 +108,7 @@ class Scene:
         whatif = WhatIf(history)
         whatif.learn(inputs.learned)
         self.toolbox = Toolbox(history, limits, whatif, self.episode_recall.last)
+        self.toolbox.hot_rows = episode.observation.hot_rows
 
     def recall(self, observation: Observation) -> list[Recalled]:
         """The run's own episodes, and those recalled of earlier runs."""

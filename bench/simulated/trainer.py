@@ -39,6 +39,9 @@ from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
 READY_BATCHES = 2
 AHEAD_BATCHES = 6
 """Batches that are ready for the trainer at most, and those with the batches under way."""
+START_MS = 300.0
+"""For which the link idles before the first batch."""
+_LEAST_IDLE_ROWS = 16
 _SAMPLED_NODES = 8192
 _OBSERVED_AT_ONCE = 4
 _PROBES: dict[Knob, Change] = {
@@ -156,6 +159,7 @@ class SimulatedTrainer:
     # -- one step -----------------------------------------------------------------------
 
     def _train_one(self, sums: _Sums) -> None:
+        self._fetch_idle(sums)
         self._look_ahead()
         nodes = self._waiting.popleft()
         plan = self._policy.plan(nodes)
@@ -171,6 +175,23 @@ class SimulatedTrainer:
         sums.accesses.append(nodes[self._is_sampled[nodes]].astype(np.int32))
         self._pass_time(len(plan.misses) + len(plan.targets), sums)
         self._step += 1
+
+    def _fetch_idle(self, sums: _Sums) -> None:
+        """Let the link carry rows that the policy wants until the next batch asks for its own."""
+        if not self._policy.wants_rows:
+            return
+        costs = self.costs
+        asks_ms = max(self._asked_ms, self._taken_ms[0]) + costs.sample_ms + costs.assemble_ms
+        idle_ms = asks_ms - self._loaded_ms if self._step else START_MS
+        rows = int(max(idle_ms - costs.pull_ms, 0.0) / max(costs.row_ms, 1e-6))
+        if rows < _LEAST_IDLE_ROWS:
+            return
+        fetched = len(self._policy.fetch(rows).targets)
+        if self._step:
+            self._loaded_ms += costs.pull_ms + fetched * costs.row_ms
+        sums.rows += RowCounts(
+            rows_fetched=RowsFetched(idle=fetched), bytes_fetched=fetched * self._row_bytes
+        )
 
     def _look_ahead(self) -> None:
         """Show the policy batches up to its lookahead, at most _OBSERVED_AT_ONCE more a step."""
@@ -205,7 +226,7 @@ class SimulatedTrainer:
     def _window_of(self, sums: _Sums) -> Window:
         self._num_windows += 1
         num_steps = self._step - sums.first_step
-        fetched = sums.rows.rows_fetched.total
+        fetched = sums.rows.rows_fetched.of_batches
         return Window(
             rank=0,
             index=self._num_windows - 1,

@@ -6,6 +6,7 @@ Written by one process at a time, when a run has ended; controllers read it thro
 from __future__ import annotations
 
 import secrets
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from rudder.memory.run.audit import Head
 from rudder.memory.run.tables import checksum, parse_episode, result_columns
 from rudder.memory.store import Reader, Store, insert, now, parse, rows
 from rudder.tools.calls import Frozen
+from rudder.training.buffer.hot_set import HotSet
 from rudder.training.errors import ConfigError
 from rudder.training.workload import Workload
 
@@ -197,6 +199,18 @@ class Experience:
                 else:
                     known += 1
         return Added(new, known)
+
+    def keep_hot_set(self, hot: HotSet, workload: Workload) -> None:
+        """Keep it for the next run on this work, in place of what an earlier run left."""
+        values = {
+            "signature": signature(workload),
+            "added_at": now(),
+            "nodes": zlib.compress(hot.nodes.astype("<i8").tobytes()),
+            "uses": zlib.compress(hot.uses.astype("<f4").tobytes()),
+        }
+        with self._store.transaction() as db:
+            db.conn.execute("DELETE FROM hot_sets WHERE signature = ?", [values["signature"]])
+            insert(db, "hot_sets", values)
 
     def trust(self, origin: str) -> int:
         """Let recall use what was imported from an origin so far; returns how many episodes.

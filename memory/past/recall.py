@@ -8,6 +8,7 @@ blocks that stay in the cache; no tree is as fast in so many dimensions.
 from __future__ import annotations
 
 import math
+import zlib
 from array import array
 from collections import defaultdict
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from rudder.memory.past.circumstances import (
 from rudder.memory.past.experience import PAST, past_episode
 from rudder.memory.records import Observation
 from rudder.memory.store import Reader
+from rudder.training.buffer.hot_set import HotSet
 from rudder.training.compiled import compiled
 from rudder.training.errors import DataError
 from rudder.training.workload import Workload
@@ -46,6 +48,7 @@ ORDER BY wait_ms_after, number DESC LIMIT 1
 _LARGEST = """
 SELECT number, vector FROM recall_keys JOIN episodes USING (number)
 WHERE recall_keys.signature = ? AND recall_keys.result = 'confirmed'
+  AND recall_keys.wait_ms_after IS NOT NULL
 ORDER BY json_extract(content, '$.applied.settings.capacity_rows') DESC, number DESC LIMIT 1
 """
 _BLOCK = 2048
@@ -79,6 +82,13 @@ class Recall(Reader):
         )
         return [recalled for each in near for recalled in self._read(each)]
 
+    def hot_set(self, workload: Workload) -> HotSet | None:
+        """What the last run on this work used most; None where none was kept."""
+        found = self.rows(
+            "SELECT nodes, uses FROM hot_sets WHERE signature = ?", signature(workload)
+        )
+        return self.read(lambda: _hot_set(**found[0])) if found else None
+
     def _nearest(
         self, vector: Vector, workload: Workload, *, limit: int, is_link_known: bool
     ) -> list[Near]:
@@ -107,6 +117,15 @@ class Recall(Reader):
             Recalled(distance=near.distance, workload=past.workload, episode=past.episode)
             for past in pasts
         ]
+
+
+def _hot_set(*, nodes: bytes, uses: bytes) -> HotSet:
+    try:
+        ids = np.frombuffer(zlib.decompress(nodes), dtype="<i8").astype(np.int64)
+        counts = np.frombuffer(zlib.decompress(uses), dtype="<f4").astype(np.float32)
+    except zlib.error as error:
+        raise ValueError(f"a hot set is damaged: {error}") from None
+    return HotSet(ids, counts)
 
 
 def _order(near: Near) -> tuple[float, int]:

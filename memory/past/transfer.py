@@ -11,7 +11,9 @@ from pydantic import ValidationError
 
 from rudder.memory.past.experience import Added, Catalog, Experience, PastEpisode
 from rudder.memory.run.run_reader import RunReader, run_files
+from rudder.training.buffer.hot_set import HotSet, hot_set_left
 from rudder.training.errors import DataError
+from rudder.training.workload import Workload
 
 
 def fill(memory: Path, run_dir: Path, *, replaces_damaged: bool = False) -> Added:
@@ -25,6 +27,13 @@ def fill(memory: Path, run_dir: Path, *, replaces_damaged: bool = False) -> Adde
     paths = run_files(run_dir)
     with Experience(memory, replaces_damaged=replaces_damaged) as experience:
         return sum((_fill_one(experience, path) for path in paths), Added())
+
+
+def _keep_hot_set(experience: Experience, path: Path, workload: Workload) -> None:
+    """What the rank of this file left when its loader was closed."""
+    hot = HotSet.load(hot_set_left(path.parent.parent, rank=workload.rank))
+    if hot is not None:
+        experience.keep_hot_set(hot, workload)
 
 
 def merge(memory: Path, source: Path) -> Added:
@@ -72,6 +81,8 @@ def _fill_one(experience: Experience, path: Path) -> Added:
             head = reader.audit_head()
     except DataError as error:
         return Added(left_out=(f"{path}: {error.message}",))
+    for workload in list(workloads.values())[-1:]:
+        _keep_hot_set(experience, path, workload)
     return experience.add(episodes, trusted=True, head=head)
 
 

@@ -28,6 +28,7 @@ from rudder.memory.run.audit import AuditLog, is_logged, unchained_rows
 from rudder.memory.run.slices import MAX_FILE_BYTES, Slices
 from rudder.memory.run.verify import verify
 from rudder.memory.store import Key, Redaction, Store, Write, now
+from rudder.training.buffer.hot_set import HotSet
 from rudder.training.errors import DataError, MachineError, RudderError, complain
 from rudder.training.metrics import Window
 from rudder.training.versions import own_version
@@ -175,6 +176,13 @@ class SqliteJournal(Journal):
                 found = self._past.recall(observation, self._workload, limit=limit)
         self._record("recalls", lambda db: tables.add_recall(db, observation, found))
         return found
+
+    def hot_set(self) -> HotSet | None:
+        """What the last run on the same work used most; None where memory has none."""
+        with self._lock, self._without_memory_on_error():
+            if self._past is not None and self._workload is not None:
+                return self._past.hot_set(self._workload)
+        return None
 
     def add_inputs(self, inputs: DecisionInputs) -> None:
         """Keep what a decision rests on; safe from a kill when this returns."""

@@ -48,8 +48,8 @@ _MIN_FREE = 1.5
 class Means:
     """Per-step means of some windows. Milliseconds; step_ms None where no window was timed.
 
-    rows_fetched: for batches, not while idle; seed_rows: those of them that no buffer saves; exposed_wait_ms:
-    Window.stalled_seconds, all that the trainer stood still for rows.
+    rows_fetched: for batches, not while idle; seed_rows: those of them that no buffer saves;
+    exposed_wait_ms: Window.stalled_seconds, all that the trainer stood still for rows.
     """
 
     num_steps: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.training.buffer.hot_set import NO_HOT_SET, HotSet
 from rudder.training.settings import BufferSettings, Change
 
 IntArray = NDArray[np.int64]
@@ -99,6 +100,10 @@ class Policy:
     def fetch(self, most_rows: int) -> Plan:
         """Plan an eager fetch without a batch: at most so many of the rows that are wanted."""
         raise NotImplementedError
+
+    def hot_set(self) -> HotSet:
+        """The nodes used most so far; none where nothing is kept of uses."""
+        return NO_HOT_SET
 
     def skip(self, nodes: IntArray) -> None:
         """Drop the oldest batch that is not planned yet: it will not be trained on."""

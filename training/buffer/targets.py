@@ -193,6 +193,8 @@ def refusal_of_targets(
         wrong = [node for node in wanted.ids if not view.is_remote(node)]
         if wrong or not wanted.ids:
             found = f"these are not: {wrong[:3]}" if wrong else "there are none"
+            if wanted.source == "hot_set" and not wrong:
+                return "no hot set of an earlier run on the same work is known; use vip"
             return f"fetch_targets.ids must be remote nodes of this graph; {found}"
     if wanted.source == "vip" and vip is None:
         return "fetch_targets.source = vip needs fan-outs, which this sampler does not have"

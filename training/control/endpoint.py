@@ -8,9 +8,11 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from rudder.training.buffer.hot_set import hot_set_beside, hot_set_left
 from rudder.training.buffer.policy import Policy
 from rudder.training.control.controller_process import ControllerProcess, controller_at
 from rudder.training.control.peers import Peers, Store
@@ -99,6 +101,8 @@ class ControlEndpoint:
         self.port: ControlPort | NoControl = NoControl()
         self.steering: TrainerSteering | NoSteering = NoSteering()
         self.controller: ControllerProcess | None = None
+        self._policy = policy
+        self._hot_set_left: Path | None = None
         if controller is not None:
             folder = _own_folder((folder or group.default_folder()).absolute())
             control = control or folder / "control" / f"rank{group.rank}.sock"
@@ -115,8 +119,10 @@ class ControlEndpoint:
             rank=group.rank,
             quota=quota_of(workload, memory_budget_bytes, folder=control.parent),
             off_file=control.parent / OFF_FILE,
+            hot_set=hot_set_beside(control),
         )
         if controller is not None and folder is not None:
+            self._hot_set_left = hot_set_left(folder, rank=group.rank)
             self.controller = controller_at(
                 control, rank=group.rank, options=controller, folder=folder
             )
@@ -126,8 +132,17 @@ class ControlEndpoint:
         """Close the port, and let the controller end; once, at the latest when Python ends."""
         atexit.unregister(self.close)
         self.steering.close()
+        self._leave_hot_set()
         if self.controller is not None:
             self.controller.close()
+
+    def _leave_hot_set(self) -> None:
+        """Keep what was used most for the next run; without it that run is only slower at first."""
+        path, self._hot_set_left = self._hot_set_left, None
+        hot = self._policy.hot_set()
+        if path is not None and len(hot.nodes):
+            with suppress(OSError):
+                hot.save(path)
 
 
 def _own_folder(folder: Path) -> Path:

@@ -10,12 +10,13 @@ import time
 import uuid
 from pathlib import Path
 
+from rudder.training.buffer.hot_set import MAX_HOT_ROWS, NO_HOT_SET, HotSet
 from rudder.training.buffer.policy import Policy
 from rudder.training.control.messages import Intervention, SteeringState, Tool
 from rudder.training.control.service import ControlPort
 from rudder.training.errors import complain
 from rudder.training.machine import rows_per_trainer
-from rudder.training.settings import Applied, Change, Command
+from rudder.training.settings import Applied, Change, Command, Origin
 from rudder.training.workload import Workload
 
 OFF_FILE = "steering-off"
@@ -111,18 +112,20 @@ class TrainerSteering:
         rank: int,
         quota: MemoryQuota,
         off_file: Path,
+        hot_set: Path | None = None,
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
     ) -> None:
         """The settings in force now are those to fall back on.
 
         quota: the most rows that anybody may set; off_file: while it exists, and when a
-        controller that was heard has been silent for `heartbeat_timeout_s`, steering is off.
+        controller that was heard has been silent for `heartbeat_timeout_s`, steering is off;
+        hot_set: where its ids are, for fetch targets that name none.
         """
         self._port = port
         self._policy = policy
         self._rank = rank
         self._quota = quota
-        self._off_file = off_file
+        self._off_file, self._hot_set = off_file, hot_set
         self._timeout_s = heartbeat_timeout_s
         self._defaults = policy.settings
         self._why_off: str | None = None
@@ -176,9 +179,10 @@ class TrainerSteering:
             self._report("fall_back", step, change=change, applied=applied)
 
     def _obey(self, command: Command, step: int) -> None:
-        reason = self._refusal(command)
-        if reason is None and not command.change.is_empty:
-            self._policy.apply(command.change)
+        change = self._with_ids(command.change)
+        reason = self._refusal(change, origin=command.origin)
+        if reason is None and not change.is_empty:
+            self._policy.apply(change)
         applied = self._applied(command.command_id, step, reason)
         self._port.answer(applied)
         if command.change.is_empty:
@@ -197,12 +201,21 @@ class TrainerSteering:
             self._defaults = defaults
             self._tell(step)
 
-    def _refusal(self, command: Command) -> str | None:
-        """Why a command is not obeyed, or None; the only check of a change in this process."""
-        change, rows = command.change, command.change.capacity_rows
+    def _with_ids(self, change: Change) -> Change:
+        """The change with the ids of the hot set; the record need not hold them again."""
+        targets = change.fetch_targets
+        if targets is None or targets.source != "hot_set" or targets.ids or self._hot_set is None:
+            return change
+        hot = HotSet.load(self._hot_set) or NO_HOT_SET
+        ids = tuple(hot.nodes[:MAX_HOT_ROWS].tolist())
+        return change.model_copy(update={"fetch_targets": targets.model_copy(update={"ids": ids})})
+
+    def _refusal(self, change: Change, *, origin: Origin) -> str | None:
+        """Why a change is not made, or None; the only check of a change in this process."""
+        rows = change.capacity_rows
         if change.is_empty:
             return None
-        if command.origin == "controller" and self._why_off is not None:
+        if origin == "controller" and self._why_off is not None:
             return self._why_off
         if rows is not None:
             now = self._policy.settings.capacity_rows

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.policy import IntArray, Plan, Policy
 from rudder.training.compiled import compiled
-from rudder.training.simulate.recording import Recording
 from rudder.training.settings import Change, FetchTargets
+from rudder.training.simulate.recording import Recording
 from rudder.training.trace import CHANGE, FETCH, OBSERVE, PLAN
 
 Nodes = NDArray[np.int32] | IntArray

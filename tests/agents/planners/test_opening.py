@@ -19,7 +19,8 @@ from rudder.memory.records import Plan, Verdict
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.toolbox import Toolbox
-from rudder.training.settings import BufferSettings, Change
+from rudder.training.settings import BufferSettings, Change, FetchTargets
+from rudder.training.workload import PolicyName
 from tests.agents.steered import toolbox_after, trainer_of
 from tests.agents.test_starting_point import GOOD, START, came_to
 
@@ -84,6 +85,53 @@ def test_a_critic_without_estimates_refuses_what_has_no_precedent(early: Toolbox
     async def ask() -> Verdict:
         observation = await EmbeddedObserver().observe(early)
         return await EmbeddedCritic().review(observation, [], plan, early)
+
+    assert asyncio.run(ask()).decision == "refuse"
+
+
+def before_all(*, policy: PolicyName = "lookahead", hot_rows: int = 0) -> Toolbox:
+    """Before the first window of a run whose fan-outs are known."""
+    toolbox = toolbox_after(trainer_of(START), windows=0)
+    history = toolbox.history
+    history.workload = history.workload.model_copy(update={"fanouts": (5, 10), "policy": policy})
+    toolbox.hot_rows = hot_rows
+    return toolbox
+
+
+def test_before_the_first_batch_the_rows_that_the_graph_makes_likely_are_fetched() -> None:
+    plan, verdict = planned(before_all(), [])
+    assert plan.change == Change(
+        fetch_targets=FetchTargets(source="vip", row_budget=START.capacity_rows, while_idle=True)
+    )
+    assert verdict.decision == "approve"
+    assert verdict.change == plan.change
+
+
+def test_the_hot_set_of_an_earlier_run_goes_before_the_graph() -> None:
+    toolbox = before_all(hot_rows=1500)
+    earlier = toolbox.history.workload.model_copy(update={"run_key": "e" * 32})
+    plan, verdict = planned(toolbox, [came_to(work=earlier)])
+    targets = plan.change.fetch_targets
+    assert targets == FetchTargets(source="hot_set", row_budget=1500, while_idle=True)
+    assert plan.change.over(START) == GOOD
+    assert verdict.change == plan.change
+
+
+def test_a_policy_that_chooses_its_own_rows_is_left_alone() -> None:
+    plan, _ = planned(before_all(policy="static"), [])
+    assert plan.change.is_empty
+
+
+def test_rows_that_were_not_likely_are_refused() -> None:
+    toolbox = before_all()
+    targets = FetchTargets(source="degree", row_budget=50)
+    plan = Plan(
+        planner="p", change=Change(fetch_targets=targets), expected=None, reason="for a test"
+    )
+
+    async def ask() -> Verdict:
+        observation = await EmbeddedObserver().observe(toolbox)
+        return await EmbeddedCritic().review(observation, [], plan, toolbox)
 
     assert asyncio.run(ask()).decision == "refuse"
 

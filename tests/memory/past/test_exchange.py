@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import io
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rudder.memory.past.experience import Added, Catalog, Experience
+from rudder.memory.past.recall import Recall
 from rudder.memory.past.transfer import export, fill, import_, merge
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
+from rudder.training.buffer.hot_set import HotSet, hot_set_left
 from rudder.training.errors import ConfigError, DataError
 
 
@@ -128,3 +132,26 @@ def test_prune_drops_the_oldest_and_their_keys(memory: Path) -> None:
         lost = "SELECT count(*) FROM recall_keys WHERE number NOT IN (SELECT number FROM episodes)"
         assert db.execute(lost).fetchone() == (0,)
     db.close()
+
+
+def test_the_hot_set_of_the_last_run_on_the_same_work_is_kept(memory: Path, tmp_path: Path) -> None:
+    work = sample_workload()
+    for ids in ([5, 9, 2], [9, 4]):
+        hot = HotSet(np.array(ids), np.ones(len(ids), dtype=np.float32))
+        hot.save(hot_set_left(tmp_path / "run", rank=work.rank))
+        fill(memory, tmp_path / "run")
+    with closing(Recall(memory)) as recall:
+        found = recall.hot_set(work)
+        assert found is not None
+        assert found.nodes.tolist() == [9, 4]
+        assert found.uses.tolist() == [1.0, 1.0]
+        assert recall.hot_set(work.model_copy(update={"batch_size": work.batch_size + 1})) is None
+
+
+def test_a_damaged_hot_set_is_no_hot_set(memory: Path, tmp_path: Path) -> None:
+    path = hot_set_left(tmp_path / "run", rank=0)
+    path.parent.mkdir()
+    path.write_bytes(b"no archive")
+    assert not fill(memory, tmp_path / "run").left_out
+    with closing(Recall(memory)) as recall:
+        assert recall.hot_set(sample_workload()) is None

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+from rudder.training.buffer.hot_set import hot_set_beside
 from rudder.training.buffer.policy import Policy
 from rudder.training.control.service import ControlPort
 from rudder.training.control.steering import OFF_FILE, MemoryQuota, TrainerSteering
@@ -43,6 +44,7 @@ class Trainer:
             rank=rank,
             quota=quota or MemoryQuota(workload or workload_of()),
             off_file=self.off_file,
+            hot_set=hot_set_beside(self.path),
             heartbeat_timeout_s=heartbeat_timeout_s,
         )
         self._done = threading.Event()

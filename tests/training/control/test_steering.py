@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 import pytest
 
+from rudder.training.buffer.hot_set import HotSet, hot_set_beside
 from rudder.training.control import unix_socket
 from rudder.training.control.messages import (
     Heartbeat,
@@ -33,7 +35,7 @@ from rudder.training.control.steering import (
     TrainerSteering,
 )
 from rudder.training.settings import Applied, Change, Command, FetchTargets
-from tests.training.buffer.player import buffer_of
+from tests.training.buffer.player import NUM_REMOTE, buffer_of, view_of
 from tests.training.control.steered import WAIT_S, Trainer, stepping, until, workload_of
 
 SMALL_CONTROLLER = Path(__file__).parent / "small_controller.py"
@@ -61,6 +63,18 @@ def test_a_controllers_change_is_applied_while_steering_is_on(tmp_path: Path) ->
         answer = send(trainer, Change(capacity_rows=7))
         assert answer.outcome == "applied"
         assert answer.settings.capacity_rows == trainer.settings.capacity_rows == 7
+
+
+def test_the_hot_set_of_an_earlier_run_is_read_from_beside_the_socket(tmp_path: Path) -> None:
+    asked = Change(fetch_targets=FetchTargets(source="hot_set", row_budget=2, while_idle=True))
+    with stepping(tmp_path) as trainer:
+        refused = send(trainer, asked)
+        assert refused.outcome == "refused"
+        assert "no hot set of an earlier run" in str(refused.reason)
+        nodes = view_of(NUM_REMOTE).to_global(np.array([7, 3, 5]))
+        HotSet(nodes, np.ones(3, dtype=np.float32)).save(hot_set_beside(trainer.path))
+        assert send(trainer, asked).outcome == "applied"
+        assert trainer.policy.fetch(9).targets.tolist() == [7, 3]
 
 
 def test_the_switch_undoes_a_stopped_controllers_change_within_one_window(tmp_path: Path) -> None:

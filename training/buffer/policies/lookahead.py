@@ -237,6 +237,10 @@ class LookaheadBuffer(SlotBuffer):
     def _heat(self) -> NDArray[np.float32]:
         return np.asarray(self._records()["heat"])
 
+    @property
+    def _use_weight(self) -> float:
+        return self._weight
+
     def _ranks_of(self, targets: IntArray) -> IntArray:
         ranks = np.empty(len(targets), dtype=np.int64)
         kernels.target_ranks(

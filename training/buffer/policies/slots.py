@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.training.buffer.directory import make_directory
+from rudder.training.buffer.hot_set import MAX_HOT_ROWS, HotSet
 from rudder.training.buffer.policy import IntArray, Plan, Policy, Resize, after_another
 from rudder.training.buffer.records import Records, zeros
 from rudder.training.buffer.rows import MemoryPool
@@ -70,6 +71,14 @@ class SlotBuffer(Policy):
         """Whether rows are to be fetched while the loader is idle."""
         return self._for_idle is not None or len(self._idle_records) > 0
 
+    def hot_set(self) -> HotSet:
+        """The nodes used most so far, buffered or not."""
+        heat = self._heat()
+        used = np.flatnonzero(heat > 0)
+        hottest = used[np.argsort(-heat[used], kind="stable")[:MAX_HOT_ROWS]]
+        nodes = self._view.to_global(self._directory.nodes_of(hottest))
+        return HotSet(nodes, heat[hottest] / np.float32(self._use_weight))
+
     def refusal(self, change: Change) -> str | None:
         """Why a change has no meaning here, or cannot be made; None if it can."""
         for name, reason in self.without_meaning.items():
@@ -112,6 +121,11 @@ class SlotBuffer(Policy):
         """float32[records]: how much each node that is not buffered was used."""
         raise NotImplementedError
 
+    @property
+    def _use_weight(self) -> float:
+        """What the latest use adds to a node's heat."""
+        return 1.0
+
     # -- records, targets and slots -----------------------------------------------------
 
     def _records(self) -> Records:
@@ -137,7 +151,7 @@ class SlotBuffer(Policy):
             self._for_idle = None
         still_out = self._idle_records[self._nodes["slot"][self._idle_records] == 0]
         self._idle_records = still_out[most_rows:]
-        return still_out[:most_rows]
+        return np.asarray(still_out[:most_rows])
 
     def _chosen(self, wanted: list[FetchTargets], missed: IntArray) -> IntArray:
         blocked = self._records()["slot"] != 0
