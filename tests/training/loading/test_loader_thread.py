@@ -27,10 +27,12 @@ from tests.training.loading.interleaving import Turns
 
 SEEDS = range(150)
 READY = 2
+_FETCH = SeedBatch(np.empty(0, dtype=np.int64), draw_key=0)
 
 
 class ScriptedPipeline:
-    """Each batch asks one question; every call that DGL's RPC would be used in is a point.
+    """Each batch asks one question, and so do a few fetches while nothing else is to be done; every
+    call that DGL's RPC would be used in is a point.
 
     While `is_paused` is set by the test, no such call may be under way.
     """
@@ -41,6 +43,7 @@ class ScriptedPipeline:
         self._seeds: deque[SeedBatch] = deque()
         self._asked: deque[SeedBatch] = deque()
         self._answered: deque[SeedBatch] = deque()
+        self._num_fetches = 4
         self.is_paused = False
         self.is_inside = False
         self.policy = SimpleNamespace(
@@ -76,9 +79,19 @@ class ScriptedPipeline:
                 return False
             return True
 
+    def fetch_idle(self) -> bool:
+        if self.has_open_questions or not self._num_fetches:
+            return False
+        with self._rpc():
+            self._num_fetches -= 1
+            self._asked.append(_FETCH)
+        return True
+
     def receive(self, timeout_ms: int, *, give_up_s: float) -> None:
         with self._rpc():
-            self._answered.append(self._asked.popleft())
+            answered = self._asked.popleft()
+            if answered is not _FETCH:
+                self._answered.append(answered)
 
     def drop_all(self) -> None:
         with self._rpc():
