@@ -20,23 +20,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared import Row, parser_of, show
+from benchmarks.shared import parser_of
 
 _RUDDER = Path(sys.executable).parent / "rudder"
 KINDS = ("none", "graph", "memory")
-
-
-class FirstEpoch(Row):
-    """One way to begin, over all rounds; rows: fetched in the first epoch, all ranks."""
-
-    begins: str
-    seconds: float
-    fastest: float
-    slowest: float
-    to_none: float
-    hit_fraction: float
-    rows: int
-    rows_while_idle: int
 
 
 def job(folder: Path, kind: str, options: Sequence[str], *, memory: Path) -> dict[str, Any]:
@@ -59,29 +46,27 @@ def job(folder: Path, kind: str, options: Sequence[str], *, memory: Path) -> dic
     }
 
 
-def row_of(kind: str, found: dict[str, list[dict[str, Any]]]) -> FirstEpoch:
-    """One kind's medians."""
+def row_of(kind: str, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """One kind over all rounds; rows, rows_while_idle: of the last one, all ranks."""
     own = found[kind]
     seconds = [each["seconds"] for each in own]
     ratios = [each / none["seconds"] for each, none in zip(seconds, found["none"], strict=True)]
-    return FirstEpoch(
-        begins=kind,
-        seconds=statistics.median(seconds),
-        fastest=min(seconds),
-        slowest=max(seconds),
-        to_none=statistics.median(ratios),
-        hit_fraction=own[-1]["hits"],
-        rows=own[-1]["rows"],
-        rows_while_idle=own[-1]["idle"],
-    )
+    return {
+        "seconds": statistics.median(seconds),
+        "range": [min(seconds), max(seconds)],
+        "to_none": statistics.median(ratios),
+        "to_none_range": [min(ratios), max(ratios)],
+        "hit_fraction": own[-1]["hits"],
+        "rows": own[-1]["rows"],
+        "rows_while_idle": own[-1]["idle"],
+    }
 
 
 def main() -> None:
-    """Run all jobs in turns, and print a table."""
+    """Run all jobs in turns, and print what came of them."""
     parser = parser_of(__doc__, repeats=5, batch_size=512, past_epochs=3)
     parser.add_argument("--dataset", default="synthetic:community-200k")
     parser.add_argument("--rate", default="1gbit")
-    parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     common = ["--dataset", asked.dataset, "--batch-size", str(asked.batch_size)]
     if asked.rate != "none":
@@ -95,7 +80,7 @@ def main() -> None:
                 kind = KINDS[(number + place) % len(KINDS)]
                 run_dir = folder / f"{number}-{kind}"
                 found[kind].append(job(run_dir, kind, [*common, "--epochs", "1"], memory=memory))
-    show([row_of(kind, found) for kind in KINDS], as_json=asked.json)
+    print(json.dumps({kind: row_of(kind, found) for kind in KINDS}, indent=2))
 
 
 if __name__ == "__main__":
