@@ -23,7 +23,6 @@ from rudder.training.settings import BufferSettings, Change
 
 LIMITS = "limits"
 """Stands for the planner in episodes of this kind."""
-REASON = "the buffer is larger than its limit"
 
 
 def limit_plan(toolbox: Toolbox) -> Plan | None:
@@ -32,7 +31,9 @@ def limit_plan(toolbox: Toolbox) -> Plan | None:
     if window is None or window.settings.capacity_rows <= most:
         return None
     change = Change(capacity_rows=most)
-    return Plan(planner=LIMITS, change=change, expected=None, reason=REASON)
+    why = toolbox.limits.bound("capacity_rows").reason
+    reason = f"the buffer is larger than its limit: {why}"
+    return Plan(planner=LIMITS, change=change, expected=None, reason=reason)
 
 
 class Bounds(Protocol):

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from rudder.agents.actuator import JournaledActuator, Sender
 from rudder.agents.graph import build_graph, decide
-from rudder.agents.guard import REASON, Guard, limit_plan
+from rudder.agents.guard import Guard, limit_plan
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import DecisionRecorder
@@ -284,7 +284,7 @@ class Steering:
             plan=plan,
             command_id=applied.command_id,
             applied=applied,
-            outcome=Outcome(result=result, reason=REASON),
+            outcome=Outcome(result=result, reason=plan.reason),
         )
         self._journal.save(episode)
         return episode

@@ -64,10 +64,18 @@ class Limits:
     memory_budget_bytes: int | None = None
 
     @classmethod
-    def of(cls, workload: Workload, *, memory_budget_bytes: int | None) -> Limits:
-        """Bounds of a run; memory_budget_bytes: of all buffers of this host, None: no budget."""
+    def of(
+        cls,
+        workload: Workload,
+        *,
+        memory_budget_bytes: int | None,
+        budget_reason: str | None = None,
+    ) -> Limits:
+        """Bounds of a run; memory_budget_bytes: of all buffers of this host, None: no budget;
+        budget_reason: what has cut it, where no person has."""
+        reason = budget_reason or "the memory budget, shared by this host's trainers, ends there"
         bounds = (
-            _capacity(workload, memory_budget_bytes),
+            _capacity(workload, memory_budget_bytes, reason),
             Bound("eviction_threshold", 0.0, 1.0, "uses per batch",
                   "a row is used at most once per batch; at 1 every row may be displaced"),
             _lookahead(workload),
@@ -167,7 +175,7 @@ def _problems_of_targets(
         )
 
 
-def _capacity(workload: Workload, budget: int | None) -> Bound:
+def _capacity(workload: Workload, budget: int | None, budget_reason: str) -> Bound:
     """The tightest of what helps, what the host has, and what the user allows."""
     ends = [
         (workload.num_remote, "there are no more remote nodes"),
@@ -177,7 +185,7 @@ def _capacity(workload: Workload, budget: int | None) -> Bound:
         rows = rows_per_trainer(
             budget, trainers=workload.trainers_on_host, row_bytes=workload.row_bytes
         )
-        ends.append((rows, "the memory budget, shared by this host's trainers, ends there"))
+        ends.append((rows, budget_reason))
     high, reason = min(ends, key=lambda end: end[0])
     return Bound("capacity_rows", 0, max(high, 0), "rows", reason)
 

@@ -7,47 +7,16 @@ import errno
 import os
 import resource
 import signal
-from pathlib import Path
-
-import psutil
 
 from rudder.training.errors import MachineError
+from rudder.training.host_memory import HostMemory
 
-_GROUPS = Path("/sys/fs/cgroup")
-_OWN_GROUP = Path("/proc/self/cgroup")
 _PR_SET_PDEATHSIG = 1
 
 
 def available_memory_bytes() -> int:
     """Bytes that can be taken without swapping or being killed."""
-    machine = int(psutil.virtual_memory().available)
-    left = (left_in_group(group) for group in _own_groups())
-    return min([machine, *(num_bytes for num_bytes in left if num_bytes is not None)])
-
-
-def left_in_group(group: Path) -> int | None:
-    """Bytes that a cgroup (version 2) still allows; None if it sets no limit.
-
-    The kernel counts the file cache as used but gives it up on demand, so it is added back.
-    """
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        return max(0, limit - used + int(statistics["inactive_file"]))
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _own_groups() -> list[Path]:
-    """The cgroup of this process and all above it, where version 2 is mounted."""
-    try:
-        lines = _OWN_GROUP.read_text().splitlines()
-    except OSError:
-        return []
-    own = next((line[3:] for line in lines if line.startswith("0::")), "/")
-    innermost = _GROUPS / own.lstrip("/")
-    return [path for path in [innermost, *innermost.parents] if path.is_relative_to(_GROUPS)]
+    return HostMemory.now().left_bytes
 
 
 _DISK = (errno.ENOSPC, errno.EDQUOT)

@@ -84,7 +84,8 @@ _CHANGES = 4
 
 
 class SteeringReport(BaseModel):
-    """One rank's steering up to now; `phase` is what the controller is doing,
+    """One rank's steering up to now; `phase` is what the controller is doing, shortage: why memory
+    is given back, None: it is not;
     is_on whether the trainer lets itself be steered; last: the last decision, changes: the
     last ones that changed something, oldest first, as they stand now."""
 
@@ -98,6 +99,7 @@ class SteeringReport(BaseModel):
     confirmed: BufferSettings | None = None
     last: Episode | None = None
     changes: tuple[Episode, ...] = ()
+    shortage: str | None = None
     journal_is_writing: bool = True
     cpu_seconds: float = 0.0
     peak_rss_bytes: int = 0

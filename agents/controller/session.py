@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 from rudder.agents.actuator import Actuator, NoAnswerError, Sender, UnrecordedError
 from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.memory_watch import MemoryWatch
 from rudder.agents.controller.report import (
     ENDED,
     RESTING,
@@ -94,10 +95,12 @@ class ControllerSession:
         folder: Path,
         socket: Path,
         cpu: CpuBudget,
+        memory: MemoryWatch | None = None,
     ) -> None:
         self._workload, self._options, self._folder = workload, options, folder
         self._budget_file, self._socket = socket.parent / BUDGET_FILE, socket
         self._budget_bytes = options.memory_budget_bytes
+        self._memory = memory or MemoryWatch()
         self._is_on = True
         self._cpu = cpu
         self._journal = SqliteJournal.open(
@@ -130,15 +133,23 @@ class ControllerSession:
         folder: Path,
         socket: Path,
         cpu: CpuBudget | None = None,
+        memory: MemoryWatch | None = None,
     ) -> Self:
         """Make one; what an earlier controller left on trial is undone first.
 
         cpu: what decisions may take of this process's processor time; a controller's share where
-        None. Raises what kept it from beginning; the record has it, too.
+        None; memory: looks at the host's memory. Raises what kept it from beginning; the record has
+        it, too.
         """
         cpu = cpu or CpuBudget()
         session = cls(
-            workload, sender=sender, options=options, folder=folder, socket=socket, cpu=cpu
+            workload,
+            sender=sender,
+            options=options,
+            folder=folder,
+            socket=socket,
+            cpu=cpu,
+            memory=memory,
         )
         try:
             await session._begin()
@@ -160,6 +171,7 @@ class ControllerSession:
 
     async def _decide_on(self, window: Window) -> None:
         self._look_at_budget()
+        self._look_at_memory()
         self._cpu.earn(window.trained_seconds, is_needed=waits(window))
         self._steering.note(window)
         if not self._is_on or not self._journal.resume():
@@ -272,9 +284,31 @@ class ControllerSession:
         if budget != self._budget_bytes:
             self._note("user", "steer_budget", arguments=json.dumps({"num_bytes": budget}))
             self._budget_bytes = budget
-            limits = Limits.of(self._workload, memory_budget_bytes=budget)
-            self._steering.toolbox.set_limits(limits)
-            self._steering.wake()
+            self._memory.forget()
+            self._set_budget(budget)
+
+    def _look_at_memory(self) -> None:
+        """While the host runs short of memory its budget is cut."""
+        latest, work, memory = self._steering.toolbox.history.latest, self._workload, self._memory
+        if latest is None:
+            return
+        before = memory.budget_bytes
+        held = latest.buffered_rows * work.row_bytes * max(work.trainers_on_host, 1)
+        memory.refresh(held_bytes=held)
+        if memory.budget_bytes == before:
+            return
+        cut, budget = memory.budget_bytes, self._budget_bytes
+        told = {"num_bytes": cut, "reason": memory.reason}
+        self._note("act", "memory_pressure", arguments=json.dumps(told))
+        known = [each for each in (cut, budget) if each is not None]
+        self._set_budget(min(known, default=None))
+        self._tell()
+
+    def _set_budget(self, budget: int | None) -> None:
+        reason = self._memory.reason
+        limits = Limits.of(self._workload, memory_budget_bytes=budget, budget_reason=reason)
+        self._steering.toolbox.set_limits(limits)
+        self._steering.wake()
 
     def _note(self, agent: str, tool: str, **values: object) -> None:
         at = {"call_id": uuid.uuid4().hex, "step": self._steering.toolbox.history.next_step}
@@ -311,6 +345,7 @@ class ControllerSession:
                 "counts": counts,
                 "phase": phase or self._phase,
                 "is_on": self._is_on,
+                "shortage": self._memory.reason,
                 "journal_is_writing": self._journal.is_writing and not self._journal.has_gaps,
                 "cpu_seconds": time.process_time(),
                 "peak_rss_bytes": used.ru_maxrss * 1024,

@@ -52,6 +52,7 @@ def status(
 
     Example: rudder steer status --run runs/demo
     """
+    from rudder.agents.controller.report import read_report
     from rudder.training.control.controller_process import pid_file_of
     from rudder.training.control.steering import OFF_FILE
 
@@ -69,6 +70,11 @@ def status(
         told = {"step": answer.step, "settings": answer.settings.model_dump(), "controller": pid}
         trainers.append({"rank": rank, "listens": True, **told})
         controller = "no controller" if pid is None else f"controller {pid}"
+        report = read_report(run, rank)
+        if pid is not None and report is not None:
+            trainers[-1] |= {"phase": report.phase, "shortage": report.shortage}
+            why = f", gives memory back: {report.shortage}" if report.shortage else ""
+            controller += f" ({report.phase}{why})"
         lines.append(f"rank {rank}: {settings_line(run, answer)}; {controller}")
     if json:
         typer.echo(json_text.dumps({"is_on": is_on, "trainers": trainers}, indent=2))

@@ -12,6 +12,7 @@ import pytest
 
 from rudder.agents.actuator import NoAnswerError
 from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.memory_watch import MemoryWatch
 from rudder.agents.controller.report import SteeringReport, read_report
 from rudder.agents.controller.session import ControllerSession
 from rudder.bench.simulated.access_traces import ZipfStream
@@ -21,6 +22,7 @@ from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.training.config import run_config
 from rudder.training.control.messages import SteeringState
 from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.host_memory import HostMemory
 from rudder.training.metrics import LastChange
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.steering_options import SteeringOptions
@@ -35,7 +37,9 @@ def make_trainer(capacity: int, *, costs: Costs = SLOW_NETWORK) -> SimulatedTrai
     return SimulatedTrainer(stream, settings=settings, costs=costs, row_bytes=ROW_BYTES)
 
 
-async def opened(trainer: SimulatedTrainer, folder: Path) -> ControllerSession:
+async def opened(
+    trainer: SimulatedTrainer, folder: Path, *, memory: MemoryWatch | None = None
+) -> ControllerSession:
     (folder / "control").mkdir(exist_ok=True)
     return await ControllerSession.open(
         trainer.workload,
@@ -44,6 +48,7 @@ async def opened(trainer: SimulatedTrainer, folder: Path) -> ControllerSession:
         folder=folder,
         socket=folder / "control" / "rank0.sock",
         cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+        memory=memory or MemoryWatch(look=lambda: HostMemory(2**40, 2**40)),
     )
 
 
@@ -95,6 +100,31 @@ def test_a_budget_that_is_cut_while_the_run_goes_on_is_kept_to(tmp_path: Path) -
         assert 0 < trainer.settings.capacity_rows <= before // 2
 
     asyncio.run(run())
+
+
+def test_memory_pressure_has_half_of_the_buffer_given_back_and_says_so(tmp_path: Path) -> None:
+    short = HostMemory(left_bytes=10, limit_bytes=1000, stalled_share=0.4)
+
+    async def run() -> None:
+        trainer = make_trainer(2000)
+        session = await opened(trainer, tmp_path, memory=MemoryWatch(look=lambda: short))
+        await steer(session, trainer, 1)
+        held = report_of(tmp_path)
+        await steer(session, trainer, 1)
+        await session.close()
+        assert held.shortage is None
+        assert 0 < trainer.settings.capacity_rows <= 1000
+
+    asyncio.run(run())
+    words = (
+        "the host runs short of memory: processes stood still for memory in 40% of the last 10 s"
+    )
+    assert report_of(tmp_path).shortage == words
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        (cut,) = [episode for episode in reader.episodes() if episode.plan.planner == "limits"]
+        (note,) = [row for row in reader.audit() if row.tool == "memory_pressure"]
+    assert words in cut.plan.reason
+    assert words in str(note.arguments)
 
 
 @pytest.mark.parametrize("text", ["", "many", "-5", "1e9"])
