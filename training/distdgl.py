@@ -7,7 +7,7 @@ from typing import Any
 import dgl
 import numpy as np
 import torch
-from dgl.distributed import rpc
+from dgl.distributed import role, rpc
 
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.partition_view import PartitionView
@@ -72,7 +72,24 @@ def partition_view(local: Any, book: Any, *, with_edge_ids: bool) -> PartitionVi
 
 
 def trainer_rank() -> int:
-    """Rank of this trainer: torch's where it is initialised, else DGL's client number."""
+    """Rank of this trainer: torch's where it is initialised, else DGL's among trainers."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return int(torch.distributed.get_rank())
-    return max(int(rpc.get_rank()), 0)
+    return int(role.get_trainer_rank()) if role.get_role() == "default" else 0
+
+
+def num_trainers() -> int:
+    """Trainers of this job; 1 in standalone mode."""
+    return max(1, len(role.PER_ROLE_RANK.get("default", ())))
+
+
+def trainers_on_host() -> int:
+    """Trainers of this job on this host, whatever launched them; 1 in standalone mode.
+
+    Each trainer has told the servers on which host it is, so none is waited for.
+    """
+    if role.IS_STANDALONE:
+        return 1
+    rpc.send_request(0, role.GetRoleRequest())
+    trainers = rpc.recv_response().role["default"]
+    return sum(host == rpc.get_machine_id() for _, host in trainers)

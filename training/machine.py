@@ -61,17 +61,11 @@ def rows_per_trainer(num_bytes: int, *, trainers: int, row_bytes: int) -> int:
     return num_bytes // max(trainers, 1) // max(row_bytes, 1)
 
 
-def max_buffer_rows(*, row_bytes: int, world_size: int, num_hosts: int) -> int:
+def max_buffer_rows(*, row_bytes: int, trainers_on_host: int) -> int:
     """The most rows that a trainer's buffer may have in the memory that is available now."""
-    on_host = trainers_on_host(world_size=world_size, num_hosts=num_hosts)
-    trainers = _number_in(TRAINERS_VARIABLE) or on_host
+    trainers = int(os.environ.get(TRAINERS_VARIABLE, trainers_on_host))
     num_bytes = int(BUDGET_FRACTION * available_memory_bytes())
     return rows_per_trainer(num_bytes, trainers=trainers, row_bytes=row_bytes)
-
-
-def trainers_on_host(*, world_size: int, num_hosts: int) -> int:
-    """Trainers that share this host, as torch's launchers say; else an even part of all."""
-    return _number_in("LOCAL_WORLD_SIZE") or -(-world_size // max(num_hosts, 1))
 
 
 def why_no_buffer(budget_bytes: int | None, *, trainers: int, row_bytes: int) -> str | None:
@@ -87,9 +81,3 @@ def why_no_buffer(budget_bytes: int | None, *, trainers: int, row_bytes: int) ->
         f"a memory budget of {budget_bytes} bytes leaves no buffer: one row takes {row_bytes}"
         f" bytes, and {sharers} share the budget; give {least} bytes or more"
     )
-
-
-def _number_in(variable: str) -> int:
-    """A positive number from the environment; 0 where there is none."""
-    text = os.environ.get(variable, "")
-    return int(text) if text.isdecimal() else 0

@@ -12,7 +12,6 @@ from rudder.training.machine import (
     TRAINERS_VARIABLE,
     available_memory_bytes,
     max_buffer_rows,
-    trainers_on_host,
     why_no_buffer,
 )
 from tests.training.control.steered import workload_of
@@ -48,24 +47,11 @@ def test_a_trainer_says_so_when_it_begins(
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("text", "count"), [("4", 4), ("1", 1), ("", 3), ("many", 3), ("0", 3), (None, 3)]
-)
-def test_trainers_of_a_host_are_counted_as_the_launcher_says(
-    monkeypatch: pytest.MonkeyPatch, text: str | None, count: int
-) -> None:
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    if text is not None:
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", text)
-    assert trainers_on_host(world_size=5, num_hosts=2) == count
-
-
 def test_all_trainers_of_a_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def bytes_of_all(trainers: int) -> int:
-        return trainers * 4096 * max_buffer_rows(row_bytes=4096, world_size=8, num_hosts=4)
+        return trainers * 4096 * max_buffer_rows(row_bytes=4096, trainers_on_host=2)
 
     monkeypatch.delenv(TRAINERS_VARIABLE, raising=False)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert bytes_of_all(2) == pytest.approx(BUDGET_FRACTION * available_memory_bytes(), rel=0.1)
     monkeypatch.setenv(TRAINERS_VARIABLE, "8")
     assert bytes_of_all(8) == pytest.approx(BUDGET_FRACTION * available_memory_bytes(), rel=0.1)

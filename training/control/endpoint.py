@@ -74,8 +74,14 @@ class ProcessGroup:
         return self.agree(f"run/{next(_LOADERS)}", secrets.token_hex(8))
 
     def default_folder(self) -> Path:
-        """A folder for a script that names none."""
-        return Path(RUNS_FOLDER) / self.agree("folder", time.strftime("%Y%m%d-%H%M%S"))
+        """A folder for a script that names none; jobs that start together have different ones.
+
+        Trainers that cannot agree have the same one as long as they start in the same second.
+        """
+        name = time.strftime("%Y%m%d-%H%M%S")
+        if self.store is not None or self.world_size == 1:
+            name += f"-{secrets.token_hex(2)}"
+        return Path(RUNS_FOLDER) / self.agree("folder", name)
 
 
 class ControlEndpoint:

@@ -220,6 +220,7 @@ def common_variables(job: Job, host: Host) -> dict[str, str]:
         "DGL_IP_CONFIG": str(job.ip_config),
         "DGL_GRAPH_FORMAT": "csc",
         "DGL_KEEP_ALIVE": "0",
+        "DGL_GROUP_ID": "0",
         "GLOO_SOCKET_IFNAME": host.interface,
         "NCCL_SOCKET_IFNAME": host.interface,
     }
@@ -242,5 +243,6 @@ def trainer_variables(job: Job, rank: int, host: Host) -> dict[str, str]:
         "LOCAL_RANK": str(rank % per_host),
         "LOCAL_WORLD_SIZE": str(per_host),
         TRAINERS_VARIABLE: str(job.config.num_trainers),
+        "TORCHELASTIC_USE_AGENT_STORE": "False",  # of a torchrun that started the launcher
         "OMP_NUM_THREADS": str(max(1, host.num_cores // per_host)),
     }

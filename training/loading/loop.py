@@ -87,16 +87,13 @@ class Loader:
             batches_per_epoch=self._num_batches,
             epochs=course.epochs,
             fanouts=fanouts,
-            max_buffer_rows=max_buffer_rows(
-                row_bytes=self.row_bytes,
-                world_size=group.world_size,
-                num_hosts=len(self.view.starts) - 1,
-            ),
+            trainers_on_host=(trainers := distdgl.trainers_on_host()),
+            max_buffer_rows=max_buffer_rows(row_bytes=self.row_bytes, trainers_on_host=trainers),
         )
         budget_bytes = buffer.memory_budget_bytes
         if budget_bytes is None and steering is not None:
             budget_bytes = steering.memory_budget_bytes
-        self._budget_rows = budget_rows(known, self.view, budget_bytes=budget_bytes)
+        self._budget_rows = budget_rows(known, budget_bytes=budget_bytes)
         policy = policy_of(
             known, self.view, buffer, seeds=seeds, seed=seed_of_draws, most_rows=self._budget_rows
         )

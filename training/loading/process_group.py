@@ -9,10 +9,10 @@ from rudder.training.control.endpoint import ProcessGroup
 
 
 def process_group() -> ProcessGroup:
-    """This trainer among the others; alone without torch's default process group."""
+    """This trainer among the others; without torch's process group they do not hear of it."""
     rank = distdgl.trainer_rank()
     if not (distributed.is_available() and distributed.is_initialized()):
-        return ProcessGroup(store=None, rank=rank, world_size=1)
+        return ProcessGroup(store=None, rank=rank, world_size=distdgl.num_trainers())
     from torch.distributed.distributed_c10d import _get_default_store
 
     store = _get_default_store()  # type: ignore[no-untyped-call]

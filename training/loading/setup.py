@@ -11,7 +11,7 @@ from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import make_policy
 from rudder.training.config import BufferSize
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.machine import rows_per_trainer, trainers_on_host
+from rudder.training.machine import rows_per_trainer
 from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.settings import (
     DEFAULT_BUFFER_FRACTION,
@@ -23,15 +23,16 @@ from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
 from rudder.training.workload import ROUND_POLICIES, Knob, RefusedKnob, Workload
 
 
-def budget_rows(known: LoaderInfo, view: PartitionView, *, budget_bytes: int | None) -> int:
+def budget_rows(known: LoaderInfo, *, budget_bytes: int | None) -> int:
     """The rows that this trainer's share of the memory budget holds.
 
     budget_bytes: of all buffers of the host; None: half of the memory that the host has left.
     """
     if budget_bytes is None:
         return known.max_buffer_rows
-    trainers = trainers_on_host(world_size=known.world_size, num_hosts=len(view.starts) - 1)
-    share = rows_per_trainer(budget_bytes, trainers=trainers, row_bytes=known.row_bytes)
+    share = rows_per_trainer(
+        budget_bytes, trainers=known.trainers_on_host, row_bytes=known.row_bytes
+    )
     return min(share, known.max_buffer_rows)
 
 
@@ -70,6 +71,7 @@ class LoaderInfo:
     batches_per_epoch: int
     epochs: int | None
     fanouts: tuple[int, ...] | None
+    trainers_on_host: int
     max_buffer_rows: int
 
 
@@ -80,9 +82,6 @@ def loader_info_of(
     return Workload(
         run_key=run_key,
         **vars(known),
-        trainers_on_host=trainers_on_host(
-            world_size=known.world_size, num_hosts=len(view.starts) - 1
-        ),
         part=view.part,
         num_parts=len(view.starts) - 1,
         num_inner=view.num_inner,

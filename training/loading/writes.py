@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from dgl.distributed import rpc
+from dgl.distributed import rpc, standalone_kvstore
 from dgl.distributed.kvstore import GetPartShapeRequest, KVClient
 
 from rudder.training.control.endpoint import ProcessGroup
@@ -87,8 +87,13 @@ _REMEDY = (
 
 @cache
 def _count_pushes() -> None:
-    """Have every write of this process counted; once a process."""
-    push: Callable[..., None] = KVClient.push
+    """Have every write of this process counted, also in standalone mode; once a process."""
+    for kind in (KVClient, standalone_kvstore.KVClient):
+        kind.push = _counted(kind.push)
+
+
+def _counted(push: Callable[..., None]) -> Callable[..., None]:
+    """`KVClient.push`, with its writes counted."""
 
     def counted(client: Any, name: str, id_tensor: torch.Tensor, data_tensor: torch.Tensor) -> None:
         count = _counts.get(name)
@@ -101,10 +106,11 @@ def _count_pushes() -> None:
                 remedy=_REMEDY[0].lower() + _REMEDY[1:],
             )
         push(client, name, id_tensor, data_tensor)
-        _wait_for_servers(client, name, id_tensor)
+        if isinstance(client, KVClient):
+            _wait_for_servers(client, name, id_tensor)
         count.add()
 
-    KVClient.push = counted
+    return counted
 
 
 def _wait_for_servers(client: Any, name: str, ids: torch.Tensor) -> None:

@@ -15,7 +15,7 @@ from tests.training.buffer.player import view_of
 def policy(name: str, threshold: float | None) -> Policy:
     known = LoaderInfo(
         rank=0, world_size=1, policy=name, row_bytes=8, batch_size=32, batches_per_epoch=7,
-        epochs=3, fanouts=(5, 10), max_buffer_rows=99,
+        epochs=3, fanouts=(5, 10), trainers_on_host=1, max_buffer_rows=99,
     )  # fmt: skip
     text = f"{name}:interval=10+alpha=0.1" if name == "score" else name
     options = BufferOptions(size="20", policy=text, lookahead=4, eviction_threshold=threshold)

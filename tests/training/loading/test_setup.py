@@ -24,7 +24,7 @@ HALO = 50
 def known(policy: str, *, max_buffer_rows: int = 1000) -> LoaderInfo:
     return LoaderInfo(
         rank=1, world_size=6, policy=policy, row_bytes=8, batch_size=32, batches_per_epoch=7,
-        epochs=3, fanouts=(5, 10), max_buffer_rows=max_buffer_rows,
+        epochs=3, fanouts=(5, 10), trainers_on_host=2, max_buffer_rows=max_buffer_rows,
     )  # fmt: skip
 
 
@@ -82,9 +82,8 @@ def test_a_buffer_that_the_host_has_no_memory_for_is_refused_but_auto_never_is()
         capacity_of(BufferSize.parse("31"), small, VIEW, most_rows=30)
 
 
-def test_the_budget_of_a_host_is_shared_by_its_trainers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    info = known("lookahead", max_buffer_rows=99)  # two trainers on each of three hosts
-    assert budget_rows(info, VIEW, budget_bytes=8 * 2 * 40) == 40
-    assert budget_rows(info, VIEW, budget_bytes=8 * 2 * 400) == 99
-    assert budget_rows(info, VIEW, budget_bytes=None) == 99
+def test_the_budget_of_a_host_is_shared_by_its_trainers() -> None:
+    info = known("lookahead", max_buffer_rows=99)
+    assert budget_rows(info, budget_bytes=8 * 2 * 40) == 40
+    assert budget_rows(info, budget_bytes=8 * 2 * 400) == 99
+    assert budget_rows(info, budget_bytes=None) == 99
