@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rudder.bench.plan import PROGRAM, BenchPlan
 from rudder.bench.results import Skipped, TurnDone
+from rudder.training.checkpoint.format import NEVER
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import EpochDone, Event
@@ -63,7 +64,11 @@ def measure(
     Raises what `launch` raises.
     """
     for rate in links.rates:
-        update = {"rate": None if rate == UNLIMITED else rate, "network": links.network}
+        update = {
+            "rate": None if rate == UNLIMITED else rate,
+            "network": links.network,
+            "checkpoint_every": NEVER,
+        }
         launch(
             config.model_copy(update=update),
             graph=graph,

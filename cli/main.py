@@ -16,6 +16,7 @@ from rudder.cli.commands import (
     graph,
     memory,
     policies,
+    predict,
     prepare,
     replay,
     settings,
@@ -29,6 +30,7 @@ from rudder.training.versions import own_version
 
 app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
 app.command("train")(train.train)
+app.command("predict")(predict.predict)
 app.command("prepare")(prepare.prepare)
 app.command("set")(settings.set_)
 app.command("simulate")(policies.simulate)

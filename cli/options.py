@@ -107,13 +107,19 @@ _SETTINGS = {
     },
     "Run": {
         "run_dir": "Folder of the run; default: runs/<time>-<dataset>.",
+        "checkpoint_every": "When checkpoints are written, beside the end: a time (10min), epochs"
+        " (2epochs), or none.",
+        "keep_checkpoints": "Checkpoints that stay, the newest.",
         "record_trace": "Keep each rank's remote node ids for `rudder simulate`.",
         "start_timeout": "Seconds until all trainers must train.",
         "stall_timeout": "Seconds without progress that end a run.",
     },
 }
 """The help of each setting that the command line can set, by the panels of `--help`."""
-_AS_TEXT = ("model", "fanout", "buffer", "feature", "llm_roles", "policy", "objective")
+_AS_TEXT = (
+    "model", "fanout", "buffer", "feature", "llm_roles", "policy", "objective",
+    "checkpoint_every",
+)  # fmt: skip
 
 
 def option(

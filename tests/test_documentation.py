@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import rudder
 from rudder.cli.docs_page import cli_page
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +104,9 @@ def test_the_api_page_lists_what_the_public_modules_declare() -> None:
     declared = {(name, each) for name, module in modules.items() for each in module.__all__}
     assert listed == declared
     assert [name for name, each in declared if not hasattr(modules[name], each)] == []
+    assert {name: getattr(rudder, name) for name in rudder.__all__} == {
+        each: getattr(modules[name], each) for name, each in declared
+    }
 
 
 @pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: str(page.name))

@@ -105,7 +105,18 @@ def test_every_package_is_installed() -> None:
         for folder in MAY_IMPORT
         for file in (ROOT / folder).rglob("__init__.py")
     }
-    assert set(project["tool"]["setuptools"]["packages"]) == found
+    assert set(project["tool"]["setuptools"]["packages"]) == found | {"rudder"}
+
+
+def test_import_rudder_offers_what_is_public_and_needs_no_torch() -> None:
+    code = """
+import sys, rudder
+assert "torch" not in sys.modules and "pydantic" not in sys.modules
+assert sorted(rudder.__all__) == dir(rudder)
+assert all(hasattr(rudder, name) for name in rudder.__all__)
+assert not hasattr(rudder, "learn")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)

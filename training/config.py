@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import tomli_w
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from rudder.training.checkpoint.format import INTERVAL_FORMS, Interval
 from rudder.training.errors import ConfigError
 from rudder.training.model.own import MODEL_FORMS, OwnModel
 from rudder.training.options import as_config_error
@@ -33,6 +34,8 @@ from rudder.training.workload import POLICY_CHOICES, LivePolicy
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
 _RATE = re.compile(r"^\d+(?:\.\d+)?(?:k|m|g)bit$")
+CONFIG_FILE = "config.toml"
+"""In the folder of a run: its configuration."""
 BUFFER_FORMS = "auto, a share of the halo (0.25), rows (20000) or bytes (64MiB)"
 NO_MEMORY = Path("none")
 """In place of a file of past episodes: none is kept."""
@@ -126,6 +129,10 @@ def _to_names(value: object) -> object:
     return tuple(names)
 
 
+def _to_interval(value: object) -> object:
+    return Interval.parse(value) if isinstance(value, str) else value
+
+
 def _to_live_policy(value: Any) -> Any:
     if value not in get_args(LivePolicy):
         raise ValueError(f"it is one of {POLICY_CHOICES}")
@@ -213,6 +220,10 @@ class RunConfig(BaseModel):
     llm_max_tokens: int = Field(1_000_000, ge=0, description="tokens of a trainer's whole run")
     seed: int = Field(0, ge=0, lt=2**31)
     record_trace: bool = Field(False, description="keep each rank's remote ids, for `simulate`")
+    checkpoint_every: Annotated[Interval, BeforeValidator(_to_interval)] = Field(
+        Interval(amount=600.0, unit="seconds"), description=INTERVAL_FORMS
+    )
+    keep_checkpoints: int = Field(2, ge=1, le=10_000, description="the newest that stay")
     run_dir: Path | None = Field(None, description="default: runs/<time>-<dataset>")
     network: Literal["auto", "namespace", "loopback"] = "auto"
     rate: str | None = Field(None, description="link rate between local hosts: 200mbit, 1gbit")
@@ -323,6 +334,7 @@ def write_config(config: RunConfig, file: Path) -> None:
     values = config.model_dump(exclude_none=True)
     plain = {name: _as_toml(value) for name, value in values.items()}
     plain["buffer"] = str(config.buffer)
+    plain["checkpoint_every"] = str(config.checkpoint_every)
     file.write_text(tomli_w.dumps(plain))
 
 

@@ -5,6 +5,7 @@ RudderError
 ├── DataError        a graph or a partition that cannot be used as it is      exit code 3
 ├── MachineError     the machine lacks something: memory, namespaces, a port  exit code 4
 └── RunError         a server or a trainer failed, hung or was killed         exit code 5
+    └── StoppedError a signal ended the run after a last checkpoint           exit code 75
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 
-__all__ = ["ConfigError", "DataError", "MachineError", "RudderError", "RunError"]
+__all__ = ["ConfigError", "DataError", "MachineError", "RudderError", "RunError", "StoppedError"]
 
 
 class RudderError(Exception):
@@ -69,6 +70,15 @@ class RunError(RudderError):
         super().__init__(message, remedy=remedy)
         self.host = host
         self.rank = rank
+
+
+class StoppedError(RunError):
+    """The run was told to stop, and wrote a checkpoint from which it can go on.
+
+    75 is EX_TEMPFAIL of sysexits.h: try again later.
+    """
+
+    exit_code = 75
 
 
 def complain(text: str) -> None:

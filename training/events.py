@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from rudder.training.checkpoint.format import Written
 from rudder.training.metrics import EpochMetrics, Evaluation, Memory, RankReport, Window
 from rudder.training.settings import Frozen
 
@@ -60,6 +61,24 @@ class Reported(Frozen):
     report: RankReport
 
 
+class CheckpointWritten(Frozen):
+    """A checkpoint is complete, or could not be written; only rank 0 sends it."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    written: Written
+
+
+class Stopped(Frozen):
+    """A trainer has ended before the run's end because it was told to.
+
+    written: the last checkpoint, on rank 0 alone.
+    """
+
+    kind: Literal["stopped"] = "stopped"
+    rank: int
+    written: Written | None = None
+
+
 class Failed(Frozen):
     """A process has failed, with an error that a user can act on."""
 
@@ -71,7 +90,17 @@ class Failed(Frozen):
     exit_code: int
 
 
-Event = PhaseEntered | BufferMade | Progress | EpochDone | Evaluated | Reported | Failed
+Event = (
+    PhaseEntered
+    | BufferMade
+    | Progress
+    | EpochDone
+    | Evaluated
+    | CheckpointWritten
+    | Reported
+    | Stopped
+    | Failed
+)
 Emit = Callable[[Event], None]
 """Sends an event to the launcher; any thread may call it."""
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])

@@ -34,6 +34,8 @@ class Job(Frozen):
     """Prefix of shared-memory names; set where hosts share one /dev/shm."""
     master_port: int
     """Port of torch's rendezvous, on the first host."""
+    resume_from: Path | None = None
+    """Checkpoint that the run goes on from; None: it begins."""
     program: str = DEFAULT_PROGRAM
     """Module that the trainers execute; see `rudder.training.process.program`."""
     program_options: JsonValue = None
@@ -55,7 +57,10 @@ class Job(Frozen):
 
     def trace_of(self, rank: int) -> Path | None:
         """File for the trace of a trainer; None where none is recorded."""
-        return self.run_dir / "traces" / f"rank{rank}.trace" if self.config.record_trace else None
+        if not self.config.record_trace:
+            return None
+        since = "" if self.resume_from is None else f"-{self.resume_from.name}"
+        return self.run_dir / "traces" / f"rank{rank}{since}.trace"
 
     @property
     def llm_socket(self) -> Path | None:

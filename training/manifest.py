@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 CHECKSUMS_NAME = "checksums.json"
 """In folders that others wrote: `rudder data --write-checksums` makes it."""
+NODE_IDS = "node_ids.npy"
+"""Beside the parts: int64[n], each node's id in the user's graph, by its id in the parts."""
 PART_FILE_NAME = "part.json"
 FEATURE, LABEL, PHASE = "feat", "label", "seed_phase"
 """The names that prepared graphs give their node data."""

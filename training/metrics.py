@@ -284,6 +284,8 @@ class RankReport(Frozen):
     settings: BufferSettings | None = None
     num_halo: int = 0
     row_bytes: int = 0
+    num_checkpoints: int = 0
+    checkpoint_seconds: float = Field(0.0, description="that checkpoints took from training")
 
 
 class Score(Frozen):

@@ -15,6 +15,7 @@ from rudder.training import distdgl
 from rudder.training.config import RunConfig
 from rudder.training.loader import BufferOptions, NodeLoader, RunOptions, SamplingOptions
 from rudder.training.loading.batch import Batch, StepAccounts
+from rudder.training.loading.state import BEGINNING, LoaderState
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import peak_rss_bytes
 from rudder.training.manifest import FEATURE, LABEL, PHASE
@@ -33,6 +34,8 @@ class StockSource:
     """DistNodeDataLoader and reads of DistTensors, as in DGL's own examples."""
 
     settings = BufferSettings(capacity_rows=0, lookahead_batches=0)
+    resumes_within_epochs = False
+    """The servers' draws, and so an epoch that was begun, are not to be had again."""
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class StockSource:
         config: RunConfig,
         *,
         on_window: Callable[[Window], None] | None = None,
+        resume_from: LoaderState | None = None,
     ) -> None:
         self._graph = graph
         self._seeds = seeds
@@ -55,8 +59,11 @@ class StockSource:
         self._halo[torch.from_numpy(view.halo)] = True
         self._loader = self._make_loader()
         self._on_window = on_window
-        self._meter = WindowMeter(distdgl.trainer_rank())
-        self._num_steps = 0
+        begun = resume_from or BEGINNING
+        self._meter = WindowMeter(
+            distdgl.trainer_rank(), first_epoch=begun.epoch, first_window=begun.window
+        )
+        self._epoch, self._num_steps = begun.epoch, begun.step
 
     def _make_loader(self) -> Any:
         seeds = self._seeds
@@ -88,6 +95,22 @@ class StockSource:
             self._meter.hand_over(batch)
             yield batch.on(self._device)
             self._finish_step()
+        self._epoch += 1
+
+    def state(self) -> LoaderState:
+        """Where it stands between two epochs."""
+        return LoaderState(
+            epoch=self._epoch,
+            batch=0,
+            step=self._num_steps,
+            window=self._meter.num_windows,
+            run_key=None,
+            settings=self.settings,
+        )
+
+    def leave_out(self, seconds: float) -> None:
+        """So much of the step under way was no training."""
+        self._meter.leave_out(seconds)
 
     def _read(self, batches: Iterator[Any]) -> Batch:
         started = time.perf_counter()
@@ -179,15 +202,16 @@ def make_source(
     folder: Path | None = None,
     trace: Path | None = None,
     on_window: Callable[[Window], None] | None = None,
+    resume_from: LoaderState | None = None,
 ) -> Source:
     """The source that the config names.
 
     control: where a socket for changes is made; controller: how it is steered, None: not at all;
     folder: the run's; trace: file to record the run's trace in; on_window: is told the metrics of
-    every 16 steps.
+    every 16 steps; resume_from: where an earlier source stood.
     """
     if config.loader == "stock":
-        return StockSource(graph, seeds, config, on_window=on_window)
+        return StockSource(graph, seeds, config, on_window=on_window, resume_from=resume_from)
     return RunLoader(
         graph,
         seeds,
@@ -201,7 +225,13 @@ def make_source(
         buffer=buffer_options(config),
         steering=controller,
         sampling=SamplingOptions(order=phases(graph, seeds), edge_ids=False),
-        run=RunOptions(folder=folder, control=control, trace=trace, on_window=on_window),
+        run=RunOptions(
+            folder=folder,
+            control=control,
+            trace=trace,
+            on_window=on_window,
+            resume_from=resume_from,
+        ),
     )
 
 

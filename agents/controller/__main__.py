@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, help="process id of the trainer that started it")
     arguments = parser.parse_args()
     _end_with_the_trainer(arguments.parent)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Slurm sends it to all; trainers answer it
     options = SteeringOptions.model_validate_json(arguments.options)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
     complain(f"{started} controller of rank {arguments.rank}, process {os.getpid()}")

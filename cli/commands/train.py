@@ -60,6 +60,14 @@ def train(
             help="TOML file with these names; the command line wins.", rich_help_panel="Run"
         ),
     ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            help="Go on with a run: its folder, or one of its checkpoints. Other options that are"
+            " given win.",
+            rich_help_panel="Run",
+        ),
+    ] = None,
     json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -74,9 +82,38 @@ def train(
         options["planner"] = _collecting(options["planner"])
     roles = options["llm_roles"]
     options["llm_roles"] = tuple(roles.split(",")) if roles else None
-    effective = run_config(config, **options)
+    if resume is None:
+        effective = run_config(config, **options)
+    else:
+        effective = config_of_resumed(resume, config_file=config, **options)
     check_models(effective.steering)
-    run(effective, show=_print_json if json else print_summary)
+    run(effective, show=_print_json if json else print_summary, resume=resume)
+
+
+def config_of_resumed(resume: Path, *, config_file: Path | None, **options: Any) -> RunConfig:
+    """The settings of the run that `--resume` names, with changes; raises ConfigError.
+
+    One that has trained all its epochs needs more of them.
+    """
+    from rudder.cli.show.summary import FILE_NAME
+    from rudder.training.checkpoint.reader import resumed_config, run_of
+    from rudder.training.errors import ConfigError
+
+    for name, value in (("config", config_file), ("run_dir", options.get("run_dir"))):
+        if value is not None:
+            raise ConfigError.for_field(
+                name, value=str(value), allowed="nothing beside --resume, which has both"
+            )
+    run_dir = run_of(resume)
+    before, effective = resumed_config(run_dir), resumed_config(run_dir, **options)
+    if (run_dir / FILE_NAME).exists() and effective.epochs <= before.epochs:
+        raise ConfigError.for_field(
+            "epochs",
+            value=effective.epochs,
+            allowed=f"more than {before.epochs}, as {run_dir} is finished",
+            remedy="train on with more --epochs, or use the model: see `rudder predict`",
+        )
+    return effective
 
 
 def _collecting(planner: str | None) -> str:
@@ -97,17 +134,33 @@ def _print_json(summary: Summary) -> None:
     typer.echo(summary.model_dump_json(indent=2))
 
 
-def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
+def _nothing(text: str) -> None:
+    """Tell nobody."""
+
+
+def run(
+    config: RunConfig,
+    *,
+    show: Callable[[Summary], object],
+    resume: Path | None = None,
+    quiet: bool = False,
+) -> Summary:
     """Prepare what is missing, train, write the run's summary and show it.
 
+    resume: a run, or one of its checkpoints, to go on with; config has its folder; quiet: write no
+    progress to standard error.
     Raises MachineError where that, or anything else of the record, cannot be written; RunError,
     also written to `error.txt` in the run's folder, where the run failed.
     """
+    from rich.console import Console
+
     from rudder.cli.after_run import keep_record, steering_of
     from rudder.cli.show.display import make_display
     from rudder.cli.show.progress import say
     from rudder.cli.show.summary import summarise
-    from rudder.training.errors import RunError
+    from rudder.training.checkpoint.format import checkpoints_of
+    from rudder.training.checkpoint.reader import find_checkpoint
+    from rudder.training.errors import RunError, StoppedError
     from rudder.training.job import Job
     from rudder.training.launch.run import launch
     from rudder.training.partition.prepare import data_of, fitted
@@ -115,22 +168,35 @@ def run(config: RunConfig, *, show: Callable[[Summary], object]) -> Summary:
 
     if own := OwnModel.parse(config.model):
         own.check()
-    graph = data_of(config, progress=say)
+    tell: Callable[[str], None] = _nothing if quiet else say
+    graph = data_of(config, progress=tell)
     run_dir = config.run_dir or new_run_dir(graph.dataset)
     config = fitted(config, graph).model_copy(update={"run_dir": run_dir})
+    checkpoint = None if resume is None else find_checkpoint(resume, config, graph)
+    if checkpoint is not None:
+        (run_dir / ERROR_FILE).unlink(missing_ok=True)
+        tell(f"going on after {checkpoint.manifest.step:,} steps, from {checkpoint.folder}")
     steered = run_dir if config.steering is not None else None
     tell_of_budget(config, row_bytes=graph.row_bytes)
     try:
         with make_display(
-            num_ranks=config.num_trainers, epochs=config.epochs, steered=steered
+            num_ranks=config.num_trainers,
+            epochs=config.epochs,
+            steered=steered,
+            console=Console(quiet=True) if quiet else None,
         ) as display:
             reports = launch(
                 config,
                 graph=graph,
                 run_dir=run_dir,
                 on_event=display.on_event,
+                resume_from=None if checkpoint is None else checkpoint.folder.absolute(),
             )
+    except StoppedError:
+        raise
     except RunError as error:
+        if checkpoints_of(run_dir):
+            error.remedy += f"\n  to go on from a checkpoint: rudder train --resume {run_dir}"
         with suppress(OSError):
             (run_dir / ERROR_FILE).write_text(f"{error}\n")
         raise

@@ -17,7 +17,15 @@ from rich.table import Table
 
 from rudder.cli.show import figures
 from rudder.cli.show.steering_lines import SteeringWatch
-from rudder.training.events import BufferMade, EpochDone, Evaluated, Event, PhaseEntered, Progress
+from rudder.training.events import (
+    BufferMade,
+    CheckpointWritten,
+    EpochDone,
+    Evaluated,
+    Event,
+    PhaseEntered,
+    Progress,
+)
 from rudder.training.metrics import EpochMetrics, Evaluation, Memory, RowCounts, Window
 
 _FIRST_EPOCHS = 10
@@ -89,6 +97,8 @@ class RunProgress:
             rank.enter(event.window, event.step_in_epoch, event.steps_in_epoch)
         if isinstance(event, EpochDone):
             return self._epoch_line(event.rank, event.metrics)
+        if isinstance(event, CheckpointWritten) and event.written.error is not None:
+            return f"a checkpoint could not be written: {event.written.error}"
         if isinstance(event, Evaluated):
             self.evaluations.append(event.evaluation)
             return self._evaluation_line(event.evaluation)

@@ -61,6 +61,14 @@ class Run:
                 return
         raise AssertionError(f"the run is over without {wanted}: {self._events}")
 
+    def wait_for_checkpoint(self, *, after: int = 0) -> int:
+        """Read on until one is written in mid-epoch, after more steps than that; its steps."""
+        for event in self._read():
+            written = event.get("written") or {}
+            if event["kind"] == "checkpoint" and written["batch"] and written["step"] > after:
+                return int(written["step"])
+        raise AssertionError(f"the run is over without a checkpoint: {self._events}")
+
     def _read(self) -> Iterator[dict[str, Any]]:
         assert self._launcher.stdout is not None
         for line in self._launcher.stdout:

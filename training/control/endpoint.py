@@ -97,24 +97,27 @@ class ControlEndpoint:
         controller: SteeringOptions | None = None,
         memory_budget_bytes: int | None = None,
         folder: Path | None = None,
+        run_key: str | None = None,
     ) -> None:
         """Open the control port, if there is to be one, and start the controller.
 
         loader_info_of: gives the workload for a run key; control: path of the port's socket;
         controller: start one that steers so, which has a socket in any case; memory_budget_bytes:
-        of all buffers of the host; folder: for the socket and for what the controller writes.
+        of all buffers of the host; folder: for the socket and for what the controller writes;
+        run_key: of a run that goes on, None: this is a new one.
         """
         self.port: ControlPort | NoControl = NoControl()
         self.steering: TrainerSteering | NoSteering = NoSteering()
         self.controller: ControllerProcess | None = None
         self._policy = policy
         self._hot_set_left: Path | None = None
+        self.run_key = run_key
         if controller is not None:
             folder = _own_folder((folder or group.default_folder()).absolute())
             control = control or folder / "control" / f"rank{group.rank}.sock"
         if control is None:
             return
-        run_key = group.new_run_key()
+        self.run_key = run_key = run_key or group.new_run_key()
         workload = loader_info_of(run_key)
         self.port = ControlPort(
             control, rank=group.rank, workload=workload, peers=group.peers(run_key)

@@ -25,7 +25,7 @@ _MAX_REASON = 300
 WINDOW_STEPS = 16
 """Steps of a window, unless its subscriber asks for longer ones."""
 MAX_WINDOW_STEPS = 1024
-Tool = Literal["set_buffer", "steer_off", "steer_on", "fall_back", "apply_change"]
+Tool = Literal["set_buffer", "steer_off", "steer_on", "fall_back", "apply_change", "resume"]
 """What may be done to a trainer without its controller, as the audit log names it."""
 
 
@@ -83,9 +83,10 @@ class Intervention(_Message):
 
     tool: `set_buffer` a user changed settings, `steer_off` and `steer_on` a user switched
     steering, `fall_back` the trainer went back to its defaults, `apply_change` a controller
-    changed settings, and may have been killed before it recorded that; change: what was asked
-    for, without ids of fetch targets; applied: the result, None for the switch. A new subscriber
-    is sent earlier ones, too; intervention_id tells them apart.
+    changed settings, and may have been killed before it recorded that, `resume` the run goes on
+    from a checkpoint; change: what was asked for, without ids of fetch targets; applied: the
+    result, None for the switch. A new subscriber is sent earlier ones, too; intervention_id tells
+    them apart.
     """
 
     kind: Literal["intervention"] = "intervention"

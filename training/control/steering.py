@@ -94,6 +94,9 @@ def read_budget(file: Path | None, otherwise: int | None) -> int | None:
 class NoSteering:
     """In place of steering where there is no control port."""
 
+    def tell_of_resume(self, step: int) -> None:
+        """Do nothing."""
+
     def attend(self, step: int) -> None:
         """Do nothing."""
 
@@ -140,6 +143,10 @@ class TrainerSteering:
             self._look(step)
         if command is not None:
             self._obey(command, step)
+
+    def tell_of_resume(self, step: int) -> None:
+        """Have it recorded that the run goes on at this step, under the settings now in force."""
+        self._report("resume", step, applied=self._applied(uuid.uuid4().hex, step))
 
     def close(self) -> None:
         """Close the control port."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
-from rudder.training.config import RunConfig, write_config
+from rudder.training.config import CONFIG_FILE, RunConfig, write_config
+from rudder.training.control.steering import BUDGET_FILE, OFF_FILE
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
 from rudder.training.hosts.host import Cluster
@@ -39,32 +39,38 @@ def launch(
     on_event: Callable[[Event], None],
     program: str = DEFAULT_PROGRAM,
     program_options: JsonValue = None,
+    resume_from: Path | None = None,
 ) -> list[RankReport]:
     """Train once, on hosts of this machine; returns the reports in the order of ranks.
 
     program: module that the trainers execute, see `rudder.training.process.program`; the default
-    trains. program_options: what this module reads from the job.
+    trains. program_options: what this module reads from the job. resume_from: a checkpoint of
+    `run_dir` that the run goes on from.
 
-    `run_dir` is created, or must be empty; it receives job.json, ip_config.txt and logs/.
+    Otherwise `run_dir` is created, or must be empty; it receives job.json, ip_config.txt and logs/.
     Every event of every process is handed to `on_event`, in this thread. In every case all
     processes, shared memory and sockets are removed at the end; the logs stay.
     Raises ConfigError or DataError if config and data do not fit, MachineError if the machine
-    lacks something, and RunError (with host and rank) if a process fails, is killed or stalls,
-    and after Ctrl-C, SIGTERM or SIGHUP.
+    lacks something, RunError (with host and rank) if a process fails, is killed or stalls,
+    and after Ctrl-C or SIGHUP, and StoppedError after SIGTERM or SIGUSR1.
     """
     run_dir = run_dir.absolute()
     check_import_pair()
     check_parts(config, graph)
     check_training(config, graph)
     with Interruption() as interruption, _disk_of(run_dir):
-        _make_run_dir(run_dir)
+        if resume_from is None:
+            _make_run_dir(run_dir)
+        else:
+            _clear_run_dir(run_dir)
         with (
             open_cluster(config.network, num_hosts=config.hosts, rate=config.rate) as cluster,
             _sockets_in(run_dir / "control"),
         ):
             check_memory(config, graph, network=cluster.network)
             job = _make_job(config, graph, run_dir, cluster)
-            job = job.model_copy(update={"program": program, "program_options": program_options})
+            own = {"program": program, "program_options": program_options}
+            job = job.model_copy(update={**own, "resume_from": resume_from})
             (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
             with (
                 _way_to_model(job),
@@ -79,6 +85,7 @@ def launch(
                     interruption=interruption,
                     start_timeout=config.start_timeout,
                     stall_timeout=config.stall_timeout,
+                    writes_checkpoints=config.checkpoint_every.unit != "none",
                 ).run()
 
 
@@ -90,6 +97,13 @@ def _make_run_dir(run_dir: Path) -> None:
         )
     check_disk(run_dir)
     (run_dir / "logs").mkdir(parents=True)
+
+
+def _clear_run_dir(run_dir: Path) -> None:
+    """Remove what an earlier launcher, which was killed, would have removed itself."""
+    check_disk(run_dir)
+    (run_dir / "rendezvous").unlink(missing_ok=True)
+    _remove_sockets(run_dir / "control")
 
 
 def _make_job(config: RunConfig, graph: PartitionedGraph, run_dir: Path, cluster: Cluster) -> Job:
@@ -107,7 +121,7 @@ def _make_job(config: RunConfig, graph: PartitionedGraph, run_dir: Path, cluster
         master_port=port + config.servers_per_host,
     )
     job.ip_config.write_text("".join(f"{address} {port}\n" for address in addresses))
-    write_config(config, run_dir / "config.toml")
+    write_config(config, run_dir / CONFIG_FILE)
     return job
 
 
@@ -126,11 +140,20 @@ def _way_to_model(job: Job) -> Iterator[None]:
 @contextmanager
 def _sockets_in(folder: Path) -> Iterator[None]:
     """A folder for the control sockets of the trainers, removed at the end."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_sockets(folder)
+
+
+def _remove_sockets(folder: Path) -> None:
+    """Remove the folder; what a user has switched off or limited stays so if the run goes on."""
+    for path in folder.glob("*"):
+        if path.name not in (OFF_FILE, BUDGET_FILE):
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @contextmanager

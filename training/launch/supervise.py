@@ -15,10 +15,13 @@ from typing import Any, Self
 
 import psutil
 
-from rudder.training.errors import RunError
+from rudder.training.checkpoint.format import FOLDER
+from rudder.training.errors import RunError, StoppedError
 from rudder.training.events import Event
 from rudder.training.launch.worker import Worker
 from rudder.training.metrics import RankReport
+from rudder.training.process.stop import STOP_SIGNALS
+from rudder.training.process.worker import STACKS_SIGNAL
 
 _LOG_BYTES = 64 * 1024
 _LOG_LINES = 6
@@ -37,13 +40,15 @@ _WHEN = {
     "finished": "when it had finished",
 }
 _VMSTAT = Path("/proc/vmstat")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
 _SETTLE_SECONDS = 1.0
 """Wait after the first failure, so that its cause is seen, too."""
 _GOODBYE_SECONDS = 20.0
 _STACKS_SECONDS = 0.3
+_STOP_SECONDS = 120.0
+"""How long trainers may take to agree on a step and to write a last checkpoint."""
 
 
 def as_error(failures: Mapping[Worker, str], *, ran_out_of_memory: bool) -> RunError:
@@ -131,13 +136,13 @@ def kills_for_memory() -> int:
 
 
 class Interruption:
-    """While entered, Ctrl-C, SIGTERM and SIGHUP are noted in `signal` instead of obeyed.
+    """While entered, Ctrl-C, SIGTERM, SIGHUP and SIGUSR1 are noted in `signals`, not obeyed.
 
     Outside the main thread nothing is changed: Python delivers signals to the main thread only.
     """
 
     def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
+        self.signals: list[signal.Signals] = []
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -154,7 +159,7 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
-        self.signal = self.signal or signal.Signals(number)
+        self.signals.append(signal.Signals(number))
 
 
 class Supervisor:
@@ -169,7 +174,10 @@ class Supervisor:
         interruption: Interruption,
         start_timeout: float,
         stall_timeout: float,
+        writes_checkpoints: bool = False,
     ) -> None:
+        """writes_checkpoints: trainers that are told to stop write one before they end."""
+        self._writes_checkpoints, self._stop_until = writes_checkpoints, 0.0
         self._servers, self._trainers = servers, trainers
         self._workers = [*servers, *trainers]
         self._on_event = on_event
@@ -182,7 +190,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
 
     def run(self) -> list[RankReport]:
-        """Follow the run to its end; raises RunError when it fails."""
+        """Follow the run to its end; raises RunError when it fails, StoppedError if it stops."""
         with self._selector:
             for worker in self._workers:
                 self._selector.register(worker, selectors.EVENT_READ)
@@ -191,10 +199,12 @@ class Supervisor:
                 self._release_trainers()
                 self._check()
             self._wait_for_goodbye()
+        if any(worker.stopped is not None for worker in self._trainers):
+            raise self._stopped()
         return [worker.report for worker in self._trainers if worker.report is not None]
 
     def _is_done(self) -> bool:
-        return all(worker.report is not None for worker in self._trainers)
+        return all(_has_ended_well(worker) for worker in self._trainers)
 
     def _listen(self) -> None:
         for key, _ in self._selector.select(_POLL_SECONDS):
@@ -216,12 +226,27 @@ class Supervisor:
             trainer.release()
 
     def _check(self) -> None:
-        if self._interruption.signal is not None:
-            raise self._interrupted(self._interruption.signal)
+        self._obey_signals()
         self._note_failures()
         if self._failures:
             raise self._explained()
         self._check_times()
+
+    def _obey_signals(self) -> None:
+        """A first SIGTERM or SIGUSR1 has trainers write a checkpoint; all else ends the run."""
+        signals = self._interruption.signals
+        if not signals:
+            return
+        may_stop = self._writes_checkpoints and all(each.has_trained for each in self._trainers)
+        if len(signals) > 1 or signals[0] not in STOP_SIGNALS or not may_stop:
+            raise self._interrupted(signals[-1])
+        now = time.monotonic()
+        if not self._stop_until:
+            self._stop_until = now + _STOP_SECONDS
+            for trainer in self._trainers:
+                trainer.signal(STOP_SIGNALS[0])
+        if now > self._stop_until:
+            raise self._interrupted(signals[0])
 
     def _note_failures(self) -> None:
         workers = self._workers
@@ -266,7 +291,7 @@ class Supervisor:
         if stopped:
             what, remedy = f"{what}: it is stopped", f"continue it with `kill -CONT {worker.pid}`"
         for each in self._workers:
-            each.signal(signal.SIGUSR1)
+            each.signal(STACKS_SIGNAL)
         time.sleep(_STACKS_SECONDS)
         return RunError(
             f"{worker.role} {what} (it is {worker.phase})\n  log, with all stacks: {worker.log}",
@@ -282,11 +307,29 @@ class Supervisor:
             remedy="start it again, with another run folder",
         )
 
+    def _stopped(self) -> RunError:
+        """The trainers have stopped because they were told to."""
+        signals = self._interruption.signals
+        by = f" by {signals[0].name}" if signals else ""
+        run_dir = self._servers[0].log.parent.parent
+        last = next((each.stopped.written for each in self._trainers if each.stopped), None)
+        if last is None or last.error is not None:
+            why = f": {last.error}" if last is not None else ""
+            return RunError(
+                f"the run was stopped{by}, but its last checkpoint could not be written{why}",
+                remedy=f"make room, and go on from an earlier one: rudder train --resume {run_dir}",
+            )
+        return StoppedError(
+            f"the run was stopped{by} in epoch {last.epoch + 1} after {last.step:,} steps;"
+            f" its state is in {run_dir / FOLDER / last.name}",
+            remedy=f"go on with: rudder train --resume {run_dir}",
+        )
+
     def _wait_for_goodbye(self) -> None:
         """Wait until the processes have ended; those that have not are killed with the run."""
         until = time.monotonic() + _GOODBYE_SECONDS
         while any(worker.exit_code is None for worker in self._workers):
-            if time.monotonic() > until or self._interruption.signal is not None:
+            if time.monotonic() > until or (self._interruption.signals and not self._stop_until):
                 _log.warning("some processes did not end by themselves after their reports")
                 return
             self._listen()
@@ -300,13 +343,18 @@ def _complaint(worker: Worker) -> str | None:
     """What is wrong with a process while some trainer has not reported; None if nothing is."""
     if worker.failed is not None:
         return "failed"
-    if worker.exit_code is None or (worker.exit_code == 0 and worker.report is not None):
+    if worker.exit_code is None or (worker.exit_code == 0 and _has_ended_well(worker)):
         return None
     if worker.killed_by is not None:
         return f"was killed by {worker.killed_by.name}"
     if worker.exit_code != 0:
         return f"ended with exit code {worker.exit_code}"
     return "ended before the run was over"
+
+
+def _has_ended_well(worker: Worker) -> bool:
+    """Whether a trainer has said all that it had to say."""
+    return worker.report is not None or worker.stopped is not None
 
 
 def _is_stopped(worker: Worker) -> bool:

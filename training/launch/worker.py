@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from rudder.training.events import Event, Failed, PhaseEntered, Reported, read_event
+from rudder.training.events import (
+    Event,
+    Failed,
+    PhaseEntered,
+    Reported,
+    Stopped,
+    read_event,
+)
 from rudder.training.hosts.host import Host
 from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.machine import TRAINERS_VARIABLE
@@ -52,7 +59,7 @@ class Worker:
     ) -> None:
         self.role = role
         self.log = log
-        with log.open("wb") as stream:
+        with log.open("ab") as stream:
             self._process = subprocess.Popen(
                 role.host.command(argv, variables=variables),
                 stdin=subprocess.PIPE,
@@ -65,6 +72,7 @@ class Worker:
         self.phase = "starting"
         self.has_trained = False
         self.failed: Failed | None = None
+        self.stopped: Stopped | None = None
         self.report: RankReport | None = None
         self.last_heard = time.monotonic()
 
@@ -120,6 +128,8 @@ class Worker:
             self.failed = event
         elif isinstance(event, Reported):
             self.report = event.report
+        elif isinstance(event, Stopped):
+            self.stopped = event
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and whatever it has started."""
@@ -173,10 +183,13 @@ class WorkerGroup:
         self.dismiss()
 
     def dismiss(self) -> None:
-        """End the processes that still run: SIGTERM, a short wait, SIGKILL."""
+        """End the processes that still run: SIGHUP, a short wait, SIGKILL.
+
+        SIGTERM would have a trainer write a checkpoint.
+        """
         running = [worker for worker in self.workers if worker.exit_code is None]
         for worker in running:
-            worker.signal(signal.SIGTERM)
+            worker.signal(signal.SIGHUP)
         until = time.monotonic() + _GRACE_SECONDS
         for worker in running:
             worker.wait(until)

@@ -34,6 +34,12 @@ class Assembly:
         """Rows that there is memory for, after the last plan that was carried out."""
         return max((rows.capacity for rows in self._buffers.values()), default=0)
 
+    @property
+    def buffered(self) -> IntArray:
+        """int64[n]: remote numbers of the nodes whose rows are buffered."""
+        nodes = self._nodes.copy()
+        return nodes[nodes >= 0]
+
     def run(self, in_flight: InFlightBatch) -> dict[str, torch.Tensor]:
         """Rows of the batch's input nodes by tensor name; changes the buffer as planned."""
         rows = {tensor.name: self._run_one(tensor, in_flight) for tensor in self._tensors}

@@ -13,13 +13,23 @@ class EpochQueue:
     reaches from the end of the epoch that begins.
     """
 
-    def __init__(self, order: SeedOrder, thread: LoaderThread, *, epochs: int | None) -> None:
-        """epochs: how many there will be, None: not known."""
+    def __init__(
+        self,
+        order: SeedOrder,
+        thread: LoaderThread,
+        *,
+        epochs: int | None,
+        first_epoch: int = 0,
+        skipped: int = 0,
+    ) -> None:
+        """epochs: how many there will be in all, None: not known; first_epoch: the number of the
+        first one that is wanted; skipped: batches of it that are left out."""
         self._order = order
         self._thread = thread
-        self._left = epochs
+        self._left = None if epochs is None else max(epochs - first_epoch, 0)
         self._queued = 0
-        self._next_epoch = 0
+        self._next_epoch = first_epoch
+        self._skipped = skipped
 
     def begin(self) -> None:
         """An epoch is wanted now."""
@@ -49,7 +59,8 @@ class EpochQueue:
         return ahead >= 1 and ahead * len(self._order) >= self._thread.settings.lookahead_batches
 
     def _add(self) -> None:
-        self._thread.add(self._order.epoch(self._next_epoch))
+        self._thread.add(self._order.epoch(self._next_epoch)[self._skipped :])
+        self._skipped = 0
         self._next_epoch += 1
         self._queued += 1
         if self._left is not None:

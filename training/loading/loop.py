@@ -30,6 +30,7 @@ from rudder.training.loading.setup import (
     policy_of,
     recorded,
 )
+from rudder.training.loading.state import BEGINNING, LoaderState, check_resumable, restore
 from rudder.training.loading.tensors import Delivery
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.loading.writes import Writes
@@ -43,6 +44,8 @@ from rudder.training.wire.rpc_gate import open_gate
 
 class Loader:
     """Delivers batches that a thread prepares ahead; subclasses say how a script sees them."""
+
+    resumes_within_epochs = True
 
     def __init__(
         self,
@@ -74,6 +77,9 @@ class Loader:
             seed=(seed_of_draws, group.rank),
         )
         self._num_batches = len(order)
+        begun = run.resume_from or BEGINNING
+        check_resumable(begun, seed=course.seed, num_batches=self._num_batches)
+        self._epoch, self._num_done, self._next_step = begun.epoch, begun.batch, begun.step
         self._delivery = Delivery(graph, names)
         self._writes = Writes((*self._delivery.inputs, *self._delivery.outputs), group)
         fanouts = uniform_fanouts(sampler)
@@ -106,12 +112,20 @@ class Loader:
             controller=steering,
             memory_budget_bytes=budget_bytes,
             folder=run.folder,
+            run_key=begun.run_key,
         )
+        if begun is not BEGINNING:
+            restore(self.policy, begun, max_rows=min(self._budget_rows, self.view.num_remote))
+            self._endpoint.steering.tell_of_resume(begun.step)
         pending = open_requests(self.view, with_edge_ids=sampling.edge_ids)
         port = self._endpoint.port
         sample = sample_of(self.view, policy=known.policy, is_wanted=lambda: port.wants_accesses)
         self._meter = WindowMeter(
-            group.rank, rate=sample.rate, wanted_steps=lambda: port.window_steps
+            group.rank,
+            rate=sample.rate,
+            first_epoch=begun.epoch,
+            first_window=begun.window,
+            wanted_steps=lambda: port.window_steps,
         )
         self._pipeline = Pipeline(
             view=self.view,
@@ -127,6 +141,7 @@ class Loader:
             outputs=self._delivery.outputs,
             limits=Limits(),
             sample=sample,
+            first_number=begun.step,
         )
         self._thread = LoaderThread(
             self._pipeline,
@@ -134,7 +149,13 @@ class Loader:
             steering=self._endpoint.steering,
             timeout_s=run.timeout_s,
         )
-        self._epochs = EpochQueue(order, self._thread, epochs=course.epochs)
+        self._epochs = EpochQueue(
+            order,
+            self._thread,
+            epochs=course.epochs,
+            first_epoch=begun.epoch,
+            skipped=begun.batch,
+        )
         self._resources = LoaderResources(self, self._thread, self._endpoint, trace_writer)
 
     def __len__(self) -> int:
@@ -156,18 +177,40 @@ class Loader:
         self._meter.start_epoch()
         finished = False
         try:
-            for _ in range(len(self)):
+            while self._num_done < len(self):
                 self._meter.begin()
                 batch = self._thread.take()
                 self._delivery.add_late(batch)
                 self._meter.hand_over(batch)
+                self._num_done, self._next_step = self._num_done + 1, batch.number + 1
                 yield batch.on(self._device)
                 self._finish_step()
             finished = True
             self._writes.check_epoch()
         finally:
             self._iterating = self._writes.is_reading = False
+            self._epoch, self._num_done = self._epoch + 1, 0
             self._epochs.end(finished=finished)
+
+    def state(self) -> LoaderState:
+        """Where this loader stands: the batch that was handed over last counts as done.
+
+        It is for `RunOptions(resume_from=...)` of a loader with the same arguments. Call it on the
+        thread that takes the batches.
+        """
+        return LoaderState(
+            epoch=self._epoch,
+            batch=self._num_done,
+            step=self._next_step,
+            window=self._meter.num_windows,
+            run_key=self._endpoint.run_key,
+            settings=self.settings,
+            buffered=self._pipeline.buffered_nodes(),
+        )
+
+    def leave_out(self, seconds: float) -> None:
+        """So much of the step under way was no training; its window does not count it."""
+        self._meter.leave_out(seconds)
 
     def _finish_step(self) -> None:
         """The trainer is done with a batch: publish a window if it is full."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, InstanceOf
 
+from rudder.training.loading.state import LoaderState
 from rudder.training.metrics import Window
 from rudder.training.options import Options
 
@@ -25,7 +26,7 @@ class SamplingOptions(Options):
 
 
 class RunOptions(Options):
-    """Where a loader listens and writes, and how long it waits for a server."""
+    """Where a loader listens and writes, how long it waits for a server, where it goes on."""
 
     folder: Path | None = None
     """Folder of the control socket and of the record, where agents steer. None:
@@ -39,3 +40,6 @@ class RunOptions(Options):
     """Called with the measurements of every 16 steps, on the training thread."""
     timeout_s: float = Field(120.0, gt=0)
     """Longest wait for a server's answer, in seconds."""
+    resume_from: InstanceOf[LoaderState] | None = None
+    """What `state()` of an earlier loader with the same arguments returned. The first loop gives
+    the rest of that epoch."""

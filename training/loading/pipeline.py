@@ -65,7 +65,9 @@ class Pipeline:
         outputs: Sequence[NodeTensor],
         limits: Limits,
         sample: AccessSample = NO_SAMPLE,
+        first_number: int = 0,
     ) -> None:
+        """first_number: of the first batch."""
         self._view = view
         self._pending = pending
         self._sampling = sampling
@@ -81,7 +83,7 @@ class Pipeline:
         self._seeds: deque[SeedBatch] = deque()
         self._window: deque[InFlightBatch] = deque()
         self._pulling: deque[InFlightBatch] = deque()
-        self._next_number = 0
+        self._next_number = first_number
         self._planned_since_start = 0
         self._fetched_idle = RowCounts()
 
@@ -111,6 +113,11 @@ class Pipeline:
     def buffer_rows(self) -> int:
         """Rows that the buffer has memory for."""
         return self._assembly.buffer_rows
+
+    def buffered_nodes(self) -> IntArray:
+        """int64[n]: global ids of the nodes whose rows are buffered; any thread may ask."""
+        remote = self._assembly.buffered
+        return self._view.to_global(remote)
 
     def add(self, batches: Iterable[SeedBatch]) -> None:
         """Queue batches of seeds."""

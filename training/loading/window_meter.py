@@ -37,14 +37,16 @@ class WindowMeter:
         rank: int,
         *,
         rate: float = 1.0,
+        first_epoch: int = 0,
+        first_window: int = 0,
         wanted_steps: Callable[[], int] = lambda: WINDOW_STEPS,
     ) -> None:
-        """rate: share of nodes in the steps' accesses; wanted_steps: steps of a window, asked for
-        after each step."""
+        """rate: share of nodes in the steps' accesses; first_epoch, first_window: their numbers;
+        wanted_steps: steps of a window, asked for after each step."""
         self._wanted_steps = wanted_steps
         self._rank, self._rate = rank, rate
-        self._epoch = -1
-        self._num_windows = 0
+        self._epoch = first_epoch - 1
+        self.num_windows = first_window
         self._begun = self._handed_over = self._awake = 0.0
         self._reset()
 
@@ -94,7 +96,7 @@ class WindowMeter:
         steps = self._steps
         window = Window(
             rank=self._rank,
-            index=self._num_windows,
+            index=self.num_windows,
             epoch=self._epoch,
             first_step=self._first_step,
             num_steps=len(steps),
@@ -109,7 +111,7 @@ class WindowMeter:
         )
         shown = tuple(step.accesses for step in steps if step.accesses is not None)
         accesses = SampledAccesses(self._rate, shown) if len(shown) == len(steps) else None
-        self._num_windows += 1
+        self.num_windows += 1
         self._reset()
         return FinishedWindow(window, accesses)
 

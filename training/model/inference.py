@@ -132,11 +132,13 @@ def infer_nodes(
     feature_name: str = "feat",
     batch_rows: int = 65_536,
     on_progress: Callable[[], object] = lambda: None,
+    num_layers: int | None = None,
 ) -> NodeOutputs:
     """Outputs from all neighbours, of those of the partition's `wanted` nodes that this rank has.
 
     g: dgl.distributed.DistGraph; model: of `build_model`; wanted: bool[inner nodes of the
-    partition]; on_progress: called now and then. Every rank calls this at the same time.
+    partition]; on_progress: called now and then; num_layers: the first layers that are computed,
+    None: all of them. Every rank calls this at the same time.
     A model of layers (see `layers_of`) goes layer by layer, over torch's process group and shared
     memory. Any other model is called with blocks of all neighbours, which are sampled over DGL's
     RPC: no other thread may use it.
@@ -159,6 +161,7 @@ def infer_nodes(
             device=device,
             batch_rows=batch_rows,
             on_progress=on_progress,
+            num_layers=num_layers,
         )
     else:
         seeds = torch.from_numpy(shard.to_global(nodes))
@@ -234,12 +237,14 @@ def infer(
     device: torch.device,
     batch_rows: int,
     on_progress: Callable[[], object] = lambda: None,
+    num_layers: int | None = None,
 ) -> Tensor:
     """float32[len(wanted), classes] for own nodes; features: [inner nodes of the partition, dim].
 
     Every rank calls this at the same time.
     """
-    plans = plan_layers(shard, exchange, wanted=wanted, num_layers=model.num_layers)
+    num_layers = num_layers or model.num_layers
+    plans = plan_layers(shard, exchange, wanted=wanted, num_layers=num_layers)
     read = _reader(features, nodes=plans[0].inputs)
     for index, plan in enumerate(plans):
         step = _LayerStep(model, index, plan, shard, device=device, batch_rows=batch_rows)

@@ -46,6 +46,16 @@ class Exchange:
             distributed.all_reduce(total)
         return total.cpu()
 
+    def share(self, values: Tensor) -> Tensor:
+        """The first rank's values, of one dimension and the same dtype everywhere, on all ranks."""
+        if self._is_alone:
+            return values
+        size = self.gather(len(values))[0]
+        shared = values if self.rank == 0 else values.new_empty(size)
+        shared = shared.to(self._device)
+        distributed.broadcast(shared, 0)
+        return shared.cpu()
+
     def swap(self, rows: Tensor, counts: Sequence[int]) -> tuple[Tensor, list[int]]:
         """Send `counts[r]` rows to each rank r, in this order; returns what came, and how many."""
         received_counts = torch.empty(self.num_ranks, dtype=torch.int64)

@@ -24,7 +24,14 @@ from rudder.training.datasets.graph import FloatArray, Graph, IntArray
 from rudder.training.datasets.registry import DatasetSpec, load_dataset
 from rudder.training.errors import ConfigError, DataError, MachineError, RudderError
 from rudder.training.machine import die_with
-from rudder.training.manifest import FeatureDtype, Manifest, PartIdentity, PartSizes, Recipe
+from rudder.training.manifest import (
+    NODE_IDS,
+    FeatureDtype,
+    Manifest,
+    PartIdentity,
+    PartSizes,
+    Recipe,
+)
 from rudder.training.settings import Frozen
 
 _BYTES_PER_EDGE = 26
@@ -57,6 +64,7 @@ def write_partitions(
     progress(f"cutting {graph.num_nodes:,} nodes and {graph.num_edges:,} edges {how}")
     name = DatasetSpec.parse(recipe.dataset).slug
     original_ids = _partition(graph, features, name, recipe, directory)
+    np.save(directory / NODE_IDS, original_ids)
     progress("reading back what was written")
     bounds = _read_back(directory / f"{name}.json", recipe, features)
     part_of = np.empty(graph.num_nodes, dtype=np.int64)

@@ -26,12 +26,15 @@ from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.machine import as_machine_error, die_with
 from rudder.training.manifest import read_contents
 from rudder.training.process.program import program_of
+from rudder.training.process.stop import ignore_stop_signals, note_stop_signals
 from rudder.training.versions import required_versions
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+STACKS_SIGNAL = signal.SIGUSR2
+"""Has a process write the stacks of all its threads to its log."""
 LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 """Environment variable with the process id of the launcher, where it is the parent."""
 MAX_WAITING_PROGRESS = 64
@@ -156,7 +159,7 @@ def _prepare_process() -> None:
     log = io.BufferedWriter(_ForgivingLog(1, "wb", closefd=False))
     sys.stdout = io.TextIOWrapper(log, line_buffering=True)
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    faulthandler.register(STACKS_SIGNAL, all_threads=True)
 
 
 def _run(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
@@ -172,6 +175,7 @@ def _run(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
         loopback_shim.install(address=job.addresses[place.host], shm_prefix=prefix)
     register_services()
     if place.role == "server":
+        ignore_stop_signals()
         _serve(job, place, pipe)
     else:
         _train(job, place, pipe)
@@ -204,6 +208,8 @@ def _serve(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
 def _train(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     if not sys.stdin.readline():
         return  # the launcher gave up
+    if job.config.checkpoint_every.unit != "none":
+        note_stop_signals()
     program_of(job).run(job, rank=place.rank, emit=pipe.emit)
     _say_goodbye()
 

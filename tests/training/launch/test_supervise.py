@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rudder.training.errors import RunError
-from rudder.training.events import Event, Failed, PhaseEntered, Reported
+from rudder.training.checkpoint.format import Written
+from rudder.training.errors import RunError, StoppedError
+from rudder.training.events import Event, Failed, PhaseEntered, Reported, Stopped
 from rudder.training.hosts.host import Host
 from rudder.training.launch.supervise import Interruption, Supervisor
 from rudder.training.launch.worker import Role, RoleName, Worker
@@ -63,7 +64,13 @@ class Stage:
         return worker
 
     def supervisor(
-        self, servers: list[str], trainers: list[str], *, start: float = 10, stall: float = 10
+        self,
+        servers: list[str],
+        trainers: list[str],
+        *,
+        start: float = 10,
+        stall: float = 10,
+        writes_checkpoints: bool = False,
     ) -> Supervisor:
         return Supervisor(
             servers=[self.worker("server", rank, text) for rank, text in enumerate(servers)],
@@ -72,6 +79,7 @@ class Stage:
             interruption=self._stack.enter_context(Interruption()),
             start_timeout=start,
             stall_timeout=stall,
+            writes_checkpoints=writes_checkpoints,
         )
 
 
@@ -179,6 +187,52 @@ def test_signal_ends_a_run(stage: Stage, number: signal.Signals, name: str) -> N
     with pytest.raises(RunError, match=f"ended by {name}"):
         supervisor.run()
     assert time.monotonic() - started < 2
+
+
+def stopping_trainer(rank: int, *, error: str | None = None) -> str:
+    """A trainer that writes a last checkpoint when it is told to; rank 0 says what became of it."""
+    written = Written(name="step-00000120", epoch=2, batch=20, step=120, error=error)
+    stopped = Stopped(rank=rank, written=written if rank == 0 else None).model_dump_json()
+    on_signal = f'trap "{say(stopped).replace(chr(34), chr(92) + chr(34))}; exit 0" TERM'
+    return trainer(rank, f"{on_signal}; while true; do sleep 0.05; done")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_first_signal_has_the_trainers_write_a_checkpoint_and_stop(
+    stage: Stage, number: signal.Signals
+) -> None:
+    supervisor = stage.supervisor(
+        [server(0, then="sleep 1")],
+        [stopping_trainer(rank) for rank in (0, 1)],
+        writes_checkpoints=True,
+    )
+    threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(StoppedError, match=rf"by {number.name} in epoch 3 after 120 steps") as done:
+        supervisor.run()
+    assert done.value.exit_code == 75
+    assert "step-00000120" in done.value.message
+    assert "rudder train --resume" in done.value.remedy
+
+
+def test_a_last_checkpoint_that_cannot_be_written_is_told(stage: Stage) -> None:
+    supervisor = stage.supervisor(
+        [server(0, then="sleep 1")],
+        [stopping_trainer(0, error="the disk is full")],
+        writes_checkpoints=True,
+    )
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(RunError, match="could not be written: the disk is full") as done:
+        supervisor.run()
+    assert done.value.exit_code == 5
+
+
+def test_a_second_signal_ends_a_run_that_is_writing_its_last_checkpoint(stage: Stage) -> None:
+    deaf = trainer(0, 'trap "" TERM; while true; do sleep 0.05; done')
+    supervisor = stage.supervisor([server(0)], [deaf], writes_checkpoints=True)
+    for after_s, number in ((0.5, signal.SIGTERM), (1.0, signal.SIGINT)):
+        threading.Timer(after_s, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(RunError, match="ended by Ctrl-C"):
+        supervisor.run()
 
 
 def _is_alive(pid: int) -> bool:

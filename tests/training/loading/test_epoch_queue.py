@@ -88,3 +88,13 @@ def test_the_epoch_after_one_left_early_does_not_depend_on_how_far_ahead_seeds_w
     epoch_queue.begin()
     found = [batch.draw_key for batch in thread.batches[:NUM_BATCHES]]
     assert found == [batch.draw_key for batch in ORDER.epoch(1)]
+
+
+@pytest.mark.parametrize("skipped", [0, 1, NUM_BATCHES])
+def test_a_resumed_run_has_the_rest_of_its_epoch_and_those_after_it(skipped: int) -> None:
+    thread = Given(lookahead=100)
+    EpochQueue(
+        ORDER, cast("LoaderThread", thread), epochs=5, first_epoch=2, skipped=skipped
+    ).begin()
+    wanted = [*ORDER.epoch(2)[skipped:], *ORDER.epoch(3), *ORDER.epoch(4)]
+    assert [batch.draw_key for batch in thread.batches] == [batch.draw_key for batch in wanted]

@@ -1,0 +1,69 @@
+"""Trains GNNs on DistDGL with a prefetch buffer that agents steer: what `import rudder` offers.
+
+Each name is loaded when it is first used, so that this import needs neither torch nor dgl.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rudder.cli.python import train
+    from rudder.training.errors import (
+        ConfigError,
+        DataError,
+        MachineError,
+        RudderError,
+        RunError,
+        StoppedError,
+    )
+    from rudder.training.loader import (
+        BufferOptions,
+        NodeLoader,
+        RunOptions,
+        SamplingOptions,
+        SteeringOptions,
+    )
+    from rudder.training.model.saved import load_model
+    from rudder.training.wire.services import register_services
+
+__all__ = [
+    "BufferOptions",
+    "ConfigError",
+    "DataError",
+    "MachineError",
+    "NodeLoader",
+    "RudderError",
+    "RunError",
+    "RunOptions",
+    "SamplingOptions",
+    "SteeringOptions",
+    "StoppedError",
+    "load_model",
+    "register_services",
+    "train",
+]
+
+_MODULES = {
+    "BufferOptions": "rudder.training.loader",
+    "NodeLoader": "rudder.training.loader",
+    "RunOptions": "rudder.training.loader",
+    "SamplingOptions": "rudder.training.loader",
+    "SteeringOptions": "rudder.training.loader",
+    "load_model": "rudder.training.model.saved",
+    "register_services": "rudder.training.wire.services",
+    "train": "rudder.cli.python",
+}
+"""Where a name is defined, if not in `rudder.training.errors`."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'rudder' has no attribute {name!r}")
+    module = importlib.import_module(_MODULES.get(name, "rudder.training.errors"))
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,48 @@
+"""Commands as Python functions, for notebooks and sweeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rudder.cli.commands.train import config_of_resumed, run
+from rudder.training.config import run_config
+
+if TYPE_CHECKING:
+    from rudder.training.metrics import Summary
+
+__all__ = ["train"]
+
+
+def train(
+    *,
+    config: str | Path | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Summary:
+    """Train as `rudder train` does, and return what it writes to `summary.json`.
+
+    Args:
+        config: TOML file with settings; those that are given here win.
+        resume: Folder of a run, or one of its checkpoints, to go on with.
+        quiet: Write no progress to standard error.
+        settings: The options of `rudder train`, by name: `batch_size=512`, `fanout=(5, 10)`. Those
+            that are left out, or None, have their defaults.
+
+    Raises:
+        ConfigError: A setting is unknown or outside its range.
+        DataError: The graph, its partitions or the checkpoint cannot be used.
+        MachineError: The machine lacks something, or a file cannot be written.
+        RunError: A process failed or was killed; StoppedError after SIGTERM or SIGUSR1.
+    """
+    file = None if config is None else Path(config)
+    if resume is None:
+        return run(run_config(file, **settings), show=_nothing, quiet=quiet)
+    place = Path(resume)
+    resumed = config_of_resumed(place, config_file=file, **settings)
+    return run(resumed, show=_nothing, resume=place, quiet=quiet)
+
+
+def _nothing(summary: Summary) -> None:
+    """Show nothing."""

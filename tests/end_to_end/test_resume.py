@@ -1,0 +1,105 @@
+"""A run that was ended in any way goes on as if nothing had been: batches, losses, accuracy."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rudder.training.checkpoint.format import checkpoints_of
+from tests.end_to_end.runs import Outcome, Run
+
+pytestmark = pytest.mark.distributed
+SCRIPTS = Path(__file__).parent / "scripts"
+OPTIONS = {
+    "epochs": 8,
+    "batch_size": 32,
+    "eval_every": 3,
+    "program": "noted_steps",
+    "memory": "none",
+}
+WRITING = {"checkpoint_every": "0.5s", "controller": "on"}
+END_S = 300
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def start(tiny_parts: Path, tmp_path: Path) -> Iterator[Start]:
+    runs: list[Run] = []
+
+    def start(name: str, **options: Any) -> Run:
+        chosen = OPTIONS | options
+        variables = {"PYTHONPATH": str(SCRIPTS)}
+        runs.append(Run(tiny_parts, tmp_path / name, variables=variables, **chosen))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.close()
+
+
+def kill_trainer(run: Run) -> None:
+    run.kill("trainer", 1)
+
+
+def kill_server(run: Run) -> None:
+    run.kill("server", 0)
+
+
+def kill_launcher(run: Run) -> None:
+    run.signal(signal.SIGKILL)
+
+
+def kinds(outcome: Outcome, kind: str) -> list[dict[str, Any]]:
+    return [event for event in outcome.events if event["kind"] == kind]
+
+
+def quality(outcome: Outcome) -> list[Any]:
+    found = [event["evaluation"] for event in kinds(outcome, "evaluated")]
+    return [(each["epoch"], each["scores"]) for each in found]
+
+
+def losses(outcome: Outcome) -> list[Any]:
+    ranks = sorted((event["report"] for event in kinds(outcome, "report")), key=by_rank)
+    return [
+        (epoch["epoch"], epoch["num_steps"], epoch["loss"], epoch["rows"]["input_rows"])
+        for rank in ranks
+        for epoch in rank["epochs"]
+    ]
+
+
+def by_rank(report: dict[str, Any]) -> int:
+    return int(report["rank"])
+
+
+def steps(run: Run, rank: int) -> set[str]:
+    """Each step as it was noted; one that was done twice is there once if it came out the same."""
+    return set((run.run_dir / f"steps{rank}.txt").read_text().splitlines())
+
+
+def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(start: Start) -> None:
+    whole = start("whole", checkpoint_every="none")
+    reference = whole.outcome(within_s=END_S)
+    assert reference.exit_code == 0, reference.error
+    assert not checkpoints_of(whole.run_dir)
+    run, step = start("killed", **WRITING), 0
+    for harm in (kill_trainer, kill_launcher, kill_server):
+        step = run.wait_for_checkpoint(after=step)
+        harm(run)
+        assert run.outcome(within_s=END_S).exit_code in (5, -signal.SIGKILL)
+        run = start("killed", resume=True, **WRITING)
+    run.wait_for_checkpoint(after=step)
+    run.signal(signal.SIGTERM)
+    stopped = run.outcome(within_s=END_S)
+    assert stopped.exit_code == 75, stopped
+    assert "by SIGTERM" in stopped.message
+    assert f"rudder train --resume {run.run_dir}" in stopped.error["remedy"]
+    done = start("killed", resume=True, **WRITING).outcome(within_s=END_S)
+    assert done.exit_code == 0, done.error
+    assert quality(done) == quality(reference)
+    assert losses(done) == losses(reference)
+    assert [steps(run, rank) for rank in (0, 1)] == [steps(whole, rank) for rank in (0, 1)]
+    assert len(checkpoints_of(run.run_dir)) == 2

@@ -1,0 +1,140 @@
+"""The trained model on disk: weights, and what it takes to make the model again.
+
+RUN/model/best.safetensors    of the evaluation with the best validation score
+RUN/model/last.safetensors    of the last evaluation
+RUN/model/best.json ...       the card of each; the weights' file has it, too
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from rudder.training.checkpoint.reader import MODEL_FOLDER, Which, model_file
+from rudder.training.checkpoint.writer import write_whole
+from rudder.training.errors import DataError
+from rudder.training.metrics import Evaluation, Score
+from rudder.training.model.models import ModelOptions, build_model
+from rudder.training.model.own import OwnModel
+from rudder.training.settings import Frozen
+
+__all__ = ["load_model"]
+
+FORMAT_VERSION = 1
+_CARD = "card"
+"""Name of the card in the metadata of the weights' file."""
+
+
+class ModelCard(Frozen):
+    """What makes a model again, and where it comes from.
+
+    model: what `--model` named; a person's own file is copied beside the weights; fanout:
+    neighbours that it was trained with, input layer first; data: digest of the partitions;
+    versions: of what it was trained with.
+    """
+
+    format_version: int = FORMAT_VERSION
+    model: str
+    in_dim: int
+    num_outputs: int
+    options: ModelOptions
+    multilabel: bool
+    fanout: tuple[int, ...]
+    dataset: str
+    data: str
+    versions: dict[str, str]
+    epoch: int = 0
+    scores: tuple[Score, ...] = ()
+
+    def build(self, folder: Path) -> torch.nn.Module:
+        """The model with fresh weights; folder: of the weights, and of a person's own file."""
+        own = OwnModel.parse(self.model)
+        spec = self.model if own is None else f"{folder / own.file.name}:{own.name}"
+        return build_model(
+            spec, in_dim=self.in_dim, num_classes=self.num_outputs, options=self.options
+        )
+
+
+class SavedModels:
+    """Keeps the best and the last model of a run in its folder."""
+
+    def __init__(self, run_dir: Path, card: ModelCard, *, earlier: Sequence[Evaluation]) -> None:
+        """card: as yet without epoch and scores; earlier: evaluations before this run went on."""
+        self._folder, self._card = run_dir / MODEL_FOLDER, card
+        self._best: float | None = None
+        for evaluation in earlier:
+            self._is_best(evaluation)
+
+    def keep(self, model: torch.nn.Module, evaluation: Evaluation) -> None:
+        """Write the model as the last one, and as the best one if it is. Raises OSError."""
+        card = self._card.model_copy(
+            update={"epoch": evaluation.epoch, "scores": evaluation.scores}
+        )
+        names = ["last", "best"] if self._is_best(evaluation) else ["last"]
+        weights = {
+            name: value.detach().to("cpu", copy=True).contiguous()
+            for name, value in model.state_dict().items()
+        }
+        content = save(weights, metadata={_CARD: card.model_dump_json()})
+        self._folder.mkdir(exist_ok=True)
+        if own := OwnModel.parse(card.model):
+            write_whole(self._folder / own.file.name, own.file.read_bytes())
+        for name in names:
+            write_whole(self._folder / f"{name}.safetensors", content)
+            readable = card.model_dump_json(indent=2) + "\n"
+            write_whole(self._folder / f"{name}.json", readable.encode())
+
+    def _is_best(self, evaluation: Evaluation) -> bool:
+        """Whether it is better than all before; without validation nodes the last one is best."""
+        score = evaluation.scores[0]
+        if score.val is None:
+            return True
+        worth = score.val if score.higher_is_better else -score.val
+        if self._best is not None and worth <= self._best:
+            return False
+        self._best = worth
+        return True
+
+
+def read_card(path: Path) -> ModelCard:
+    """The card of a weights' file; raises DataError where it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ModelCard.model_validate_json((file.metadata() or {})[_CARD])
+    except (SafetensorError, OSError, KeyError, ValidationError) as error:
+        raise DataError(
+            f"{path} is no model that a run wrote: {type(error).__name__}: {error}",
+            remedy="use RUN/model/best.safetensors or last.safetensors of a run",
+        ) from None
+
+
+def load_model(run: str | Path, which: Which = "best") -> torch.nn.Module:
+    """The trained model of a run, on the CPU and in evaluation mode.
+
+    Args:
+        run: Folder of the run, or one of its `.safetensors` files.
+        which: The model with the best validation score, or the last one.
+
+    Raises:
+        ConfigError: There is no such model, or a file of your own that makes it fails.
+        DataError: The file is damaged, or its weights do not fit the model that it names.
+    """
+    path = model_file(Path(run), which)
+    model = read_card(path).build(path.parent)
+    with safe_open(path, framework="pt") as file:
+        weights: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DataError(
+            f"the weights in {path} do not fit the model: {error}",
+            remedy="use the version of Rudder, or of your model's file, that it was trained with",
+        ) from None
+    model.eval()
+    return model
