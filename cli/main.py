@@ -21,6 +21,7 @@ from rudder.cli.commands import (
     replay,
     settings,
     steer,
+    tools,
     train,
 )
 from rudder.cli.help import App
@@ -38,7 +39,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(bench.app, name="bench")
 app.add_typer(steer.app, name="steer")
 app.command("graph")(graph.graph)
-app.command("tools")(graph.tools)
+app.add_typer(tools.app, name="tools")
 app.add_typer(memory.app, name="memory")
 app.add_typer(audit.app, name="audit")
 app.command("explain")(explain.explain)

@@ -179,6 +179,29 @@ class RecordedRun:
         )
 
 
+def toolbox_of(reader: RunReader) -> Toolbox:
+    """The tools of a rank as they answer after the last window of its file, for people.
+
+    Limits, and what the estimator had learned, are those of the last decision. Raises DataError
+    where no controller ever began.
+    """
+    kept = list(reader.inputs().values())
+    found = reader.last_session()
+    last = kept[-1].inputs if kept else None
+    first_window = kept[-1].first_window if kept and kept[-1].session == found else 1
+    windows = reader.windows_of_session(first_window)
+    workload = reader.workload_of_session(found)
+    session = _Session(found, workload, windows, reader.pruned_uses(first_window))
+    session.advance(len(windows))
+    for episode in reader.episodes(finished=True):
+        session.follow(episode)
+    limits = Limits.of(workload, memory_budget_bytes=last.budget_of(workload) if last else None)
+    whatif = WhatIf(session.history)
+    if last is not None:
+        whatif.learn(last.learned)
+    return Toolbox(session.history, limits, whatif, session.episode_recall.last)
+
+
 @dataclass
 class _Past(Journal):
     """Answers as the memory of earlier runs did."""

@@ -1,15 +1,8 @@
-"""`rudder graph` and `rudder tools`: the agents' graph, and what agents may read and change."""
+"""`rudder graph`: the agents' graph."""
 
 from __future__ import annotations
 
 import typer
-from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.text import Text
-
-from rudder.cli.options import AsJson
-from rudder.cli.show.progress import emit
-from rudder.tools.catalog import SPECS, tool_schemas
 
 
 def graph() -> None:
@@ -34,16 +27,3 @@ def graph() -> None:
         recall=Journal().recall,
     )
     typer.echo(drawn(built), nl=False)
-
-
-def tools(json: AsJson = False) -> None:
-    """List the tools that agents read a run with, and stage changes with.
-
-    Example: rudder tools --json
-    """
-    lines: list[RenderableType] = []
-    for spec in SPECS:
-        arguments = ", ".join(spec.arguments.model_fields) or "no arguments"
-        lines.append(Text.assemble((spec.name, "bold"), f" ({spec.kind}): {arguments}"))
-        lines.append(Padding(Text(spec.description), (0, 0, 1, 4)))
-    emit(tool_schemas(), Group(*lines), json=json)

@@ -58,6 +58,15 @@ class RunReader(Reader):
         found = self.rows("SELECT number, run_key, workload FROM sessions ORDER BY number")
         return {row["run_key"]: _workload(row) for row in found}
 
+    def last_session(self) -> int:
+        """The number of the last session; raises DataError where none began."""
+        found = self.rows("SELECT max(number) AS number FROM sessions")[0]["number"]
+        if found is None:
+            raise DataError(
+                f"in {self.path} no controller ever began", remedy="name a run that was steered"
+            )
+        return int(found)
+
     def workload_of_session(self, number: int) -> Workload:
         """The workload that a controller was told; session: of its KeptInputs."""
         found = self.rows("SELECT number, workload FROM sessions WHERE number = ?", number)
