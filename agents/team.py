@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from rudder.agents.critic import EmbeddedCritic
@@ -19,6 +19,7 @@ from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.messages import Chat
 from rudder.agents.llm.observer import LlmObserver
 from rudder.agents.llm.planner import LlmPlanner
+from rudder.agents.llm.published import ModelAnswer
 from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import (
@@ -29,6 +30,13 @@ from rudder.agents.planners.baselines import (
 )
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.exploring import COLLECTING_STEPS, CollectingCritic, CollectingPlanner
+from rudder.agents.planners.published import (
+    PUBLISHED_STEPS,
+    Fitted,
+    PublishedPlanner,
+    Rule,
+    WillingCritic,
+)
 from rudder.agents.roles import Critic, Observer, Planner
 from rudder.training.errors import RudderError
 from rudder.training.steering_options import SteeringOptions
@@ -119,6 +127,9 @@ def planner_of(options: SteeringOptions) -> Planner:
         return PeriodicPlanner()
     if options.planner == "heuristic":
         return HeuristicPlanner(preference=preference_of(options))
+    if options.planner == "published":
+        fitted = options.planner_model is not None
+        return PublishedPlanner(Fitted(open_planner(options)) if fitted else Rule())
     if options.planner == "adversarial":
         return AdversarialPlanner(seed=options.seed)
     return EmbeddedPlanner(preference=preference_of(options))
@@ -128,29 +139,43 @@ def critic_of(options: SteeringOptions) -> Critic:
     """The embedded critic; for a run that explores the one that lets it."""
     if options.planner == "collect":
         return CollectingCritic()
+    if options.planner == "published":
+        return WillingCritic()
     return EmbeddedCritic(preference=preference_of(options))
 
 
 def steps_of(options: SteeringOptions) -> Steps:
     """How far and how often the guard lets settings change."""
-    return COLLECTING_STEPS if options.planner == "collect" else DEFAULT_STEPS
+    special = {"collect": COLLECTING_STEPS, "published": PUBLISHED_STEPS}
+    return special.get(options.planner, DEFAULT_STEPS)
 
 
 def check_models(options: SteeringOptions | None) -> None:
     """Before a run starts: whether a fitted model can be used, and the endpoint's address and key
     can be ones. Raises ConfigError, DataError and MachineError."""
-    if options is not None and is_learned(options.planner):
+    if options is not None and _needs_file(options):
         open_planner(options)
     if options is not None and options.llm_url is not None:
         endpoint_of(options)
 
 
+def _needs_file(options: SteeringOptions) -> bool:
+    is_fitted = options.planner == "published" and options.planner_model is not None
+    return is_fitted or is_learned(options.planner)
+
+
+def _asks_model(options: SteeringOptions) -> bool:
+    return options.planner == "llm" or (
+        options.planner == "published" and options.llm_url is not None
+    )
+
+
 def import_ahead(options: SteeringOptions) -> None:
     """Import the libraries that the roles need, which takes seconds, before anybody waits for them;
     what is wrong with a model's file is told by `make_team`."""
-    if options.planner == "llm":
+    if _asks_model(options):
         import rudder.agents.llm.openai_chat  # noqa: F401
-    elif is_learned(options.planner):
+    elif _needs_file(options):
         with contextlib.suppress(RudderError):
             open_planner(options)
 
@@ -167,9 +192,11 @@ def make_team(
         planner=planner_of(options),
         critic=critic_of(options),
     )
-    if options.planner != "llm":
+    if not _asks_model(options):
         return team
     asker = asker_of(
         open_chat(options), options=options, workload=workload, on_exchange=on_exchange
     )
+    if options.planner == "published":
+        return replace(team, planner=PublishedPlanner(ModelAnswer(asker)), asker=asker)
     return with_llm(team, asker, options=options)

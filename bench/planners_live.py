@@ -22,6 +22,8 @@ UNSTEERED = "none"
 POOR_START = "buffer=0.01+lookahead=0"
 """Far too small, so that every planner has something to find."""
 TURN_EPOCHS = 3
+PUBLISHED, PUBLISHED_LLM = "published", "published:llm"
+"""The published planner with its plain rule, and with a model's answers."""
 
 
 class LivePlanner(BaseModel):
@@ -29,7 +31,8 @@ class LivePlanner(BaseModel):
 
     seconds: all its epochs, of the slowest rank; to_unsteered, to_embedded: over the seconds of
     these planners in the same job; step_ms_p99: 99th percentile of an epoch's steps, median over
-    the epochs of turns that count and ranks; models: per rank, of planners that ask a model.
+    the epochs of turns that count and ranks; rows_fetched, hit_fraction: of an epoch of turns that
+    count, all ranks; models: per rank, of planners that ask a model.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,15 +46,22 @@ class LivePlanner(BaseModel):
     confirmed: int
     reverted: int
     rows_error: float | None
+    rows_fetched: int | None = None
+    hit_fraction: float | None = None
+    decisions: int = 0
     models: tuple[ModelUse, ...] = ()
 
 
 def variant_of(name: str, *, model_file: Path | None = None, start: str = POOR_START) -> Variant:
     """The variant of a planner; model_file: what `rudder fit` wrote, for learned ones; start: the
-    settings that it begins with, as a variant's options."""
-    text = f"lookahead:{start}"
+    settings that it begins with, as a variant's options.
+
+    The published planner has the buffer that it was published with.
+    """
+    planner, _, asks = name.partition(":")
+    text = f"score:interval=0+{start}" if planner == PUBLISHED else f"lookahead:{start}"
     if name != UNSTEERED:
-        text += f"+controller=on+planner={name}"
+        text += f"+controller=on+planner={planner}" + (f"+asks={asks}" if asks else "")
     if model_file is not None:
         text += f"+planner_model={model_file.absolute()}"
     return Variant(text=text)
@@ -133,6 +143,9 @@ def _of_job(
             confirmed=sum(each.confirmed for each in counts),
             reverted=sum(each.reverted for each in counts),
             rows_error=_median(errors),
+            rows_fetched=results[variant.text].rows_fetched,
+            hit_fraction=results[variant.text].hit_fraction,
+            decisions=sum(each.decisions for each in counts),
             models=tuple(each.model for each in counts if each.model is not None),
         )
 
@@ -153,6 +166,9 @@ def together(jobs: Sequence[LivePlanner]) -> LivePlanner:
         confirmed=sum(each.confirmed for each in jobs),
         reverted=sum(each.reverted for each in jobs),
         rows_error=_median([e.rows_error for e in jobs if e.rows_error is not None]),
+        rows_fetched=_whole(_median([e.rows_fetched for e in jobs if e.rows_fetched is not None])),
+        hit_fraction=_median([e.hit_fraction for e in jobs if e.hit_fraction is not None]),
+        decisions=sum(each.decisions for each in jobs),
         models=tuple(model for each in jobs for model in each.models),
     )
 
@@ -160,6 +176,10 @@ def together(jobs: Sequence[LivePlanner]) -> LivePlanner:
 def _spread(ratios: Sequence[Spread | None]) -> Spread | None:
     known = [each.median for each in ratios if each is not None]
     return Spread.of(known) if known else None
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def _median(values: Sequence[float]) -> float | None:

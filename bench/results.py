@@ -114,6 +114,7 @@ class Result(_Frozen):
     first_epoch_speedup_vs_stock: float | None
     rows_fetched: int = Field(description="per epoch, over all ranks")
     remote_rows: int = Field(description="per epoch, over all ranks")
+    hit_fraction: float | None = None
     bytes_fetched: int = Field(description="per epoch, over all ranks")
     breakdown: Seconds = Field(description="per epoch, mean over ranks")
     step_seconds_p99: float | None = Field(
@@ -241,6 +242,7 @@ class _Measured:
             first_epoch_speedup_vs_stock=stock and stock.first_epoch / self.first_epoch,
             rows_fetched=round(rows.rows_fetched.total / num_epochs),
             remote_rows=round(rows.remote_rows / num_epochs),
+            hit_fraction=rows.hit_fraction,
             bytes_fetched=round(rows.bytes_fetched / num_epochs),
             breakdown=_mean([epoch.seconds for epoch in epochs]),
             step_seconds_p99=statistics.median(tails) if tails else None,

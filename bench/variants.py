@@ -8,7 +8,7 @@ from rudder.training.config import NO_MEMORY, RunConfig, run_config
 from rudder.training.errors import ConfigError
 
 STOCK, FLOOR = "stock", "floor"
-_OF_CONTROLLERS = ("planner", "planner_model", "objective")
+_OF_CONTROLLERS = ("planner", "planner_model", "objective", "asks")
 _OPTIONS = ("buffer", "lookahead", "eviction_threshold", "controller", *_OF_CONTROLLERS)
 
 
@@ -17,8 +17,8 @@ class Variant(BaseModel):
 
     Names: stock (plain DistDGL), floor (Rudder's sampling, no feature reads: the limit of any
     prefetcher), and every policy. Options: those of the policy, and buffer, lookahead,
-    eviction_threshold, controller (none unless it is on), planner, planner_model and objective;
-    the run's language model is asked by planner=llm alone.
+    eviction_threshold, controller (none unless it is on), planner, planner_model, objective and
+    asks; the run's language model is asked by planner=llm, and by planner=published+asks=llm.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -39,7 +39,8 @@ class Variant(BaseModel):
             return _changed(base, {"loader": loader, "policy": "none", "controller": "none"})
         common, own = self._options()
         fixed = {"loader": "rudder", "controller": "none", "memory": NO_MEMORY}
-        asks = common.get("planner", base.planner) == "llm"
+        planner = common.get("planner", base.planner)
+        asks = planner == "llm" or common.pop("asks", None) == "llm"
         asked = {} if asks else {"llm": None, "llm_model": None}
         config = _changed(base, fixed | asked | _of_policy(own, base) | common)
         self._check_controller(config, common)

@@ -247,7 +247,12 @@ class RunConfig(BaseModel):
             raise ValueError("record_trace needs loader rudder; stock has no buffer to trace")
         if (self.llm is None) != (self.llm_model is None):
             raise ValueError("llm and llm_model belong together: give both or none")
-        if self.llm is not None and self.planner not in ("embedded", "llm"):
+        if self.planner == "published" and (self.policy, self.replacement_interval) != ("score", 0):
+            raise ValueError(
+                "planner = published decides on rounds of replacement only; it needs"
+                " --policy score --replacement-interval 0"
+            )
+        if self.llm is not None and self.planner not in ("embedded", "llm", "published"):
             raise ValueError(f"planner = {self.planner} asks no model; leave out llm, or planner")
         if self.planner == "llm" and self.llm is None:
             raise ValueError("planner = llm needs an address: --llm URL --llm-model NAME")
@@ -263,7 +268,7 @@ class RunConfig(BaseModel):
         if self.controller == "none" or self.loader == "stock":
             return None
         return SteeringOptions(
-            planner=self.planner if self.llm is None else "llm",
+            planner="llm" if self.llm and self.planner != "published" else self.planner,
             planner_model=self.planner_model and self.planner_model.absolute(),
             planner_refit_every=self.planner_refit_every,
             objective=self.objective,

@@ -21,6 +21,7 @@ PlannerName = Literal[
     "llm",
     "collect",
     "learned",
+    "published",
     ClassifierName,
     "adversarial",
 ]
@@ -51,7 +52,8 @@ class SteeringOptions(Options):
 
     planner: PlannerName = "embedded"
     """Who proposes changes. `collect` explores; a classifier's name or `learned` uses a fitted
-    model; `adversarial` is for tests and proposes harmful changes."""
+    model; `published` answers yes or no to a round of replacement, with the policy `score`;
+    `adversarial` is for tests and proposes harmful changes."""
     planner_model: Path | None = None
     """File of a fitted planner, as `rudder fit` writes it."""
     planner_refit_every: int | None = Field(None, ge=1)

@@ -448,4 +448,5 @@ def open_planner(options: SteeringOptions) -> LearnedPlanner:
             remedy="give --planner-model FILE; `rudder fit` makes one",
         )
     file, refit_every = options.planner_model, options.planner_refit_every
-    return read_planner(file, kind=options.planner, refit_every=refit_every)
+    kind = "learned" if options.planner == "published" else options.planner
+    return read_planner(file, kind=kind, refit_every=refit_every)

@@ -122,6 +122,13 @@ class ObserverAnswer(_Answer):
     reason: Annotated[str, Field(max_length=MAX_REASON)]
 
 
+class YesNoAnswer(_Answer):
+    """Whether to run a replacement round now."""
+
+    replace_now: Literal["yes", "no"]
+    reason: Annotated[str, Field(max_length=MAX_REASON)]
+
+
 class CriticAnswer(_Answer):
     """A verdict; capacity_rows: of the plan, or smaller to trim it."""
 

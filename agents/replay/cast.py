@@ -65,8 +65,9 @@ _PLANNERS: dict[str, PlannerName] = {
     "periodic": "periodic",
     "heuristic": "heuristic",
     "collect": "collect",
+    "published:rule": "published",
 }
-_CRITICS = ("embedded", "collect")
+_CRITICS = ("embedded", "collect", "published")
 _LLM = "llm:"
 
 

@@ -9,7 +9,14 @@ import typer
 
 from rudder.agents.learned.planner import read_planner
 from rudder.agents.team import Team, check_models, make_team, open_chat
-from rudder.bench.planners_live import UNSTEERED, LiveReport, compare_live, variant_of
+from rudder.bench.planners_live import (
+    PUBLISHED,
+    PUBLISHED_LLM,
+    UNSTEERED,
+    LiveReport,
+    compare_live,
+    variant_of,
+)
 from rudder.bench.results import results_in
 from rudder.bench.run import new_folder
 from rudder.cli.options import AsJson, LlmModel, NewFolder, parts
@@ -30,7 +37,11 @@ _LIVE_BATCH = 64
 
 def planners(
     planners: Annotated[
-        str, typer.Option(help="Those without a model: fixed, periodic, heuristic, embedded.")
+        str,
+        typer.Option(
+            help="Those without a model: fixed, periodic, heuristic, embedded; with --live also"
+            " published, on a buffer with the policy score."
+        ),
     ] = ",".join(PLAIN),
     model_file: Annotated[
         list[Path] | None,
@@ -82,7 +93,9 @@ def planners(
         emit(report, live_table(report.planners), json=json)
 
     start = f"buffer={buffer}+lookahead={lookahead}"
-    chosen = _live_variants([*names, *["llm"] * (llm is not None)], files, start=start)
+    if llm is not None:
+        names += ["llm", *[PUBLISHED_LLM] * (PUBLISHED in names)]
+    chosen = _live_variants(names, files, start=start)
     compare_live(
         chosen, config, rate=rate, turns=turns, jobs=jobs, out=where, say=say, watch=tell_turn,
         show=show,
@@ -144,4 +157,7 @@ def _live_variants(names: list[str], files: list[Path], *, start: str) -> dict[s
     for file in files:
         kind = read_planner(file).header.planner
         found[f"{kind}:{file.name}"] = variant_of(kind, model_file=file, start=start)
+        if PUBLISHED in names:
+            fitted = variant_of(PUBLISHED, model_file=file, start=start)
+            found[f"{PUBLISHED}:{file.name}"] = fitted
     return found

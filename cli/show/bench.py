@@ -254,7 +254,8 @@ def planner_table(found: Sequence[Standing]) -> Table:
 
 def live_table(found: Sequence[LivePlanner]) -> Table:
     """One row a planner: seconds of a job; these over those of the unsteered and of the embedded
-    one, as a median and below it the range over jobs; the p99 of steps; its model's answers."""
+    one, as a median and below it the range over jobs; the p99 of steps; hits, rows and decisions;
+    its model's answers."""
     rows = []
     for each in found:
         questions = sum(model.questions for model in each.models)
@@ -265,6 +266,9 @@ def live_table(found: Sequence[LivePlanner]) -> Table:
             _ratio(each.to_unsteered),
             _ratio(each.to_embedded),
             figures.ABSENT if each.step_ms_p99 is None else f"{each.step_ms_p99:.1f}",
+            figures.percent(each.hit_fraction),
+            figures.count(each.rows_fetched),
+            figures.count(each.decisions),
             figures.count(each.applied),
             figures.count(each.reverted),
             figures.percent(each.rows_error),
@@ -273,8 +277,8 @@ def live_table(found: Sequence[LivePlanner]) -> Table:
         )
         rows.append(row)
     names = (
-        "planner", "s", "/ unsteered", "/ embedded", "p99 ms", "applied", "undone", "off by",
-        "asked", "Pass@1",
+        "planner", "s", "/ unsteered", "/ embedded", "p99 ms", "hits", "rows an epoch", "decided",
+        "applied", "undone", "off by", "asked", "Pass@1",
     )  # fmt: skip
     return figures.table(names, rows, text=("planner",))
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rudder.bench.planners_live import UNSTEERED, LivePlanner, together, variant_of
+from rudder.bench.planners_live import (
+    PUBLISHED,
+    PUBLISHED_LLM,
+    UNSTEERED,
+    LivePlanner,
+    together,
+    variant_of,
+)
 from rudder.bench.results import Spread
 from rudder.cli.show.bench import live_table
 from rudder.training.config import RunConfig
@@ -34,6 +41,15 @@ def test_all_planners_start_alike_and_only_llm_asks_the_model() -> None:
     assert configs[UNSTEERED].steering is None
     asking = {name: each.llm is not None for name, each in configs.items()}
     assert asking == {UNSTEERED: False, "fixed": False, "embedded": False, "llm": True}
+
+
+def test_the_published_planner_has_its_own_buffer_and_asks_a_model_only_where_told() -> None:
+    for name, asks in ((PUBLISHED, False), (PUBLISHED_LLM, True)):
+        config = variant_of(name, start="buffer=0.25").config(BASE)
+        assert (config.policy, config.replacement_interval) == ("score", 0)
+        assert (config.llm is not None) == asks
+        assert config.steering is not None
+        assert config.steering.planner == "published"
 
 
 def test_a_learned_planner_is_given_its_file(tmp_path: Path) -> None:
