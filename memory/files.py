@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import itertools
 import os
 import re
+import secrets
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +31,9 @@ _NO_DAMAGE = {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PERM,
 }
+
+_MAY_CHANGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+_DISK_MAY_CHANGE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def file_system_of(path: Path, *, mounts: Mapping[Path, str] | None = None) -> str | None:
@@ -52,6 +59,33 @@ def refuse_network(path: Path, *, mounts: Mapping[Path, str] | None = None) -> N
             remedy="put the file on a local disk; `rudder memory merge` brings the files of several"
             " hosts together",
         )
+
+
+def why_no_log(folder: Path, *, mounts: Mapping[Path, str] | None = None) -> str | None:
+    """Why SQLite's write-ahead log cannot be kept in a folder, None where it can.
+
+    That a disk is full or read-only is no such reason: it may change. mounts: as above.
+    """
+    path = folder / f".try-{secrets.token_hex(4)}"
+    try:
+        refuse_network(folder, mounts=mounts)
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.closing(sqlite3.connect(path)) as db:
+            mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            db.execute("CREATE TABLE tried (number)")
+    except MachineError as error:
+        return error.message
+    except OSError as error:
+        return None if error.errno in _MAY_CHANGE else str(error)
+    except sqlite3.Error as error:
+        return None if error.sqlite_errorcode & 0xFF in _DISK_MAY_CHANGE else str(error)
+    finally:
+        for end in ("", *_BESIDE):
+            with contextlib.suppress(OSError):
+                path.with_name(path.name + end).unlink()
+    return None if mode == "wal" else "SQLite cannot keep a write-ahead log here"
 
 
 class DamagedError(Exception):

@@ -33,6 +33,7 @@ KNOW_DISTRIBUTED_DGL = {
     "partition/worker.py",
     "process/graph_server.py",
     "process/loopback_shim.py",
+    "process/segment_names.py",
     "process/worker.py",
     "sources.py",
     "trainer.py",

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import functools
 import os
-import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from numba.core.caching import FunctionCache
 from numba.extending import intrinsic
 
 from rudder.training.errors import complain
+from rudder.training.local_disk import own_folder
 from rudder.training.versions import DISTRIBUTION, installed_version
 
 _P = ParamSpec("_P")
@@ -90,27 +90,16 @@ def temporary_cache() -> Path | None:
     version = installed_version(DISTRIBUTION) or "unknown"
     try:
         folder = Path(tempfile.gettempdir(), f"{TEMPORARY_PREFIX}{os.getuid()}-{version}")
-        _make_own(folder)
+        is_new = own_folder(folder)
     except OSError as error:
         _complain_once(f"no folder for them can be written ({error.strerror or error})")
         return None
-    return folder
-
-
-def _make_own(folder: Path) -> None:
-    """Make a folder that only this user may enter; raises OSError if it is another's."""
-    try:
-        folder.mkdir(mode=stat.S_IRWXU)
-    except FileExistsError:
-        found = folder.lstat()
-        is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-        if not is_own or stat.S_IMODE(found.st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-            raise PermissionError(0, f"{folder} is open to other users") from None
-    else:
+    if is_new:
         complain(
             "rudder: neither the package folder nor the home folder can be written; compiled loops"
             f" are kept in {folder}. Set NUMBA_CACHE_DIR to keep them elsewhere."
         )
+    return folder
 
 
 @functools.cache

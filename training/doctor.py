@@ -15,7 +15,8 @@ from typing import Literal
 
 from rudder.training.errors import RudderError
 from rudder.training.hosts.host import reserve_ports
-from rudder.training.hosts.local import SHM_FOLDER, NamespaceCluster, leftover_segments
+from rudder.training.hosts.local import NamespaceCluster
+from rudder.training.hosts.shared_memory import SHM_FOLDER, leftovers
 from rudder.training.machine import available_memory_bytes
 from rudder.training.versions import DISTRIBUTION, fits, installed_version, required_versions
 
@@ -133,17 +134,17 @@ def check_shared_memory(folder: Path) -> Check:
 
 def check_leftovers(folder: Path) -> Check:
     """Whether killed runs have left shared memory behind."""
-    left = leftover_segments(folder)
+    runs = leftovers(folder)
+    left = [path for run in runs for path in run.segments]
     if not left:
         return Check("leftovers", "ok", "no shared memory of dead runs")
     num_bytes = sum(path.stat().st_size for path in left)
-    prefixes = sorted({".".join(path.name.split(".")[:3]) for path in left})
     return Check(
         "leftovers",
         "warn",
         f"{len(left)} segments of dead runs, {_gib(num_bytes)}",
-        "the next run with --network loopback removes them; or: rm "
-        + " ".join(f"{folder / prefix}.*" for prefix in prefixes),
+        "the next run on this machine's own network removes them; or: rm "
+        + " ".join(f"{run.pattern}*" for run in runs),
     )
 
 

@@ -27,6 +27,7 @@ from rudder.agents.controller.report import (
 from rudder.agents.steering import Steering
 from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode, Outcome
+from rudder.memory.run.record_place import RecordPlace
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.estimate.means import waits
 from rudder.tools.limits import Limits
@@ -103,9 +104,8 @@ class ControllerSession:
         self._memory = memory or MemoryWatch()
         self._is_on = True
         self._cpu = cpu
-        self._journal = SqliteJournal.open(
-            folder / "steering" / f"rank{workload.rank}.db", memory=options.memory
-        )
+        self._place = RecordPlace(folder, rank=workload.rank)
+        self._journal = SqliteJournal.open(self._place.path, memory=options.memory)
         self._journal.begin(workload)
         self._steering = Steering(
             workload,
@@ -172,6 +172,7 @@ class ControllerSession:
     async def _decide_on(self, window: Window) -> None:
         self._look_at_budget()
         self._look_at_memory()
+        self._place.copy_now_and_then()
         self._cpu.earn(window.trained_seconds, is_needed=waits(window))
         self._steering.note(window)
         if not self._is_on or not self._journal.resume():
@@ -190,6 +191,7 @@ class ControllerSession:
 
     def note(self, window: Window) -> None:
         """A window that nothing is decided on."""
+        self._place.copy_now_and_then()
         self._cpu.earn(window.trained_seconds, is_needed=waits(window))
         self._steering.note(window)
 
@@ -242,6 +244,7 @@ class ControllerSession:
         self._abandon(RUN_ENDED)
         self._tell(ENDED)
         self._journal.close()
+        await self._place.close()
         if (asker := self._steering.team.asker) is not None:
             await asker.close()
 

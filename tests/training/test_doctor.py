@@ -7,7 +7,7 @@ import pytest
 
 from rudder.training import doctor
 from rudder.training.doctor import Check
-from rudder.training.hosts.local import Claim
+from rudder.training.hosts.shared_memory import Claim
 
 
 def test_every_finding_that_is_not_ok_has_a_remedy() -> None:
@@ -44,7 +44,7 @@ def test_broken_import_is_told_with_its_reason(
 
 def test_shared_memory_of_a_dead_run_is_found(tmp_path: Path) -> None:
     assert doctor.check_leftovers(tmp_path).state == "ok"
-    claim = Claim(5, 6, folder=tmp_path)
+    claim = Claim("5.6", folder=tmp_path)
     assert claim.take()
     (tmp_path / f"{claim.prefix}0.features").write_bytes(bytes(10))
     assert doctor.check_leftovers(tmp_path).state == "ok"

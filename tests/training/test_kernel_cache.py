@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from rudder.training.compiled import TEMPORARY_PREFIX
+from tests.training.mounts import ROOT, run_python
 
-ROOT = Path(__file__).parents[2]
 _USE = """
 from rudder.training.compiled import cache_folder_of
 from rudder.training.sampling import kernels
@@ -28,14 +25,7 @@ def in_container(code: str, *, scratch: Path, mounts: str = "", **variables: str
     home = scratch / "home"
     home.mkdir(exist_ok=True)
     read_only = "".join(f"mount --bind -o ro {path} {path}\n" for path in (ROOT, home))
-    root = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    done = subprocess.run(
-        ["unshare", "--mount", *root, "sh", "-ec", f'{read_only}{mounts}\nexec "$@"', "sh",
-         sys.executable, "-c", code],
-        env={"HOME": str(home), "PATH": os.environ["PATH"], "TMPDIR": str(scratch), **variables},
-        capture_output=True, text=True, check=True, timeout=120, cwd=scratch,
-    )  # fmt: skip
-    return [*done.stdout.splitlines(), *done.stderr.splitlines()]
+    return run_python(code, mounts=read_only + mounts, HOME=home, TMPDIR=scratch, **variables)
 
 
 def test_a_container_keeps_compiled_loops_in_a_folder_of_this_user_and_says_so_once(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import itertools
 import secrets
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from rudder.training.control.steering import (
     TrainerSteering,
 )
 from rudder.training.errors import RunError, complain
+from rudder.training.local_disk import control_folder_of, local_folder_of
 from rudder.training.machine import why_no_buffer
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
@@ -113,8 +115,12 @@ class ControlEndpoint:
         self._hot_set_left: Path | None = None
         self.run_key = run_key
         if controller is not None:
-            folder = _own_folder((folder or group.default_folder()).absolute())
-            control = control or folder / "control" / f"rank{group.rank}.sock"
+            try:
+                folder = _writable(_own_folder((folder or group.default_folder()).absolute()))
+                control = control or control_folder_of(folder) / f"rank{group.rank}.sock"
+            except OSError as error:
+                controller = None
+                complain(f"rudder: no agents, since no folder can be written: {error}")
         if control is None:
             return
         self.run_key = run_key = run_key or group.new_run_key()
@@ -159,6 +165,18 @@ def _own_folder(folder: Path) -> Path:
     _loaders_in[folder] += 1
     number = _loaders_in[folder]
     return folder if number == 1 else folder / f"loader{number}"
+
+
+def _writable(folder: Path) -> Path:
+    """The folder, or one on the local disk where it cannot be written; raises OSError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        local = local_folder_of(folder)
+        complain(f"rudder: {folder} cannot be written ({error.strerror}); the record is in {local}")
+        return local
 
 
 def quota_of(workload: Workload, budget: int | None, *, folder: Path) -> MemoryQuota:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import socket
 import stat
 import time
@@ -33,6 +34,13 @@ def listen(path: Path, *, backlog: int = 128) -> socket.socket:
             remedy="choose a folder on a local disk that you may write to:"
             " --run-dir of `rudder train`, RunOptions(folder=...) in a script",
         ) from None
+
+
+def try_in(folder: Path) -> None:
+    """Raise OSError unless the folder can hold a socket."""
+    path = folder / f".try-{secrets.token_hex(4)}"
+    _bind(path, 1).close()
+    path.unlink()
 
 
 def _bind(path: Path, backlog: int) -> socket.socket:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.hosts.host import Network
-from rudder.training.hosts.local import SHM_FOLDER
+from rudder.training.hosts.shared_memory import SHM_FOLDER
 from rudder.training.machine import available_memory_bytes
 from rudder.training.manifest import read_contents
 from rudder.training.partitioned_graph import PartitionedGraph

@@ -27,6 +27,7 @@ from rudder.training.launch.rehearsal import check_training
 from rudder.training.launch.relay import Relay
 from rudder.training.launch.supervise import Interruption, Supervisor
 from rudder.training.launch.worker import WorkerGroup
+from rudder.training.local_disk import control_folder_of
 from rudder.training.metrics import RankReport
 from rudder.training.partitioned_graph import PartitionedGraph
 
@@ -140,7 +141,10 @@ def _way_to_model(job: Job) -> Iterator[None]:
 @contextmanager
 def _sockets_in(folder: Path) -> Iterator[None]:
     """A folder for the control sockets of the trainers, removed at the end."""
-    folder.mkdir(exist_ok=True)
+    if control_folder_of(folder.parent) != folder:
+        raise MachineError(
+            f"{folder.parent} can hold neither sockets nor links", remedy="use another --run-dir"
+        )
     try:
         yield
     finally:
@@ -153,7 +157,9 @@ def _remove_sockets(folder: Path) -> None:
         if path.name not in (OFF_FILE, BUDGET_FILE):
             path.unlink(missing_ok=True)
     with suppress(OSError):
-        folder.rmdir()
+        folder.resolve().rmdir()
+        if folder.is_symlink():
+            folder.unlink()
 
 
 @contextmanager

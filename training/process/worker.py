@@ -166,14 +166,14 @@ def _run(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     if place.role == "trainer":
         program_of(job).start_controllers(job, rank=place.rank)
     _import_dgl()
-    from rudder.training.wire.services import register_services
+    from rudder.training.wire.services import register_requests
 
     if job.network == "loopback":
         from rudder.training.process import loopback_shim
 
         prefix = f"{job.shm_prefix}{place.host}."
         loopback_shim.install(address=job.addresses[place.host], shm_prefix=prefix)
-    register_services()
+    register_requests()
     if place.role == "server":
         ignore_stop_signals()
         _serve(job, place, pipe)

@@ -9,6 +9,7 @@ import torch
 from dgl.distributed import rpc
 
 from rudder.training.distdgl import partition_view
+from rudder.training.process.segment_names import keep_job_apart
 from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
 
 __all__ = ["register_services"]
@@ -138,18 +139,29 @@ def _server_sampling(server_state: Any, with_edge_ids: bool) -> NeighborSampling
 
 
 def register_services() -> None:
-    """Teach this process Rudder's requests; call it before `dgl.distributed.initialize`.
+    """Prepare this process for Rudder; call it before `dgl.distributed.initialize`.
 
     Servers and trainers must both call it. Servers then sample with Rudder's code, and equal seeds
-    give equal batches. DGL's own requests are sampled with a generator that no trainer can seed.
+    give equal batches; DGL's own requests are sampled with a generator that no trainer can seed.
+    The job's shared memory gets names of its own, so that several jobs may use one graph on one
+    machine at once, and what killed jobs of this user have left there is removed.
+
+    Raises:
+        MachineError: When `initialize` is called: shared memory cannot be written.
     """
+    register_requests()
+    keep_job_apart()
+
+
+def register_requests() -> None:
+    """Teach this process Rudder's requests to graph servers."""
     rpc.register_service(_SAMPLE_SERVICE, SampleRequest, SampleResponse)
     rpc.register_service(_PULL_SERVICE, PullManyRequest, PullManyResponse)
     rpc.register_service(_COUNT_SERVICE, CountRequest, CountResponse)
 
 
 def services_registered() -> bool:
-    """Whether this process has called `register_services`."""
+    """Whether this process knows Rudder's requests."""
     return _PULL_SERVICE in rpc.SERVICE_ID_TO_PROPERTY
 
 

@@ -12,6 +12,7 @@ import torch
 
 from rudder.training.errors import ConfigError
 from rudder.training.loader import BufferOptions, NodeLoader, RunOptions, SteeringOptions
+from rudder.training.wire.services import register_services
 
 
 def main() -> None:
@@ -21,9 +22,12 @@ def main() -> None:
     parser.add_argument("--ip-config", required=True)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--steer", action="store_true")
+    parser.add_argument("--rows", type=float, help="set all features to this number first")
     parser.add_argument("--write", action="store_true", help="write rows while an epoch runs")
     args = parser.parse_args()
 
+    if args.rows is not None:
+        register_services()
     dgl.distributed.initialize(args.ip_config)
     if "RANK" in os.environ:
         torch.distributed.init_process_group("gloo")
@@ -40,8 +44,12 @@ def main() -> None:
         steering=SteeringOptions() if args.steer else None,
         run=RunOptions(folder=args.scratch / "run"),
     )
+    if args.rows is not None:
+        nodes = torch.arange(g.num_nodes())
+        g.ndata["feat"][nodes] = torch.full((len(nodes), *g.ndata["feat"].shape[1:]), args.rows)
     same, visited = True, []
     for input_nodes, nodes, blocks in loader:
+        same &= args.rows is None or bool((blocks[0].srcdata["feat"] == args.rows).all())
         visited.append(nodes)
         same &= torch.equal(blocks[0].srcdata["feat"], g.ndata["feat"][input_nodes])
         same &= torch.equal(blocks[-1].dstdata["label"], g.ndata["label"][nodes])
@@ -51,6 +59,11 @@ def main() -> None:
         "budget_rows": loader.memory().budget_bytes // loader.row_bytes,
         "host_budget_rows": 2**20 // loader.row_bytes,
     }
+    if args.rows is not None:
+        stock = dgl.dataloading.DistNodeDataLoader(
+            g, seeds, dgl.dataloading.NeighborSampler([5, 10]), batch_size=128
+        )
+        found["same"] &= sum(len(nodes) for _, nodes, _ in stock) == len(seeds)
     if args.write:
         found["refuses_writes"] = False
         try:

@@ -7,7 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from rudder.training.control import endpoint
+from rudder.training.local_disk import local_folder_of
+from tests.training.mounts import ROOT, run_python
 
 SCRIPT = """
 import sys, time
@@ -62,3 +66,38 @@ def test_each_further_loader_of_a_process_has_a_folder_of_its_own(tmp_path: Path
     assert [str(folder.relative_to(tmp_path)) for folder in folders] == [
         "a", "a/loader2", "b", "a/loader3"
     ]  # fmt: skip
+
+
+_OPEN = """
+from pathlib import Path
+from rudder.memory.sample import sample_workload
+from rudder.training.control.endpoint import ControlEndpoint, ProcessGroup
+from rudder.training.steering_options import SteeringOptions
+from tests.training.buffer.player import buffer_of
+
+endpoint = ControlEndpoint(
+    ProcessGroup(None, rank=0, world_size=1), policy=buffer_of(100),
+    loader_info_of=lambda key: sample_workload(),
+    controller=SteeringOptions(memory=None), folder=Path({run!r}),
+)
+print(endpoint.controller is not None)
+endpoint.close()
+"""
+
+
+@pytest.mark.parametrize("has_local", [True, False])
+def test_a_folder_that_cannot_be_written_costs_agents_at_most(
+    tmp_path: Path, has_local: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path))
+    local = local_folder_of(run)
+    if not has_local:
+        local.chmod(0o777)
+    steers, *said = run_python(
+        _OPEN.format(run=str(run)),
+        mounts=f"mount --bind -o ro {run} {run}", SLURM_TMPDIR=tmp_path, PYTHONPATH=ROOT,
+    )  # fmt: skip
+    assert steers == str(has_local)
+    assert any((f"the record is in {local}" if has_local else "no agents") in line for line in said)

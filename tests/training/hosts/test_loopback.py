@@ -1,19 +1,12 @@
 from __future__ import annotations
 
 import socket
-from pathlib import Path
 
 import pytest
 
 from rudder.training.errors import MachineError
-from rudder.training.hosts.local import (
-    SHM_FOLDER,
-    Claim,
-    LoopbackCluster,
-    leftover_segments,
-    open_cluster,
-    sweep,
-)
+from rudder.training.hosts.local import LoopbackCluster, open_cluster
+from rudder.training.hosts.shared_memory import SHM_FOLDER
 
 
 def test_runs_at_once_get_different_addresses_and_names() -> None:
@@ -44,29 +37,6 @@ def test_shared_memory_is_gone_with_the_cluster() -> None:
         prefix = cluster.shm_prefix
         (SHM_FOLDER / f"{prefix}0.features").touch()
     assert not list(SHM_FOLDER.glob(f"{prefix}*"))
-
-
-def test_claim_excludes_others_until_it_is_released(tmp_path: Path) -> None:
-    mine, theirs = (Claim(1, 2, folder=tmp_path) for _ in range(2))
-    assert mine.take()
-    assert not theirs.take()
-    mine.release()
-    assert theirs.take()
-    theirs.release()
-    assert not list(tmp_path.iterdir())
-
-
-def test_sweep_takes_the_dead_and_leaves_the_living(tmp_path: Path) -> None:
-    dead, living = Claim(1, 2, folder=tmp_path), Claim(3, 4, folder=tmp_path)
-    for claim in (dead, living):
-        assert claim.take()
-        (tmp_path / f"{claim.prefix}0.features").touch()
-    dead.unlock()  # as the kernel does when a launcher is killed
-    assert [path.name for path in leftover_segments(tmp_path)] == ["rudder.1.2.0.features"]
-    sweep(tmp_path)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == ["rudder.3.4.0.features", "rudder.3.4.lock"]
-    living.release()
 
 
 def test_rate_on_loopback_is_refused() -> None:

@@ -1,0 +1,78 @@
+"""A run folder that cannot hold sockets has them on the local disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rudder.training.local_disk import control_folder_of, local_folder_of
+from tests.training.mounts import run_python
+
+_LISTEN = """
+import sys
+from pathlib import Path
+from rudder.training.control import unix_socket
+from rudder.training.local_disk import control_folder_of
+
+run = Path(sys.argv[1]) if len(sys.argv) > 1 else Path({run!r})
+for turn in range(2):  # two trainers
+    path = control_folder_of(run) / f"rank{{turn}}.sock"
+    listener = unix_socket.listen(path)
+    unix_socket.connect(run / "control" / path.name, timeout_s=1).close()
+    print(path.resolve())
+"""
+
+
+def test_sockets_stay_in_a_folder_that_can_hold_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert control_folder_of(tmp_path / "run") == tmp_path / "run" / "control"
+    assert not (tmp_path / "run" / "control").is_symlink()
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_without_room_for_sockets_gets_a_link_that_commands_follow(
+    tmp_path: Path,
+) -> None:
+    """A file system of two inodes: one for its root, one for a folder or a link."""
+    run, local = tmp_path / "run", tmp_path / "local"
+    run.mkdir()
+    local.mkdir()
+    lines = run_python(
+        _LISTEN.format(run=str(run)),
+        mounts=f"mount -t tmpfs -o nr_inodes=2 tmpfs {run}",
+        TMPDIR=tmp_path / "none", SLURM_TMPDIR=local,
+    )  # fmt: skip
+    *paths, said = lines
+    assert [Path(path).name for path in paths] == ["rank0.sock", "rank1.sock"]
+    assert all(Path(path).is_relative_to(local) for path in paths)
+    assert "cannot hold sockets (No space left on device)" in said
+    assert f"--run {run}" in said
+
+
+def test_where_there_can_be_no_link_either_the_local_folder_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    code = "from pathlib import Path; from rudder.training.local_disk import control_folder_of as f"
+    path, said = run_python(
+        f"{code}; print(f(Path({str(run)!r})))",
+        mounts=f"mount --bind -o ro {run} {run}", TMPDIR=tmp_path,
+    )  # fmt: skip
+    assert Path(path).is_dir()
+    assert "Read-only file system" in said
+    assert f"--run {Path(path).parent}" in said
+
+
+def test_a_local_folder_that_others_may_write_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path))
+    folder = local_folder_of(Path("run"))
+    assert folder == local_folder_of(Path.cwd() / "run")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert folder.name.startswith(f"rudder-{os.getuid()}-")
+    folder.chmod(0o770)
+    with pytest.raises(PermissionError, match="open to other users"):
+        local_folder_of(Path("run"))

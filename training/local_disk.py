@@ -1,0 +1,80 @@
+"""Folders on this machine's own disk, for what a run folder cannot hold.
+
+Network file systems (Lustre, sshfs, some NFS) have no Unix sockets, or no locks that SQLite's
+write-ahead log can rely on. Such files are then in a folder of the user's on the local disk:
+$SLURM_TMPDIR, else the temporary folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from rudder.training.control import unix_socket
+from rudder.training.errors import complain
+
+
+def own_folder(folder: Path) -> bool:
+    """Make a folder that only this user may enter; False if it was there.
+
+    Raises OSError where it cannot be made, or is open to other users.
+    """
+    try:
+        folder.mkdir(mode=stat.S_IRWXU)
+    except FileExistsError:
+        found = folder.lstat()
+        is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if not is_own or stat.S_IMODE(found.st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+            raise PermissionError(0, f"{folder} is open to other users") from None
+        return False
+    return True
+
+
+def local_folder_of(run: Path) -> Path:
+    """The folder on this machine that stands for a run folder; raises OSError."""
+    name = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:12]
+    job_disk = os.environ.get("SLURM_TMPDIR")
+    base = job_disk if job_disk and Path(job_disk).is_dir() else tempfile.gettempdir()
+    folder = Path(base, f"rudder-{os.getuid()}-{name}")
+    own_folder(folder)
+    return folder
+
+
+def control_folder_of(run: Path) -> Path:
+    """`run/control`, which becomes a link to a local folder where it cannot hold sockets.
+
+    It is the local folder itself where there can be no link. Each machine has the link lead to its
+    own folder. Raises OSError if that cannot be had either.
+    """
+    folder = run / "control"
+    if folder.is_symlink() and folder.readlink() == (local := local_folder_of(run) / "control"):
+        local.mkdir(exist_ok=True)
+    reason = _why_no_sockets(folder)
+    if reason is None:
+        return folder
+    local = local_folder_of(run) / "control"
+    local.mkdir(exist_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+    with suppress(OSError):
+        folder.symlink_to(local)
+    if not (folder.is_symlink() and folder.readlink() == local):
+        folder = local
+    complain(
+        f"rudder: {run} cannot hold sockets ({reason}); they are in {local}. On this machine"
+        f" `rudder set` and `rudder steer` reach its trainers with --run {folder.parent}"
+    )
+    return folder
+
+
+def _why_no_sockets(folder: Path) -> str | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        unix_socket.try_in(folder)
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
