@@ -138,7 +138,17 @@ def _chosen(run: Path, rank: int | None) -> list[Path]:
 
 
 def sockets_in(folder: Path) -> list[Path]:
-    """The control sockets in a folder, in the order of ranks."""
+    """The control sockets in a folder, in the order of ranks.
+
+    Raises ConfigError where the folder is on the local disk of another machine.
+    """
+    if folder.is_symlink() and not folder.exists():
+        raise ConfigError(
+            f"the control sockets of {folder.parent} were in {folder.readlink()}, which this"
+            " machine does not have",
+            remedy="give this command on the machine of the trainer; if that has no such folder"
+            " either, the run is over",
+        )
     return sorted(folder.glob("rank*.sock"), key=rank_of)
 
 

@@ -113,19 +113,19 @@ def budget(
 def control_folder(run: Path) -> Path:
     """Where a run's sockets and switches are; raises ConfigError for a run that is over."""
     folder = run / "control"
+    sockets = sockets_in(folder)
     if not folder.is_dir():
         raise ConfigError(
             f"run = {str(run)!r} is not a run that is training now",
             remedy="give the folder of a run that is; it is over, or has not started",
         )
-    sockets = sockets_in(folder)
     if sockets and not any(map(_listens, sockets)):
         names = ", ".join(socket.stem for socket in sockets)
         raise ConfigError(
-            f"run = {str(run)!r} is over: none of its trainers ({names}) listens any more; they"
-            " crashed, were killed, or ended without closing their loaders",
-            remedy=f"`rudder audit list {run}` shows what was done;"
-            f" to have this not told again: rm -r {folder}",
+            f"none of the trainers of run = {str(run)!r} ({names}) listens on this machine: they"
+            " run elsewhere, crashed, were killed, or ended without closing their loaders",
+            remedy="if the run goes on, give this command on a machine that trains;"
+            f" `rudder audit list {run}` shows what was done",
         )
     return folder
 

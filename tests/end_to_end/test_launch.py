@@ -31,7 +31,11 @@ def test_two_runs_at_once_on_loopback_do_not_disturb_each_other(
 
 
 def test_hosts_with_several_servers_and_trainers_train(tiny_parts: Path, tmp_path: Path) -> None:
-    run = Run(tiny_parts, tmp_path / "run", epochs=2, servers_per_host=2, trainers_per_host=2)
+    """A torchrun has started the launcher; its store is not for the trainers."""
+    run = Run(
+        tiny_parts, tmp_path / "run", epochs=2, servers_per_host=2, trainers_per_host=2,
+        variables={"TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": "3", "WORLD_SIZE": "4"},
+    )  # fmt: skip
     trained(run.outcome(within_s=5), num_trainers=4)
     logs = sorted(path.name for path in (tmp_path / "run" / "logs").iterdir())
     assert logs == sorted([f"{kind}{rank}.log" for kind in ("rank", "server") for rank in range(4)])

@@ -79,7 +79,8 @@ def test_a_run_that_crashed_is_over(tmp_path: Path, what: str) -> None:
             crashed.listen()
     error = steer(what, "--run", str(tmp_path)).exception
     assert isinstance(error, ConfigError)
-    assert "is over: none of its trainers (rank0, rank1) listens any more" in str(error)
+    assert "(rank0, rank1) listens on this machine: they run elsewhere, crashed" in str(error)
+    assert "rm " not in str(error)
     assert f"rudder audit list {tmp_path}" in error.remedy
     assert not (tmp_path / "control" / "steering-off").exists()
 
@@ -97,3 +98,14 @@ def test_a_run_that_is_over_is_named(tmp_path: Path, what: str) -> None:
     result = steer(what, "--run", str(tmp_path))
     assert isinstance(result.exception, RudderError)
     assert "not a run that is training now" in str(result.exception)
+
+
+@pytest.mark.parametrize("what", ["on", "status"])
+def test_a_run_whose_sockets_are_on_another_machine_is_not_called_over(
+    tmp_path: Path, what: str
+) -> None:
+    (tmp_path / "control").symlink_to("/tmp/rudder-of-another-machine/control")
+    error = steer(what, "--run", str(tmp_path)).exception
+    assert isinstance(error, ConfigError)
+    assert "/tmp/rudder-of-another-machine/control, which this machine does not have" in str(error)
+    assert "on the machine of the trainer" in error.remedy
