@@ -2,8 +2,8 @@
 
 A function is compiled at its first call with new argument types, and the result is cached on disk:
 in NUMBA_CACHE_DIR, else beside the module, else in the user's cache folder, else in a temporary
-folder of the user's (containers, clusters). Where none of them can be written, every process
-compiles anew. A compiled loop runs without the GIL.
+folder of the user's (containers, clusters), which begins with what is beside the module. Where none
+of them can be written, every process compiles anew. A compiled loop runs without the GIL.
 
 Buffer policies touch a few records per input, which are scattered over memory. If they are
 prefetched some inputs ahead, they arrive while the loop works on others.
@@ -12,7 +12,9 @@ prefetched some inputs ahead, they arrive while the loop works on others.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -73,11 +75,27 @@ def _cache_of(function: Callable[..., Any]) -> _KernelCache | None:
     config: Any = numba.config
     before, config.CACHE_DIR = config.CACHE_DIR, str(folder)
     try:
-        return _KernelCache(function)
+        cache = _KernelCache(function)
     except RuntimeError:
         return None
     finally:
         config.CACHE_DIR = before
+    _copy_shipped(Path(inspect.getfile(function)).parent / "__pycache__", Path(cache.cache_path))
+    return cache
+
+
+@functools.cache
+def _copy_shipped(shipped: Path, folder: Path) -> None:
+    """Copy what an image of a container brings: loops compiled beside the modules."""
+    for path in (*shipped.glob("*.nbc"), *shipped.glob("*.nbi")):
+        if (folder / path.name).exists():
+            continue
+        partial = folder / f".{path.name}.{os.getpid()}"
+        try:
+            shutil.copyfile(path, partial)
+            partial.replace(folder / path.name)
+        except OSError:
+            return
 
 
 @functools.cache

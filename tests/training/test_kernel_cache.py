@@ -7,6 +7,7 @@ from pathlib import Path
 from rudder.training.compiled import TEMPORARY_PREFIX
 from tests.training.mounts import ROOT, run_python
 
+SAMPLING = ROOT / "training" / "sampling"
 _USE = """
 from rudder.training.compiled import cache_folder_of
 from rudder.training.sampling import kernels
@@ -31,8 +32,11 @@ def in_container(code: str, *, scratch: Path, mounts: str = "", **variables: str
 def test_a_container_keeps_compiled_loops_in_a_folder_of_this_user_and_says_so_once(
     tmp_path: Path,
 ) -> None:
-    first, said = in_container(_USE, scratch=tmp_path)
-    (again,) = in_container(_USE, scratch=tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    nothing_shipped = f"mount --bind {empty} {SAMPLING}/__pycache__"
+    first, said = in_container(_USE, scratch=tmp_path, mounts=nothing_shipped + " -o ro")
+    (again,) = in_container(_USE, scratch=tmp_path, mounts=nothing_shipped + " -o ro")
     (kept,) = tmp_path.glob(f"{TEMPORARY_PREFIX}*")
     assert str(kept) in said
     assert "NUMBA_CACHE_DIR" in said
@@ -41,6 +45,14 @@ def test_a_container_keeps_compiled_loops_in_a_folder_of_this_user_and_says_so_o
     assert Path(again.split()[0]).parent == kept
     (found,) = in_container(_DOCTOR, scratch=tmp_path)
     assert found.startswith(f"warn kept in {kept}")
+
+
+def test_loops_that_an_image_brings_are_not_compiled_again(tmp_path: Path) -> None:
+    run_python(_USE, mounts="true")
+    used, _ = in_container(_USE, scratch=tmp_path)
+    folder, compiled_anew = used.split()
+    assert Path(folder).is_relative_to(tmp_path)
+    assert compiled_anew == "0"
 
 
 def test_a_folder_that_others_may_write_is_not_used(tmp_path: Path) -> None:
