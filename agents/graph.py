@@ -158,6 +158,7 @@ class _Nodes:
                 observation=state["observation"],
                 bounds=toolbox.limits,
                 now_step=toolbox.history.next_step,
+                latest=toolbox.history.latest,
             )
         self.recorder.said(ruling)
         return {"ruling": ruling}

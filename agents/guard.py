@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from rudder.agents.regime import FILLING, moves
 from rudder.memory.journal import FRESH, GuardState
 from rudder.memory.records import GuardResult, Observation, Plan
 from rudder.tools.constants import (
@@ -19,6 +20,7 @@ from rudder.tools.constants import (
     TRIAL_STEPS,
 )
 from rudder.tools.toolbox import Toolbox
+from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings, Change
 
 LIMITS = "limits"
@@ -48,7 +50,8 @@ class Steps:
     """How far one change may go from the settings in force, and when it may come.
 
     max_growth, max_shrink: factors of capacity and interval; free_rows, free_batches: capacity
-    and lookahead that may be set from any smaller one; max_age_steps: of the observation;
+    and lookahead that may be set from any smaller one; filling_steps: after an
+    observation, in which fewer rows and less wait are no other regime;
     cool_down_steps: without changes after a revert, doubled by each further one up to
     max_cool_down_steps, back to the first after a confirmed change.
     """
@@ -57,7 +60,7 @@ class Steps:
     max_shrink: float = MAX_SHRINK_FACTOR
     free_rows: int = FREE_ROWS
     free_batches: int = FREE_BATCHES
-    max_age_steps: int = TRIAL_STEPS
+    filling_steps: int = TRIAL_STEPS
     cool_down_steps: int = COOL_DOWN_STEPS
     max_cool_down_steps: int = MAX_COOL_DOWN_STEPS
 
@@ -108,9 +111,18 @@ class Guard:
         self._quiet_until = 0
 
     def review(
-        self, change: Change, *, observation: Observation, bounds: Bounds, now_step: int
+        self,
+        change: Change,
+        *,
+        observation: Observation,
+        bounds: Bounds,
+        now_step: int,
+        latest: Window | None = None,
     ) -> GuardResult:
-        """Whether a change may be carried out. Makes no assumption on how `change` was made."""
+        """Whether a change may be carried out. Makes no assumption on how `change` was made.
+
+        latest: the last window before now_step, None: none has come since the observation.
+        """
         checked = _checked(change)
         if checked is None:
             return _refused("form", "the change has values that no setting can have")
@@ -118,14 +130,25 @@ class Guard:
             return _refused("in_flight", "an earlier change is still on trial")
         if self.is_quiet(now_step):
             return _refused("cool_down", f"after a revert nothing until step {self._quiet_until}")
-        age = now_step - observation.step
-        if age > self._steps.max_age_steps:
-            return _refused("age", f"the observation is {age} steps old")
+        if latest is not None and (why := self._why_stale(observation, latest)) is not None:
+            return _refused("stale", why)
         if (problem := bounds.problem(checked, settings=observation.settings)) is not None:
             return _refused("limits", problem)
         if (too_far := self._too_far(checked, observation.settings, bounds)) is not None:
             return _refused("step_size", too_far)
         return GuardResult(allowed=True, rule=None, reason="within all bounds")
+
+    def _why_stale(self, observation: Observation, latest: Window) -> str | None:
+        """Why the observation is of another regime than now; None where it still holds. For a while
+        rows and waits may fall, for a buffer may be filling."""
+        age = latest.first_step + latest.num_steps - observation.step
+        if age <= 0 or not observation.step_ms:
+            return None
+        harmless = FILLING if age <= self._steps.filling_steps else frozenset()
+        found = [move for move in moves(latest, observation) if move not in harmless]
+        if not found:
+            return None
+        return f"{', '.join(found)} since the observation, {age} steps ago"
 
     def _too_far(self, change: Change, settings: BufferSettings, bounds: Bounds) -> str | None:
         steps = self._steps

@@ -16,6 +16,7 @@ from rudder.agents.guard import Guard, limit_plan
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import DecisionRecorder
+from rudder.agents.regime import moves
 from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
 from rudder.agents.team import Team, make_team, steps_of
@@ -23,15 +24,10 @@ from rudder.agents.trial import Trial, TrialCriteria
 from rudder.memory.journal import Journal
 from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.constants import (
-    CHANGED_ROWS_SHARE,
-    CHANGED_WAIT_SHARE,
     HIDDEN_SHARE,
-    JUMP_SHARE,
     KEPT_TO_REST,
     RECENT_WINDOWS,
-    REMOTE_ROWS_SHARE,
     REST_WINDOW_S,
-    SIGMAS_SURE,
     WINDOW_STEPS,
 )
 from rudder.tools.estimate.history import History
@@ -71,7 +67,7 @@ class DecisionBackoff:
     def is_over(self, window: Window) -> bool:
         """Whether to look again now that this window is there."""
         self._left -= 1
-        if self._kept is not None and _differs(window, self._kept):
+        if self._kept is not None and moves(window, self._kept):
             self.end()
         return self._kept is None or (self._left < 0 and not self.is_resting)
 
@@ -81,27 +77,6 @@ def _may_gain(seen: Observation | None) -> bool:
     if seen is None or seen.headroom_wait_ms is None:
         return True
     return seen.headroom_wait_ms > max(seen.noise_wait_ms, HIDDEN_SHARE * seen.step_ms)
-
-
-def _differs(window: Window, kept: Observation) -> bool:
-    """Whether rows, hits, waiting or the time of a step changed by more than noise explains."""
-    steps = max(window.num_steps, 1)
-    rows = window.rows.rows_fetched.of_batches / steps - kept.rows_fetched
-    hits = (window.rows.hit_fraction or 0.0) - (kept.hit_fraction or 0.0)
-    wait_ms = 1000 * window.stalled_seconds / steps - kept.exposed_wait_ms
-    step_ms = 1000 * window.trained_seconds / steps - kept.step_ms
-    return (
-        window.settings != kept.settings
-        or abs(rows)
-        > max(
-            SIGMAS_SURE * kept.noise_rows,
-            CHANGED_ROWS_SHARE * kept.rows_fetched,
-            REMOTE_ROWS_SHARE * kept.remote_rows,
-        )
-        or abs(hits) > CHANGED_ROWS_SHARE
-        or abs(wait_ms) > max(SIGMAS_SURE * kept.noise_wait_ms, CHANGED_WAIT_SHARE * kept.step_ms)
-        or abs(step_ms) > JUMP_SHARE * kept.step_ms
-    )
 
 
 def _resting(window: Window | None) -> Attention:
@@ -319,9 +294,8 @@ class Steering:
 
     def _note_error(self, outcome: Outcome) -> None:
         """Let the estimator know how wrong it was, where the buffer had settled."""
-        expected, measured = outcome.rows_expected, outcome.rows_after
-        if outcome.result == "confirmed" and expected is not None and measured is not None:
-            self.toolbox.whatif.note_error(expected_rows=expected, rows_fetched=measured)
+        if outcome.result == "confirmed" and outcome.rows_error is not None:
+            self.toolbox.whatif.note_error(outcome.rows_error)
 
     async def _decide(self) -> Episode | None:
         episode_id = uuid.uuid4().hex
@@ -385,7 +359,7 @@ def _outcome_of(state: DecisionState) -> Outcome | None:
     if ruling is None:
         return Outcome(result="refused", reason=state["verdict"].reason)
     if applied is None:
-        result: Refusal = "expired" if ruling.rule == "age" else "refused"
+        result: Refusal = "expired" if ruling.rule == "stale" else "refused"
         return Outcome(result=result, reason=ruling.reason)
     if applied.outcome == "refused":
         return Outcome(result="refused", reason=applied.reason or "")

@@ -19,6 +19,7 @@ from rudder.tools.constants import (
     CATASTROPHE_SHARE,
     CHANGED_ROWS_SHARE,
     HIDDEN_SHARE,
+    LEAST_EXPECTED_SHARE,
     MAX_SETTLING_WINDOWS,
     MIN_WINDOWS,
     PRESENT_WINDOWS,
@@ -219,6 +220,13 @@ class Trial:
         ]
         return statistics.fmean(rows) if rows else self._expected.rows_fetched.mid
 
+    def _rows_error(self, rows: float, expected: float | None) -> float | None:
+        """As a share of what was expected, or of LEAST_EXPECTED_SHARE of the rows before."""
+        if expected is None:
+            return None
+        scale = max(expected, LEAST_EXPECTED_SHARE * self._before.rows_fetched)
+        return (rows - expected) / scale if scale > 0 else None
+
     def _outcome(self, windows: Sequence[Window], result: Result, reason: str) -> Outcome:
         rows = self._comparable_rows(windows)
         expected = self._rows_expected(windows)
@@ -231,7 +239,7 @@ class Trial:
             noise_rows=self._before.noise_rows,
             noise_wait_ms=self._before.noise_wait_ms,
             rows_expected=expected,
-            rows_error=(rows - expected) / expected if expected else None,
+            rows_error=self._rows_error(rows, expected),
             reason=reason,
         )
 

@@ -118,7 +118,8 @@ class Outcome(Frozen):
 
     *_before, *_after: means per step; noise as in Observation; rows_expected: of the steps of
     rows_after (a buffer that grows fetches less from step to step, so it need not be what was
-    expected once it has settled); rows_error: (measured - expected) / expected rows fetched.
+    expected once it has settled); rows_error: (measured - expected) over the rows expected, or
+    over a fifth of the rows before where fewer are expected.
     """
 
     result: Literal["confirmed", "reverted", "refused", "expired", "kept", "abandoned"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from rudder.memory.records import GuardResult
 from rudder.tools.limits import Limits
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.workload import RefusedKnob
-from tests.agents.steered import SETTINGS, observation_of, trainer_of
+from tests.agents.steered import SETTINGS, observation_of, trainer_of, window_of
 
 WORKLOAD = trainer_of().workload.model_copy(
     update={"refused_knobs": (RefusedKnob(knob="replacement_interval", reason="no rounds"),)}
@@ -128,9 +129,31 @@ def test_who_is_acquitted_need_not_wait_but_the_next_pause_is_no_shorter() -> No
     assert guard.is_quiet(63)
 
 
-def test_an_old_observation_is_refused() -> None:
-    assert review(Change(capacity_rows=2000), now=160 + 96).allowed
-    assert review(Change(capacity_rows=2000), now=160 + 97).rule == "age"
+@pytest.mark.parametrize(
+    ("first_step", "seen", "is_stale"),
+    [
+        (160, {}, False),
+        (16_000, {}, False),
+        (160, {"rows": 260}, True),
+        (160, {"wait_ms": 9.0}, True),
+        (160, {"settings": SETTINGS.model_copy(update={"lookahead_batches": 8})}, True),
+        (160, {"rows": 150, "wait_ms": 2.0}, False),
+        (320, {"rows": 150}, True),
+        (144, {"rows": 260}, False),
+    ],
+)
+def test_a_decision_is_stale_once_its_regime_has_ended(
+    first_step: int, seen: dict[str, Any], is_stale: bool
+) -> None:
+    latest = window_of(first_step, **{"settings": SETTINGS, **seen})
+    found = Guard().review(
+        Change(capacity_rows=2000),
+        observation=observation_of(),
+        bounds=LIMITS,
+        now_step=first_step + 16,
+        latest=latest,
+    )
+    assert found.rule == ("stale" if is_stale else None)
 
 
 def test_each_further_revert_doubles_the_pause_and_a_confirmed_change_ends_that() -> None:

@@ -54,6 +54,12 @@ def test_what_helps_is_confirmed_with_its_error() -> None:
     assert outcome.rows_error == pytest.approx(0.05)
 
 
+def test_where_hardly_any_rows_are_expected_a_hundredth_of_those_before_is_a_small_error() -> None:
+    outcome = outcome_of(trial_of(LARGER, expected=effect_of(1.0, 1.0)), rows=3.0, wait_ms=1.0)
+    assert outcome.rows_before == 200.0
+    assert outcome.rows_error == pytest.approx(0.05)
+
+
 def test_rows_that_fall_are_compared_with_those_expected_of_the_same_steps() -> None:
     course = [500.0] * 16 + [200.0] * 16 + [100.0] * 96
     trial = trial_of(LARGER, expected=effect_of(100.0, 1.0), course=course)

@@ -69,10 +69,9 @@ class Learned(Frozen):
         prior = PRIOR_ERROR if self.is_measured else PRIOR_ERROR_UNCALIBRATED
         return prior if self.error_fraction is None else self.error_fraction
 
-    def from_outcome(self, *, expected_rows: float, rows_fetched: float) -> Learned:
-        """With what came of an estimate: rows per step, and those measured."""
-        error = min(abs(rows_fetched - expected_rows) / max(expected_rows, 1.0), 1.0)
-        mixed = (1 - LEARN_SHARE) * self.error + LEARN_SHARE * error
+    def from_outcome(self, rows_error: float) -> Learned:
+        """With what came of an estimate: by which share more rows were fetched."""
+        mixed = (1 - LEARN_SHARE) * self.error + LEARN_SHARE * min(abs(rows_error), 1.0)
         return self.model_copy(update={"error_fraction": mixed})
 
     def from_windows(

@@ -126,11 +126,9 @@ class WhatIf:
             self._kept[key] = self._effect(share, capacity_rows)
         return self._kept[key]
 
-    def note_error(self, *, expected_rows: float, rows_fetched: float) -> None:
-        """Learn what came of an estimate: rows per step, and those measured."""
-        self.learned = self.learned.from_outcome(
-            expected_rows=expected_rows, rows_fetched=rows_fetched
-        )
+    def note_error(self, rows_error: float) -> None:
+        """Learn by which share more rows were fetched than was estimated."""
+        self.learned = self.learned.from_outcome(rows_error)
         self._kept.clear()
 
     # -- how ----------------------------------------------------------------------------

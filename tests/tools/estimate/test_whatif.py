@@ -128,8 +128,7 @@ def test_errors_of_the_past_widen_the_range() -> None:
     change = Change(capacity_rows=3000)
     before = whatif.effect(change)
     for _ in range(5):
-        rows = before.rows_fetched.mid
-        whatif.note_error(expected_rows=rows, rows_fetched=1.5 * rows)
+        whatif.note_error(0.5)
     after = whatif.effect(change)
     assert after.rows_fetched.mid == before.rows_fetched.mid
     assert after.rows_fetched.high - after.rows_fetched.low > 2 * (

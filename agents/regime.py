@@ -1,0 +1,49 @@
+"""What has changed since an observation, by more than noise explains."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rudder.memory.records import Observation
+from rudder.tools.constants import (
+    CHANGED_ROWS_SHARE,
+    CHANGED_WAIT_SHARE,
+    JUMP_SHARE,
+    REMOTE_ROWS_SHARE,
+    SIGMAS_SURE,
+)
+from rudder.training.metrics import Window
+
+Move = Literal[
+    "other settings",
+    "more rows", "fewer rows",
+    "fewer hits", "more hits",
+    "more wait", "less wait",
+    "longer steps", "shorter steps",
+]  # fmt: skip
+FILLING: frozenset[Move] = frozenset({"fewer rows", "more hits", "less wait", "shorter steps"})
+"""What a buffer that is still filling does by itself."""
+
+
+def moves(window: Window, seen: Observation) -> tuple[Move, ...]:
+    """How a window differs from what was seen; empty where it is of the same regime."""
+    steps = max(window.num_steps, 1)
+    rows = window.rows.rows_fetched.of_batches / steps - seen.rows_fetched
+    hits = (window.rows.hit_fraction or 0.0) - (seen.hit_fraction or 0.0)
+    wait_ms = 1000 * window.stalled_seconds / steps - seen.exposed_wait_ms
+    step_ms = 1000 * window.trained_seconds / steps - seen.step_ms
+    rows_margin = max(
+        SIGMAS_SURE * seen.noise_rows,
+        CHANGED_ROWS_SHARE * seen.rows_fetched,
+        REMOTE_ROWS_SHARE * seen.remote_rows,
+    )
+    wait_margin = max(SIGMAS_SURE * seen.noise_wait_ms, CHANGED_WAIT_SHARE * seen.step_ms)
+    compared: tuple[tuple[float, float, Move, Move], ...] = (
+        (rows, rows_margin, "more rows", "fewer rows"),
+        (hits, CHANGED_ROWS_SHARE, "more hits", "fewer hits"),
+        (wait_ms, wait_margin, "more wait", "less wait"),
+        (step_ms, JUMP_SHARE * seen.step_ms, "longer steps", "shorter steps"),
+    )
+    found = [more if by > 0 else less for by, margin, more, less in compared if abs(by) > margin]
+    other: tuple[Move, ...] = () if window.settings == seen.settings else ("other settings",)
+    return (*other, *found)
