@@ -31,7 +31,6 @@ class FloorSource(RunLoader):
             outputs=parts_of(graph, LABEL),
             epochs=config.epochs,
             seed=config.seed,
-            device=config.device,
             buffer=BufferOptions(policy="none", lookahead=config.lookahead),
             sampling=SamplingOptions(order=phases(graph, seeds), edge_ids=False),
         )
@@ -52,7 +51,7 @@ class FloorSource(RunLoader):
         return self._features[:count]
 
     def _make_features(self, count: int) -> torch.Tensor:
-        rows = torch.randn(count, *self._row_shape, device=self._device)
+        rows = torch.randn(count, *self._row_shape)
         return rows.to(self._dtype)
 
 

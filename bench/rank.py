@@ -37,7 +37,9 @@ class Bench:
         self._job, self._plan, self._rank, self._emit = job, plan_of(job), rank, emit
         self._graph, self._seeds = graph, seeds_of(graph)
         num_steps = -(-len(self._seeds) // job.config.batch_size)
-        self._loop = TrainingLoop(job.config, job.graph, rank=rank, num_steps=num_steps, emit=emit)
+        self._loop = TrainingLoop(
+            job.config, job.graph, graph, rank=rank, num_steps=num_steps, emit=emit
+        )
         self._stack = ExitStack()
         self._sources: dict[Variant, Source] = {}
 

@@ -64,8 +64,19 @@ _SETTINGS = {
         "fanout": "Neighbours per layer, input layer first; -1: all.",
         "batch_size": "Seeds per trainer and step.",
         "epochs": "Epochs.",
-        "lr": "Learning rate of Adam.",
-        "eval_every": "Epochs between evaluations; 0: only at the end.",
+        "task": "What is learned: classes of nodes, or numbers of nodes.",
+        "lr": "Learning rate.",
+        "optimizer": "Class of torch.optim, with options: SGD:momentum=0.9.",
+        "weight_decay": "Weight decay of the optimizer.",
+        "scheduler": "Learning rate over epochs: cosine, step, exponential, linear, plateau, or a"
+        " class of torch.optim.lr_scheduler with options: StepLR:step_size=10.",
+        "class_weights": "`balanced`, or a file with a number for each class.",
+        "metric": "Score that is told first and decides: accuracy, micro-F1, macro-F1, AUC, ..., or"
+        " a class of torchmetrics. Default: accuracy, or R2 of numbers.",
+        "early_stop": "Evaluations without a better validation score that end the run.",
+        "on_nan": "What a NaN or infinite loss does: it stops the run, skips the step, or nothing.",
+        "eval_every": "Epochs between evaluations; 0: only at the end, or after each epoch where"
+        " --early-stop or plateau needs it.",
         "device": "Where the model is.",
         "seed": "Seed of model, order and sampling.",
     },
@@ -117,8 +128,8 @@ _SETTINGS = {
 }
 """The help of each setting that the command line can set, by the panels of `--help`."""
 _AS_TEXT = (
-    "model", "fanout", "buffer", "feature", "llm_roles", "policy", "objective",
-    "checkpoint_every",
+    "model", "optimizer", "scheduler", "class_weights", "metric", "fanout", "buffer", "feature",
+    "llm_roles", "policy", "objective", "checkpoint_every",
 )  # fmt: skip
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -37,18 +39,24 @@ _RATE = re.compile(r"^\d+(?:\.\d+)?(?:k|m|g)bit$")
 CONFIG_FILE = "config.toml"
 """In the folder of a run: its configuration."""
 BUFFER_FORMS = "auto, a share of the halo (0.25), rows (20000) or bytes (64MiB)"
+_MAX_BYTES = 2**63
+_MAX_SECONDS = 10_000_000
+"""Of a timeout: 115 days."""
 NO_MEMORY = Path("none")
 """In place of a file of past episodes: none is kept."""
 
 
 def parse_bytes(text: str) -> int:
     """Read `64MiB`, `2gb` or `5000`; raises ValueError that says how bytes are written."""
-    if text.strip().isdecimal():
+    if text.strip().isdecimal() and len(text) < len(str(_MAX_BYTES)):
         return int(text)
     match = _BYTES.match(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is no number of bytes; write 64MiB, 2GiB or 5000")
-    return int(float(match.group(1)) * _BINARY_UNITS[match.group(2).lower()])
+    number = float(match.group(1)) * _BINARY_UNITS[match.group(2).lower()]
+    if number >= _MAX_BYTES:
+        raise ValueError(f"{text[:40]!r} is more bytes than any machine has")
+    return int(number)
 
 
 class BufferSize(BaseModel):
@@ -104,6 +112,57 @@ class BufferSize(BaseModel):
 AUTO = BufferSize(unit="auto")
 
 
+@dataclass(frozen=True)
+class NamedOptions:
+    """A class of a library with its options: `SGD:momentum=0.9,nesterov=True`."""
+
+    name: str
+    options: dict[str, Any]
+
+    @classmethod
+    def parse(cls, text: str) -> NamedOptions:
+        """Read NAME or NAME:option=value,option=value, values as in Python; raises ValueError."""
+        name, _, rest = text.partition(":")
+        try:
+            call = ast.parse(f"f({rest})", mode="eval").body
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
+                raise ValueError
+            options = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords}
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            raise ValueError(_NAMED_FORMS) from None
+        if not _NAME.match(name) or None in [each.arg for each in call.keywords]:
+            raise ValueError(_NAMED_FORMS)
+        return cls(name, options)
+
+    def is_just(self, name: str) -> bool:
+        """Whether it is this name, in whatever case, without options."""
+        return self.name.lower() == name.lower() and not self.options
+
+    def __str__(self) -> str:
+        options = ",".join(f"{name}={value!r}" for name, value in self.options.items())
+        return f"{self.name}:{options}" if options else self.name
+
+
+_NAMED_FORMS = "it is NAME, or NAME:option=value,option=value, as in SGD:momentum=0.9"
+_NAME = re.compile(r"[A-Za-z][\w-]*\Z", re.ASCII)
+
+
+def _to_named(value: object) -> str:
+    NamedOptions.parse(str(value))
+    return str(value)
+
+
+def _to_class_weights(value: object) -> str:
+    return BALANCED if value == BALANCED else str(Path(str(value)).expanduser().absolute())
+
+
+Named = Annotated[str, BeforeValidator(_to_named)]
+TaskName = Literal["classification", "regression"]
+OnNan = Literal["stop", "skip", "continue"]
+BALANCED = "balanced"
+"""Class weights by which all classes together weigh the same."""
+
+
 def to_buffer_size(value: object) -> object:
     """Read the text forms and numbers; raises ValueError that names the forms."""
     if isinstance(value, bool):
@@ -147,7 +206,7 @@ def _to_model(value: object) -> str:
 class RunConfig(BaseModel):
     """Every option of a training run; the stored `config.toml` of a run has these names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: str = Field("synthetic:community-200k", description="what to train on")
     data: Path | None = Field(None, description="DistDGL partitions; default: prepare `dataset`")
@@ -172,7 +231,17 @@ class RunConfig(BaseModel):
     )
     batch_size: int = Field(512, ge=1, le=10_000_000, description="seeds per trainer and step")
     epochs: int = Field(5, ge=1, le=1_000_000)
+    task: TaskName = Field("classification", description="what is learned of a node")
     lr: float = Field(0.003, gt=0, le=100)
+    optimizer: Named = Field("Adam", description="class of torch.optim")
+    weight_decay: float = Field(0.0, ge=0, le=100)
+    scheduler: Named | None = Field(None, description="class of torch.optim.lr_scheduler")
+    class_weights: Annotated[str, BeforeValidator(_to_class_weights)] | None = Field(
+        None, description="balanced, or a file with a number for each class"
+    )
+    metric: Named | None = Field(None, description="score that counts; default: the task's first")
+    early_stop: int | None = Field(None, ge=1, description="evaluations without a better score")
+    on_nan: OnNan = Field("stop", description="what a NaN or infinite loss does to the run")
     eval_every: int = Field(0, ge=0, description="epochs between evaluations; 0: at the end only")
     device: Literal["cpu", "cuda"] = "cpu"
     loader: Literal["rudder", "stock"] = "rudder"
@@ -228,8 +297,12 @@ class RunConfig(BaseModel):
     network: Literal["auto", "namespace", "loopback"] = "auto"
     rate: str | None = Field(None, description="link rate between local hosts: 200mbit, 1gbit")
     port: int | None = Field(None, ge=1024, le=65000, description="first port; default: a free one")
-    start_timeout: float = Field(180.0, gt=0, description="seconds until all trainers must train")
-    stall_timeout: float = Field(300.0, gt=0, description="seconds without progress that end a run")
+    start_timeout: float = Field(
+        180.0, gt=0, le=_MAX_SECONDS, description="seconds until all trainers must train"
+    )
+    stall_timeout: float = Field(
+        300.0, gt=0, le=_MAX_SECONDS, description="seconds without progress that end a run"
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -256,6 +329,8 @@ class RunConfig(BaseModel):
             raise ValueError(f"planner = {self.planner} asks no model; leave out llm, or planner")
         if self.planner == "llm" and self.llm is None:
             raise ValueError("planner = llm needs an address: --llm URL --llm-model NAME")
+        if self.task == "regression" and self.class_weights is not None:
+            raise ValueError("class_weights are of classes; task = regression has none")
         if self.memory_budget is not None:
             parse_bytes(self.memory_budget)
         if self.rate is not None and self.network == "loopback":
@@ -287,6 +362,33 @@ class RunConfig(BaseModel):
         )
 
     @property
+    def optimizer_options(self) -> NamedOptions:
+        """The optimiser's class and options."""
+        return NamedOptions.parse(self.optimizer)
+
+    @property
+    def scheduler_options(self) -> NamedOptions | None:
+        """The schedule's class and options, None without one."""
+        return None if self.scheduler is None else NamedOptions.parse(self.scheduler)
+
+    @property
+    def metric_options(self) -> NamedOptions | None:
+        """The chosen metric's class and options, None for the task's first score."""
+        return None if self.metric is None else NamedOptions.parse(self.metric)
+
+    @property
+    def follows_validation(self) -> bool:
+        """Whether the validation score decides on the learning rate or on the end of the run."""
+        named = self.scheduler_options
+        is_plateau = named is not None and named.name.lower() in ("plateau", "reducelronplateau")
+        return is_plateau or self.early_stop is not None
+
+    @property
+    def evaluation_interval(self) -> int:
+        """Epochs between evaluations, 0: at the end only; 1 where they decide on something."""
+        return self.eval_every or int(self.follows_validation)
+
+    @property
     def memory_budget_bytes(self) -> int | None:
         """Bytes of all buffers of a host; None where the run does not say."""
         return None if self.memory_budget is None else parse_bytes(self.memory_budget)
@@ -301,6 +403,7 @@ class RunConfig(BaseModel):
             val_mask=self.valid_mask,
             test_mask=self.test_mask,
             edge_weight=self.edge_weight,
+            is_regression=self.task == "regression",
         )
 
     @property

@@ -39,6 +39,20 @@ class Progress(Frozen):
     window: Window
 
 
+class LossWentWrong(Frozen):
+    """A rank's loss is NaN or infinite, or has exploded; sent the first time only.
+
+    loss: as text, as JSON has no NaN; action: what becomes of this step.
+    """
+
+    kind: Literal["loss"] = "loss"
+    rank: int
+    epoch: int
+    step: int
+    loss: str
+    action: str
+
+
 class EpochDone(Frozen):
     """An epoch is done."""
 
@@ -94,6 +108,7 @@ Event = (
     PhaseEntered
     | BufferMade
     | Progress
+    | LossWentWrong
     | EpochDone
     | Evaluated
     | CheckpointWritten

@@ -251,7 +251,11 @@ class Window(Frozen):
 
 
 class EpochMetrics(Frozen):
-    """One rank's epoch; step_seconds_p99: of waiting for a batch and computing it, together."""
+    """One rank's epoch.
+
+    loss: mean over its steps, without those that were skipped; step_seconds_p99: of waiting for a
+    batch and computing it, together.
+    """
 
     epoch: int
     num_steps: int
@@ -260,6 +264,7 @@ class EpochMetrics(Frozen):
     rows: RowCounts
     loss: float | None
     step_seconds_p99: float | None = None
+    num_skipped: int = Field(0, description="steps left out as their gradients were not finite")
 
 
 class Memory(Frozen):
@@ -295,6 +300,11 @@ class Score(Frozen):
     test: float | None
     val: float | None
     higher_is_better: bool = True
+
+    @property
+    def merit(self) -> float | None:
+        """The validation score, or minus it, so that more is better."""
+        return self.val if self.val is None or self.higher_is_better else -self.val
 
 
 class Evaluation(Frozen):

@@ -14,6 +14,7 @@ class TensorChoice(Frozen):
     """The node tensors that a user names; what is not named is guessed.
 
     edge_weight: an edge tensor; neighbours are drawn in proportion to it. None: all alike.
+    is_regression: labels are numbers to predict, not classes.
     """
 
     feature: tuple[str, ...] = ()
@@ -22,6 +23,7 @@ class TensorChoice(Frozen):
     val_mask: str | None = None
     test_mask: str | None = None
     edge_weight: str | None = None
+    is_regression: bool = False
 
 
 class TensorInfo(Frozen):

@@ -49,7 +49,6 @@ class StockSource:
         self._graph = graph
         self._seeds = seeds
         self._config = config
-        self._device = torch.device(config.device)
         self._phases = phases(graph, seeds)
         view = distdgl.view_of(graph)
         self._first, self._last = view.first, view.last
@@ -93,7 +92,7 @@ class StockSource:
             self._meter.begin()
             batch = self._read(sampled)
             self._meter.hand_over(batch)
-            yield batch.on(self._device)
+            yield batch
             self._finish_step()
         self._epoch += 1
 
@@ -221,7 +220,6 @@ def make_source(
         outputs=parts_of(graph, LABEL),
         epochs=config.epochs,
         seed=config.seed,
-        device=config.device,
         buffer=buffer_options(config),
         steering=controller,
         sampling=SamplingOptions(order=phases(graph, seeds), edge_ids=False),

@@ -65,7 +65,7 @@ def name_roles(graph: Any, run: PartitionedGraph) -> None:
     features = [given[feature.name] for feature in run.features]
     is_plain = len(features) == 1 and len(run.features[0].row_shape) == 1
     _give(graph, FEATURE, features, is_plain=is_plain)
-    is_plain = run.multilabel or not run.label.row_shape
+    is_plain = run.label.width > 1 or not run.label.row_shape
     _give(graph, LABEL, [given[run.label.name]], is_plain=is_plain)
     graph.ndata["train_mask"], graph.ndata["test_mask"] = (
         given[run.train_mask],

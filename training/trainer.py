@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import dgl
@@ -23,128 +24,51 @@ from rudder.training.checkpoint.session import (
     restore_random_state,
 )
 from rudder.training.config import RunConfig
+from rudder.training.epoch_recorder import EpochRecorder, EpochsSoFar
 from rudder.training.events import (
     BufferMade,
     CheckpointWritten,
     Emit,
     EpochDone,
     Evaluated,
+    LossWentWrong,
     PhaseEntered,
     Progress,
     Reported,
     Stopped,
 )
 from rudder.training.job import Job
-from rudder.training.loading.batch import Batch, StepAccounts
+from rudder.training.loading.batch import Batch
 from rudder.training.loading.state import LoaderState
 from rudder.training.manifest import FEATURE
-from rudder.training.metrics import EpochMetrics, Evaluation, RankReport, RowCounts, Seconds, Window
+from rudder.training.metrics import (
+    EpochMetrics,
+    Evaluation,
+    RankReport,
+    Score,
+    Window,
+)
+from rudder.training.model.aggregation import on_device
 from rudder.training.model.models import ModelOptions, build_model
+from rudder.training.model.optimisation import (
+    EarlyStop,
+    LossProblem,
+    LossWatch,
+    end_epoch,
+    make_optimiser,
+    make_schedule,
+)
 from rudder.training.model.own import MODEL_NAMES
 from rudder.training.model.saved import ModelCard, SavedModels
 from rudder.training.model.shard import Exchange
 from rudder.training.model.task import make_task
 from rudder.training.partitioned_graph import PartitionedGraph
-from rudder.training.settings import Frozen
 from rudder.training.sources import Source, make_source, seeds_of
 from rudder.training.tensor_roles import name_roles
 from rudder.training.warm_up import warm_up
 
 _BEAT_SECONDS = 1.0
 _EVALUATIONS = TypeAdapter(list[Evaluation])
-
-
-class EpochsSoFar(Frozen):
-    """One rank's epochs at a checkpoint: those that are over, and the sums of the one under way."""
-
-    epochs: tuple[EpochMetrics, ...]
-    num_steps: int
-    rows: RowCounts
-    seconds: Seconds
-    step_seconds: tuple[float, ...]
-    loss: float
-    elapsed_seconds: float
-
-
-class EpochRecorder:
-    """One rank's epochs."""
-
-    def __init__(self) -> None:
-        self.epochs: list[EpochMetrics] = []
-        self._resumed: EpochsSoFar | None = None
-        self.start_epoch(0)
-
-    @property
-    def step_in_epoch(self) -> int:
-        """Steps done in this epoch."""
-        return self._num_steps
-
-    def start_epoch(self, epoch: int) -> None:
-        """An epoch begins now."""
-        self._epoch, self._started = epoch, time.perf_counter()
-        self._num_steps = 0
-        self._rows, self._seconds = RowCounts(), Seconds()
-        self._step_seconds: list[float] = []
-        self._open: StepAccounts | None = None
-        self._loss = torch.zeros(())
-        earlier, self._resumed = self._resumed, None
-        if earlier is not None:
-            self._started -= earlier.elapsed_seconds
-            self._num_steps, self._rows = earlier.num_steps, earlier.rows
-            self._seconds = earlier.seconds
-            self._step_seconds = list(earlier.step_seconds)
-            self._loss = torch.tensor(earlier.loss)
-
-    def resume(self, earlier: EpochsSoFar) -> None:
-        """The next epoch that begins is one of which so much is done."""
-        self.epochs, self._resumed = list(earlier.epochs), earlier
-
-    def so_far(self) -> EpochsSoFar:
-        """What `resume` needs."""
-        opened = self._open or StepAccounts(RowCounts(), Seconds())
-        return EpochsSoFar(
-            epochs=tuple(self.epochs),
-            num_steps=self._num_steps,
-            rows=self._rows + opened.rows,
-            seconds=self._seconds + opened.seconds,
-            step_seconds=tuple(self._step_seconds),
-            loss=float(self._loss),
-            elapsed_seconds=time.perf_counter() - self._started,
-        )
-
-    def step(self, accounts: StepAccounts, *, loss: torch.Tensor) -> None:
-        """A step is done; loss: scalar, kept as a tensor so that nothing waits for it.
-
-        Its accounts are complete, and added, once the next step is done or the epoch is over.
-        """
-        self._add_open()
-        self._open = accounts
-        self._num_steps += 1
-        self._loss = loss.detach() + self._loss.to(loss.device)
-
-    def finish_epoch(self) -> EpochMetrics:
-        """The epoch's sums."""
-        self._add_open()
-        ordered = sorted(self._step_seconds)
-        metrics = EpochMetrics(
-            epoch=self._epoch,
-            num_steps=self._num_steps,
-            seconds_total=time.perf_counter() - self._started,
-            seconds=self._seconds,
-            rows=self._rows,
-            loss=float(self._loss) / self._num_steps if ordered else None,
-            step_seconds_p99=ordered[int(0.99 * len(ordered))] if ordered else None,
-        )
-        self.epochs.append(metrics)
-        self.start_epoch(self._epoch + 1)
-        return metrics
-
-    def _add_open(self) -> None:
-        done, self._open = self._open, None
-        if done is not None:
-            self._rows += done.rows
-            self._seconds += done.seconds
-            self._step_seconds.append(done.seconds.exposed_wait + done.seconds.compute)
 
 
 class Heartbeat:
@@ -167,22 +91,32 @@ class TrainingLoop:
     """One rank's model and optimiser, trained together with all other ranks'."""
 
     def __init__(
-        self, config: RunConfig, graph: PartitionedGraph, *, rank: int, num_steps: int, emit: Emit
+        self,
+        config: RunConfig,
+        graph: PartitionedGraph,
+        dist_graph: Any,
+        *,
+        rank: int,
+        num_steps: int,
+        emit: Emit,
     ) -> None:
         """num_steps: this rank's steps of an epoch. All ranks make their loops at the same time."""
         self._rank, self._emit = rank, emit
-        self._device = torch.device(config.device)
+        self.device = device_of(config, rank)
         torch.manual_seed(config.seed)
-        self.task = make_task(graph)
+        self.task = make_task(config, graph, dist_graph)
         self.model = build_model(
             config.model,
             in_dim=graph.feature_dim,
             num_classes=self.task.num_outputs,
             options=ModelOptions.of(config),
-        ).to(self._device)
+        ).to(self.device)
         is_own = config.model not in MODEL_NAMES
         self._ddp = DistributedDataParallel(self.model, find_unused_parameters=is_own)
-        self._optimizer = torch.optim.Adam(self._ddp.parameters(), lr=config.lr)
+        self.optimiser = make_optimiser(config, self.model)
+        self.schedule = make_schedule(config, self.optimiser)
+        self.early_stop = EarlyStop(config.early_stop)
+        self._watch = LossWatch(config.on_nan)
         self._recorder = EpochRecorder()
         lowest, highest = _range_of(num_steps)
         self.common_steps, self._uneven = lowest, lowest != highest
@@ -219,7 +153,12 @@ class TrainingLoop:
 
     def shared_state(self) -> State:
         """What decides how training goes on; the same on all ranks."""
-        return {"model": self.model.state_dict(), "optimizer": self._optimizer.state_dict()}
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimiser.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "early_stop": self.early_stop.state_dict(),
+        }
 
     def own_state(self) -> State:
         """What this rank has measured, and where its generators stand."""
@@ -229,7 +168,10 @@ class TrainingLoop:
     def restore(self, *, shared: State, own: State) -> None:
         """Go on from there."""
         self.model.load_state_dict(shared["model"])
-        self._optimizer.load_state_dict(shared["optimizer"])
+        self.optimiser.load_state_dict(shared["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(shared["schedule"])
+        self.early_stop.load_state_dict(shared["early_stop"])
         self._recorder.resume(EpochsSoFar.model_validate_json(own["epochs"]))
         restore_random_state(own["random"])
 
@@ -240,13 +182,43 @@ class TrainingLoop:
             for batch in source.batches():
                 self._train_step(batch)
 
-    def _train_step(self, batch: Batch) -> torch.Tensor:
+    def _train_step(self, batch: Batch) -> torch.Tensor | None:
+        """The loss; None if the step was skipped, on all ranks, as gradients were not finite."""
+        if self.device.type != "cpu":
+            batch = replace(batch, blocks=[on_device(each, self.device) for each in batch.blocks])
         outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE].float())
-        loss = self.task.loss(outputs, batch)
-        self._optimizer.zero_grad()
+        loss, problem = self._watch.look(self.task.loss(outputs, batch))
+        if problem is not None:
+            self._tell(problem)
+        self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        if not self._watch.takes(self.model, loss=loss, where=self._where):
+            return None
+        self.optimiser.step()
         return loss
+
+    @property
+    def _where(self) -> str:
+        return f"at step {self.step_in_epoch + 1} of epoch {self._recorder.epoch + 1}"
+
+    def _tell(self, problem: LossProblem) -> None:
+        self._emit(
+            LossWentWrong(
+                rank=self._rank,
+                epoch=self._recorder.epoch,
+                step=self.step_in_epoch,
+                loss=problem.loss,
+                action=problem.action,
+            )
+        )
+
+    def end_epoch(self, scores: tuple[Score, ...]) -> bool:
+        """Set the learning rate of the next epoch; returns whether the run is to end here.
+
+        scores: of an evaluation after this epoch, the same on all ranks; empty without one.
+        """
+        end_epoch(self.schedule, merit=scores[0].merit if scores else None)
+        return bool(scores) and self.early_stop.note(scores[0])
 
     def share_buffers(self) -> None:
         """Give all ranks rank 0's buffers, such as the running means of a batch norm."""
@@ -267,11 +239,19 @@ def _card_of(
         num_outputs=num_outputs,
         options=ModelOptions.of(config),
         multilabel=graph.multilabel,
+        task=config.task,
         fanout=config.fanout,
         dataset=graph.dataset,
         data=identity.data,
         versions=identity.versions,
     )
+
+
+def device_of(config: RunConfig, rank: int) -> torch.device:
+    """The CPU, or this rank's GPU; ranks share GPUs if there are fewer."""
+    if config.device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", rank % torch.cuda.device_count())
 
 
 def _range_of(num_steps: int) -> tuple[int, int]:
@@ -310,10 +290,12 @@ def leave() -> None:
 
 def _meet(job: Job, rank: int) -> None:
     """Join the process group: over a file where hosts share the loopback, for torch's own store
-    listens on every interface; over the first host's private network elsewhere."""
-    backend = "nccl" if job.config.device == "cuda" else "gloo"
-    where = "env://" if job.network == "namespace" else f"file://{job.run_dir}/rendezvous"
+    listens on every interface; over the first host's private network elsewhere. NCCL refuses ranks
+    that share a GPU."""
     size = job.config.num_trainers
+    on_gpus = job.config.device == "cuda" and torch.cuda.device_count() >= size
+    backend = "nccl" if on_gpus else "gloo"
+    where = "env://" if job.network == "namespace" else f"file://{job.run_dir}/rendezvous"
     distributed.init_process_group(backend, init_method=where, rank=rank, world_size=size)
 
 
@@ -337,7 +319,7 @@ class Trainer:
             resume_from=None if resumed is None else resumed.loader,
         )
         self._loop = TrainingLoop(
-            job.config, job.graph, rank=rank, num_steps=len(self._source), emit=emit
+            job.config, job.graph, graph, rank=rank, num_steps=len(self._source), emit=emit
         )
         self._evaluations: list[Evaluation] = []
         if resumed is not None:
@@ -384,10 +366,12 @@ class Trainer:
             self._checkpoints.begin_epoch(begun.batch if epoch == begun.epoch else 0)
             if not self._loop.train_epoch(epoch, self._source, after_step=self._after_step):
                 return False
-            if self._evaluates_after(epoch):
-                self._evaluate(epoch)
-            if self._checkpoints.after_epoch(is_last=epoch == self._config.epochs - 1):
+            scores = self._evaluate(epoch) if self._evaluates_after(epoch) else ()
+            is_last = self._loop.end_epoch(scores) or epoch == self._config.epochs - 1
+            if self._checkpoints.after_epoch(is_last=is_last):
                 return False
+            if is_last:
+                break
         return True
 
     def _after_step(self, batch: int) -> bool:
@@ -411,10 +395,10 @@ class Trainer:
         return {**self._loop.own_state(), "evaluations": evaluations}
 
     def _evaluates_after(self, epoch: int) -> bool:
-        every = self._config.eval_every
+        every = self._config.evaluation_interval
         return epoch == self._config.epochs - 1 or (every > 0 and (epoch + 1) % every == 0)
 
-    def _evaluate(self, epoch: int) -> None:
+    def _evaluate(self, epoch: int) -> tuple[Score, ...]:
         alive = Heartbeat(lambda: self._enter("evaluating"))
         started = time.perf_counter()
         with self._source.paused():
@@ -422,7 +406,7 @@ class Trainer:
             scores = self._loop.task.evaluate(
                 self._graph,
                 self._loop.model,
-                device=torch.device(self._config.device),
+                device=self._loop.device,
                 on_progress=alive.beat,
             )
         evaluation = Evaluation(epoch=epoch, scores=scores, seconds=time.perf_counter() - started)
@@ -431,6 +415,7 @@ class Trainer:
             self._models.keep(self._loop.model, evaluation)
             self._emit(Evaluated(evaluation=evaluation))
         self._enter("training")
+        return scores
 
     def _report(self) -> RankReport:
         return RankReport(

@@ -23,6 +23,7 @@ from rudder.training.events import (
     EpochDone,
     Evaluated,
     Event,
+    LossWentWrong,
     PhaseEntered,
     Progress,
 )
@@ -95,6 +96,11 @@ class RunProgress:
         if isinstance(event, Progress):
             rank = self._ranks[event.rank]
             rank.enter(event.window, event.step_in_epoch, event.steps_in_epoch)
+        if isinstance(event, LossWentWrong):
+            return (
+                f"rank {event.rank}: the loss is {event.loss} at step {event.step + 1} of epoch"
+                f" {event.epoch + 1}; {event.action}"
+            )
         if isinstance(event, EpochDone):
             return self._epoch_line(event.rank, event.metrics)
         if isinstance(event, CheckpointWritten) and event.written.error is not None:

@@ -45,7 +45,7 @@ MAY_CHANGE = frozenset(
         *("start", "score_faithful", "static_source", "controller", "planner", "planner_model"),
         *("planner_refit_every", "objective", "tolerance", "memory_budget", "memory", "llm"),
         *("llm_model", "llm_roles", "llm_deadline", "llm_answer_tokens", "llm_extra"),
-        *("llm_max_calls", "llm_max_tokens"),
+        *("llm_max_calls", "llm_max_tokens", "on_nan", "early_stop"),
     )
 )
 """Settings that a resumed run may change: they decide neither batches nor model."""

@@ -6,15 +6,15 @@ torch nor a person's file is imported by the launcher.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rudder.training.config import RunConfig
-from rudder.training.errors import ConfigError, RudderError
-from rudder.training.model.own import MODEL_NAMES, OwnModel
+from rudder.training.errors import ConfigError, MachineError, RudderError
+from rudder.training.model.own import OwnModel
 from rudder.training.partitioned_graph import PartitionedGraph
 from rudder.training.settings import Frozen
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _SEEDS = 3
+_TRIED = ("model", "optimizer", "scheduler", "metric", "class_weights", "device")
+"""Options that only torch can check."""
 
 
 class _Request(Frozen):
@@ -32,14 +34,21 @@ class _Request(Frozen):
 class _Problem(Frozen):
     message: str
     remedy: str
+    exit_code: int
 
 
 def check_training(config: RunConfig, graph: PartitionedGraph) -> None:
-    """Raise ConfigError where the run's model cannot be built, or cannot train.
+    """Raise ConfigError where the run's model, optimiser, schedule or metric cannot be made.
 
-    A run with nothing but what Rudder brings is not tried.
+    MachineError where there is no GPU for `device = cuda`. Defaults are not tried.
     """
-    if config.model in MODEL_NAMES:
+    if config.follows_validation and graph.val_mask is None:
+        raise ConfigError(
+            "early_stop and plateau need a validation set; this graph has no validation node",
+            remedy="leave them out, or give the graph a val_mask",
+        )
+    tried = {name: getattr(config, name) for name in _TRIED}
+    if all(value == RunConfig.model_fields[name].default for name, value in tried.items()):
         return
     request = _Request(config=config, graph=graph).model_dump_json()
     argv = [sys.executable, "-m", "rudder.training.launch.rehearsal"]
@@ -66,18 +75,22 @@ def check_training(config: RunConfig, graph: PartitionedGraph) -> None:
             remedy="import and call it in Python; what it wrote stands above",
         )
     problem = _Problem.model_validate_json(done.stdout)
-    raise ConfigError(problem.message, remedy=problem.remedy)
+    error = ConfigError(problem.message, remedy=problem.remedy)
+    error.exit_code = problem.exit_code
+    raise error
 
 
 def rehearse(config: RunConfig, graph: PartitionedGraph) -> None:
     """One training step on a few made-up nodes, on the CPU.
 
-    Raises ConfigError where the model cannot be built or run, or its output has a wrong shape.
+    Raises ConfigError where something cannot be made or run, or the output has a wrong shape.
     """
     from rudder.training.model.models import ModelOptions, build_model
+    from rudder.training.model.optimisation import make_optimiser, make_schedule
     from rudder.training.model.task import make_task
 
-    width = make_task(graph).num_outputs
+    _check_device(config)
+    width = make_task(config, graph).num_outputs
     model = build_model(
         config.model,
         in_dim=graph.feature_dim,
@@ -85,21 +98,48 @@ def rehearse(config: RunConfig, graph: PartitionedGraph) -> None:
         options=ModelOptions.of(config),
     )
     own = OwnModel.parse(config.model)
-    if own is not None:
-        with own.running():
-            _step(model, own, in_dim=graph.feature_dim, width=width, layers=config.layers)
+    with nullcontext() if own is None else own.running():
+        _backwards(model, config, in_dim=graph.feature_dim, width=width)
+    optimiser = make_optimiser(config, model)
+    try:
+        optimiser.step()
+    except (TypeError, RuntimeError) as error:
+        raise ConfigError(
+            f"optimizer = {config.optimizer!r} cannot make a step: {error}",
+            remedy="choose one that needs no closure and no sparse gradients, such as Adam or SGD",
+        ) from None
+    make_schedule(config, optimiser)
 
 
-def _step(model: nn.Module, own: OwnModel, *, in_dim: int, width: int, layers: int) -> None:
+def _check_device(config: RunConfig) -> None:
     import torch
 
-    blocks = [_block(num_dst=_SEEDS + above) for above in reversed(range(layers))]
+    if config.device == "cuda" and torch.version.cuda is None:
+        raise MachineError(
+            f"device = cuda, but torch {torch.__version__} is built without CUDA",
+            remedy="install a build of torch with CUDA, or leave out --device",
+        )
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise MachineError(
+            "device = cuda, but torch finds no GPU on this machine",
+            remedy="see what `nvidia-smi` shows, or leave out --device",
+        )
+
+
+def _backwards(model: nn.Module, config: RunConfig, *, in_dim: int, width: int) -> None:
+    import torch
+
+    from rudder.training.model.aggregation import TensorBlock
+
+    blocks = [_block(num_dst=_SEEDS + above) for above in reversed(range(config.layers))]
+    if config.device == "cuda":
+        blocks = [TensorBlock.of(block, torch.device("cpu")) for block in blocks]
     model.train()
-    outputs = model(blocks, torch.randn(_SEEDS + layers, in_dim))
+    outputs = model(blocks, torch.randn(_SEEDS + config.layers, in_dim))
     shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else type(outputs).__name__
     if shape != (_SEEDS, width):
         raise ConfigError(
-            f"model = {str(own)!r} returns {shape} for {_SEEDS} seeds, not {(_SEEDS, width)}",
+            f"model = {config.model!r} returns {shape} for {_SEEDS} seeds, not {(_SEEDS, width)}",
             remedy="have it return a row for each seed (destination node of the last block) and"
             " a column for each class",
         )
@@ -130,8 +170,8 @@ def main() -> None:
     try:
         rehearse(request.config, request.graph)
     except RudderError as error:
-        problem = {"message": error.message, "remedy": error.remedy}
-        os.write(out, json.dumps(problem).encode())
+        problem = _Problem(message=error.message, remedy=error.remedy, exit_code=error.exit_code)
+        os.write(out, problem.model_dump_json().encode())
         sys.exit(error.exit_code)
 
 

@@ -30,7 +30,8 @@ _NOISE = re.compile(
     r"|^Server is|^load |^Start to create|^Finished creating|^start graph service"
 )
 _LOST_PEER = re.compile(
-    r"closed by (?:remote )?peer|[Cc]onnection (?:reset|refused|closed)|[Bb]roken pipe|dmlc::Error",
+    r"closed by (?:remote )?peer|[Cc]onnection (?:reset|refused|closed)|[Bb]roken pipe|dmlc::Error"
+    r"|gradients of another rank",
 )
 _WHEN = {
     "starting": "before it was connected",

@@ -162,7 +162,7 @@ def _make_block(layer: SampledLayer) -> dgl.DGLGraph:
     csc = (
         torch.from_numpy(layer.indptr),
         torch.from_numpy(layer.indices),
-        torch.empty(0, dtype=torch.int64),
+        torch.arange(len(layer.indices)),  # DGL's GATConv and others fail without
     )
     block = dgl.create_block(
         {("_N", "_E", "_N"): ("csc", csc)}, {"_N": len(nodes)}, {"_N": layer.num_dst}

@@ -180,7 +180,6 @@ def attend(block: Block, z: Tensor, *, scores_src: Tensor, scores_dst: Tensor) -
         weights = _softmax(scores, dst, num_dst=block.num_dst_nodes())
         weighted = z[src] * weights.unsqueeze(-1)
         return z.new_zeros(block.num_dst_nodes(), *z.shape[1:]).index_add(0, dst, weighted)
-    block = _with_edge_ids(block)
     weights = _attention(block, scores_src, scores_dst).unsqueeze(-1)
     total: Tensor = dgl.ops.u_mul_e_sum(block, z, weights)
     return total
@@ -191,11 +190,9 @@ def attend_inputs(block: Any, h: Tensor, *, scores_src: Tensor, scores_dst: Tens
 
     h: (num_src, dim). Returns (heads, num_dst, dim).
     """
-    block = _with_edge_ids(block)
     weights = _attention(block, scores_src, scores_dst)
     offsets, indices, edges = block.adj_tensors("csc")
-    in_order = weights[edges] if len(edges) else weights  # no edge ids: they are in order
-    by_head = in_order.t().contiguous()
+    by_head = weights[edges].t().contiguous()
     sums: Tensor = _WeightedSums.apply(h, offsets, indices, by_head)  # type: ignore[no-untyped-call]
     return sums
 
@@ -208,19 +205,6 @@ def _softmax(scores: Tensor, dst: Tensor, *, num_dst: int) -> Tensor:
     powers = (scores - highest[dst]).exp()
     total = scores.new_zeros(num_dst, scores.shape[1]).index_add(0, dst, powers)
     return powers / total[dst]
-
-
-def _with_edge_ids(block: Any) -> dgl.DGLGraph:
-    """The block with edge ids; dgl's product with edge weights fails on one without (CSC only)."""
-    offsets, indices, edges = block.adj_tensors("csc")
-    if len(edges) == len(indices):
-        return block
-    edges = torch.arange(len(indices), dtype=indices.dtype, device=indices.device)
-    return dgl.create_block(
-        ("csc", (offsets, indices, edges)),
-        num_src_nodes=block.num_src_nodes(),
-        num_dst_nodes=block.num_dst_nodes(),
-    )
 
 
 def _attention(block: dgl.DGLGraph, scores_src: Tensor, scores_dst: Tensor) -> Tensor:

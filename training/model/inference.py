@@ -323,9 +323,9 @@ class _LayerStep:
         all_rows = np.concatenate([own, np.flatnonzero(is_source)])
         self._place[all_rows] = np.arange(len(all_rows))
         indptr = np.concatenate([[0], np.cumsum(counts)])
-        edges = (torch.from_numpy(indptr), torch.from_numpy(self._place[rows]), torch.empty(0))
+        places = torch.from_numpy(self._place[rows])
         block = dgl.create_block(
-            ("csc", (edges[0], edges[1], edges[2].long())),
+            ("csc", (torch.from_numpy(indptr), places, torch.arange(len(places)))),
             num_src_nodes=len(all_rows),
             num_dst_nodes=len(nodes),
         )

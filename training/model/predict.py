@@ -24,6 +24,8 @@ from rudder.training.settings import Frozen
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rudder.training.model.saved import ModelCard
+
 PROGRAM = "rudder.training.model.predict"
 Split = Literal["train", "val", "test", "all"]
 SPLITS = ("train", "val", "test", "none")
@@ -61,6 +63,15 @@ def run(job: Job, *, rank: int, emit: Emit) -> None:
 
 def _evaluating(rank: int) -> PhaseEntered:
     return PhaseEntered(role="trainer", rank=rank, phase="evaluating")
+
+
+def _predicted(outputs: Tensor, card: ModelCard) -> dict[str, Tensor]:
+    """Numbers, or classes with their probability."""
+    if card.task == "regression":
+        return {"prediction": outputs.squeeze(1)}
+    if card.multilabel:
+        return {"prediction": outputs > 0, "probability": outputs.sigmoid()}
+    return {"prediction": outputs.argmax(1), "probability": outputs.softmax(1).amax(1)}
 
 
 class _Predictor:
@@ -120,14 +131,11 @@ class _Predictor:
         ids = found.nodes + self._first
         if self._node_ids is not None:
             ids = torch.from_numpy(np.asarray(self._node_ids[ids.numpy()], dtype=np.int64))
-        is_chosen = found.rows > 0 if self._card.multilabel else found.rows.argmax(1)
-        odds = found.rows.sigmoid() if self._card.multilabel else found.rows.softmax(1).amax(1)
         columns = {
             "node_id": ids,
             "split": splits[found.nodes],
             "label": local_rows(self._graph, LABEL)[found.nodes],
-            "prediction": is_chosen,
-            "probability": odds,
+            **_predicted(found.rows, self._card),
         }
         if self._what.embeddings:
             if layers_of(self._model) is None:

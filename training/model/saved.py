@@ -18,6 +18,7 @@ from safetensors.torch import save
 
 from rudder.training.checkpoint.reader import MODEL_FOLDER, Which, model_file
 from rudder.training.checkpoint.writer import write_whole
+from rudder.training.config import TaskName
 from rudder.training.errors import DataError
 from rudder.training.metrics import Evaluation, Score
 from rudder.training.model.models import ModelOptions, build_model
@@ -45,6 +46,7 @@ class ModelCard(Frozen):
     num_outputs: int
     options: ModelOptions
     multilabel: bool
+    task: TaskName = "classification"
     fanout: tuple[int, ...]
     dataset: str
     data: str
@@ -92,13 +94,12 @@ class SavedModels:
 
     def _is_best(self, evaluation: Evaluation) -> bool:
         """Whether it is better than all before; without validation nodes the last one is best."""
-        score = evaluation.scores[0]
-        if score.val is None:
+        merit = evaluation.scores[0].merit
+        if merit is None:
             return True
-        worth = score.val if score.higher_is_better else -score.val
-        if self._best is not None and worth <= self._best:
+        if self._best is not None and merit <= self._best:
             return False
-        self._best = worth
+        self._best = merit
         return True
 
 

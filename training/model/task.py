@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rudder.training.errors import DataError
+from rudder.training.config import BALANCED, NamedOptions, RunConfig
+from rudder.training.errors import ConfigError, DataError
 from rudder.training.loading.batch import Batch
 from rudder.training.manifest import FEATURE, LABEL
 from rudder.training.metrics import Score
 from rudder.training.model.inference import infer_nodes, local_rows
+from rudder.training.model.scores import (
+    OWN_METRICS,
+    Kind,
+    error_sums,
+    make_metric,
+    measure,
+    regression_scores,
+    scores_of,
+    tally,
+)
 from rudder.training.model.shard import Exchange
 from rudder.training.partitioned_graph import PartitionedGraph
 
@@ -44,36 +58,44 @@ class Task(Protocol):
         """
 
 
-def make_task(graph: PartitionedGraph) -> Task:
-    """The task of a run."""
-    return NodeClassification(graph.num_classes, multilabel=graph.multilabel)
+def make_task(config: RunConfig, graph: PartitionedGraph, dist_graph: Any = None) -> Task:
+    """The task of a run; dist_graph: DistGraph, whose classes `--class-weights balanced` counts.
 
-
-@dataclass(frozen=True)
-class NodeClassification:
-    """Classes of nodes: one for each node, or with `multilabel` any number of them.
-
-    Labels are int64[n] class numbers, with `multilabel` [n, classes] of 0 and 1.
+    Every rank calls this at the same time. Raises ConfigError for a metric or class weights that
+    do not fit the task.
     """
+    metric = config.metric_options
+    if config.task == "regression":
+        return NodeRegression(graph.label.width, metric=metric)
+    weights = make_class_weights(config, graph, dist_graph)
+    return NodeClassification(
+        graph.num_classes, multilabel=graph.multilabel, class_weights=weights, metric=metric
+    )
 
-    num_classes: int
-    multilabel: bool = False
 
-    @property
-    def num_outputs(self) -> int:
-        """A number for each class."""
-        return self.num_classes
+class _NodeTask(ABC):
+    """Labels of nodes, in the node tensor `label`."""
+
+    num_outputs: int
+    kind: Kind
+
+    def __init__(self, num_outputs: int, *, kind: Kind, metric: NamedOptions | None) -> None:
+        self.num_outputs, self.kind = num_outputs, kind
+        names = OWN_METRICS[kind]
+        self._main = next((name for name in names if metric and metric.is_just(name)), names[0])
+        is_other = metric is not None and not metric.is_just(self._main)
+        self._metric = (
+            make_metric(metric, kind=kind, width=num_outputs) if metric and is_other else None
+        )
+        self._metric_name = str(metric)
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Mean cross entropy, of a multi-label data set mean binary cross entropy."""
+        """Mean loss of the batch's seeds."""
         return self.loss_of(outputs, batch.blocks[-1].dstdata[LABEL])
 
+    @abstractmethod
     def loss_of(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The same of outputs float[n, classes] and their labels."""
-        if self.multilabel:
-            labels = labels.to(outputs.dtype)
-            return functional.binary_cross_entropy_with_logits(outputs, labels)
-        return functional.cross_entropy(outputs, labels.long())
+        """The same of outputs [n, num_outputs] and their labels."""
 
     def evaluate(
         self,
@@ -83,76 +105,158 @@ class NodeClassification:
         device: torch.device,
         on_progress: Callable[[], object] = lambda: None,
     ) -> tuple[Score, ...]:
-        """Accuracy and micro-F1; a multi-label accuracy is the share of labels that are right.
+        """Scores on the test and validation nodes, over all ranks, the main one first.
 
         Raises DataError for labels that the model cannot give, and for an empty test set.
         """
-        test, val = (local_rows(graph, name).bool() for name in ("test_mask", "val_mask"))
+        masks = [local_rows(graph, name).bool() for name in ("test_mask", "val_mask")]
         found = infer_nodes(
             graph,
             model,
-            wanted=test | val,
+            wanted=masks[0] | masks[1],
             device=device,
             feature_name=FEATURE,
             on_progress=on_progress,
         )
         labels = self._checked(local_rows(graph, LABEL)[found.nodes])
-        tallies = tally(found.rows, labels, multilabel=self.multilabel)
-        of_sets = [tallies[mask[found.nodes]].sum(0) for mask in (test, val)]
-        return scores_of(*Exchange(device).sum(torch.stack(of_sets)))
+        exchange, sets = Exchange(device), [mask[found.nodes] for mask in masks]
+        scores = self._scores(found.rows, labels, sets, exchange)
+        scores = sorted(scores, key=lambda score: score.name != self._main)
+        if self._metric is None:
+            return tuple(scores)
+        test, val = (
+            measure(self._metric, found.rows[own], labels[own], kind=self.kind, exchange=exchange)
+            for own in sets
+        )
+        better = self._metric.higher_is_better is not False
+        main = Score(name=self._metric_name, test=test, val=val, higher_is_better=better)
+        return (main, *scores)
+
+    @abstractmethod
+    def _checked(self, labels: Tensor) -> Tensor:
+        """Raise DataError unless the labels fit."""
+
+    @abstractmethod
+    def _scores(
+        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], exchange: Exchange
+    ) -> Sequence[Score]:
+        """What is always told; sets: which rows are of the test and of the validation set."""
+
+
+class NodeClassification(_NodeTask):
+    """Classes of nodes: one for each node, or with `multilabel` any number of them.
+
+    Labels are int64[n] class numbers, with `multilabel` [n, classes] of 0 and 1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        multilabel: bool = False,
+        class_weights: Tensor | None = None,
+        metric: NamedOptions | None = None,
+    ) -> None:
+        """class_weights: float32[classes], of a class or, with `multilabel`, of its ones."""
+        kind: Kind = "multilabel" if multilabel else "multiclass"
+        super().__init__(num_classes, kind=kind, metric=metric)
+        self._multilabel, self._weights = multilabel, class_weights
+
+    def loss_of(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross entropy, of a multi-label data set mean binary cross entropy."""
+        weights = None if self._weights is None else self._weights.to(outputs.device)
+        if self._multilabel:
+            labels = labels.to(outputs.dtype)
+            return functional.binary_cross_entropy_with_logits(outputs, labels, pos_weight=weights)
+        return functional.cross_entropy(outputs, labels.long(), weight=weights)
+
+    def _scores(
+        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], exchange: Exchange
+    ) -> Sequence[Score]:
+        tallies = tally(outputs, labels, multilabel=self._multilabel)
+        return scores_of(*exchange.sum(torch.stack([tallies[own].sum(0) for own in sets])))
 
     def _checked(self, labels: Tensor) -> Tensor:
-        if self.multilabel:
-            fits = labels.shape[1:] == (self.num_classes,)
+        if self._multilabel:
+            fits = labels.shape[1:] == (self.num_outputs,)
         else:
-            fits = labels.dim() == 1 and bool(((labels >= 0) & (labels < self.num_classes)).all())
+            fits = labels.dim() == 1 and bool(((labels >= 0) & (labels < self.num_outputs)).all())
         if not fits:
             raise DataError(
                 f"test and validation labels {tuple(labels.shape)} do not fit"
-                f" {self.num_classes} classes",
+                f" {self.num_outputs} classes",
                 remedy="prepare the graph again; labels count from 0, or are a 0 or 1 for each"
                 " class",
             )
         return labels
 
 
-def tally(outputs: Tensor, labels: Tensor, *, multilabel: bool) -> Tensor:
-    """int64[n, 5] for float[n, classes] outputs and [n] or [n, classes] labels.
+class NodeRegression(_NodeTask):
+    """Numbers of nodes; labels are [n] or [n, width] of any dtype."""
 
-    The columns: decisions, right decisions, true positives, false positives, false negatives. A
-    single-label node is one decision, a multi-label node one for each class.
+    def __init__(self, width: int, *, metric: NamedOptions | None = None) -> None:
+        """width: numbers of a node."""
+        super().__init__(width, kind="regression", metric=metric)
+
+    def loss_of(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean squared error."""
+        return functional.mse_loss(outputs, labels.reshape(outputs.shape).to(outputs.dtype))
+
+    def _scores(
+        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], exchange: Exchange
+    ) -> Sequence[Score]:
+        labels = labels.reshape(outputs.shape)
+        sums = torch.stack([error_sums(outputs[own], labels[own]) for own in sets])
+        return regression_scores(*exchange.sum(sums))
+
+    def _checked(self, labels: Tensor) -> Tensor:
+        if labels[:1].numel() not in (0, self.num_outputs) or not torch.isfinite(labels).all():
+            raise DataError(
+                f"test and validation labels {tuple(labels.shape)} are not"
+                f" {self.num_outputs} finite numbers for each node",
+                remedy="give every test and validation node its numbers, or leave it out of the"
+                " masks",
+            )
+        return labels
+
+
+def make_class_weights(
+    config: RunConfig, graph: PartitionedGraph, dist_graph: Any
+) -> Tensor | None:
+    """float32[classes] as `--class-weights` says, None without; ones without a DistGraph.
+
+    balanced: all classes together weigh the same, of a multi-label data set ones and zeros of a
+    class. Raises ConfigError for a file without a positive number for each class.
     """
-    if not multilabel:
-        right = (outputs.argmax(1) == labels.long()).long()
-        return torch.stack([torch.ones_like(right), right, right, 1 - right, 1 - right], dim=1)
-    chosen, true = outputs > 0, labels > 0.5
-    cases = (torch.ones_like(true), chosen == true, chosen & true, chosen & ~true, ~chosen & true)
-    return torch.stack([case.sum(1) for case in cases], dim=1)
-
-
-def scores_of(test: Tensor, val: Tensor) -> tuple[Score, ...]:
-    """Accuracy and micro-F1 of sums of tallies, int64[5].
-
-    Raises DataError where there was nothing to test.
-    """
-    if test[0] == 0:
-        raise DataError(
-            "no node is in the test set", remedy="give the graph a test_mask that is not empty"
-        )
-    return (
-        Score(name="accuracy", test=_accuracy(test), val=_accuracy(val)),
-        Score(name="micro-F1", test=_f1(test), val=_f1(val)),
-    )
-
-
-def _accuracy(counts: Tensor) -> float | None:
-    decisions, right = counts[:2].tolist()
-    return right / decisions if decisions else None
-
-
-def _f1(counts: Tensor) -> float | None:
-    decisions, _, true_positive, false_positive, false_negative = counts.tolist()
-    if not decisions:
+    choice, num_classes = config.class_weights, graph.num_classes
+    if choice is None:
         return None
-    errors = false_positive + false_negative
-    return 2 * true_positive / (2 * true_positive + errors) if true_positive else 0.0
+    if choice != BALANCED:
+        return _weights_of_file(Path(choice), num_classes=num_classes)
+    if dist_graph is None:
+        return torch.ones(num_classes)
+    labels = local_rows(dist_graph, LABEL)[local_rows(dist_graph, "train_mask").bool()]
+    ones = labels.sum(0) if graph.multilabel else labels.long().bincount(minlength=num_classes)
+    exchange = Exchange(torch.device(config.device))
+    counts = exchange.sum(torch.cat([torch.tensor([len(labels)]), ones.long()])).float()
+    total, ones = counts[0], counts[1:].clamp(min=1)
+    return (total - ones).clamp(min=1) / ones if graph.multilabel else total / (ones * num_classes)
+
+
+def _weights_of_file(file: Path, *, num_classes: int) -> Tensor:
+    allowed = f"{BALANCED}, or a file with {num_classes} positive numbers, one for each class"
+    try:
+        if file.suffix == ".npy":
+            weights = np.load(file, allow_pickle=False).astype(np.float32).reshape(-1)
+        else:
+            words = re.split(r"[\s,;\[\]]+", file.read_text().strip("[] \n"))
+            weights = np.array([float(word) for word in words], dtype=np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError.for_field(
+            "class_weights", value=str(file), allowed=f"{allowed} ({error})"
+        ) from None
+    if len(weights) != num_classes or not (np.isfinite(weights) & (weights > 0)).all():
+        raise ConfigError.for_field(
+            "class_weights", value=str(file), allowed=f"{allowed}; it has {weights.tolist()}"
+        )
+    return torch.from_numpy(weights)

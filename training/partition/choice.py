@@ -26,11 +26,12 @@ class Chosen:
     features: tuple[TensorInfo, ...]
     label: TensorInfo
     masks: dict[str, str]
+    is_regression: bool = False
 
     @property
     def is_multilabel(self) -> bool:
         """Whether labels are a 0 or 1 for each class."""
-        return self.label.width > 1
+        return self.label.width > 1 and not self.is_regression
 
 
 def choose(tensors: Tensors, names: TensorChoice, *, where: Path) -> Chosen:
@@ -52,7 +53,7 @@ def choose(tensors: Tensors, names: TensorChoice, *, where: Path) -> Chosen:
         no_label = [t for t in rest if t != label and t.name.lower() not in _LABELS]
         floats = [t for t in no_label if t.dtype.startswith("float")]
         features = [_only(floats, tensors, option="feature", where=where)]
-    return Chosen(features=tuple(features), label=label, masks=masks)
+    return Chosen(tuple(features), label, masks, names.is_regression)
 
 
 def _masks(tensors: Tensors, names: TensorChoice, where: Path) -> dict[str, str]:

@@ -63,7 +63,7 @@ def describe(
         val_mask=chosen.masks.get("val"),
         test_mask=chosen.masks["test"],
         num_train=labels.num_train,
-        num_classes=own.num_classes if own else labels.num_classes,
+        num_classes=own.num_classes if own and not chosen.is_regression else labels.num_classes,
         multilabel=chosen.is_multilabel,
     )
 
@@ -225,7 +225,7 @@ def _mask(tensor: Array, name: str, *, part: int, where: Path) -> Array:
 
 
 def _num_classes(used: Array, chosen: Chosen, *, part: int, where: Path) -> int:
-    """Of the labels that are used, [n], [n, 1] or [n, classes]; the highest and 1."""
+    """Of the labels that are used, [n], [n, 1] or [n, classes]; the highest and 1; 1 of numbers."""
     name = chosen.label.name
     if len(chosen.label.row_shape) > 1:
         _refuse_labels(where, part, name, f"shape {list(used.shape)}", "[n], [n, 1], [n, classes]")
@@ -235,11 +235,13 @@ def _num_classes(used: Array, chosen: Chosen, *, part: int, where: Path) -> int:
         return chosen.label.width
     if not len(used):
         return 0
-    if used.dtype.kind == "f":
-        if num_bad := int((~np.isfinite(used)).sum()):
-            _refuse_labels(where, part, name, f"{num_bad:,} nodes in a split without", "a class")
-        if (used % 1 != 0).any():
-            _refuse_labels(where, part, name, "fractions", "class numbers from 0")
+    if used.dtype.kind == "f" and (num_bad := int((~np.isfinite(used)).sum())):
+        wanted = "numbers" if chosen.is_regression else "a class"
+        _refuse_labels(where, part, name, f"{num_bad:,} nodes in a split without", wanted)
+    if chosen.is_regression:
+        return 1
+    if used.dtype.kind == "f" and (used % 1 != 0).any():
+        _refuse_labels(where, part, name, "fractions", "class numbers from 0")
     if used.min() < 0 or used.max() >= 2**31:
         found = f"{used.min()} to {used.max()} among nodes in a split"
         _refuse_labels(where, part, name, found, "class numbers from 0")

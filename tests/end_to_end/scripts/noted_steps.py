@@ -24,8 +24,9 @@ def run(job: Job, *, rank: int, emit: Emit) -> None:
     train_step = trainer.TrainingLoop._train_step
     with (job.run_dir / f"steps{rank}.txt").open("a", buffering=1) as lines:
 
-        def noted(loop: trainer.TrainingLoop, batch: Batch) -> torch.Tensor:
+        def noted(loop: trainer.TrainingLoop, batch: Batch) -> torch.Tensor | None:
             loss = train_step(loop, batch)
+            assert loss is not None
             lines.write(f"{batch.number} {float(loss).hex()} {checksum(batch)}\n")
             return loss
 

@@ -62,8 +62,10 @@ def batch_of(number: int) -> Batch:
 
 
 def loop_of(told: list[Event]) -> TrainingLoop:
-    config = run_config(hidden=8, dropout=0.5, model="gat", heads=2, seed=3)
-    return TrainingLoop(config, MANIFEST, rank=0, num_steps=NUM_STEPS, emit=told.append)
+    config = run_config(
+        hidden=8, dropout=0.5, model="gat", heads=2, seed=3, scheduler="StepLR:step_size=1", lr=0.1
+    )
+    return TrainingLoop(config, MANIFEST, None, rank=0, num_steps=NUM_STEPS, emit=told.append)
 
 
 def outcome(loop: TrainingLoop) -> tuple[list[Any], list[Any]]:
@@ -76,8 +78,10 @@ def test_losses_and_weights_are_those_of_a_run_that_did_not_stop(stop_after: int
     whole = loop_of([])
     for epoch in range(3):
         assert whole.train_epoch(epoch, cast("Source", Batches()))
+        whole.end_epoch(())
     before = loop_of([])
     assert before.train_epoch(0, cast("Source", Batches()))
+    before.end_epoch(())
     is_over = before.train_epoch(
         1, cast("Source", Batches()), after_step=lambda step: step == stop_after
     )
@@ -91,5 +95,6 @@ def test_losses_and_weights_are_those_of_a_run_that_did_not_stop(stop_after: int
     rest = Batches(first=stop_after)
     for epoch in (1, 2):
         assert after.train_epoch(epoch, cast("Source", rest))
+        after.end_epoch(())
     assert outcome(after) == outcome(whole)
     assert [each.metrics.epoch for each in told if isinstance(each, EpochDone)] == [1, 2]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dgl
+import numpy as np
 import pytest
 import torch
 from dgl import nn as dgl_nn
@@ -14,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from rudder.training.loading.batch import InFlightBatch
 from rudder.training.model.aggregation import TensorBlock, mean_of_neighbours
 from rudder.training.model.layers import GatLayer, GcnLayer, GinLayer, Layer, SageLayer
 from rudder.training.model.models import BlockModel, ModelOptions, build_model
 from rudder.training.model.own import MODEL_NAMES
 from rudder.training.model.task import NodeClassification
+from rudder.training.sampling.neighbor import SampledLayer
 
 CPU = torch.device("cpu")
 
@@ -37,10 +40,10 @@ def random_block(
 
 
 def in_csc(block: dgl.DGLGraph) -> dgl.DGLGraph:
-    """The same edges as a loader gives them: sorted by destination, without edge ids."""
+    """The same edges as a loader gives them: sorted by destination."""
     offsets, indices, _ = block.adj_tensors("csc")
     return dgl.create_block(
-        ("csc", (offsets, indices, torch.empty(0, dtype=offsets.dtype))),
+        ("csc", (offsets, indices, torch.arange(len(indices), dtype=offsets.dtype))),
         num_src_nodes=block.num_src_nodes(),
         num_dst_nodes=block.num_dst_nodes(),
     )
@@ -314,3 +317,19 @@ def test_a_node_without_neighbours_is_finite_on_tensors() -> None:
         out = layer(block, torch.randn(9, layer.in_dim, requires_grad=True))
         out.sum().backward()
         assert all(torch.isfinite(grad).all() for grad in gradients(layer).values())
+
+
+def test_dgls_layers_work_on_the_blocks_of_the_loader() -> None:
+    layer = SampledLayer(
+        nodes=np.arange(20_000),
+        num_dst=3_000,
+        indptr=np.arange(0, 30_001, 10),
+        indices=np.random.default_rng(0).integers(20_000, size=30_000),
+        edge_ids=None,
+    )
+    (block,) = InFlightBatch(number=0, seeds=layer.nodes[:3_000], layers=[layer]).make_blocks()
+    x = torch.randn(20_000, 64, requires_grad=True)
+    conv = dgl_nn.GATConv(64, 16, 4)
+    conv(block, x).sum().backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
