@@ -17,7 +17,7 @@ def prepare(
     dataset: Annotated[
         str,
         typer.Argument(
-            help="synthetic:NAME, debian, ogb:NAME, reddit, yelp, npz:PATH or csv:DIR",
+            help="synthetic:NAME, debian, ogb:NAME, reddit, yelp, npz:PATH, csv:DIR or parquet:DIR",
             show_default=False,
         ),
     ],

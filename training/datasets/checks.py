@@ -23,6 +23,7 @@ def check_graph(graph: Graph) -> Graph:
     """
     _check_features(graph)
     _check_edges(graph)
+    _check_weights(graph)
     for name, mask in graph.masks.items():
         _check_array(graph, name, mask, dtype=np.bool_, shape=(graph.num_nodes,))
     _check_splits(graph)
@@ -93,6 +94,20 @@ def _check_edges(graph: Graph) -> None:
             f"{name}[{edge}] = {ids[edge]}",
             allowed=f"node ids 0 to {graph.num_nodes - 1} (features has {graph.num_nodes} rows)",
             remedy="number the nodes from 0 without gaps, in the order of the feature rows",
+        )
+
+
+def _check_weights(graph: Graph) -> None:
+    if (weight := graph.weight) is None:
+        return
+    _check_array(graph, "weight", weight, dtype=np.float32, shape=(graph.num_edges,))
+    bad = ~(np.isfinite(weight) & (weight >= 0))
+    if bad.any():
+        _refuse(
+            graph,
+            f"weight[{_first(bad)}] = {weight[_first(bad)]}",
+            allowed="finite numbers from 0",
+            remedy="mend the weights, or take these edges out",
         )
 
 

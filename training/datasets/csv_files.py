@@ -6,8 +6,8 @@ Ids, splits and labels are read as the texts that the file has, so that 007 and 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -17,82 +17,93 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
-from rudder.training.datasets.checks import check_told_apart
-from rudder.training.datasets.graph import UNLABELLED, FloatArray, Graph, IntArray
+from rudder.training.datasets import columns
+from rudder.training.datasets.graph import BoolArray, Graph, IntArray
 from rudder.training.errors import DataError
 
-LABEL_SET = "label:"
-"""Prefix of the columns of a multi-label nodes.csv: one column of 0 and 1 per class."""
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "test": "test", "": ""}
-_TEXTS = ("id", "label", "split")
-_WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.0*)?")
+_TEXTS = (columns.ID, columns.LABEL, columns.SPLIT)
 _EXACT_FLOATS = 2**53
 """From here on float64 does not hold every whole number."""
 _CHUNK_BYTES = 1 << 24
-_SEE_DOCS = "docs/datasets.md describes the format"
 
 
 def load_csv(folder: Path) -> Graph:
     """Read nodes.csv and edges.csv; raises DataError that names file, column and line."""
-    nodes_path, edges_path = folder / "nodes.csv", folder / "edges.csv"
-    nodes = _read(nodes_path, required=("id", "split"), texts=_TEXTS, dtype="str")
-    edges = _read(edges_path, required=("src", "dst"), texts=("src", "dst"), dtype="category")
-    _refuse_extra_columns(edges_path, edges)
-    split = _split(nodes_path, nodes)
-    labels, num_classes = _labels(nodes_path, nodes)
-    ids = _ids(nodes_path, nodes)
+    nodes = CsvTable(folder / "nodes.csv")
+    edges = CsvTable(folder / "edges.csv")
+    node_cells = nodes.read(required=("id", "split"), texts=_TEXTS, dtype="str")
+    edge_cells = edges.read(required=("src", "dst"), texts=("src", "dst"), dtype="category")
+    columns.check_edge_names(edges, list(edge_cells))
+    split = columns.splits(nodes, node_cells["split"].str.strip())
+    labels, num_classes = _labels(nodes, node_cells)
+    ids = node_cells["id"].str.strip()
+    index = columns.index_of(nodes, ids, missing=(ids == "").to_numpy())
+    weights = columns.WEIGHT in edge_cells
     return Graph(
         name=f"csv:{folder.name}",
-        src=_ends(edges_path, edges["src"], ids),
-        dst=_ends(edges_path, edges["dst"], ids),
-        features=_features(nodes_path, nodes),
+        src=_ends(edges, edge_cells["src"], index),
+        dst=_ends(edges, edge_cells["dst"], index),
+        features=_numbers(nodes, node_cells, columns.feature_columns(nodes, list(node_cells))),
         labels=labels,
         train_mask=split == "train",
         val_mask=split == "val",
         test_mask=split == "test",
         num_classes=num_classes,
         multilabel=labels.ndim == 2,
+        weight=columns.as_weights(edges, _exact(edges, edge_cells, "weight")) if weights else None,
         source={"file": str(folder)},
     )
 
 
-def _read(path: Path, *, required: Sequence[str], texts: Sequence[str], dtype: str) -> pd.DataFrame:
-    """All columns, those in `texts` as they stand; an empty cell stays an empty text."""
-    try:
-        header = _header(path, required)
-        _check_widths(path, len(header))
-        return pd.read_csv(
-            path, header=0, names=header, index_col=False, dtype=dict.fromkeys(texts, dtype),
-            keep_default_na=False, skipinitialspace=True, low_memory=False,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}", remedy="check the folder after csv:") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path} is not a readable CSV file: {error}", remedy=_SEE_DOCS) from None
+@dataclass(frozen=True)
+class CsvTable:
+    """One CSV file."""
 
+    path: Path
 
-def _header(path: Path, required: Sequence[str]) -> list[str]:
-    """The names of the columns: each has one of its own, and those required are there."""
-    _, cells = next(_records(path), (0, []))
-    header = [cell.strip() for cell in cells]
-    if not header:
-        raise ValueError("it is empty")
-    if "" in header:
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    def read(self, *, required: Sequence[str], texts: Sequence[str], dtype: str) -> pd.DataFrame:
+        """All columns, those in `texts` as they stand; an empty cell stays an empty text."""
+        try:
+            header = self._header(required)
+            _check_widths(self.path, len(header))
+            return pd.read_csv(
+                self.path, header=0, names=header, index_col=False,
+                dtype=dict.fromkeys(texts, dtype), keep_default_na=False, skipinitialspace=True,
+                low_memory=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise DataError(
+                f"there is no file {self.path}", remedy="check the folder after csv:"
+            ) from None
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(
+                f"{self.path} is not a readable CSV file: {error}", remedy=columns.SEE_DOCS
+            ) from None
+
+    def _header(self, required: Sequence[str]) -> list[str]:
+        """The names of the columns: each has one of its own, and those required are there."""
+        _, cells = next(_records(self.path), (0, []))
+        header = [cell.strip() for cell in cells]
+        if not header:
+            raise ValueError("it is empty")
+        columns.check_names(self, header, required=required)
+        return header
+
+    def refuse(self, column: str, bad: BoolArray, *, allowed: str, remedy: str) -> NoReturn:
+        """Raise DataError with the line of the first bad cell, and what the file has there."""
+        records = _records(self.path)
+        place = [cell.strip() for cell in next(records)[1]].index(column)
+        line, cells = next(islice(records, int(np.flatnonzero(bad)[0]), None))
         raise DataError(
-            f"{path}: column {header.index('') + 1} has no name",
-            remedy="name it if it is a feature, else leave it out (pandas writes its row numbers"
-            " as such a column unless you say to_csv(..., index=False))",
+            f"{self.path} line {line}: {column} = {cells[place]!r} is not allowed;"
+            f" allowed: {allowed}",
+            remedy=f"{remedy} ({int(bad.sum()):,} such)",
         )
-    if repeated := [name for k, name in enumerate(header) if name in header[:k]]:
-        raise DataError(
-            f"{path} has two columns {repeated[0]!r}", remedy="give each column a name of its own"
-        )
-    if missing := [name for name in required if name not in header]:
-        raise DataError(
-            f"{path} has no column {missing[0]!r}; it has: {', '.join(header)}",
-            remedy=f"add the column {missing[0]}; {_SEE_DOCS}",
-        )
-    return header
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -136,122 +147,34 @@ def _widths_are(width: int, chunk: bytes) -> bool:
     return bool(((commas == width - 1) | is_empty).all())
 
 
-def _refuse_extra_columns(path: Path, edges: pd.DataFrame) -> None:
-    if extra := sorted(set(edges.columns) - {"src", "dst"}):
-        raise DataError(
-            f"{path} has a column {extra[0]!r}; allowed: src, dst",
-            remedy="leave it out: edges have no weights or types yet",
-        )
-
-
-def _refuse(
-    path: Path, column: pd.Series, bad: npt.NDArray[np.bool_], *, allowed: str, remedy: str
-) -> NoReturn:
-    """Raise DataError with the line of the first bad cell, and what the file has there."""
-    name, records = str(column.name), _records(path)
-    place = [cell.strip() for cell in next(records)[1]].index(name)
-    line, cells = next(islice(records, int(np.flatnonzero(bad)[0]), None))
-    raise DataError(
-        f"{path} line {line}: {name} = {cells[place]!r} is not allowed; allowed: {allowed}",
-        remedy=f"{remedy} ({int(bad.sum()):,} such)",
-    )
-
-
-def _ids(path: Path, nodes: pd.DataFrame) -> pd.Index:
-    ids = nodes["id"].str.strip()
-    for bad, allowed in ((ids == "", "an id"), (ids.duplicated(), "each id once")):
-        if bad.any():
-            _refuse(path, ids, bad.to_numpy(), allowed=allowed, remedy="keep one line per node")
-    return pd.Index(ids)
-
-
-def _ends(path: Path, column: pd.Series, ids: pd.Index) -> IntArray:
+def _ends(edges: CsvTable, column: pd.Series, ids: pd.Index) -> IntArray:
     """The row numbers in nodes.csv of the ids in an edge column."""
     categories = pd.Index(column.cat.categories).astype(ids.dtype).str.strip()
     found = ids.get_indexer(categories)[column.cat.codes.to_numpy()]
-    if (found < 0).any():
-        _refuse(
-            path,
-            column,
-            found < 0,
-            allowed="an id of nodes.csv",
-            remedy="add the node to nodes.csv, as it is written here, or take the edge out",
-        )
-    return np.asarray(found, dtype=np.int64)
+    return columns.check_ends(edges, str(column.name), found, nodes="nodes.csv")
 
 
-def _split(path: Path, nodes: pd.DataFrame) -> npt.NDArray[np.str_]:
-    column = nodes["split"].str.strip()
-    unknown = (~column.isin(list(_SPLITS))).to_numpy()
-    if unknown.any():
-        _refuse(
-            path,
-            column,
-            unknown,
-            allowed="train, val, test or nothing",
-            remedy="use these words; leave the cell empty for a node in no split",
-        )
-    return np.asarray(column.map(_SPLITS).to_numpy(), dtype=np.str_)
-
-
-def _labels(path: Path, nodes: pd.DataFrame) -> tuple[IntArray | npt.NDArray[np.float32], int]:
+def _labels(nodes: CsvTable, cells: pd.DataFrame) -> tuple[IntArray | npt.NDArray[np.float32], int]:
     """Labels and number of classes, from a column `label` or the columns `label:NAME`."""
-    sets = [name for name in nodes.columns if name.startswith(LABEL_SET)]
-    if bool(sets) == ("label" in nodes):
-        raise DataError(
-            f"{path} has {'both' if sets else 'neither'} a column 'label' "
-            f"{'and' if sets else 'nor'} columns '{LABEL_SET}NAME'; allowed: one of the two",
-            remedy=_SEE_DOCS,
-        )
-    if sets:
-        return _numbers(path, nodes, sets), len(sets)
-    return _classes(path, nodes["label"].str.strip())
+    if sets := columns.label_columns(nodes, list(cells)):
+        return _numbers(nodes, cells, sets), len(sets)
+    return columns.classes_of_texts(nodes, cells["label"].str.strip())
 
 
-def _classes(path: Path, column: pd.Series) -> tuple[IntArray, int]:
-    """Whole numbers are classes as they stand; texts are numbered in their order."""
-    names = sorted(set(column) - {""})
-    if not names:
-        raise DataError(f"{path}: label is empty on every line", remedy="give the nodes labels")
-    if all(_WHOLE_NUMBER.fullmatch(name) for name in names):
-        numbers = {name: int(name.partition(".")[0]) for name in names}
-        labels = np.asarray(column.map(numbers | {"": UNLABELLED}).to_numpy(), dtype=np.int64)
-        return labels, int(labels.max()) + 1
-    return np.asarray(pd.Index(names).get_indexer(pd.Index(column)), dtype=np.int64), len(names)
-
-
-def _features(path: Path, nodes: pd.DataFrame) -> FloatArray:
-    """Every other column, in the order of the file."""
-    names = [
-        name for name in nodes.columns if name not in _TEXTS and not name.startswith(LABEL_SET)
-    ]
-    if not names:
-        raise DataError(
-            f"{path} has no feature column; it has: {', '.join(nodes.columns)}",
-            remedy="add a column of numbers; a node's degree will do",
-        )
-    return _numbers(path, nodes, names)
-
-
-def _numbers(path: Path, nodes: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float32]:
-    values = np.empty((len(nodes), len(names)), dtype=np.float32)
-    for position, name in enumerate(names):
-        exact = pd.to_numeric(nodes[name], errors="coerce").to_numpy()
-        numbers = exact.astype(np.float64)
-        bad = ~(np.abs(numbers) <= np.finfo(np.float32).max)
-        if bad.any():
-            _refuse(
-                path,
-                nodes[name],
-                bad,
-                allowed="a finite number",
-                remedy="fill in missing numbers; take texts out or encode them",
-            )
-        if exact.dtype.kind == "f" and np.abs(numbers).max(initial=0) >= _EXACT_FLOATS:
-            exact = _whole_numbers(path, name, otherwise=exact)
-        check_told_apart(exact, np.dtype(np.float32), where=f"{path}: column {name!r}")
-        values[:, position] = numbers
+def _numbers(nodes: CsvTable, cells: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float32]:
+    values = np.empty((len(cells), len(names)), dtype=np.float32)
+    for place, name in enumerate(names):
+        values[:, place] = columns.as_float32(nodes, name, _exact(nodes, cells, name))
     return values
+
+
+def _exact(table: CsvTable, cells: pd.DataFrame, name: str) -> npt.NDArray[Any]:
+    """The numbers of a column, NaN for a cell without one; whole ones of any size are exact."""
+    exact: npt.NDArray[Any] = pd.to_numeric(cells[name], errors="coerce").to_numpy()
+    is_finite = exact.dtype.kind != "f" or np.isfinite(exact).all()
+    if is_finite and exact.dtype.kind == "f" and np.abs(exact).max(initial=0) >= _EXACT_FLOATS:
+        return _whole_numbers(table.path, name, otherwise=exact)
+    return exact
 
 
 def _whole_numbers(path: Path, name: str, *, otherwise: npt.NDArray[Any]) -> npt.NDArray[Any]:

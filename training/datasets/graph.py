@@ -24,6 +24,7 @@ class Graph:
     src, dst: int64[E], node ids from 0 to N - 1. features: a float dtype, [N, F].
     labels: int64[N], or float32[N, C] of zeros and ones if `multilabel`.
     train_mask, val_mask, test_mask: bool[N], without overlap.
+    weight: float32[E] from 0, or None; neighbours may be drawn in proportion to it.
     seed_phase: int64[N] or None; a trainer visits its training nodes in ascending phase.
     source: what a manifest should tell about where the graph comes from.
     """
@@ -38,6 +39,7 @@ class Graph:
     test_mask: BoolArray
     num_classes: int
     multilabel: bool = False
+    weight: npt.NDArray[np.float32] | None = None
     seed_phase: IntArray | None = None
     source: Mapping[str, str | int | float] = field(default_factory=dict)
 
@@ -66,7 +68,7 @@ class Graph:
         }
 
     def with_reverse_edges(self) -> Graph:
-        """The same graph with every edge in both directions, each once."""
+        """The same graph with every edge in both directions, each once; it has no weights."""
         forward = self.src * self.num_nodes + self.dst
         backward = self.dst * self.num_nodes + self.src
         keys = np.unique(np.concatenate([forward, backward]))

@@ -17,7 +17,7 @@ from rudder.training.errors import DataError
 
 SPLITS = ("train", "val", "test")
 _NPZ_REQUIRED = ("src", "dst", "features", "labels")
-_NPZ_OPTIONAL = ("num_classes", "seed_phase")
+_NPZ_OPTIONAL = ("num_classes", "seed_phase", "weight")
 _SEE_DOCS = "docs/datasets.md describes the format"
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -51,6 +51,7 @@ def load_npz(path: Path) -> Graph:
         test_mask=test,
         num_classes=_num_classes(path, arrays, labels),
         multilabel=multilabel,
+        weight=_weights(path, arrays["weight"]) if "weight" in arrays else None,
         seed_phase=_whole(path, "seed_phase", arrays["seed_phase"])
         if "seed_phase" in arrays
         else None,
@@ -114,6 +115,13 @@ def _features(path: Path, values: npt.NDArray[Any]) -> FloatArray:
     if stored.ndim == 2 and np.isfinite(stored).all():
         for place in range(stored.shape[1]):
             check_told_apart(values[:, place], stored.dtype, where=f"{path}: features[:, {place}]")
+    return stored
+
+
+def _weights(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    stored = _numbers(path, values, "weight")
+    if np.isfinite(stored).all():
+        check_told_apart(values, stored.dtype, where=f"{path}: weight")
     return stored
 
 

@@ -24,9 +24,12 @@ FORMS = {
     "yelp": ("yelp",),
     "npz": ("npz:PATH",),
     "csv": ("csv:DIR",),
+    "parquet": ("parquet:DIR",),
 }
 """What may be written, by kind."""
 CSV_FILES = ("nodes.csv", "edges.csv")
+_OWN = ("npz", "csv", "parquet")
+"""Kinds that are read from the user's own files."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,11 @@ class DatasetSpec:
     def parse(cls, text: str) -> DatasetSpec:
         """Read a name; raises ConfigError that lists what is allowed and what is close."""
         kind, _, argument = text.strip().partition(":")
-        if kind in ("npz", "csv") and argument:
+        if kind in _OWN and argument:
             return cls(kind, str(Path(argument).expanduser().resolve()))
         if kind == "ogb" and f"ogbn-{argument}" in OGB_NAMES:
             return cls(kind, f"ogbn-{argument}")
-        if text.strip() not in FORMS.get(kind, ()) or kind in ("npz", "csv"):
+        if text.strip() not in FORMS.get(kind, ()) or kind in _OWN:
             raise _unknown(text)
         return cls(kind, argument)
 
@@ -54,23 +57,32 @@ class DatasetSpec:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The user's own files that the graph is read from; none for other kinds."""
-        if self.kind == "npz":
-            return (Path(self.argument),)
-        if self.kind == "csv":
-            return tuple(Path(self.argument) / name for name in CSV_FILES)
+        """The user's own files that the graph is read from; none for other kinds.
+
+        Raises DataError for a folder without tables of Parquet files.
+        """
+        folder = Path(self.argument)
+        match self.kind:
+            case "npz":
+                return (folder,)
+            case "csv":
+                return tuple(folder / name for name in CSV_FILES)
+            case "parquet":
+                from rudder.training.datasets.parquet_files import table_files
+
+                return (*table_files(folder, "nodes"), *table_files(folder, "edges"))
         return ()
 
     @property
     def slug(self) -> str:
         """A short name of letters, digits and dashes; names DistDGL's files and shared memory."""
-        argument = Path(self.argument).stem if self.files else self.argument
+        argument = Path(self.argument).stem if self.kind in _OWN else self.argument
         return re.sub(r"[^a-z0-9]+", "-", f"{self.kind}-{argument}".lower()).strip("-")[:40]
 
     @property
     def folder_name(self) -> str:
         """`slug`, and a hash where it alone could mean two datasets (two paths, one file name)."""
-        if not self.files:
+        if self.kind not in _OWN:
             return self.slug
         return f"{self.slug}-{zlib.crc32(self.argument.encode()):08x}"
 
@@ -88,7 +100,7 @@ def _fingerprint(path: Path) -> str:
     except OSError as error:
         raise DataError(
             f"there is no file {path} ({error.strerror})",
-            remedy="check the path after npz: or csv:; docs/datasets.md describes both formats",
+            remedy="check the path after the colon; docs/datasets.md describes the formats",
         ) from None
     return f"{path.name}:{status.st_size}:{status.st_mtime_ns}"
 
@@ -119,6 +131,11 @@ def load_dataset(
     progress(f"loading {name}")
     graph = check_graph(replace(_load(name, seed=seed, progress=progress), name=str(name)))
     if undirected:
+        if graph.weight is not None:
+            raise ConfigError(
+                f"undirected is not allowed for {graph.name}, whose edges have weights",
+                remedy="list each edge in both directions, each with its weight",
+            )
         progress("adding the reverse of every edge")
         graph = graph.with_reverse_edges()
     return graph
@@ -143,6 +160,10 @@ def _load(name: DatasetSpec, *, seed: int, progress: Callable[[str], None]) -> G
             from rudder.training.datasets.csv_files import load_csv
 
             return load_csv(Path(name.argument))
+        case "parquet":
+            from rudder.training.datasets.parquet_files import load_parquet
+
+            return load_parquet(Path(name.argument))
         case "ogb":
             from rudder.training.datasets.public import load_ogb
 

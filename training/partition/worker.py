@@ -34,8 +34,8 @@ from rudder.training.manifest import (
 )
 from rudder.training.settings import Frozen
 
-_BYTES_PER_EDGE = 26
-"""What DistDGL stores for an edge: both ends, its global id, whether it is an inner one."""
+_BYTES_PER_EDGE = 26 + 4
+"""What DistDGL stores for an edge: both ends, its global id, if it is an inner one, its weight."""
 _BYTES_PER_NODE = 25 + 19
 """For a node: in the structure, and its label, phase and masks."""
 _OTHER_CUT = "use fewer parts, or --method random, which leaves none empty but cuts many edges"
@@ -158,6 +158,8 @@ def _as_dgl(graph: Graph, features: FloatArray) -> Any:
     result.ndata["label"] = _tensor(graph.labels)
     for name, mask in graph.masks.items():
         result.ndata[name] = _tensor(mask)
+    if graph.weight is not None:
+        result.edata["weight"] = _tensor(graph.weight)
     if graph.seed_phase is not None:
         result.ndata["seed_phase"] = _tensor(graph.seed_phase)
     return result

@@ -86,6 +86,11 @@ def test_a_good_graph_passes_as_it_is(graph: Graph) -> None:
             ["labels[2, 1] = 0.5", "0 and 1"],
         ),
         (replace(MULTILABEL, num_classes=4), ["shape [6, 3]", "shape [6, 4]"]),
+        (replace(GOOD, weight=np.ones(3, dtype=np.float32)), ["weight", "shape [3]", "shape [4]"]),
+        (
+            replace(GOOD, weight=np.array([1, 0, -2, 3], dtype=np.float32)),
+            ["weight[2] = -2.0", "finite numbers from 0"],
+        ),
         (replace(GOOD, seed_phase=np.full(N, -1, dtype=np.int64)), ["seed_phase[0] = -1"]),
     ],
 )

@@ -45,6 +45,12 @@ def test_tables_become_a_graph(tmp_path: Path) -> None:
     assert graph.test_mask.tolist() == [False, True, False, False]
 
 
+def test_edges_may_have_weights(tmp_path: Path) -> None:
+    graph = check_graph(loaded(tmp_path, edges="src,dst,weight\nalice,bob,0.5\nbob,dave,0\n"))
+    assert graph.weight is not None
+    assert graph.weight.tolist() == [0.5, 0]
+
+
 def test_whole_numbers_are_classes_and_ids_as_they_stand(tmp_path: Path) -> None:
     nodes = "id,f,split,label\n10,1,train,4\n20,2,test,0\n30,3,,\n"
     graph = check_graph(loaded(tmp_path, nodes, "src,dst\n30,10\n20,10\n"))

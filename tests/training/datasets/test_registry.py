@@ -31,6 +31,12 @@ def test_undirected_adds_the_reverse_of_each_edge(tmp_path: Path) -> None:
     spec = f"npz:{path}"
     assert load_dataset(spec, seed=0, progress=print).num_edges == 2
     assert load_dataset(spec, seed=0, undirected=True, progress=print).num_edges == 4
+    np.savez(path, **np.load(path), weight=[1.0, 0.5])
+    weight = load_dataset(spec, seed=0, progress=print).weight
+    assert weight is not None
+    assert weight.tolist() == [1, 0.5]
+    with pytest.raises(ConfigError, match="whose edges have weights"):
+        load_dataset(spec, seed=0, undirected=True, progress=print)
 
 
 def test_bad_names_and_bad_files_are_refused(tmp_path: Path) -> None:

@@ -143,6 +143,24 @@ def test_the_manifest_describes_the_folder(tmp_path: Path) -> None:
     assert manifest.versions["dgl"] == dgl.__version__
 
 
+def test_edges_keep_their_weights(tmp_path: Path) -> None:
+    graph = make_graph()
+    weight = (graph.src * 1000 + graph.dst).astype(np.float32)
+    manifest = write(replace(graph, weight=weight), tmp_path / "out", recipe(2))
+    config = str(manifest.part_config(tmp_path / "out"))
+    for part in (0, 1):
+        local, nodes, edges, *_ = dgl.distributed.load_partition(config, part)
+        original = np.full(local.num_nodes(), -1)
+        inner = local.ndata["inner_node"].numpy().astype(np.bool_)
+        original[inner] = nodes["_N/feat"][:, 0].numpy()
+        src, dst = (original[ends.numpy()] for ends in local.edges())
+        stored = edges["_N:_E:_N/weight"].numpy()
+        own = local.edata["inner_edge"].numpy().astype(np.bool_)
+        known = (src[own] >= 0) & (dst[own] >= 0)
+        np.testing.assert_array_equal(stored[known], (src[own] * 1000 + dst[own])[known])
+        assert known.sum() > 100
+
+
 def test_label_sets_are_kept(tmp_path: Path) -> None:
     graph = make_graph()
     sets = np.eye(4, dtype=np.float32)[graph.labels]
