@@ -10,6 +10,7 @@ import typer
 from rudder.cli.commands import (
     audit,
     bench,
+    data,
     doctor,
     explain,
     fit,
@@ -33,6 +34,7 @@ app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
 app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("prepare")(prepare.prepare)
+app.command("data")(data.data)
 app.command("set")(settings.set_)
 app.command("simulate")(policies.simulate)
 app.command("doctor")(doctor.doctor)

@@ -184,7 +184,7 @@ def _to_names(value: object) -> object:
         return value
     names = [name.strip() for name in value.split(",")]
     if "" in names or len(set(names)) < len(names):
-        raise ValueError("these are different names with commas between them: feat,emb")
+        raise ValueError("give different names with commas between them, such as feat,emb")
     return tuple(names)
 
 

@@ -45,7 +45,7 @@ class TensorInfo(Frozen):
 
     def __str__(self) -> str:
         shape = "".join(f", {size}" for size in self.row_shape)
-        return f"{self.name} ({self.dtype} [nodes{shape}])"
+        return f"{self.name} ({self.dtype} [n{shape}])"
 
 
 class PartInfo(Frozen):

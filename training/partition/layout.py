@@ -76,6 +76,11 @@ class Layout(BaseModel):
                 raise ValueError(f"its {name} does not divide 0 to {total} among {self.num_parts}")
         return self
 
+    @property
+    def file_names(self) -> list[str]:
+        """All files of all parts, relative to the JSON."""
+        return [name for part in self.parts for name in part.model_dump().values() if name]
+
     @classmethod
     def read(cls, path: Path) -> Layout:
         """Read the JSON; raises DataError if this version of DGL cannot use it, and says why."""

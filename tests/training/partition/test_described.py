@@ -167,7 +167,7 @@ def test_what_is_missing_is_named_with_its_option(write: Write, option: str) -> 
         described(write(without(name)))
     assert f"--{flag}" in no.value.remedy
     wrong = ("nothing",) if option == "feature" else "nothing"
-    with pytest.raises(ConfigError, match=rf"{option} = 'nothing' .* label \(int64 \[nodes\]\)"):
+    with pytest.raises(ConfigError, match=rf"{option} = 'nothing' .* label \(int64 \[n\]\)"):
         described(write(), **{option: wrong})
 
 
@@ -217,7 +217,7 @@ def test_parts_that_differ_are_named(write: Write) -> None:
     folder = write()
     save(folder / "part1" / "node_feat.dgl", {**node_tensors(4), "feat": torch.zeros(4, 2)})
     with pytest.raises(
-        DataError, match=r"part 0 has feat \(float32 \[nodes, 3\]\), part 1 has feat \(.*, 2\]\)"
+        DataError, match=r"part 0 has feat \(float32 \[n, 3\]\), part 1 has feat \(.*, 2\]\)"
     ):
         described(folder)
 
