@@ -29,6 +29,8 @@ def check_graph(graph: Graph) -> Graph:
     _check_splits(graph)
     if graph.multilabel:
         _check_label_sets(graph)
+    elif graph.labels.dtype == np.float32:
+        _check_label_numbers(graph)
     else:
         _check_labels(graph)
     _check_seed_phase(graph)
@@ -170,6 +172,18 @@ def _check_labels(graph: Graph) -> None:
             f"labels[{_first(bad)}] = {labels[_first(bad)]}",
             allowed=f"classes 0 to {graph.num_classes - 1}; -1 for a node in no split",
             remedy="number the classes from 0, or take nodes without a label out of the splits",
+        )
+
+
+def _check_label_numbers(graph: Graph) -> None:
+    _check_array(graph, "labels", graph.labels, dtype=np.float32, shape=(graph.num_nodes,))
+    bad = ~np.isfinite(graph.labels) & (graph.train_mask | graph.val_mask | graph.test_mask)
+    if bad.any():
+        _refuse(
+            graph,
+            f"labels[{_first(bad)}] = {graph.labels[_first(bad)]}",
+            allowed="finite numbers; nothing (NaN) for a node in no split",
+            remedy="take nodes without a number out of the splits",
         )
 
 

@@ -123,8 +123,14 @@ def splits(table: Table, column: pd.Series) -> npt.NDArray[np.str_]:
     return np.asarray(column.map(_SPLITS).to_numpy(), dtype=np.str_)
 
 
-def classes_of_texts(table: Table, column: pd.Series) -> tuple[IntArray, int]:
-    """Labels, and how many classes: whole numbers as they stand, texts numbered in their order."""
+Labels = IntArray | npt.NDArray[np.float32]
+
+
+def labels_of_texts(table: Table, column: pd.Series) -> tuple[Labels, int]:
+    """Labels, and how many classes: whole numbers as they stand, texts numbered in their order.
+
+    Numbers of which some have fractions are to be predicted, and have no classes (0).
+    """
     names = sorted(set(column) - {""})
     if not names:
         raise DataError(
@@ -134,21 +140,32 @@ def classes_of_texts(table: Table, column: pd.Series) -> tuple[IntArray, int]:
         numbers = {name: int(name.partition(".")[0]) for name in names}
         labels = np.asarray(column.map(numbers | {"": UNLABELLED}).to_numpy(), dtype=np.int64)
         return labels, int(labels.max()) + 1
+    values = pd.to_numeric(pd.Series(names), errors="coerce").to_numpy(dtype=np.float64)
+    if np.isfinite(values).all() and (values % 1 != 0).any():
+        return labels_of_numbers(table, pd.to_numeric(column, errors="coerce").to_numpy())
     return np.asarray(pd.Index(names).get_indexer(pd.Index(column)), dtype=np.int64), len(names)
 
 
-def classes_of_numbers(table: Table, exact: npt.NDArray[Any]) -> tuple[IntArray, int]:
-    """Labels, and how many classes, of class numbers; NaN: no label."""
+def labels_of_numbers(table: Table, exact: npt.NDArray[Any]) -> tuple[Labels, int]:
+    """Class numbers, and how many; or numbers with fractions, to be predicted; NaN: no label."""
     absent = np.isnan(exact) if exact.dtype.kind == "f" else np.zeros(len(exact), dtype=np.bool_)
     if absent.all():
         raise DataError(f"{table.name}: label is empty in every row", remedy="give nodes labels")
-    with np.errstate(invalid="ignore"):
-        bad = ~absent & ((exact % 1 != 0) | (np.abs(exact.astype(np.float64)) >= 2**31))
+    finite = absent | np.isfinite(exact)
+    if not finite.all():
+        table.refuse(
+            LABEL, ~finite, allowed="a number or nothing", remedy="take these nodes' labels out"
+        )
+    if (exact[~absent] % 1 != 0).any():
+        stored = np.full(len(exact), np.nan, dtype=np.float32)
+        stored[~absent] = as_float32(table, LABEL, exact[~absent])
+        return stored, 0
+    bad = ~absent & (np.abs(np.nan_to_num(exact.astype(np.float64))) >= 2**31)
     if bad.any():
         table.refuse(
             LABEL,
             bad,
-            allowed="a class number from 0, a text, or nothing",
+            allowed="a class number from 0",
             remedy="number the classes from 0, or write their names",
         )
     labels = np.where(absent, UNLABELLED, exact).astype(np.int64)

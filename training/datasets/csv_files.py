@@ -154,11 +154,11 @@ def _ends(edges: CsvTable, column: pd.Series, ids: pd.Index) -> IntArray:
     return columns.check_ends(edges, str(column.name), found, nodes="nodes.csv")
 
 
-def _labels(nodes: CsvTable, cells: pd.DataFrame) -> tuple[IntArray | npt.NDArray[np.float32], int]:
+def _labels(nodes: CsvTable, cells: pd.DataFrame) -> tuple[columns.Labels, int]:
     """Labels and number of classes, from a column `label` or the columns `label:NAME`."""
     if sets := columns.label_columns(nodes, list(cells)):
         return _numbers(nodes, cells, sets), len(sets)
-    return columns.classes_of_texts(nodes, cells["label"].str.strip())
+    return columns.labels_of_texts(nodes, cells["label"].str.strip())
 
 
 def _numbers(nodes: CsvTable, cells: pd.DataFrame, names: Sequence[str]) -> npt.NDArray[np.float32]:

@@ -22,7 +22,8 @@ class Graph:
     """N nodes, E directed edges; a node learns from the `src` of the edges that point at it.
 
     src, dst: int64[E], node ids from 0 to N - 1. features: a float dtype, [N, F].
-    labels: int64[N], or float32[N, C] of zeros and ones if `multilabel`.
+    labels: int64[N] classes; float32[N, C] of zeros and ones if `multilabel`; or float32[N] numbers
+    to predict, NaN for none, which have no classes (num_classes 0).
     train_mask, val_mask, test_mask: bool[N], without overlap.
     weight: float32[E] from 0, or None; neighbours may be drawn in proportion to it.
     seed_phase: int64[N] or None; a trainer visits its training nodes in ascending phase.

@@ -45,7 +45,7 @@ def load_npz(path: Path) -> Graph:
         src=_whole(path, "src", _array(path, arrays, "src")),
         dst=_whole(path, "dst", _array(path, arrays, "dst")),
         features=features,
-        labels=_numbers(path, labels) if multilabel else _whole(path, "labels", labels),
+        labels=_labels(path, labels),
         train_mask=train,
         val_mask=val,
         test_mask=test,
@@ -118,6 +118,20 @@ def _features(path: Path, values: npt.NDArray[Any]) -> FloatArray:
     return stored
 
 
+def _labels(path: Path, values: npt.NDArray[Any]) -> IntArray | npt.NDArray[np.float32]:
+    """Classes, sets of classes, or numbers to predict, which have fractions."""
+    if values.ndim == 2:
+        return _numbers(path, values)
+    if not _has_fractions(values):
+        return _whole(path, "labels", values)
+    check_told_apart(values[np.isfinite(values)], np.dtype(np.float32), where=f"{path}: labels")
+    return _numbers(path, values)
+
+
+def _has_fractions(values: npt.NDArray[Any]) -> bool:
+    return values.dtype.kind == "f" and bool((values[np.isfinite(values)] % 1 != 0).any())
+
+
 def _weights(path: Path, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     stored = _numbers(path, values, "weight")
     if np.isfinite(stored).all():
@@ -183,4 +197,6 @@ def _num_classes(path: Path, arrays: Arrays, labels: npt.NDArray[Any]) -> int:
         return int(given.reshape(()))
     if labels.ndim == 2:
         return int(labels.shape[1])
+    if _has_fractions(labels):
+        return 0
     return int(labels.max()) + 1 if labels.size else 0

@@ -271,16 +271,16 @@ def _ends(edges: ParquetTable, column: str, index: pd.Index, nodes: ParquetTable
     return columns.check_ends(edges, column, found, nodes=nodes.name)
 
 
-def _labels(nodes: ParquetTable) -> tuple[IntArray | npt.NDArray[np.float32], int]:
+def _labels(nodes: ParquetTable) -> tuple[columns.Labels, int]:
     """Labels and number of classes: of `label`, texts, numbers or lists, or of `label:NAME`."""
     if sets := columns.label_columns(nodes, nodes.columns):
         return _numbers(nodes, sets), len(sets)
     if _is_text(nodes.kind("label")):
-        return columns.classes_of_texts(nodes, nodes.texts("label"))
+        return columns.labels_of_texts(nodes, nodes.texts("label"))
     exact = nodes.numbers("label")
     if exact.ndim == 2:
         return columns.as_float32(nodes, "label", exact), exact.shape[1]
-    return columns.classes_of_numbers(nodes, exact)
+    return columns.labels_of_numbers(nodes, exact)
 
 
 def _numbers(nodes: ParquetTable, names: Sequence[str]) -> npt.NDArray[np.float32]:

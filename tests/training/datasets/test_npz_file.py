@@ -70,13 +70,20 @@ def test_float16_features_stay_float16_and_phases_are_kept(tmp_path: Path) -> No
     assert graph.seed_phase.tolist() == [1, 0, 0, 1]
 
 
+def test_labels_with_fractions_are_numbers_to_predict(tmp_path: Path) -> None:
+    graph = check_graph(load_npz(written(tmp_path, labels=np.array([0.5, -2, 1e6, 3]))))
+    assert graph.labels.dtype == np.float32
+    assert graph.labels.tolist() == [0.5, -2, 1e6, 3]
+    assert graph.num_classes == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
         ({"src": None}, "no array 'src'"),
         ({"trian_mask": np.array([1])}, "trian_mask is not an array of this format"),
         ({"src": np.array([0.0, 1.0, 2.0, 3.0])}, "src has dtype float64"),
-        ({"labels": np.array([0.5, 1, 0, 2])}, "labels has dtype float64"),
+        ({"labels": np.array([0.0, 1, 0, 2])}, "labels has dtype float64"),
         ({"features": np.array([["a", "b"]] * 4)}, "features has dtype"),
         ({"train_mask": None}, "no nodes for the train split"),
         ({"train_idx": np.array([0])}, "train_mask and train_idx for the train split"),

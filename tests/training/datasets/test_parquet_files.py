@@ -208,8 +208,11 @@ DAY = datetime.date(2026, 1, 1)
         (with_nodes(age=[decimal.Decimal(1)] * 4), "column 'age' has type decimal128"),
         (with_nodes(age=[[1], [1, 2], [1], None]), "'age' have 1, 2, no numbers; allowed: as many"),
         (with_nodes(age=[[1.0], [2.0], [None], [3.0]]), r"age = \[None\] .* a finite number"),
-        (with_nodes(label=[0.5, 1, 2, 3]), r"row 1: label = 0\.5 .* a class number from 0"),
-        (with_nodes(label=[float("inf"), 1, 2, 3]), "label = inf .* a class number"),
+        (with_nodes(label=[float("inf"), 1, 2, 3]), "row 1: label = inf .* a number or nothing"),
+        (
+            with_nodes(label=[1e10, 1, 2, 3]),
+            r"row 1: label = 10000000000\.0 .* a class number from 0",
+        ),
         (with_nodes(__index_level_0__=[5, 6, 7, 8]), "in which pandas keeps its row names"),
         (
             with_nodes(id=pa.array([2**64 - 1, 1, 2, 3], pa.uint64())),
@@ -254,3 +257,16 @@ def test_a_table_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     (nodes / "part-1.parquet").write_bytes((nodes / "part-0.parquet").read_bytes()[:-9])
     with pytest.raises(DataError, match=r"part-1\.parquet is not a readable Parquet file"):
         load_parquet(tmp_path)
+
+
+@pytest.mark.parametrize("load", [as_csv, loaded])
+def test_labels_with_fractions_are_numbers_to_predict(
+    tmp_path: Path, load: Callable[[Path, Columns, Columns], Graph]
+) -> None:
+    graph = check_graph(load(tmp_path, *with_nodes(label=[0.5, 2, None, -7])))
+    assert graph.labels.dtype == "float32"
+    assert graph.labels.tolist()[:2] == [0.5, 2]
+    assert np.isnan(graph.labels[2])
+    assert (graph.num_classes, graph.multilabel) == (0, False)
+    with pytest.raises(DataError, match=r"labels\[1\] = nan .* finite numbers"):
+        check_graph(load(tmp_path, *with_nodes(label=[0.5, None, None, -7])))

@@ -135,6 +135,7 @@ def test_the_manifest_describes_the_folder(tmp_path: Path) -> None:
         "synthetic-tiny.json",
         *(f"part{p}/{name}.dgl" for p in (0, 1) for name in ("graph", "node_feat", "edge_feat")),
         *(f"part{p}/part.json" for p in (0, 1)),
+        "node_ids.npy",
     }
     for part in (0, 1, None):
         manifest.verify_content(tmp_path / "out", part=part)
