@@ -10,7 +10,8 @@ import xxhash
 
 from rudder.training.settings import Frozen
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 23
+"""So large that other Python threads hardly slow it down: it runs without the GIL."""
 _THREADS = 4
 """Hashing is bound by the disk; a few files at once keep it busy."""
 

@@ -15,7 +15,9 @@ import threading
 import time
 import traceback
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, NoReturn
@@ -165,7 +167,8 @@ def _prepare_process() -> None:
 def _run(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     if place.role == "trainer":
         program_of(job).start_controllers(job, rank=place.rank)
-    _import_dgl()
+    with _files_checked(job, place):
+        _import_dgl()
     from rudder.training.wire.services import register_requests
 
     if job.network == "loopback":
@@ -181,6 +184,23 @@ def _run(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
         _train(job, place, pipe)
 
 
+@contextmanager
+def _files_checked(job: Job, place: ProcessPlace) -> Iterator[None]:
+    """Compare the checksums of the files that this process will load, while the body runs.
+
+    A host's first server loads them; the others share what it has loaded. Raises DataError.
+    """
+    loads_files = place.role == "server" and place.rank % job.config.servers_per_host == 0
+    contents = read_contents(job.graph.directory) if loads_files else None
+    if contents is None:
+        yield
+        return
+    with ThreadPoolExecutor(1) as pool:
+        check = pool.submit(contents.verify_content, job.graph.directory, part=place.host)
+        yield
+        check.result()
+
+
 def _import_dgl() -> None:
     try:
         import dgl.distributed  # noqa: F401
@@ -194,10 +214,6 @@ def _import_dgl() -> None:
 
 def _serve(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
     from rudder.training.process.graph_server import serve
-
-    loads_files = place.rank % job.config.servers_per_host == 0  # its host's other servers share
-    if loads_files and (contents := read_contents(job.graph.directory)):
-        contents.verify_content(job.graph.directory, part=place.host)
 
     def announce() -> None:
         pipe.emit(PhaseEntered(role="server", rank=place.rank, phase="connected"))
