@@ -15,14 +15,15 @@ from tests.end_to_end.runs import Outcome, Run
 pytestmark = pytest.mark.distributed
 SCRIPTS = Path(__file__).parent / "scripts"
 OPTIONS = {
-    "epochs": 8,
+    "epochs": 4,
     "batch_size": 32,
-    "eval_every": 3,
+    "eval_every": 2,
     "program": "noted_steps",
     "memory": "none",
 }
 WRITING = {"checkpoint_every": "0.5s", "controller": "on"}
 END_S = 300
+STEPS_BETWEEN = 30
 Start = Callable[..., Run]
 
 
@@ -80,26 +81,38 @@ def steps(run: Run, rank: int) -> set[str]:
     return set((run.run_dir / f"steps{rank}.txt").read_text().splitlines())
 
 
-def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(start: Start) -> None:
-    whole = start("whole", checkpoint_every="none")
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        pytest.param({"trainers_per_host": 2, "model": "gat"}, marks=pytest.mark.slow),
+        pytest.param({"policy": "score", "buffer": "0.25"}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
+    more: dict[str, Any], start: Start
+) -> None:
+    whole = start("whole", checkpoint_every="none", **more)
     reference = whole.outcome(within_s=END_S)
     assert reference.exit_code == 0, reference.error
     assert not checkpoints_of(whole.run_dir)
-    run, step = start("killed", **WRITING), 0
+    writing = WRITING | more
+    run, step = start("killed", **writing), 0
     for harm in (kill_trainer, kill_launcher, kill_server):
-        step = run.wait_for_checkpoint(after=step)
+        step = run.wait_for_checkpoint(after=step + STEPS_BETWEEN)
         harm(run)
         assert run.outcome(within_s=END_S).exit_code in (5, -signal.SIGKILL)
-        run = start("killed", resume=True, **WRITING)
-    run.wait_for_checkpoint(after=step)
+        run = start("killed", resume=True, **writing)
+    run.wait_for_checkpoint(after=step + STEPS_BETWEEN)
     run.signal(signal.SIGTERM)
     stopped = run.outcome(within_s=END_S)
     assert stopped.exit_code == 75, stopped
     assert "by SIGTERM" in stopped.message
     assert f"rudder train --resume {run.run_dir}" in stopped.error["remedy"]
-    done = start("killed", resume=True, **WRITING).outcome(within_s=END_S)
+    done = start("killed", resume=True, **writing).outcome(within_s=END_S)
     assert done.exit_code == 0, done.error
     assert quality(done) == quality(reference)
     assert losses(done) == losses(reference)
-    assert [steps(run, rank) for rank in (0, 1)] == [steps(whole, rank) for rank in (0, 1)]
+    ranks = range(2 * more.get("trainers_per_host", 1))
+    assert [steps(run, rank) for rank in ranks] == [steps(whole, rank) for rank in ranks]
     assert len(checkpoints_of(run.run_dir)) == 2

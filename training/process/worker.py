@@ -203,13 +203,14 @@ def _files_checked(job: Job, place: ProcessPlace) -> Iterator[None]:
 
 def _import_dgl() -> None:
     try:
-        import dgl.distributed  # noqa: F401
+        import dgl.distributed
     except Exception as error:
         wanted = ", ".join(f"{name}{pin}" for name, pin in required_versions().items())
         raise MachineError(
             f"dgl cannot be imported: {type(error).__name__}: {error}",
             remedy=f"install versions that work together: {wanted} (see `rudder doctor`)",
         ) from error
+    dgl.distributed.rpc.register_sig_handler = lambda: None  # it would abort at SIGTERM
 
 
 def _serve(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
