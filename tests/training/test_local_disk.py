@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rudder.training.control.steering import OFF_FILE
+from rudder.training.launch.run import _sockets_in
 from rudder.training.local_disk import control_folder_of, local_folder_of
 from tests.training.mounts import run_python
 
@@ -76,3 +78,19 @@ def test_a_local_folder_that_others_may_write_is_not_used(
     folder.chmod(0o770)
     with pytest.raises(PermissionError, match="open to other users"):
         local_folder_of(Path("run"))
+
+
+@pytest.mark.parametrize("is_switched_off", [False, True])
+def test_a_run_that_ends_removes_the_link_unless_it_leads_to_a_switch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_switched_off: bool
+) -> None:
+    monkeypatch.setenv("SLURM_TMPDIR", str(tmp_path))
+    control, local = tmp_path / "run" / "control", local_folder_of(tmp_path / "run") / "control"
+    control.parent.mkdir()
+    control.symlink_to(local)
+    with _sockets_in(control):
+        (control / "rank0.pid").touch()
+        if is_switched_off:
+            (control / OFF_FILE).touch()
+    assert [path.name for path in local.glob("*")] == [OFF_FILE] * is_switched_off
+    assert control.is_symlink() == local.exists() == is_switched_off
