@@ -15,7 +15,7 @@ from rudder.memory.past.transfer import fill
 from rudder.training.config import RunConfig
 from rudder.training.errors import MachineError, RudderError
 from rudder.training.metrics import CountSource, SteeringCounts, Summary
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import SteeringOptions, default_memory
 
 
 def steering_of(config: RunConfig, run_dir: Path) -> tuple[SteeringCounts, ...]:
@@ -98,8 +98,9 @@ def _is_read_only(run_dir: Path) -> bool:
 def _keep_episodes(options: SteeringOptions | None, run_dir: Path) -> None:
     """Add the run's episodes to the memory across runs, if there is to be one.
 
-    A memory that cannot be used gives a line for the user. One whose disk is full or read-only is
-    an error, as the next run would learn nothing either.
+    A memory that cannot be used gives a line for the user, and so does the one in a home folder
+    that cannot be written, as in containers. A memory that the user named, or one whose disk is
+    full, is an error, as the next run would learn nothing either.
     """
     if options is None or options.memory is None:
         return
@@ -111,4 +112,12 @@ def _keep_episodes(options: SteeringOptions | None, run_dir: Path) -> None:
         say(f"{lost}: {error}")
         say(f"what to do: {remedy}")
     except (OSError, sqlite3.Error) as error:
-        raise MachineError(f"{lost}: {error}", remedy=remedy) from None
+        if options.memory != default_memory() or not _is_read_only(_existing(options.memory)):
+            raise MachineError(f"{lost}: {error}", remedy=remedy) from None
+        say(f"{lost}: {error}")
+        say("what to do: name a file that can be written with --memory, or use --memory none")
+
+
+def _existing(path: Path) -> Path:
+    """The folder of a file, or the one in which it would be made."""
+    return next(folder for folder in path.parents if folder.exists())

@@ -27,6 +27,7 @@ from rudder.memory.sample import record, sample_episode, sample_workload, write_
 from rudder.training.config import run_config
 from rudder.training.control.service import ControlPort
 from rudder.training.errors import MachineError
+from rudder.training.steering_options import default_memory
 from tests.cli.show.test_summary import report, summary_of
 
 FULL = Path("/dev/full")
@@ -118,6 +119,17 @@ def test_a_memory_that_cannot_be_written_is_named_with_the_command_that_fills_it
     assert str(memory) in error.message
     assert f"rudder memory merge {run_dir} --memory {memory}" in error.remedy
     assert (run_dir / "summary.json").is_file()
+
+
+def test_a_home_that_cannot_be_written_costs_only_the_memory(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/proc/self/no")
+    keep(run_dir, default_memory())
+    assert (run_dir / "summary.json").is_file()
+    told = " ".join(capfd.readouterr().err.split())
+    assert "the run's episodes are not in /proc/self/no/rudder/memory.db" in told
+    assert "--memory none" in told
 
 
 def test_gaps_in_the_record_are_told(run_dir: Path, tmp_path: Path) -> None:
