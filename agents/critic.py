@@ -101,9 +101,10 @@ class EmbeddedCritic:
 def _eager_objection(
     change: Change, effect: Effect, observation: Observation, toolbox: Toolbox, present: Effect
 ) -> str | None:
-    """Eager fetches cost rows now: fewer misses must pay them back, and soon."""
+    """Eager fetches cost rows now: fewer misses must pay them back, and soon. Those that wait for
+    an idle link delay nothing."""
     rows = 0
-    if change.fetch_targets is not None:
+    if change.fetch_targets is not None and not change.fetch_targets.while_idle:
         rows += change.fetch_targets.row_budget
     if change.replace_now and toolbox.history.workload.policy not in ROUND_POLICIES:
         rows += change.over(observation.settings).capacity_rows
@@ -125,7 +126,8 @@ def _idle_objection(
 ) -> str | None:
     """A change must win something, for nothing else is tried during its trial. Rounds and fetch
     targets are exempt: their gain shows only in the rows that they fetch."""
-    if change.replace_now or change.fetch_targets is not None:
+    targets = change.fetch_targets
+    if change.replace_now or (targets is not None and not targets.while_idle):
         return None
     if preference.saves_memory and effect.buffer_bytes < present.buffer_bytes:
         return None

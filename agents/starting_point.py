@@ -28,10 +28,10 @@ from rudder.training.settings import (
     Change,
     FetchTargets,
 )
-from rudder.training.workload import Workload
+from rudder.training.workload import PolicyName, Workload
 
-_TAKES_ANY_ROW = ("lookahead", "lfu")
-"""Policies that have use for rows which were fetched before the first batch."""
+TAKES_ANY_ROW: tuple[PolicyName, ...] = ("lookahead", "lfu")
+"""Policies that have use for rows which were fetched while the link idled."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,14 @@ class WarmStart:
 
     def leads_to(self, change: Change, *, settings: BufferSettings) -> bool:
         """Whether a change of these settings goes there, by its capacity at least in part, and
-        does nothing else."""
+        does nothing else but have rows come while the link idles."""
         wanted = change.over(settings)
         low, high = sorted((settings.capacity_rows, self.settings.capacity_rows))
         same = {"capacity_rows": wanted.capacity_rows}
         return (
             low <= wanted.capacity_rows <= high
             and wanted == self.settings.model_copy(update=same)
-            and change in (Change.between(settings, wanted), self.change(settings, wanted))
+            and _without_idle(change) == Change.between(settings, wanted)
         )
 
 
@@ -130,6 +130,13 @@ class WarmTrial:
         return value_of(window, "wait") <= then_ms + more_ms
 
 
+def _without_idle(change: Change) -> Change:
+    targets = change.fetch_targets
+    if targets is None or not targets.while_idle:
+        return change
+    return change.model_copy(update={"fetch_targets": None})
+
+
 def _best_known(
     recalled: Sequence[Recalled], observation: Observation, workload: Workload
 ) -> WarmStart | None:
@@ -166,7 +173,7 @@ def _first_rows(observation: Observation, workload: Workload) -> FetchTargets | 
     """The hot set of an earlier run, else the nodes that fan-outs and graph make likely; None where
     neither is known, or the policy chooses its rows itself."""
     knows_nothing = not (observation.hot_rows or workload.fanouts)
-    if knows_nothing or workload.policy not in _TAKES_ANY_ROW:
+    if knows_nothing or workload.policy not in TAKES_ANY_ROW:
         return None
     return FetchTargets(
         source="hot_set" if observation.hot_rows else "vip",

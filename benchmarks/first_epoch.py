@@ -63,7 +63,7 @@ def row_of(kind: str, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run all jobs in turns, and print what came of them."""
+    """Run all jobs in turns; prints a line after each round, of all rounds so far."""
     parser = parser_of(__doc__, repeats=5, batch_size=512, past_epochs=3)
     parser.add_argument("--dataset", default="synthetic:community-200k")
     parser.add_argument("--rate", default="1gbit")
@@ -80,7 +80,7 @@ def main() -> None:
                 kind = KINDS[(number + place) % len(KINDS)]
                 run_dir = folder / f"{number}-{kind}"
                 found[kind].append(job(run_dir, kind, [*common, "--epochs", "1"], memory=memory))
-    print(json.dumps({kind: row_of(kind, found) for kind in KINDS}, indent=2))
+            print(json.dumps({kind: row_of(kind, found) for kind in KINDS}), flush=True)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,18 @@ class Effect(Frozen):
     buffer_bytes: int
 
 
+class FetchCost(Frozen):
+    """What an eager fetch costs at once: rows at most, their bytes, and how long a link carries
+    them. idle_ms: per step, what the link has left for them; steps: until they have come in that
+    time, None: never."""
+
+    rows: int
+    num_bytes: int
+    link_ms: float
+    idle_ms: float
+    steps: float | None
+
+
 class ToolCall(BaseModel):
     """One call: the tool's name, and its arguments as they came."""
 

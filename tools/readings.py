@@ -11,7 +11,7 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field
 
-from rudder.tools.calls import Effect, Frozen
+from rudder.tools.calls import Effect, FetchCost, Frozen
 from rudder.tools.estimate.means import Means, Trend
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
@@ -217,7 +217,8 @@ class AccessReading(Reading):
 
 
 class EstimateReading(Reading):
-    """estimate_effect: of the change, of keeping things, and of OPT at the same capacity.
+    """estimate_effect: of the change, of keeping things, and of OPT at the same capacity; fetch:
+    what an eager fetch costs at once.
 
     error_fraction: how wrong such estimates of rows were (one sigma), or a prior.
     """
@@ -227,6 +228,7 @@ class EstimateReading(Reading):
     opt: Effect
     is_calibrated: bool
     error_fraction: float
+    fetch: FetchCost | None = None
 
 
 class RecallReading(Reading):

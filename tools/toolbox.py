@@ -282,9 +282,11 @@ class Toolbox:
         settings = self.history.settings
         if (problem := self.limits.problem(change, settings=settings)) is not None:
             raise OutOfBoundsError(problem, remedy="choose values within the bounds")
+        changed = self.whatif.effect(change)
         return readings.EstimateReading.of(
             self.whatif,
-            changed=self.whatif.effect(change),
+            fetch=self.whatif.fetch_cost(change, rows_after=changed.rows_fetched.mid),
+            changed=changed,
             present=self.whatif.present(),
             opt=self.whatif.opt(change.over(settings).capacity_rows),
         )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
 from rudder.agents.planners.evidence import Rounds, without_reverted
-from rudder.agents.planners.proposals import keep, opening, propose
+from rudder.agents.planners.proposals import filled, keep, opening, propose
 from rudder.agents.planners.search import Search
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
@@ -67,8 +67,9 @@ class EmbeddedPlanner:
         reason = task.reason_for(effect)
         if reason is None:
             return keep(self.name, "what could be gained is within the noise")
-        change = task.search.change_to(found)
-        return propose(self.name, change, whatif=toolbox.whatif, reason=reason, expected=effect)
+        rows_after = effect.rows_fetched.mid
+        change = filled(task.search.change_to(found), observation, toolbox, rows_after=rows_after)
+        return propose(self.name, change, whatif=toolbox.whatif, reason=reason)
 
 
 class _Task:

@@ -165,7 +165,8 @@ def change_text(before: BufferSettings, change: Change) -> str:
             parts.append(f"{name} {_value(getattr(before, knob))} -> {_value(new)}")
     if change.fetch_targets is not None:
         targets = change.fetch_targets
-        parts.append(f"fetch {figures.count(targets.row_budget)} rows ({targets.source})")
+        when = ", while idle" if targets.while_idle else ""
+        parts.append(f"fetch {figures.count(targets.row_budget)} rows ({targets.source}{when})")
     if change.replace_now:
         parts.append("replace now")
     return ", ".join(parts) if parts else "nothing"

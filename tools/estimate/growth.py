@@ -120,27 +120,38 @@ class Growth:
         held = np.round(trace.rate * held_rows[first:]).astype(np.int64)
         return cls(trace, uses, held, np.diff(bounds)[: count - WARM_BATCHES])
 
-    def share(self, settings: BufferSettings, *, settling_steps: int) -> Share:
+    def share(
+        self, settings: BufferSettings, *, settling_steps: int, filled_rows: int = 0
+    ) -> Share:
         """What is fetched while the trial is judged; settings: after the change, with the capacity
-        in sampled rows."""
+        in sampled rows; filled_rows: sampled rows of those used most that come with the change."""
         last = settling_steps + JUDGED_STEPS
-        drawn, widths = self._drawn_rows(settings, applied_after=APPLIED_AFTER_STEPS, steps=last)
+        drawn, widths = self._drawn_rows(
+            settings, applied_after=APPLIED_AFTER_STEPS, steps=last, filled_rows=filled_rows
+        )
         found = Share.of(drawn[settling_steps:], widths[settling_steps:])
-        rows, widths = self._seen_rows(settings, settling_steps)
+        rows, widths = self._seen_rows(settings, settling_steps, filled_rows)
         if len(rows):
             seen = Share.of(rows[-JUDGED_STEPS:], widths[-JUDGED_STEPS:])
             found = found.mixed(seen, weight=self._weight_of_seen)
         return Share(found.mid, math.hypot(found.error, GROWTH_ERROR * found.mid))
 
     def course(
-        self, settings: BufferSettings, *, settling_steps: int, applied_after: int
+        self,
+        settings: BufferSettings,
+        *,
+        settling_steps: int,
+        applied_after: int,
+        filled_rows: int = 0,
     ) -> NDArray[np.float64]:
         """float64[steps]: the share of each step from the change on, till after its trial; as
         `share`, for a change that comes so many steps after the last batch."""
         last = settling_steps + FORETOLD_STEPS
-        drawn, widths = self._drawn_rows(settings, applied_after=applied_after, steps=last)
+        drawn, widths = self._drawn_rows(
+            settings, applied_after=applied_after, steps=last, filled_rows=filled_rows
+        )
         course: NDArray[np.float64] = drawn / widths.mean()
-        rows, widths = self._seen_rows(settings, settling_steps)
+        rows, widths = self._seen_rows(settings, settling_steps, filled_rows)
         if len(rows):
             weight, seen = self._weight_of_seen, rows / widths.mean()
             course[: len(seen)] = (1 - weight) * course[: len(seen)] + weight * seen
@@ -152,7 +163,7 @@ class Growth:
         return min(max(weight, 0.0), 1.0)
 
     def _drawn_rows(
-        self, settings: BufferSettings, *, applied_after: int, steps: int
+        self, settings: BufferSettings, *, applied_after: int, steps: int, filled_rows: int
     ) -> tuple[IntArray, IntArray]:
         """int64[steps] each: what drawn batches fetch, and use, of the sample, from the change
         on; less steps where so many are not drawn."""
@@ -162,11 +173,13 @@ class Growth:
         limits = np.full(end, settings.capacity_rows)
         limits[:begun] = self.held_rows[-1]
         limits[:warm] = self.held_rows
-        misses = lookahead_misses(self.uses, num_planned=end, settings=settings, limits=limits)
+        misses = _misses(
+            self.uses, settings=settings, limits=limits, filled_at=begun, filled_rows=filled_rows
+        )
         return misses[begun:], self.widths[applied_after : end - warm]
 
     def _seen_rows(
-        self, settings: BufferSettings, settling_steps: int
+        self, settings: BufferSettings, settling_steps: int, filled_rows: int
     ) -> tuple[IntArray, IntArray]:
         """int64[steps] each: what the last batches fetch, and use, of the sample, had the buffer
         grown before them; empty where they are too few."""
@@ -176,7 +189,36 @@ class Growth:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         limits = np.full(trace.num_batches, settings.capacity_rows)
         limits[:at] = self.held_rows[-1]
-        return trace.grown_rows(settings, limits=limits)[at:], trace.widths[at:]
+        misses = _misses(
+            trace.known, settings=settings, limits=limits, filled_at=at, filled_rows=filled_rows
+        )
+        return misses[at:], trace.widths[at:]
+
+
+def _misses(
+    uses: KnownUses,
+    *,
+    settings: BufferSettings,
+    limits: IntArray,
+    filled_at: int,
+    filled_rows: int,
+) -> IntArray:
+    """int64[len(limits)]: rows that each of the first batches misses; before batch `filled_at` the
+    rows used most so far come into the buffer, as if a batch in between had used them."""
+    end = len(limits)
+    if not filled_rows:
+        return lookahead_misses(uses, num_planned=end, settings=settings, limits=limits)
+    place = int(uses.bounds[filled_at])
+    used = uses.heat.of_nodes + np.bincount(uses.nodes[:place], minlength=len(uses.heat.of_nodes))
+    hottest = np.argsort(-used, kind="stable")[:filled_rows]
+    hottest = hottest[used[hottest] > 0]
+    bounds = np.insert(uses.bounds, filled_at, place)
+    bounds[filled_at + 1 :] += len(hottest)
+    nodes = np.insert(uses.nodes.astype(np.int64), place, hottest)
+    known = KnownUses.of(nodes, bounds, heat=uses.heat)
+    limits = np.insert(limits, filled_at, limits[filled_at])
+    misses = lookahead_misses(known, num_planned=end + 1, settings=settings, limits=limits)
+    return np.delete(misses, filled_at)
 
 
 def _heat_after(trace: SampledTrace, batch: int, num_nodes: int) -> Heat:

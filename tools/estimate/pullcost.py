@@ -160,6 +160,11 @@ class PullCost:
             return wait_ms
         return wait_ms + self.link.delay_ms(rows, step_ms=self.trainer_ms + wait_ms)
 
+    def idle_ms(self, rows: float) -> float:
+        """Per step, what the link has left beside so many rows a step."""
+        net = self.net_ms + self.ms_per_row * (rows - self.rows)
+        return max(self.trainer_ms - max(net, 0.0), 0.0)
+
     @property
     def spare_ms(self) -> float:
         """By how much the loader is ahead of the trainer, per step; negative: behind."""

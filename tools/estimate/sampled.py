@@ -126,7 +126,7 @@ class SampledTrace:
     def opt(self, capacity_rows: int) -> IntArray:
         """int64[num_batches]: rows that each batch fetches with the best buffer (Belady)."""
         is_halo = np.zeros(len(self.nodes), dtype=np.bool_)
-        hits, _ = opt_hits(self._known.next_use, is_halo, self.bounds, self.scaled(capacity_rows))
+        hits, _ = opt_hits(self.known.next_use, is_halo, self.bounds, self.scaled(capacity_rows))
         return self.widths - hits[: self.num_batches]
 
     def rows(
@@ -140,21 +140,12 @@ class SampledTrace:
         small = settings.model_copy(update={"capacity_rows": self.scaled(settings.capacity_rows)})
         once = self._one_off(change, capacity=small.capacity_rows)
         if workload.policy == "lookahead" and once.is_empty:
-            return lookahead_misses(self._known, num_planned=self.num_batches, settings=small)
+            return lookahead_misses(self.known, num_planned=self.num_batches, settings=small)
         return self._replay(self._policy(small, workload), once, at)
 
-    def grown_rows(self, settings: BufferSettings, *, limits: IntArray) -> IntArray:
-        """int64[num_batches]: sampled rows that a lookahead buffer fetches that grows.
-
-        settings: after it has; limits: int64[num_batches], the capacity that each batch finds,
-        never less than the one before; both in sampled rows.
-        """
-        return lookahead_misses(
-            self._known, num_planned=self.num_batches, settings=settings, limits=limits
-        )
-
     @cached_property
-    def _known(self) -> KnownUses:
+    def known(self) -> KnownUses:
+        """What replays share, whatever the settings."""
         return KnownUses.of(self.nodes, self.bounds, heat=self.heat)
 
     def _one_off(self, change: Change, *, capacity: int) -> Change:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from rudder.tools.calls import Effect, NotReadyError, Range
+from rudder.tools.calls import Effect, FetchCost, NotReadyError, Range
 from rudder.tools.constants import (
     MAX_COUNTED_BATCHES,
     MIN_BATCHES,
@@ -85,20 +85,39 @@ class WhatIf:
     def effect(self, change: Change) -> Effect:
         """What the settings in force with this change bring.
 
-        Of a one-off fetch the misses that it saves are counted, not the rows that it moves.
+        Of a one-off fetch the misses that it saves are counted, not the rows that it moves; of rows
+        that come while the link idles, those that a growth makes room for.
         Whether the change is allowed is not asked. Raises NotReadyError.
         """
         self._refresh()
         wanted, once = _parts(change, self._history.settings)
-        key = (wanted, once)
+        filled = self._filled_rows(change)
+        key = (wanted, once, filled)
         if key not in self._kept:
             if self._is_growth(wanted, once):
                 growth, sampled, steps = self._growth_to(wanted)
-                share = growth.share(sampled, settling_steps=steps)
+                share = growth.share(sampled, settling_steps=steps, filled_rows=filled)
             else:
                 share = self._counted_share(self._rows(wanted, once))
             self._kept[key] = self._effect(share, wanted.capacity_rows)
         return self._kept[key]
+
+    def fetch_cost(self, change: Change, *, rows_after: float = 0.0) -> FetchCost | None:
+        """What the fetch targets of a change cost; None without any, or before a step was timed.
+
+        rows_after: fetched per step under the change, for which the link is needed first.
+        """
+        targets, cost = change.fetch_targets, self.cost
+        if targets is None or cost is None:
+            return None
+        link_ms, idle_ms = targets.row_budget * cost.ms_per_row, cost.idle_ms(rows_after)
+        return FetchCost(
+            rows=targets.row_budget,
+            num_bytes=targets.row_budget * self._history.workload.row_bytes,
+            link_ms=link_ms,
+            idle_ms=idle_ms,
+            steps=link_ms / idle_ms if idle_ms > 0 else None,
+        )
 
     def course(self, change: Change, *, applied_step: int) -> tuple[float, ...]:
         """Rows fetched in each step from a change on, till after its trial, where it grows a
@@ -114,7 +133,12 @@ class WhatIf:
         means = self._means
         assert means is not None
         after = min(max(applied_step - self._history.next_step, 0), WARM_BATCHES)
-        shares = growth.course(sampled, settling_steps=steps, applied_after=after)
+        shares = growth.course(
+            sampled,
+            settling_steps=steps,
+            applied_after=after,
+            filled_rows=self._filled_rows(change),
+        )
         return tuple(self._remote_rows(means, float(each)) + means.seed_rows for each in shares)
 
     def opt(self, capacity_rows: int) -> Effect:
@@ -163,6 +187,14 @@ class WhatIf:
         or targets."""
         grows = wanted.capacity_rows > self._history.settings.capacity_rows
         return grows and once.is_empty and self._history.workload.policy == "lookahead"
+
+    def _filled_rows(self, change: Change) -> int:
+        """Sampled rows that are in the buffer, or come while the link idles."""
+        targets = change.fetch_targets
+        if targets is None or not targets.while_idle:
+            return 0
+        rows = self._history.settings.capacity_rows + targets.row_budget
+        return round(self._trace().rate * rows)
 
     def _growth_to(self, wanted: BufferSettings) -> tuple[Growth, BufferSettings, int]:
         """The growth, the settings with the capacity in sampled rows, and how long it settles."""
@@ -228,8 +260,13 @@ class WhatIf:
 
 
 def _parts(change: Change, settings: BufferSettings) -> tuple[BufferSettings, Change]:
-    """The settings that a change of these leads to, and what of it is done once."""
-    once = Change(fetch_targets=change.fetch_targets, replace_now=change.replace_now)
+    """The settings that a change of these leads to, and what of it is done once and felt: rows that
+    come while the link idles only fill the buffer sooner."""
+    targets = change.fetch_targets
+    once = Change(
+        fetch_targets=None if targets is None or targets.while_idle else targets,
+        replace_now=change.replace_now,
+    )
     return change.over(settings), once
 
 
