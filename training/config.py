@@ -35,7 +35,9 @@ from rudder.training.workload import POLICY_CHOICES, LivePolicy
 
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
-_RATE = re.compile(r"^\d+(?:\.\d+)?(?:k|m|g)bit$")
+_RATE = re.compile(r"^(\d{1,9}(?:\.\d{1,9})?)([kmg])bit$", re.ASCII)
+_KILOBITS = {"k": 1, "m": 10**3, "g": 10**6}
+_MAX_KILOBITS = 10**9
 CONFIG_FILE = "config.toml"
 """In the folder of a run: its configuration."""
 BUFFER_FORMS = "auto, a share of the halo (0.25), rows (20000) or bytes (64MiB)"
@@ -192,6 +194,11 @@ def _to_interval(value: object) -> object:
     return Interval.parse(value) if isinstance(value, str) else value
 
 
+def _is_rate(text: str) -> bool:
+    match = _RATE.match(text)
+    return match is not None and 1 <= float(match[1]) * _KILOBITS[match[2]] <= _MAX_KILOBITS
+
+
 def _to_live_policy(value: Any) -> Any:
     if value not in get_args(LivePolicy):
         raise ValueError(f"it is one of {POLICY_CHOICES}")
@@ -314,8 +321,8 @@ class RunConfig(BaseModel):
             )
         if self.model == "gat" and self.hidden % self.heads:
             raise ValueError(f"heads is {self.heads}, but gat's must divide hidden ({self.hidden})")
-        if self.rate is not None and not _RATE.match(self.rate):
-            raise ValueError("rate is a number and a unit: 200mbit, 1gbit")
+        if self.rate is not None and not _is_rate(self.rate):
+            raise ValueError("rate is a number and a unit, 1kbit to 1000gbit: 200mbit, 1gbit")
         if self.record_trace and self.loader == "stock":
             raise ValueError("record_trace needs loader rudder; stock has no buffer to trace")
         if (self.llm is None) != (self.llm_model is None):

@@ -224,6 +224,9 @@ def _mask(tensor: Array, name: str, *, part: int, where: Path) -> Array:
     return tensor.astype(np.bool_)
 
 
+_CLASSES = "class numbers from 0 (or any numbers, with --task regression)"
+
+
 def _num_classes(used: Array, chosen: Chosen, *, part: int, where: Path) -> int:
     """Of the labels that are used, [n], [n, 1] or [n, classes]; the highest and 1; 1 of numbers."""
     name = chosen.label.name
@@ -241,7 +244,7 @@ def _num_classes(used: Array, chosen: Chosen, *, part: int, where: Path) -> int:
     if chosen.is_regression:
         return 1
     if used.dtype.kind == "f" and (used % 1 != 0).any():
-        _refuse_labels(where, part, name, "fractions", "class numbers from 0")
+        _refuse_labels(where, part, name, "fractions", _CLASSES)
     if used.min() < 0 or used.max() >= 2**31:
         found = f"{used.min()} to {used.max()} among nodes in a split"
         _refuse_labels(where, part, name, found, "class numbers from 0")

@@ -16,6 +16,7 @@ from rudder.training.events import (
     Evaluated,
     Event,
     Failed,
+    LossWentWrong,
     PhaseEntered,
     Progress,
     Reported,
@@ -115,6 +116,13 @@ def test_an_epoch_is_told_once_when_its_last_rank_is_done() -> None:
     assert lines == [
         "epoch 1/3: 4.000 s (slowest: rank 1), exposed wait 1.000 s, hits 25.0 %,"
         " rows fetched 3,000, loss 1.5000"
+    ]
+
+
+def test_a_loss_that_went_wrong_is_told_with_rank_and_step() -> None:
+    problem = LossWentWrong(rank=1, epoch=1, step=51, loss="nan", action="the run ends")
+    assert shown(problem).splitlines() == [
+        "rank 1: the loss is nan at step 52 of epoch 2; the run ends"
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rudder.training.errors import RunError
+from rudder.training.model import shard
 from rudder.training.model.inference import infer
 from rudder.training.model.models import BlockModel, ModelOptions, build_model
 from rudder.training.model.own import MODEL_NAMES
@@ -111,6 +113,7 @@ def infer_here(
     *,
     batch_rows: int,
     exchange: Exchange | None = None,
+    on_progress: Callable[[], object] = lambda: None,
 ) -> dict[int, Tensor]:
     """Outputs by global id of those of `wanted` that belong to this rank."""
     exchange = exchange or Exchange(CPU)
@@ -125,12 +128,18 @@ def infer_here(
             wanted=own - view.first,
             device=CPU,
             batch_rows=batch_rows,
+            on_progress=on_progress,
         )
     return dict(zip(own.tolist(), outputs, strict=True))
 
 
 def infer_on_ranks(
-    sample: Sample, parts: list[int], starts: IntArray, wanted: IntArray
+    sample: Sample,
+    parts: list[int],
+    starts: IntArray,
+    wanted: IntArray,
+    *,
+    on_progress: list[int] | None = None,
 ) -> dict[int, Tensor]:
     """The same on one thread per entry of `parts`, which says whose partition it has."""
     group = ProcessGroup(len(parts))
@@ -138,7 +147,15 @@ def infer_on_ranks(
     def run(rank: int) -> dict[int, Tensor]:
         view = sample.view(parts[rank], starts)
         exchange = ThreadExchange(rank, group)
-        return infer_here(sample, view, wanted, batch_rows=17, exchange=exchange)
+        beats = [] if on_progress is None else on_progress
+        return infer_here(
+            sample,
+            view,
+            wanted,
+            batch_rows=17,
+            exchange=exchange,
+            on_progress=lambda: beats.append(rank),
+        )
 
     with ThreadPoolExecutor(len(parts)) as pool:
         found = list(pool.map(run, range(len(parts))))
@@ -192,6 +209,22 @@ def test_ranks_together_give_what_one_machine_gives(
     sample = Sample.make(kind)
     wanted = np.flatnonzero(np.random.default_rng(3).random(NUM_NODES) < 0.3)
     assert_equal(sample, infer_on_ranks(sample, parts, np.array(starts), wanted), wanted)
+
+
+def test_rows_go_between_ranks_in_pieces_that_show_progress(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sample, wanted, starts = (
+        Sample.make("sage"),
+        np.arange(NUM_NODES),
+        np.array([0, 100, NUM_NODES]),
+    )
+    beats: list[int] = []
+    assert_equal(sample, infer_on_ranks(sample, [0, 1], starts, wanted, on_progress=beats), wanted)
+    few = len(beats)
+    monkeypatch.setattr(shard, "_ROUND_BYTES", 5 * 4 * 8)
+    assert_equal(sample, infer_on_ranks(sample, [0, 1], starts, wanted, on_progress=beats), wanted)
+    assert len(beats) - few > few + 10
 
 
 @pytest.mark.parametrize("wanted", [[], [0], [NUM_NODES - 1]])

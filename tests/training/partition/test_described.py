@@ -194,6 +194,25 @@ def test_labels_of_other_shapes_and_types_are_taken(
 
 
 @pytest.mark.parametrize(
+    ("change", "width"),
+    [
+        (lambda x: x + 0.5, 1),
+        (lambda x: x - 7, 1),
+        (lambda x: torch.stack([x, x + 0.5], 1), 2),
+    ],
+)
+def test_labels_of_a_regression_are_any_numbers(write: Write, change: Any, width: int) -> None:
+    graph = described(write(changed("label", change)), is_regression=True)
+    assert (graph.label.width, graph.multilabel) == (width, False)
+
+
+def test_a_regression_needs_a_number_for_each_node_in_a_split(write: Write) -> None:
+    folder = write(changed("label", lambda x: x / (x > 0)))
+    with pytest.raises(DataError, match="2 nodes in a split without; allowed: numbers"):
+        described(folder, is_regression=True)
+
+
+@pytest.mark.parametrize(
     ("name", "change", "says"),
     [
         ("label", lambda x: x - 1, "labels label with -1 to 1 among nodes in a split"),
