@@ -109,9 +109,12 @@ def _labels(labels: LabelStatistics) -> str:
         + (" (any number for a node)" if labels.multilabel else "")
         + f"; {labels.num_without:,} nodes are in no split"
     ]
-    for name, some in (("most", order[:_SHOWN_CLASSES]), ("fewest", order[-_SHOWN_CLASSES:])):
-        shares = [f"class {c} {figures.percent(labels.counts[c] / total)}" for c in some]
-        lines.append(f"{name} nodes: {', '.join(shares)}")
+    shares = [f"class {c} {figures.percent(labels.counts[c] / total)}" for c in order]
+    if len(order) <= 2 * _SHOWN_CLASSES:
+        lines.append(f"nodes: {', '.join(shares)}")
+    else:
+        lines.append(f"most nodes: {', '.join(shares[:_SHOWN_CLASSES])}")
+        lines.append(f"fewest nodes: {', '.join(shares[-_SHOWN_CLASSES:])}")
     if labels.num_untrained:
         lines.append(f"classes without a training node: {labels.num_untrained:,}")
     return "\n".join(lines)

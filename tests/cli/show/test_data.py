@@ -76,7 +76,7 @@ def test_partitions_are_shown_in_80_columns() -> None:
     (largest,) = (line.split() for line in lines if line.startswith("max/mean"))
     assert largest == ["max/mean", "1.10", "1.00", "1.00", "1.00", "1.71", "1.71", "1.71"]
     assert "checksums: 9 files are as they were written" in text
-    assert "most nodes: class 3 50.0 %, class 1 40.0 %, class 0 10.0 %" in text
+    assert "nodes: class 3 50.0 %, class 1 40.0 %, class 0 10.0 %, class 2 0.0 %" in text
     assert "classes without a training node: 1" in text
     assert "no run can train" not in text
 
