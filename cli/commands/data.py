@@ -13,7 +13,7 @@ from rudder.cli.show.progress import emit, say
 from rudder.training.config import run_config
 from rudder.training.partition.statistics import measure_partitions, write_checksums
 
-_NAMES = ("feature", "label", "train_mask", "valid_mask", "test_mask", "edge_weight")
+_NAMES = ("feature", "label", "train_mask", "valid_mask", "test_mask", "edge_weight", "task")
 
 
 @with_options(settings(*_NAMES))

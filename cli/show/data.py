@@ -38,7 +38,7 @@ def _pieces(found: PartitionStatistics) -> Iterator[RenderableType]:
     yield _tensors(found)
     if found.features:
         yield Text("")
-        yield _features(found.features)
+        yield _features([*found.features, *filter(None, [found.targets])])
     if found.labels is not None:
         yield Text("")
         yield Text(_labels(found.labels))

@@ -90,6 +90,9 @@ class PartitionStatistics(Frozen):
     edge_tensors: tuple[TensorInfo, ...]
     features: tuple[FeatureStatistics, ...] = ()
     labels: LabelStatistics | None = None
+    """Of classes."""
+    targets: FeatureStatistics | None = None
+    """Of numbers to predict."""
     num_checksums: int = 0
     """Files that were read and are as they were written."""
     problem: str | None = None
@@ -130,8 +133,13 @@ def measure_partitions(
         parts=tuple(_measure_parts(part_config, layout, parts, chosen, progress)),
         node_tensors=tuple(nodes.values()),
         edge_tensors=tuple(edges.values()),
-        features=tuple(_measure_features(parts, chosen, progress)),
-        labels=_measure_labels(parts, chosen) if chosen else None,
+        features=tuple(
+            _measure_numbers(parts, info, progress) for info in (chosen.features if chosen else ())
+        ),
+        labels=_measure_labels(parts, chosen) if chosen and not chosen.is_regression else None,
+        targets=_measure_numbers(parts, chosen.label, progress)
+        if chosen and chosen.is_regression
+        else None,
         num_checksums=num_checksums,
         problem=problem,
     )
@@ -207,17 +215,16 @@ def _structure(file: Path, part: int) -> tuple[int, int]:
 # -- features ----------------------------------------------------------------------------------
 
 
-def _measure_features(
-    parts: Sequence[Part], chosen: Chosen | None, progress: Callable[[str], None]
-) -> Iterator[FeatureStatistics]:
-    for info in chosen.features if chosen else ():
-        progress(f"reading {info.name}")
-        sums = _Sums(max(info.width, 1))
-        for part in parts:
-            tensor = part.node_tensors[info.name]
-            for first in range(0, len(tensor), _ROWS_AT_ONCE):
-                sums.add(tensor[first : first + _ROWS_AT_ONCE])
-        yield sums.statistics(info)
+def _measure_numbers(
+    parts: Sequence[Part], info: TensorInfo, progress: Callable[[str], None]
+) -> FeatureStatistics:
+    progress(f"reading {info.name}")
+    sums = _Sums(max(info.width, 1))
+    for part in parts:
+        tensor = part.node_tensors[info.name]
+        for first in range(0, len(tensor), _ROWS_AT_ONCE):
+            sums.add(tensor[first : first + _ROWS_AT_ONCE])
+    return sums.statistics(info)
 
 
 @dataclass

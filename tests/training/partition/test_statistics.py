@@ -100,6 +100,18 @@ def test_label_sets_are_counted(graph: Any, tmp_path: Path) -> None:
     assert labels.num_untrained == 1
 
 
+def test_numbers_to_predict_are_measured(graph: Any, tmp_path: Path) -> None:
+    graph.ndata["label"] = graph.ndata["label"] / 2
+    dgl.distributed.partition_graph(graph, "g", 2, str(tmp_path))
+    refused = measured(tmp_path).problem
+    assert refused is not None
+    assert "labels label with fractions" in refused
+    assert "--task regression" in refused
+    found = measured(tmp_path, is_regression=True)
+    assert found.targets is not None
+    assert (found.targets.least, found.targets.greatest, found.labels) == (0, 2, None)
+
+
 def test_what_no_run_can_train_on_is_still_counted(graph: Any, tmp_path: Path) -> None:
     graph.ndata["other"] = graph.ndata["feat"]
     del graph.ndata["test_mask"]
