@@ -83,7 +83,7 @@ class Pipeline:
         self._seeds: deque[SeedBatch] = deque()
         self._window: deque[InFlightBatch] = deque()
         self._pulling: deque[InFlightBatch] = deque()
-        self._next_number = first_number
+        self._first_number = self._next_number = first_number
         self._planned_since_start = 0
         self._fetched_idle = RowCounts()
 
@@ -153,7 +153,7 @@ class Pipeline:
 
         Before the first batch, or while there are batches to plan, which count these rows.
         """
-        is_before_all = self._next_number == 0 and not self._seeds
+        is_before_all = self._next_number == self._first_number and not self._seeds
         if not self.policy.wants_rows:
             return False
         if is_before_all and len(self._pulling) >= _IDLE_FETCHES:
@@ -178,7 +178,10 @@ class Pipeline:
         while self._pending.num_open:
             self.receive(1000, give_up_s=_DROP_TIMEOUT_S)
         for in_flight in self._pulling:
-            self._assembly.store_only(in_flight)
+            if in_flight.is_fetch:
+                self._store(in_flight)
+            else:
+                self._assembly.store_only(in_flight)
         for in_flight in self._window:
             self.policy.skip(in_flight.remote_numbers)
         self._next_number -= len(self._sampling)

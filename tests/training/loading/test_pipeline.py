@@ -197,6 +197,21 @@ def test_rows_are_fetched_before_the_first_batch() -> None:
     assert batch.accounts.pulls == () or sum(pull.rows for pull in batch.accounts.pulls) < 40
 
 
+@pytest.mark.parametrize("turns", range(8))
+def test_rows_fetched_while_idle_count_though_batches_are_given_up(turns: int) -> None:
+    world = World(0)
+    targets = FetchTargets(source="degree", row_budget=20, while_idle=True)
+    world.policy.apply(Change(capacity_rows=20, fetch_targets=targets))
+    for _ in range(turns):
+        world.turn()
+    world.pipeline.drop_all()
+    fetched = sum(map(len, world.wire.pulled))
+    world.add([world.seeds()])
+    (batch,) = world.finish()
+    idle = batch.accounts.rows.rows_fetched.idle
+    assert fetched <= idle <= 20
+
+
 def test_a_pipeline_runs_ahead_as_far_as_its_limits() -> None:
     world = World(1)
     assert world.policy.refusal(Change(lookahead_batches=6)) is None
