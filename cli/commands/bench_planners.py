@@ -39,8 +39,8 @@ def planners(
     planners: Annotated[
         str,
         typer.Option(
-            help="Those without a model: fixed, periodic, heuristic, embedded; with --live also"
-            " published, on a buffer with the policy score."
+            help="Those without a model: fixed, periodic, heuristic, embedded; with --live or"
+            " --policy score also published, on a buffer with that policy."
         ),
     ] = ",".join(PLAIN),
     model_file: Annotated[
@@ -79,7 +79,12 @@ def planners(
     """
     where, names, files = out or new_folder(), parts("planners", planners), model_file or []
     if not live:
-        teams = _plain_teams(names) | dict(map(_learned_team, files)) | _llm_team(llm, model)
+        allowed = (*PLAIN, PUBLISHED) if policy == "score" else PLAIN
+        teams = (
+            _plain_teams(names, allowed=allowed)
+            | dict(map(_learned_team, files))
+            | _llm_team(llm, model)
+        )
         _compare_simulated(teams, policy=policy, seeds=seeds, windows=windows, out=where, json=json)
         return
     config = run_config(
@@ -123,9 +128,9 @@ def _compare_simulated(
             keep(report)
 
 
-def _plain_teams(names: list[str]) -> dict[str, TeamMaker]:
-    if unknown := next((name for name in names if name not in PLAIN), None):
-        raise ConfigError.for_field("planners", value=unknown, allowed=", ".join(PLAIN))
+def _plain_teams(names: list[str], *, allowed: tuple[str, ...]) -> dict[str, TeamMaker]:
+    if unknown := next((name for name in names if name not in allowed), None):
+        raise ConfigError.for_field("planners", value=unknown, allowed=", ".join(allowed))
 
     def maker(name: str) -> TeamMaker:
         options = SteeringOptions.model_validate({"planner": name})
