@@ -11,6 +11,7 @@ import torch
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError
 from rudder.training.launch.rehearsal import check_training, rehearse
+from rudder.training.model.inference import layers_of
 from rudder.training.model.models import ModelOptions, build_model
 from rudder.training.model.own import OwnModel
 from tests.training.partitioned import partitioned_graph
@@ -56,6 +57,14 @@ def test_dgls_own_layers_work(tmp_path: Path) -> None:
     model = build_model(spec, in_dim=4, num_classes=2, options=options)
     assert model.num_layers == 3
     rehearse(config_of(spec), GRAPH)
+
+
+def test_the_model_of_the_documentation_trains_and_runs_layer_by_layer(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "own-model.md").read_text()
+    spec = write(tmp_path, page.split("```python")[1].split("```")[0])
+    rehearse(config_of(spec), GRAPH)
+    model = build_model(spec, in_dim=4, num_classes=2, options=ModelOptions(hidden=8))
+    assert layers_of(model) is not None
 
 
 def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
