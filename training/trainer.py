@@ -19,6 +19,7 @@ from rudder.training.checkpoint.format import Identity
 from rudder.training.checkpoint.session import (
     Checkpoints,
     State,
+    copied,
     load_checkpoint,
     random_state,
     restore_random_state,
@@ -118,6 +119,7 @@ class TrainingLoop:
         self.early_stop = EarlyStop(config.early_stop)
         self._watch = LossWatch(config.on_nan)
         self._recorder = EpochRecorder()
+        self._needs_rehearsal = False
         lowest, highest = _range_of(num_steps)
         self.common_steps, self._uneven = lowest, lowest != highest
         """Steps of an epoch that all ranks take."""
@@ -144,6 +146,8 @@ class TrainingLoop:
         self._recorder.start_epoch(epoch)
         with self._joined():
             for batch in source.batches():
+                if self._needs_rehearsal:
+                    self._rehearse(batch)
                 self._recorder.step(batch.accounts, loss=self._train_step(batch))
                 if after_step(self.step_in_epoch):
                     return False
@@ -174,6 +178,21 @@ class TrainingLoop:
         self.early_stop.load_state_dict(shared["early_stop"])
         self._recorder.resume(EpochsSoFar.model_validate_json(own["epochs"]))
         restore_random_state(own["random"])
+        self._needs_rehearsal = True
+
+    def _rehearse(self, batch: Batch) -> None:
+        """Take a step without effect, the first one after a resume.
+
+        DDP orders its gradients anew after its first step. A sum over more than two ranks depends
+        on that order, so that the real steps need the one that the earlier run had.
+        """
+        self._needs_rehearsal = False
+        generators, buffers = random_state(), copied(dict(self.model.named_buffers()))
+        self._loss_of(batch).backward()  # type: ignore[no-untyped-call]
+        self.optimiser.zero_grad()
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(buffers[name])
+        restore_random_state(generators)
 
     def warm_up(self, source: Source) -> None:
         """One pass without accounts."""
@@ -184,10 +203,7 @@ class TrainingLoop:
 
     def _train_step(self, batch: Batch) -> torch.Tensor | None:
         """The loss; None if the step was skipped, on all ranks, as gradients were not finite."""
-        if self.device.type != "cpu":
-            batch = replace(batch, blocks=[on_device(each, self.device) for each in batch.blocks])
-        outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE].float())
-        loss, problem = self._watch.look(self.task.loss(outputs, batch))
+        loss, problem = self._watch.look(self._loss_of(batch))
         if problem is not None:
             self._tell(problem)
         self.optimiser.zero_grad()
@@ -196,6 +212,12 @@ class TrainingLoop:
             return None
         self.optimiser.step()
         return loss
+
+    def _loss_of(self, batch: Batch) -> torch.Tensor:
+        if self.device.type != "cpu":
+            batch = replace(batch, blocks=[on_device(each, self.device) for each in batch.blocks])
+        outputs = self._ddp(batch.blocks, batch.blocks[0].srcdata[FEATURE].float())
+        return self.task.loss(outputs, batch)
 
     @property
     def _where(self) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,29 +23,21 @@ from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.sources import Source
 from rudder.training.trainer import TrainingLoop
 
-MANIFEST: Any = SimpleNamespace(feature_dim=6, num_classes=3, multilabel=False)
+GRAPH: Any = SimpleNamespace(feature_dim=6, num_classes=3, multilabel=False)
 NUM_STEPS = 5
-
-
-@pytest.fixture(autouse=True)
-def _process_group(tmp_path: Path) -> Iterator[None]:
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
-    )
-    yield
-    distributed.destroy_process_group()
+ROOT = Path(__file__).parents[3]
 
 
 class Batches:
-    """The same batches in each epoch, from the k-th on."""
+    """The same batches in each epoch, in the first one from the k-th on."""
 
-    def __init__(self, first: int = 0) -> None:
-        self._first = first
+    def __init__(self, *, first_batch: int, skipped: int = 0) -> None:
+        self._first_batch, self._skipped = first_batch, skipped
 
     def batches(self) -> Iterator[Batch]:
-        for number in range(self._first, NUM_STEPS):
-            yield batch_of(number)
-        self._first = 0
+        for number in range(self._skipped, NUM_STEPS):
+            yield batch_of(self._first_batch + number)
+        self._skipped = 0
 
 
 def batch_of(number: int) -> Batch:
@@ -61,11 +56,9 @@ def batch_of(number: int) -> Batch:
     return Batch(number=number, input_nodes=none, seeds=none, blocks=blocks, accounts=accounts)
 
 
-def loop_of(told: list[Event]) -> TrainingLoop:
-    config = run_config(
-        hidden=8, dropout=0.5, model="gat", heads=2, seed=3, scheduler="StepLR:step_size=1", lr=0.1
-    )
-    return TrainingLoop(config, MANIFEST, None, rank=0, num_steps=NUM_STEPS, emit=told.append)
+def loop_of(told: list[Event], **options: Any) -> TrainingLoop:
+    config = run_config(dropout=0.5, seed=3, **options)
+    return TrainingLoop(config, GRAPH, None, rank=0, num_steps=NUM_STEPS, emit=told.append)
 
 
 def outcome(loop: TrainingLoop) -> tuple[list[Any], list[Any]]:
@@ -73,28 +66,52 @@ def outcome(loop: TrainingLoop) -> tuple[list[Any], list[Any]]:
     return epochs, [weights.tolist() for weights in loop.model.state_dict().values()]
 
 
-@pytest.mark.parametrize("stop_after", [1, 4])
-def test_losses_and_weights_are_those_of_a_run_that_did_not_stop(stop_after: int) -> None:
-    whole = loop_of([])
-    for epoch in range(3):
-        assert whole.train_epoch(epoch, cast("Source", Batches()))
-        whole.end_epoch(())
-    before = loop_of([])
-    assert before.train_epoch(0, cast("Source", Batches()))
-    before.end_epoch(())
-    is_over = before.train_epoch(
-        1, cast("Source", Batches()), after_step=lambda step: step == stop_after
-    )
+def whole(*, first_batch: int = 0, **options: Any) -> TrainingLoop:
+    """Three epochs."""
+    loop, source = loop_of([], **options), cast("Source", Batches(first_batch=first_batch))
+    assert all(loop.train_epoch(epoch, source) for epoch in range(3))
+    return loop
+
+
+def stopped_and_resumed(stop_after: int, *, first_batch: int = 0, **options: Any) -> TrainingLoop:
+    """Three epochs, of which the second one is stopped after so many steps, and gone on with."""
+    before, source = loop_of([], **options), cast("Source", Batches(first_batch=first_batch))
+    assert before.train_epoch(0, source)
+    is_over = before.train_epoch(1, source, after_step=lambda step: step == stop_after)
     assert not is_over
     assert before.step_in_epoch == stop_after
     shared, own = (unpacked(packed(state)) for state in (before.shared_state(), before.own_state()))
     torch.rand(7)  # what happens meanwhile
     told: list[Event] = []
-    after = loop_of(told)
+    after = loop_of(told, **options)
     after.restore(shared=shared, own=own)
-    rest = Batches(first=stop_after)
-    for epoch in (1, 2):
-        assert after.train_epoch(epoch, cast("Source", rest))
-        after.end_epoch(())
-    assert outcome(after) == outcome(whole)
+    rest = cast("Source", Batches(first_batch=first_batch, skipped=stop_after))
+    assert all(after.train_epoch(epoch, rest) for epoch in (1, 2))
     assert [each.metrics.epoch for each in told if isinstance(each, EpochDone)] == [1, 2]
+    return after
+
+
+@pytest.mark.parametrize("stop_after", [1, 4])
+def test_losses_and_weights_are_those_of_a_run_that_did_not_stop(
+    stop_after: int, tmp_path: Path
+) -> None:
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
+    )
+    options: dict[str, Any] = {"model": "gat", "hidden": 8, "heads": 2}
+    try:
+        assert outcome(stopped_and_resumed(stop_after, **options)) == outcome(whole(**options))
+    finally:
+        distributed.destroy_process_group()
+
+
+def test_sums_over_four_ranks_are_in_the_same_order_after_a_resume(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "loop_rank.py"
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", str(script), str(rank), f"{tmp_path}/meet", "sage"],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(4)
+    ]
+    assert [rank.wait(200) for rank in ranks] == [0] * 4
