@@ -46,7 +46,7 @@ def run_of(place: Path, *, name: str = "resume") -> Path:
     return run_dir
 
 
-def resumed_config(run_dir: Path, **changes: object) -> RunConfig:
+def resumed_config(run_dir: Path, /, **changes: object) -> RunConfig:
     """The configuration of a run that goes on; changes: those that are not None win.
 
     Raises ConfigError as `run_config`.
