@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rudder.agents.actuator import NoAnswerError
@@ -18,13 +19,15 @@ from rudder.agents.controller.session import ControllerSession
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.cli.after_run import steering_of
+from rudder.memory.past.experience import Experience
 from rudder.memory.run.run_reader import RunReader, run_file
+from rudder.training.buffer.hot_set import HotSet, hot_set_beside
 from rudder.training.config import run_config
 from rudder.training.control.messages import SteeringState
 from rudder.training.control.steering import BUDGET_FILE
 from rudder.training.host_memory import HostMemory
 from rudder.training.metrics import LastChange
-from rudder.training.settings import BufferSettings, Change
+from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.steering_options import SteeringOptions
 
 ROW_BYTES = 400
@@ -38,13 +41,17 @@ def make_trainer(capacity: int, *, costs: Costs = SLOW_NETWORK) -> SimulatedTrai
 
 
 async def opened(
-    trainer: SimulatedTrainer, folder: Path, *, memory: MemoryWatch | None = None
+    trainer: SimulatedTrainer,
+    folder: Path,
+    *,
+    memory: MemoryWatch | None = None,
+    past: Path | None = None,
 ) -> ControllerSession:
     (folder / "control").mkdir(exist_ok=True)
     return await ControllerSession.open(
         trainer.workload,
         sender=trainer,
-        options=SteeringOptions(),
+        options=SteeringOptions(memory=past),
         folder=folder,
         socket=folder / "control" / "rank0.sock",
         cpu=CpuBudget(fraction=1000, calm_fraction=1000),
@@ -370,3 +377,28 @@ def test_a_trial_that_a_cut_budget_ends_counts_as_abandoned(tmp_path: Path) -> N
     asyncio.run(run())
     assert report_of(tmp_path).counts.abandoned == 1
     assert last_change_of(tmp_path).judgement == "confirmed"
+
+
+def test_the_hot_set_of_an_earlier_run_is_laid_out_and_asked_for_before_the_first_batch(
+    tmp_path: Path,
+) -> None:
+    trainer, memory = make_trainer(60), tmp_path / "memory.db"
+    hot = HotSet(np.arange(50, dtype=np.int64), np.ones(50, dtype=np.float32))
+    with Experience(memory) as experience:
+        experience.keep_hot_set(hot, trainer.workload)
+
+    async def run() -> None:
+        session = await opened(trainer, tmp_path, past=memory)
+        await session.close()
+
+    asyncio.run(run())
+    found = HotSet.load(hot_set_beside(tmp_path / "control" / "rank0.sock"))
+    assert found is not None
+    assert found.nodes.tolist() == hot.nodes.tolist()
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        (episode,) = reader.episodes()
+        asked = FetchTargets(source="hot_set", row_budget=50, while_idle=True)
+        assert episode.plan.change == Change(fetch_targets=asked)
+        assert episode.observation.hot_rows == 50
+        intent = next(row for row in reader.audit() if row.kind == "intent")
+    assert "ids" not in (intent.arguments or "")
