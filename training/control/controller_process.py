@@ -22,6 +22,8 @@ from rudder.training.errors import complain
 from rudder.training.steering_options import SteeringOptions
 
 NICENESS = 5
+"""By so much its priority is lower than its trainer's, which may run under `nice` itself."""
+_MOST_NICE = 19
 _early: dict[Path, ControllerProcess] = {}
 _FEW_THREADS = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
@@ -132,7 +134,8 @@ class ControllerProcess:
                 start_new_session=True,  # Ctrl-C is the trainer's to answer
             )
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
+            nice = min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, _MOST_NICE)
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
         return process
 
 
