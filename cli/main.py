@@ -15,6 +15,7 @@ from rudder.cli.commands import (
     explain,
     fit,
     graph,
+    host,
     memory,
     policies,
     predict,
@@ -35,6 +36,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("prepare")(prepare.prepare)
 app.command("data")(data.data)
+app.command("host")(host.host)
 app.command("set")(settings.set_)
 app.command("simulate")(policies.simulate)
 app.command("doctor")(doctor.doctor)

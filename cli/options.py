@@ -48,7 +48,10 @@ _SETTINGS = {
         "valid_mask": "Node tensor: 1 for the nodes to validate on; there may be none.",
         "test_mask": "Node tensor: 1 for the nodes to test on.",
         "edge_weight": "Edge tensor; neighbours are drawn in proportion to it. Default: evenly.",
-        "hosts": "Local hosts, one partition each.",
+        "hosts": "Local hosts, one partition each; or machines, reached by ssh: node1,node2.",
+        "launcher": "What starts a host's processes. env: `rudder host` runs on each other host.",
+        "ssh": "Command that reaches a machine, with options: 'ssh -p 2222'.",
+        "remote_python": "Interpreter on the machines; default: the same path as here.",
         "trainers_per_host": "Trainers on each host.",
         "servers_per_host": "Graph servers on each host.",
         "network": "How local hosts are kept apart.",
@@ -128,8 +131,8 @@ _SETTINGS = {
 }
 """The help of each setting that the command line can set, by the panels of `--help`."""
 _AS_TEXT = (
-    "model", "optimizer", "scheduler", "class_weights", "metric", "fanout", "buffer", "feature",
-    "llm_roles", "policy", "objective", "checkpoint_every",
+    "hosts", "model", "optimizer", "scheduler", "class_weights", "metric", "fanout", "buffer",
+    "feature", "llm_roles", "policy", "objective", "checkpoint_every",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from rudder.training.checkpoint.format import INTERVAL_FORMS, Interval
 from rudder.training.errors import ConfigError
+from rudder.training.hosts.names import machine_settings
 from rudder.training.model.own import MODEL_FORMS, OwnModel
 from rudder.training.options import as_config_error
 from rudder.training.partitioned_graph import TensorChoice
@@ -225,7 +226,13 @@ class RunConfig(BaseModel):
     valid_mask: str | None = None
     test_mask: str | None = None
     edge_weight: str | None = Field(None, description="edge tensor to draw neighbours by")
-    hosts: int = Field(2, ge=1, le=250, description="local hosts, one partition each")
+    hosts: int = Field(2, ge=1, le=250, description="hosts, one partition each")
+    launcher: Literal["local", "ssh", "slurm", "env"] = Field(
+        "local", description="what starts the processes of a host"
+    )
+    machines: tuple[str, ...] = Field((), description="NAME, or NAME ADDRESS, of each ssh host")
+    ssh: str = Field("ssh", min_length=1, description="command that reaches a machine")
+    remote_python: str | None = Field(None, description="interpreter there; default: as here")
     trainers_per_host: int = Field(1, ge=1, le=64)
     servers_per_host: int = Field(1, ge=1, le=64)
     model: Annotated[str, BeforeValidator(_to_model)] = Field("sage", description=MODEL_FORMS)
@@ -340,6 +347,12 @@ class RunConfig(BaseModel):
             raise ValueError("class_weights are of classes; task = regression has none")
         if self.memory_budget is not None:
             parse_bytes(self.memory_budget)
+        if (self.launcher == "ssh") != bool(self.machines):
+            raise ValueError("launcher ssh and the names of machines belong together")
+        if self.machines and len(self.machines) != self.hosts:
+            raise ValueError(f"hosts is {self.hosts}, but {len(self.machines)} machines are named")
+        if self.rate is not None and self.launcher != "local":
+            raise ValueError("rate limits the links of local hosts only; leave it out")
         if self.rate is not None and self.network == "loopback":
             raise ValueError("rate needs namespaces between the hosts; loopback has no link")
         return self
@@ -437,6 +450,9 @@ def run_config(file: Path | None = None, **options: Any) -> RunConfig:
     """
     values = _read_toml(file) if file is not None else {}
     values.update({name: value for name, value in options.items() if value is not None})
+    hosts = values.get("hosts")
+    if isinstance(hosts, str) and not hosts.strip().isdecimal():
+        values.update(machine_settings(name.strip() for name in hosts.split(",")))
     try:
         return RunConfig(**values)
     except ValidationError as error:

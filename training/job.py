@@ -29,7 +29,7 @@ class Job(Frozen):
     ip_config: Path
     addresses: tuple[str, ...]
     """Address of each host, in the order of partitions."""
-    network: Literal["namespace", "loopback"]
+    network: Literal["namespace", "loopback", "machines"]
     shm_prefix: str = ""
     """Prefix of shared-memory names; set where hosts share one /dev/shm."""
     master_port: int
@@ -50,6 +50,11 @@ class Job(Frozen):
     def part_config(self) -> Path:
         """DistDGL's JSON of the partitioned graph."""
         return self.graph.part_config
+
+    @property
+    def file(self) -> Path:
+        """Where the processes of a host find this."""
+        return self.run_dir / "job.json"
 
     def socket_of(self, rank: int) -> Path:
         """Control socket of a trainer (a path: network namespaces share it)."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import resource
 import signal
+from pathlib import Path
 
 from rudder.training.errors import MachineError
 from rudder.training.host_memory import HostMemory
 
+_VMSTAT = Path("/proc/vmstat")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -32,6 +35,16 @@ def as_machine_error(error: BaseException) -> MachineError | None:
         remedy = "use a smaller --buffer, --batch-size or --lookahead, or a larger machine"
         return MachineError(text, remedy=remedy)
     return None
+
+
+def kills_for_memory() -> int:
+    """Processes that this machine's kernel has killed for memory; 0 if it does not tell."""
+    try:
+        text = _VMSTAT.read_text()
+    except OSError:
+        return 0
+    match = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+    return int(match.group(1)) if match else 0
 
 
 def die_with(parent_pid: int | str | None) -> None:

@@ -317,7 +317,7 @@ def _meet(job: Job, rank: int) -> None:
     size = job.config.num_trainers
     on_gpus = job.config.device == "cuda" and torch.cuda.device_count() >= size
     backend = "nccl" if on_gpus else "gloo"
-    where = "env://" if job.network == "namespace" else f"file://{job.run_dir}/rendezvous"
+    where = f"file://{job.run_dir}/rendezvous" if job.network == "loopback" else "env://"
     distributed.init_process_group(backend, init_method=where, rank=rank, world_size=size)
 
 

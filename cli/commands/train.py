@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ import typer
 from rudder.cli.options import AsJson, settings, with_options
 from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
+from rudder.training.hosts.names import hosts_in
 from rudder.training.machine import why_no_buffer
 from rudder.training.model.own import OwnModel
 
@@ -68,18 +70,34 @@ def train(
             rich_help_panel="Run",
         ),
     ] = None,
+    hosts_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with a machine a line, instead of --hosts: NAME, or NAME ADDRESS.",
+            rich_help_panel="Graph and hosts",
+        ),
+    ] = None,
     json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Train a GNN on real DistDGL: servers and trainers as processes, on local hosts.
+    """Train a GNN on real DistDGL: servers and trainers as processes, on local hosts or machines.
 
     Example: rudder train --dataset synthetic:tiny --hosts 2 --rate 200mbit --epochs 3
     """
     from rudder.agents.team import check_models
     from rudder.cli.show.summary import print_summary
+    from rudder.training.hosts.agent import run_agent
+    from rudder.training.hosts.starters import NodePlace
 
     if collect:
         options["planner"] = _collecting(options["planner"])
+    if hosts_file is not None:
+        options["hosts"] = hosts_in(hosts_file)
+    options |= slurm_hosts(os.environ, options)
+    place = NodePlace.from_environment(os.environ) if options["launcher"] == "env" else None
+    if place is not None and place.rank > 0:
+        run_agent(place.head)
+        return
     roles = options["llm_roles"]
     options["llm_roles"] = tuple(roles.split(",")) if roles else None
     if resume is None:
@@ -114,6 +132,16 @@ def config_of_resumed(resume: Path, *, config_file: Path | None, **options: Any)
             remedy="train on with more --epochs, or use the model: see `rudder predict`",
         )
     return effective
+
+
+def slurm_hosts(variables: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Inside an allocation of several Slurm nodes: one host on each, unless options say else."""
+    nodes = variables.get("SLURM_JOB_NUM_NODES", "")
+    if not nodes.isdecimal() or int(nodes) < 2 or options["hosts"] or options["network"]:
+        return {}
+    if options["launcher"] not in (None, "slurm"):
+        return {}
+    return {"hosts": int(nodes), "launcher": "slurm"}
 
 
 def _collecting(planner: str | None) -> str:

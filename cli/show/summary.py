@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
 from rich.console import Console, Group
 
 from rudder.cli.show import figures
 from rudder.training.config import RunConfig
+from rudder.training.hosts.host import Network
 from rudder.training.metrics import (
     CountSource,
     EpochMetrics,
@@ -46,7 +46,7 @@ def summarise(
     config: RunConfig,
     dataset: str,
     run_dir: Path,
-    network: Literal["namespace", "loopback"],
+    network: Network,
     versions: Mapping[str, str],
     steering: Sequence[SteeringCounts] = (),
 ) -> Summary:

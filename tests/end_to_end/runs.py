@@ -53,6 +53,11 @@ class Run:
             start_new_session=True,
         )
 
+    @property
+    def launcher_pid(self) -> int:
+        """Process id of the launcher."""
+        return self._launcher.pid
+
     def wait_for(self, role: str, rank: int, phase: str) -> None:
         """Read on until a process has entered a phase."""
         wanted = {"kind": "phase", "role": role, "rank": rank, "phase": phase}

@@ -13,16 +13,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Self
 
 from rudder.training.errors import MachineError
+from rudder.training.hosts.host_process import HostProcess, LocalProcess
+from rudder.training.job import Job
+from rudder.training.machine import kills_for_memory
 
 _READY = "ready"
 _WAIT = f"echo {_READY} && exec cat > /dev/null"
 _SEARCHED = range(20000, 32000)
 """Below the range from which the kernel takes ports for outgoing connections."""
 _ANYWHERE = "0.0.0.0"
-Network = Literal["namespace", "loopback"]
+Network = Literal["namespace", "loopback", "machines"]
 
 
 class Holder:
@@ -148,6 +152,14 @@ class Host:
         settings = [f"{name}={value}" for name, value in variables.items()]
         return [*self.prefix, "env", *settings, *argv]
 
+    def start(self, argv: Sequence[str], *, variables: Mapping[str, str], log: Path) -> HostProcess:
+        """Run `argv` on this host; standard error goes to `log` on the launcher's disk."""
+        return LocalProcess(self.command(argv, variables=variables), log=log)
+
+    def memory_kills(self) -> int:
+        """Processes that the machine's kernel has killed for memory so far."""
+        return kills_for_memory()
+
 
 class Cluster(ABC):
     """Lends local hosts within its `with` block, and leaves nothing behind.
@@ -171,6 +183,10 @@ class Cluster(ABC):
 
         Raises MachineError that names the port if `first` is given and one of them is taken.
         """
+
+    def hand_over(self, job: Job) -> list[Job]:
+        """Give each host what the job needs there; returns the job as each host sees it."""
+        return [job] * len(self.hosts)
 
     @abstractmethod
     def _start(self, stack: ExitStack) -> tuple[Host, ...]:

@@ -45,16 +45,7 @@ class LoopbackCluster(Cluster):
     network: Network = "loopback"
 
     def _start(self, stack: ExitStack) -> tuple[Host, ...]:
-        try:
-            sweep()
-            claim = _claim_any()
-            stack.callback(claim.release)
-            stack.callback(_janitor(claim).close)
-        except OSError as error:
-            raise MachineError(
-                f"{SHM_FOLDER} cannot be written: {error.strerror}",
-                remedy=f"mount a tmpfs on {SHM_FOLDER} and make it writable for this user",
-            ) from None
+        claim = stack.enter_context(claim_shared_memory())
         self.shm_prefix = claim.prefix
         return tuple(
             Host(
@@ -70,6 +61,26 @@ class LoopbackCluster(Cluster):
         """Ports that are free on the addresses of this run and on all interfaces."""
         addresses = [host.address for host in self.hosts]
         return reserve_ports(count, addresses=addresses, first=first)
+
+
+@contextmanager
+def claim_shared_memory() -> Iterator[Claim]:
+    """Hold a claim; its segments are removed at the end, also when this process is killed.
+
+    What killed runs of this user have left is removed first.
+    """
+    with ExitStack() as stack:
+        try:
+            sweep()
+            claim = _claim_any()
+            stack.callback(claim.release)
+            stack.callback(_janitor(claim).close)
+        except OSError as error:
+            raise MachineError(
+                f"{SHM_FOLDER} cannot be written: {error.strerror}",
+                remedy=f"mount a tmpfs on {SHM_FOLDER} and make it writable for this user",
+            ) from None
+        yield claim
 
 
 def _claim_any() -> Claim:

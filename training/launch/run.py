@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +16,9 @@ from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
 from rudder.training.hosts.host import Cluster
 from rudder.training.hosts.local import open_cluster
+from rudder.training.hosts.machines import MachineCluster, control_sockets
+from rudder.training.hosts.names import Machine
+from rudder.training.hosts.starters import by_environment, by_slurm, over_ssh
 from rudder.training.job import DEFAULT_PROGRAM, Job
 from rudder.training.launch.preflight import (
     check_disk,
@@ -65,19 +68,20 @@ def launch(
         else:
             _clear_run_dir(run_dir)
         with (
-            open_cluster(config.network, num_hosts=config.hosts, rate=config.rate) as cluster,
+            _open_cluster(config, run_dir) as cluster,
             _sockets_in(run_dir / "control"),
         ):
-            check_memory(config, graph, network=cluster.network)
+            if cluster.network != "machines":
+                check_memory(config, graph, network=cluster.network)
             job = _make_job(config, graph, run_dir, cluster)
             own = {"program": program, "program_options": program_options}
             job = job.model_copy(update={**own, "resume_from": resume_from})
-            (run_dir / "job.json").write_text(job.model_dump_json(indent=2) + "\n")
+            job.file.write_text(job.model_dump_json(indent=2) + "\n")
+            jobs = cluster.hand_over(job)
             with (
                 _way_to_model(job),
-                WorkerGroup(
-                    job, cluster.hosts, job_file=run_dir / "job.json", logs=run_dir / "logs"
-                ) as group,
+                control_sockets(job, cluster.hosts),
+                WorkerGroup(jobs, cluster.hosts, logs=run_dir / "logs") as group,
             ):
                 return Supervisor(
                     servers=group.servers,
@@ -124,6 +128,25 @@ def _make_job(config: RunConfig, graph: PartitionedGraph, run_dir: Path, cluster
     job.ip_config.write_text("".join(f"{address} {port}\n" for address in addresses))
     write_config(config, run_dir / CONFIG_FILE)
     return job
+
+
+def _open_cluster(config: RunConfig, run_dir: Path) -> AbstractContextManager[Cluster]:
+    """The hosts of the run: here, or on other machines."""
+    if config.launcher == "local":
+        return open_cluster(config.network, num_hosts=config.hosts, rate=config.rate)
+    machines = [Machine.parse(each) for each in config.machines]
+    start = {
+        "ssh": lambda: over_ssh(machines, command=config.ssh, python=config.remote_python),
+        "slurm": lambda: by_slurm(config.hosts, timeout_s=config.start_timeout),
+        "env": lambda: by_environment(config.hosts, timeout_s=config.start_timeout),
+    }[config.launcher]
+    return MachineCluster(
+        num_hosts=config.hosts,
+        start=start,
+        run_dir=run_dir,
+        machines=machines,
+        timeout_s=config.start_timeout,
+    )
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-import psutil
-
 from rudder.training.checkpoint.format import FOLDER
 from rudder.training.errors import RunError, StoppedError
 from rudder.training.events import Event
@@ -40,7 +38,6 @@ _WHEN = {
     "evaluating": "while it evaluated",
     "finished": "when it had finished",
 }
-_VMSTAT = Path("/proc/vmstat")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.1
@@ -109,6 +106,8 @@ def _when(worker: Worker) -> str:
 
 def _remedy(worker: Worker, *, ran_out_of_memory: bool) -> str:
     killed_by = worker.killed_by
+    if worker.lost:
+        return "see whether the machine and its network are up; then start the run again"
     if killed_by is signal.SIGKILL and ran_out_of_memory:
         return (
             "the machine ran out of memory (the kernel says so in `dmesg`): use a smaller --buffer,"
@@ -124,16 +123,6 @@ def _remedy(worker: Worker, *, ran_out_of_memory: bool) -> str:
     if worker.role.name == "server" and worker.phase != "connected":
         return "its partition may be damaged: prepare the graph again (`rudder prepare`)"
     return "read the log; `rudder doctor` checks the machine"
-
-
-def kills_for_memory() -> int:
-    """Processes that this machine's kernel has killed for memory; 0 if it does not tell."""
-    try:
-        text = _VMSTAT.read_text()
-    except OSError:
-        return 0
-    match = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
-    return int(match.group(1)) if match else 0
 
 
 class Interruption:
@@ -185,7 +174,7 @@ class Supervisor:
         self._interruption = interruption
         self._start_timeout, self._stall_timeout = start_timeout, stall_timeout
         self._started = time.monotonic()
-        self._memory_kills = kills_for_memory()
+        self._memory_kills = self._kills_for_memory()
         self._are_released = False
         self._failures: dict[Worker, str] = {}
         self._selector = selectors.DefaultSelector()
@@ -266,8 +255,12 @@ class Supervisor:
         while time.monotonic() < until:
             self._listen()
             self._note_failures()
-        ran_out_of_memory = kills_for_memory() > self._memory_kills
+        ran_out_of_memory = self._kills_for_memory() > self._memory_kills
         return as_error(self._failures, ran_out_of_memory=ran_out_of_memory)
+
+    def _kills_for_memory(self) -> int:
+        """Of all machines of the run."""
+        return max(worker.role.host.memory_kills() for worker in self._workers)
 
     def _check_times(self) -> None:
         now, trainers = time.monotonic(), self._trainers
@@ -287,7 +280,7 @@ class Supervisor:
             )
 
     def _stuck(self, candidates: Sequence[Worker], what: str, *, remedy: str) -> RunError:
-        stopped = [worker for worker in self._workers if _is_stopped(worker)]
+        stopped = [worker for worker in self._workers if worker.is_stopped]
         worker = min(stopped or candidates, key=lambda worker: worker.last_heard)
         if stopped:
             what, remedy = f"{what}: it is stopped", f"continue it with `kill -CONT {worker.pid}`"
@@ -342,6 +335,8 @@ class Supervisor:
 
 def _complaint(worker: Worker) -> str | None:
     """What is wrong with a process while some trainer has not reported; None if nothing is."""
+    if worker.lost:
+        return f"is lost with its host: {worker.lost}"
     if worker.failed is not None:
         return "failed"
     if worker.exit_code is None or (worker.exit_code == 0 and _has_ended_well(worker)):
@@ -356,10 +351,3 @@ def _complaint(worker: Worker) -> str | None:
 def _has_ended_well(worker: Worker) -> bool:
     """Whether a trainer has said all that it had to say."""
     return worker.report is not None or worker.stopped is not None
-
-
-def _is_stopped(worker: Worker) -> bool:
-    try:
-        return bool(psutil.Process(worker.pid).status() == psutil.STATUS_STOPPED)
-    except psutil.Error:
-        return False

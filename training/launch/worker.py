@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -28,7 +26,6 @@ from rudder.training.metrics import RankReport
 from rudder.training.process.worker import LAUNCHER_VARIABLE
 
 RoleName = Literal["server", "trainer"]
-_CHUNK_BYTES = 1 << 16
 _ARGV = (sys.executable, "-P", "-m", "rudder.training.process.worker")
 _GRACE_SECONDS = 1.0
 
@@ -59,15 +56,7 @@ class Worker:
     ) -> None:
         self.role = role
         self.log = log
-        with log.open("ab") as stream:
-            self._process = subprocess.Popen(
-                role.host.command(argv, variables=variables),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                start_new_session=True,
-            )
-        os.set_blocking(self.fileno(), False)
+        self._process = role.host.start(argv, variables=variables, log=log)
         self._unread = b""
         self.phase = "starting"
         self.has_trained = False
@@ -78,13 +67,23 @@ class Worker:
 
     @property
     def pid(self) -> int:
-        """Process id; also the id of its process group."""
+        """Process id on its host; also the id of its process group."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
         """None while it runs; minus the signal's number if it was killed."""
-        return self._process.poll()
+        return self._process.exit_code
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal has stopped it."""
+        return self._process.is_stopped
+
+    @property
+    def lost(self) -> str:
+        """Why its host is lost; empty while it is not."""
+        return self._process.lost
 
     @property
     def killed_by(self) -> signal.Signals | None:
@@ -93,31 +92,21 @@ class Worker:
         return signal.Signals(-code) if code is not None and code < 0 else None
 
     def fileno(self) -> int:
-        """The pipe that carries events."""
-        assert self._process.stdout is not None
-        return self._process.stdout.fileno()
+        """What becomes readable when there are events, and when the process has ended."""
+        return self._process.fileno()
 
     def release(self) -> None:
         """Let a trainer connect."""
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):
-            self._process.stdin.write(b"go\n")
-            self._process.stdin.flush()
+        self._process.write(b"go\n")
 
     def events(self) -> Iterator[Event]:
         """What has arrived since the last call; never waits."""
-        while chunk := self._read():
+        while chunk := self._process.read():
             *lines, self._unread = (self._unread + chunk).split(b"\n")
             for line in lines:
                 if event := read_event(line):
                     self._note(event)
                     yield event
-
-    def _read(self) -> bytes:
-        try:
-            return os.read(self.fileno(), _CHUNK_BYTES)
-        except BlockingIOError:
-            return b""
 
     def _note(self, event: Event) -> None:
         self.last_heard = time.monotonic()
@@ -133,25 +122,15 @@ class Worker:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the process and whatever it has started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        self._process.signal(number)
 
     def wait(self, until: float) -> bool:
         """Wait for the end until a point of `time.monotonic`; False if it still runs."""
-        try:
-            self._process.wait(max(0.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return self._process.wait(until)
 
     def close(self) -> None:
-        """Kill what is left of it and close the pipes."""
-        self.signal(signal.SIGKILL)
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        """Kill what is left of it."""
+        self._process.close()
 
 
 class WorkerGroup:
@@ -160,9 +139,9 @@ class WorkerGroup:
     Their environment has the variables that DistDGL and torch read.
     """
 
-    def __init__(self, job: Job, hosts: tuple[Host, ...], *, job_file: Path, logs: Path) -> None:
-        self._job, self._hosts = job, hosts
-        self._job_file, self._logs = job_file, logs
+    def __init__(self, jobs: Sequence[Job], hosts: Sequence[Host], *, logs: Path) -> None:
+        """jobs: the job as each host sees it, in the order of hosts; logs: folder for all logs."""
+        self._jobs, self._hosts, self._logs = jobs, hosts, logs
         self.servers: list[Worker] = []
         self.trainers: list[Worker] = []
 
@@ -197,25 +176,25 @@ class WorkerGroup:
             worker.close()
 
     def _start(self) -> None:
-        config = self._job.config
-        for index, host in enumerate(self._hosts):
-            for _ in range(config.servers_per_host):
+        for index, (job, host) in enumerate(zip(self._jobs, self._hosts, strict=True)):
+            for _ in range(job.config.servers_per_host):
                 rank = len(self.servers)
                 own = server_variables(rank)
                 self.servers.append(self._worker(Role("server", rank, host), index, own))
-        for index, host in enumerate(self._hosts):
-            for _ in range(config.trainers_per_host):
+        for index, (job, host) in enumerate(zip(self._jobs, self._hosts, strict=True)):
+            for _ in range(job.config.trainers_per_host):
                 rank = len(self.trainers)
-                own = trainer_variables(self._job, rank, host)
+                own = trainer_variables(job, rank, host)
                 self.trainers.append(self._worker(Role("trainer", rank, host), index, own))
 
     def _worker(self, role: Role, index: int, own: Mapping[str, str]) -> Worker:
         name = "server" if role.name == "server" else "rank"
+        job = self._jobs[index]
         variables = {
-            JOB_VARIABLE: str(self._job_file),
+            JOB_VARIABLE: str(job.file),
             HOST_VARIABLE: str(index),
             LAUNCHER_VARIABLE: str(os.getpid()),
-            **common_variables(self._job, role.host),
+            **common_variables(job, role.host),
             **own,
         }
         return Worker(role, _ARGV, variables=variables, log=self._logs / f"{name}{role.rank}.log")

@@ -171,7 +171,7 @@ def _run(job: Job, place: ProcessPlace, pipe: EventPipe) -> None:
         _import_dgl()
     from rudder.training.wire.services import register_requests
 
-    if job.network == "loopback":
+    if job.shm_prefix:
         from rudder.training.process import loopback_shim
 
         prefix = f"{job.shm_prefix}{place.host}."

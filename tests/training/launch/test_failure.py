@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rudder.training.launch.supervise import kills_for_memory, quote
+from rudder.training.launch.supervise import quote
+from rudder.training.machine import kills_for_memory
 
 
 def test_quote_keeps_the_lines_that_matter(tmp_path: Path) -> None:

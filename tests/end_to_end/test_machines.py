@@ -1,0 +1,125 @@
+"""Runs on other machines: here each is an agent that a stand-in for ssh starts on this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.end_to_end.runs import Outcome, Run, segments, wait_until
+
+pytestmark = pytest.mark.distributed
+SSH_HERE = Path(__file__).parents[1] / "training" / "hosts" / "ssh_here.sh"
+RUDDER = (sys.executable, "-c", "from rudder.cli.main import main; main()")
+END_SECONDS = 30
+
+
+def machines() -> dict[str, Any]:
+    """Options of two machines whose addresses nobody else of this machine uses."""
+    network = f"127.{os.getpid() % 250 + 1}.77"
+    names = [f"node1 {network}.1", f"node2 {network}.2"]
+    return {"launcher": "ssh", "machines": names, "ssh": f"sh {SSH_HERE}", "seed": 7}
+
+
+def folders() -> set[Path]:
+    """Folders of runs on the machines."""
+    return set((Path(tempfile.gettempdir()) / f"rudder-{os.getuid()}").glob("run-*"))
+
+
+def workers(run: Run) -> list[psutil.Process]:
+    """Servers and trainers."""
+    return processes(run, "rudder.training.process.worker")
+
+
+def agents(run: Run) -> list[psutil.Process]:
+    return processes(run, "rudder.training.hosts.agent")
+
+
+def processes(run: Run, module: str) -> list[psutil.Process]:
+    below = psutil.Process(run.launcher_pid).children(recursive=True)
+    return [each for each in below if module in each.cmdline()]
+
+
+def losses(outcome: Outcome) -> list[tuple[int, int, float]]:
+    assert outcome.exit_code == 0, outcome.error
+    done = [event for event in outcome.events if event["kind"] == "epoch"]
+    return sorted((e["rank"], e["metrics"]["epoch"], e["metrics"]["loss"]) for e in done)
+
+
+def test_machines_train_as_local_hosts_do_and_send_their_files(
+    tiny_parts: Path, tmp_path: Path
+) -> None:
+    before = segments(), folders()
+    there = Run(tiny_parts, tmp_path / "there", epochs=2, **machines())
+    here = Run(tiny_parts, tmp_path / "here", epochs=2, seed=7)
+    assert losses(there.outcome(within_s=5)) == losses(here.outcome(within_s=5))
+    logs = {path.name for path in (tmp_path / "there" / "logs").iterdir()}
+    assert logs == {"rank0.log", "rank1.log", "server0.log", "server1.log"}
+    assert (segments(), folders()) == before
+
+
+def test_trainer_on_a_machine_is_set_from_here_and_its_record_comes_here(
+    tiny_parts: Path, tmp_path: Path
+) -> None:
+    options = {"controller": "on", "memory": str(tmp_path / "memory.db"), **machines()}
+    run = Run(tiny_parts, tmp_path / "run", epochs=9999, **options)
+    try:
+        run.wait_for("trainer", 1, "training")
+        set_rows = [*RUDDER, "set", "--run", str(tmp_path / "run")]
+        answer = subprocess.check_output([*set_rows, "--rank", "1", "--capacity", "321"], text=True)
+        assert "rank 1 applied from step" in answer
+        assert "capacity 321 rows" in answer
+        run.signal(signal.SIGINT)
+        assert "ended by Ctrl-C" in run.outcome(within_s=END_SECONDS).message
+        records = {path.name for path in (tmp_path / "run" / "steering").iterdir()}
+        assert records >= {"rank0.db", "rank1.db"}
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda run: agents(run)[0].kill(), "is lost with its host: "),
+        (lambda run: workers(run)[0].kill(), "was killed by SIGKILL"),
+    ],
+    ids=["agent", "worker"],
+)
+def test_what_is_killed_on_a_machine_is_named_and_nothing_stays(
+    tiny_parts: Path, tmp_path: Path, harm: Callable[[Run], None], message: str
+) -> None:
+    before = segments()
+    run = Run(tiny_parts, tmp_path / "run", epochs=9999, **machines())
+    try:
+        run.wait_for("trainer", 1, "training")
+        gone = workers(run)
+        harm(run)
+        outcome = run.outcome(within_s=END_SECONDS)
+        assert outcome.exit_code == 5
+        assert message in outcome.message
+        assert " on node" in outcome.message
+        wait_until(lambda: not any(each.is_running() for each in gone), within_s=END_SECONDS)
+        wait_until(lambda: segments() <= before, within_s=END_SECONDS)
+    finally:
+        run.close()
+
+
+def test_killed_launcher_leaves_nothing_on_the_machines(tiny_parts: Path, tmp_path: Path) -> None:
+    before = segments(), folders()
+    run = Run(tiny_parts, tmp_path / "run", epochs=9999, **machines())
+    try:
+        run.wait_for("trainer", 1, "training")
+        gone = [*agents(run), *workers(run)]
+        run.signal(signal.SIGKILL)
+        wait_until(lambda: not any(each.is_running() for each in gone), within_s=END_SECONDS)
+        wait_until(lambda: (segments(), folders()) == before, within_s=END_SECONDS)
+    finally:
+        run.close()
