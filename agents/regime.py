@@ -8,9 +8,9 @@ from rudder.memory.records import Observation
 from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
     CHANGED_WAIT_SHARE,
-    JUMP_SHARE,
     REMOTE_ROWS_SHARE,
     SIGMAS_SURE,
+    STEP_FACTOR,
 )
 from rudder.training.metrics import Window
 
@@ -31,7 +31,7 @@ def moves(window: Window, seen: Observation) -> tuple[Move, ...]:
     rows = window.rows.rows_fetched.of_batches / steps - seen.rows_fetched
     hits = (window.rows.hit_fraction or 0.0) - (seen.hit_fraction or 0.0)
     wait_ms = 1000 * window.stalled_seconds / steps - seen.exposed_wait_ms
-    step_ms = 1000 * window.trained_seconds / steps - seen.step_ms
+    step_ms = 1000 * window.trained_seconds / steps
     rows_margin = max(
         SIGMAS_SURE * seen.noise_rows,
         CHANGED_ROWS_SHARE * seen.rows_fetched,
@@ -42,8 +42,12 @@ def moves(window: Window, seen: Observation) -> tuple[Move, ...]:
         (rows, rows_margin, "more rows", "fewer rows"),
         (hits, CHANGED_ROWS_SHARE, "more hits", "fewer hits"),
         (wait_ms, wait_margin, "more wait", "less wait"),
-        (step_ms, JUMP_SHARE * seen.step_ms, "longer steps", "shorter steps"),
     )
     found = [more if by > 0 else less for by, margin, more, less in compared if abs(by) > margin]
-    other: tuple[Move, ...] = () if window.settings == seen.settings else ("other settings",)
-    return (*other, *found)
+    if window.settings != seen.settings:
+        found.append("other settings")
+    if step_ms > STEP_FACTOR * seen.step_ms:
+        found.append("longer steps")
+    if step_ms < seen.step_ms / STEP_FACTOR:
+        found.append("shorter steps")
+    return tuple(found)

@@ -49,6 +49,9 @@ it would cost a whole window. Also of rows: as many more of them."""
 JUMP_SHARE = 0.3
 """Waits of other circumstances: what a link of another rate does, and no trial may, for it is above
 CATASTROPHE_SHARE."""
+STEP_FACTOR = 2.0
+"""Steps that take so many times as long, or as short, are of another regime. By hand: on a busy
+host windows of the same regime differ by a half."""
 PEERS_SHARE = 0.5
 """Of the time that others make this rank wait: what it may use up, and still be ahead of them."""
 WIN_PART = 0.5

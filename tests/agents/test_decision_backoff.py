@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rudder.agents.steering import DecisionBackoff
+from rudder.training.metrics import Seconds
 from tests.agents.steered import SETTINGS, observation_of, window_of
 
 SAME = window_of(160, settings=SETTINGS)
@@ -45,6 +46,16 @@ def test_of_few_rows_some_more_or_less_are_no_difference() -> None:
         rest.begin(few)
     assert not rest.is_over(window_of(160, settings=SETTINGS, rows=13))
     assert rest.is_over(window_of(160, settings=SETTINGS, rows=15))
+
+
+@pytest.mark.parametrize(("factor", "is_other"), [(1.6, False), (2.2, True), (0.6, False)])
+def test_only_steps_that_take_twice_as_long_are_another_regime(
+    factor: float, is_other: bool
+) -> None:
+    backoff = DecisionBackoff()
+    backoff.begin(observation_of())
+    seconds = Seconds(exposed_wait=16 * 0.005, compute=16 * (0.025 * factor - 0.005))
+    assert backoff.is_over(SAME.model_copy(update={"seconds": seconds})) == is_other
 
 
 def test_without_a_pause_every_window_is_looked_at() -> None:
