@@ -54,8 +54,9 @@ class Layout(BaseModel):
         num_parts = content.get("num_parts")
         if not isinstance(num_parts, int):
             raise ValueError("it has no num_parts")
-        if missing := [k for k in range(num_parts) if f"part-{k}" not in content]:
-            raise ValueError(f"it has {num_parts} parts but no part-{missing[0]}")
+        missing = next((k for k in range(num_parts) if f"part-{k}" not in content), None)
+        if missing is not None:
+            raise ValueError(f"it has {num_parts} parts but no part-{missing}")
         maps = {name: _only(content, name) for name in ("node_map", "edge_map")}
         return {
             **content,
@@ -109,7 +110,10 @@ def _refuse_other_kinds(path: Path, content: Any) -> None:
     """Graphs that DGL 2.1 or Rudder's loader does not know."""
     if not isinstance(content, dict):
         return
-    types = {name: list(content.get(name) or ["one"]) for name in ("ntypes", "etypes")}
+    types = {
+        name: list(found) if isinstance(found := content.get(name), dict) and found else ["one"]
+        for name in ("ntypes", "etypes")
+    }
     if any(len(names) > 1 for names in types.values()):
         raise DataError(
             f"{path} has node types {types['ntypes']} and edge types {types['etypes']}; allowed:"

@@ -6,6 +6,7 @@ are mapped into memory: only what is looked at is read.
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from pathlib import Path
@@ -34,7 +35,7 @@ def tensors_of(path: Path) -> dict[str, Array]:
         with path.open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return dict(sorted(_Reader(content).tensors(), key=lambda pair: pair[0]))
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, TypeError, struct.error) as error:
         raise DataError(
             f"{path} is not a readable file of tensors: {error}",
             remedy="write the partition again; DGL's save_tensors writes such files",
@@ -77,10 +78,10 @@ class _Reader:
         if code not in _KINDS:
             raise ValueError(f"a tensor has a type of {bits} bits that numpy lacks")
         dtype = np.dtype(f"{_KINDS[code]}{bits}")
-        if min(shape, default=0) < 0 or num_bytes != dtype.itemsize * int(np.prod(shape)):
+        if min(shape, default=0) < 0 or num_bytes != dtype.itemsize * math.prod(shape):
             raise ValueError(f"it is damaged at byte {begin}")
         self._at += num_bytes
         if self._at > len(self._content):
             raise ValueError(f"it is cut off after {len(self._content):,} bytes")
-        flat = np.frombuffer(self._content, dtype, int(np.prod(shape)), self._at - num_bytes)
+        flat = np.frombuffer(self._content, dtype, math.prod(shape), self._at - num_bytes)
         return flat.reshape(shape)

@@ -108,6 +108,23 @@ def test_a_cut_off_tensor_file_is_refused(tmp_path: Path, length: int) -> None:
         tensors_of(path)
 
 
+def test_any_damaged_byte_of_a_tensor_file_is_refused_or_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.dgl"
+    save(path, {"_N/a": torch.arange(6).view(3, 2)})
+    whole = path.read_bytes()
+    num_refused = 0
+    for at in range(len(whole)):
+        for value in (0, 7, 127, 255):
+            path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+            try:
+                sums = [tensor.sum() for tensor in tensors_of(path).values()]
+            except DataError:
+                num_refused += 1
+            else:
+                assert len(sums) == 1
+    assert num_refused > 100
+
+
 def test_partitions_of_others_are_described(write: Write) -> None:
     folder = write()
     told: list[str] = []
@@ -294,6 +311,26 @@ def test_a_json_that_cannot_be_used_says_why(write: Write, changes: Tensors, say
     with pytest.raises(DataError, match=says) as refused:
         described(write(**changes))
     assert refused.value.remedy
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 0, 10**15, 1e308, "x", "", [], [1], {}, {"a": 1}),
+    *({"a": [[0, 1]]}, [[0, 6], [6, 10]]),
+)
+
+
+@pytest.mark.parametrize("key", layout())
+def test_any_odd_value_in_a_json_is_refused_or_taken(write: Write, key: str) -> None:
+    folder = write()
+    for odd in ODD:
+        (folder / "metadata.json").write_text(json.dumps(layout(**{key: odd})))
+        try:
+            graph = described(folder / "metadata.json")
+        except (DataError, ConfigError) as error:
+            remedy = error.remedy
+            assert remedy
+        else:
+            assert graph.num_parts == 2
 
 
 def test_a_folder_without_partitions_or_with_several_is_refused(
