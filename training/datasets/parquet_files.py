@@ -104,6 +104,7 @@ class ParquetTable:
         for file in files:
             with _open(file) as opened:
                 schemas.append(opened.schema_arrow.remove_metadata())
+                _ = schemas[-1].names  # read here, where a garbled one is answered
                 rows.append(opened.metadata.num_rows)
             if not schemas[-1].equals(schemas[0]):
                 raise DataError(
@@ -188,6 +189,7 @@ class ParquetTable:
             with _open(path) as file:
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
                     cells = batch.column(column)
+                    cells.validate(full=True)  # texts are UTF-8
                     is_coded = pa.types.is_dictionary(cells.type)
                     yield cells.dictionary_decode() if is_coded else cells
 
@@ -211,7 +213,7 @@ def _open(path: Path) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(
             f"{path} is not a readable Parquet file: {error}",
             remedy="write it again; a file that a job did not finish has no footer",

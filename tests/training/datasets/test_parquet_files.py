@@ -270,3 +270,18 @@ def test_labels_with_fractions_are_numbers_to_predict(
     assert (graph.num_classes, graph.multilabel) == (0, False)
     with pytest.raises(DataError, match=r"labels\[1\] = nan .* finite numbers"):
         check_graph(load(tmp_path, *with_nodes(label=[0.5, None, None, -7])))
+
+
+def test_any_damaged_byte_is_refused_or_read(tmp_path: Path) -> None:
+    loaded(tmp_path)
+    whole = (tmp_path / "nodes.parquet").read_bytes()
+    num_refused = 0
+    for at in range(0, len(whole), 2):
+        (tmp_path / "nodes.parquet").write_bytes(whole[:at] + b"\xce" + whole[at + 1 :])
+        try:
+            load_parquet(tmp_path)
+        except DataError as error:
+            remedy = error.remedy
+            assert remedy
+            num_refused += 1
+    assert num_refused > 100
