@@ -14,20 +14,6 @@ from rudder.training.settings import Applied, Change
 Purpose = Literal["apply_change", "revert_change"]
 
 
-class Actuator(Protocol):
-    """Makes the trainer change its settings."""
-
-    async def carry_out(
-        self,
-        change: Change,
-        *,
-        observation: Observation,
-        episode_id: str | None = None,
-        purpose: Purpose = "apply_change",
-    ) -> Applied:
-        """The trainer's answer; raises RunError where there is none."""
-
-
 class NoAnswerError(RunError):
     """The trainer did not answer in time, so that nobody knows whether it has changed anything."""
 
@@ -43,7 +29,7 @@ class Sender(Protocol):
         """Send a change and wait; raises RunError where it is rejected, NoAnswerError if late."""
 
 
-class JournaledActuator:
+class Actuator:
     """Writes an intent row, sends the command, writes the effect row."""
 
     def __init__(self, sender: Sender, *, journal: Journal) -> None:
@@ -95,25 +81,3 @@ class JournaledActuator:
         latency_ms = (time.perf_counter() - started) * 1000
         seen = {"kind": "effect", "latency_ms": latency_ms, **values}
         self._journal.log(intent.model_copy(update={"arguments": None, **seen}))
-
-
-class NoActuator:
-    """Carries nothing out, for a dry run: every change is refused, and the settings stay."""
-
-    async def carry_out(
-        self,
-        change: Change,
-        *,
-        observation: Observation,
-        episode_id: str | None = None,
-        purpose: Purpose = "apply_change",
-    ) -> Applied:
-        """A refusal."""
-        return Applied(
-            command_id="dry-run",
-            outcome="refused",
-            rank=0,
-            step=observation.step,
-            settings=observation.settings,
-            reason="this is a dry run",
-        )

@@ -38,15 +38,16 @@ def build_graph(
     planner: Planner,
     critic: Critic,
     guard: Guard,
-    act: Actuator,
+    act: Actuator | None = None,
     recall: Recall,
     recorder: Recorder = NO_RECORDER,
     second: Planner | None = None,
 ) -> Graph:
     """Wire any mix of roles; `decide` runs the graph.
 
-    second: asked where another planner's plan came to nothing, None: nobody is; recorder: keeps
-    what decisions rest on, so that they can be replayed.
+    act: carries changes out, None: a decision ends before that; second: asked where another
+    planner's plan came to nothing, None: nobody is; recorder: keeps what decisions rest on, so that
+    they can be replayed.
     """
     nodes = _Nodes(observer, planner, second, critic, guard, act, recall, recorder)
     graph = StateGraph(DecisionState, context_schema=Context)
@@ -106,7 +107,7 @@ class _Nodes:
     second: Planner | None
     critic: Critic
     judge: Guard
-    actuator: Actuator
+    actuator: Actuator | None
     recaller: Recall
     recorder: Recorder
 
@@ -164,6 +165,8 @@ class _Nodes:
         return {"ruling": ruling}
 
     async def act(self, state: DecisionState) -> DecisionState:
+        if self.actuator is None:
+            return {}
         applied = await self.actuator.carry_out(
             state["verdict"].change,
             observation=state["observation"],

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-from rudder.agents.actuator import JournaledActuator, Sender
+from rudder.agents.actuator import Actuator, Sender
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import Guard, limit_plan
 from rudder.agents.observer import EmbeddedObserver
@@ -116,7 +116,7 @@ class Steering:
         self._guard = Guard(steps_of(options))
         self.recorder = DecisionRecorder(journal, guard=self._guard, options=options)
         self.team = team or make_team(options, workload, on_exchange=self.recorder.on_exchange)
-        self.actuator = JournaledActuator(sender, journal=journal)
+        self.actuator = Actuator(sender, journal=journal)
         self._journal, self._may_decide = journal, may_decide
         self._episode_recall = EpisodeRecall(journal, workload=workload)
         self.toolbox = self._make_toolbox(workload, options)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rudder.agents.controller.report import read_reports
 from rudder.bench.gauge import ControllerGauge, Use
@@ -21,6 +21,7 @@ from rudder.bench.results import BenchReport, Result, TurnDone, results_in
 from rudder.bench.run import Watch, run
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
+from rudder.training.settings import Frozen
 
 FILE_NAME = "harm.json"
 DATASETS = (
@@ -36,11 +37,7 @@ CONFIDENCE = 0.95
 STEERED = "lookahead:controller=on"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Interval(_Frozen):
+class Interval(Frozen):
     """An interval for a median, whatever the distribution; few values give a low confidence."""
 
     low: float
@@ -64,7 +61,7 @@ class Interval(_Frozen):
         return cls(low=ranked[k - 1], high=ranked[n - k], confidence=max(0.0, confidence(k)))
 
 
-class Harm(_Frozen):
+class Harm(Frozen):
     """One graph at one rate."""
 
     dataset: str
@@ -95,7 +92,7 @@ class Harm(_Frozen):
         return "no harm" if is_safe else "unclear"
 
 
-class HarmReport(_Frozen):
+class HarmReport(Frozen):
     """`harm.json`: the cases so far; the last one may have fewer rounds than planned."""
 
     cases: tuple[Harm, ...] = ()

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
 from rudder.training.control.controller_process import start_early
 from rudder.training.events import Emit
 from rudder.training.job import Job
+from rudder.training.settings import Frozen
 from rudder.training.steering_options import SteeringOptions
 
 
@@ -33,10 +34,8 @@ class Turn:
         return range(self.first_epoch, self.first_epoch + self.num_epochs)
 
 
-class BenchPlan(BaseModel):
+class BenchPlan(Frozen):
     """A warm-up round, and `repeats` rounds that count."""
-
-    model_config = ConfigDict(frozen=True)
 
     variants: tuple[Variant, ...] = Field(min_length=1)
     repeats: int = Field(3, ge=1, le=1000)

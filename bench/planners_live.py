@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from rudder.agents.controller.report import read_reports
 from rudder.bench.plan import BenchPlan
 from rudder.bench.results import BenchReport, Spread, results_in
@@ -15,6 +13,7 @@ from rudder.bench.run import Watch, run
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
 from rudder.training.metrics import ModelUse
+from rudder.training.settings import Frozen
 
 FILE_NAME = "planners.json"
 UNSTEERED = "none"
@@ -26,7 +25,7 @@ PUBLISHED, PUBLISHED_LLM = "published", "published:llm"
 """The published planner with its plain rule, and with a model's answers."""
 
 
-class LivePlanner(BaseModel):
+class LivePlanner(Frozen):
     """A planner in one job, or over several.
 
     seconds: all its epochs, of the slowest rank; to_unsteered, to_embedded: over the seconds of
@@ -34,8 +33,6 @@ class LivePlanner(BaseModel):
     the epochs of turns that count and ranks; rows_fetched, hit_fraction: of an epoch of turns that
     count, all ranks; models: per rank, of planners that ask a model.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     planner: str
     seconds: float
@@ -67,11 +64,9 @@ def variant_of(name: str, *, model_file: Path | None = None, start: str = POOR_S
     return Variant(text=text)
 
 
-class LiveReport(BaseModel):
+class LiveReport(Frozen):
     """`planners.json` of live jobs: all planners over the jobs so far; a job that was stopped
     counts up to its last whole round, but not in jobs_done."""
-
-    model_config = ConfigDict(frozen=True)
 
     jobs_done: int = 0
     jobs_planned: int

@@ -12,16 +12,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.registry import PolicyOptions, parse_variant
 from rudder.training.partition_view import PartitionView
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Frozen
 from rudder.training.simulate.study import SIMULATED_POLICIES, make_simulated
 
 VARIANTS = (
@@ -35,8 +33,7 @@ Layout = Literal["packed", "spread"]
 LAYOUTS: tuple[Layout, ...] = ("packed", "spread")
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(Frozen):
     """One stream: so many remote nodes, of which `num_touched` occur, `inputs` in a batch."""
 
     capacity: int
@@ -47,17 +44,11 @@ class Work:
     num_batches: int
 
 
-class Cost(BaseModel):
+class Cost(Work):
     """One measurement; milliseconds over batches. flatness: of a series over remote nodes, times
     as slow as with the fewest, None where the capacity is what changes."""
 
-    model_config = ConfigDict(frozen=True)
-
     variant: str
-    capacity: int
-    num_remote: int
-    inputs: int
-    layout: Layout
     ms_per_batch: float
     ms_per_batch_min: float
     ms_per_batch_p95: float
@@ -130,11 +121,8 @@ def measure(variant: str, work: Work) -> Cost:
     ahead = AHEAD_BATCHES if name == "lookahead" else 0
     seconds, hits = _timed(policy, [*fill, *batches], ahead=ahead, warm=len(fill) + warm)
     return Cost(
+        **work.model_dump(),
         variant=variant,
-        capacity=work.capacity,
-        num_remote=work.num_remote,
-        inputs=work.inputs,
-        layout=work.layout,
         ms_per_batch=1e3 * statistics.median(seconds),
         ms_per_batch_min=1e3 * min(seconds),
         ms_per_batch_p95=1e3 * float(np.quantile(seconds, 0.95)),

@@ -17,22 +17,19 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from rudder.bench.plan import Turn
 from rudder.bench.variants import STOCK, Variant
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
+from rudder.training.settings import Frozen
 
 _CPU_TABLE = Path("/proc/cpuinfo")
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Machine(_Frozen):
+class Machine(Frozen):
     """The facts that a reader of its figures needs."""
 
     cpu: str
@@ -84,7 +81,7 @@ class TurnDone:
         return statistics.mean(self.epoch_seconds)
 
 
-class Spread(_Frozen):
+class Spread(Frozen):
     """The least, the median and the largest of some measurements."""
 
     min: float
@@ -97,7 +94,7 @@ class Spread(_Frozen):
         return cls(min=min(values), median=statistics.median(values), max=max(values))
 
 
-class Result(_Frozen):
+class Result(Frozen):
     """One variant at one rate. Ratios to stock are stock's time over the variant's: 2 is twice as
     fast; they are absent where stock was not measured."""
 
@@ -122,7 +119,7 @@ class Result(_Frozen):
     )
 
 
-class Skipped(_Frozen):
+class Skipped(Frozen):
     """A rate that could not be measured on this machine."""
 
     rate: str
@@ -130,7 +127,7 @@ class Skipped(_Frozen):
     remedy: str
 
 
-class BenchReport(_Frozen):
+class BenchReport(Frozen):
     """`bench.json`. A benchmark that was stopped has fewer turns done than planned; variants
     without a turn that counts are missing from its results."""
 
@@ -151,6 +148,11 @@ class BenchReport(_Frozen):
     def of_rate(self, rate: str) -> tuple[Result, ...]:
         """All variants at a rate."""
         return tuple(result for result in self.results if result.rate == rate)
+
+    @property
+    def best(self) -> Result:
+        """The one with the least median; there is at least one."""
+        return min(self.results, key=lambda result: result.epoch_seconds.median)
 
     @property
     def is_complete(self) -> bool:

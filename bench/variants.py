@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+import itertools
+from dataclasses import dataclass
 
 from rudder.training.config import NO_MEMORY, RunConfig, run_config
 from rudder.training.errors import ConfigError
+from rudder.training.settings import Frozen
 
 STOCK, FLOOR = "stock", "floor"
 _OF_CONTROLLERS = ("planner", "planner_model", "objective", "asks")
 _OPTIONS = ("buffer", "lookahead", "eviction_threshold", "controller", *_OF_CONTROLLERS)
 
 
-class Variant(BaseModel):
+class Variant(Frozen):
     """`name`, or `name:key=value+key=value`.
 
     Names: stock (plain DistDGL), floor (Rudder's sampling, no feature reads: the limit of any
@@ -20,8 +22,6 @@ class Variant(BaseModel):
     eviction_threshold, controller (none unless it is on), planner, planner_model, objective and
     asks; the run's language model is asked by planner=llm, and by planner=published+asks=llm.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     text: str
 
@@ -98,3 +98,23 @@ def parse_variants(text: str) -> tuple[Variant, ...]:
             "variants", value=text, allowed="different names with commas between them"
         )
     return tuple(Variant(text=name) for name in names)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every capacity with every lookahead: capacities as RunConfig's `buffer` is written, and
+    lookaheads in batches."""
+
+    capacities: tuple[str, ...]
+    lookaheads: tuple[int, ...]
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """One per point, capacity by capacity."""
+        return tuple(
+            self.variant(*point) for point in itertools.product(self.capacities, self.lookaheads)
+        )
+
+    def variant(self, capacity: str, lookahead: int) -> Variant:
+        """The variant with these fixed settings."""
+        return Variant(text=f"lookahead:buffer={capacity}+lookahead={lookahead}")

@@ -1,6 +1,6 @@
 """How fast steering finds good settings, in real jobs.
 
-    python -m benchmarks.steering rescue --rate 200mbit --grid runs/grid/grid.json
+    python -m benchmarks.steering rescue --rate 200mbit --grid runs/grid/bench.json
     python -m benchmarks.steering change rate --rate 1gbit --to 200mbit
 
 What is compared takes turns in the same job; benchmarks/README.md says what the columns mean.
@@ -22,7 +22,6 @@ import typer
 from pydantic import BaseModel, TypeAdapter
 
 from rudder.agents.controller.report import read_reports
-from rudder.bench.grid import GridReport
 from rudder.bench.link import change_rate
 from rudder.bench.plan import BenchPlan
 from rudder.bench.results import BenchReport, TurnDone
@@ -152,7 +151,7 @@ def rescue(
     dataset: Dataset = GRAPH, rate: Rate = SLOW,
     best: Annotated[str | None, typer.Option(help="Fixed variant to compare with.")] = None,
     grid: Annotated[
-        Path | None, typer.Option(help="grid.json that names it, of `rudder bench grid`.")
+        Path | None, typer.Option(help="bench.json that names it, of `rudder bench grid`.")
     ] = None,
     repeats: Repeats = 3, epochs: Epochs = 5, fanout: Fanout = None, out: Out = None,
 ) -> None:  # fmt: skip
@@ -161,7 +160,7 @@ def rescue(
     if best is None and grid is None:
         raise SystemExit("error: give --best, or --grid with what `rudder bench grid` wrote")
     if grid is not None:
-        best = GridReport.model_validate_json(grid.read_text()).best.variant
+        best = BenchReport.model_validate_json(grid.read_text()).best.variant
     study = Study(config, rate, LOST, (best,), "rescue", repeats, where)
     plan = study.plan(repeats=1, epochs=epochs)
     _print(study.speeds(plan, first=0, best_from=1, action=None))

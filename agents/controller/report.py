@@ -10,62 +10,43 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from rudder.memory.records import Episode
 from rudder.training.metrics import SteeringCounts
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Frozen
 from rudder.training.steering_options import default_memory
 
 
 def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
     """The counts with what is new of an episode: it comes once when it was decided, and again
     when its trial is over."""
+    result = None if episode.outcome is None else episode.outcome.result
     if is_change(episode) and episode.outcome is not None:
-        return _of_outcome(counts, episode)
-    return _of_decision(counts, episode)
-
-
-def _of_decision(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
-    verdict, outcome = episode.verdict, episode.outcome
-    decision = verdict.decision if verdict is not None else None
-    result = outcome.result if outcome is not None else None
-    return counts.model_copy(
-        update={
-            "decisions": counts.decisions + 1,
-            "reconsidered": counts.reconsidered + (episode.rejected is not None),
-            "proposed": counts.proposed + (not episode.plan.change.is_empty),
-            "approved": counts.approved + (decision == "approve"),
-            "trimmed": counts.trimmed + (decision == "trim"),
-            "refused": counts.refused + (result == "refused"),
-            "late": counts.late + (result == "expired"),
-            "applied": counts.applied + is_change(episode),
-            "ages_steps": (*counts.ages_steps, *_age_steps(episode)),
-        }
+        error = episode.outcome.rows_error
+        errors = counts.rows_errors if error is None else (*counts.rows_errors, error)
+        return _added(counts, **{str(result): 1}).model_copy(update={"rows_errors": errors})
+    applied, ages = episode.applied, counts.ages_steps
+    if applied is not None and is_change(episode):
+        ages = (*ages, applied.step - episode.observation.step)
+    decision = None if episode.verdict is None else episode.verdict.decision
+    found = _added(
+        counts,
+        decisions=1,
+        reconsidered=episode.rejected is not None,
+        proposed=not episode.plan.change.is_empty,
+        approved=decision == "approve",
+        trimmed=decision == "trim",
+        refused=result == "refused",
+        late=result == "expired",
+        applied=is_change(episode),
     )
+    return found.model_copy(update={"ages_steps": ages})
 
 
-def _of_outcome(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
-    outcome = episode.outcome
-    assert outcome is not None
-    errors = counts.rows_errors
-    if outcome.rows_error is not None:
-        errors = (*errors, outcome.rows_error)
-    return counts.model_copy(
-        update={
-            "confirmed": counts.confirmed + (outcome.result == "confirmed"),
-            "reverted": counts.reverted + (outcome.result == "reverted"),
-            "abandoned": counts.abandoned + (outcome.result == "abandoned"),
-            "rows_errors": errors,
-        }
-    )
-
-
-def _age_steps(episode: Episode) -> tuple[int, ...]:
-    applied = episode.applied
-    if applied is None or not is_change(episode):
-        return ()
-    return (applied.step - episode.observation.step,)
+def _added(counts: SteeringCounts, **more: int) -> SteeringCounts:
+    update = {name: getattr(counts, name) + number for name, number in more.items()}
+    return counts.model_copy(update=update)
 
 
 def is_change(episode: Episode) -> bool:
@@ -83,13 +64,11 @@ _CHANGES = 4
 """Last changes in a report, so that a display that looks twice a second misses none."""
 
 
-class SteeringReport(BaseModel):
+class SteeringReport(Frozen):
     """One rank's steering up to now; `phase` is what the controller is doing, shortage: why memory
     is given back, None: it is not;
     is_on whether the trainer lets itself be steered; last: the last decision, changes: the
     last ones that changed something, oldest first, as they stand now."""
-
-    model_config = ConfigDict(frozen=True)
 
     rank: int
     planner: str

@@ -80,13 +80,8 @@ class LlmCritic:
 def critic_question(briefing: Briefing, plan: Plan) -> Question:
     """What a critic is asked."""
     form = form_of(CriticAnswer, name=_TOOL)
-    return Question(
-        role="critic",
-        system=system_prompt("critic"),
-        user=critic_prompt(briefing, plan),
-        tools=(form,),
-        schema_=form.parameters,
-    )
+    user = critic_prompt(briefing, plan)
+    return Question.of("critic", form, system=system_prompt("critic"), user=user)
 
 
 def _read(reply: Reply, change: Change, settings: BufferSettings, limits: Limits) -> CriticAnswer:

@@ -6,8 +6,9 @@ import hashlib
 from collections import Counter, deque
 
 from rudder.agents.llm.errors import ChatError, EndpointError
-from rudder.agents.llm.messages import Frozen, Mode, Question, Reply
+from rudder.agents.llm.messages import Mode, Question, Reply
 from rudder.memory.journal import ModelCall
+from rudder.tools.calls import Frozen
 from rudder.training.metrics import ModelUse
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
+
+from rudder.tools.calls import Frozen
 
 Mode = Literal["tools", "structured", "text"]
 AgentRole = Literal["observer", "planner", "critic", "probe"]
@@ -20,12 +22,6 @@ CHARS_PER_TOKEN = 3
 
 SCHEMA_IN_WORDS = "ANSWER with one JSON object of this schema, nothing else:"
 """What comes before the schema in text mode."""
-
-
-class Frozen(BaseModel):
-    """Cannot be changed, and refuses fields that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ToolForm(Frozen):
@@ -48,6 +44,11 @@ class Question(Frozen):
     tools: tuple[ToolForm, ...]
     schema_: JsonObject
     complaint: str | None = None
+
+    @classmethod
+    def of(cls, role: AgentRole, form: ToolForm, *, system: str, user: str) -> Question:
+        """A question whose answer is a call of one tool."""
+        return cls(role=role, system=system, user=user, tools=(form,), schema_=form.parameters)
 
     def texts(self, mode: Mode) -> list[tuple[Literal["system", "human"], str]]:
         """The messages in order; only text mode has the schema in words."""

@@ -45,10 +45,5 @@ class LlmObserver:
 def observer_question(briefing: Briefing) -> Question:
     """What an observer is asked."""
     form = form_of(ObserverAnswer, name=_TOOL)
-    return Question(
-        role="observer",
-        system=system_prompt("observer"),
-        user=observer_prompt(briefing),
-        tools=(form,),
-        schema_=form.parameters,
-    )
+    user = observer_prompt(briefing)
+    return Question.of("observer", form, system=system_prompt("observer"), user=user)

@@ -6,21 +6,19 @@ import asyncio
 import time
 
 from rudder.agents.llm.errors import ChatError, EndpointError, TooSlowError
-from rudder.agents.llm.messages import Chat, Frozen, Mode, Question, TokensSource, Usage
+from rudder.agents.llm.messages import Chat, Mode, Question, TokensSource, Usage
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
-from rudder.memory.records import Observation
+from rudder.memory.sample import sample_episode, sample_workload
+from rudder.tools.calls import Frozen
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.training.settings import BufferSettings
-from rudder.training.workload import Workload
 
 MODES: tuple[Mode, ...] = ("tools", "structured", "text")
-_SETTINGS = BufferSettings(capacity_rows=4000, lookahead_batches=8)
 
 
 class ModeReport(Frozen):
@@ -136,51 +134,10 @@ async def _try(
     )
 
 
-def example_workload() -> Workload:
-    """An invented run of ordinary size."""
-    return Workload(
-        run_key="0" * 32,
-        rank=0,
-        world_size=2,
-        part=0,
-        num_parts=2,
-        num_inner=100_000,
-        num_halo=40_000,
-        num_remote=100_000,
-        row_bytes=400,
-        batch_size=1000,
-        batches_per_epoch=100,
-        epochs=10,
-        fanouts=(10, 25),
-        policy="lookahead",
-        defaults=_SETTINGS,
-        max_buffer_rows=100_000,
-    )
-
-
 def _example() -> tuple[Toolbox, Question]:
-    """A question as a real run asks it, about a run that is invented."""
-    workload = example_workload()
+    """A question as a real run asks it, about the run that is made up as a sample."""
+    workload = sample_workload()
     history, limits = History(workload), Limits.of(workload, memory_budget_bytes=None)
     toolbox = Toolbox(history, limits, WhatIf(history), lambda limit: ())
-    observation = Observation(
-        step=64,
-        window=3,
-        steps_left=936,
-        settings=_SETTINGS,
-        bottleneck="network",
-        trend="steady",
-        hit_fraction=0.4,
-        remote_rows=12_000,
-        rows_fetched=7200,
-        exposed_wait_ms=6.0,
-        step_ms=40.0,
-        noise_rows=100,
-        noise_wait_ms=0.3,
-        headroom_rows=5000,
-        headroom_wait_ms=5.0,
-        spare_ms=-6.0,
-        drift=0.0,
-        working_set_rows=60_000,
-    )
+    observation = sample_episode(0, workload=workload).observation
     return toolbox, planner_question(Briefing(observation, limits, "time"))

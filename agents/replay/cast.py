@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import get_args
 
+from rudder.agents.llm import errors
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.breaker import Breaker, Budget, Stagger
-from rudder.agents.llm.errors import RefusedError
-from rudder.agents.llm.exchange import Exchange
+from rudder.agents.llm.errors import (
+    ChatError,
+    EndpointError,
+    InvalidAnswerError,
+    NotRecordedError,
+    RefusedError,
+)
+from rudder.agents.llm.exchange import Came, Exchange, digest
 from rudder.agents.llm.messages import Mode, Question, Reply
-from rudder.agents.llm.recorded import RecordedChat
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import PeriodicPlanner
 from rudder.agents.replay.recorded_run import Scene
@@ -19,37 +26,64 @@ from rudder.agents.team import Team, critic_of, ignore_exchange, planner_of, wit
 from rudder.memory.journal import Node
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 
+_INVALID = "InvalidAnswerError."
 _NO_LIMIT = 2**62
 _DEADLINE_S = 3600.0
 
 
-class PacedChat(RecordedChat):
-    """The answers of one decision.
+class RecordedChat:
+    """Answers questions as a run's model did in one decision; opens no socket.
 
-    While the run was still finding out which mode the endpoint knows, it may have given up some
-    in an earlier decision: those are refused here.
+    A question that was asked several times gets its answers in their order; one that was not
+    asked raises NotRecordedError, as a question that the breaker or the budget forbade then. While
+    the run was still finding out which mode the endpoint knows, it may have given up some in an
+    earlier decision: those are refused here.
     """
 
-    def __init__(self, exchanges: Sequence[Exchange], *, on_answer: Callable[[str], None]) -> None:
+    def __init__(
+        self, exchanges: Sequence[Exchange], *, on_answer: Callable[[str], None] = lambda role: None
+    ) -> None:
         """on_answer: told the role whose question is answered."""
-        super().__init__(exchanges)
         self._on_answer = on_answer
-        self._asked_modes = {each.asked.mode for each in exchanges}
+        self._answers: dict[str, deque[Came]] = defaultdict(deque)
+        for each in exchanges:
+            self._answers[digest(each.asked.question, each.asked.mode)].append(each.came)
+        first = exchanges[0] if exchanges else None
+        self.model = "none" if first is None else first.model
+        self.mode: Mode | None = None if first is None or first.asked.is_trial else first.asked.mode
+        self._known_modes = {each.asked.mode for each in exchanges}
 
     async def complete(self, question: Question, *, mode: Mode) -> Reply:
-        """The stored answer; raises as RecordedChat does."""
-        if self.mode is None and mode not in self._asked_modes:
+        """The stored answer; raises the stored error again, or NotRecordedError."""
+        if self.mode is None and self._known_modes and mode not in self._known_modes:
             raise RefusedError("given up before", status=0)
-        try:
-            return await super().complete(question, mode=mode)
-        finally:
-            self._on_answer(question.role)
+        self._on_answer(question.role)
+        answers = self._answers.get(digest(question, mode))
+        if not answers:
+            raise NotRecordedError("the recorded run did not ask this")
+        came = answers.popleft()
+        if came.reply is None:
+            raise _error(came)
+        return came.reply
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _error(came: Came) -> ChatError:
+    name = came.error or ""
+    if name.startswith(_INVALID):
+        # Stored by this class's own name, so the kind is one of the known ones.
+        return InvalidAnswerError(name.removeprefix(_INVALID), came.reason or "")  # type: ignore[arg-type]
+    kind = getattr(errors, name, EndpointError)
+    message = "as recorded"
+    return RefusedError(message, status=0) if kind is RefusedError else kind(message)
 
 
 def recorded_asker(exchanges: Sequence[Exchange], *, on_answer: Callable[[str], None]) -> Asker:
     """Asks the record: at once, and as often as the run did."""
     return Asker(
-        PacedChat(exchanges, on_answer=on_answer),
+        RecordedChat(exchanges, on_answer=on_answer),
         breaker=Breaker(lambda: 0.0),
         budget=Budget(max_calls=_NO_LIMIT, max_tokens=_NO_LIMIT),
         stagger=Stagger(rank=0, world_size=1, deadline_s=_DEADLINE_S),

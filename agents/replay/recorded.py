@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
-from rudder.agents.actuator import NoActuator
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import LIMITS, limit_plan
 from rudder.agents.observer import EmbeddedObserver
@@ -49,7 +48,6 @@ async def decide_again(scene: Scene, team: Team) -> Decision | None:
         second=team.second if was_reconsidered else None,
         critic=team.critic,
         guard=scene.guard,
-        act=NoActuator(),
         recall=scene.recall,
         recorder=_Pacer(scene),
     )

@@ -7,22 +7,17 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from rudder.agents.team import Team
 from rudder.bench.simulated.cases import GRID, Case
 from rudder.bench.simulated.run import Run, seconds_of, simulate
 from rudder.bench.simulated.trainer import SimulatedTrainer
+from rudder.training.settings import Frozen
 from rudder.training.workload import Workload
 
 TeamMaker = Callable[[Workload], Team]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Result(_Frozen):
+class Result(Frozen):
     """A planner in a case. Seconds are simulated and of the whole run; fixed_seconds: with the
     settings that the case starts with; best_fixed_seconds: with the best settings of GRID;
     capacity_rows: at the end; rows_errors: as in SteeringCounts."""
@@ -54,7 +49,7 @@ class Result(_Frozen):
         return self.seconds / self.best_fixed_seconds
 
 
-class Comparison(_Frozen):
+class Comparison(Frozen):
     """`planners.json` of simulated workloads: the results so far, of all planners."""
 
     workloads_done: int = 0
@@ -73,7 +68,7 @@ class Comparison(_Frozen):
         )
 
 
-class Standing(_Frozen):
+class Standing(Frozen):
     """A planner over all cases: geometric means and worst of Result's ratios, sums of counts,
     the mean capacity at the end, and the median size of the errors (None: no estimate was
     measured)."""

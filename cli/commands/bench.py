@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rudder.bench.grid import FILE_NAME, Grid, GridReport
 from rudder.bench.harm import DATASETS, RATES, HarmReport, measure_harm
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, TurnDone, write_json
+from rudder.bench.results import BenchReport
 from rudder.bench.run import new_folder, run
-from rudder.bench.variants import parse_variants
+from rudder.bench.variants import Grid, parse_variants
 from rudder.cli.commands import bench_planners, policies
 from rudder.cli.help import App
 from rudder.cli.options import (
@@ -124,19 +123,13 @@ def grid(
     plan = BenchPlan(variants=points.variants, repeats=repeats, epochs_per_turn=epochs_per_turn)
     config, where = run_config(**options, controller="none"), out or new_folder()
 
-    def watch(done: TurnDone, bench: BenchReport) -> None:
-        tell_turn(done, bench)
-        if bench.results:
-            write_json(GridReport.of(points, bench), where / FILE_NAME)
-
     def show(bench: BenchReport) -> None:
         if bench.skipped:
             raise MachineError(bench.skipped[0].reason, remedy=bench.skipped[0].remedy)
         say(f"picture: {draw(bench, where)}")
-        report = GridReport.of(points, bench)
-        emit(report, grid_table(report), json=json)
+        emit(bench, grid_table(points, bench), json=json)
 
-    run(plan, config, rates=[rate], out=where, say=say, watch=watch, show=show)
+    run(plan, config, rates=[rate], out=where, say=say, watch=tell_turn, show=show)
 
 
 def grid_of(capacity: str, lookahead: str) -> Grid:

@@ -10,7 +10,6 @@ def graph() -> None:
 
     Example: rudder graph > graph.mmd
     """
-    from rudder.agents.actuator import NoActuator
     from rudder.agents.critic import EmbeddedCritic
     from rudder.agents.graph import build_graph, drawn
     from rudder.agents.guard import Guard
@@ -23,7 +22,6 @@ def graph() -> None:
         planner=EmbeddedPlanner(),
         critic=EmbeddedCritic(),
         guard=Guard(),
-        act=NoActuator(),
         recall=Journal().recall,
     )
     typer.echo(drawn(built), nl=False)

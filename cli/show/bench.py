@@ -11,11 +11,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from rudder.bench.grid import GridPoint, GridReport
 from rudder.bench.harm import HarmReport
 from rudder.bench.planners_live import LivePlanner
 from rudder.bench.results import BenchReport, Result, Spread, TurnDone
-from rudder.bench.variants import FLOOR, STOCK
+from rudder.bench.variants import FLOOR, STOCK, Grid
 from rudder.cli.show import figures
 from rudder.cli.show.progress import say
 
@@ -181,28 +180,27 @@ def _range(spread: Spread | None) -> str:
 # -- rudder bench grid, harm, planners ---------------------------------------------------------
 
 
-def grid_table(report: GridReport) -> Group:
+def grid_table(grid: Grid, bench: BenchReport) -> Group:
     """Median seconds of an epoch at each point, and the best one."""
-    bench, best = report.bench, report.best
-    lookaheads = list(dict.fromkeys(point.lookahead for point in report.points))
-    rows: list[list[str | Text]] = []
-    for capacity in dict.fromkeys(point.capacity for point in report.points):
-        row = {point.lookahead: point for point in report.points if point.capacity == capacity}
-        rows.append([capacity, *[_cell(row.get(each), best) for each in lookaheads]])
-    names = ["capacity", *[f"lookahead {lookahead}" for lookahead in lookaheads]]
+    results, best = {each.variant: each for each in bench.results}, bench.best
+
+    def cell(capacity: str, lookahead: int) -> Text:
+        found = results.get(grid.variant(capacity, lookahead).text)
+        median = None if found is None else found.epoch_seconds.median
+        return Text(figures.seconds(median), "bold" if found is best else "")
+
+    rows = [
+        [capacity, *[cell(capacity, each) for each in grid.lookaheads]]
+        for capacity in grid.capacities
+    ]
+    names = ["capacity", *[f"lookahead {lookahead}" for lookahead in grid.lookaheads]]
     spread = best.epoch_seconds
     return Group(
-        f"{bench.dataset}, rate {bench.rates[0]}: median seconds of an epoch, {_extent(bench)}",
+        f"{bench.dataset}, rate {best.rate}: median seconds of an epoch, {_extent(bench)}",
         figures.table(names, rows, text=("capacity",)),
-        f"best: capacity {best.capacity}, lookahead {best.lookahead},"
-        f" {figures.seconds(spread.median)} s ({spread.min:.3f} - {spread.max:.3f})",
+        f"best: {best.variant}, {figures.seconds(spread.median)} s"
+        f" ({spread.min:.3f} - {spread.max:.3f})",
     )
-
-
-def _cell(point: GridPoint | None, best: GridPoint) -> Text:
-    if point is None:
-        return Text(figures.ABSENT)
-    return Text(figures.seconds(point.epoch_seconds.median), "bold" if point == best else "")
 
 
 def harm_table(report: HarmReport) -> Table:

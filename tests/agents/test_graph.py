@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rudder.agents.actuator import JournaledActuator, NoAnswerError, UnrecordedError
+from rudder.agents.actuator import Actuator, NoAnswerError, UnrecordedError
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import Guard
@@ -95,7 +95,7 @@ def decision(
         second=second,
         critic=critic or EmbeddedCritic(),
         guard=guard or Guard(),
-        act=JournaledActuator(trainer, journal=log or Log()),
+        act=Actuator(trainer, journal=log or Log()),
         recall=lambda observation: recalled,
     )
     return asyncio.run(decide(graph, toolbox=toolbox, episode_id="e1"))
@@ -229,7 +229,7 @@ def test_a_command_without_an_answer_is_in_the_journal_before_it_is_raised() -> 
             raise NoAnswerError("none came", remedy="wait")
 
     log = Log()
-    actuator = JournaledActuator(Silent(), journal=log)  # type: ignore[arg-type]
+    actuator = Actuator(Silent(), journal=log)  # type: ignore[arg-type]
     toolbox = toolbox_after(trainer_of(LOST), windows=6)
 
     async def act() -> None:
@@ -249,7 +249,7 @@ def test_what_cannot_be_recorded_is_not_done() -> None:
 
     trainer = trainer_of(LOST)
     toolbox, before = toolbox_after(trainer, windows=6), trainer.settings
-    actuator = JournaledActuator(trainer, journal=Full())
+    actuator = Actuator(trainer, journal=Full())
 
     async def act() -> None:
         observation = await EmbeddedObserver().observe(toolbox)

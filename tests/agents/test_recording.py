@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rudder.agents.actuator import NoActuator
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import Guard
 from rudder.agents.observer import EmbeddedObserver
@@ -74,7 +73,6 @@ def decided() -> list[AuditEntry]:
         planner=Shrinking(),
         critic=ReadingCritic(),
         guard=guard,
-        act=NoActuator(),
         recall=lambda _: (),
         recorder=recorder,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rudder.bench.grid import Grid
+from rudder.bench.variants import Grid
 from rudder.training.config import BufferSize, RunConfig
 
 GRID = Grid(capacities=("0.1", "64MiB"), lookaheads=(0, 8, 40))

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from rudder.agents.controller.report import read_reports
-from rudder.bench.grid import GridReport
 from rudder.bench.harm import HarmReport
 from rudder.bench.results import BenchReport
+from rudder.bench.variants import Grid
 
 pytestmark = pytest.mark.distributed
 RUDDER = Path(sys.executable).parent / "rudder"
@@ -75,16 +75,16 @@ def test_a_grid_names_its_best_point(tiny_parts: Path, tmp_path: Path) -> None:
         "0,16", "--repeats", "1", "--epochs-per-turn", "1", "--out", str(out), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    report = GridReport.model_validate_json(done.stdout)
-    assert report == GridReport.model_validate_json((out / "grid.json").read_text())
-    assert [(point.capacity, point.lookahead) for point in report.points] == [
-        ("0.05", 0), ("0.05", 16), ("0.5", 0), ("0.5", 16),
-    ]  # fmt: skip
-    assert report.best.epoch_seconds.median == min(
-        point.epoch_seconds.median for point in report.points
-    )
-    small, large = report.points[1], report.points[3]
+    report = BenchReport.model_validate_json(done.stdout)
+    assert report == BenchReport.model_validate_json((out / "bench.json").read_text())
+    found = {each.variant: each for each in report.results}
+    grid = Grid(capacities=("0.05", "0.5"), lookaheads=(0, 16))
+    assert found.keys() == {each.text for each in grid.variants}
+    small, large = found[grid.variant("0.05", 16).text], found[grid.variant("0.5", 16).text]
     assert large.rows_fetched < small.rows_fetched
+    assert report.best.epoch_seconds.median == min(
+        each.epoch_seconds.median for each in report.results
+    )
 
 
 def test_harm_is_measured_beside_the_same_start(tiny_parts: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.pages import QUERIES, datasette_metadata, queries_page, schema_page
+from rudder.memory.pages import datasette_metadata, queries, queries_page, schema_page
 from rudder.memory.past.transfer import fill
 from rudder.memory.sample import write_sample_run
 
@@ -60,6 +60,6 @@ def _wanted(columns: list[str]) -> list[int]:
 
 def test_datasette_gets_all_ten_queries() -> None:
     assert sorted(name for _, name, _ in stored_queries()) == sorted(
-        query.name for query in QUERIES
+        query.name for query in queries()
     )
     assert len(stored_queries()) == 10

@@ -11,8 +11,8 @@ from pydantic import JsonValue
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.planner import LlmPlanner
-from rudder.agents.llm.recorded import RecordedChat
 from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.replay.cast import RecordedChat
 from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, Say, Slow, Step
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox

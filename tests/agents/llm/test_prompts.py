@@ -109,10 +109,10 @@ def episode(
 
 
 def workload_of(run_key: str, *, refused: str) -> Workload:
-    from rudder.agents.llm.probe import example_workload
+    from rudder.memory.sample import sample_workload
 
     knob = RefusedKnob(knob="replacement_interval", reason=refused)
-    return example_workload().model_copy(update={"run_key": run_key, "refused_knobs": (knob,)})
+    return sample_workload().model_copy(update={"run_key": run_key, "refused_knobs": (knob,)})
 
 
 def questions(briefing: Briefing) -> list[Question]:

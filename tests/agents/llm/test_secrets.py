@@ -129,7 +129,7 @@ def test_an_address_that_is_none_or_holds_a_secret_is_refused_without_showing_it
 
 def test_replays_and_roles_import_no_http_client() -> None:
     code = (
-        "import sys, rudder.agents.team, rudder.agents.llm.recorded;"
+        "import sys, rudder.agents.team, rudder.agents.replay.cast;"
         "print([m for m in ('torch', 'dgl', 'openai', 'langchain_openai') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

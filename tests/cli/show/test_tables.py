@@ -19,12 +19,12 @@ from rudder.agents.replay.compare import Decision, Difference
 from rudder.agents.replay.other import Alternative
 from rudder.agents.replay.recorded import Replayed
 from rudder.agents.replay.what_if import Outlook, WhatIfs
-from rudder.bench.grid import Grid, GridReport
 from rudder.bench.harm import Harm, HarmReport
 from rudder.bench.planners_live import LivePlanner
 from rudder.bench.policy_cost import Cost
 from rudder.bench.results import BenchReport, Machine, Result, Spread
 from rudder.bench.simulated.compare import Standing
+from rudder.bench.variants import Grid
 from rudder.cli.show import figures
 from rudder.cli.show import summary as report
 from rudder.cli.show.bench import (
@@ -113,9 +113,9 @@ def bench_of(*variants: str) -> BenchReport:
     )  # fmt: skip
 
 
-def grid() -> GridReport:
+def grid() -> RenderableType:
     made = Grid(capacities=("0.02", "0.05"), lookaheads=(0, 8, 16, 40))
-    return GridReport.of(made, bench_of(*[each.text for each in made.variants]))
+    return grid_table(made, bench_of(*[each.text for each in made.variants]))
 
 
 def harm() -> Harm:
@@ -144,7 +144,8 @@ def lived() -> LivePlanner:
 def cost() -> Cost:
     return Cost(
         variant="score:interval=32+alpha=0.05", capacity=10_000_000, num_remote=10_000_000,
-        inputs=1, layout="spread", ms_per_batch=123.45, ms_per_batch_min=123.45,
+        inputs=1, num_touched=1, num_batches=1, layout="spread", ms_per_batch=123.45,
+        ms_per_batch_min=123.45,
         ms_per_batch_p95=1, hit_fraction=1.0, policy_bytes=1, flatness=12.34,
     )  # fmt: skip
 
@@ -180,7 +181,7 @@ SHOWN: dict[str, Callable[[Console], object]] = {
     "bench": lambda console: console.print(
         report_text(bench_of("stock", "lookahead:controller=on", "score:interval=32+alpha=0.05"))
     ),
-    "grid": lambda console: console.print(grid_table(grid())),
+    "grid": lambda console: console.print(grid()),
     "harm": lambda console: console.print(harm_table(HarmReport(cases=(harm(),)))),
     "planners": lambda console: console.print(planner_table([standing()])),
     "live planners": lambda console: console.print(live_table([lived()])),
