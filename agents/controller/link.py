@@ -15,9 +15,9 @@ from rudder.agents.actuator import NoAnswerError
 from rudder.training.control import unix_socket
 from rudder.training.control.messages import (
     Attention,
+    CommandRejected,
     Heartbeat,
     Message,
-    Rejected,
     Subscribe,
     read_message,
     to_line,
@@ -111,7 +111,7 @@ class Link:
                 message = read_message(line)
                 if isinstance(message, Applied):
                     self._answer(message.command_id, message)
-                elif isinstance(message, Rejected):
+                elif isinstance(message, CommandRejected):
                     self._fail(message)
                 elif message is not None:
                     self._inbox.put_nowait(message)
@@ -135,7 +135,7 @@ class Link:
         if future is not None and not future.done():
             future.set_result(applied)
 
-    def _fail(self, rejected: Rejected) -> None:
+    def _fail(self, rejected: CommandRejected) -> None:
         future = self._asked.get(rejected.command_id or "")
         if future is not None and not future.done():
             error = RunError(

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
 from rudder.agents.planners.evidence import Rounds, without_reverted
-from rudder.agents.planners.proposals import filled, keep, opening, propose
+from rudder.agents.planners.proposals import filled, keep, propose, warm_start_plan
 from rudder.agents.planners.search import Search
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
@@ -47,7 +47,7 @@ class EmbeddedPlanner:
     ) -> Plan:
         """The best settings in reach, or to keep those in force."""
         if not toolbox.whatif.is_ready:
-            first = opening(
+            first = warm_start_plan(
                 self.name, recalled, toolbox, observation=observation, steps=self._steps
             )
             return first or keep(self.name, "too few accesses were seen to estimate anything")

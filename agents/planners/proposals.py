@@ -29,7 +29,7 @@ def propose(
     return Plan(planner=planner, change=change, expected=expected, reason=reason)
 
 
-def opening(
+def warm_start_plan(
     planner: str,
     recalled: Sequence[Recalled],
     toolbox: Toolbox,

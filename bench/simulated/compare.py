@@ -17,7 +17,7 @@ from rudder.training.workload import Workload
 TeamMaker = Callable[[Workload], Team]
 
 
-class Result(Frozen):
+class CaseResult(Frozen):
     """A planner in a case. Seconds are simulated and of the whole run; fixed_seconds: with the
     settings that the case starts with; best_fixed_seconds: with the best settings of GRID;
     capacity_rows: at the end; rows_errors: as in SteeringCounts."""
@@ -55,9 +55,9 @@ class Comparison(Frozen):
     workloads_done: int = 0
     workloads_planned: int
     standings: tuple[Standing, ...] = ()
-    cases: tuple[Result, ...] = ()
+    cases: tuple[CaseResult, ...] = ()
 
-    def with_workload(self, results: Iterable[Result]) -> Comparison:
+    def with_workload(self, results: Iterable[CaseResult]) -> Comparison:
         """This, and the results of all planners in a further workload."""
         cases = (*self.cases, *results)
         return Comparison(
@@ -69,7 +69,7 @@ class Comparison(Frozen):
 
 
 class Standing(Frozen):
-    """A planner over all cases: geometric means and worst of Result's ratios, sums of counts,
+    """A planner over all cases: geometric means and worst of CaseResult's ratios, sums of counts,
     the mean capacity at the end, and the median size of the errors (None: no estimate was
     measured)."""
 
@@ -87,7 +87,7 @@ class Standing(Frozen):
     rows_error: float | None
 
     @classmethod
-    def of(cls, results: Sequence[Result]) -> Standing:
+    def of(cls, results: Sequence[CaseResult]) -> Standing:
         """results: of one planner, at least one."""
         errors = [abs(error) for each in results for error in each.rows_errors]
         return cls(
@@ -106,7 +106,7 @@ class Standing(Frozen):
         )
 
 
-def compare(teams: dict[str, TeamMaker], case: Case, *, windows: int) -> Iterator[Result]:
+def compare(teams: dict[str, TeamMaker], case: Case, *, windows: int) -> Iterator[CaseResult]:
     """Every planner in a case, each with a new team."""
     fixed = _fixed_seconds(case.trainer(), windows)
     best = min(_fixed_seconds(case.trainer(settings), windows) for settings in GRID)
@@ -116,7 +116,7 @@ def compare(teams: dict[str, TeamMaker], case: Case, *, windows: int) -> Iterato
         yield _result(name, case, lived, trainer, fixed=fixed, best=best)
 
 
-def standings(results: Sequence[Result]) -> list[Standing]:
+def standings(results: Sequence[CaseResult]) -> list[Standing]:
     """One per planner, in the order of their first results."""
     names = dict.fromkeys(each.planner for each in results)
     return [Standing.of([each for each in results if each.planner == name]) for name in names]
@@ -136,9 +136,9 @@ async def _steered(trainer: SimulatedTrainer, team: Team, windows: int) -> Run:
 
 def _result(
     planner: str, case: Case, lived: Run, trainer: SimulatedTrainer, *, fixed: float, best: float
-) -> Result:
+) -> CaseResult:
     outcomes = [each.outcome for each in lived.applied if each.outcome is not None]
-    return Result(
+    return CaseResult(
         planner=planner,
         policy=case.policy,
         stream=case.stream,

@@ -213,7 +213,7 @@ class KilledControllers:
     def _until(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _GIVE_UP_S
         while not holds():
-            assert time.monotonic() < deadline, f"waited in vain; see {self._folder}"
+            assert time.monotonic() < deadline, f"waited too long; see {self._folder}"
             time.sleep(_POLL_S)
 
 

@@ -16,14 +16,14 @@ from pathlib import Path
 from rudder.training.buffer.hot_set import hot_set_beside, hot_set_left
 from rudder.training.buffer.policy import Policy
 from rudder.training.control.controller_process import ControllerProcess, controller_at
-from rudder.training.control.peers import Peers, Store
+from rudder.training.control.peers import KeyValueStore, Peers
 from rudder.training.control.service import ControlPort, NoControl
 from rudder.training.control.steering import (
     BUDGET_FILE,
     OFF_FILE,
+    CommandHandler,
     MemoryQuota,
-    NoSteering,
-    TrainerSteering,
+    NoCommandHandler,
 )
 from rudder.training.errors import RunError, complain
 from rudder.training.local_disk import control_folder_of, local_folder_of
@@ -42,7 +42,7 @@ _loaders_in: Counter[Path] = Counter()
 class ProcessGroup:
     """A rank in its process group; store: of the group, None where there is no group."""
 
-    store: Store | None
+    store: KeyValueStore | None
     rank: int
     world_size: int
 
@@ -109,7 +109,7 @@ class ControlEndpoint:
         run_key: of a run that goes on, None: this is a new one.
         """
         self.port: ControlPort | NoControl = NoControl()
-        self.steering: TrainerSteering | NoSteering = NoSteering()
+        self.steering: CommandHandler | NoCommandHandler = NoCommandHandler()
         self.controller: ControllerProcess | None = None
         self._policy = policy
         self._hot_set_left: Path | None = None
@@ -128,7 +128,7 @@ class ControlEndpoint:
         self.port = ControlPort(
             control, rank=group.rank, workload=workload, peers=group.peers(run_key)
         )
-        self.steering = TrainerSteering(
+        self.steering = CommandHandler(
             self.port,
             policy,
             rank=group.rank,

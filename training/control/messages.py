@@ -1,9 +1,9 @@
 """What is said at a trainer's control port: one JSON object a line, in both directions.
 
 A client sends a `Command` (settings.py), `Subscribe`, `Attention` or `Heartbeat`. A command is
-answered with `Applied` or `Rejected`. A subscriber is sent an `Introduction`, the `SteeringState`,
-the `Intervention`s so far and then every finished `Window`, and the state and interventions again
-whenever there are new ones. `send_command` is the client of one command.
+answered with `Applied` or `CommandRejected`. A subscriber is sent a `WorkloadMessage`, the
+`SteeringState`, the `Intervention`s so far and then every finished `Window`, and the state and
+interventions again whenever there are new ones. `send_command` is the client of one command.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Heartbeat(_Message):
     heartbeat: int = Field(ge=0, strict=True)
 
 
-class Introduction(_Message):
+class WorkloadMessage(_Message):
     """The first line that a subscriber is sent."""
 
     workload: Workload
@@ -102,7 +102,7 @@ class Intervention(_Message):
         return "trainer" if self.tool in ("fall_back", "apply_change") else "user"
 
 
-class Rejected(_Message):
+class CommandRejected(_Message):
     """A line that never reached the trainer, and why; it changed nothing."""
 
     kind: Literal["rejected"] = "rejected"
@@ -141,8 +141,8 @@ def _reason(error: ValidationError) -> str:
     return (f"{name}: {first['msg']}" if name else first["msg"])[:_MAX_REASON]
 
 
-Message = Applied | Rejected | Workload | Window | SteeringState | Intervention
-_Sent = Applied | Rejected | Introduction | SteeringState | Intervention | Window
+Message = Applied | CommandRejected | Workload | Window | SteeringState | Intervention
+_Sent = Applied | CommandRejected | WorkloadMessage | SteeringState | Intervention | Window
 _LINE: TypeAdapter[_Sent] = TypeAdapter(Annotated[_Sent, Field(union_mode="left_to_right")])
 
 
@@ -152,7 +152,7 @@ def read_message(line: bytes) -> Message | None:
         message = _LINE.validate_json(line)
     except ValidationError:
         return None
-    return message.workload if isinstance(message, Introduction) else message
+    return message.workload if isinstance(message, WorkloadMessage) else message
 
 
 def send_command(path: Path, command: Command, timeout_s: float) -> Applied:
@@ -190,7 +190,7 @@ def send_command(path: Path, command: Command, timeout_s: float) -> Applied:
 
 def _applied(line: bytes, command: Command) -> Applied | None:
     answer = read_message(line)
-    if isinstance(answer, Rejected):
+    if isinstance(answer, CommandRejected):
         raise RunError(
             f"command {command.command_id} was rejected: {answer.reason}",
             remedy="nothing was changed; correct the command and send it again",

@@ -14,10 +14,10 @@ from rudder.training.errors import complain
 from rudder.training.metrics import AccessSlice, NodeArray, StepTiming, Window
 
 _FIRST_LOOKS_AT_ONCE = 4
-"""Ranks that are looked for in one exchange; each takes a round trip, once."""
+"""Ranks that are looked for at a time; each takes a round trip, once."""
 
 
-class Store(Protocol):
+class KeyValueStore(Protocol):
     """What is used of a store of torch.distributed."""
 
     def set(self, key: str, value: str, /) -> None:
@@ -40,10 +40,15 @@ class Store(Protocol):
 
 
 class Peers:
-    """The other ranks' latest timings. An error ends the exchange, not the run."""
+    """The other ranks' latest timings. An error ends the sharing, not the run."""
 
     def __init__(
-        self, store: Store | None = None, *, rank: int = 0, world_size: int = 1, run_key: str = ""
+        self,
+        store: KeyValueStore | None = None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        run_key: str = "",
     ) -> None:
         """Use the store from one thread; without one, this rank knows of no other.
 
@@ -55,7 +60,7 @@ class Peers:
         self._unseen = [timing_key(run_key, other) for other in others]
         self._seen: list[str] = []
 
-    def exchange(self, timing: StepTiming) -> tuple[StepTiming, ...]:
+    def share(self, timing: StepTiming) -> tuple[StepTiming, ...]:
         """Tell the others this rank's step timing; returns theirs, as far as they are known."""
         if self._store is None:
             return ()
@@ -70,7 +75,7 @@ class Peers:
             complain(f"rudder: the ranks' step timings are no longer shared: {reason}")
             return ()
 
-    def _look_for_others(self, store: Store) -> None:
+    def _look_for_others(self, store: KeyValueStore) -> None:
         """Make sure that some more keys exist, so that reading them never waits."""
         for _ in range(min(_FIRST_LOOKS_AT_ONCE, len(self._unseen))):
             key = self._unseen.pop(0)
@@ -78,7 +83,7 @@ class Peers:
             self._seen.append(key)
 
 
-def _read(store: Store, keys: list[str]) -> list[bytes]:
+def _read(store: KeyValueStore, keys: list[str]) -> list[bytes]:
     if keys and store.has_extended_api():
         return store.multi_get(keys)
     return [store.get(key) for key in keys]
@@ -108,7 +113,7 @@ class FinishedWindow:
         """The window that subscribers get, with accesses and the other ranks' step timings."""
         update: dict[str, object] = {}
         if (timing := self.window.timing) is not None:
-            update["peers"] = peers.exchange(timing)
+            update["peers"] = peers.share(timing)
         if self.accesses is not None:
             update["accesses"] = AccessSlice.of(self.accesses.batches, rate=self.accesses.rate)
         return self.window.model_copy(update=update)

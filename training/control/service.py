@@ -22,13 +22,13 @@ from rudder.training.control.messages import (
     MAX_LINE_BYTES,
     WINDOW_STEPS,
     Attention,
+    CommandRejected,
     Heartbeat,
     Intervention,
-    Introduction,
     InvalidRequestError,
-    Rejected,
     SteeringState,
     Subscribe,
+    WorkloadMessage,
     read_request,
     to_line,
 )
@@ -132,7 +132,7 @@ class ControlPort:
         self._wanted: tuple[Attention, ...] = ()
         self._last_heartbeat: float | None = None
         self._rank = rank
-        self._introduction = None if workload is None else Introduction(workload=workload)
+        self._workload_message = None if workload is None else WorkloadMessage(workload=workload)
         self._state: SteeringState | None = None
         self._peers = peers or Peers()
         self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
@@ -294,7 +294,7 @@ class ControlPort:
     def _subscribe(self, connection: Connection) -> None:
         if connection.is_subscribed:
             return
-        first = (self._introduction, self._state, *self._interventions)
+        first = (self._workload_message, self._state, *self._interventions)
         lines = (to_line(message) for message in first if message is not None)
         connection.answers.append(b"".join(lines))
         connection.is_subscribed = True
@@ -315,7 +315,7 @@ class ControlPort:
             self._commands.append(command)
 
     def _reject(self, connection: Connection, reason: str, command_id: str | None = None) -> None:
-        rejected = Rejected(command_id=command_id, rank=self._rank, reason=reason)
+        rejected = CommandRejected(command_id=command_id, rank=self._rank, reason=reason)
         connection.num_rejections += 1
         connection.answers.append(to_line(rejected))
         self._write(connection)

@@ -91,7 +91,7 @@ def read_budget(file: Path | None, otherwise: int | None) -> int | None:
     return budget if budget >= 0 else otherwise
 
 
-class NoSteering:
+class NoCommandHandler:
     """In place of steering where there is no control port."""
 
     def tell_of_resume(self, step: int) -> None:
@@ -104,7 +104,7 @@ class NoSteering:
         """Do nothing."""
 
 
-class TrainerSteering:
+class CommandHandler:
     """Obeys commands that come at the control port, as long as their sender may steer."""
 
     def __init__(

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from rudder.training.control.steering import NoSteering, TrainerSteering
+from rudder.training.control.steering import CommandHandler, NoCommandHandler
 from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pipeline import Pipeline, ReadRows
@@ -43,7 +43,7 @@ class LoaderThread:
         pipeline: Pipeline,
         *,
         ready: int,
-        steering: TrainerSteering | NoSteering,
+        steering: CommandHandler | NoCommandHandler,
         timeout_s: float,
     ) -> None:
         """ready: batches that may wait for the trainer; timeout_s: of a server's answer."""

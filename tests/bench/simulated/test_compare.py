@@ -13,7 +13,7 @@ from rich.console import Console
 
 from rudder.agents.team import Team, make_team
 from rudder.bench.simulated.cases import Case, all_cases
-from rudder.bench.simulated.compare import Comparison, Result, Standing, compare, standings
+from rudder.bench.simulated.compare import CaseResult, Comparison, Standing, compare, standings
 from rudder.cli.show.bench import planner_table
 from rudder.training.steering_options import PlannerName, SteeringOptions
 from rudder.training.workload import Workload
@@ -26,7 +26,7 @@ def team(planner: PlannerName, workload: Workload) -> Team:
 
 
 @pytest.fixture(scope="module")
-def found() -> list[Result]:
+def found() -> list[CaseResult]:
     teams = {
         "fixed": lambda workload: team("fixed", workload),
         "embedded": lambda workload: team("embedded", workload),
@@ -34,7 +34,7 @@ def found() -> list[Result]:
     return list(compare(teams, POOR, windows=20))
 
 
-def test_fixed_is_what_the_others_are_compared_with(found: list[Result]) -> None:
+def test_fixed_is_what_the_others_are_compared_with(found: list[CaseResult]) -> None:
     fixed, embedded = found
     assert fixed.to_fixed == 1
     assert fixed.fixed_seconds == embedded.fixed_seconds
@@ -44,7 +44,7 @@ def test_fixed_is_what_the_others_are_compared_with(found: list[Result]) -> None
     assert len(embedded.rows_errors) >= embedded.reverted
 
 
-def test_standings_are_means_and_worst_cases(found: list[Result]) -> None:
+def test_standings_are_means_and_worst_cases(found: list[CaseResult]) -> None:
     embedded = found[1]
     slower = embedded.model_copy(update={"seconds": 4 * embedded.seconds})
     standing = Standing.of([embedded, slower])
@@ -55,7 +55,7 @@ def test_standings_are_means_and_worst_cases(found: list[Result]) -> None:
     assert Standing.of([found[0]]).rows_error is None
 
 
-def test_the_table_has_a_line_for_each(found: list[Result]) -> None:
+def test_the_table_has_a_line_for_each(found: list[CaseResult]) -> None:
     out = io.StringIO()
     Console(file=out, width=100).print(planner_table(standings(found)))
     lines = out.getvalue().splitlines()

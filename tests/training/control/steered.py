@@ -12,7 +12,7 @@ from typing import Self
 from rudder.training.buffer.hot_set import hot_set_beside
 from rudder.training.buffer.policy import Policy
 from rudder.training.control.service import ControlPort
-from rudder.training.control.steering import OFF_FILE, MemoryQuota, TrainerSteering
+from rudder.training.control.steering import OFF_FILE, CommandHandler, MemoryQuota
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
 from tests.training.buffer.player import buffer_of
@@ -38,7 +38,7 @@ class Trainer:
         self.port = self._open_port(rank, workload)
         self.off_file = self.path.parent / OFF_FILE
         self.step = 0
-        self._steering = TrainerSteering(
+        self._steering = CommandHandler(
             self.port,
             self.policy,
             rank=rank,
@@ -76,7 +76,7 @@ class Trainer:
 def until(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_S
     while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.002)
 
 

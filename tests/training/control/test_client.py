@@ -14,11 +14,11 @@ from rudder.training.control import unix_socket
 from rudder.training.control.messages import (
     WINDOW_STEPS,
     Attention,
-    Introduction,
+    CommandRejected,
     Message,
-    Rejected,
     SteeringState,
     Subscribe,
+    WorkloadMessage,
     read_message,
     to_line,
 )
@@ -52,7 +52,7 @@ STATE = SteeringState(
     "message",
     [
         Applied(command_id="a", outcome="applied", rank=0, step=1, settings=SETTINGS),
-        Rejected(command_id=None, rank=0, reason="why"),
+        CommandRejected(command_id=None, rank=0, reason="why"),
         STATE,
         WINDOW,
     ],
@@ -63,7 +63,7 @@ def test_a_message_is_read_as_it_was_written(message: Message) -> None:
 
 
 def test_an_introduction_is_read_as_the_workload() -> None:
-    line = to_line(Introduction(workload=WORKLOAD))
+    line = to_line(WorkloadMessage(workload=WORKLOAD))
     assert line.startswith(b'{"workload":')
     assert read_message(line) == WORKLOAD
 
@@ -126,13 +126,13 @@ def test_accesses_are_packed_by_the_ports_thread_and_only_for_subscribers(tmp_pa
 def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     store = TORCH.FileStore(str(tmp_path / "store"), 2)
     other = StepTiming(rank=1, window=1, step_seconds=0.4, exposed_wait_seconds=0.1)
-    Peers(store, rank=1, world_size=2, run_key="5e").exchange(other)
+    Peers(store, rank=1, world_size=2, run_key="5e").share(other)
     threads: set[str] = set()
 
     class WatchedPeers(Peers):
-        def exchange(self, pace: StepTiming) -> tuple[StepTiming, ...]:
+        def share(self, pace: StepTiming) -> tuple[StepTiming, ...]:
             threads.add(threading.current_thread().name)
-            return super().exchange(pace)
+            return super().share(pace)
 
     path = tmp_path / "rank0.sock"
     peers = WatchedPeers(store, rank=0, world_size=2, run_key="5e")

@@ -51,7 +51,7 @@ def left_by(tmp_path: Path, how: str) -> tuple[int, float, set[str]]:
 def test_a_script_without_close_leaves_no_socket_and_no_open_record(tmp_path: Path) -> None:
     exit_code, took_s, left = left_by(tmp_path, "ends")
     assert exit_code == 0
-    assert took_s < 5  # the controller was not waited for in vain
+    assert took_s < 5  # the controller is not waited for
     assert left == {"rank0.db", ".rank0.db.lock", "rank0.json", "controller0.log"}
 
 

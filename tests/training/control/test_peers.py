@@ -14,10 +14,10 @@ import pytest
 from torch import distributed
 
 from rudder.training.control.endpoint import ProcessGroup
-from rudder.training.control.peers import Peers, Store, timing_key
+from rudder.training.control.peers import KeyValueStore, Peers, timing_key
 from rudder.training.metrics import StepTiming
 
-Clients = tuple[Store, Store]
+Clients = tuple[KeyValueStore, KeyValueStore]
 TORCH: Any = distributed
 """Its stubs lack some methods of stores."""
 
@@ -49,7 +49,7 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Clients:
     return make(tmp_path)
 
 
-def peers_of(store: Store, *, rank: int, world_size: int = 2, run_key: str = "5e") -> Peers:
+def peers_of(store: KeyValueStore, *, rank: int, world_size: int = 2, run_key: str = "5e") -> Peers:
     return Peers(store, rank=rank, world_size=world_size, run_key=run_key)
 
 
@@ -60,34 +60,34 @@ def pace(rank: int, *, window: int = 0) -> StepTiming:
 def test_ranks_hear_each_others_last_word(stores: Clients) -> None:
     first = peers_of(stores[0], rank=0, world_size=2)
     second = peers_of(stores[1], rank=1, world_size=2)
-    assert first.exchange(pace(0)) == ()
-    assert second.exchange(pace(1)) == (pace(0),)
-    assert first.exchange(pace(0, window=1)) == (pace(1),)
-    assert second.exchange(pace(1, window=1)) == (pace(0, window=1),)
+    assert first.share(pace(0)) == ()
+    assert second.share(pace(1)) == (pace(0),)
+    assert first.share(pace(0, window=1)) == (pace(1),)
+    assert second.share(pace(1, window=1)) == (pace(0, window=1),)
 
 
 def test_two_loaders_of_one_job_do_not_hear_each_others_paces(stores: Clients) -> None:
     training = [peers_of(store, rank=rank, run_key="a1") for rank, store in enumerate(stores)]
     validation = [peers_of(store, rank=rank, run_key="b2") for rank, store in enumerate(stores)]
-    training[0].exchange(pace(0, window=7))
-    validation[0].exchange(pace(0, window=3))
-    assert training[1].exchange(pace(1)) == (pace(0, window=7),)
-    assert validation[1].exchange(pace(1)) == (pace(0, window=3),)
+    training[0].share(pace(0, window=7))
+    validation[0].share(pace(0, window=3))
+    assert training[1].share(pace(1)) == (pace(0, window=7),)
+    assert validation[1].share(pace(1)) == (pace(0, window=3),)
 
 
 def test_a_rank_that_has_not_told_is_not_waited_for(stores: Clients) -> None:
     peers = peers_of(stores[0], rank=2, world_size=4)
     started = time.monotonic()
-    assert [peers.exchange(pace(2, window=window)) for window in range(2)] == [(), ()]
+    assert [peers.share(pace(2, window=window)) for window in range(2)] == [(), ()]
     assert time.monotonic() - started < 4
 
 
 def test_ranks_of_a_large_world_are_found_little_by_little(tmp_path: Path) -> None:
     one, two = file_stores(tmp_path)
     for rank in range(1, 10):
-        peers_of(two, rank=rank, world_size=10).exchange(pace(rank))
+        peers_of(two, rank=rank, world_size=10).share(pace(rank))
     peers = peers_of(one, rank=0, world_size=10)
-    counts = [len(peers.exchange(pace(0))) for _ in range(4)]
+    counts = [len(peers.share(pace(0))) for _ in range(4)]
     assert counts[-1] == 9
     assert counts == sorted(counts)
     assert counts[0] < 9
@@ -98,8 +98,8 @@ def test_an_error_ends_the_exchange_with_one_line(
 ) -> None:
     stores[1].set(timing_key("5e", 1), "no pace")
     peers = peers_of(stores[0], rank=0, world_size=2)
-    assert peers.exchange(pace(0)) == ()
-    assert peers.exchange(pace(0)) == ()
+    assert peers.share(pace(0)) == ()
+    assert peers.share(pace(0)) == ()
     assert capfd.readouterr().err.count("no longer shared") == 1
 
 
@@ -118,13 +118,13 @@ def test_a_store_whose_server_is_gone_ends_the_exchange(
     port = int(server.stdout.readline())
     client = TORCH.TCPStore("127.0.0.1", port, timeout=timedelta(seconds=5))
     peers = peers_of(client, rank=0, world_size=2)
-    assert peers.exchange(pace(0)) == ()
+    assert peers.share(pace(0)) == ()
     client.set(timing_key("5e", 1), pace(1).model_dump_json())
-    assert peers.exchange(pace(0)) == (pace(1),)
+    assert peers.share(pace(0)) == (pace(1),)
     server.kill()
     server.communicate()
-    assert peers.exchange(pace(0)) == ()
-    assert peers.exchange(pace(0)) == ()
+    assert peers.share(pace(0)) == ()
+    assert peers.share(pace(0)) == ()
     assert capfd.readouterr().err.count("no longer shared") == 1
 
 
@@ -142,4 +142,4 @@ def test_every_loader_of_a_process_has_a_run_key_of_its_own() -> None:
     keys = {alone.new_run_key() for _ in range(5)}
     assert len(keys) == 5
     assert all(int(key, 16) >= 0 for key in keys)
-    assert alone.peers(keys.pop()).exchange(pace(0)) == ()
+    assert alone.peers(keys.pop()).share(pace(0)) == ()

@@ -30,9 +30,9 @@ from rudder.training.control.messages import (
 from rudder.training.control.service import ControlPort
 from rudder.training.control.steering import (
     LOOK_EVERY_STEPS,
+    CommandHandler,
     MemoryQuota,
-    NoSteering,
-    TrainerSteering,
+    NoCommandHandler,
 )
 from rudder.training.settings import Applied, Change, Command, FetchTargets
 from tests.training.buffer.player import NUM_REMOTE, buffer_of, view_of
@@ -95,7 +95,7 @@ def test_a_look_at_the_switch_comes_every_window(tmp_path: Path) -> None:
     off = tmp_path / "steering-off"
     with ControlPort(tmp_path / "rank0.sock", rank=0) as port:
         quota = MemoryQuota(workload_of())
-        steering = TrainerSteering(port, policy, rank=0, quota=quota, off_file=off)
+        steering = CommandHandler(port, policy, rank=0, quota=quota, off_file=off)
         for step in range(5):
             steering.attend(step)
         policy.apply(Change(capacity_rows=5))
@@ -226,7 +226,7 @@ def test_a_command_beyond_the_hosts_memory_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_steering_does_nothing() -> None:
-    steering = NoSteering()
+    steering = NoCommandHandler()
     steering.attend(3)
     steering.close()
 

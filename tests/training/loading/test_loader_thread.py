@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from rudder.training.control.steering import NoSteering
+from rudder.training.control.steering import NoCommandHandler
 from rudder.training.errors import ConfigError, RunError
 from rudder.training.loading import loader_thread
 from rudder.training.loading.batch import Batch, StepAccounts
@@ -111,7 +111,7 @@ class ScriptedPipeline:
 
 def thread_of(pipeline: ScriptedPipeline) -> LoaderThread:
     return LoaderThread(
-        cast("Pipeline", pipeline), ready=READY, steering=NoSteering(), timeout_s=1.0
+        cast("Pipeline", pipeline), ready=READY, steering=NoCommandHandler(), timeout_s=1.0
     )
 
 
