@@ -63,13 +63,15 @@ class Controller:
         if isinstance(message, Workload):
             from rudder.agents.controller.session import ControllerSession
 
-            self._session = await ControllerSession.open(
+            session = ControllerSession(
                 message,
                 sender=self._link,
                 options=self._options,
                 folder=self._folder,
                 socket=self._socket,
             )
+            await session.begin()
+            self._session = session
         elif self._session is None:
             return
         elif isinstance(message, SteeringState):

@@ -9,7 +9,7 @@ import traceback
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 from rudder.agents.actuator import Actuator, NoAnswerError, Sender, UnrecordedError
 from rudder.agents.controller.cpu_budget import CpuBudget
@@ -77,33 +77,35 @@ def _close(journal: SqliteJournal, episode: Episode, reason: str) -> Episode:
     return closed
 
 
-class Line(Sender, Protocol):
-    """All that is said to a trainer."""
+class TrainerPort(Sender, Protocol):
+    """What a controller says to a trainer."""
 
     async def attend(self, attention: Attention) -> None:
         """Tell it what its windows are to show."""
 
 
 class ControllerSession:
-    """Steers one trainer; `open` makes it."""
+    """Steers one trainer, once `begin` has undone what an earlier controller left on trial."""
 
     def __init__(
         self,
         workload: Workload,
         *,
-        sender: Line,
+        sender: TrainerPort,
         options: SteeringOptions,
         folder: Path,
         socket: Path,
-        cpu: CpuBudget,
+        cpu: CpuBudget | None = None,
         memory: MemoryWatch | None = None,
     ) -> None:
+        """cpu: what decisions may take of this process's processor time; a controller's share where
+        None; memory: looks at the host's memory."""
         self._workload, self._options, self._folder = workload, options, folder
         self._budget_file, self._socket = socket.parent / BUDGET_FILE, socket
         self._budget_bytes = options.memory_budget_bytes
         self._memory = memory or MemoryWatch()
         self._is_on = True
-        self._cpu = cpu
+        self._cpu = cpu or CpuBudget()
         self._place = RecordPlace(folder, rank=workload.rank)
         self._journal = SqliteJournal.open(self._place.path, memory=options.memory)
         self._journal.begin(workload)
@@ -112,7 +114,7 @@ class ControllerSession:
             sender=sender,
             journal=self._journal,
             options=options,
-            may_decide=lambda: cpu.has_left,
+            may_decide=lambda: self._cpu.has_left,
         )
         before = read_report(folder, workload.rank)  # of a controller before this one
         self._report = SteeringReport(
@@ -123,42 +125,15 @@ class ControllerSession:
         )
         self._sender, self._attention, self._has_begun = sender, FULL_ATTENTION, False
 
-    @classmethod
-    async def open(
-        cls,
-        workload: Workload,
-        *,
-        sender: Line,
-        options: SteeringOptions,
-        folder: Path,
-        socket: Path,
-        cpu: CpuBudget | None = None,
-        memory: MemoryWatch | None = None,
-    ) -> Self:
-        """Make one; what an earlier controller left on trial is undone first.
-
-        cpu: what decisions may take of this process's processor time; a controller's share where
-        None; memory: looks at the host's memory. Raises what kept it from beginning; the record has
-        it, too.
-        """
-        cpu = cpu or CpuBudget()
-        session = cls(
-            workload,
-            sender=sender,
-            options=options,
-            folder=folder,
-            socket=socket,
-            cpu=cpu,
-            memory=memory,
-        )
+    async def begin(self) -> None:
+        """Make the first decisions; raises what kept it from them, once that is in the record."""
         try:
-            await session._begin()
+            await self._begin()
         except Exception as error:
-            session.fail(error)
-            session._journal.close()
+            self.fail(error)
+            self._journal.close()
             raise
-        cpu.begin()
-        return session
+        self._cpu.begin()
 
     async def take(self, window: Window) -> None:
         """A window to decide on; the trainer is told what to show from then on."""

@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
+from rich.console import Group
 
-from rudder.cli.options import AsJson, LlmModel
-from rudder.training.steering_options import PlannerName
+from rudder.cli.options import AsJson, LlmModel, check_run
+from rudder.cli.show.progress import emit
+from rudder.memory.run.run_reader import RunReader
+from rudder.training.errors import ConfigError
+from rudder.training.steering_options import PlannerName, SteeringOptions
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from rudder.agents.replay.other import Alternative
     from rudder.agents.replay.recorded import Replayed
     from rudder.agents.replay.recorded_run import Found
-    from rudder.memory.run.run_reader import RunReader
-    from rudder.training.steering_options import SteeringOptions
 
 
 def replay(
@@ -60,8 +61,6 @@ def replay(
     found = _found(episodes or [], run, all_)
     options = _options(planner, planner_model, planner_refit_every, llm, model)
     if what_if and options is not None:
-        from rudder.training.errors import ConfigError
-
         raise ConfigError("--what-if asks no planner", remedy="give either it or a planner")
     if what_if:
         _show_what_ifs(found, json=json)
@@ -73,8 +72,6 @@ def replay(
 
 def _found(names: list[str], run: Path | None, all_: bool) -> list[Found]:
     from rudder.agents.replay.recorded_run import find
-    from rudder.cli.options import check_run
-    from rudder.training.errors import ConfigError
 
     if not names and run is None and not all_:
         raise ConfigError("nothing to replay", remedy="name an episode, --run FOLDER, or --all")
@@ -93,11 +90,7 @@ def _options(
     model: str | None,
 ) -> SteeringOptions | None:
     """Of the other planner, if one is wanted; raises ConfigError for what does not go together."""
-    from pydantic import ValidationError
-
     from rudder.agents.team import check_models
-    from rudder.training.errors import ConfigError
-    from rudder.training.steering_options import SteeringOptions
 
     if planner is None and planner_model is None and llm is None and model is None:
         return None
@@ -140,7 +133,7 @@ def _show_recorded(results: list[Replayed], *, json: bool) -> None:
 
     others = [result for result in results if result.result != "equal"]
     tables = [difference_table(others)] if others else []
-    _emit(recorded_values(results), recorded_lines(results), *tables, json=json)
+    emit(recorded_values(results), Group(*tables, recorded_lines(results)), json=json)
     if any(each.is_wrong for each in results) or all(each.reason for each in results):
         raise typer.Exit(1)
 
@@ -165,7 +158,7 @@ def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
     decided = [result for result in results if result.other is not None]
     same = sum(result.is_same for result in decided)
     line = f"the same is proposed in {same} of {len(decided)} decisions"
-    _emit(alternative_values(results), line, alternative_table(results), json=json)
+    emit(alternative_values(results), Group(alternative_table(results), line), json=json)
 
 
 def _show_what_ifs(found: list[Found], *, json: bool) -> None:
@@ -174,21 +167,11 @@ def _show_what_ifs(found: list[Found], *, json: bool) -> None:
 
     results = [one for reader, names in _readers(found) for one in what_if(reader, names=names)]
     line = "* fetches least of all settings that were allowed; OPT is no setting"
-    _emit(what_if_values(results), line, what_if_table(results), json=json)
+    emit(what_if_values(results), Group(what_if_table(results), line), json=json)
 
 
 def _readers(found: list[Found]) -> Iterator[tuple[RunReader, Collection[str] | None]]:
     """Each file, open for as long as it is looked at, with the episodes wanted of it."""
-    from rudder.memory.run.run_reader import RunReader
-
     for each in found:
         with RunReader(each.path) as reader:
             yield reader, each.names
-
-
-def _emit(values: object, line: str, *tables: Table, json: bool) -> None:
-    from rich.console import Group
-
-    from rudder.cli.show.progress import emit
-
-    emit(values, Group(*tables, line), json=json)

@@ -48,7 +48,7 @@ async def opened(
     past: Path | None = None,
 ) -> ControllerSession:
     (folder / "control").mkdir(exist_ok=True)
-    return await ControllerSession.open(
+    session = ControllerSession(
         trainer.workload,
         sender=trainer,
         options=SteeringOptions(memory=past),
@@ -57,6 +57,8 @@ async def opened(
         cpu=CpuBudget(fraction=1000, calm_fraction=1000),
         memory=memory or MemoryWatch(look=lambda: HostMemory(2**40, 2**40)),
     )
+    await session.begin()
+    return session
 
 
 async def steer(session: ControllerSession, trainer: SimulatedTrainer, windows: int) -> None:

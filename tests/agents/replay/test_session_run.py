@@ -20,11 +20,12 @@ from tests.agents.replay.made import Make
 async def steer(folder: Path, options: SteeringOptions) -> None:
     trainer = Make(num_remote=1000, draws=100).trainer()
     for _ in range(2):
-        session = await ControllerSession.open(
+        session = ControllerSession(
             trainer.workload, sender=trainer, options=options, folder=folder,
             socket=folder / "rank0.sock",
             cpu=CpuBudget(fraction=1000, calm_fraction=1000),
         )  # fmt: skip
+        await session.begin()
         for number in range(24):
             if number == 16:
                 (folder / BUDGET_FILE).write_text("20000")

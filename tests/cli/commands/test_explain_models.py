@@ -29,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     async def steer(url: str) -> None:
         trainer = make_trainer(3000)
-        session = await ControllerSession.open(
+        session = ControllerSession(
             trainer.workload,
             sender=trainer,
             options=SteeringOptions(
@@ -43,6 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             socket=folder / "rank0.sock",
             cpu=CpuBudget(fraction=1000, calm_fraction=1000),
         )
+        await session.begin()
         for _ in range(24):
             await session.take(trainer.window())
         await session.close()
