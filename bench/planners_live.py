@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rudder.agents.controller.report import read_reports
@@ -12,7 +13,7 @@ from rudder.bench.results import BenchReport, Spread, results_in
 from rudder.bench.run import Watch, run
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
-from rudder.training.metrics import ModelUse
+from rudder.training.metrics import ModelUse, SteeringCounts
 from rudder.training.settings import Frozen
 
 FILE_NAME = "planners.json"
@@ -25,13 +26,24 @@ PUBLISHED, PUBLISHED_LLM = "published", "published:llm"
 """The published planner with its plain rule, and with a model's answers."""
 
 
-class LivePlanner(Frozen):
-    """A planner in one job, or over several.
+@dataclass(frozen=True)
+class LiveJob:
+    """One planner in one job: seconds of all its epochs, of the slowest rank; counts: of each rank;
+    step_ms_p99: 99th percentile of an epoch's steps, median over epochs and ranks."""
 
-    seconds: all its epochs, of the slowest rank; to_unsteered, to_embedded: over the seconds of
-    these planners in the same job; step_ms_p99: 99th percentile of an epoch's steps, median over
-    the epochs of turns that count and ranks; rows_fetched, hit_fraction: of an epoch of turns that
-    count, all ranks; models: per rank, of planners that ask a model.
+    seconds: float
+    counts: tuple[SteeringCounts, ...]
+    step_ms_p99: float | None
+    rows_fetched: int
+    hit_fraction: float | None
+
+
+class LivePlanner(Frozen):
+    """A planner over the jobs: medians, and sums of counts.
+
+    to_unsteered, to_embedded: its seconds over those of these planners in the same job; rows_error:
+    median size; rows_fetched, hit_fraction: of an epoch of turns that count, all ranks; models: per
+    rank, of planners that ask a model.
     """
 
     planner: str
@@ -47,6 +59,36 @@ class LivePlanner(Frozen):
     hit_fraction: float | None = None
     decisions: int = 0
     models: tuple[ModelUse, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, jobs: Sequence[Mapping[str, LiveJob]]) -> LivePlanner:
+        """jobs: all planners of each, by name."""
+        own = [job[name] for job in jobs]
+        counts = [each for job in own for each in job.counts]
+        return cls(
+            planner=name,
+            seconds=statistics.median(job.seconds for job in own),
+            to_unsteered=_ratios(name, UNSTEERED, jobs),
+            to_embedded=_ratios(name, "embedded", jobs),
+            step_ms_p99=_median([job.step_ms_p99 for job in own if job.step_ms_p99 is not None]),
+            applied=sum(each.applied for each in counts),
+            confirmed=sum(each.confirmed for each in counts),
+            reverted=sum(each.reverted for each in counts),
+            rows_error=_median([abs(error) for each in counts for error in each.rows_errors]),
+            rows_fetched=round(statistics.median(job.rows_fetched for job in own)),
+            hit_fraction=_median([job.hit_fraction for job in own if job.hit_fraction is not None]),
+            decisions=sum(each.decisions for each in counts),
+            models=tuple(each.model for each in counts if each.model is not None),
+        )
+
+
+def _ratios(name: str, other: str, jobs: Sequence[Mapping[str, LiveJob]]) -> Spread | None:
+    known = [job[name].seconds / job[other].seconds for job in jobs if other in job]
+    return Spread.of(known) if known else None
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def variant_of(name: str, *, model_file: Path | None = None, start: str = POOR_START) -> Variant:
@@ -93,7 +135,7 @@ def compare_live(
     plan = BenchPlan(
         variants=tuple(variants.values()), repeats=max(1, turns - 1), epochs_per_turn=TURN_EPOCHS
     )
-    found: list[LivePlanner] = []
+    found: list[dict[str, LiveJob]] = []
     report = LiveReport(jobs_planned=jobs)
     with results_in(out / FILE_NAME, say=say, show=show) as keep:
         for number in range(jobs):
@@ -101,81 +143,34 @@ def compare_live(
 
             def add(bench: BenchReport, folder: Path = folder) -> None:
                 nonlocal report
-                found.extend(_of_job(variants, plan, bench, folder))
-                if not found:
-                    return
-                by_name = [[each for each in found if each.planner == name] for name in variants]
-                done = report.jobs_done + bench.is_complete
-                planners = tuple(map(together, by_name))
-                report = LiveReport(jobs_done=done, jobs_planned=jobs, planners=planners)
-                keep(report)
+                if job := _job(variants, plan, bench, folder):
+                    found.append(job)
+                    done = report.jobs_done + bench.is_complete
+                    planners = tuple(LivePlanner.of(name, found) for name in variants)
+                    report = LiveReport(jobs_done=done, jobs_planned=jobs, planners=planners)
+                    keep(report)
 
             run(plan, config, rates=[rate], out=folder, say=say, watch=watch, show=add)
     return report
 
 
-def _of_job(
+def _job(
     variants: dict[str, Variant], plan: BenchPlan, bench: BenchReport, folder: Path
-) -> Iterator[LivePlanner]:
+) -> dict[str, LiveJob]:
     """All planners over the rounds that all have done; none where one has no round that counts."""
     results = {each.variant: each for each in bench.results}
     if len(results) < len(variants):
-        return
-    rounds = min(len(each.epochs_of_turns) for each in bench.results)
-    spent = {text: sum(map(sum, each.epochs_of_turns[:rounds])) for text, each in results.items()}
+        return {}
+    rounds, found = min(len(each.epochs_of_turns) for each in bench.results), {}
     for name, variant in variants.items():
+        result = results[variant.text]
         steered = folder / f"rate-{bench.rates[0]}" / plan.folder_of(variant)
-        counts = [each.counts for each in read_reports(steered)]
-        errors = [abs(error) for each in counts for error in each.rows_errors]
-        own, tail = spent[variant.text], results[variant.text].step_seconds_p99
-        yield LivePlanner(
-            planner=name,
-            seconds=own,
-            to_unsteered=_ratio(own, spent, variants.get(UNSTEERED)),
-            to_embedded=_ratio(own, spent, variants.get("embedded")),
+        tail = result.step_seconds_p99
+        found[name] = LiveJob(
+            seconds=sum(map(sum, result.epochs_of_turns[:rounds])),
+            counts=tuple(each.counts for each in read_reports(steered)),
             step_ms_p99=None if tail is None else 1000 * tail,
-            applied=sum(each.applied for each in counts),
-            confirmed=sum(each.confirmed for each in counts),
-            reverted=sum(each.reverted for each in counts),
-            rows_error=_median(errors),
-            rows_fetched=results[variant.text].rows_fetched,
-            hit_fraction=results[variant.text].hit_fraction,
-            decisions=sum(each.decisions for each in counts),
-            models=tuple(each.model for each in counts if each.model is not None),
+            rows_fetched=result.rows_fetched,
+            hit_fraction=result.hit_fraction,
         )
-
-
-def _ratio(own: float, spent: dict[str, float], other: Variant | None) -> Spread | None:
-    return None if other is None else Spread.of([own / spent[other.text]])
-
-
-def together(jobs: Sequence[LivePlanner]) -> LivePlanner:
-    """One planner's jobs as one: medians, sums, and the spread of its ratios."""
-    return LivePlanner(
-        planner=jobs[0].planner,
-        seconds=statistics.median(each.seconds for each in jobs),
-        to_unsteered=_spread([each.to_unsteered for each in jobs]),
-        to_embedded=_spread([each.to_embedded for each in jobs]),
-        step_ms_p99=_median([e.step_ms_p99 for e in jobs if e.step_ms_p99 is not None]),
-        applied=sum(each.applied for each in jobs),
-        confirmed=sum(each.confirmed for each in jobs),
-        reverted=sum(each.reverted for each in jobs),
-        rows_error=_median([e.rows_error for e in jobs if e.rows_error is not None]),
-        rows_fetched=_whole(_median([e.rows_fetched for e in jobs if e.rows_fetched is not None])),
-        hit_fraction=_median([e.hit_fraction for e in jobs if e.hit_fraction is not None]),
-        decisions=sum(each.decisions for each in jobs),
-        models=tuple(model for each in jobs for model in each.models),
-    )
-
-
-def _spread(ratios: Sequence[Spread | None]) -> Spread | None:
-    known = [each.median for each in ratios if each is not None]
-    return Spread.of(known) if known else None
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else round(value)
-
-
-def _median(values: Sequence[float]) -> float | None:
-    return statistics.median(values) if values else None
+    return found

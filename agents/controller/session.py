@@ -126,7 +126,7 @@ class ControllerSession:
         self._sender, self._attention, self._has_begun = sender, FULL_ATTENTION, False
 
     async def begin(self) -> None:
-        """Make the first decisions; raises what kept it from them, once that is in the record."""
+        """Make the first decisions; raises what prevents them, once that is in the record."""
         try:
             await self._begin()
         except Exception as error:

@@ -52,15 +52,14 @@ def explain(
 
 
 def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str | None:
+    """Of the newest run that has it."""
     folders = [path.parent for path in Path("runs").glob(f"*/{FOLDER}")] if run is None else [run]
     for folder in sorted(folders, reverse=True):
         pages: dict[str, str] = {}
         for reader in read_runs(run_files(folder)):
-            found = reader.episode(name)
-            if found is not None:
+            if (found := reader.episode(name)) is not None:
                 as_json = found.model_dump_json(indent=2)
-                text = as_json if json else _page(reader, found, whole=whole)
-                pages[found.episode_id] = text
+                pages[found.episode_id] = as_json if json else _page(reader, found, whole=whole)
         if len(pages) > 1 and name not in pages:
             raise DataError(
                 f"several episodes begin with {name}: {', '.join(sorted(pages))}",

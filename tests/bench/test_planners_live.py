@@ -12,25 +12,25 @@ from rudder.bench.planners_live import (
     PUBLISHED,
     PUBLISHED_LLM,
     UNSTEERED,
+    LiveJob,
     LivePlanner,
-    together,
     variant_of,
 )
 from rudder.bench.results import Spread
 from rudder.cli.show.bench import live_table
 from rudder.training.config import RunConfig
-from rudder.training.metrics import ModelUse
+from rudder.training.metrics import ModelUse, SteeringCounts
 
 BASE = RunConfig(llm="http://localhost:1/v1", llm_model="m")
 
 
-def lived(seconds: float, **values: object) -> LivePlanner:
-    usual: dict[str, object] = {
-        "planner": "llm", "seconds": seconds, "to_unsteered": Spread.of([seconds / 20]),
-        "to_embedded": None, "step_ms_p99": seconds, "applied": 2, "confirmed": 1, "reverted": 1,
-        "rows_error": None, **values,
-    }  # fmt: skip
-    return LivePlanner.model_validate(usual)
+def job(seconds: float, *errors: float, models: int = 0) -> dict[str, LiveJob]:
+    model = ModelUse(name="m", questions=4, valid_first=3) if models else None
+    counts = SteeringCounts(applied=2, confirmed=1, reverted=1, rows_errors=errors, model=model)
+    return {
+        "llm": LiveJob(seconds, (counts,) * max(models, 1), seconds, 100, hit_fraction=0.5),
+        UNSTEERED: LiveJob(20.0, (), None, 200, hit_fraction=None),
+    }
 
 
 def test_all_planners_start_alike_and_only_llm_asks_the_model() -> None:
@@ -59,17 +59,18 @@ def test_a_learned_planner_is_given_its_file(tmp_path: Path) -> None:
 
 
 def test_jobs_together_give_medians_sums_and_the_spread_of_ratios() -> None:
-    both = together([lived(10, rows_error=0.1), lived(30), lived(20, rows_error=0.3)])
+    both = LivePlanner.of("llm", [job(10, 0.1), job(30), job(20, -0.3)])
     assert (both.seconds, both.applied, both.reverted) == (20, 6, 3)
     assert both.to_unsteered == Spread(min=0.5, median=1.0, max=1.5)
     assert both.to_embedded is None
     assert both.rows_error == pytest.approx(0.2)
+    assert (both.step_ms_p99, both.rows_fetched, both.hit_fraction) == (20, 100, 0.5)
 
 
 def test_the_table_has_what_a_model_was_good_for() -> None:
     out = io.StringIO()
-    model = ModelUse(name="m", questions=4, valid_first=3)
-    Console(file=out, width=120).print(live_table([lived(10, models=(model, model))]))
+    found = LivePlanner.of("llm", [job(10, models=2)])
+    Console(file=out, width=120).print(live_table([found]))
     assert "75.0 %" in out.getvalue()
     assert "0.500" in out.getvalue()
     assert "0.50-0.50" in out.getvalue()
