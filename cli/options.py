@@ -25,9 +25,10 @@ LlmModel = Annotated[
     str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
 ]
 Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
-Rank = Annotated[int | None, typer.Option(help="Rank.", min=0)]
+Rank = Annotated[int | None, typer.Option(help="Only this rank.", min=0)]
 Capacities = Annotated[
-    str, typer.Option(help="Shares of the halo (0.25), rows (20000) or bytes (64MiB).")
+    str,
+    typer.Option(help="Buffer sizes: shares of the halo (0.25), rows (20000) or bytes (64MiB)."),
 ]
 Lookaheads = Annotated[str, typer.Option(help="Batches that are sampled ahead.")]
 NewFolder = Annotated[
@@ -54,7 +55,7 @@ _SETTINGS = {
         "remote_python": "Interpreter on the machines; default: the same path as here.",
         "trainers_per_host": "Trainers on each host.",
         "servers_per_host": "Graph servers on each host.",
-        "network": "How local hosts are kept apart.",
+        "network": "Whether local hosts have links of their own (namespace) or share one.",
         "rate": "Rate of each host's link: 200mbit, 1gbit. Default: no limit.",
         "port": "First port; default: a free one.",
     },
@@ -66,7 +67,7 @@ _SETTINGS = {
         "dropout": "Dropout between layers.",
         "fanout": "Neighbours per layer, input layer first; -1: all.",
         "batch_size": "Seeds per trainer and step.",
-        "epochs": "Epochs.",
+        "epochs": "Epochs to train.",
         "task": "What is learned: classes of nodes, or numbers of nodes.",
         "lr": "Learning rate.",
         "optimizer": "Class of torch.optim, with options: SGD:momentum=0.9.",
@@ -85,16 +86,16 @@ _SETTINGS = {
     },
     "Loader and buffer": {
         "loader": "Rudder's loader, or plain DistDGL.",
-        "policy": "What decides which rows stay: lookahead, score, static, lfu or none.",
+        "policy": "What decides which rows are kept: lookahead, score, static, lfu or none.",
         "buffer": "auto (as many rows as the memory budget holds, at most all remote ones), a share"
         " of the halo nodes (0.25), rows (20000) or bytes (64MiB).",
         "lookahead": "Batches that are sampled ahead.",
-        "eviction_threshold": "Rows with more predicted uses per batch stay, 0 to 1. Default: the"
-        " policy's own.",
-        "replacement_interval": "Batches between rounds of score; 0: on request.",
-        "alpha": "Decay of score's unused rows per batch.",
-        "start": "Rows that score fetches first.",
-        "score_faithful": "Run score with the bugs of the published code.",
+        "eviction_threshold": "Rows used more often per batch than this, 0 to 1, are not evicted."
+        " Default: the policy's own.",
+        "replacement_interval": "Batches between replacement rounds of score; 0: only on request.",
+        "alpha": "Share of its score that an unused row loses per batch, with score.",
+        "start": "Rows that score fills its buffer with at first.",
+        "score_faithful": "Keep the bugs that the published code of score has.",
         "static_source": "How static chooses its rows.",
     },
     "Steering": {
@@ -102,22 +103,22 @@ _SETTINGS = {
         "planner": "Who proposes changes; adversarial proposes the worst ones, for tests.",
         "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
         "planner_refit_every": "Measured changes after which a fitted planner is fitted again.",
-        "objective": "What is sought: time (least step time; of equal ones, fewest rows fetched),"
+        "objective": "What to optimise: time (least step time; of equal ones, fewest rows fetched),"
         " traffic (fewest rows) or memory (the smallest buffer that is as fast).",
-        "tolerance": "Share of the step that is no difference; with memory, the slowdown that a"
-        " smaller buffer may cost.",
-        "memory_budget": "Bytes of all buffers of a host: 2GiB. Default: half of what it has left.",
+        "tolerance": "Differences below this share of the step time do not count; with"
+        " --objective memory, how much slower a smaller buffer may be.",
+        "memory_budget": "Memory for all buffers of a host: 2GiB. Default: half of what is free.",
         "memory": "File of past episodes, or `none`. Default: memory.db in the data folder.",
     },
     "Language model": {
         "llm": "Address of an OpenAI-compatible endpoint, up to /v1.",
         "llm_model": "Name of the model there.",
-        "llm_roles": "Roles that ask it: observer,planner,critic.",
-        "llm_deadline": "Seconds for all questions of a decision.",
-        "llm_answer_tokens": "Tokens of one answer, with reasoning.",
-        "llm_extra": "JSON object of further fields of each request.",
-        "llm_max_calls": "Questions of a trainer's run.",
-        "llm_max_tokens": "Tokens of a trainer's run.",
+        "llm_roles": "Agents that ask the model: observer,planner,critic.",
+        "llm_deadline": "Seconds for all questions of one decision.",
+        "llm_answer_tokens": "Most tokens of one answer, reasoning included.",
+        "llm_extra": "JSON object with further fields for each request.",
+        "llm_max_calls": "Most questions that a trainer asks in a run.",
+        "llm_max_tokens": "Most tokens that a trainer uses in a run.",
     },
     "Run": {
         "run_dir": "Folder of the run; default: runs/<time>-<dataset>.",
@@ -125,8 +126,8 @@ _SETTINGS = {
         " (2epochs), or none.",
         "keep_checkpoints": "Checkpoints that stay, the newest.",
         "record_trace": "Keep each rank's remote node ids for `rudder simulate`.",
-        "start_timeout": "Seconds until all trainers must train.",
-        "stall_timeout": "Seconds without progress that end a run.",
+        "start_timeout": "Seconds within which all trainers must have begun to train.",
+        "stall_timeout": "Seconds without progress after which a run is ended.",
     },
 }
 """The help of each setting that the command line can set, by the panels of `--help`."""
@@ -269,18 +270,31 @@ _Outcome = Literal[
 ]  # fmt: skip
 _ROWS = "Which rows"
 FILTERS = [
-    option("run", str | None, text="Key of the run.", panel=_ROWS),
-    option("rank", int | None, text="Rank.", panel=_ROWS, least=0),
+    option("run", str | None, text="Only rows of the run with this key.", panel=_ROWS),
+    option("rank", int | None, text="Only rows of this rank.", panel=_ROWS, least=0),
     option(
-        "kind", _Kind | None, text="Kind of row; `record` is shown only if asked for.", panel=_ROWS
+        "kind",
+        _Kind | None,
+        text="Only rows of this kind; `record` is shown only if asked for.",
+        panel=_ROWS,
     ),
-    option("agent", _Agent | None, text="Who called or did something.", panel=_ROWS),
-    option("tool", str | None, text="Name of the tool.", panel=_ROWS),
-    option("outcome", _Outcome | None, text="What came of it.", panel=_ROWS),
-    option("episode", str | None, text="Id of the episode, or its beginning.", panel=_ROWS),
-    option("since", datetime | None, text="From this time on (UTC).", panel=_ROWS),
-    option("until", datetime | None, text="Up to this time (UTC).", panel=_ROWS),
-    option("steps", str | None, text="Steps FIRST:LAST; either may be left out.", panel=_ROWS),
+    option("agent", _Agent | None, text="Only rows of this agent.", panel=_ROWS),
+    option("tool", str | None, text="Only calls of this tool.", panel=_ROWS),
+    option("outcome", _Outcome | None, text="Only rows with this outcome.", panel=_ROWS),
+    option(
+        "episode",
+        str | None,
+        text="Only rows of this episode: its id, or how it begins.",
+        panel=_ROWS,
+    ),
+    option("since", datetime | None, text="Only rows from this time on (UTC).", panel=_ROWS),
+    option("until", datetime | None, text="Only rows up to this time (UTC).", panel=_ROWS),
+    option(
+        "steps",
+        str | None,
+        text="Only rows of steps FIRST:LAST; either may be left out.",
+        panel=_ROWS,
+    ),
 ]
 
 

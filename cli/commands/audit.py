@@ -69,7 +69,7 @@ def list_(
 @app.command("show")
 def show(
     where: Where,
-    call: Annotated[str, typer.Argument(help="Id of the call, or number of a row with --rank.")],
+    call: Annotated[str, typer.Argument(help="Id of a call, or with --rank the number of a row.")],
     rank: Rank = None,
     json: AsJson = False,
 ) -> None:
@@ -97,7 +97,7 @@ def verify(
     memory: Annotated[
         Path | None,
         typer.Option(
-            help="Memory that keeps where the log ended; default: memory.db in the data folder."
+            help="Memory that keeps where logs ended; default: memory.db in the data folder."
         ),
     ] = None,
     json: AsJson = False,

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CAPACITIES = "0.02,0.05,0.1,0.25,0.5,1.0"
 LOOKAHEADS = "0,8,16,40"
-Repeats = Annotated[int, typer.Option(help="Rounds that count.", min=1)]
+Repeats = Annotated[int, typer.Option(help="Rounds to measure, after one that warms up.", min=1)]
 EpochsPerTurn = Annotated[
     int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
 ]
@@ -77,14 +77,17 @@ def epochs(
     repeats: Repeats = 3,
     epochs_per_turn: EpochsPerTurn = 2,
     floor: Annotated[
-        bool, typer.Option("--floor", help="Add the limit: the same loop without feature reads.")
+        bool,
+        typer.Option(
+            "--floor", help="Also measure the limit: the same loop without feature reads."
+        ),
     ] = False,
     out: NewFolder = None,
     json: AsJson = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print tables as Markdown.")] = False,
     **options: Any,
 ) -> None:
-    """Seconds of an epoch per rate and variant, which take turns in the same trainers.
+    """Measure the seconds per epoch of variants, which take turns in the same trainers.
 
     Example: rudder bench epochs --rate none --rate 200mbit --variants stock,lookahead --floor
     """
@@ -115,7 +118,7 @@ def grid(
     json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Seconds of an epoch for every capacity with every lookahead, which take turns in one job.
+    """Measure the seconds per epoch of every capacity with every lookahead, in one job.
 
     Example: rudder bench grid --rate 200mbit --capacity 0.05,0.25 --lookahead 0,40
     """
@@ -160,7 +163,7 @@ def harm(
     ] = None,
     start: Annotated[
         str,
-        typer.Option(help="Settings of both, as in buffer=0.25+lookahead=40. Default: train's."),
+        typer.Option(help="Settings that both start with: buffer=0.25+lookahead=40."),
     ] = "",
     repeats: Repeats = 7,
     epochs_per_turn: EpochsPerTurn = 3,

@@ -39,8 +39,8 @@ def planners(
     planners: Annotated[
         str,
         typer.Option(
-            help="Those without a model: fixed, periodic, heuristic, embedded; with --live or"
-            " --policy score also published, on a buffer with that policy."
+            help="Planners to compare: fixed, periodic, heuristic, embedded; with --live or"
+            " --policy score also published, which steers that policy."
         ),
     ] = ",".join(PLAIN),
     model_file: Annotated[
@@ -52,28 +52,35 @@ def planners(
     ] = None,
     model: LlmModel = None,
     policy: Annotated[
-        Literal["lookahead", "score"], typer.Option(help="Of the buffer; score has rounds.")
+        Literal["lookahead", "score"], typer.Option(help="Policy of the buffer.")
     ] = "lookahead",
-    seeds: Annotated[int, typer.Option(help="Draws of every workload.", min=1)] = 2,
-    windows: Annotated[int, typer.Option(help="Length of a run; 16 steps each.", min=4)] = 40,
+    seeds: Annotated[int, typer.Option(help="Random variants of every workload.", min=1)] = 2,
+    windows: Annotated[
+        int, typer.Option(help="Length of a simulated run, in windows of 16 steps.", min=4)
+    ] = 40,
     live: Annotated[
-        bool, typer.Option("--live", help="Real jobs instead; beside a run without controller.")
+        bool,
+        typer.Option("--live", help="Compare in real jobs, and with a run without controller."),
     ] = False,
     dataset: Annotated[str, typer.Option(help="Graph of --live.")] = "synthetic:tiny",
     rate: Annotated[str, typer.Option(help="Rate of each host's link, with --live.")] = "10mbit",
     buffer: Annotated[str, typer.Option(help="Buffer that --live starts with.")] = "0.01",
     lookahead: Annotated[int, typer.Option(help="Lookahead that --live starts with.", min=0)] = 0,
-    turns: Annotated[int, typer.Option(help="Turns of 3 epochs in a job.", min=2)] = 4,
-    jobs: Annotated[int, typer.Option(help="Jobs of --live.", min=1)] = 3,
-    llm_deadline: Annotated[float, typer.Option(help="Seconds for a decision of --live.")] = 20.0,
+    turns: Annotated[
+        int, typer.Option(help="Turns of 3 epochs that each takes in a job.", min=2)
+    ] = 4,
+    jobs: Annotated[int, typer.Option(help="Jobs, one after the other, with --live.", min=1)] = 3,
+    llm_deadline: Annotated[
+        float, typer.Option(help="Seconds for one decision, with --live.")
+    ] = 20.0,
     out: NewFolder = None,
     json: AsJson = False,
 ) -> None:
     """Compare planners on the same workloads: simulated, or with --live in real jobs.
 
-    Simulated times are the same on every machine; a decision takes none of them, which is kind to
-    an LLM. Live, all planners take turns in the same trainers, from the same start: by default a
-    buffer that is far too small.
+    Simulated times are the same on every machine. Decisions take no simulated time, so that a slow
+    LLM looks better than it is. Live, all planners take turns in the same trainers, from the same
+    start: by default a buffer that is far too small.
 
     Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """

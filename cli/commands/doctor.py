@@ -26,8 +26,12 @@ _FAILED = 4
 
 
 def doctor(
-    data: Annotated[Path | None, typer.Option(help="Folder where data will be.")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Folder where runs will be.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder for data, whose disk is checked.")
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Folder for runs, whose disk is checked.")
+    ] = None,
     llm: Annotated[
         str | None, typer.Option(help="Try this language model instead: its address, up to /v1.")
     ] = None,
@@ -40,10 +44,11 @@ def doctor(
         float, typer.Option(help="Seconds for the first answer, which loads the model.")
     ] = 180.0,
     llm_answer_tokens: Annotated[
-        int, typer.Option(help="Tokens of one answer, with reasoning; with --llm.")
+        int, typer.Option(help="Most tokens of one answer, reasoning included; with --llm.")
     ] = DEFAULT_ANSWER_TOKENS,
     llm_extra: Annotated[
-        str | None, typer.Option(help="JSON object of further fields of each request, with --llm.")
+        str | None,
+        typer.Option(help="JSON object with further fields for each request, with --llm."),
     ] = None,
     json: AsJson = False,
 ) -> None:

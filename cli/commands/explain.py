@@ -20,12 +20,13 @@ from rudder.training.steering_options import default_memory
 def explain(
     episode: Annotated[str, typer.Argument(help="Id of the episode, or the beginning of one.")],
     run: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default: the newest in runs/ with it.")
+        Path | None,
+        typer.Option(help="Folder of the run; default: the newest in runs/ with this episode."),
     ] = None,
     memory: Annotated[
         Path | None,
         typer.Option(
-            help="Memory to look in if no run has it; default: memory.db in the data folder."
+            help="Memory to search if no run has it; default: memory.db in the data folder."
         ),
     ] = None,
     whole: Annotated[
@@ -33,7 +34,7 @@ def explain(
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Tell one decision: what was seen, recalled, asked, proposed, objected, done and measured.
+    """Show one decision: what agents saw, recalled, proposed and objected, and what it changed.
 
     Example: rudder explain 5a4d91e0-0-3 --run runs/demo
     """

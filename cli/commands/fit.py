@@ -23,12 +23,13 @@ def fit(
         ),
     ],
     memory: Annotated[
-        Path | None, typer.Option(help="File; default: memory.db in the data folder.")
+        Path | None,
+        typer.Option(help="Memory to learn from; default: memory.db in the data folder."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="File of the model; default: rudder-PLANNER.model.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the split and of the model.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the classifier.", min=0)] = 0,
     json: AsJson = False,
 ) -> None:
     """Fit a classifier to past episodes: does a change lower wait or rows by more than noise?

@@ -23,7 +23,8 @@ from rudder.training.steering_options import default_memory
 app = App("Manage the episodes of all runs, which later runs learn from.")
 
 Memory = Annotated[
-    Path | None, typer.Option("--memory", help="File; default: memory.db in the data folder.")
+    Path | None,
+    typer.Option("--memory", help="Memory file; default: memory.db in the data folder."),
 ]
 Origin = Annotated[str | None, typer.Option(help="Only episodes of this origin.")]
 
@@ -32,9 +33,11 @@ Origin = Annotated[str | None, typer.Option(help="Only episodes of this origin."
 def list_(
     result: Annotated[
         Literal["confirmed", "reverted", "refused", "expired", "kept", "abandoned"] | None,
-        typer.Option(help="Result of the episode."),
+        typer.Option(help="Only episodes with this result."),
     ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Key of the run.")] = None,
+    run: Annotated[
+        str | None, typer.Option("--run", help="Only episodes of the run with this key.")
+    ] = None,
     origin: Origin = None,
     limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1)] = 20,
     memory: Memory = None,
@@ -79,7 +82,7 @@ def merge(
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """Add the finished episodes of runs; another memory's are kept but not used until trusted.
+    """Add the finished episodes of runs. Those of another memory are not used until trusted.
 
     Example: rudder memory merge runs/demo host2/rank1.db
     """
@@ -129,11 +132,13 @@ def import_(
 
 @app.command("trust")
 def trust(
-    origin: Annotated[str, typer.Argument(help="As `rudder memory stats` names it.")],
+    origin: Annotated[
+        str, typer.Argument(help="Origin of the episodes, as `rudder memory stats` names it.")
+    ],
     memory: Memory = None,
     json: AsJson = False,
 ) -> None:
-    """Let later runs use the episodes imported from an origin so far.
+    """Let later runs use the episodes that were imported from an origin.
 
     Example: rudder memory trust memory-3f9a21c0
     """
@@ -177,7 +182,7 @@ def stats(memory: Memory = None, json: AsJson = False) -> None:
 
 @app.command("sample")
 def sample(
-    run_dir: Annotated[Path, typer.Argument(help="New folder.")],
+    run_dir: Annotated[Path, typer.Argument(help="New folder for the run.")],
     episodes: Annotated[int, typer.Option(help="Decisions of each rank.", min=1)] = 8,
 ) -> None:
     """Write a made-up run of two ranks, to try these commands with.

@@ -36,7 +36,7 @@ from rudder.training.simulate.recording import find_traces, read_recording
 from rudder.training.simulate.study import Question, Traffic, answer
 
 WarmEpochs = Annotated[
-    int, typer.Option(help="Epochs at the start that are replayed, not counted.", min=0)
+    int, typer.Option(help="First epochs that only fill the buffer, and are not counted.", min=0)
 ]
 CAPACITIES = "0.05,0.15,0.25,0.5"
 LOOKAHEAD = "40"
@@ -50,12 +50,13 @@ def simulate(
     trace: Annotated[
         list[Path],
         typer.Argument(
-            help="Run folders of `rudder train --record-trace`, or trace files; summed.",
+            help="Run folders of `rudder train --record-trace`, or trace files; rows are summed.",
             show_default=False,
         ),
     ],
     policies: Annotated[
-        str, typer.Option(help="Policies with commas between them; OPT is always there.")
+        str,
+        typer.Option(help="Policies, with commas between them; OPT, the limit, is always added."),
     ] = "lookahead",
     capacity: Capacities = CAPACITIES,
     lookahead: Lookaheads = LOOKAHEAD,
@@ -127,19 +128,19 @@ def policy(
         typer.Option(help="Policies with commas between them. [dim]\\[default: all][/dim]"),
     ] = None,
     capacity: Annotated[
-        str, typer.Option(help="Rows of the buffer, one series over them.")
+        str, typer.Option(help="Buffer sizes in rows; each policy is timed at all of them.")
     ] = "10000,100000,1000000",
     remote_nodes: Annotated[
-        str, typer.Option(help="Sizes of the graph, one series over them for each layout of ids.")
+        str, typer.Option(help="Numbers of remote nodes; each policy is timed at all of them.")
     ] = "100000,1000000,10000000",
     inputs: Annotated[
-        int, typer.Option(help="Remote nodes of a batch, in the series over capacities.", min=1)
+        int, typer.Option(help="Remote nodes of a batch, where buffer sizes are compared.", min=1)
     ] = 100_000,
     batches: Annotated[int, typer.Option(help="Batches that are timed.", min=1)] = 60,
     out: NewFolder = None,
     json: AsJson = False,
 ) -> None:
-    """Time observe + plan on a made-up stream, without a cluster, as buffer and graph grow.
+    """Measure the processor time of policies per batch, as buffer and graph grow.
 
     Example: rudder bench policy --policies lookahead,lfu --capacity 1000000
     """

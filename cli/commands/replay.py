@@ -28,7 +28,8 @@ def replay(
         list[str] | None, typer.Argument(help="Ids, or beginnings of ids.", show_default=False)
     ] = None,
     run: Annotated[
-        Path | None, typer.Option(help="A run's folder, or one rank's file; alone: all of it.")
+        Path | None,
+        typer.Option(help="A run's folder, or one rank's file; default episodes: all of it."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All episodes of all runs in runs/.")] = False,
     planner: Annotated[
@@ -38,7 +39,8 @@ def replay(
         Path | None, typer.Option(help="Ask this fitted model: a file that `rudder fit` wrote.")
     ] = None,
     planner_refit_every: Annotated[
-        int | None, typer.Option(help="As in the run, where a fitted planner learned on.", min=1)
+        int | None,
+        typer.Option(help="The value that the run had, if its planner learned on.", min=1),
     ] = None,
     llm: Annotated[
         str | None, typer.Option(help="Ask the language model at this address, up to /v1.")

@@ -26,25 +26,32 @@ def set_(
     ] = None,
     eviction_threshold: Annotated[
         float | None,
-        typer.Option(help="Rows with more predicted uses per batch stay.", min=0, max=1),
+        typer.Option(
+            help="Rows used more often per batch than this are not evicted.", min=0, max=1
+        ),
     ] = None,
     lookahead: Annotated[
         int | None, typer.Option(help="Batches to sample ahead.", min=0, max=1024)
     ] = None,
     replacement_interval: Annotated[
         int | None,
-        typer.Option(help="Batches between rounds of the policy score; 0: on request.", min=0),
+        typer.Option(
+            help="Batches between replacement rounds of score; 0: only on request.", min=0
+        ),
     ] = None,
     fetch: Annotated[
         Literal["observed", "degree", "vip", "hot_set", "owner", "ids"] | None,
-        typer.Option(help="Fetch rows eagerly, chosen from this source."),
+        typer.Option(help="Fetch rows into the buffer now, chosen in this way."),
     ] = None,
-    fetch_rows: Annotated[int, typer.Option(help="At most this many rows.", min=1)] = 1000,
+    fetch_rows: Annotated[
+        int, typer.Option(help="Most rows that --fetch brings in.", min=1)
+    ] = 1000,
     fetch_owner: Annotated[
-        int | None, typer.Option(help="The partition of --fetch owner.", min=0)
+        int | None,
+        typer.Option(help="With --fetch owner: the partition whose rows are fetched.", min=0),
     ] = None,
     fetch_ids: Annotated[
-        str | None, typer.Option(help="Global node ids of --fetch ids or hot_set.")
+        str | None, typer.Option(help="With --fetch ids or hot_set: global node ids.")
     ] = None,
     replace_now: Annotated[
         bool, typer.Option("--replace-now", help="Run one replacement round.")

@@ -52,14 +52,15 @@ def train(
         bool,
         typer.Option(
             "--collect",
-            help="Explore settings, to have something to fit: planner collect.",
+            help="Try settings at random, for `rudder fit` to learn from: planner collect.",
             rich_help_panel="Steering",
         ),
     ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
-            help="TOML file with these names; the command line wins.", rich_help_panel="Run"
+            help="TOML file with these options; the command line overrides it.",
+            rich_help_panel="Run",
         ),
     ] = None,
     resume: Annotated[
