@@ -1,1 +1,1 @@
-"""The agents that steer a run, and the command line that starts everything."""
+"""The agents that steer a run."""

@@ -15,15 +15,15 @@ Purpose = Literal["apply_change", "revert_change"]
 
 
 class NoAnswerError(RunError):
-    """The trainer did not answer in time, so that nobody knows whether it has changed anything."""
+    """The trainer did not answer in time; whether it has changed anything is not known."""
 
 
 class UnrecordedError(RunError):
-    """A change could not be announced in the record, so that it was not made."""
+    """A change was not made, because its intent could not be written to the record."""
 
 
 class Sender(Protocol):
-    """The line to a trainer."""
+    """The connection to a trainer."""
 
     async def send(self, change: Change, *, issued_at_step: int | None) -> Applied:
         """Send a change and wait; raises RunError where it is rejected, NoAnswerError if late."""

@@ -1,6 +1,6 @@
 """The graph of agents: observe, recall, plan, criticise, guard, act. All wiring is here.
 
-A plan that comes to nothing has another planner asked, once: reconsider.
+If a plan comes to nothing, a second planner is asked, once (reconsider).
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ def build_graph(
 ) -> Graph:
     """Wire any mix of roles; `decide` runs the graph.
 
-    act: carries changes out, None: a decision ends before that; second: asked where another
-    planner's plan came to nothing, None: nobody is; recorder: keeps what decisions rest on, so that
-    they can be replayed.
+    act: carries changes out, None: a decision ends before that; second: asked if the planner's plan
+    comes to nothing, None: nobody is; recorder: keeps what decisions rest on, for replay.
     """
     nodes = _Nodes(observer, planner, second, critic, guard, act, recall, recorder)
     graph = StateGraph(DecisionState, context_schema=Context)

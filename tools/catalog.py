@@ -161,9 +161,9 @@ class EstimateEffect(Arguments):
 
 
 class SetBufferCapacity(WriteArguments):
-    """Sets how many remote rows the buffer keeps. More rows save traffic and take memory; the
-    smallest buffer that hides communication is best. Growing takes some batches to fill; shrinking
-    drops the rows worth least."""
+    """Sets how many remote rows the buffer keeps. More rows save traffic and take memory,
+    which only has to stay within the budget. Growing takes some batches to fill; shrinking drops
+    the rows worth least."""
 
     capacity_rows: Capacity
 

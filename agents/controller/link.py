@@ -1,4 +1,4 @@
-"""A controller's line to its trainer: commands out, everything else in."""
+"""A controller's connection to its trainer: commands out, everything else in."""
 
 from __future__ import annotations
 

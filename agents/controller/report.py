@@ -1,6 +1,6 @@
-"""What a controller says of itself: for the live display, and for the run's summary.
+"""A controller's report on its work, for the live display and the run's summary.
 
-It is in the run's folder, and where that cannot be written any more, in the user's data folder.
+It is a file in the run's folder, or in the user's data folder if the former cannot be written.
 """
 
 from __future__ import annotations

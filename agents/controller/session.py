@@ -1,4 +1,4 @@
-"""All that a controller has of one run: the steering, the record, the switch and the budget."""
+"""A controller's work on one run: the steering, the record, the switch and the budget."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class ControllerSession:
         """
         where = "".join(traceback.format_exception(error))
         is_foreseen = isinstance(error, RudderError)
-        complain(f"rudder: a decision came to nothing: {error}" if is_foreseen else where)
+        complain(f"rudder: a decision failed: {error}" if is_foreseen else where)
         told = {"message": str(error)} if is_foreseen else {"traceback": where}
         self._note(
             "act",
@@ -294,7 +294,7 @@ class ControllerSession:
         self._journal.log(AuditEntry.model_validate(row))
 
     def _abandon(self, reason: str) -> None:
-        """What is on trial, if anything is, goes on untried."""
+        """End the trial that is under way, if there is one; its change stays."""
         if (episode := self._steering.abandon(reason)) is not None:
             self._count(episode)
 

@@ -142,7 +142,7 @@ def _key(origin: str, key: str) -> str:
     if not key or not key.isascii() or not key.isprintable():
         raise ConfigError(
             f"{origin} holds no key: it is empty, or has line breaks or signs beyond ASCII",
-            remedy=f"set {origin} anew, or unset it where no key is needed",
+            remedy=f"set {origin} again, or unset it where no key is needed",
         )
     return key
 

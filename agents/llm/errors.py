@@ -1,6 +1,6 @@
-"""Why a question to a model brought nothing that can be used: one tree, in our own words.
+"""Why a question to a model got no usable answer: one tree, in our own words.
 
-ChatError                   nothing usable; the embedded agent takes over
+ChatError                   no usable answer; the embedded agent takes over
 ├── NotAskedError           the circuit breaker, the budget or the clock forbade asking
 ├── EndpointError           the endpoint is at fault
 │   ├── UnreachableError    refused, reset, or not speaking HTTP
@@ -28,7 +28,7 @@ InvalidKind = Literal[
 
 
 class ChatError(RudderError):
-    """A question brought nothing usable."""
+    """A question got no usable answer."""
 
     exit_code = 5
     default_remedy = "run `rudder doctor --llm`; the embedded agents go on meanwhile"

@@ -1,4 +1,4 @@
-"""One question to a model and what came of it, whole enough to be played again."""
+"""One question to a model and its answer, complete enough to be replayed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Asked(Frozen):
 
 
 class Came(Frozen):
-    """What came: the reply as it was, or the error's name and, where ours, what was wrong."""
+    """The reply as it came, or the error's name and, if the error is ours, what was wrong."""
 
     reply: Reply | None
     error: str | None

@@ -1,4 +1,4 @@
-"""What is sent to a model and what comes back, whatever carries it."""
+"""What is sent to a model and what comes back, independent of the protocol."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _MAX_TURNS = 16
 
 
 class LlmBackoff:
-    """`lasts` is asked before a decision, `planned` is called if the model has planned it.
+    """Lets the embedded planner decide for a while after plans of the model that gained nothing.
 
     After a decision that changes nothing the controller pauses, so plans without a gain cost time.
     The embedded planner decides 2 times after the first of them, 4 times after the next, up to 16;
@@ -35,7 +35,7 @@ class LlmBackoff:
         self._turns_left = 0
         self._turns = _FIRST_TURNS
 
-    def lasts(self, observation: Observation) -> bool:
+    def may_plan(self, observation: Observation) -> bool:
         """Whether the model may plan now. A plan has gained if its settings are in force
         and the wait that could be saved came down by more than the noise."""
         if self._before is not None:
@@ -93,7 +93,7 @@ class LlmPlanner:
     ) -> Plan:
         """The model's plan, or the fallback's under the fallback's name."""
         is_worth_asking = observation.has_headroom and toolbox.whatif.is_ready
-        if not is_worth_asking or not self._backoff.lasts(observation):
+        if not is_worth_asking or not self._backoff.may_plan(observation):
             return await self._fallback.plan(observation, recalled, toolbox)
         question = planner_question(
             brief(observation, recalled, toolbox, objective=self._objective)

@@ -47,7 +47,7 @@ class ModeReport(Frozen):
 
 class ProbeReport(Frozen):
     """All modes; warm_up_ms: the first question, which may have loaded the model;
-    request_changes: what requests to this endpoint have otherwise than usual."""
+    request_changes: how requests to this endpoint differ from the usual ones."""
 
     model: str
     warm_up_ms: float | None

@@ -63,7 +63,7 @@ def doctor(
         )  # fmt: skip
         return
     if model is not None:
-        raise ConfigError(f"there is no endpoint to try {model} at", remedy="give its --llm URL")
+        raise ConfigError(f"the model {model} needs an endpoint", remedy="give its --llm URL")
     found = checks(data_dir=data, run_dir=run_dir)
     rows = [
         (check.name, Text(check.state, _COLOURS[check.state]), check.found, check.remedy)

@@ -63,7 +63,7 @@ def replay(
     found = _found(episodes or [], run, all_)
     options = _options(planner, planner_model, planner_refit_every, llm, model)
     if what_if and options is not None:
-        raise ConfigError("--what-if asks no planner", remedy="give either it or a planner")
+        raise ConfigError("--what-if cannot be given with a planner", remedy="give one of both")
     if what_if:
         _show_what_ifs(found, json=json)
     elif options is not None:
@@ -78,7 +78,7 @@ def _found(names: list[str], run: Path | None, all_: bool) -> list[Found]:
     if not names and run is None and not all_:
         raise ConfigError("nothing to replay", remedy="name an episode, --run FOLDER, or --all")
     if all_ and (names or run is not None):
-        raise ConfigError("--all goes with no episode and no run", remedy="leave it out")
+        raise ConfigError("--all cannot be given with an episode or --run", remedy="leave it out")
     if run is not None:
         check_run(run, name="run")
     return find(names, run=run)

@@ -117,7 +117,7 @@ def control_folder(run: Path) -> Path:
     if not folder.is_dir():
         raise ConfigError(
             f"run = {str(run)!r} is not a run that is training now",
-            remedy="give the folder of a run that is; it is over, or has not started",
+            remedy="name a run that is training; this one is over, or has not started",
         )
     if sockets and not any(map(_listens, sockets)):
         names = ", ".join(socket.stem for socket in sockets)

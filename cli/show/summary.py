@@ -264,7 +264,7 @@ def _not_of_the_record(summary: Summary) -> str | None:
 def _why_not_the_model(uses: Sequence[ModelUse]) -> str | None:
     """Why nothing was asked, or left to the embedded agents, by the name of the error."""
     if not any(use.questions for use in uses):
-        return "not asked: there was nothing to gain that exceeds the noise, or no time to"
+        return "not asked: nothing beyond the noise could be gained, or there was no time"
     why = sum((Counter(use.fallbacks) for use in uses), Counter[str]())
     if not why:
         return None

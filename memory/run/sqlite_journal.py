@@ -230,7 +230,7 @@ class SqliteJournal(Journal):
             yield
         except RudderError as error:
             self._close_memory()
-            complain(f"rudder: goes on without memory: {error}")
+            complain(f"rudder: goes on without the memory of earlier runs: {error}")
 
     # -- the one way to the file -----------------------------------------------------------
 

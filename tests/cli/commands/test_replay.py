@@ -157,11 +157,11 @@ def test_what_if_shows_rows_of_every_choice(run: Path) -> None:
     ("arguments", "message"),
     [
         ([], "nothing to replay"),
-        (["--all", "--run", "."], "--all goes with"),
+        (["--all", "--run", "."], "--all cannot"),
         (["--planner", "llm"], "does not go with"),
         (["--llm", "http://localhost:1/v1"], "does not go with"),
         (["--planner", "fixed", "--model", "m"], "does not go with"),
-        (["--planner", "fixed", "--what-if"], "asks no planner"),
+        (["--planner", "fixed", "--what-if"], "cannot be given with a planner"),
     ],
 )
 def test_what_does_not_go_together_is_refused(
