@@ -56,7 +56,9 @@ class NotRecordedError(ChatError):
 
 class EndpointError(ChatError):
     """The endpoint is at fault, not the answer. words: the server's own, redacted; no model sees
-    them."""
+    them. fault: what it does, for people."""
+
+    fault = "is at fault"
 
     def __init__(self, message: str, *, remedy: str | None = None, words: str = "") -> None:
         super().__init__(message, remedy=remedy)
@@ -66,18 +68,21 @@ class EndpointError(ChatError):
 class UnreachableError(EndpointError):
     """Refused, reset, or no HTTP."""
 
+    fault = "cannot be reached"
     default_remedy = "check that the server runs and that --llm has its address, ending in /v1"
 
 
 class TooSlowError(EndpointError):
     """No answer before the deadline."""
 
+    fault = "answers too late"
     default_remedy = "use a smaller model, or raise --llm-deadline"
 
 
 class RateLimitedError(EndpointError):
     """The endpoint asks for fewer questions."""
 
+    fault = "asks for fewer questions (429)"
     default_remedy = "lower --llm-max-calls, or give the endpoint to fewer trainers"
 
     def __init__(
@@ -97,6 +102,7 @@ _REMEDIES = {
 class RefusedError(EndpointError):
     """The endpoint accepts neither the key, nor the model's name, nor this kind of request."""
 
+    fault = "refuses the key, the model's name or the request"
     default_remedy = (
         "check the key (RUDDER_LLM_KEY) and the model's name; `rudder doctor --llm` tells more"
     )
@@ -109,6 +115,7 @@ class RefusedError(EndpointError):
 class ServerFailedError(EndpointError):
     """The endpoint failed."""
 
+    fault = "fails (5xx)"
     default_remedy = "look at the server's log"
 
 

@@ -189,7 +189,7 @@ def grid_table(grid: Grid, bench: BenchReport) -> Group:
         median = None if found is None else found.epoch_seconds.median
         return Text(figures.seconds(median), "bold" if found is best else "")
 
-    rows = [
+    rows: list[list[str | Text]] = [
         [capacity, *[cell(capacity, each) for each in grid.lookaheads]]
         for capacity in grid.capacities
     ]

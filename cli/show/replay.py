@@ -14,30 +14,10 @@ from rudder.agents.replay.other import Alternative
 from rudder.agents.replay.recorded import Replayed
 from rudder.agents.replay.what_if import Outlook, WhatIfs
 from rudder.cli.show import figures
+from rudder.cli.show.changes import change_text
 from rudder.memory.records import Episode
 from rudder.training.settings import Change
 from rudder.training.versions import own_version
-
-_SHORT = {
-    "capacity_rows": "capacity",
-    "eviction_threshold": "threshold",
-    "lookahead_batches": "lookahead",
-    "replacement_interval": "interval",
-}
-
-
-def told(change: Change) -> str:
-    """Such as `capacity 1,200, lookahead 48`; `keep` where nothing changes."""
-    parts = [
-        f"{short} {value:,}"
-        for name, short in _SHORT.items()
-        if (value := getattr(change, name)) is not None
-    ]
-    if (targets := change.fetch_targets) is not None:
-        parts.append(f"fetch {targets.source} {targets.row_budget:,}")
-    if change.replace_now:
-        parts.append("replace now")
-    return ", ".join(parts) or "keep"
 
 
 def fate(decision: Decision) -> str:
@@ -48,7 +28,7 @@ def fate(decision: Decision) -> str:
     if guard is not None and not guard.allowed:
         return f"refused by {guard.rule}"
     if verdict.decision == "trim":
-        return f"trimmed to {told(verdict.change)}"
+        return f"trimmed to {change_text(verdict.change)}"
     return {"approve": "approved", "refuse": "refused"}[verdict.decision]
 
 
@@ -120,11 +100,11 @@ def alternative_table(alternatives: Sequence[Alternative]) -> Table:
     """A line for each decision: what was proposed and what became of it, then and now."""
     rows: list[tuple[str, ...]] = []
     for each in alternatives:
-        begin = (*_where(each.episode), told(each.stored.plan.change), fate(each.stored))
+        begin = (*_where(each.episode), change_text(each.stored.plan.change), fate(each.stored))
         if each.other is None:
             rows.append((*begin, "not replayable", each.reason or "", figures.ABSENT))
             continue
-        now = (told(each.other.plan.change), fate(each.other))
+        now = (change_text(each.other.plan.change), fate(each.other))
         is_same = each.is_same and now[1] == begin[-1]
         rows.append((*begin, *(("same", "") if is_same else now), _expected(each.other)))
     names = ("episode", "step", "stored plan", "fate", "other plan", "fate", "rows a step")
@@ -183,7 +163,7 @@ def what_if_values(found: Sequence[WhatIfs]) -> list[dict[str, Any]]:
 def _outlook(outlook: Outlook, *, best: bool) -> Iterator[str]:
     effect, change = outlook.effect, outlook.change
     yield f"{outlook.kind} *" if best else outlook.kind
-    yield told(change) if change is not None else f"capacity {outlook.capacity_rows:,}"
+    yield change_text(change) if change is not None else f"capacity {outlook.capacity_rows:,}"
     yield f"{effect.rows_fetched.mid:,.0f}"
     yield f"{effect.exposed_wait_ms.mid:.2f}"
     yield figures.mebibytes(effect.buffer_bytes)

@@ -8,26 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rudder.agents.controller.report import RUN_ENDED, SteeringReport, read_report, report_version
-from rudder.agents.llm.errors import (
-    EndpointError,
-    RateLimitedError,
-    RefusedError,
-    ServerFailedError,
-    TooSlowError,
-    UnreachableError,
-)
+from rudder.agents.llm.errors import EndpointError
 from rudder.cli.show import figures
+from rudder.cli.show.changes import change_text
 from rudder.memory.records import Episode, Outcome
 from rudder.training.metrics import Judgement, LastChange
-from rudder.training.settings import BufferSettings, Change
-
-_WORDS: dict[type[EndpointError], str] = {
-    UnreachableError: "cannot be reached",
-    TooSlowError: "answers too late",
-    RateLimitedError: "asks for fewer questions (429)",
-    RefusedError: "refuses the key, the model's name or the request",
-    ServerFailedError: "fails (5xx)",
-}
+from rudder.training.settings import Change
 
 
 def endpoint_line(error: str, *, words: str = "") -> str | None:
@@ -35,22 +21,14 @@ def endpoint_line(error: str, *, words: str = "") -> str | None:
 
     words: what the server said, without secrets.
     """
-    for kind, told in _WORDS.items():
-        if kind.__name__ == error:
-            said = f' (the server says: "{words}")' if words else ""
-            return (
-                f"the model's endpoint {told}{said}; the embedded agents decide meanwhile:"
-                f" {kind.default_remedy}"
-            )
-    return None
-
-
-_KNOBS = {
-    "capacity_rows": "capacity",
-    "lookahead_batches": "lookahead",
-    "eviction_threshold": "eviction threshold",
-    "replacement_interval": "replacement interval",
-}
+    kind = next((each for each in EndpointError.__subclasses__() if each.__name__ == error), None)
+    if kind is None:
+        return None
+    said = f' (the server says: "{words}")' if words else ""
+    return (
+        f"the model's endpoint {kind.fault}{said}; the embedded agents decide meanwhile:"
+        f" {kind.default_remedy}"
+    )
 
 
 _LOOK_S = 0.5
@@ -119,7 +97,7 @@ def episode_line(episode: Episode) -> str | None:
     """A decision in a line; None for one that changed nothing."""
     if episode.applied is None or episode.applied.outcome != "applied":
         return None
-    change = change_text(episode.observation.settings, _changed(episode))
+    change = change_text(_changed(episode), before=episode.observation.settings)
     head = f"step {episode.applied.step}: {change}"
     expected = episode.verdict.expected if episode.verdict else None
     if episode.outcome is None:
@@ -144,7 +122,7 @@ def last_change(episode: Episode) -> LastChange | None:
         return None
     return LastChange(
         step=episode.applied.step,
-        change=change_text(episode.observation.settings, _changed(episode)),
+        change=change_text(_changed(episode), before=episode.observation.settings),
         judgement=_judgement(episode.outcome),
     )
 
@@ -154,22 +132,6 @@ def _judgement(outcome: Outcome | None) -> Judgement:
     if outcome is None or outcome.reason == RUN_ENDED:
         return "unjudged"
     return outcome.result if outcome.result in ("confirmed", "reverted") else "abandoned"
-
-
-def change_text(before: BufferSettings, change: Change) -> str:
-    """What a change does to the settings before it."""
-    parts = []
-    for knob, name in _KNOBS.items():
-        new = getattr(change, knob)
-        if new is not None:
-            parts.append(f"{name} {_value(getattr(before, knob))} -> {_value(new)}")
-    if change.fetch_targets is not None:
-        targets = change.fetch_targets
-        when = ", while idle" if targets.while_idle else ""
-        parts.append(f"fetch {figures.count(targets.row_budget)} rows ({targets.source}{when})")
-    if change.replace_now:
-        parts.append("replace now")
-    return ", ".join(parts) if parts else "nothing"
 
 
 def _changed(episode: Episode) -> Change:
@@ -183,9 +145,3 @@ def _measured(outcome: Outcome) -> str:
         f", {figures.count(round(outcome.rows_after))} rows a step,"
         f" wait {outcome.wait_ms_after:.1f} ms"
     )
-
-
-def _value(value: float | None) -> str:
-    if value is None:
-        return figures.ABSENT
-    return figures.count(value) if isinstance(value, int) else f"{value:g}"
