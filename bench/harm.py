@@ -123,9 +123,9 @@ def measure_harm(
     report = HarmReport()
     with results_in(out / FILE_NAME, say=say, show=show) as keep:
         for number, config in enumerate(configs):
-            graph = _Graph(plan, out / f"graph{number}", earlier=report.cases)
+            graph = _GraphCases(plan, out / f"graph{number}", earlier=report.cases)
 
-            def on_turn(done: TurnDone, bench: BenchReport, graph: _Graph = graph) -> None:
+            def on_turn(done: TurnDone, bench: BenchReport, graph: _GraphCases = graph) -> None:
                 nonlocal report
                 watch(done, bench)
                 graph.read(done)
@@ -139,7 +139,7 @@ def measure_harm(
     return report
 
 
-class _Graph:
+class _GraphCases:
     """The cases of one graph, while its jobs go on; earlier: those of the graphs before it."""
 
     def __init__(self, plan: BenchPlan, folder: Path, *, earlier: tuple[Harm, ...]) -> None:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rudder.agents.controller.link import Link
+from rudder.agents.controller.link import TrainerLink
 from rudder.training.control.messages import Intervention, Message, SteeringState
 from rudder.training.errors import RudderError, complain
 from rudder.training.metrics import Window
@@ -39,7 +39,9 @@ LEAVING_S = 2.0
 class Controller:
     """One trainer's controller, for one connection."""
 
-    def __init__(self, link: Link, *, options: SteeringOptions, folder: Path, socket: Path) -> None:
+    def __init__(
+        self, link: TrainerLink, *, options: SteeringOptions, folder: Path, socket: Path
+    ) -> None:
         self._link, self._options = link, options
         self._folder, self._socket = folder, socket
         self._session: ControllerSession | None = None
@@ -118,7 +120,7 @@ async def control(socket: Path, *, options: SteeringOptions, folder: Path) -> No
     from rudder.agents.team import import_ahead
 
     import_ahead(options)
-    link = await Link.open(socket)
+    link = await TrainerLink.open(socket)
     await Controller(link, options=options, folder=folder, socket=socket).run()
 
 

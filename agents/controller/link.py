@@ -33,7 +33,7 @@ _RETRY_S = 0.2
 ANSWER_TIMEOUT_S = 60.0
 
 
-class Link:
+class TrainerLink:
     """One connection to a control port, for the whole life of a controller's event loop."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -44,7 +44,7 @@ class Link:
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
 
     @classmethod
-    async def open(cls, path: Path) -> Link:
+    async def open(cls, path: Path) -> TrainerLink:
         """Connect and subscribe to the trainer's windows, once it listens.
 
         Raises RunError where it does not within OPEN_TIMEOUT_S.

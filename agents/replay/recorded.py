@@ -24,7 +24,7 @@ from rudder.tools.toolbox import Toolbox
 from rudder.training.versions import own_version
 
 
-class _Pacer(Recorder):
+class _WindowFeed(Recorder):
     """Lets windows come between the nodes of the graph as they came then."""
 
     def __init__(self, scene: Scene) -> None:
@@ -49,7 +49,7 @@ async def decide_again(scene: Scene, team: Team) -> Decision | None:
         critic=team.critic,
         guard=scene.guard,
         recall=scene.recall,
-        recorder=_Pacer(scene),
+        recorder=_WindowFeed(scene),
     )
     state = await decide(graph, toolbox=scene.toolbox, episode_id=scene.episode.episode_id)
     return Decision.of_state(state) if "proposal" in state else None

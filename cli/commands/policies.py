@@ -33,7 +33,7 @@ from rudder.training.config import BUFFER_FORMS, BufferSize, RunConfig, run_conf
 from rudder.training.errors import ConfigError
 from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
 from rudder.training.simulate.recording import find_traces, read_recording
-from rudder.training.simulate.study import Question, Traffic, answer
+from rudder.training.simulate.study import Study, Traffic, answer
 
 WarmEpochs = Annotated[
     int, typer.Option(help="First epochs that only fill the buffer, and are not counted.", min=0)
@@ -70,7 +70,7 @@ def simulate(
 
     Example: rudder simulate runs/demo --capacity 0.05,0.25 --picture demo.png
     """
-    asked = question(policies, capacity, lookahead, warm_epochs=warm_epochs)
+    asked = study(policies, capacity, lookahead, warm_epochs=warm_epochs)
     if picture is not None:
         check_picture(picture)
     rows = _replayed(trace, asked)
@@ -104,7 +104,7 @@ def traffic(
 
     Example: rudder bench traffic --dataset synthetic:community-200k --dataset debian
     """
-    asked = question(policies, capacity, lookahead, warm_epochs=warm_epochs)
+    asked = study(policies, capacity, lookahead, warm_epochs=warm_epochs)
     configs = [run_config(dataset=name, **options) for name in dataset or DATASETS]
     answers: dict[str, list[Traffic]] = {}
     try:
@@ -160,13 +160,13 @@ def policy(
             keep(RootModel[list[Cost]](rows))
 
 
-def question(policies: str, capacity: str, lookahead: str, *, warm_epochs: int) -> Question:
+def study(policies: str, capacity: str, lookahead: str, *, warm_epochs: int) -> Study:
     """Read the lists of the command line; raises ConfigError that names what is wrong."""
     try:
         capacities = tuple(map(BufferSize.parse, parts("capacity", capacity)))
     except ValueError:
         raise ConfigError.for_field("capacity", value=capacity, allowed=BUFFER_FORMS) from None
-    return Question(
+    return Study(
         policies=tuple(parts("policies", policies)),
         capacities=capacities,
         lookaheads=whole_numbers("lookahead", lookahead, at_most=MAX_LOOKAHEAD_BATCHES),
@@ -174,7 +174,7 @@ def question(policies: str, capacity: str, lookahead: str, *, warm_epochs: int) 
     )
 
 
-def _replayed(places: Sequence[Path], asked: Question) -> list[Traffic]:
+def _replayed(places: Sequence[Path], asked: Study) -> list[Traffic]:
     """Answer for all traces of these run folders and files; raises DataError, ConfigError."""
     recordings = [read_recording(file) for file in find_traces(list(places))]
     for each in recordings:

@@ -8,10 +8,10 @@ from rich.console import Group
 
 from rudder.cli.show import figures
 from rudder.cli.show.audit import prefixes
-from rudder.memory.past.experience import Line
+from rudder.memory.past.experience import EpisodeLine
 
 
-def memory_table(lines: Sequence[Line]) -> Group:
+def memory_table(lines: Sequence[EpisodeLine]) -> Group:
     """One line an episode: rows fetched and exposed wait per step, before and after.
 
     Episodes are named by as much of their ids as tells them apart.
@@ -35,7 +35,7 @@ def memory_table(lines: Sequence[Line]) -> Group:
     return Group(table) if notes is None else Group(table, notes)
 
 
-def _not_used(lines: Sequence[Line]) -> str | None:
+def _not_used(lines: Sequence[EpisodeLine]) -> str | None:
     origins = ", ".join(sorted({line.origin for line in lines if not line.trusted}))
     if not origins:
         return None

@@ -65,7 +65,7 @@ class PastEpisode(Frozen):
     episode: Episode
 
 
-class Line(Frozen):
+class EpisodeLine(Frozen):
     """An episode in a list; rows and waits per step."""
 
     episode_id: str
@@ -120,13 +120,13 @@ class Catalog(Reader):
         run_key: str | None = None,
         origin: str | None = None,
         limit: int = 20,
-    ) -> list[Line]:
+    ) -> list[EpisodeLine]:
         """The newest first."""
         asked = {"result": result, "run_key": run_key, "origin": origin}
         given = {name: value for name, value in asked.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in given) or "1"
         sql = f"{_LINES} WHERE {where} ORDER BY episodes.number DESC LIMIT ?"
-        return [Line.model_validate(row) for row in self.rows(sql, *given.values(), limit)]
+        return [EpisodeLine.model_validate(row) for row in self.rows(sql, *given.values(), limit)]
 
     def episodes(
         self, *, origin: str | None = None, only_trusted: bool = False

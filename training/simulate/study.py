@@ -73,7 +73,7 @@ class Traffic(Frozen):
 
 
 @dataclass(frozen=True)
-class Question:
+class Study:
     """What to replay: every policy at every capacity and lookahead.
 
     warm_epochs: epochs at the start that are replayed but not counted.
@@ -121,16 +121,16 @@ class _Rank:
         return replay(policy_of_rank, self.recording)[self.first :]
 
 
-def answer(recordings: Sequence[Recording], question: Question) -> list[Traffic]:
+def answer(recordings: Sequence[Recording], study: Study) -> list[Traffic]:
     """For each capacity: OPT, then the policies; recordings: of all ranks of a run.
 
     Raises ConfigError if a policy is unknown or no batch would be counted.
     """
-    ranks = [_Rank.of(each, warm_epochs=question.warm_epochs) for each in recordings]
+    ranks = [_Rank.of(each, warm_epochs=study.warm_epochs) for each in recordings]
     asked: list[tuple[str, int | None]] = [(OPT, None)]
-    asked += itertools.product(question.policies, question.lookaheads)
+    asked += itertools.product(study.policies, study.lookaheads)
     found: list[Traffic] = []
-    for size in question.capacities:
+    for size in study.capacities:
         opt_rows = 0
         for policy, ahead in asked:
             row = _traffic(ranks, size, policy, ahead, opt_rows=opt_rows)

@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 
 from rudder.agents.controller.__main__ import Controller
-from rudder.agents.controller.link import Link
+from rudder.agents.controller.link import TrainerLink
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import AuditFilter, AuditRow
 from rudder.memory.run.run_reader import RunReader, run_file
@@ -77,7 +77,7 @@ def controller_of(trainer: Trainer) -> Iterator[None]:
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
 
     async def control() -> None:
-        link = await Link.open(trainer.path)
+        link = await TrainerLink.open(trainer.path)
         controller = Controller(
             link, options=SteeringOptions(), folder=trainer.folder, socket=trainer.path
         )
@@ -185,7 +185,7 @@ def test_what_was_done_while_no_controller_lived_is_written_once_by_the_next(
         assert trainer.num_applied == sum(row.outcome == "applied" for row in rows) == 4
 
 
-class FaultyLink(Link):
+class FaultyLink(TrainerLink):
     """Has a fault of ours after the first message."""
 
     async def messages(self) -> AsyncIterator[Message]:

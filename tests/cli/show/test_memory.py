@@ -7,10 +7,10 @@ import io
 from rich.console import Console
 
 from rudder.cli.show.memory import memory_table
-from rudder.memory.past.experience import Line
+from rudder.memory.past.experience import EpisodeLine
 
 
-def line(**values: object) -> Line:
+def line(**values: object) -> EpisodeLine:
     usual: dict[str, object] = {
         "episode_id": "0123456789abcdef" * 2,
         "origin": "memory-f857fcb9",
@@ -26,10 +26,10 @@ def line(**values: object) -> Line:
         "wait_ms_after": None,
         "ended_at": "2026-01-02T03:04:05.678901Z",
     }
-    return Line.model_validate(usual | values)
+    return EpisodeLine.model_validate(usual | values)
 
 
-def printed(*lines: Line) -> list[str]:
+def printed(*lines: EpisodeLine) -> list[str]:
     console = Console(file=io.StringIO(), width=80)
     console.print(memory_table(lines), highlight=False)
     file = console.file

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rudder.cli.commands.policies import question
+from rudder.cli.commands.policies import study
 from rudder.cli.show.policies import check_picture, draw_traffic, traffic_table
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import RowsFetched
@@ -37,7 +37,7 @@ ROWS = [row(OPT, 620_037, ahead=None), row("lookahead", 646_923), row("score:int
 
 
 def test_lists_are_read_once_each_in_their_order() -> None:
-    asked = question("lru,lfu, lru", "0.5,20000,64MiB", "16,0", warm_epochs=1)
+    asked = study("lru,lfu, lru", "0.5,20000,64MiB", "16,0", warm_epochs=1)
     assert asked.policies == ("lru", "lfu")
     assert [size.unit for size in asked.capacities] == ["halo_fraction", "rows", "bytes"]
     assert asked.lookaheads == (16, 0)
@@ -56,7 +56,7 @@ def test_a_wrong_list_is_refused_by_its_name(
     policies: str, capacity: str, lookahead: str, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        question(policies, capacity, lookahead, warm_epochs=0)
+        study(policies, capacity, lookahead, warm_epochs=0)
 
 
 def test_the_table_fits_eighty_columns_and_cuts_no_figure() -> None:

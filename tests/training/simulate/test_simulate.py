@@ -15,7 +15,7 @@ from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
 from rudder.training.simulate.recording import Recording, read_recording
 from rudder.training.simulate.replay import Limit, replay
-from rudder.training.simulate.study import OPT, SIMULATED_POLICIES, Question, answer, make_policy_of
+from rudder.training.simulate.study import OPT, SIMULATED_POLICIES, Study, answer, make_policy_of
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
 
 NUM_REMOTE = 300
@@ -109,7 +109,7 @@ def test_replay_counts_what_the_live_policy_counted(tmp_path: Path) -> None:
 def test_no_policy_fetches_fewer_rows_than_opt(recording: Recording, policy: str) -> None:
     if policy == "static":
         policy = "static:source=degree"
-    asked = Question((policy,), tuple(map(BufferSize.parse, ("0.1", "40", "400B"))), (0, 3, 60))
+    asked = Study((policy,), tuple(map(BufferSize.parse, ("0.1", "40", "400B"))), (0, 3, 60))
     rows = answer([recording], asked)
     assert len(rows) == 3 * (1 + 3)
     for row in rows:
@@ -119,7 +119,7 @@ def test_no_policy_fetches_fewer_rows_than_opt(recording: Recording, policy: str
 
 
 def test_lookahead_over_the_whole_trace_is_opt_but_for_the_start(recording: Recording) -> None:
-    asked = Question(("lookahead",), (BufferSize.parse("30"),), (1000,))
+    asked = Study(("lookahead",), (BufferSize.parse("30"),), (1000,))
     opt, ours = answer([recording], asked)
     # The window grows by one a batch at the start, so the first plans do not see everything.
     assert opt.rows_fetched <= ours.rows_fetched <= 1.01 * opt.rows_fetched
@@ -144,6 +144,6 @@ def test_what_is_no_trace_is_refused_with_a_remedy(tmp_path: Path, content: byte
 def test_unknown_policies_and_too_many_warm_epochs_are_refused(recording: Recording) -> None:
     size = (BufferSize.parse("10"),)
     with pytest.raises(ConfigError, match="lookahead"):
-        answer([recording], Question(("belady",), size, (1,)))
+        answer([recording], Study(("belady",), size, (1,)))
     with pytest.raises(ConfigError, match="warm_epochs"):
-        answer([recording], Question(("lru",), size, (1,), warm_epochs=9))
+        answer([recording], Study(("lru",), size, (1,), warm_epochs=9))
