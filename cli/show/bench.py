@@ -251,9 +251,9 @@ def planner_table(found: Sequence[Standing]) -> Table:
 
 
 def live_table(found: Sequence[LivePlanner]) -> Table:
-    """One row a planner: seconds of a job; these over those of the unsteered and of the embedded
-    one, as a median and below it the range over jobs; the p99 of steps; hits, rows and decisions;
-    its model's answers."""
+    """One row a planner: seconds of a job; these over those of the unsteered job and of the
+    embedded planner, as a median and below it the range over jobs; the p99 of steps; hits and rows
+    of an epoch; decisions, and changes made and undone; questions to its model, and Pass@1."""
     rows = []
     for each in found:
         questions = sum(model.questions for model in each.models)
@@ -264,19 +264,16 @@ def live_table(found: Sequence[LivePlanner]) -> Table:
             _ratio(each.to_unsteered),
             _ratio(each.to_embedded),
             figures.ABSENT if each.step_ms_p99 is None else f"{each.step_ms_p99:.1f}",
-            figures.percent(each.hit_fraction),
-            figures.count(each.rows_fetched),
+            f"{figures.percent(each.hit_fraction)}\n{figures.count(each.rows_fetched)}",
             figures.count(each.decisions),
-            figures.count(each.applied),
-            figures.count(each.reverted),
+            f"{each.applied:,}\n{each.reverted:,}",
             figures.percent(each.rows_error),
-            figures.count(questions) if each.models else figures.ABSENT,
-            figures.percent(fmean(passed) if passed else None),
+            f"{questions:,}\n{figures.percent(fmean(passed))}" if passed else figures.ABSENT,
         )
         rows.append(row)
     names = (
-        "planner", "s", "/ unsteered", "/ embedded", "p99 ms", "hits", "rows an epoch", "decided",
-        "applied", "undone", "off by", "asked", "Pass@1",
+        "planner", "s", "/ none", "/ embedded", "p99 ms", "hits rows", "decided", "applied undone",
+        "off by", "asked Pass@1",
     )  # fmt: skip
     return figures.table(names, rows, text=("planner",))
 
