@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     )
     from rudder.training.loader import (
         BufferOptions,
+        EdgeLoader,
+        EdgeSplit,
+        InBatchNegatives,
         NodeLoader,
+        PerSourceNegatives,
         RunOptions,
         SamplingOptions,
         SteeringOptions,
+        UniformNegatives,
     )
     from rudder.training.model.saved import load_model
     from rudder.training.wire.services import register_services
@@ -32,14 +37,19 @@ __all__ = [
     "BufferOptions",
     "ConfigError",
     "DataError",
+    "EdgeLoader",
+    "EdgeSplit",
+    "InBatchNegatives",
     "MachineError",
     "NodeLoader",
+    "PerSourceNegatives",
     "RudderError",
     "RunError",
     "RunOptions",
     "SamplingOptions",
     "SteeringOptions",
     "StoppedError",
+    "UniformNegatives",
     "load_model",
     "register_services",
     "train",
@@ -47,10 +57,15 @@ __all__ = [
 
 _MODULES = {
     "BufferOptions": "rudder.training.loader",
+    "EdgeLoader": "rudder.training.loader",
+    "EdgeSplit": "rudder.training.loader",
+    "InBatchNegatives": "rudder.training.loader",
     "NodeLoader": "rudder.training.loader",
+    "PerSourceNegatives": "rudder.training.loader",
     "RunOptions": "rudder.training.loader",
     "SamplingOptions": "rudder.training.loader",
     "SteeringOptions": "rudder.training.loader",
+    "UniformNegatives": "rudder.training.loader",
     "load_model": "rudder.training.model.saved",
     "register_services": "rudder.training.wire.services",
     "train": "rudder.cli.python",

@@ -35,7 +35,7 @@ class Bench:
 
     def __init__(self, job: Job, rank: int, graph: Any, emit: Emit) -> None:
         self._job, self._plan, self._rank, self._emit = job, plan_of(job), rank, emit
-        self._graph, self._seeds = graph, seeds_of(graph)
+        self._graph, self._seeds = graph, seeds_of(graph, job.config)
         num_steps = -(-len(self._seeds) // job.config.batch_size)
         self._loop = TrainingLoop(
             job.config, job.graph, graph, rank=rank, num_steps=num_steps, emit=emit
@@ -66,7 +66,8 @@ class Bench:
     def _warm_up(self) -> None:
         """Train some steps, so that no variant pays for what happens only once in a process."""
         few = self._seeds[: _WARM_UP_BATCHES * self._job.config.batch_size]
-        source = FloorSource(self._graph, few, self._job.config)
+        config = self._job.config.model_copy(update={"loader": "rudder", "policy": "none"})
+        source = make_source(self._graph, few, config, control=None)
         source.expect(1)
         self._loop.warm_up(source)
         source.close()

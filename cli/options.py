@@ -61,6 +61,7 @@ _SETTINGS = {
     },
     "Model and training": {
         "model": "sage, gat, gcn, gin, or a function of your own: FILE.py:FACTORY.",
+        "max_seeds": "Training nodes or edges of each trainer. Default: all.",
         "num_layers": "Layers; must match --fanout. Default: its length.",
         "hidden": "Width of a layer.",
         "heads": "Attention heads of gat.",
@@ -68,7 +69,7 @@ _SETTINGS = {
         "fanout": "Neighbours per layer, input layer first; -1: all.",
         "batch_size": "Seeds per trainer and step.",
         "epochs": "Epochs to train.",
-        "task": "What is learned: classes of nodes, or numbers of nodes.",
+        "task": "What is learned: classes of nodes, numbers of nodes, or which edges there are.",
         "lr": "Learning rate.",
         "optimizer": "Class of torch.optim, with options: SGD:momentum=0.9.",
         "weight_decay": "Weight decay of the optimizer.",

@@ -19,6 +19,7 @@ from rudder.training.hosts.names import machine_settings
 from rudder.training.model.own import MODEL_FORMS, OwnModel
 from rudder.training.options import as_config_error
 from rudder.training.partitioned_graph import TensorChoice
+from rudder.training.sampling.edge_split import EdgeSplit
 from rudder.training.settings import (
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_INTERVAL_BATCHES,
@@ -160,7 +161,7 @@ def _to_class_weights(value: object) -> str:
 
 
 Named = Annotated[str, BeforeValidator(_to_named)]
-TaskName = Literal["classification", "regression"]
+TaskName = Literal["classification", "regression", "link-prediction"]
 OnNan = Literal["stop", "skip", "continue"]
 BALANCED = "balanced"
 """Class weights by which all classes together weigh the same."""
@@ -235,6 +236,7 @@ class RunConfig(BaseModel):
     remote_python: str | None = Field(None, description="interpreter there; default: as here")
     trainers_per_host: int = Field(1, ge=1, le=64)
     servers_per_host: int = Field(1, ge=1, le=64)
+    max_seeds: int | None = Field(None, ge=1, description="seeds of a trainer; default: all")
     model: Annotated[str, BeforeValidator(_to_model)] = Field("sage", description=MODEL_FORMS)
     num_layers: int | None = Field(None, ge=1, le=10, description="default: length of fanout")
     hidden: int = Field(64, ge=1, le=65536)
@@ -245,7 +247,7 @@ class RunConfig(BaseModel):
     )
     batch_size: int = Field(512, ge=1, le=10_000_000, description="seeds per trainer and step")
     epochs: int = Field(5, ge=1, le=1_000_000)
-    task: TaskName = Field("classification", description="what is learned of a node")
+    task: TaskName = Field("classification", description="what is learned")
     lr: float = Field(0.003, gt=0, le=100)
     optimizer: Named = Field("Adam", description="class of torch.optim")
     weight_decay: float = Field(0.0, ge=0, le=100)
@@ -345,6 +347,8 @@ class RunConfig(BaseModel):
             raise ValueError("planner = llm needs an address: --llm URL --llm-model NAME")
         if self.task == "regression" and self.class_weights is not None:
             raise ValueError("class_weights are of classes; task = regression has none")
+        if self.task == "link-prediction" and (self.metric or self.class_weights):
+            raise ValueError("task = link-prediction has MRR and Hits@10, no metric and no classes")
         if self.memory_budget is not None:
             parse_bytes(self.memory_budget)
         if (self.launcher == "ssh") != bool(self.machines):
@@ -407,6 +411,11 @@ class RunConfig(BaseModel):
     def evaluation_interval(self) -> int:
         """Epochs between evaluations, 0: at the end only; 1 where they decide on something."""
         return self.eval_every or int(self.follows_validation)
+
+    @property
+    def edge_split(self) -> EdgeSplit:
+        """The edges that link prediction validates and tests on, drawn by the run's seed."""
+        return EdgeSplit(seed=self.seed)
 
     @property
     def memory_budget_bytes(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,16 @@ import torch
 
 from rudder.training import distdgl
 from rudder.training.config import RunConfig
-from rudder.training.loader import BufferOptions, NodeLoader, RunOptions, SamplingOptions
+from rudder.training.loader import (
+    BufferOptions,
+    EdgeLoader,
+    NodeLoader,
+    PerSourceNegatives,
+    RunOptions,
+    SamplingOptions,
+)
 from rudder.training.loading.batch import Batch, StepAccounts
+from rudder.training.loading.loop import Loader
 from rudder.training.loading.state import BEGINNING, LoaderState
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.machine import peak_rss_bytes
@@ -28,6 +37,17 @@ from rudder.training.tensor_roles import join_in, parts_of, row_bytes_of
 def phases(graph: Any, seeds: torch.Tensor) -> torch.Tensor | None:
     """int64[n]: when in an epoch each seed is visited, for data sets that say so."""
     return graph.ndata[PHASE][seeds] if PHASE in graph.ndata else None
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """What DGL's loaders yield; named as in Batch."""
+
+    input_nodes: torch.Tensor
+    seeds: torch.Tensor
+    blocks: list[dgl.DGLGraph]
+    pair_graph: dgl.DGLGraph | None = None
+    negative_graph: dgl.DGLGraph | None = None
 
 
 class StockSource:
@@ -49,7 +69,7 @@ class StockSource:
         self._graph = graph
         self._seeds = seeds
         self._config = config
-        self._phases = phases(graph, seeds)
+        self._phases = None if config.task == "link-prediction" else phases(graph, seeds)
         view = distdgl.view_of(graph)
         self._first, self._last = view.first, view.last
         self.num_halo = len(view.halo)
@@ -113,10 +133,11 @@ class StockSource:
 
     def _read(self, batches: Iterator[Any]) -> Batch:
         started = time.perf_counter()
-        input_nodes, seeds, blocks = next(batches)
+        taken = self._take(batches)
         sampled = time.perf_counter()
-        blocks[0].srcdata[FEATURE] = self._graph.ndata[FEATURE][input_nodes]
-        blocks[-1].dstdata[LABEL] = self._graph.ndata[LABEL][seeds]
+        taken.blocks[0].srcdata[FEATURE] = self._graph.ndata[FEATURE][taken.input_nodes]
+        if taken.pair_graph is None:
+            taken.blocks[-1].dstdata[LABEL] = self._graph.ndata[LABEL][taken.seeds]
         pulled = time.perf_counter()
         seconds = Seconds(
             sample=sampled - started, pull=pulled - sampled, exposed_wait=pulled - started
@@ -124,11 +145,12 @@ class StockSource:
         self._num_steps += 1
         return Batch(
             number=self._num_steps - 1,
-            input_nodes=input_nodes,
-            seeds=seeds,
-            blocks=blocks,
-            accounts=StepAccounts(self._count(input_nodes), seconds),
+            accounts=StepAccounts(self._count(taken.input_nodes), seconds),
+            **vars(taken),
         )
+
+    def _take(self, batches: Iterator[Any]) -> Minibatch:
+        return Minibatch(*next(batches))
 
     def _finish_step(self) -> None:
         self._meter.finish()
@@ -162,8 +184,8 @@ class StockSource:
         """Nothing to release."""
 
 
-class RunLoader(NodeLoader):
-    """Rudder's loader, whose batches have input and labels by role."""
+class _ByRole(Loader):
+    """A loader whose batches have input and labels by role."""
 
     def batches(self) -> Iterator[Batch]:
         """One epoch's batches."""
@@ -172,7 +194,34 @@ class RunLoader(NodeLoader):
             yield batch
 
 
-Source = NodeLoader | StockSource
+class RunLoader(_ByRole, NodeLoader):
+    """Rudder's loader of nodes."""
+
+
+class RunEdgeLoader(_ByRole, EdgeLoader):
+    """Rudder's loader of edges."""
+
+
+class StockEdgeSource(StockSource):
+    """DistEdgeDataLoader and reads of DistTensors; DGL excludes no edges on a DistGraph."""
+
+    def _make_loader(self) -> Any:
+        return dgl.dataloading.DistEdgeDataLoader(
+            self._graph,
+            self._seeds,
+            sampler_of(self._config),
+            batch_size=self._config.batch_size,
+            shuffle=True,
+            drop_last=False,
+            negative_sampler=dgl.dataloading.negative_sampler.PerSourceUniform(1),
+        )
+
+    def _take(self, batches: Iterator[Any]) -> Minibatch:
+        input_nodes, pairs, negatives, blocks = next(batches)
+        return Minibatch(input_nodes, pairs.ndata[dgl.NID], blocks, pairs, negatives)
+
+
+Source = RunLoader | RunEdgeLoader | StockSource
 
 
 def sampler_of(config: RunConfig) -> Any:
@@ -180,8 +229,24 @@ def sampler_of(config: RunConfig) -> Any:
     return dgl.dataloading.NeighborSampler(list(config.fanout), prob=config.edge_weight)
 
 
-def seeds_of(graph: Any) -> torch.Tensor:
-    """int64[n]: the training nodes of this trainer."""
+def seeds_of(graph: Any, config: RunConfig) -> torch.Tensor:
+    """int64[n]: the training nodes of this trainer, for link prediction its training edges."""
+    seeds = _edges_of(graph, config) if config.task == "link-prediction" else _nodes_of(graph)
+    return seeds[: config.max_seeds]
+
+
+def _edges_of(graph: Any, config: RunConfig) -> torch.Tensor:
+    """Training edges of the own partition, each pair of nodes once, shared among its trainers."""
+    book = graph.get_partition_book()
+    edges = book.partid2eids(book.partid)
+    edges = edges[distdgl.trainer_rank() % config.trainers_per_host :: config.trainers_per_host]
+    sources, destinations = (ends.numpy() for ends in graph.find_edges(edges))
+    chosen = config.edge_split.is_in("train", sources, destinations) & (sources < destinations)
+    found: torch.Tensor = edges[torch.from_numpy(chosen)]
+    return found[torch.randperm(len(found), generator=torch.Generator().manual_seed(config.seed))]
+
+
+def _nodes_of(graph: Any) -> torch.Tensor:
     seeds: torch.Tensor = dgl.distributed.node_split(
         graph.ndata["train_mask"],
         graph.get_partition_book(),
@@ -209,27 +274,43 @@ def make_source(
     folder: the run's; trace: file to record the run's trace in; on_window: is told the metrics of
     every 16 steps; resume_from: where an earlier source stood.
     """
+    is_of_edges = config.task == "link-prediction"
     if config.loader == "stock":
-        return StockSource(graph, seeds, config, on_window=on_window, resume_from=resume_from)
-    return RunLoader(
-        graph,
-        seeds,
-        sampler_of(config),
-        batch_size=config.batch_size,
-        inputs=parts_of(graph, FEATURE),
-        outputs=parts_of(graph, LABEL),
-        epochs=config.epochs,
-        seed=config.seed,
-        buffer=buffer_options(config),
-        steering=controller,
-        sampling=SamplingOptions(order=phases(graph, seeds), edge_ids=False),
-        run=RunOptions(
+        source = StockEdgeSource if is_of_edges else StockSource
+        return source(graph, seeds, config, on_window=on_window, resume_from=resume_from)
+    common: dict[str, Any] = {
+        "batch_size": config.batch_size,
+        "inputs": parts_of(graph, FEATURE),
+        "epochs": config.epochs,
+        "seed": config.seed,
+        "buffer": buffer_options(config),
+        "steering": controller,
+        "run": RunOptions(
             folder=folder,
             control=control,
             trace=trace,
             on_window=on_window,
             resume_from=resume_from,
         ),
+    }
+    if is_of_edges:
+        return RunEdgeLoader(
+            graph,
+            seeds,
+            sampler_of(config),
+            negative_sampler=PerSourceNegatives(1),
+            exclude="ends",
+            held_out=config.edge_split,
+            sampling=SamplingOptions(edge_ids=False),
+            **common,
+        )
+    return RunLoader(
+        graph,
+        seeds,
+        sampler_of(config),
+        outputs=parts_of(graph, LABEL),
+        sampling=SamplingOptions(order=phases(graph, seeds), edge_ids=False),
+        **common,
     )
 
 

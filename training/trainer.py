@@ -331,7 +331,7 @@ class Trainer:
         resumed = None if job.resume_from is None else load_checkpoint(job.resume_from, exchange)
         self._source: Source = make_source(
             graph,
-            seeds_of(graph),
+            seeds_of(graph, job.config),
             job.config,
             control=job.socket_of(rank),
             controller=job.steering,

@@ -28,7 +28,7 @@ from rudder.cli.options import (
 from rudder.cli.show.bench import as_markdown, draw, grid_table, harm_table, report_text, tell_turn
 from rudder.cli.show.progress import emit, say
 from rudder.training.config import run_config
-from rudder.training.errors import MachineError
+from rudder.training.errors import ConfigError, MachineError
 from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ EpochsPerTurn = Annotated[
     int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
 ]
 _WORK = settings("dataset", "data", "hosts", "batch_size", "fanout", "network")
+_OF_EPOCHS = settings(
+    "trainers_per_host", "task", "max_seeds", "model", "hidden", "buffer", "lookahead"
+)
 
 app = App("Measure loaders and policies side by side, on the same work, in the same run.")
 app.command("policy")(policies.policy)
@@ -60,7 +63,7 @@ def _end_in_order() -> None:
 
 
 @app.command("epochs")
-@with_options([*_WORK, *settings("trainers_per_host", "model", "hidden", "buffer", "lookahead")])
+@with_options([*_WORK, *_OF_EPOCHS])
 def epochs(
     *,
     rate: Annotated[
@@ -94,6 +97,13 @@ def epochs(
     chosen = parse_variants(variants + ",floor" * floor)
     plan = BenchPlan(variants=chosen, repeats=repeats, epochs_per_turn=epochs_per_turn)
     config, where = run_config(**options, controller="none"), out or new_folder()
+    if floor and config.task == "link-prediction":
+        raise ConfigError.for_field(
+            "floor",
+            value=True,
+            allowed="a limit of node classification",
+            remedy="leave out --floor",
+        )
 
     def show(report: BenchReport) -> None:
         say(f"picture: {draw(report, where)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,17 +56,29 @@ def some_of(field: str, names: Any, others: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TensorNames:
-    """Names of tensors to deliver; mutable: those of them that the script writes in an epoch."""
+    """Names of tensors to deliver: inputs, outputs of nodes, edge_inputs, edge_outputs of edges.
+
+    mutable: those of nodes that the script writes in an epoch.
+    """
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     mutable: tuple[str, ...]
+    edge_inputs: tuple[str, ...] = ()
+    edge_outputs: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, *, inputs: Any, outputs: Any, mutable: Any) -> TensorNames:
-        """Check what a script passes; raises ConfigError."""
+    def of_nodes(cls, *, inputs: Any, outputs: Any, mutable: Any, edge_inputs: Any) -> TensorNames:
+        """Check what a script passes to a loader of nodes; raises ConfigError."""
         inputs, outputs = tensor_names("inputs", inputs), tensor_names("outputs", outputs)
-        return cls(inputs, outputs, some_of("mutable", mutable, (*inputs, *outputs)))
+        mutable = some_of("mutable", mutable, (*inputs, *outputs))
+        return cls(inputs, outputs, mutable, tensor_names("edge_inputs", edge_inputs))
+
+    @classmethod
+    def of_edges(cls, *, inputs: Any, outputs: Any, mutable: Any, edge_inputs: Any) -> TensorNames:
+        """Check what a script passes to a loader of edges; raises ConfigError."""
+        of_nodes = cls.of_nodes(inputs=inputs, outputs=(), mutable=mutable, edge_inputs=edge_inputs)
+        return replace(of_nodes, edge_outputs=tensor_names("outputs", outputs))
 
     @property
     def inputs_ahead(self) -> tuple[str, ...]:
@@ -113,17 +125,17 @@ def device_of(value: Any) -> torch.device:
         ) from None  # fmt: skip
 
 
-def node_ids(nodes: Any, *, num_nodes: int) -> IntArray:
-    """int64[n] ids of the graph's nodes, of a tensor, an array or a list; raises ConfigError."""
-    if isinstance(nodes, Mapping):
+def seed_ids(name: str, seeds: Any, *, below: int) -> IntArray:
+    """int64[n] ids of nodes or edges, of a tensor, an array or a list; raises ConfigError."""
+    if isinstance(seeds, Mapping):
         raise ConfigError.for_field(
-            "nodes", value=f"a dictionary of {list(nodes)}", allowed="a one-dimensional id tensor",
-            remedy="pass the ids alone: this loader is for graphs of one node type",
+            name, value=f"a dictionary of {list(seeds)}", allowed="a one-dimensional id tensor",
+            remedy="pass the ids alone: this loader is for graphs of one type of nodes and edges",
         )  # fmt: skip
-    ids = one_dimensional("nodes", nodes)
-    if len(ids) and not 0 <= ids.min() <= ids.max() < num_nodes:
+    ids = one_dimensional(name, seeds)
+    if len(ids) and not 0 <= ids.min() <= ids.max() < below:
         found = f"{ids.min()} to {ids.max()}"
-        raise ConfigError.for_field("nodes", value=found, allowed=f"0 to {num_nodes - 1}")
+        raise ConfigError.for_field(name, value=found, allowed=f"0 to {below - 1}")
     return ids
 
 

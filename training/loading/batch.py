@@ -12,6 +12,8 @@ import torch
 from rudder.training.buffer.policy import IntArray, Plan
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.metrics import NodeArray, RowCounts, Seconds
+from rudder.training.sampling.edge_filter import EdgeFilter
+from rudder.training.sampling.negatives import Ends
 from rudder.training.sampling.neighbor import Edges, HalfLayer, SampledLayer
 from rudder.training.wire.wire import Answer, Rows
 
@@ -31,11 +33,54 @@ class StepAccounts:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """The edges of a batch to predict, and negative edges beside them.
+
+    edges: int64[n] global ids; nodes: int64[m] distinct global ids of all ends; ends, negatives:
+    positions in `nodes`, negatives None where there are none.
+    """
+
+    edges: IntArray
+    nodes: IntArray
+    ends: Ends
+    negatives: Ends | None
+
+    @classmethod
+    def of(cls, edges: IntArray, ends: Ends, negatives: Ends | None) -> Pairs:
+        """Number the ends, given by global id, as `dgl.compact_graphs` does: as they come."""
+        ids = [ends.sources, ends.destinations]
+        if negatives is not None:
+            ids += [negatives.sources, negatives.destinations]
+        nodes, numbers = number_as_they_come(np.concatenate(ids))
+        places = np.split(numbers, np.cumsum([len(each) for each in ids[:-1]]))
+        return cls(edges, nodes, Ends(*places[:2]), Ends(*places[2:]) if negatives else None)
+
+    def make_graph(self, ends: Ends) -> dgl.DGLGraph:
+        """The pair graph of `ends` or `negatives`, with NID, and of edges with EID."""
+        source, destination = torch.from_numpy(ends.sources), torch.from_numpy(ends.destinations)
+        graph = dgl.graph((source, destination), num_nodes=len(self.nodes))
+        graph.ndata[dgl.NID] = torch.from_numpy(self.nodes)
+        if ends is self.ends:
+            graph.edata[dgl.EID] = torch.from_numpy(self.edges)
+        return graph
+
+
+def number_as_they_come(ids: IntArray) -> tuple[IntArray, IntArray]:
+    """The distinct ids in the order of their first appearance, and the number of each of `ids`."""
+    distinct, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return distinct[order], rank[inverse]
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a training step needs, and its accounts.
 
     number: of the batch in the run; input_nodes, seeds: int64 global ids; blocks: input layer
-    first, with the rows of inputs in `blocks[0].srcdata` and of outputs in `blocks[-1].dstdata`.
+    first, with the rows of inputs in `blocks[0].srcdata` and of outputs in `blocks[-1].dstdata`;
+    pair_graph, negative_graph: of a loader of edges.
     """
 
     number: int
@@ -43,13 +88,18 @@ class Batch:
     seeds: torch.Tensor
     blocks: list[dgl.DGLGraph]
     accounts: StepAccounts
+    pair_graph: dgl.DGLGraph | None = None
+    negative_graph: dgl.DGLGraph | None = None
 
     def on(self, device: torch.device) -> Batch:
-        """The same with its blocks on a device."""
+        """The same with its blocks and pair graphs on a device."""
         if device.type == "cpu":
             return self
-        blocks = [block.to(device, non_blocking=True) for block in self.blocks]
-        return replace(self, blocks=blocks)
+        graphs = [*self.blocks, self.pair_graph, self.negative_graph]
+        *blocks, pairs, negatives = (
+            graph if graph is None else graph.to(device, non_blocking=True) for graph in graphs
+        )
+        return replace(self, blocks=blocks, pair_graph=pairs, negative_graph=negatives)
 
 
 @dataclass(frozen=True)
@@ -76,14 +126,17 @@ class Fetch:
 class InFlightBatch:
     """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled.
 
-    number: of the batch in the run; draw_key: 64 bits that decide which in-edges are drawn;
-    observed_bytes: `num_bytes` as of when it was observed, from when on it is the same;
-    is_fetch: no batch, but an eager fetch of rows for the buffer alone.
+    number: of the batch in the run; seeds: nodes whose representation is wanted; draw_key: 64 bits
+    that decide which in-edges are drawn; pairs, edge_filter: of a batch of edges; observed_bytes:
+    `num_bytes` as of when it was observed, from when on it is the same; is_fetch: no
+    batch, but an eager fetch of rows for the buffer alone.
     """
 
     number: int
     seeds: IntArray
     draw_key: int = 0
+    pairs: Pairs | None = None
+    edge_filter: EdgeFilter | None = None
     layers: list[SampledLayer] = field(default_factory=list)
     half: HalfLayer | None = None
     tickets: list[int] = field(default_factory=list)
@@ -122,6 +175,16 @@ class InFlightBatch:
         if self.whole is not None:
             return list(self.whole.blocks)
         return [_make_block(layer) for layer in reversed(self.layers)]
+
+    def make_pair_graphs(self) -> dict[str, dgl.DGLGraph]:
+        """The fields of Batch that have pair graphs."""
+        pairs = self.pairs
+        if pairs is None:
+            return {}
+        made = {"pair_graph": pairs.make_graph(pairs.ends)}
+        if pairs.negatives is not None:
+            made["negative_graph"] = pairs.make_graph(pairs.negatives)
+        return made
 
     @property
     def num_bytes(self) -> int:

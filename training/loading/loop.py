@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from rudder.training import distdgl
@@ -23,9 +23,10 @@ from rudder.training.loading.requests import open_requests
 from rudder.training.loading.resources import LoaderResources
 from rudder.training.loading.sampling_stage import SamplingStage, sample_whole, uniform_fanouts
 from rudder.training.loading.seed_order import SeedOrder, seed_from_torch
+from rudder.training.loading.seeds import Seeds
 from rudder.training.loading.setup import (
-    LoaderInfo,
     budget_rows,
+    loader_info,
     loader_info_of,
     policy_of,
     recorded,
@@ -34,8 +35,9 @@ from rudder.training.loading.state import BEGINNING, LoaderState, check_resumabl
 from rudder.training.loading.tensors import Delivery
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.loading.writes import Writes
-from rudder.training.machine import max_buffer_rows, peak_rss_bytes
+from rudder.training.machine import peak_rss_bytes
 from rudder.training.metrics import Memory
+from rudder.training.partition_view import PartitionView
 from rudder.training.sampling.neighbor import NeighborSampling
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
@@ -50,9 +52,9 @@ class Loader:
     def __init__(
         self,
         graph: Any,
-        nodes: Any,
         sampler: Any,
         *,
+        seeds_of: Callable[[PartitionView], Seeds],
         course: arguments.Course,
         names: arguments.TensorNames,
         device: Any,
@@ -61,19 +63,20 @@ class Loader:
         sampling: SamplingOptions,
         run: RunOptions,
     ) -> None:
-        """Prepare as NodeLoader says."""
+        """Prepare as NodeLoader says; seeds_of: makes the seeds, once the graph is known."""
         group = process_group()
         self._device = arguments.device_of(device)
         self._on_window = run.on_window
         self._iterating = False
-        self.view = distdgl.view_of(graph, with_edge_ids=sampling.edge_ids)
+        with_edge_ids = sampling.edge_ids or bool(names.edge_inputs)
+        self.view = distdgl.view_of(graph, with_edge_ids=with_edge_ids)
         open_gate()
         seed_of_draws = seed_from_torch() if course.seed is None else course.seed
-        seeds = arguments.node_ids(nodes, num_nodes=self.view.num_nodes)
+        seeds = seeds_of(self.view)
         order = SeedOrder(
-            seeds,
+            seeds.ids,
             course,
-            phases=arguments.phases_of(sampling.order, num_nodes=len(seeds)),
+            phases=arguments.phases_of(sampling.order, num_nodes=len(seeds.ids)),
             seed=(seed_of_draws, group.rank),
         )
         self._num_batches = len(order)
@@ -82,26 +85,26 @@ class Loader:
         self._epoch, self._num_done, self._next_step = begun.epoch, begun.batch, begun.step
         self._delivery = Delivery(graph, names)
         self._writes = Writes((*self._delivery.inputs, *self._delivery.outputs), group)
-        fanouts = uniform_fanouts(sampler)
-        whole = None if fanouts else sample_whole(sampler, graph)
-        known = LoaderInfo(
-            rank=group.rank,
-            world_size=group.world_size,
+        known = loader_info(
+            group,
+            trainers_on_host=distdgl.trainers_on_host(),
             policy=buffer.policy_and_options[0],
             row_bytes=self.row_bytes,
-            batch_size=course.batch_size,
-            batches_per_epoch=self._num_batches,
-            epochs=course.epochs,
-            fanouts=fanouts,
-            trainers_on_host=(trainers := distdgl.trainers_on_host()),
-            max_buffer_rows=max_buffer_rows(row_bytes=self.row_bytes, trainers_on_host=trainers),
+            course=course,
+            num_batches=self._num_batches,
+            fanouts=uniform_fanouts(sampler),
         )
         budget_bytes = buffer.memory_budget_bytes
         if budget_bytes is None and steering is not None:
             budget_bytes = steering.memory_budget_bytes
         self._budget_rows = budget_rows(known, budget_bytes=budget_bytes)
         policy = policy_of(
-            known, self.view, buffer, seeds=seeds, seed=seed_of_draws, most_rows=self._budget_rows
+            known,
+            self.view,
+            buffer,
+            seeds=seeds.nodes,
+            seed=seed_of_draws,
+            most_rows=self._budget_rows,
         )
         self.policy, trace_writer = recorded(policy, run.trace, self.view, known)
         self._endpoint = ControlEndpoint(
@@ -117,7 +120,6 @@ class Loader:
         if begun is not BEGINNING:
             restore(self.policy, begun, max_rows=min(self._budget_rows, self.view.num_remote))
             self._endpoint.steering.tell_of_resume(begun.step)
-        pending = open_requests(self.view, with_edge_ids=sampling.edge_ids)
         port = self._endpoint.port
         sample = sample_of(self.view, policy=known.policy, is_wanted=lambda: port.wants_accesses)
         self._meter = WindowMeter(
@@ -127,19 +129,22 @@ class Loader:
             first_window=begun.window,
             wanted_steps=lambda: port.window_steps,
         )
+        pending = open_requests(self.view, with_edge_ids=with_edge_ids)
         self._pipeline = Pipeline(
             view=self.view,
             pending=pending,
             sampling=SamplingStage(
                 pending,
                 NeighborSampling(self.view),
-                fanouts=fanouts or (),
-                sample_whole=whole,
+                fanouts=known.fanouts or (),
+                sample_whole=None if known.fanouts else sample_whole(sampler, graph),
+                seeds_use_rpc=seeds.uses_rpc,
             ),
             policy=self.policy,
             inputs=self._delivery.inputs,
             outputs=self._delivery.outputs,
             limits=Limits(),
+            begin=seeds.begin,
             sample=sample,
             first_number=begun.step,
         )

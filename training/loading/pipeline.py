@@ -40,6 +40,9 @@ _IDLE_FETCHES = 2
 ReadRows = Callable[[NodeTensor, IntArray], torch.Tensor]
 """Reads a tensor's rows of int64[n] global ids as they are now."""
 
+BeginBatch = Callable[[int, SeedBatch], InFlightBatch]
+"""Makes the batch of a number, before it is sampled; see `Seeds.begin`."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -64,6 +67,7 @@ class Pipeline:
         inputs: Sequence[NodeTensor],
         outputs: Sequence[NodeTensor],
         limits: Limits,
+        begin: BeginBatch,
         sample: AccessSample = NO_SAMPLE,
         first_number: int = 0,
     ) -> None:
@@ -75,6 +79,7 @@ class Pipeline:
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._limits = limits
+        self._begin = begin
         self._sample = sample
         self._pool = MemoryPool(max_blocks=len(inputs) * (limits.ready + 3))
         capacity = policy.settings.capacity_rows
@@ -139,10 +144,8 @@ class Pipeline:
         elif self._sampling.advance():
             pass
         elif self._may_sample():
-            batch = self._seeds.popleft()
-            self._sampling.start(
-                InFlightBatch(self._next_number, batch.nodes, draw_key=batch.draw_key)
-            )
+            in_flight = self._begin(self._next_number, self._seeds.popleft())
+            self._sampling.start(in_flight)
             self._next_number += 1
         else:
             return False
@@ -308,6 +311,7 @@ class Pipeline:
                 pulls=tuple(in_flight.pulls),
                 accesses=self._sample.choose(in_flight.remote_numbers),
             ),
+            **in_flight.make_pair_graphs(),
         )
 
     def _outputs_of(self, tensor: NodeTensor, in_flight: InFlightBatch) -> torch.Tensor:

@@ -19,8 +19,8 @@ from rudder.training.sampling.neighbor import Edges, LayerDraw, NeighborSampling
 MAX_AT_ONCE = 6
 """Batches whose layers may be asked for at once: enough to hide the round trips of a slow link."""
 
-SampleWhole = Callable[[IntArray], WholeSample]
-"""Another sampler than ours: draws a whole batch from seeds, and waits for DGL's RPC itself."""
+SampleWhole = Callable[[InFlightBatch], WholeSample]
+"""Another sampler than ours: draws a whole batch, and waits for DGL's RPC itself."""
 
 
 class SamplingStage:
@@ -33,11 +33,14 @@ class SamplingStage:
         *,
         fanouts: Sequence[int],
         sample_whole: SampleWhole | None,
+        seeds_use_rpc: bool = False,
     ) -> None:
+        """seeds_use_rpc: whether to begin a batch is to wait for DGL's RPC, too."""
         self._pending = pending
         self._sampling = sampling
         self._fanouts = tuple(reversed(fanouts))
         self._sample_whole = sample_whole
+        self._needs_rpc = seeds_use_rpc or sample_whole is not None
         self.in_flight_batches: deque[InFlightBatch] = deque()
 
     def __len__(self) -> int:
@@ -47,8 +50,8 @@ class SamplingStage:
     @property
     def may_start(self) -> bool:
         """Whether another batch may be begun now."""
-        if self._sample_whole is not None:
-            return not self._pending.num_open  # it would take our answers for its own
+        if self._needs_rpc and self._pending.num_open:
+            return False  # DGL would take our answers for its own
         return (
             sum(not self._is_drawn(in_flight) for in_flight in self.in_flight_batches) < MAX_AT_ONCE
         )
@@ -65,7 +68,7 @@ class SamplingStage:
         if self._sample_whole is None:
             self._begin_layer(in_flight, in_flight.seeds)
         else:
-            in_flight.whole = self._sample_whole(in_flight.seeds)
+            in_flight.whole = self._sample_whole(in_flight)
         in_flight.sample_seconds += time.perf_counter() - started
 
     def advance(self) -> bool:
@@ -94,7 +97,7 @@ class SamplingStage:
         half, in_flight.half = in_flight.half, None
         assert half is not None
         answers = [answer for answer in in_flight.take_answers() if isinstance(answer, Edges)]
-        in_flight.layers.append(self._sampling.finish(half, answers))
+        in_flight.layers.append(self._sampling.finish(half, answers, in_flight.edge_filter))
         if len(in_flight.layers) < len(self._fanouts):
             self._begin_layer(in_flight, in_flight.nodes)
 
@@ -123,8 +126,11 @@ def sample_whole(sampler: Any, graph: Any) -> SampleWhole:
             remedy="pass dgl.dataloading.NeighborSampler([...]), or a sampler with its `sample`",
         )  # fmt: skip
 
-    def sample(seeds: IntArray) -> WholeSample:
-        input_nodes, _, blocks = sampler.sample(graph, torch.from_numpy(seeds))
+    def sample(in_flight: InFlightBatch) -> WholeSample:
+        seeds, excluded = torch.from_numpy(in_flight.seeds), in_flight.edge_filter
+        ids = excluded and excluded.ids
+        more = () if ids is None else (torch.from_numpy(ids),)
+        input_nodes, _, blocks = sampler.sample(graph, seeds, *more)
         return WholeSample(nodes=input_nodes.numpy(), blocks=tuple(blocks))
 
     return sample

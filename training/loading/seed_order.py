@@ -17,10 +17,11 @@ from rudder.training.sampling.neighbor import draw_key
 class SeedBatch:
     """A batch before it is sampled.
 
-    nodes: int64[n] global ids; draw_key: 64 bits that decide which in-edges are drawn for it.
+    seeds: int64[n], ids of nodes, or places in a loader's list of edges; draw_key: 64 bits that
+    decide which in-edges are drawn for it.
     """
 
-    nodes: IntArray
+    seeds: IntArray
     draw_key: int
 
 

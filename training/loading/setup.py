@@ -10,8 +10,10 @@ from rudder.training.buffer.options import BufferOptions
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import make_policy
 from rudder.training.config import BufferSize
+from rudder.training.control.endpoint import ProcessGroup
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.machine import rows_per_trainer
+from rudder.training.loading.arguments import Course
+from rudder.training.machine import max_buffer_rows, rows_per_trainer
 from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.settings import (
     DEFAULT_BUFFER_FRACTION,
@@ -73,6 +75,31 @@ class LoaderInfo:
     fanouts: tuple[int, ...] | None
     trainers_on_host: int
     max_buffer_rows: int
+
+
+def loader_info(
+    group: ProcessGroup,
+    *,
+    trainers_on_host: int,
+    policy: str,
+    row_bytes: int,
+    course: Course,
+    num_batches: int,
+    fanouts: tuple[int, ...] | None,
+) -> LoaderInfo:
+    """What the loader of this trainer knows."""
+    return LoaderInfo(
+        rank=group.rank,
+        world_size=group.world_size,
+        policy=policy,
+        row_bytes=row_bytes,
+        batch_size=course.batch_size,
+        batches_per_epoch=num_batches,
+        epochs=course.epochs,
+        fanouts=fanouts,
+        trainers_on_host=trainers_on_host,
+        max_buffer_rows=max_buffer_rows(row_bytes=row_bytes, trainers_on_host=trainers_on_host),
+    )
 
 
 def loader_info_of(

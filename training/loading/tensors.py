@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import dgl
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -66,8 +67,8 @@ class NodeTensor:
 class Delivery:
     """The tensors that one loader delivers.
 
-    inputs, outputs: those that its thread reads ahead; the mutable ones are read when a batch is
-    taken.
+    inputs, outputs: those that its thread reads ahead; mutable ones and those of edges are read
+    when a batch is taken.
     """
 
     def __init__(self, graph: Any, names: TensorNames) -> None:
@@ -77,6 +78,12 @@ class Delivery:
         self.outputs = tuple(NodeTensor.of(graph, name) for name in names.outputs_ahead)
         self._late_inputs = [name for name in names.inputs if name in names.mutable]
         self._late_outputs = [name for name in names.outputs if name in names.mutable]
+        self._edge_inputs, self._edge_outputs = names.edge_inputs, names.edge_outputs
+        if unknown := sorted({*names.edge_inputs, *names.edge_outputs} - set(graph.edata)):
+            raise DataError(
+                f"the graph has no edge tensors {unknown}; it has {sorted(graph.edata)}",
+                remedy="name some of these",
+            )
 
     @property
     def row_bytes(self) -> int:
@@ -89,11 +96,23 @@ class Delivery:
         return rows
 
     def add_late(self, batch: Batch) -> None:
-        """Read the mutable tensors for a batch."""
+        """Read the tensors for a batch that are not read ahead."""
         for name in self._late_inputs:
             batch.blocks[0].srcdata[name] = self._graph.ndata[name][batch.input_nodes]
         for name in self._late_outputs:
             batch.blocks[-1].dstdata[name] = self._graph.ndata[name][batch.seeds]
+        for name in self._edge_inputs:
+            ids = [block.edata[dgl.EID] for block in batch.blocks]
+            rows = self._graph.edata[name][torch.cat(ids)]
+            for block, own in zip(
+                batch.blocks, rows.split([len(each) for each in ids]), strict=True
+            ):
+                block.edata[name] = own
+        if batch.pair_graph is not None:
+            for name in self._edge_outputs:
+                batch.pair_graph.edata[name] = self._graph.edata[name][
+                    batch.pair_graph.edata[dgl.EID]
+                ]
 
 
 def words_of(rows: torch.Tensor) -> Words:

@@ -20,7 +20,7 @@ from rudder.training.errors import DataError
 from rudder.training.model.aggregation import Block, on_device
 from rudder.training.model.models import BlockModel
 from rudder.training.model.shard import Exchange, Shard
-from rudder.training.partition_view import IntArray
+from rudder.training.partition_view import IntArray, PartitionView
 
 _CHUNK_ROWS = 2**20
 _CHUNK_EDGES = 2**22
@@ -129,6 +129,7 @@ def infer_nodes(
     *,
     wanted: Tensor,
     device: torch.device,
+    view: PartitionView | None = None,
     feature_name: str = "feat",
     batch_rows: int = 65_536,
     on_progress: Callable[[], object] = lambda: None,
@@ -137,8 +138,9 @@ def infer_nodes(
     """Outputs from all neighbours, of those of the partition's `wanted` nodes that this rank has.
 
     g: dgl.distributed.DistGraph; model: of `build_model`; wanted: bool[inner nodes of the
-    partition]; on_progress: called now and then; num_layers: the first layers that are computed,
-    None: all of them. Every rank calls this at the same time.
+    partition]; view: the partition, where not all its edges count, for models of layers;
+    on_progress: called now and then; num_layers: the first layers that are computed, None: all of
+    them. Every rank calls this at the same time.
     A model of layers (see `layers_of`) goes layer by layer, over torch's process group and shared
     memory. Any other model is called with blocks of all neighbours, which are sampled over DGL's
     RPC: no other thread may use it.
@@ -146,7 +148,7 @@ def infer_nodes(
     what `batch_rows` rows and their in-edges take.
     """
     exchange = Exchange(device)
-    shard = Shard.of(view_of(g), exchange)
+    shard = Shard.of(view or view_of(g), exchange)
     nodes = shard.first + np.flatnonzero(wanted[shard.first : shard.last].numpy())
     was_training = model.training
     model.eval()

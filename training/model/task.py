@@ -19,6 +19,7 @@ from rudder.training.loading.batch import Batch
 from rudder.training.manifest import FEATURE, LABEL
 from rudder.training.metrics import Score
 from rudder.training.model.inference import infer_nodes, local_rows
+from rudder.training.model.link_prediction import LinkPrediction
 from rudder.training.model.scores import (
     OWN_METRICS,
     Kind,
@@ -65,6 +66,8 @@ def make_task(config: RunConfig, graph: PartitionedGraph, dist_graph: Any = None
     do not fit the task.
     """
     metric = config.metric_options
+    if config.task == "link-prediction":
+        return LinkPrediction(config.hidden, config.edge_split)
     if config.task == "regression":
         return NodeRegression(graph.label.width, metric=metric)
     weights = make_class_weights(config, graph, dist_graph)

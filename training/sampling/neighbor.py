@@ -13,6 +13,7 @@ import numpy as np
 
 from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.sampling import kernels
+from rudder.training.sampling.edge_filter import EdgeFilter
 
 _WORD = 2**64 - 1
 
@@ -116,9 +117,13 @@ class NeighborSampling:
         local = self.draw(frontier, draw)
         return HalfLayer(frontier=frontier, local=local, questions=self._questions(frontier))
 
-    def finish(self, half: HalfLayer, answers: Sequence[Edges]) -> SampledLayer:
+    def finish(
+        self, half: HalfLayer, answers: Sequence[Edges], edge_filter: EdgeFilter | None = None
+    ) -> SampledLayer:
         """Join the owners' answers, in the order of `half.questions`, into one block."""
         edges = _join(half, answers) if half.questions else half.local
+        if edge_filter is not None:
+            edges = _kept(edges, half.frontier, edge_filter)
         num_dst, num_edges = len(half.frontier), len(edges.sources)
         nodes = np.empty(num_dst + num_edges, dtype=np.int64)
         nodes[:num_dst] = half.frontier
@@ -160,6 +165,17 @@ def _offsets(counts: IntArray) -> IntArray:
     offsets = np.zeros(len(counts) + 1, dtype=np.int64)
     np.cumsum(counts, out=offsets[1:])
     return offsets
+
+
+def _kept(edges: Edges, frontier: IntArray, edge_filter: EdgeFilter) -> Edges:
+    keeps = edge_filter.keeps(frontier, edges.counts, edges.sources, edges.edge_ids)
+    ends = _offsets(edges.counts)
+    before = _offsets(keeps.astype(np.int64))
+    return Edges(
+        counts=before[ends[1:]] - before[ends[:-1]],
+        sources=edges.sources[keeps],
+        edge_ids=None if edges.edge_ids is None else edges.edge_ids[keeps],
+    )
 
 
 def _join(half: HalfLayer, answers: Sequence[Edges]) -> Edges:

@@ -18,6 +18,7 @@ from rudder.training.loading.pipeline import Limits, Pipeline
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SampleWhole, SamplingStage
 from rudder.training.loading.seed_order import SeedBatch
+from rudder.training.loading.seeds import NodeSeeds
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
@@ -129,6 +130,7 @@ class World:
             inputs=[tensor_of("feat"), tensor_of("year")],
             outputs=[tensor_of("label")],
             limits=Limits(),
+            begin=NodeSeeds(np.empty(0, dtype=np.int64)).begin,
         )
         self.ready: deque[Batch] = deque()
         self._num_added = 0

@@ -12,8 +12,8 @@ import torch
 from rudder.training.errors import ConfigError
 from rudder.training.loading.arguments import (
     device_of,
-    node_ids,
     phases_of,
+    seed_ids,
     tensor_names,
     whole_number,
 )
@@ -32,19 +32,19 @@ from rudder.training.loading.arguments import (
     ],
 )
 def test_ids_are_taken_in_any_form_that_dgl_takes(nodes: Any) -> None:
-    ids = node_ids(nodes, num_nodes=4)
+    ids = seed_ids("nodes", nodes, below=4)
     assert ids.tolist() == [3, 1]
     assert ids.dtype == np.int64
 
 
 @pytest.mark.parametrize("nodes", [torch.empty(0, dtype=torch.int64), torch.empty(0), [], ()])
 def test_a_trainer_may_have_no_seeds(nodes: Any) -> None:
-    assert node_ids(nodes, num_nodes=4).shape == (0,)
+    assert seed_ids("nodes", nodes, below=4).shape == (0,)
 
 
 def test_ids_are_a_copy_that_the_script_may_not_change() -> None:
     nodes = torch.tensor([3, 1])
-    ids = node_ids(nodes, num_nodes=4)
+    ids = seed_ids("nodes", nodes, below=4)
     nodes[0] = 0
     assert ids.tolist() == [3, 1]
 
@@ -63,15 +63,15 @@ def test_ids_are_a_copy_that_the_script_may_not_change() -> None:
         (lambda: tensor_names("outputs", None), ["outputs = None"]),
         (lambda: device_of("gpu"), ["device = 'gpu'", 'device="cpu"']),
         (lambda: device_of(None) and device_of("cuda:99"), ["device = 'cuda:99'"]),
-        (lambda: node_ids({"_N": [1]}, num_nodes=4), ["['_N']", "pass the ids alone"]),
-        (lambda: node_ids([[1]], num_nodes=4), ["nodes = ", "shape (1, 1)"]),
-        (lambda: node_ids([[1], [2, 3]], num_nodes=4), ["nodes = ", "one-dimensional"]),
-        (lambda: node_ids(torch.tensor([True]), num_nodes=4), ["bool", "nonzero"]),
-        (lambda: node_ids([0.5], num_nodes=4), ["float64"]),
-        (lambda: node_ids(None, num_nodes=4), ["nodes = ", "one-dimensional"]),
-        (lambda: node_ids(7, num_nodes=4), ["shape ()"]),
-        (lambda: node_ids([4], num_nodes=4), ["4 to 4", "0 to 3"]),
-        (lambda: node_ids([-1, 2], num_nodes=4), ["-1 to 2"]),
+        (lambda: seed_ids("nodes", {"_N": [1]}, below=4), ["['_N']", "pass the ids alone"]),
+        (lambda: seed_ids("nodes", [[1]], below=4), ["nodes = ", "shape (1, 1)"]),
+        (lambda: seed_ids("nodes", [[1], [2, 3]], below=4), ["nodes = ", "one-dimensional"]),
+        (lambda: seed_ids("nodes", torch.tensor([True]), below=4), ["bool", "nonzero"]),
+        (lambda: seed_ids("nodes", [0.5], below=4), ["float64"]),
+        (lambda: seed_ids("nodes", None, below=4), ["nodes = ", "one-dimensional"]),
+        (lambda: seed_ids("nodes", 7, below=4), ["shape ()"]),
+        (lambda: seed_ids("nodes", [4], below=4), ["4 to 4", "0 to 3"]),
+        (lambda: seed_ids("nodes", [-1, 2], below=4), ["-1 to 2"]),
         (lambda: phases_of([1, 2], num_nodes=3), ["order = ", "each of 3"]),
     ],
 )

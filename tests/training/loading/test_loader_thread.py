@@ -70,9 +70,9 @@ class ScriptedPipeline:
     def work(self, *, room: bool, hand_over: Callable[[Batch], None]) -> bool:
         with self._rpc():
             if room and self._answered:
-                hand_over(batch_of(int(self._answered.popleft().nodes[0])))
+                hand_over(batch_of(int(self._answered.popleft().seeds[0])))
             elif self._seeds and len(self._asked) < 2:
-                if self._seeds[0].nodes[0] == self._fails_at:
+                if self._seeds[0].seeds[0] == self._fails_at:
                     raise RunError("the server is gone", remedy="look at its log")
                 self._asked.append(self._seeds.popleft())
             else:

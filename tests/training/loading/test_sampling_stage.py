@@ -8,7 +8,6 @@ import pytest
 
 from rudder.training.loading.batch import InFlightBatch, WholeSample
 from rudder.training.loading.sampling_stage import MAX_AT_ONCE
-from rudder.training.partition_view import IntArray
 from tests.training.loading.small_world import _IN_EDGES, FANOUTS, World
 
 FAR = np.array([0, 89])
@@ -66,7 +65,8 @@ def test_only_so_many_batches_are_drawn_at_once() -> None:
 def test_another_sampler_is_called_only_while_no_question_is_open() -> None:
     world: World
 
-    def sample(seeds: IntArray) -> WholeSample:
+    def sample(in_flight: InFlightBatch) -> WholeSample:
+        seeds = in_flight.seeds
         assert not world.pending.num_open
         block = dgl.create_block(([], []), num_src_nodes=len(seeds), num_dst_nodes=len(seeds))
         return WholeSample(nodes=seeds, blocks=(block,))

@@ -29,7 +29,7 @@ def order_of(**options: Any) -> SeedOrder:
 
 
 def epochs_of(order: SeedOrder, count: int = 3) -> list[list[list[int]]]:
-    return [[batch.nodes.tolist() for batch in order.epoch(number)] for number in range(count)]
+    return [[batch.seeds.tolist() for batch in order.epoch(number)] for number in range(count)]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])

@@ -1,0 +1,49 @@
+"""EdgeLoader gives what DGL gives, drops what DGL ignores, and runs learn with it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.jobs import ROOT, SCRIPTS, run_script
+from tests.end_to_end.test_train import train
+
+pytestmark = pytest.mark.distributed
+
+
+@pytest.mark.parametrize("wire", ["lean", "stock"])
+def test_batches_of_edges_are_those_of_dgl(wire: str, tiny_parts: Path, tmp_path: Path) -> None:
+    outputs = run_script(
+        SCRIPTS / "edges.py", "--wire", wire, data=tiny_parts, scratch=tmp_path, timeout_s=300
+    )
+    for output in outputs:
+        (line,) = (line for line in output.splitlines() if line.startswith("{"))
+        wrong = json.loads(line)
+        assert {what: count for what, count in wrong.items() if count} == {}
+        assert len(wrong) > (20 if wire == "lean" else 15)
+
+
+@pytest.mark.parametrize("loader", ["rudder", "stock"])
+def test_link_prediction_learns(loader: str, tiny_parts: Path, tmp_path: Path) -> None:
+    summary = train(
+        tiny_parts, tmp_path, "--task", "link-prediction", "--loader", loader, "--epochs", "6",
+        "--batch-size", "256", "--max-seeds", "4000", "--lr", "0.01", "--dropout", "0",
+    )  # fmt: skip
+    mrr, hits = summary["evaluations"][-1]["scores"]
+    assert (mrr["name"], hits["name"]) == ("MRR", "Hits@10")
+    by_chance = sum(1 / rank for rank in range(1, 102)) / 101
+    assert min(mrr["test"], mrr["val"]) > 1.5 * by_chance
+    assert min(hits["test"], hits["val"]) > 1.5 * 10 / 101
+    losses = [epoch["loss"] for epoch in summary["ranks"][0]["epochs"]]
+    assert losses[-1] < losses[0]
+
+
+def test_the_link_prediction_example_learns(tiny_parts: Path, tmp_path: Path) -> None:
+    arguments = ("--check", "--epochs", "3", "--batch-size", "128", "--max-edges", "2000")
+    script = ROOT / "examples" / "link_prediction.py"
+    for output in run_script(script, *arguments, data=tiny_parts, scratch=tmp_path):
+        losses = [float(line.split()[-1]) for line in output.splitlines() if ", loss " in line]
+        assert len(losses) == 3
+        assert losses[-1] < 0.95 * losses[0]
