@@ -25,8 +25,13 @@ FILLING: frozenset[Move] = frozenset({"fewer rows", "more hits", "less wait", "s
 """What a buffer that is still filling does by itself."""
 
 
-def moves(window: Window, seen: Observation) -> tuple[Move, ...]:
-    """How a window differs from what was seen; empty where it is of the same regime."""
+def moves(
+    window: Window, seen: Observation, *, wait_share: float = CHANGED_WAIT_SHARE
+) -> tuple[Move, ...]:
+    """How a window differs from what was seen; empty where it is of the same regime.
+
+    wait_share: of the step, by which the wait may differ, whatever its noise.
+    """
     steps = max(window.num_steps, 1)
     rows = window.rows.rows_fetched.of_batches / steps - seen.rows_fetched
     hits = (window.rows.hit_fraction or 0.0) - (seen.hit_fraction or 0.0)
@@ -37,7 +42,7 @@ def moves(window: Window, seen: Observation) -> tuple[Move, ...]:
         CHANGED_ROWS_SHARE * seen.rows_fetched,
         REMOTE_ROWS_SHARE * seen.remote_rows,
     )
-    wait_margin = max(SIGMAS_SURE * seen.noise_wait_ms, CHANGED_WAIT_SHARE * seen.step_ms)
+    wait_margin = max(SIGMAS_SURE * seen.noise_wait_ms, wait_share * seen.step_ms)
     compared: tuple[tuple[float, float, Move, Move], ...] = (
         (rows, rows_margin, "more rows", "fewer rows"),
         (hits, CHANGED_ROWS_SHARE, "more hits", "fewer hits"),

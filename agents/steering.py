@@ -16,7 +16,7 @@ from rudder.agents.guard import Guard, limit_plan
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import DecisionRecorder
-from rudder.agents.regime import moves
+from rudder.agents.regime import FILLING, moves
 from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
 from rudder.agents.team import Team, make_team, steps_of
@@ -28,6 +28,7 @@ from rudder.tools.constants import (
     KEPT_TO_REST,
     RECENT_WINDOWS,
     REST_WINDOW_S,
+    SLOWED_SHARE,
     WINDOW_STEPS,
 )
 from rudder.tools.estimate.history import History
@@ -67,7 +68,7 @@ class DecisionBackoff:
     def is_over(self, window: Window) -> bool:
         """Whether to look again now that this window is there."""
         self._left -= 1
-        if self._kept is not None and moves(window, self._kept):
+        if self._kept is not None and _is_other(window, self._kept):
             self.end()
         return self._kept is None or (self._left < 0 and not self.is_resting)
 
@@ -77,6 +78,14 @@ def _may_gain(seen: Observation | None) -> bool:
     if seen is None or seen.headroom_wait_ms is None:
         return True
     return seen.headroom_wait_ms > max(seen.noise_wait_ms, HIDDEN_SHARE * seen.step_ms)
+
+
+def _is_other(window: Window, kept: Observation) -> bool:
+    """Whether a window is a reason to decide again. Where nothing could be gained, less of anything
+    is none, nor are waits that a busy host brings."""
+    if _may_gain(kept):
+        return bool(moves(window, kept))
+    return not FILLING.issuperset(moves(window, kept, wait_share=SLOWED_SHARE))
 
 
 def _resting(window: Window | None) -> Attention:

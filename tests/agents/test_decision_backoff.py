@@ -74,6 +74,16 @@ def test_where_nothing_can_be_gained_no_decision_follows_the_fifth_that_keeps_th
     assert not backoff.is_resting
 
 
+@pytest.mark.parametrize(("wait_ms", "wakes"), [(0.0, False), (8.0, False), (9.0, True)])
+def test_where_nothing_can_be_gained_less_wait_and_a_busy_host_wake_nobody(
+    wait_ms: float, wakes: bool
+) -> None:
+    backoff = DecisionBackoff()
+    for _ in range(5):
+        backoff.begin(observation_of(headroom_wait_ms=0.1))
+    assert backoff.is_over(window_of(160, settings=SETTINGS, wait_ms=wait_ms)) == wakes
+
+
 @pytest.mark.parametrize("headroom_ms", [None, 5.0])
 def test_while_something_may_be_gained_decisions_go_on(headroom_ms: float | None) -> None:
     backoff = DecisionBackoff()
