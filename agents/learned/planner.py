@@ -447,6 +447,5 @@ def open_planner(options: SteeringOptions) -> LearnedPlanner:
             f"planner_model: planner {options.planner} needs a fitted model",
             remedy="give --planner-model FILE; `rudder fit` makes one",
         )
-    file, refit_every = options.planner_model, options.planner_refit_every
     kind = "learned" if options.planner == "published" else options.planner
-    return read_planner(file, kind=kind, refit_every=refit_every)
+    return read_planner(options.planner_model, kind=kind, refit_every=options.planner_refit_every)
