@@ -93,6 +93,7 @@ def test_a_buffers_text_is_read_back_as_the_same(size: BufferSize) -> None:
         ({"rate": "1001gbit"}, "1kbit to 1000gbit"),
         ({"rate": "0.5kbit"}, "1kbit to 1000gbit"),
         ({"task": "regression", "class_weights": "balanced"}, "class_weights are of classes"),
+        ({"task": "link-prediction", "metric": "MRR"}, r"link-prediction has MRR and Hits@10"),
         ({"memory_budget": "9" * 400 + "gib"}, "more bytes than any machine has"),
         ({"rate": "200mbit", "network": "loopback"}, "rate"),
         ({"num_layers": 3}, "num_layers"),
