@@ -50,7 +50,7 @@ class Question(Frozen):
         """A question whose answer is a call of one tool."""
         return cls(role=role, system=system, user=user, tools=(form,), schema_=form.parameters)
 
-    def texts(self, mode: Mode) -> list[tuple[Literal["system", "user"], str]]:
+    def texts(self, mode: Mode) -> list[tuple[Literal["system", "human"], str]]:
         """The messages in order; only text mode has the schema in words."""
         user = self.user
         if mode == "text":
@@ -61,7 +61,7 @@ class Question(Frozen):
             user += "\n\nANSWER by calling exactly one tool, once."
         if self.complaint is not None:
             user += f"\n\nYour last answer could not be used: {self.complaint}. Answer again."
-        return [("system", self.system), ("user", user)]
+        return [("system", self.system), ("human", user)]
 
     def estimated_tokens(self, mode: Mode) -> int:
         """Tokens of the messages and of the schemas that go with them, by CHARS_PER_TOKEN."""

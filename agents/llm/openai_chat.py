@@ -1,18 +1,24 @@
-"""Asks a language model over HTTP, as OpenAI's Chat Completions are asked."""
+"""Asks a language model over HTTP, through LangChain's client of OpenAI's Chat Completions."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import httpx2
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+import openai
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatResult
+from langchain_openai import ChatOpenAI
+from langsmith import tracing_context
 
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.errors import (
+    ChatError,
     EndpointError,
     InvalidAnswerError,
     RateLimitedError,
@@ -39,6 +45,12 @@ _MAX_TOKENS = 10_000_000
 _FIELD_REFUSED = (400, 422)
 _SECRET = re.compile(r"(?i)bearer\s+\S+|\b(sk|pk|key|token)[-_]\S+|[A-Za-z0-9+/_=-]{32,}")
 """What may be a key, in a server's words."""
+_HEADERS = frozenset(
+    {"accept", "connection", "content-length", "content-type", "host", "x-stainless-raw-response"}
+)
+"""Headers that stay as the client makes them (it reads the last one itself); its others describe
+this machine, and the OpenAI account that the environment names."""
+_RAW_CALLS = "rudder_raw_calls"
 
 
 class OpenAIChat:
@@ -55,7 +67,8 @@ class OpenAIChat:
         """socket: a Unix-domain socket to speak through, instead of the endpoint's own address."""
         self._endpoint, self._mode, self._socket = endpoint, mode, socket
         self._refused = RefusedFields()
-        self._client: httpx2.AsyncClient | None = None
+        self._http: httpx2.AsyncClient | None = None
+        self._client: _RawChatOpenAI | None = None
 
     @property
     def model(self) -> str:
@@ -91,37 +104,49 @@ class OpenAIChat:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        if self._http is not None:
+            await self._http.aclose()
 
-    async def _ask(self, question: Question, mode: Mode, fields: JsonObject) -> _Completion:
-        roles = [{"role": role, "content": text} for role, text in question.texts(mode)]
-        asked = {"model": self.model, "messages": roles, **fields, **self._endpoint.extra}
+    async def _ask(self, question: Question, mode: Mode, fields: JsonObject) -> AIMessage:
         self._client = self._client or self._connect()
-        url = f"{self._endpoint.base_url.rstrip('/')}/chat/completions"
+        # As an extra body each field is sent as it is; by its own name ChatOpenAI would rename
+        # `max_tokens`, and parse what has a `response_format`.
+        body = {**fields, **self._endpoint.extra}
         try:
-            async with self._client.stream("POST", url, json=asked) as response:
-                body = await _body(response)
-        except httpx2.TimeoutException:
+            with tracing_context(enabled=False):
+                return await self._client.ainvoke(
+                    question.texts(mode), config={"callbacks": []}, extra_body=body
+                )
+        except openai.APIStatusError as error:
+            words = _redacted(_message(error), key=self._endpoint.key.get_secret_value())
+            raise _refusal(error.response, words=words) from None
+        except openai.APITimeoutError:
             raise TooSlowError("the endpoint sent nothing before the deadline") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
             raise _unreachable(error) from None
-        if not response.is_success:
-            words = _redacted(_message(body), key=self._endpoint.key.get_secret_value())
-            raise _refusal(response, words=words)
-        return _completion(body)
 
-    def _connect(self) -> httpx2.AsyncClient:
+    def _connect(self) -> _RawChatOpenAI:
         """Proxies and certificates are taken from the environment, where they may be wrong."""
         endpoint, path = self._endpoint, self._socket
-        key = endpoint.key.get_secret_value()
-        told = {"api-key": key} if endpoint.is_azure else {"Authorization": f"Bearer {key}"}
         try:
-            return httpx2.AsyncClient(
-                headers={"Accept-Encoding": "identity", "User-Agent": "rudder", **told},
-                params=endpoint.query,
-                timeout=endpoint.deadline_s,
+            self._http = httpx2.AsyncClient(
+                event_hooks={"request": [self._set_headers], "response": [_check_body]},
+                follow_redirects=False,
                 transport=None if path is None else httpx2.AsyncHTTPTransport(uds=str(path)),
+            )
+            return _RawChatOpenAI(
+                model=endpoint.model,
+                base_url=endpoint.base_url,
+                default_query=endpoint.query,
+                api_key=endpoint.key,
+                http_async_client=self._http,
+                http_socket_options=(),
+                openai_proxy=None,
+                use_responses_api=False,
+                timeout=endpoint.deadline_s,
+                max_retries=0,
+                cache=False,
+                verbose=False,
             )
         except (ValueError, ImportError, OSError) as error:
             raise UnreachableError(
@@ -130,97 +155,62 @@ class OpenAIChat:
                 " SSL_CERT_DIR",
             ) from None
 
-
-async def _body(response: httpx2.Response) -> bytes:
-    """All of it, if it is not too long; a compressed one may be of any size when it is unpacked."""
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise InvalidAnswerError("encoding", "the answer is compressed though plain was asked for")
-    body = bytearray()
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise InvalidAnswerError("size", f"the answer is larger than {MAX_BODY_BYTES} bytes")
-    return bytes(body)
+    async def _set_headers(self, request: httpx2.Request) -> None:
+        for name in set(request.headers) - _HEADERS:
+            del request.headers[name]
+        request.headers.update({"Accept-Encoding": "identity", "User-Agent": "rudder"})
+        key = self._endpoint.key.get_secret_value()
+        if self._endpoint.is_azure:
+            request.headers["api-key"] = key
+        else:
+            request.headers["Authorization"] = f"Bearer {key}"
 
 
-# -- what is read of a completion --------------------------------------------------------------
+class _RawChatOpenAI(ChatOpenAI):
+    """Keeps the arguments of tool calls as they came; parsed, they have lost what is wrong with
+    them (`null`, `[]`, `0` and `""` become `{}`, of duplicate keys the last one stays)."""
+
+    def _create_chat_result(
+        self,
+        response: dict[str, Any] | openai.BaseModel,
+        generation_info: dict[str, Any] | None = None,
+    ) -> ChatResult:
+        try:
+            told = response if isinstance(response, dict) else response.model_dump(warnings=False)
+            calls = told["choices"][0]["message"].pop("tool_calls", None) or []
+            result = super()._create_chat_result(told, generation_info)
+            answer = result.generations[0].message
+            answer.additional_kwargs[_RAW_CALLS] = [_raw(call) for call in calls]
+        except (AttributeError, LookupError, TypeError, ValueError):
+            raise _not_a_completion() from None
+        return result
 
 
-class _Function(BaseModel):
-    """arguments: a text; some servers send the object itself instead."""
-
-    name: str
-    arguments: JsonValue = None
-
-    def raw(self) -> RawCall:
-        """The call with its arguments as they came."""
-        given = self.arguments
-        text = json.dumps(given) if isinstance(given, dict) else given
-        return RawCall(name=self.name, arguments=text if isinstance(text, str) else None)
+def _raw(call: dict[str, Any]) -> RawCall:
+    """Some servers send the arguments' object itself instead of its text."""
+    arguments = call["function"].get("arguments")
+    if isinstance(arguments, dict):
+        arguments = json.dumps(arguments)
+    text = arguments if isinstance(arguments, str) else None
+    return RawCall(name=call["function"]["name"], arguments=text)
 
 
-class _Call(BaseModel):
-    function: _Function
+def _reply(message: AIMessage, question: Question, mode: Mode) -> Reply:
+    finish = message.response_metadata.get("finish_reason")
+    reply = Reply.of(
+        str(message.text),
+        calls=message.additional_kwargs[_RAW_CALLS],
+        finish=str(finish) if finish else None,
+    )
+    return reply.model_copy(update={"usage": _usage(message, reply, question, mode)})
 
 
-class _Part(BaseModel):
-    type: str
-    text: str = ""
-
-
-class _Message(BaseModel):
-    """content: a text, or parts of which those of another type are not for us."""
-
-    content: str | list[_Part] | None = None
-    tool_calls: list[_Call] | None = None
-
-    @property
-    def text(self) -> str:
-        """All that the model wrote."""
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content if part.type == "text")
-        return self.content or ""
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Tokens(BaseModel):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class _Completion(BaseModel):
-    choices: Annotated[list[_Choice], Field(min_length=1)]
-    usage: _Tokens | None = None
-
-
-def _completion(body: bytes) -> _Completion:
-    """Raises InvalidAnswerError for what is none."""
-    try:
-        return _Completion.model_validate_json(body.decode())
-    except UnicodeDecodeError:
-        raise InvalidAnswerError("encoding", "the answer is not valid UTF-8") from None
-    except ValidationError:
-        reason = "the endpoint's answer is not a chat completion"
-        raise InvalidAnswerError("envelope", reason) from None
-
-
-def _reply(answer: _Completion, question: Question, mode: Mode) -> Reply:
-    choice = answer.choices[0]
-    calls = [call.function.raw() for call in choice.message.tool_calls or []]
-    reply = Reply.of(choice.message.text, calls=calls, finish=choice.finish_reason)
-    return reply.model_copy(update={"usage": _usage(answer.usage, reply, question, mode)})
-
-
-def _usage(told: _Tokens | None, reply: Reply, question: Question, mode: Mode) -> Usage:
+def _usage(message: AIMessage, reply: Reply, question: Question, mode: Mode) -> Usage:
     """The server's counts, or estimates where it sends none or impossible ones."""
-    told = told or _Tokens()
-    sent, received = told.prompt_tokens or 0, told.completion_tokens or 0
-    if 0 < sent <= _MAX_TOKENS and 0 <= received <= _MAX_TOKENS:
-        return Usage(input_tokens=sent, output_tokens=received, source="server")
+    if (told := message.usage_metadata) is not None:
+        sent, received = told["input_tokens"], told["output_tokens"]
+        if 0 < sent <= _MAX_TOKENS and 0 <= received <= _MAX_TOKENS:
+            return Usage(input_tokens=sent, output_tokens=received, source="server")
     return Usage(
         input_tokens=question.estimated_tokens(mode),
         output_tokens=estimate_tokens(reply.size),
@@ -228,7 +218,47 @@ def _usage(told: _Tokens | None, reply: Reply, question: Question, mode: Mode) -
     )
 
 
-# -- why there is none -------------------------------------------------------------------------
+class _BoundedStream(httpx2.AsyncByteStream):
+    """A body that breaks off with InvalidAnswerError if it is longer than MAX_BODY_BYTES."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._stream:
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                reason = f"the answer is larger than {MAX_BODY_BYTES} bytes"
+                raise InvalidAnswerError("size", reason)
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def _check_body(response: httpx2.Response) -> None:
+    """Read the body within its bound; raises InvalidAnswerError for what is not plain JSON.
+
+    A compressed body may be of any size when it is unpacked, so it is not read.
+    """
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise InvalidAnswerError("encoding", "the answer is compressed though plain was asked for")
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _BoundedStream(response.stream)
+    body = await response.aread()
+    if response.status_code != 200:
+        return
+    try:
+        json.loads(body.decode())
+    except UnicodeDecodeError:
+        raise InvalidAnswerError("encoding", "the answer is not valid UTF-8") from None
+    except (ValueError, RecursionError):
+        raise _not_a_completion() from None
+
+
+def _not_a_completion() -> InvalidAnswerError:
+    return InvalidAnswerError("envelope", "the endpoint's answer is not a chat completion")
 
 
 def _refusal(response: httpx2.Response, *, words: str) -> EndpointError:
@@ -243,17 +273,12 @@ def _refusal(response: httpx2.Response, *, words: str) -> EndpointError:
     return RefusedError(f"the endpoint refused with status {status}", words=words, status=status)
 
 
-def _message(body: bytes) -> str:
+def _message(error: openai.APIStatusError) -> str:
     """The message within an error's JSON, with the name of the field, or else all of it."""
-    text = body.decode(errors="replace")
-    try:
-        told = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    told = told.get("error", told) if isinstance(told, dict) else told
+    told = error.body
     if isinstance(told, dict) and isinstance(told.get("message"), str):
         return f"{told['message']} ({told['param']})" if told.get("param") else told["message"]
-    return text
+    return error.response.text
 
 
 def _redacted(text: str, *, key: str) -> str:
@@ -262,11 +287,17 @@ def _redacted(text: str, *, key: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:_MAX_WORDS]
 
 
-def _unreachable(error: Exception) -> UnreachableError:
-    """Why there was no answer, in our words."""
-    if "CERTIFICATE" in str(error):
+def _unreachable(error: BaseException) -> ChatError:
+    """Why there was no answer, in our words. The client wraps what our hooks raised."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    for each in causes:
+        if isinstance(each, ChatError):
+            return each
+    if any("CERTIFICATE" in str(each) for each in causes):
         return UnreachableError("the endpoint's certificate is not trusted")
-    if isinstance(error, httpx2.ProxyError):
+    if any(isinstance(each, httpx2.ProxyError) for each in causes):
         return UnreachableError("the proxy that the environment names refused")
     return UnreachableError("the endpoint cannot be reached, or broke off")
 

@@ -136,7 +136,7 @@ def doctor_llm(
 
 async def _probed(endpoint: Endpoint, *, deadline_s: float, warm_up_s: float) -> ProbeReport:
     """The endpoint's report, with the connection closed again."""
-    from rudder.agents.llm.openai_chat import OpenAIChat  # imports an HTTP client
+    from rudder.agents.llm.openai_chat import OpenAIChat  # its client takes a second
     from rudder.agents.llm.probe import probe
 
     chat = OpenAIChat(endpoint)
