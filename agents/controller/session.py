@@ -158,8 +158,7 @@ class ControllerSession:
             self._abandon("a limit must be kept to")
         forced = await self._steering.keep_to_limits()
         if forced is not None:  # the next window is the first under the limit
-            self._count(forced.model_copy(update={"outcome": None}))
-            self._count(forced)
+            self._count_at_once(forced)
             return
         for episode in await self._steering.decide_on(window):
             self._count(episode)
@@ -244,7 +243,7 @@ class ControllerSession:
         self._lay_out_hot_set()
         try:
             if (episode := await self._steering.begin()) is not None:
-                self._count(episode)
+                self._count_at_once(episode)
         except Exception as error:
             self.fail(error)
 
@@ -297,6 +296,12 @@ class ControllerSession:
         """End the trial that is under way, if there is one; its change stays."""
         if (episode := self._steering.abandon(reason)) is not None:
             self._count(episode)
+
+    def _count_at_once(self, episode: Episode) -> None:
+        """Count a decision; if it is a change whose outcome is known already, count that, too."""
+        if is_change(episode) and episode.outcome is not None:
+            self._count(episode.model_copy(update={"outcome": None}))
+        self._count(episode)
 
     def _count(self, episode: Episode) -> None:
         counts = counted(self._report.counts, episode)

@@ -404,3 +404,22 @@ def test_the_hot_set_of_an_earlier_run_is_laid_out_and_asked_for_before_the_firs
         assert episode.observation.hot_rows == 50
         intent = next(row for row in reader.audit() if row.kind == "intent")
     assert "ids" not in (intent.arguments or "")
+
+
+def test_rows_fetched_before_the_first_window_count_as_a_decision_that_was_applied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer, memory = make_trainer(60), tmp_path / "memory.db"
+    monkeypatch.setattr(trainer._policy, "refusal", lambda change: None)  # knows the hot set
+    with Experience(memory) as experience:
+        experience.keep_hot_set(
+            HotSet(np.arange(50, dtype=np.int64), np.ones(50, dtype=np.float32)), trainer.workload
+        )
+
+    async def run() -> None:
+        session = await opened(trainer, tmp_path, past=memory)
+        await session.close()
+
+    asyncio.run(run())
+    counts = report_of(tmp_path).counts
+    assert (counts.decisions, counts.applied, counts.confirmed) == (1, 1, 1)
