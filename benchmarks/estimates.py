@@ -27,7 +27,6 @@ from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.training.errors import RudderError
 from rudder.training.metrics import Window
-from rudder.training.settings import Change
 from rudder.training.workload import Workload
 
 
@@ -48,36 +47,47 @@ def changes(file: Path) -> Iterator[Estimated]:
     with RunReader(file) as reader:
         episodes, windows = reader.episodes(), reader.windows(with_slices=True)
         workloads = reader.workloads()
+    known: list[float] = []
     for episode in filter(is_change, episodes):
         before, applied, outcome = episode.observation, episode.applied, episode.outcome
         assert applied is not None
         recorded = None if outcome is None else outcome.rows_error
         after = (outcome and outcome.rows_after) or 0.0
+        now = None
+        if recorded is not None:
+            now = _now(episode, windows, workloads[episode.run_key], known)
+            known.append(recorded)
         yield Estimated(
             run=f"{file.parents[1].name} rank {episode.rank}",
             step=before.step,
             grew=applied.settings.capacity_rows > before.settings.capacity_rows,
             rows=f"{before.rows_fetched:,.0f} -> {after:,.0f}",
             recorded=recorded,
-            now=None if recorded is None else _now(episode, windows, workloads[episode.run_key]),
+            now=now,
         )
 
 
-def _now(episode: Episode, windows: Sequence[Window], workload: Workload) -> float | None:
-    before, applied, history = episode.observation, episode.applied, History(workload)
+def _now(
+    episode: Episode, windows: Sequence[Window], workload: Workload, known: Sequence[float]
+) -> float | None:
+    """The error of an estimate that is made again; known: errors of the changes before."""
+    before, applied, verdict = episode.observation, episode.applied, episode.verdict
     assert applied is not None
+    history = History(workload)
     for window in windows:
         if window.first_step + window.num_steps <= before.step:
             history.add(window)
-    change, whatif = Change.between(before.settings, applied.settings), WhatIf(history)
-    if not whatif.is_ready:
+    whatif = WhatIf(history)
+    for error in known:
+        whatif.note_error(error)
+    if not whatif.is_ready or verdict is None:
         return None
     trial = Trial(
-        change,
+        verdict.change,
         applied=applied,
         before=before,
-        expected=whatif.effect(change),
-        course=whatif.course(change, applied_step=applied.step),
+        expected=whatif.effect(verdict.change),
+        course=whatif.course(verdict.change, applied_step=applied.step),
     )
     found = (trial.feed(window) for window in windows if window.first_step >= before.step)
     return next((each.rows_error for each in found if each is not None), None)

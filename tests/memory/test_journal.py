@@ -243,7 +243,7 @@ def test_a_damaged_memory_is_said_and_there_is_no_past(
     journal = open_journal(tmp_path, memory=memory)
     assert journal.recall(sample_episode(0, workload=WORK).observation) == []
     assert journal.is_writing
-    assert "goes on without memory" in capsys.readouterr().err
+    assert "goes on without the memory of earlier runs" in capsys.readouterr().err
     assert memory.read_bytes() == b"no database" * 500
     journal.close()
 

@@ -245,9 +245,9 @@ def test_what_decides_neither_batches_nor_model_may_change(run_dir: Path) -> Non
 def test_of_every_setting_it_is_known_whether_a_resumed_run_may_change_it() -> None:
     assert set(RunConfig.model_fields) - MAY_CHANGE == {
         "batch_size", "class_weights", "dataset", "dropout", "edge_weight", "fanout", "feature",
-        "heads", "hidden", "hosts", "label", "loader", "lr", "metric", "model", "num_layers",
-        "optimizer", "scheduler", "seed", "servers_per_host", "task", "test_mask", "train_mask",
-        "trainers_per_host", "valid_mask", "weight_decay",
+        "heads", "hidden", "hosts", "label", "loader", "lr", "max_seeds", "metric", "model",
+        "num_layers", "optimizer", "scheduler", "seed", "servers_per_host", "task", "test_mask",
+        "train_mask", "trainers_per_host", "valid_mask", "weight_decay",
     }  # fmt: skip
     assert set(RunConfig.model_fields) >= MAY_CHANGE
 
