@@ -24,8 +24,12 @@ class EpisodeRecall:
         self._own: deque[Episode] = deque(maxlen=_OWN)
 
     def learn(self, episode: Episode) -> None:
-        """Keep an episode whose trial was confirmed or reverted; others measured nothing."""
-        if episode.outcome is not None and episode.outcome.result in _MEASURED:
+        """Keep an episode whose trial was confirmed or reverted; others measured nothing, nor did
+        the rows fetched before the first window, which are confirmed without a trial."""
+        outcome = episode.outcome
+        if outcome is None or outcome.result not in _MEASURED:
+            return
+        if episode.observation.step_ms or outcome.rows_after is not None:
             self._own.append(episode)
 
     def last(self, limit: int) -> list[Episode]:

@@ -72,7 +72,7 @@ class Run:
             written = event.get("written") or {}
             if event["kind"] == "checkpoint" and written["batch"] and written["step"] > after:
                 return int(written["step"])
-        raise AssertionError(f"the run is over without a checkpoint: {self._events}")
+        raise AssertionError("the run is over without such a checkpoint")
 
     def _read(self) -> Iterator[dict[str, Any]]:
         assert self._launcher.stdout is not None

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.distributed
 SCRIPTS = Path(__file__).parent / "scripts"
 OPTIONS = {
     "epochs": 4,
-    "batch_size": 32,
+    "batch_size": 8,
     "eval_every": 2,
     "program": "noted_steps",
     "memory": "none",
