@@ -34,12 +34,16 @@ def own_folder(folder: Path) -> bool:
     return True
 
 
+def local_base() -> Path:
+    """$SLURM_TMPDIR, if it is a folder, else the temporary folder."""
+    job_disk = os.environ.get("SLURM_TMPDIR")
+    return Path(job_disk if job_disk and Path(job_disk).is_dir() else tempfile.gettempdir())
+
+
 def local_folder_of(run: Path) -> Path:
     """The folder on this machine that stands for a run folder; raises OSError."""
     name = hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:12]
-    job_disk = os.environ.get("SLURM_TMPDIR")
-    base = job_disk if job_disk and Path(job_disk).is_dir() else tempfile.gettempdir()
-    folder = Path(base, f"rudder-{os.getuid()}-{name}")
+    folder = local_base() / f"rudder-{os.getuid()}-{name}"
     own_folder(folder)
     return folder
 

@@ -11,11 +11,12 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from rudder.memory.files import why_no_log
 from rudder.memory.run.run_reader import run_file
+from rudder.training.database_copy import copy_database
 from rudder.training.errors import complain
 from rudder.training.local_disk import local_folder_of
 
@@ -84,13 +85,7 @@ class RecordPlace:
         snapshot = self.path.with_suffix(".copy")
         partial = self.home.with_name(f".{self.home.name}.partial")
         try:
-            snapshot.unlink(missing_ok=True)
-            with (
-                closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)) as source,
-                closing(sqlite3.connect(snapshot)) as target,
-            ):
-                source.backup(target)
-                target.execute("PRAGMA journal_mode = DELETE")
+            copy_database(self.path, snapshot)
             self.home.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(snapshot, partial)
             partial.replace(self.home)

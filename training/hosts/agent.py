@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
-import hashlib
 import os
 import shutil
 import signal
@@ -25,8 +24,10 @@ from pathlib import Path
 import platformdirs
 import psutil
 
+from rudder.training.checksums import checksum
 from rudder.training.errors import MachineError, RudderError
 from rudder.training.hosts.host import reserve_ports
+from rudder.training.hosts.host_process import is_stopped, signal_group
 from rudder.training.hosts.local import claim_shared_memory
 from rudder.training.hosts.messages import (
     CHUNK_BYTES,
@@ -60,7 +61,8 @@ from rudder.training.hosts.messages import (
     lengths_of,
     to_host,
 )
-from rudder.training.hosts.mirror import LOGS, HostFolder
+from rudder.training.hosts.mirror import LOGS, HostFolder, write_at
+from rudder.training.local_disk import local_base, own_folder
 from rudder.training.machine import available_memory_bytes, kills_for_memory
 from rudder.training.process.worker import LAUNCHER_VARIABLE
 from rudder.training.versions import installed_versions
@@ -81,14 +83,10 @@ class _Child:
 
     @property
     def is_stopped(self) -> bool:
-        try:
-            return bool(psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED)
-        except psutil.Error:
-            return False
+        return is_stopped(self.process.pid)
 
     def signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+        signal_group(self.process.pid, number)
 
 
 class HostAgent:
@@ -289,14 +287,10 @@ def _put(piece: PutFile, data: bytes) -> bool:
     """Write a piece; True if the file is whole. Raises MachineError if it is not what was sent."""
     piece.path.parent.mkdir(parents=True, exist_ok=True)
     partial = piece.path.with_name(f"{piece.path.name}.partial")
-    with partial.open("r+b" if piece.offset else "wb") as stream:
-        stream.seek(piece.offset)
-        stream.write(data)
+    write_at(partial, piece.offset, data)
     if piece.digest is None:
         return False
-    with partial.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "blake2b").hexdigest()
-    if digest != piece.digest:
+    if checksum(partial) != piece.digest:
         partial.unlink()
         raise MachineError(
             f"{piece.path} arrived damaged", remedy="start the run again; the file is sent anew"
@@ -312,11 +306,11 @@ def _put(piece: PutFile, data: bytes) -> bool:
 def _own_folder() -> Iterator[Path]:
     """A folder for one run on this machine's own disk; what dead runs have left is removed."""
     parent = _scratch() / f"rudder-{os.getuid()}"
-    parent.mkdir(mode=0o700, exist_ok=True)
-    if parent.stat().st_uid != os.getuid():
-        raise MachineError(
-            f"{parent} belongs to another user", remedy="set TMPDIR to a folder of your own"
-        )
+    try:
+        own_folder(parent)
+    except OSError as error:
+        remedy = "set TMPDIR to a folder of your own"
+        raise MachineError(error.strerror or str(error), remedy=remedy) from None
     for old in parent.iterdir():
         if (lock := _lock(old)) is not None:
             shutil.rmtree(old, ignore_errors=True)
@@ -347,14 +341,13 @@ def _lock(folder: Path) -> int | None:
 
 def _scratch() -> Path:
     """The first place for temporary files whose path is short enough for sockets below it."""
-    wishes = (os.environ.get("SLURM_TMPDIR"), tempfile.gettempdir(), "/tmp")
-    return next(Path(wish) for wish in wishes if wish and len(wish) <= _LONGEST_FOLDER)
+    wishes = (local_base(), Path(tempfile.gettempdir()), Path("/tmp"))
+    return next(wish for wish in wishes if len(str(wish)) <= _LONGEST_FOLDER)
 
 
 def _report(folder: Path, shm_prefix: str) -> HostReport:
     return HostReport(
         name=socket.gethostname(),
-        machine=f"{socket.gethostname()} {_boot()}",
         folder=folder,
         cache=Path(platformdirs.user_cache_dir("rudder")) / "parts",
         shm_prefix=shm_prefix,
@@ -367,12 +360,6 @@ def _report(folder: Path, shm_prefix: str) -> HostReport:
         },
         versions=installed_versions(),
     )
-
-
-def _boot() -> str:
-    with suppress(OSError):
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return ""
 
 
 async def _streams(head: str | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -54,6 +54,20 @@ class HostProcess(Protocol):
         """Kill what is left of it."""
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped the process."""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to the process group of `pid`, if there is still one."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, number)
+
+
 class LocalProcess:
     """A child of the launcher; its standard error is the file `log`."""
 
@@ -83,10 +97,7 @@ class LocalProcess:
     @property
     def is_stopped(self) -> bool:
         """Whether a signal has stopped it."""
-        try:
-            return bool(psutil.Process(self.pid).status() == psutil.STATUS_STOPPED)
-        except psutil.Error:
-            return False
+        return is_stopped(self.pid)
 
     def fileno(self) -> int:
         """The pipe of its standard output."""
@@ -109,8 +120,7 @@ class LocalProcess:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to its process group."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
+        signal_group(self.pid, number)
 
     def wait(self, until: float) -> bool:
         """Wait for the end until a point of `time.monotonic`."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import socket
-import sqlite3
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import xxhash
+
+from rudder.training.checksums import checksum
 from rudder.training.control.unix_socket import listen
+from rudder.training.database_copy import copy_database
 from rudder.training.errors import ConfigError, MachineError, RudderError
 from rudder.training.hosts.host import Cluster, Host, Network
 from rudder.training.hosts.host_process import HostProcess
@@ -291,7 +293,7 @@ def files_of_part(part_config: Path, part: int) -> Iterator[Path]:
 
 def _identity(folder: Path) -> str:
     """Names the copy of a graph: from the small files beside its parts, which tell its making."""
-    digest = hashlib.blake2b(digest_size=12)
+    digest = xxhash.xxh3_128()
     for path in sorted(folder.glob("*.json")):
         digest.update(path.read_bytes())
     return f"{folder.name}-{digest.hexdigest()}"
@@ -305,19 +307,13 @@ def _snapshot(options: SteeringOptions | None) -> Iterator[Path | None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "memory.db"
-        with (
-            closing(sqlite3.connect(f"file:{options.memory}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
+        copy_database(options.memory, copy)
         yield copy
 
 
 def _send_file(link: HostLink, source: Path, target: Path) -> None:
+    digest, offset = checksum(source), 0
     with source.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "blake2b").hexdigest()
-        stream.seek(0)
-        offset = 0
         while len(data := stream.read(CHUNK_BYTES)) == CHUNK_BYTES:
             link.send(PutFile(path=target, offset=offset), data)
             offset += len(data)
@@ -325,7 +321,7 @@ def _send_file(link: HostLink, source: Path, target: Path) -> None:
 
 
 def _send_bytes(link: HostLink, content: bytes, target: Path) -> None:
-    digest = hashlib.blake2b(content).hexdigest()
+    digest = xxhash.xxh3_128_hexdigest(content)
     link.ask(PutFile(path=target, offset=0, digest=digest), Stored, content)
 
 

@@ -55,7 +55,7 @@ class FindFiles(Frozen):
 class PutFile(Frozen):
     """The bytes are a piece of a file, from `offset`; the file is complete with `digest`.
 
-    digest: BLAKE2b of the whole file, with the last piece only. The folder is made if need be.
+    digest: XXH3 of the whole file, with the last piece only. The folder is made if need be.
     """
 
     kind: Literal["put"] = "put"
@@ -131,13 +131,12 @@ class Carry(Frozen):
 class HostReport(Frozen):
     """What a host is; the first message of its agent.
 
-    folder: the run's folder there; cache: where parts of graphs are kept; machine: the same for
-    two agents of one machine; addresses: IPv4 addresses by network interface.
+    folder: the run's folder there; cache: where parts of graphs are kept; addresses: IPv4 addresses
+    by network interface.
     """
 
     kind: Literal["report"] = "report"
     name: str
-    machine: str
     folder: Path
     cache: Path
     shm_prefix: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+from rudder.training.database_copy import copy_database
 from rudder.training.errors import MachineError
 from rudder.training.hosts.messages import CHUNK_BYTES, Frame, Mirror, Removed
 
@@ -61,12 +62,7 @@ class HostFolder:
 
     def _database(self, path: Path) -> Iterator[Frame]:
         copy = self._folder / f".{path.name}.copy"
-        copy.unlink(missing_ok=True)
-        with (
-            closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=1)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
+        copy_database(path, copy)
         yield from self._whole(copy, path)
         copy.unlink()
 
@@ -97,6 +93,13 @@ def _state(path: Path) -> tuple[int, ...]:
     return tuple(value for each in found for value in (each.st_size, each.st_mtime_ns))
 
 
+def write_at(path: Path, offset: int, data: bytes) -> None:
+    """Write a piece of a file; the first one, at 0, begins it anew."""
+    with path.open("r+b" if offset else "wb") as stream:
+        stream.seek(offset)
+        stream.write(data)
+
+
 class RunFolder:
     """The run's folder on the launcher's machine: takes in what hosts have written."""
 
@@ -112,9 +115,7 @@ class RunFolder:
                 stream.write(data)
             return
         partial = path.with_name(f".{path.name}.partial")
-        with partial.open("r+b" if piece.offset else "wb") as stream:
-            stream.seek(piece.offset)
-            stream.write(data)
+        write_at(partial, piece.offset, data)
         if piece.is_last:
             partial.replace(path)
 
