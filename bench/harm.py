@@ -17,7 +17,7 @@ from pydantic import Field
 from rudder.agents.controller.report import read_reports
 from rudder.bench.gauge import ControllerGauge, Use
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, Result, TurnDone, results_in
+from rudder.bench.results import BenchReport, TurnDone, VariantResult, results_in
 from rudder.bench.run import Watch, run
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
@@ -37,7 +37,7 @@ CONFIDENCE = 0.95
 STEERED = "lookahead:controller=on"
 
 
-class Interval(Frozen):
+class ConfidenceInterval(Frozen):
     """An interval for a median, whatever the distribution; few values give a low confidence."""
 
     low: float
@@ -45,7 +45,7 @@ class Interval(Frozen):
     confidence: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Interval:
+    def of(cls, values: Sequence[float]) -> ConfidenceInterval:
         """The narrowest interval between two of the values with CONFIDENCE, or the widest one.
 
         The median lies outside the k-th least and k-th largest of n independent values with the
@@ -79,9 +79,9 @@ class Harm(Frozen):
         return statistics.median(self.speeds)
 
     @property
-    def interval(self) -> Interval:
+    def interval(self) -> ConfidenceInterval:
         """Where the median speed lies."""
-        return Interval.of(self.speeds)
+        return ConfidenceInterval.of(self.speeds)
 
     @property
     def verdict(self) -> Literal["no harm", "harm", "unclear"]:
@@ -166,7 +166,7 @@ class _GraphCases:
             if len(results) == len(self._plan.variants):
                 yield self._case(bench.dataset, *results)
 
-    def _case(self, dataset: str, fixed: Result, steered: Result) -> Harm:
+    def _case(self, dataset: str, fixed: VariantResult, steered: VariantResult) -> Harm:
         job = self.folder / f"rate-{fixed.rate}"
         folder = job / self._plan.folder_of(Variant(text=steered.variant))
         pairs = zip(fixed.turn_seconds, steered.turn_seconds, strict=False)  # of whole rounds

@@ -29,8 +29,8 @@ AHEAD_BATCHES = 16
 _NUM_HALO = 1000
 _ZIPF_EXPONENT = 0.8
 
-Layout = Literal["packed", "spread"]
-LAYOUTS: tuple[Layout, ...] = ("packed", "spread")
+RecordLayout = Literal["packed", "spread"]
+LAYOUTS: tuple[RecordLayout, ...] = ("packed", "spread")
 
 
 class Work(Frozen):
@@ -40,7 +40,7 @@ class Work(Frozen):
     num_remote: int
     num_touched: int
     inputs: int
-    layout: Layout
+    layout: RecordLayout
     num_batches: int
 
 
@@ -74,7 +74,7 @@ def by_capacity(
 
 
 def by_remote_nodes(
-    sizes: tuple[int, ...], layout: Layout, *, inputs: int = 20_000, num_batches: int = 200
+    sizes: tuple[int, ...], layout: RecordLayout, *, inputs: int = 20_000, num_batches: int = 200
 ) -> Iterator[Work]:
     """The graph grows; a buffer of 25 000 rows and 100 000 touched nodes stay (at most)."""
     touched = min(100_000, *sizes)

@@ -14,14 +14,14 @@ from rudder.training.events import Emit, PhaseEntered, Reported
 from rudder.training.job import Job
 from rudder.training.metrics import RankReport
 from rudder.training.sources import Source, make_source, seeds_of
-from rudder.training.trainer import TrainingLoop, connect, leave
+from rudder.training.trainer import TrainingLoop, join_job, leave
 
 _WARM_UP_BATCHES = 3
 
 
 def run_bench(job: Job, rank: int, emit: Emit) -> None:
     """Be trainer `rank` of a benchmark, from connecting to the report."""
-    graph = connect(job, rank)
+    graph = join_job(job, rank)
     emit(PhaseEntered(role="trainer", rank=rank, phase="connected"))
     Bench(job, rank, graph, emit).run()
     leave()

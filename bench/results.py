@@ -29,7 +29,7 @@ from rudder.training.settings import Frozen
 _CPU_TABLE = Path("/proc/cpuinfo")
 
 
-class Machine(Frozen):
+class MachineFacts(Frozen):
     """The facts that a reader of its figures needs."""
 
     cpu: str
@@ -39,7 +39,7 @@ class Machine(Frozen):
     kernel: str
 
     @classmethod
-    def here(cls) -> Machine:
+    def here(cls) -> MachineFacts:
         """This machine."""
         return cls(
             cpu=_cpu_model(),
@@ -94,7 +94,7 @@ class Spread(Frozen):
         return cls(min=min(values), median=statistics.median(values), max=max(values))
 
 
-class Result(Frozen):
+class VariantResult(Frozen):
     """One variant at one rate. Ratios to stock are stock's time over the variant's: 2 is twice as
     fast; they are absent where stock was not measured."""
 
@@ -134,7 +134,7 @@ class BenchReport(Frozen):
     dataset: str
     command: str
     started: str = Field(description="local time, ISO 8601")
-    results: tuple[Result, ...]
+    results: tuple[VariantResult, ...]
     skipped: tuple[Skipped, ...] = ()
     turns_done: int = Field(description="of all variants and rates, warm-up rounds included")
     turns_planned: int
@@ -142,15 +142,15 @@ class BenchReport(Frozen):
     epochs_per_turn: int
     network: str
     config: RunConfig
-    machine: Machine
+    machine: MachineFacts
     versions: dict[str, str]
 
-    def of_rate(self, rate: str) -> tuple[Result, ...]:
+    def of_rate(self, rate: str) -> tuple[VariantResult, ...]:
         """All variants at a rate."""
         return tuple(result for result in self.results if result.rate == rate)
 
     @property
-    def best(self) -> Result:
+    def best(self) -> VariantResult:
         """The one with the least median; there is at least one."""
         return min(self.results, key=lambda result: result.epoch_seconds.median)
 
@@ -201,7 +201,7 @@ def results_in(
             show(report)
 
 
-def results_of(turns: Sequence[TurnDone]) -> tuple[Result, ...]:
+def results_of(turns: Sequence[TurnDone]) -> tuple[VariantResult, ...]:
     """Results of the turns done at one rate; a variant without a turn that counts has none."""
     by_variant: dict[Variant, list[TurnDone]] = {}
     for done in turns:
@@ -227,12 +227,12 @@ class _Measured:
     def spread(self) -> Spread:
         return Spread.of(self.turn_seconds)
 
-    def result(self, variant: Variant, stock: _Measured | None) -> Result:
+    def result(self, variant: Variant, stock: _Measured | None) -> VariantResult:
         epochs = [epoch for ranks in self._steady for epoch in ranks]
         rows = sum((epoch.rows for epoch in epochs), RowCounts())
         num_epochs = len(self._steady)
         tails = [each.step_seconds_p99 for each in epochs if each.step_seconds_p99 is not None]
-        return Result(
+        return VariantResult(
             rate=self.rate,
             variant=variant.text,
             epoch_seconds=self.spread,

@@ -13,7 +13,7 @@ from rudder.bench.plan import BenchPlan
 from rudder.bench.results import (
     FILE_NAME,
     BenchReport,
-    Machine,
+    MachineFacts,
     TurnDone,
     results_in,
     results_of,
@@ -61,7 +61,7 @@ def run(
         epochs_per_turn=plan.epochs_per_turn,
         network=links.network,
         config=config,
-        machine=Machine.here(),
+        machine=MachineFacts.here(),
         versions=installed_versions(),
     )
     turns: dict[str, list[TurnDone]] = {}

@@ -25,7 +25,7 @@ from benchmarks.shared import parser_of, spread
 from rudder.memory.past.circumstances import NUM_FEATURES
 from rudder.memory.past.experience import Experience, PastEpisode
 from rudder.memory.past.recall import Recall
-from rudder.memory.run.tables import checksum
+from rudder.memory.run.tables import crc32_of
 from rudder.memory.sample import sample_episode, sample_workload
 
 _RESULTS = ("confirmed", "reverted", "kept")
@@ -40,7 +40,7 @@ def fill(path: Path, vectors: NDArray[np.uint8]) -> None:
         past = PastEpisode(origin=experience.origin, ended_at=_TIME, workload=work, episode=episode)
         experience.add([past], trusted=True)
     content = episode.model_dump_json()
-    crc = checksum(content)
+    crc = crc32_of(content)
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA synchronous = OFF")
     numbers = range(2, len(vectors) + 2)

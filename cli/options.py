@@ -20,7 +20,7 @@ from rudder.training.errors import ConfigError, MachineError
 
 Command = TypeVar("Command", bound=Callable[..., object])
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RunFolder = Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)]
+RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)]
 LlmModel = Annotated[
     str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
 ]
@@ -223,7 +223,7 @@ def check_run(path: Path, *, name: str) -> None:
         )
 
 
-def check_memory(path: Path) -> None:
+def check_memory_file(path: Path) -> None:
     """Raise ConfigError unless there is a memory at `path`."""
     if not path.is_file():
         raise ConfigError.for_field(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from rudder.memory.records import Episode, Observation
-from rudder.tools.calls import Frozen
 from rudder.tools.estimate.calibration import Learned
 from rudder.training.buffer.hot_set import HotSet
 from rudder.training.metrics import Window
+from rudder.training.settings import Frozen, FrozenExact
 from rudder.training.steering_options import Objective
 from rudder.training.workload import Workload
 
@@ -28,7 +26,7 @@ CallOutcome = Literal[
 Node = Literal["observe", "plan", "criticise", "reconsider", "guard"]
 
 
-class AuditEntry(BaseModel):
+class AuditEntry(Frozen):
     """One row of the audit log: a call, or what became of one.
 
     kind: `call` and `result` are joined by call_id; an `intent` comes before the `effect` that it
@@ -36,8 +34,6 @@ class AuditEntry(BaseModel):
     to other tables. agent: observer, planner, critic, guard, act, user or trainer; arguments,
     result: JSON; model, input_tokens, output_tokens: of a question to a language model.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     kind: Literal["call", "result", "intent", "effect", "note", "record"]
     call_id: str
@@ -55,13 +51,11 @@ class AuditEntry(BaseModel):
     latency_ms: float | None = None
 
 
-class ModelCall(BaseModel):
+class ModelCall(Frozen):
     """One question; messages and answer are JSON as sent and as it came, without secrets.
 
     answer: None where none came; tokens_source: who counted the tokens.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     call_id: str
     agent: str
@@ -77,7 +71,7 @@ class ModelCall(BaseModel):
     error_type: str | None = None
 
 
-class GuardState(Frozen):
+class GuardState(FrozenExact):
     """in_flight: a change is on trial; quiet_until: the step before which nothing is changed."""
 
     in_flight: bool = False
@@ -88,7 +82,7 @@ FRESH = GuardState()
 """Of a guard that nothing was told yet."""
 
 
-class Passage(Frozen):
+class Passage(FrozenExact):
     """One node of the graph: how many windows were known when it began, and when it was done.
 
     Windows go on coming while a model thinks.
@@ -99,7 +93,7 @@ class Passage(Frozen):
     end: int
 
 
-class DecisionInputs(Frozen):
+class DecisionInputs(FrozenExact):
     """Kept for replay, before a decision has any effect.
 
     objective, tolerance, seed: of the run's options; memory_budget_bytes: in force then;
@@ -134,7 +128,7 @@ class DecisionInputs(Frozen):
         return next((each.end for each in self.passages if each.node == node), None)
 
 
-class KeptInputs(Frozen):
+class KeptInputs(FrozenExact):
     """A decision's inputs; session, version: of the controller, and of its Rudder; first_window:
     the number of the row in `windows` that this controller wrote first."""
 
@@ -144,10 +138,8 @@ class KeptInputs(Frozen):
     inputs: DecisionInputs
 
 
-class Recalled(BaseModel):
+class Recalled(Frozen):
     """A past episode and how near its circumstances are (0: the same)."""
-
-    model_config = ConfigDict(frozen=True)
 
     distance: float
     workload: Workload

@@ -12,16 +12,16 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from rudder.tools.calls import Effect, Frozen, ToolCall
+from rudder.tools.calls import Effect, ToolCall
+from rudder.tools.estimate.means import Trend
 from rudder.training.metrics import StepTiming
-from rudder.training.settings import Applied, BufferSettings, Change
+from rudder.training.settings import Applied, BufferSettings, Change, FrozenExact
 
 Bottleneck = Literal["none", "network", "loader", "peers", "unknown"]
-Trend = Literal["better", "steady", "worse", "unknown"]
 Text = Annotated[str, Field(max_length=2000)]
 
 
-class Observation(Frozen):
+class Observation(FrozenExact):
     """What the observer found in the last windows. Means per step; None: not known yet.
 
     step: the last window's first step after its end; window: its index; headroom_rows,
@@ -71,7 +71,7 @@ class Observation(Frozen):
         return rows and wait
 
 
-class Plan(Frozen):
+class Plan(FrozenExact):
     """What a planner proposes: one change (empty: keep the settings) and its expected effect.
 
     calls: tool calls by which a model proposed it. propensity: the probability with which a planner
@@ -86,7 +86,7 @@ class Plan(Frozen):
     propensity: float | None = Field(None, gt=0, le=1)
 
 
-class Verdict(Frozen):
+class Verdict(FrozenExact):
     """The critic's decision on a plan; `change`: what it approves, smaller if it trims."""
 
     decision: Literal["approve", "trim", "refuse"]
@@ -96,7 +96,7 @@ class Verdict(Frozen):
     reason: Text
 
 
-class GuardResult(Frozen):
+class GuardResult(FrozenExact):
     """The guard's decision; `rule` names the bound that a refused change broke."""
 
     allowed: bool
@@ -104,7 +104,7 @@ class GuardResult(Frozen):
     reason: Text
 
 
-class Rejected(Frozen):
+class Rejected(FrozenExact):
     """A first plan that came to nothing, after which another planner was asked; verdict, guard: as
     far as it got, None for both if it was to keep things."""
 
@@ -113,7 +113,7 @@ class Rejected(Frozen):
     guard: GuardResult | None = None
 
 
-class Outcome(Frozen):
+class Outcome(FrozenExact):
     """The effect of a change, measured over its trial, against the windows before it.
 
     *_before, *_after: means per step; noise as in Observation; rows_expected: of the steps of
@@ -134,7 +134,7 @@ class Outcome(Frozen):
     reason: Text = ""
 
 
-class Episode(Frozen):
+class Episode(FrozenExact):
     """One decision of one trainer; finished once it has an outcome.
 
     rejected: what was proposed before `plan`; None where `plan` was the first. Records name it

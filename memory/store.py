@@ -43,7 +43,7 @@ _MAX_LOG_PAGES = 16_384
 
 Key = tuple[str, int | str]
 """A table and the primary key of one of its rows."""
-Write = Callable[[Database], Iterable[Key]]
+RecordWrite = Callable[[Database], Iterable[Key]]
 """Writes to tables inside the caller's transaction, and names the rows that it wrote."""
 Problem = Callable[[Database], str | None]
 """Why a file cannot be used, or None."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -118,6 +119,20 @@ assert all(hasattr(rudder, name) for name in rudder.__all__)
 assert not hasattr(rudder, "learn")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_public_class_or_type_has_one_meaning() -> None:
+    meanings: dict[str, set[str]] = {}
+    for file in (file for folder in MAY_IMPORT for file in sources(folder)):
+        for node in ast.parse(file.read_text()).body:
+            if isinstance(node, ast.ClassDef):
+                meanings.setdefault(node.name, set()).add(str(file))
+            elif isinstance(node, ast.Assign) and "TypeVar" not in ast.unparse(node.value):
+                for name in (ast.unparse(target) for target in node.targets):
+                    meanings.setdefault(name, set()).add(ast.unparse(node.value))
+    is_public = re.compile(r"[A-Z]\w*[a-z]\w*")
+    double = {name for name, found in meanings.items() if len(found) > 1}
+    assert sorted(filter(is_public.fullmatch, double)) == []
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)

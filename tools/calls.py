@@ -13,20 +13,15 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from rudder.training.errors import RudderError
+from rudder.training.settings import Frozen, FrozenExact
 
 Argument = str | int | float | bool | list[int] | None
 
 
-class Frozen(BaseModel):
-    """A value that never changes, without unknown fields and without NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Range(Frozen):
+class Range(FrozenExact):
     """A prediction: `low <= mid <= high`."""
 
     low: float
@@ -51,7 +46,7 @@ class Range(Frozen):
         return Range.between(min(self.low, other.low), max(self.high, other.high))
 
 
-class Effect(Frozen):
+class Effect(FrozenExact):
     """What settings bring per step of one trainer, once their buffer has filled.
 
     rows_fetched: rows over the network; exposed_wait_ms: the trainer standing still for data;
@@ -63,7 +58,7 @@ class Effect(Frozen):
     buffer_bytes: int
 
 
-class FetchCost(Frozen):
+class FetchCost(FrozenExact):
     """What an eager fetch costs at once: rows at most, their bytes, and how long a link carries
     them. idle_ms: per step, what the link has left for them; steps: until they have come in that
     time, None: never."""
@@ -75,17 +70,15 @@ class FetchCost(Frozen):
     steps: float | None
 
 
-class ToolCall(BaseModel):
+class ToolCall(Frozen, extra="forbid"):
     """One call: the tool's name, and its arguments as they came."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     call_id: str
     tool: str
     arguments: dict[str, Argument]
 
 
-class ToolResult(Frozen):
+class ToolResult(FrozenExact):
     """What a call came to: `content` is JSON, the tool's answer or an error to act on.
 
     outcome: `answered` by a read tool, `staged` by a write tool, `refused` for a wrong call;

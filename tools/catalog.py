@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from rudder.tools.calls import Range
 from rudder.training.settings import (
@@ -21,6 +21,7 @@ from rudder.training.settings import (
     BufferSettings,
     Change,
     FetchTargets,
+    FrozenExact,
 )
 
 MAX_ROWS = 2**31 - 1
@@ -40,7 +41,7 @@ Threshold = Annotated[
 Lookahead = Annotated[
     int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES, description="batches sampled ahead")
 ]
-Interval = Annotated[
+ReplacementInterval = Annotated[
     int,
     Field(ge=0, le=MAX_INTERVAL_BATCHES, description="batches between rounds, 0: on request only"),
 ]
@@ -52,10 +53,8 @@ ExpectedWait = Annotated[
 ]
 
 
-class Arguments(BaseModel):
+class Arguments(FrozenExact, strict=True):
     """Arguments of any tool."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class WriteArguments(Arguments):
@@ -216,7 +215,7 @@ class SetReplacementInterval(WriteArguments):
     """Sets the batches between replacement rounds, for policies that have them; 0 means on request
     only. Each round fetches rows: rare rounds save traffic, frequent ones adapt."""
 
-    replacement_interval: Interval
+    replacement_interval: ReplacementInterval
 
 
 class ReplaceNow(WriteArguments):

@@ -11,19 +11,19 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field
 
-from rudder.tools.calls import Effect, FetchCost, Frozen
+from rudder.tools.calls import Effect, FetchCost
 from rudder.tools.estimate.means import Means, Trend
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import StepTiming, Window
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, FrozenExact
 from rudder.training.workload import Knob, PolicyName
 
 _DISTANCES = (1, 4, 16, 64)
 _HOT_SHARE = 0.1
 
 
-class Reading(Frozen):
+class Reading(FrozenExact):
     """An answer, or a part of one."""
 
     @classmethod

@@ -36,7 +36,7 @@ from rudder.training.settings import BufferSettings, Change
 from rudder.training.workload import Knob
 
 OnCall = Callable[[ToolCall, ToolResult, float], None]
-Recall = Callable[[int], Sequence[BaseModel]]
+RecallFunction = Callable[[int], Sequence[BaseModel]]
 
 
 class Staging:
@@ -131,7 +131,7 @@ class Toolbox:
         history: History,
         limits: Limits,
         whatif: WhatIf,
-        recall: Recall,
+        recall: RecallFunction,
         *,
         on_call: OnCall = lambda call, result, latency_ms: None,
     ) -> None:

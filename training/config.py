@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from rudder.training.checkpoint.format import INTERVAL_FORMS, Interval
+from rudder.training.checkpoint.format import INTERVAL_FORMS, CheckpointInterval
 from rudder.training.errors import ConfigError
 from rudder.training.hosts.names import machine_settings
 from rudder.training.model.own import MODEL_FORMS, OwnModel
@@ -24,6 +24,8 @@ from rudder.training.settings import (
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_INTERVAL_BATCHES,
     MAX_LOOKAHEAD_BATCHES,
+    Frozen,
+    FrozenExact,
 )
 from rudder.training.steering_options import (
     DEFAULT_ANSWER_TOKENS,
@@ -63,14 +65,12 @@ def parse_bytes(text: str) -> int:
     return int(number)
 
 
-class BufferSize(BaseModel):
+class BufferSize(Frozen):
     """How much a trainer's buffer may hold, in the unit the user chose.
 
     Text forms: `auto` (as many rows as the memory budget holds, at most all remote rows), `0.25`
     (share of the halo nodes, 0 to 1), `20000` (rows), `64MiB` (bytes).
     """
-
-    model_config = ConfigDict(frozen=True)
 
     amount: float = Field(0, ge=0)
     unit: Literal["auto", "halo_fraction", "rows", "bytes"]
@@ -193,7 +193,7 @@ def _to_names(value: object) -> object:
 
 
 def _to_interval(value: object) -> object:
-    return Interval.parse(value) if isinstance(value, str) else value
+    return CheckpointInterval.parse(value) if isinstance(value, str) else value
 
 
 def _is_rate(text: str) -> bool:
@@ -212,10 +212,8 @@ def _to_model(value: object) -> str:
     return str(value) if own is None else str(own)
 
 
-class RunConfig(BaseModel):
+class RunConfig(FrozenExact):
     """Every option of a training run; the stored `config.toml` of a run has these names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     dataset: str = Field("synthetic:community-200k", description="what to train on")
     data: Path | None = Field(None, description="DistDGL partitions; default: prepare `dataset`")
@@ -305,8 +303,8 @@ class RunConfig(BaseModel):
     llm_max_tokens: int = Field(1_000_000, ge=0, description="tokens of a trainer's whole run")
     seed: int = Field(0, ge=0, lt=2**31)
     record_trace: bool = Field(False, description="keep each rank's remote ids, for `simulate`")
-    checkpoint_every: Annotated[Interval, BeforeValidator(_to_interval)] = Field(
-        Interval(amount=600.0, unit="seconds"), description=INTERVAL_FORMS
+    checkpoint_every: Annotated[CheckpointInterval, BeforeValidator(_to_interval)] = Field(
+        CheckpointInterval(amount=600.0, unit="seconds"), description=INTERVAL_FORMS
     )
     keep_checkpoints: int = Field(2, ge=1, le=10_000, description="the newest that stay")
     run_dir: Path | None = Field(None, description="default: runs/<time>-<dataset>")

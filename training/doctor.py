@@ -20,7 +20,7 @@ from rudder.training.hosts.shared_memory import SHM_FOLDER, leftovers
 from rudder.training.machine import available_memory_bytes
 from rudder.training.versions import DISTRIBUTION, fits, installed_version, required_versions
 
-State = Literal["ok", "warn", "fail"]
+CheckState = Literal["ok", "warn", "fail"]
 _GIB = 2**30
 _IMPORT_TIMEOUT_SECONDS = 120
 _APT_LISTS = Path("/var/lib/apt/lists")
@@ -31,7 +31,7 @@ class Check:
     """One finding. warn: training works with a limitation; fail: training does not work."""
 
     name: str
-    state: State
+    state: CheckState
     found: str
     remedy: str = ""
 

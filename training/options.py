@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from rudder.training.errors import ConfigError
+from rudder.training.settings import Frozen
 
 
-class Options(BaseModel):
+class Options(Frozen, extra="forbid"):
     """Options that a script passes by name, each with a default.
 
     Raises ConfigError that names the class, the field, the value and what is allowed.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="wrap")
     @classmethod

@@ -14,13 +14,13 @@ MAX_INTERVAL_BATCHES = 1_000_000
 
 
 class Frozen(BaseModel):
-    """A value that is written as JSON and never changed."""
+    """A value that never changes. Unknown fields, which another version may write, are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+class FrozenExact(Frozen, extra="forbid", allow_inf_nan=False):
+    """A frozen value that refuses unknown fields, NaN and infinity."""
 
 
 _NumRows = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -29,7 +29,7 @@ _Lookahead = Annotated[int, Field(ge=0, le=MAX_LOOKAHEAD_BATCHES)]
 _Interval = Annotated[int, Field(ge=0, le=MAX_INTERVAL_BATCHES)]
 
 
-class FetchTargets(_Frozen):
+class FetchTargets(FrozenExact, strict=True):
     """Rows to bring into the buffer eagerly, on top of a batch's own misses.
 
     `source` says how they are chosen: `observed` the most used rows that are not buffered,
@@ -48,7 +48,7 @@ class FetchTargets(_Frozen):
     while_idle: bool = False
 
 
-class BufferSettings(_Frozen):
+class BufferSettings(FrozenExact, strict=True):
     """The settings in force in one trainer.
 
     replacement_interval: batches between replacement rounds, 0: on request only; None where the
@@ -61,7 +61,7 @@ class BufferSettings(_Frozen):
     replacement_interval: _Interval | None = None
 
 
-class Change(_Frozen):
+class Change(FrozenExact, strict=True):
     """A request to change settings; those that are None stay as they are."""
 
     capacity_rows: _NumRows | None = None
@@ -93,7 +93,7 @@ class Change(_Frozen):
 Origin = Literal["user", "controller"]
 
 
-class Command(_Frozen):
+class Command(FrozenExact, strict=True):
     """One message to a trainer's control port; an empty change only asks for the state.
 
     origin: settings that a `user` sends become the ones to fall back on, a `controller` is only
@@ -106,7 +106,7 @@ class Command(_Frozen):
     issued_at_step: Annotated[int, Field(ge=0)] | None = None
 
 
-class Applied(_Frozen):
+class Applied(FrozenExact, strict=True):
     """The trainer's answer: the settings in force; step: the first one under them."""
 
     command_id: str

@@ -40,7 +40,7 @@ def phases(graph: Any, seeds: torch.Tensor) -> torch.Tensor | None:
 
 
 @dataclass(frozen=True)
-class Minibatch:
+class TrainingBatch:
     """What DGL's loaders yield; named as in Batch."""
 
     input_nodes: torch.Tensor
@@ -149,8 +149,8 @@ class StockSource:
             **vars(taken),
         )
 
-    def _take(self, batches: Iterator[Any]) -> Minibatch:
-        return Minibatch(*next(batches))
+    def _take(self, batches: Iterator[Any]) -> TrainingBatch:
+        return TrainingBatch(*next(batches))
 
     def _finish_step(self) -> None:
         self._meter.finish()
@@ -216,9 +216,9 @@ class StockEdgeSource(StockSource):
             negative_sampler=dgl.dataloading.negative_sampler.PerSourceUniform(1),
         )
 
-    def _take(self, batches: Iterator[Any]) -> Minibatch:
+    def _take(self, batches: Iterator[Any]) -> TrainingBatch:
         input_nodes, pairs, negatives, blocks = next(batches)
-        return Minibatch(input_nodes, pairs.ndata[dgl.NID], blocks, pairs, negatives)
+        return TrainingBatch(input_nodes, pairs.ndata[dgl.NID], blocks, pairs, negatives)
 
 
 Source = RunLoader | RunEdgeLoader | StockSource

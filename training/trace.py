@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.training.buffer.hot_set import HotSet
-from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.buffer.policy import BatchPlan, IntArray, Policy
 from rudder.training.compiled import compiled
 from rudder.training.errors import complain
 from rudder.training.partition_view import PartitionView
@@ -48,7 +48,7 @@ _NODES_PER_CHUNK = 2**20
 _CALLS_PER_CHUNK = 64
 _MAX_WAITING_CHUNKS = 64
 
-Words = NDArray[np.uint64]
+PackedWords = NDArray[np.uint64]
 
 
 class TraceHeader(Frozen):
@@ -115,11 +115,11 @@ class TraceWriter:
         self._num_nodes += len(nodes)
         self._add(_Call(OBSERVE, (len(nodes), 0, 0), nodes=nodes))
 
-    def plan(self, plan: Plan) -> None:
+    def plan(self, plan: BatchPlan) -> None:
         """Record that the oldest batch was planned."""
         self._add(_Call(PLAN, (len(plan.hits), len(plan.misses), len(plan.targets))))
 
-    def fetch(self, plan: Plan) -> None:
+    def fetch(self, plan: BatchPlan) -> None:
         """Record an eager fetch without a batch."""
         self._add(_Call(FETCH, (len(plan.targets), 0, 0), nodes=plan.targets))
 
@@ -196,7 +196,7 @@ class RecordedPolicy(Policy):
         self._policy.observe(nodes)
         self._writer.observe(nodes)
 
-    def plan(self, nodes: IntArray) -> Plan:
+    def plan(self, nodes: IntArray) -> BatchPlan:
         """Plan, and record the number of hits, misses and targets."""
         plan = self._policy.plan(nodes)
         self._writer.plan(plan)
@@ -207,7 +207,7 @@ class RecordedPolicy(Policy):
         """Whether the policy wants rows while the loader is idle."""
         return self._policy.wants_rows
 
-    def fetch(self, most_rows: int) -> Plan:
+    def fetch(self, most_rows: int) -> BatchPlan:
         """Plan an eager fetch, and record its targets."""
         plan = self._policy.fetch(most_rows)
         self._writer.fetch(plan)
@@ -254,7 +254,7 @@ def num_words(num_nodes: int, bits: int) -> int:
 
 
 @compiled
-def pack(numbers: IntArray, bits: int) -> Words:
+def pack(numbers: IntArray, bits: int) -> PackedWords:
     """int64[n] below 2 ** bits as uint64[ceil(n * bits / 64)], lowest bits first."""
     words = np.zeros((numbers.shape[0] * bits + 63) // 64, dtype=np.uint64)
     place = 0
@@ -269,7 +269,7 @@ def pack(numbers: IntArray, bits: int) -> Words:
 
 
 @compiled
-def unpack(words: Words, bits: int, into: NDArray[np.int32] | IntArray) -> None:
+def unpack(words: PackedWords, bits: int, into: NDArray[np.int32] | IntArray) -> None:
     """Inverse of `pack`; fills into, int32[n] or int64[n]."""
     mask = np.uint64((1 << bits) - 1)
     place = 0

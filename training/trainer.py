@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rudder.training.checkpoint.format import Identity
 from rudder.training.checkpoint.session import (
     Checkpoints,
-    State,
+    CheckpointState,
     copied,
     load_checkpoint,
     random_state,
@@ -61,7 +61,7 @@ from rudder.training.model.optimisation import (
 )
 from rudder.training.model.own import MODEL_NAMES
 from rudder.training.model.saved import ModelCard, SavedModels
-from rudder.training.model.shard import Exchange
+from rudder.training.model.shard import Collectives
 from rudder.training.model.task import make_task
 from rudder.training.partitioned_graph import PartitionedGraph
 from rudder.training.sources import Source, make_source, seeds_of
@@ -72,7 +72,7 @@ _BEAT_SECONDS = 1.0
 _EVALUATIONS = TypeAdapter(list[Evaluation])
 
 
-class Heartbeat:
+class ProgressSignal:
     """Tells that work goes on, at most once in `_BEAT_SECONDS`."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
@@ -103,7 +103,7 @@ class TrainingLoop:
     ) -> None:
         """num_steps: this rank's steps of an epoch. All ranks make their loops at the same time."""
         self._rank, self._emit = rank, emit
-        self.device = device_of(config, rank)
+        self.device = device_of_rank(config, rank)
         torch.manual_seed(config.seed)
         self.task = make_task(config, graph, dist_graph)
         self.model = build_model(
@@ -155,7 +155,7 @@ class TrainingLoop:
         self._emit(EpochDone(rank=self._rank, metrics=metrics))
         return True
 
-    def shared_state(self) -> State:
+    def shared_state(self) -> CheckpointState:
         """What decides how training goes on; the same on all ranks."""
         return {
             "model": self.model.state_dict(),
@@ -164,12 +164,12 @@ class TrainingLoop:
             "early_stop": self.early_stop.state_dict(),
         }
 
-    def own_state(self) -> State:
+    def own_state(self) -> CheckpointState:
         """What this rank has measured, and where its generators stand."""
         so_far = self._recorder.so_far().model_dump_json()
         return {"epochs": so_far, "random": random_state()}
 
-    def restore(self, *, shared: State, own: State) -> None:
+    def restore(self, *, shared: CheckpointState, own: CheckpointState) -> None:
         """Go on from there."""
         self.model.load_state_dict(shared["model"])
         self.optimiser.load_state_dict(shared["optimizer"])
@@ -269,7 +269,7 @@ def _card_of(
     )
 
 
-def device_of(config: RunConfig, rank: int) -> torch.device:
+def device_of_rank(config: RunConfig, rank: int) -> torch.device:
     """The CPU, or this rank's GPU; ranks share GPUs if there are fewer."""
     if config.device == "cpu":
         return torch.device("cpu")
@@ -286,13 +286,13 @@ def _range_of(num_steps: int) -> tuple[int, int]:
 
 def run_trainer(job: Job, rank: int, emit: Emit) -> None:
     """Be trainer `rank` of a run, from connecting to the report."""
-    graph = connect(job, rank)
+    graph = join_job(job, rank)
     emit(PhaseEntered(role="trainer", rank=rank, phase="connected"))
     Trainer(job, rank, graph, emit).run()
     leave()
 
 
-def connect(job: Job, rank: int) -> Any:
+def join_job(job: Job, rank: int) -> Any:
     """Join servers and trainers of the job; returns the DistGraph."""
     kernels = threading.Thread(target=warm_up)
     kernels.start()
@@ -327,8 +327,8 @@ class Trainer:
     def __init__(self, job: Job, rank: int, graph: Any, emit: Emit) -> None:
         self._config: RunConfig = job.config
         self._rank, self._graph, self._emit = rank, graph, emit
-        exchange = Exchange(torch.device(job.config.device))
-        resumed = None if job.resume_from is None else load_checkpoint(job.resume_from, exchange)
+        collectives = Collectives(torch.device(job.config.device))
+        resumed = None if job.resume_from is None else load_checkpoint(job.resume_from, collectives)
         self._source: Source = make_source(
             graph,
             seeds_of(graph, job.config),
@@ -357,7 +357,7 @@ class Trainer:
             interval=job.config.checkpoint_every,
             keep=job.config.keep_checkpoints,
             identity=identity,
-            exchange=exchange,
+            collectives=collectives,
             common_steps=self._loop.common_steps if self._source.resumes_within_epochs else 0,
             on_written=lambda written: emit(CheckpointWritten(written=written)),
         )
@@ -407,11 +407,11 @@ class Trainer:
         """Where the loader stands."""
         return self._source.state()
 
-    def shared_state(self) -> State:
+    def shared_state(self) -> CheckpointState:
         """What is the same on all ranks."""
         return self._loop.shared_state()
 
-    def own_state(self) -> State:
+    def own_state(self) -> CheckpointState:
         """What only this rank knows."""
         evaluations = _EVALUATIONS.dump_json(self._evaluations).decode()
         return {**self._loop.own_state(), "evaluations": evaluations}
@@ -421,7 +421,7 @@ class Trainer:
         return epoch == self._config.epochs - 1 or (every > 0 and (epoch + 1) % every == 0)
 
     def _evaluate(self, epoch: int) -> tuple[Score, ...]:
-        alive = Heartbeat(lambda: self._enter("evaluating"))
+        alive = ProgressSignal(lambda: self._enter("evaluating"))
         started = time.perf_counter()
         with self._source.paused():
             self._loop.share_buffers()

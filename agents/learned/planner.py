@@ -22,11 +22,10 @@ from rudder.memory.journal import Recalled
 from rudder.memory.past.circumstances import NAMES, UNIT, circumstances
 from rudder.memory.past.experience import Catalog
 from rudder.memory.records import Episode, Observation, Plan
-from rudder.tools.calls import Frozen
 from rudder.tools.constants import HIDDEN_SHARE, SAME_ROWS_SHARE, SIGMAS_95
 from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import ConfigError, DataError, MachineError
-from rudder.training.settings import Change
+from rudder.training.settings import Change, FrozenExact
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 from rudder.training.workload import PolicyName, Workload
 
@@ -211,7 +210,7 @@ _PACKAGES: dict[ClassifierName, str] = {"xgb": "xgboost", "tabnet": "pytorch-tab
 """Of the kinds that scikit-learn does not have."""
 
 
-class Metrics(Frozen):
+class Metrics(FrozenExact):
     """On runs that the classifier has not seen. base_rate: share of the changes that helped, so
     that a constant answer has an accuracy of max(base_rate, 1 - base_rate)."""
 
@@ -225,7 +224,7 @@ class Metrics(Frozen):
     test_episodes: int
 
 
-class Header(Frozen):
+class Header(FrozenExact):
     """What a model is. library: name and version that made it; examples_sha256: earlier files."""
 
     format: Literal["rudder planner"] = "rudder planner"

@@ -7,10 +7,11 @@ import math
 from collections.abc import Collection
 from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, Field, JsonValue, ValidationError
 
 from rudder.agents.llm.errors import InvalidAnswerError
 from rudder.agents.llm.messages import MAX_TEXT, JsonObject, Reply, ToolForm
+from rudder.training.settings import FrozenExact
 
 # Reads one JSON object out of a model's text, or says what is wrong with it.
 #
@@ -108,10 +109,8 @@ _NOT_FOR_ENDPOINTS = {"title", "maxLength", "minLength", "default"}
 """Schema words that say nothing to a model, or that strict endpoints refuse."""
 
 
-class _Answer(BaseModel):
+class _Answer(FrozenExact, strict=True):
     """No defaults, nothing extra, no coercion: what is missing or odd is an invalid answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ObserverAnswer(_Answer):

@@ -24,7 +24,7 @@ from rudder.memory.records import Observation
 from rudder.training.metrics import ModelUse
 
 T = TypeVar("T")
-Reader = Callable[[Reply], T]
+ReplyReader = Callable[[Reply], T]
 
 _MODES: tuple[Mode, ...] = ("tools", "structured", "text")
 _MISSES_TO_DOUBT_A_MODE = 3
@@ -72,7 +72,7 @@ class Asker:
         """Let go of connections."""
         await self._chat.close()
 
-    async def ask(self, question: Question, read: Reader[T], *, seen: Observation) -> T:
+    async def ask(self, question: Question, read: ReplyReader[T], *, seen: Observation) -> T:
         """A usable answer, as `read` makes it of a reply; raises ChatError within the decision's
         deadline. `read` raises InvalidAnswerError where it cannot; seen: what is decided on."""
         try:
@@ -86,7 +86,7 @@ class Asker:
         return value
 
     async def _ask_once(
-        self, question: Question, read: Reader[T], seen: Observation
+        self, question: Question, read: ReplyReader[T], seen: Observation
     ) -> tuple[T, int]:
         try:
             async with asyncio.timeout_at(await self._deadline(seen.window)):
@@ -113,7 +113,9 @@ class Asker:
             raise NotAskedError("the decision's time is used up")
         return self._due
 
-    async def _find(self, question: Question, read: Reader[T], seen: Observation) -> tuple[T, int]:
+    async def _find(
+        self, question: Question, read: ReplyReader[T], seen: Observation
+    ) -> tuple[T, int]:
         if self._mode is None:
             return await self._try_modes(question, read, seen), 1
         try:
@@ -122,7 +124,7 @@ class Asker:
             again = question.model_copy(update={"complaint": error.reason})
             return await self._call(again, read, seen, mode=self._mode, attempt=2), 2
 
-    async def _try_modes(self, question: Question, read: Reader[T], seen: Observation) -> T:
+    async def _try_modes(self, question: Question, read: ReplyReader[T], seen: Observation) -> T:
         self._untried = self._untried or list(_MODES)
         while True:
             mode = self._untried[0]
@@ -142,7 +144,7 @@ class Asker:
             self._mode, self._num_misses = self._chat.mode, 0
 
     async def _call(
-        self, question: Question, read: Reader[T], seen: Observation, *, mode: Mode,
+        self, question: Question, read: ReplyReader[T], seen: Observation, *, mode: Mode,
         attempt: int = 1,
     ) -> T:  # fmt: skip
         tokens = question.estimated_tokens(mode)

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from rudder.agents.llm.messages import JsonObject
 from rudder.training.errors import ConfigError
+from rudder.training.settings import FrozenExact
 from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS, SteeringOptions
 
 KEY_VARIABLE = "RUDDER_LLM_KEY"
@@ -27,7 +28,7 @@ _SECRET_NAME = re.compile(r"(?i)key|token|secret|sig|pass|auth|code|credential")
 """Names of parameters in an address that hold secrets; addresses are shown and recorded."""
 
 
-class Endpoint(BaseModel):
+class Endpoint(FrozenExact):
     """One OpenAI-compatible endpoint.
 
     url: up to and with `/v1`, with a query if it needs one; answer_tokens: most that an answer may
@@ -35,14 +36,12 @@ class Endpoint(BaseModel):
     the key is from, None if there is no key.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     url: str
     model: str
     key: SecretStr = SecretStr(NO_KEY)
     deadline_s: Annotated[float, Field(gt=0)] = 20.0
     answer_tokens: Annotated[int, Field(ge=16, le=32_768)] = DEFAULT_ANSWER_TOKENS
-    extra: JsonObject = {}
+    extra: JsonObject = Field(default_factory=dict)
     key_from: str | None = None
 
     @property

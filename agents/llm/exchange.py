@@ -8,11 +8,11 @@ from collections import Counter, deque
 from rudder.agents.llm.errors import ChatError, EndpointError
 from rudder.agents.llm.messages import Mode, Question, Reply
 from rudder.memory.journal import ModelCall
-from rudder.tools.calls import Frozen
 from rudder.training.metrics import ModelUse
+from rudder.training.settings import FrozenExact
 
 
-class Asked(Frozen):
+class Asked(FrozenExact):
     """What was sent: the question, how it was put, and where in the run."""
 
     question: Question
@@ -22,7 +22,7 @@ class Asked(Frozen):
     window: int
 
 
-class Came(Frozen):
+class Came(FrozenExact):
     """The reply as it came, or the error's name and, if the error is ours, what was wrong."""
 
     reply: Reply | None
@@ -30,7 +30,7 @@ class Came(Frozen):
     reason: str | None
 
 
-class Exchange(Frozen):
+class Exchange(FrozenExact):
     """A question and its answer.
 
     attempt: 1, or 2 for the one re-ask; is_trial: asked to find out whether the endpoint knows

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from pydantic import JsonValue
 
-from rudder.tools.calls import Frozen
+from rudder.training.settings import FrozenExact
 
 Mode = Literal["tools", "structured", "text"]
 AgentRole = Literal["observer", "planner", "critic", "probe"]
@@ -24,7 +24,7 @@ SCHEMA_IN_WORDS = "ANSWER with one JSON object of this schema, nothing else:"
 """What comes before the schema in text mode."""
 
 
-class ToolForm(Frozen):
+class ToolForm(FrozenExact):
     """A tool that the model may call: its name, what it does, the JSON schema of its arguments."""
 
     name: str
@@ -32,7 +32,7 @@ class ToolForm(Frozen):
     parameters: JsonObject
 
 
-class Question(Frozen):
+class Question(FrozenExact):
     """One question. `schema_` is of the whole answer, where tools are not used.
 
     complaint: what was wrong with the first answer, in our words; None the first time.
@@ -76,14 +76,14 @@ class Question(Frozen):
         return self.model_dump_json(include={"schema_"})[len('{"schema_":') : -1]
 
 
-class RawCall(Frozen):
+class RawCall(FrozenExact):
     """A call of a tool as the endpoint sent it; arguments None where they were not a text."""
 
     name: str
     arguments: str | None
 
 
-class Usage(Frozen):
+class Usage(FrozenExact):
     """Tokens of one call, and who counted them."""
 
     input_tokens: int | None = None
@@ -96,7 +96,7 @@ class Usage(Frozen):
         return (self.input_tokens or 0) + (self.output_tokens or 0)
 
 
-class Reply(Frozen):
+class Reply(FrozenExact):
     """A model's answer, not yet read. finish: as the endpoint said, `length` where it was cut."""
 
     text: str = ""

@@ -12,16 +12,16 @@ from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
 from rudder.memory.sample import sample_episode, sample_workload
-from rudder.tools.calls import Frozen
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import FrozenExact
 
 MODES: tuple[Mode, ...] = ("tools", "structured", "text")
 
 
-class ModeReport(Frozen):
+class ModeReport(FrozenExact):
     """One mode over several questions; error: name of the last one, None if all were answered;
     remedy: what to do about it; words: what the server said, without secrets.
 
@@ -45,7 +45,7 @@ class ModeReport(Frozen):
         return self.asked == self.usable
 
 
-class ProbeReport(Frozen):
+class ProbeReport(FrozenExact):
     """All modes; warm_up_ms: the first question, which may have loaded the model;
     request_changes: how requests to this endpoint differ from the usual ones."""
 

@@ -8,7 +8,7 @@ from rudder.agents.llm.answers import YesNoAnswer, clean, form_of, read_answer
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.errors import ChatError
 from rudder.agents.llm.messages import Question
-from rudder.agents.planners.published import Answer
+from rudder.agents.planners.published import RoundAnswer
 from rudder.memory.records import Episode, Observation
 from rudder.tools.estimate.means import Means
 from rudder.tools.toolbox import Toolbox
@@ -37,7 +37,7 @@ class ModelAnswer:
 
     async def answer(
         self, observation: Observation, last: Sequence[Episode], toolbox: Toolbox
-    ) -> Answer:
+    ) -> RoundAnswer:
         """The model's answer."""
         try:
             said = await self._asker.ask(
@@ -46,8 +46,8 @@ class ModelAnswer:
                 seen=observation,
             )
         except ChatError as error:
-            return Answer(False, f"the model gave no answer: {type(error).__name__}")
-        return Answer(said.replace_now == "yes", clean(said.reason))
+            return RoundAnswer(False, f"the model gave no answer: {type(error).__name__}")
+        return RoundAnswer(said.replace_now == "yes", clean(said.reason))
 
 
 def published_question(

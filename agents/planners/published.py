@@ -31,7 +31,7 @@ _ROUND = Change(replace_now=True)
 
 
 @dataclass(frozen=True)
-class Answer:
+class RoundAnswer:
     """Whether to replace now, and why."""
 
     is_yes: bool
@@ -47,7 +47,7 @@ class Answerer(Protocol):
 
     async def answer(
         self, observation: Observation, last: Sequence[Episode], toolbox: Toolbox
-    ) -> Answer:
+    ) -> RoundAnswer:
         """last: this run's own measured rounds, the newest first."""
 
 
@@ -82,16 +82,18 @@ class Rule:
 
     async def answer(
         self, observation: Observation, last: Sequence[Episode], toolbox: Toolbox
-    ) -> Answer:
+    ) -> RoundAnswer:
         """The answer; deterministic."""
         failed = 0
         while failed < len(last) and not _has_helped(last[failed]):
             failed += 1
         if not failed:
-            return Answer(True, "the last round helped" if last else "no round was tried yet")
+            return RoundAnswer(True, "the last round helped" if last else "no round was tried yet")
         pause = REPLACEMENT_INTERVAL * 2 ** (failed - 1)
         gone = observation.step - last[0].observation.step
-        return Answer(gone >= pause, f"the last {failed} did not help; {gone} of {pause} steps ago")
+        return RoundAnswer(
+            gone >= pause, f"the last {failed} did not help; {gone} of {pause} steps ago"
+        )
 
 
 def _has_helped(episode: Episode) -> bool:
@@ -114,11 +116,13 @@ class Fitted:
 
     async def answer(
         self, observation: Observation, last: Sequence[Episode], toolbox: Toolbox
-    ) -> Answer:
+    ) -> RoundAnswer:
         """Yes where a round is more likely to help than not."""
         x = features_of(observation, change=_ROUND, workload=toolbox.history.workload)
         probability = float(self._planner.classifier.probabilities(np.stack([x]))[0])
-        return Answer(probability > THRESHOLD, f"helps with a probability of {probability:.2f}")
+        return RoundAnswer(
+            probability > THRESHOLD, f"helps with a probability of {probability:.2f}"
+        )
 
 
 class WillingCritic:

@@ -64,7 +64,7 @@ async def keep_to_limits_again(scene: Scene) -> Decision | None:
     return Decision(observation, recalled=(), plan=plan, verdict=None, guard=None)
 
 
-Result = Literal["equal", "different", "not replayable"]
+ReplayResult = Literal["equal", "different", "not replayable"]
 _NOTHING_DECIDED = Difference("plan", "a plan", "nothing to decide on")
 
 
@@ -79,7 +79,7 @@ class Replayed:
     reason: str | None = None
 
     @property
-    def result(self) -> Result:
+    def result(self) -> ReplayResult:
         """What came of it."""
         if self.reason is not None:
             return "not replayable"

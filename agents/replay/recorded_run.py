@@ -26,14 +26,14 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class Found:
+class WantedEpisodes:
     """A rank's file, and the ids of the episodes that are wanted of it; None: all."""
 
     path: Path
     names: frozenset[str] | None
 
 
-def find(names: Sequence[str], *, run: Path | None, runs: Path = RUNS) -> list[Found]:
+def find(names: Sequence[str], *, run: Path | None, runs: Path = RUNS) -> list[WantedEpisodes]:
     """Where episodes are, in one run or in all of a folder; no names: all of them.
 
     names: ids, or beginnings of ids. Raises ConfigError where one is nowhere, DataError where a
@@ -41,7 +41,7 @@ def find(names: Sequence[str], *, run: Path | None, runs: Path = RUNS) -> list[F
     """
     paths = [path for folder in _folders(run, runs) for path in run_files(folder)]
     if not names:
-        return [Found(path, None) for path in paths]
+        return [WantedEpisodes(path, None) for path in paths]
     places = dict(_places(names, paths))
     lost = [name for name in names if name not in {name for name, _ in places}]
     if lost:
@@ -50,7 +50,7 @@ def find(names: Sequence[str], *, run: Path | None, runs: Path = RUNS) -> list[F
             remedy="name the run with --run; `rudder audit list RUN` shows ids",
         )
     found = {path: frozenset(i for (_, at), i in places.items() if at == path) for path in paths}
-    return [Found(path, ids) for path, ids in found.items() if ids]
+    return [WantedEpisodes(path, ids) for path, ids in found.items() if ids]
 
 
 def _folders(run: Path | None, runs: Path) -> list[Path]:

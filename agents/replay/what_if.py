@@ -14,7 +14,7 @@ from rudder.memory.run.run_reader import RunReader
 from rudder.tools.calls import Effect, ToolError
 from rudder.training.settings import BufferSettings, Change
 
-Kind = Literal["in force", "decision", "refused plan", "alternative", "OPT"]
+SettingsKind = Literal["in force", "decision", "refused plan", "alternative", "OPT"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Outlook:
     """One choice of settings; rows fetched and exposed wait per step. change: None for OPT, which
     is no setting; capacity_rows: of its buffer."""
 
-    kind: Kind
+    kind: SettingsKind
     change: Change | None
     capacity_rows: int
     effect: Effect
@@ -74,11 +74,13 @@ def _outlooks(scene: Scene) -> Iterator[Outlook]:
             yield Outlook("OPT", None, rows, whatif.opt(rows))
 
 
-def _outlook(kind: Kind, change: Change, present: BufferSettings, effect: Effect) -> Outlook:
+def _outlook(
+    kind: SettingsKind, change: Change, present: BufferSettings, effect: Effect
+) -> Outlook:
     return Outlook(kind, change, change.over(present).capacity_rows, effect)
 
 
-def _decided(episode: Episode) -> tuple[Kind, Change]:
+def _decided(episode: Episode) -> tuple[SettingsKind, Change]:
     """What was let through, or a limit asked for; else what was proposed."""
     verdict, guard = episode.verdict, episode.guard
     if episode.plan.planner == LIMITS:

@@ -130,11 +130,11 @@ class Slow:
 
 
 Step = Say | CallTool | Send | Fail | Slow
-Script = Callable[["Request"], Step]
+Script = Callable[["ChatRequest"], Step]
 
 
 @dataclass(frozen=True)
-class Request:
+class ChatRequest:
     """A request as it came."""
 
     path: str
@@ -215,7 +215,7 @@ class ScriptedServer:
 
     script: Script | Sequence[Step]
     port: int = 0
-    requests: list[Request] = field(default_factory=list)
+    requests: list[ChatRequest] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._server = _Server(("127.0.0.1", self.port), _Handler)
@@ -236,7 +236,7 @@ class ScriptedServer:
         self._thread.join()
         self._server.server_close()
 
-    def _step(self, request: Request) -> Step:
+    def _step(self, request: ChatRequest) -> Step:
         self.requests.append(request)
         if callable(self.script):
             return self.script(request)
@@ -248,7 +248,7 @@ class _Server(ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
-    step: Callable[[Request], Step]
+    step: Callable[[ChatRequest], Step]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -259,13 +259,13 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = json.loads(self.rfile.read(int(headers["content-length"])))
-            request = Request(self.path, headers, body)
+            request = ChatRequest(self.path, headers, body)
             self._perform(self.server.step(request), request)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
-    def _perform(self, step: Step, request: Request) -> None:
+    def _perform(self, step: Step, request: ChatRequest) -> None:
         match step:
             case Slow():
                 time.sleep(step.seconds)

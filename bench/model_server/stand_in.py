@@ -21,9 +21,9 @@ from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.model_server.scripted_server import (
     FAULTS,
     CallTool,
+    ChatRequest,
     Fail,
     Fault,
-    Request,
     Say,
     Script,
     ScriptedServer,
@@ -42,7 +42,7 @@ def at_random(seed: int, *, wildness: float = 0.0, delay_s: float = 0.0) -> Scri
     """
     model = RandomChat(seed, wildness=wildness)
 
-    def script(request: Request) -> Step:
+    def script(request: ChatRequest) -> Step:
         step = _answer(model, request.body)
         return Slow(step, delay_s) if delay_s > 0 else step
 

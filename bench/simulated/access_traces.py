@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int64]
 
 
-class Stream(Protocol):
+class AccessTrace(Protocol):
     """The remote numbers that each batch of one trainer uses."""
 
     @property

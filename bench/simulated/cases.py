@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rudder.bench.simulated.access_traces import IntArray, Stream, ZipfStream
+from rudder.bench.simulated.access_traces import AccessTrace, IntArray, ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import PolicyName
@@ -47,7 +47,7 @@ def _phases(seed: int) -> Alternating:
     return Alternating(_skewed(seed), _flat(seed))
 
 
-STREAMS: dict[str, Callable[[int], Stream]] = {
+STREAMS: dict[str, Callable[[int], AccessTrace]] = {
     "skewed": _skewed,
     "flat": _flat,
     "phases": _phases,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from rudder.bench.simulated.access_traces import Stream, ZipfStream
+from rudder.bench.simulated.access_traces import AccessTrace, ZipfStream
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.past.transfer import fill
@@ -31,7 +31,7 @@ class Rehearsal:
     seed: int
     row_ms: float
     settings: BufferSettings
-    stream: Stream = STREAM
+    stream: AccessTrace = STREAM
 
     def run(self, run_dir: Path, *, windows: int) -> Run:
         """Explore for so many windows, with a journal in `run_dir`."""
@@ -47,7 +47,7 @@ class Rehearsal:
             journal.close()
 
 
-def rehearsals(count: int, *, stream: Stream = STREAM) -> Iterator[Rehearsal]:
+def rehearsals(count: int, *, stream: AccessTrace = STREAM) -> Iterator[Rehearsal]:
     """Runs over all costs and starting settings, again and again with other draws."""
     starts = list(itertools.product(LOOKAHEADS, CAPACITY_SHARES))
     for seed in range(count):
@@ -57,7 +57,7 @@ def rehearsals(count: int, *, stream: Stream = STREAM) -> Iterator[Rehearsal]:
         yield Rehearsal(seed, ROW_MS[seed % len(ROW_MS)], settings, stream)
 
 
-def rehearse(folder: Path, *, runs: int, windows: int = 40, stream: Stream = STREAM) -> Path:
+def rehearse(folder: Path, *, runs: int, windows: int = 40, stream: AccessTrace = STREAM) -> Path:
     """Make a memory of so many runs, `folder/memory.db`, and their folders beside it."""
     memory = folder / "memory.db"
     for number, rehearsal in enumerate(rehearsals(runs, stream=stream)):

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.bench.simulated.access_traces import IntArray, Stream
+from rudder.bench.simulated.access_traces import AccessTrace, IntArray
 from rudder.training.buffer.policy import Policy
 from rudder.training.buffer.registry import make_policy
 from rudder.training.control.messages import (
@@ -84,7 +84,7 @@ class SimulatedTrainer:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: AccessTrace,
         *,
         settings: BufferSettings,
         costs: Costs = Costs(),

@@ -17,7 +17,7 @@ from rudder.cli.options import (
     AsJson,
     Rank,
     Where,
-    check_memory,
+    check_memory_file,
     check_run,
     rows_that_fit,
     with_options,
@@ -107,7 +107,7 @@ def verify(
     Example: rudder audit verify runs/demo
     """
     if memory is not None:
-        check_memory(memory)
+        check_memory_file(memory)
     results = [_verified(path, memory) for path in _files(where)]
     if where.is_dir():
         results = [*map(_in_its_place, results), *_missing(results, where)]

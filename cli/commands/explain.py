@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rudder.cli.options import AsJson, check_memory, check_run
+from rudder.cli.options import AsJson, check_memory_file, check_run
 from rudder.cli.show.episode import episode_page
 from rudder.memory.past.experience import Catalog
 from rudder.memory.records import Episode
@@ -41,7 +41,7 @@ def explain(
     if run is not None:
         check_run(run, name="run")
     if memory is not None:
-        check_memory(memory)
+        check_memory_file(memory)
     text = _from_runs(episode, run, whole=whole, json=json)
     text = text or _from_memory(episode, memory, json=json)
     if text is None:

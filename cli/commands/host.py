@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-Head = Annotated[
+HeadOption = Annotated[
     str | None,
     typer.Option(
         help="ADDRESS:PORT of the launcher. Default: RUDDER_HEAD, else standard input and output."
@@ -15,7 +15,7 @@ Head = Annotated[
 ]
 
 
-def host(*, head: Head = None) -> None:
+def host(*, head: HeadOption = None) -> None:
     """Start and watch the processes of one run on this machine, as its launcher says.
 
     `rudder train` starts it over ssh and srun by itself. Where a scheduler starts something on

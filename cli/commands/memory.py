@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from rudder.cli.help import App
-from rudder.cli.options import AsJson, check_memory, check_run, writing_memory, writing_to
+from rudder.cli.options import AsJson, check_memory_file, check_run, writing_memory, writing_to
 from rudder.cli.show.episode import episode_page
 from rudder.cli.show.memory import memory_table
 from rudder.cli.show.progress import emit, say
@@ -22,11 +22,11 @@ from rudder.training.steering_options import default_memory
 
 app = App("Manage the episodes of all runs, which later runs learn from.")
 
-Memory = Annotated[
+MemoryOption = Annotated[
     Path | None,
     typer.Option("--memory", help="Memory file; default: memory.db in the data folder."),
 ]
-Origin = Annotated[str | None, typer.Option(help="Only episodes of this origin.")]
+OriginOption = Annotated[str | None, typer.Option(help="Only episodes of this origin.")]
 
 
 @app.command("list")
@@ -38,9 +38,9 @@ def list_(
     run: Annotated[
         str | None, typer.Option("--run", help="Only episodes of the run with this key.")
     ] = None,
-    origin: Origin = None,
+    origin: OriginOption = None,
     limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1)] = 20,
-    memory: Memory = None,
+    memory: MemoryOption = None,
     json: AsJson = False,
 ) -> None:
     """List episodes, the newest first.
@@ -59,7 +59,7 @@ def list_(
 @app.command("show")
 def show(
     episode: Annotated[str, typer.Argument(help="Id, or the beginning of one.")],
-    memory: Memory = None,
+    memory: MemoryOption = None,
     json: AsJson = False,
 ) -> None:
     """Show one episode with its workload.
@@ -79,7 +79,7 @@ def merge(
     sources: Annotated[
         list[Path], typer.Argument(help="Run folders, ranks' files, or other memories.")
     ],
-    memory: Memory = None,
+    memory: MemoryOption = None,
     json: AsJson = False,
 ) -> None:
     """Add the finished episodes of runs. Those of another memory are not used until trusted.
@@ -96,8 +96,8 @@ def merge(
 @app.command("export")
 def export(
     out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
-    origin: Origin = None,
-    memory: Memory = None,
+    origin: OriginOption = None,
+    memory: MemoryOption = None,
     json: AsJson = False,
 ) -> None:
     """Write episodes as lines of JSON.
@@ -116,7 +116,7 @@ def export(
 @app.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="What `rudder memory export` wrote.")],
-    memory: Memory = None,
+    memory: MemoryOption = None,
     json: AsJson = False,
 ) -> None:
     """Add episodes from elsewhere; they keep their origin and are not used until trusted.
@@ -135,7 +135,7 @@ def trust(
     origin: Annotated[
         str, typer.Argument(help="Origin of the episodes, as `rudder memory stats` names it.")
     ],
-    memory: Memory = None,
+    memory: MemoryOption = None,
     json: AsJson = False,
 ) -> None:
     """Let later runs use the episodes that were imported from an origin.
@@ -150,8 +150,8 @@ def trust(
 @app.command("prune")
 def prune(
     keep: Annotated[int, typer.Option(help="Keep this many of the newest.", min=0)] = 100_000,
-    origin: Origin = None,
-    memory: Memory = None,
+    origin: OriginOption = None,
+    memory: MemoryOption = None,
     json: AsJson = False,
 ) -> None:
     """Delete the oldest episodes.
@@ -164,7 +164,7 @@ def prune(
 
 
 @app.command("stats")
-def stats(memory: Memory = None, json: AsJson = False) -> None:
+def stats(memory: MemoryOption = None, json: AsJson = False) -> None:
     """Count the episodes of each origin.
 
     Example: rudder memory stats
@@ -227,7 +227,7 @@ def _path(memory: Path | None) -> Path:
 def _known(memory: Path | None) -> Path:
     """A memory that is there, if it was named."""
     if memory is not None:
-        check_memory(memory)
+        check_memory_file(memory)
     return _path(memory)
 
 

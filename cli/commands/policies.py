@@ -109,7 +109,7 @@ def traffic(
     answers: dict[str, list[Traffic]] = {}
     try:
         for config in configs:
-            run_dir = recorded(config, out)
+            run_dir = recorded_run(config, out)
             rows = answers[config.dataset] = _replayed([run_dir], asked)
             write_json(RootModel[dict[str, list[Traffic]]](answers), out / "traffic.json")
             picture = run_dir.with_name(f"{run_dir.name}.png")
@@ -183,7 +183,7 @@ def _replayed(places: Sequence[Path], asked: Study) -> list[Traffic]:
     return answer(recordings, asked)
 
 
-def recorded(config: RunConfig, out: Path) -> Path:
+def recorded_run(config: RunConfig, out: Path) -> Path:
     """The folder of a whole recorded run of this config: one that is there, else a new one."""
     run_dir = next(folder for folder in _folders(config, out) if _is_whole(folder, config))
     if not run_dir.exists():

@@ -20,7 +20,7 @@ from rudder.training.steering_options import PlannerName, SteeringOptions
 if TYPE_CHECKING:
     from rudder.agents.replay.other import Alternative
     from rudder.agents.replay.recorded import Replayed
-    from rudder.agents.replay.recorded_run import Found
+    from rudder.agents.replay.recorded_run import WantedEpisodes
 
 
 def replay(
@@ -72,7 +72,7 @@ def replay(
         _show_recorded(asyncio.run(_recorded(found)), json=json)
 
 
-def _found(names: list[str], run: Path | None, all_: bool) -> list[Found]:
+def _found(names: list[str], run: Path | None, all_: bool) -> list[WantedEpisodes]:
     from rudder.agents.replay.recorded_run import find
 
     if not names and run is None and not all_:
@@ -120,7 +120,7 @@ def _options(
     return options
 
 
-async def _recorded(found: list[Found]) -> list[Replayed]:
+async def _recorded(found: list[WantedEpisodes]) -> list[Replayed]:
     from rudder.agents.replay.recorded import replay as replayed
 
     return [
@@ -140,7 +140,7 @@ def _show_recorded(results: list[Replayed], *, json: bool) -> None:
         raise typer.Exit(1)
 
 
-async def _alternatives(found: list[Found], options: SteeringOptions) -> list[Alternative]:
+async def _alternatives(found: list[WantedEpisodes], options: SteeringOptions) -> list[Alternative]:
     from rudder.agents.replay.other import OtherPlanner
 
     other = OtherPlanner(options)
@@ -163,7 +163,7 @@ def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
     emit(alternative_values(results), Group(alternative_table(results), line), json=json)
 
 
-def _show_what_ifs(found: list[Found], *, json: bool) -> None:
+def _show_what_ifs(found: list[WantedEpisodes], *, json: bool) -> None:
     from rudder.agents.replay.what_if import what_if
     from rudder.cli.show.replay import what_if_table, what_if_values
 
@@ -172,7 +172,7 @@ def _show_what_ifs(found: list[Found], *, json: bool) -> None:
     emit(what_if_values(results), Group(what_if_table(results), line), json=json)
 
 
-def _readers(found: list[Found]) -> Iterator[tuple[RunReader, Collection[str] | None]]:
+def _readers(found: list[WantedEpisodes]) -> Iterator[tuple[RunReader, Collection[str] | None]]:
     """Each file, open for as long as it is looked at, with the episodes wanted of it."""
     for each in found:
         with RunReader(each.path) as reader:

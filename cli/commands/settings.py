@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rudder.cli.options import AsJson, RunFolder
+from rudder.cli.options import AsJson, RunOption
 from rudder.training.errors import ConfigError, RudderError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def set_(
-    run: RunFolder,
+    run: RunOption,
     rank: Annotated[
         int | None, typer.Option(help="Trainer to change; default: all of them.", min=0)
     ] = None,
@@ -79,8 +79,8 @@ def set_(
         replace_now=replace_now,
     )
     sockets = _chosen(run, rank)
-    for socket in sockets:
-        _check_capacity(capacity, workload_of(run, rank_of(socket)), rank=rank_of(socket))
+    for each in map(rank_of_socket, sockets):
+        _check_capacity(capacity, workload_of(run, each), rank=each)
     answers: list[Applied] = []
     for socket in sockets:
         answers.append(ask(socket, change, timeout_s=timeout))
@@ -129,11 +129,11 @@ def _check_capacity(capacity: int | None, work: Workload | None, *, rank: int) -
 
 def _chosen(run: Path, rank: int | None) -> list[Path]:
     found = sockets_in(run / "control")
-    chosen = [path for path in found if rank is None or rank_of(path) == rank]
+    chosen = [path for path in found if rank is None or rank_of_socket(path) == rank]
     if chosen:
         return chosen
     if found:
-        known = ", ".join(str(rank_of(path)) for path in found)
+        known = ", ".join(str(rank_of_socket(path)) for path in found)
         raise ConfigError.for_field("rank", value=rank, allowed=f"the trainers of the run: {known}")
     raise RudderError(
         f"no trainer listens in {run}: the run is over, has not started, or uses --loader stock",
@@ -156,10 +156,10 @@ def sockets_in(folder: Path) -> list[Path]:
             remedy="give this command on the machine of the trainer; if that has no such folder"
             " either, the run is over",
         )
-    return sorted(folder.glob("rank*.sock"), key=rank_of)
+    return sorted(folder.glob("rank*.sock"), key=rank_of_socket)
 
 
-def rank_of(socket: Path) -> int:
+def rank_of_socket(socket: Path) -> int:
     """The rank of the trainer behind a control socket."""
     return int(socket.stem.removeprefix("rank"))
 

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from rudder.cli.commands.settings import ask, rank_of, settings_line, sockets_in, workload_of
+from rudder.cli.commands.settings import ask, rank_of_socket, settings_line, sockets_in, workload_of
 from rudder.cli.help import App
-from rudder.cli.options import AsJson, RunFolder
+from rudder.cli.options import AsJson, RunOption
 from rudder.training.errors import ConfigError
 
 app = App("Switch steering of a running job off and on, see its state, limit its memory.")
@@ -19,7 +19,7 @@ _CONNECT_S = 1.0
 
 
 @app.command()
-def off(run: RunFolder) -> None:
+def off(run: RunOption) -> None:
     """Stop steering; trainers go back to their defaults within 16 steps.
 
     Example: rudder steer off --run runs/demo
@@ -31,7 +31,7 @@ def off(run: RunFolder) -> None:
 
 
 @app.command()
-def on(run: RunFolder) -> None:
+def on(run: RunOption) -> None:
     """Start steering again.
 
     Example: rudder steer on --run runs/demo
@@ -44,7 +44,7 @@ def on(run: RunFolder) -> None:
 
 @app.command()
 def status(
-    run: RunFolder,
+    run: RunOption,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0)] = 10.0,
     json: AsJson = False,
 ) -> None:
@@ -61,7 +61,7 @@ def status(
     trainers: list[dict[str, object]] = []
     lines = [f"steering is {'on' if is_on else 'off'}"]
     for socket in sockets_in(folder):
-        rank = rank_of(socket)
+        rank = rank_of_socket(socket)
         if not _listens(socket):
             trainers.append({"rank": rank, "listens": False})
             lines.append(f"rank {rank}: no trainer listens; it ended without closing its loader")
@@ -84,7 +84,7 @@ def status(
 
 @app.command()
 def budget(
-    run: RunFolder,
+    run: RunOption,
     size: Annotated[
         str, typer.Argument(help="Bytes of all buffers of a host: 512MiB.", show_default=False)
     ],

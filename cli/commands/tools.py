@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from rudder.cli.help import App
-from rudder.cli.options import AsJson, RunFolder, check_run
+from rudder.cli.options import AsJson, RunOption, check_run
 from rudder.cli.show import figures
 from rudder.cli.show.progress import emit
 from rudder.tools.calls import ToolCall
@@ -43,7 +43,7 @@ def list_(json: AsJson = False) -> None:
 @app.command("call")
 def call(
     name: Annotated[str, typer.Argument(help="A read tool: " + ", ".join(s.name for s in _READS))],
-    run: RunFolder,
+    run: RunOption,
     arguments: Annotated[
         list[str] | None, typer.Argument(help="Of the tool: capacity_rows=20000.")
     ] = None,

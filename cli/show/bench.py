@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rudder.bench.harm import HarmReport
 from rudder.bench.planners_live import LivePlanner
-from rudder.bench.results import BenchReport, Result, Spread, TurnDone
+from rudder.bench.results import BenchReport, Spread, TurnDone, VariantResult
 from rudder.bench.variants import FLOOR, STOCK, Grid
 from rudder.cli.show import figures
 from rudder.cli.show.progress import say
@@ -79,10 +79,10 @@ def tell_turn(done: TurnDone, report: BenchReport) -> None:
 # -- rudder bench epochs -----------------------------------------------------------------------
 
 _NUM_TEXT_COLUMNS = 2
-_Cells = Callable[[Result], list[str]]
+_Cells = Callable[[VariantResult], list[str]]
 
 
-def _time_cells(result: Result) -> list[str]:
+def _time_cells(result: VariantResult) -> list[str]:
     return [
         result.rate,
         result.variant,
@@ -94,7 +94,7 @@ def _time_cells(result: Result) -> list[str]:
     ]
 
 
-def _spent_cells(result: Result) -> list[str]:
+def _spent_cells(result: VariantResult) -> list[str]:
     spent = result.breakdown
     parts = (spent.sample, spent.pull, spent.assemble, spent.exposed_wait, spent.compute)
     return [

@@ -30,7 +30,7 @@ def emit(value: object, text: RenderableType, *, json: bool) -> None:
         Console().print(text, highlight=False)
 
 
-class Output(io.FileIO):
+class StandardStream(io.FileIO):
     """A standard stream that drops what cannot be written, instead of raising.
 
     `error` is why: BrokenPipeError if the reader is gone, OSError if the disk is full.
@@ -61,19 +61,19 @@ class Output(io.FileIO):
         return self._has_reader
 
 
-def keep_streams_open() -> Output:
+def keep_streams_open() -> StandardStream:
     """Have `sys.stdout` and `sys.stderr` drop what cannot be written; returns standard output."""
     for number in range(3):  # a closed one would be the next file that is opened
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    out, err = Output(1), Output(2, patience_s=_PATIENCE_S)
+    out, err = StandardStream(1), StandardStream(2, patience_s=_PATIENCE_S)
     sys.stdout, sys.stderr = _text(out, sys.stdout), _text(err, sys.stderr)
     return out
 
 
-def _text(raw: Output, before: object) -> io.TextIOWrapper:
+def _text(raw: StandardStream, before: object) -> io.TextIOWrapper:
     encoding = getattr(before, "encoding", None) or "utf-8"
     errors = getattr(before, "errors", None) or "backslashreplace"
     is_line_buffered = raw.isatty() or raw.fileno() == 2

@@ -19,11 +19,11 @@ from rudder.memory.migrations import EXPERIENCE
 from rudder.memory.past.circumstances import circumstances, signature
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import Head
-from rudder.memory.run.tables import checksum, parse_episode, result_columns
+from rudder.memory.run.tables import crc32_of, parse_episode, result_columns
 from rudder.memory.store import Reader, Store, insert, now, parse, rows
-from rudder.tools.calls import Frozen
 from rudder.training.buffer.hot_set import HotSet
 from rudder.training.errors import ConfigError
+from rudder.training.settings import FrozenExact
 from rudder.training.workload import Workload
 
 _WAIT_S = 30.0
@@ -52,7 +52,7 @@ GROUP BY origins.origin ORDER BY is_own DESC, origins.origin
 """
 
 
-class PastEpisode(Frozen):
+class PastEpisode(FrozenExact):
     """A finished episode with what is needed to use it elsewhere; one line of an export.
 
     origin: the memory that saw it first; ended_at: UTC, ISO 8601.
@@ -65,7 +65,7 @@ class PastEpisode(Frozen):
     episode: Episode
 
 
-class EpisodeLine(Frozen):
+class EpisodeLine(FrozenExact):
     """An episode in a list; rows and waits per step."""
 
     episode_id: str
@@ -83,7 +83,7 @@ class EpisodeLine(Frozen):
     ended_at: str
 
 
-class OriginStats(Frozen):
+class OriginStats(FrozenExact):
     """Episodes of one origin."""
 
     origin: str
@@ -302,7 +302,7 @@ def _add_episode(db: Database, past: PastEpisode, *, workload: int, trusted: boo
         "ended_at": past.ended_at,
         "trusted": int(trusted),
         "content": content,
-        "checksum": checksum(content),
+        "checksum": crc32_of(content),
     }
     number = insert(db, "episodes", values, on_conflict="DO NOTHING")
     if number is not None and trusted:

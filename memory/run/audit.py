@@ -17,7 +17,7 @@ from sqlite_utils import Database
 
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import FIRST_HASH
-from rudder.memory.store import Key, Redaction, Store, Value, Write, insert, now, rows
+from rudder.memory.store import Key, RecordWrite, Redaction, Store, Value, insert, now, rows
 
 Cell = str | int | float | None
 
@@ -114,7 +114,7 @@ class AuditLog:
         self._rank = rank
         self._redaction = redaction
 
-    def append(self, *entries: AuditEntry, write: Write | None = None) -> int:
+    def append(self, *entries: AuditEntry, write: RecordWrite | None = None) -> int:
         """Append rows, in one transaction with what `write` writes; the last carries its digests.
 
         Safe from a kill when this returns. Returns the number of the last row.

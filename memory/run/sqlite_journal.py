@@ -27,7 +27,7 @@ from rudder.memory.run import tables
 from rudder.memory.run.audit import AuditLog, is_logged, unchained_rows
 from rudder.memory.run.slices import MAX_FILE_BYTES, Slices
 from rudder.memory.run.verify import verify
-from rudder.memory.store import Key, Redaction, Store, Write, now
+from rudder.memory.store import Key, RecordWrite, Redaction, Store, now
 from rudder.training.buffer.hot_set import HotSet
 from rudder.training.errors import DataError, MachineError, RudderError, complain
 from rudder.training.metrics import Window
@@ -234,11 +234,11 @@ class SqliteJournal(Journal):
 
     # -- the one way to the file -----------------------------------------------------------
 
-    def _record(self, tool: str, write: Write, *, episode_id: str | None = None) -> None:
+    def _record(self, tool: str, write: RecordWrite, *, episode_id: str | None = None) -> None:
         """Write to another table, with a row of the log that carries the digests."""
         self._append(self._entry("record", tool, episode_id=episode_id), write=write)
 
-    def _append(self, *entries: AuditEntry, write: Write | None = None) -> bool:
+    def _append(self, *entries: AuditEntry, write: RecordWrite | None = None) -> bool:
         """Whether the rows are in the file, with all that `write` writes. Before `begin` and after
         `close` nothing is kept."""
         if self._workload is None or self._is_closed:

@@ -77,7 +77,7 @@ def save_episode(db: Database, episode: Episode, *, redaction: Redaction) -> Ite
         "began_at": moment,
         "saved_at": moment,
         "content": content,
-        "checksum": checksum(content),
+        "checksum": crc32_of(content),
     }
     replaced = ", ".join(f"{name} = excluded.{name}" for name in values if name != "began_at")
     insert(db, "episodes", values, on_conflict=f"(episode_id) DO UPDATE SET {replaced}")
@@ -90,7 +90,7 @@ def result_columns(episode: Episode) -> dict[str, str | float | None]:
     return {name: getattr(episode.outcome, name, None) for name in names}
 
 
-def checksum(content: str) -> int:
+def crc32_of(content: str) -> int:
     """CRC-32; finds what a worn disk did, not what a person did."""
     return zlib.crc32(content.encode())
 
@@ -98,7 +98,7 @@ def checksum(content: str) -> int:
 def parse_episode(episode_id: str, content: str, crc: int) -> Episode:
     """Stored text as an episode; raises DataError where it is damaged."""
     what = f"episode {episode_id}"
-    if checksum(content) != crc:
+    if crc32_of(content) != crc:
         raise damaged(what, "its checksum does not fit")
     return parse(Episode, content, what=what)
 

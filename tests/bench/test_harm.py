@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rudder.bench.harm import Harm, Interval
+from rudder.bench.harm import ConfidenceInterval, Harm
 
 
 def case(*speeds: float) -> Harm:
@@ -14,17 +14,17 @@ def case(*speeds: float) -> Harm:
 
 
 def test_the_interval_of_a_median_is_the_sign_test_s() -> None:
-    six = Interval.of([6, 1, 2, 5, 4, 3])
+    six = ConfidenceInterval.of([6, 1, 2, 5, 4, 3])
     assert (six.low, six.high) == (1, 6)
     assert six.confidence == pytest.approx(1 - 2 / 2**6)
-    nine = Interval.of(list(range(1, 10)))
+    nine = ConfidenceInterval.of(list(range(1, 10)))
     assert (nine.low, nine.high) == (2, 8)
     assert nine.confidence == pytest.approx(1 - 2 * (1 + 9) / 2**9)
 
 
 def test_few_rounds_are_not_called_certain() -> None:
-    assert Interval.of([1.0]).confidence == 0
-    assert Interval.of([1.0, 2.0, 3.0]).confidence == pytest.approx(0.75)
+    assert ConfidenceInterval.of([1.0]).confidence == 0
+    assert ConfidenceInterval.of([1.0, 2.0, 3.0]).confidence == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize(

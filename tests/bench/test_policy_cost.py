@@ -7,7 +7,7 @@ import pytest
 from rudder.bench.policy_cost import (
     LAYOUTS,
     VARIANTS,
-    Layout,
+    RecordLayout,
     Work,
     by_capacity,
     by_remote_nodes,
@@ -17,7 +17,7 @@ from rudder.bench.policy_cost import (
 from rudder.training.errors import ConfigError
 
 
-def work(layout: Layout = "packed") -> Work:
+def work(layout: RecordLayout = "packed") -> Work:
     return Work(
         capacity=300, num_remote=4000, num_touched=1000, inputs=100, layout=layout, num_batches=12
     )
@@ -25,7 +25,7 @@ def work(layout: Layout = "packed") -> Work:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_policy_is_timed_while_it_hits(variant: str, layout: Layout) -> None:
+def test_every_policy_is_timed_while_it_hits(variant: str, layout: RecordLayout) -> None:
     cost = measure(variant, work(layout))
     assert 0 < cost.ms_per_batch_min <= cost.ms_per_batch <= cost.ms_per_batch_p95
     assert 0 < cost.hit_fraction < 1

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, ScriptedServer, Step
+from rudder.bench.model_server.scripted_server import (
+    CallTool,
+    ChatRequest,
+    Fail,
+    ScriptedServer,
+    Step,
+)
 from tests.end_to_end.test_train import rudder
 
 pytestmark = pytest.mark.distributed
@@ -25,7 +31,7 @@ def test_a_model_outside_the_hosts_networks_plans_and_its_decisions_replay(
 ) -> None:
     answers: list[Step] = [Fail("500"), CallTool([("set_buffer_capacity", grown(1000))])]
 
-    def script(request: Request) -> Step:
+    def script(request: ChatRequest) -> Step:
         return answers.pop(0) if answers else CallTool([("keep_current", json.dumps(EXPECTED))])
 
     with ScriptedServer(script) as server:

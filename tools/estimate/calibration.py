@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rudder.tools.calls import Frozen
 from rudder.tools.constants import (
     BLOCK_BATCHES,
     LEARN_SHARE,
@@ -26,6 +25,7 @@ from rudder.tools.estimate.means import sigma_of_few
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
+from rudder.training.settings import FrozenExact
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Share:
         return Share(mid, math.hypot((1 - weight) * self.error, weight * other.error))
 
 
-class Learned(Frozen):
+class Learned(FrozenExact):
     """What an estimator keeps from decision to decision.
 
     sampled, measured: shares of rows fetched under settings that were in force, of the sampled

@@ -39,7 +39,7 @@ def after_another(earlier: Resize | None, later: Resize) -> Resize:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BatchPlan:
     """What one batch does to the buffer.
 
     In this order: resize; read the slots `hit_slots` for the batch's `hits`; fetch the `misses`
@@ -88,7 +88,7 @@ class Policy:
     def observe(self, nodes: IntArray) -> None:
         """Take note of the next batch; nodes: int64[n], distinct remote numbers."""
 
-    def plan(self, nodes: IntArray) -> Plan:
+    def plan(self, nodes: IntArray) -> BatchPlan:
         """Decide for the oldest batch that is not planned yet; nodes: the nodes of that batch."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ class Policy:
         """Whether rows are to be fetched while the loader is idle."""
         return False
 
-    def fetch(self, most_rows: int) -> Plan:
+    def fetch(self, most_rows: int) -> BatchPlan:
         """Plan an eager fetch without a batch: at most so many of the rows that are wanted."""
         raise NotImplementedError
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from rudder.training.buffer.policies.lfu import LfuBuffer
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
-from rudder.training.buffer.policies.score import DEFAULT_INTERVAL, ScoreBuffer, Start
+from rudder.training.buffer.policies.score import DEFAULT_INTERVAL, ScoreBuffer, StartContents
 from rudder.training.buffer.policies.static import StaticBuffer, StaticSource
-from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.buffer.policy import BatchPlan, IntArray, Policy
 from rudder.training.buffer.targets import InclusionProbability
 from rudder.training.errors import ConfigError
 from rudder.training.partition_view import PartitionView
@@ -23,10 +23,10 @@ from rudder.training.workload import POLICY_CHOICES, LivePolicy
 class NoBuffer(Policy):
     """No buffer: every remote row is fetched whenever a batch needs it; lookahead hides latency."""
 
-    def plan(self, nodes: IntArray) -> Plan:
+    def plan(self, nodes: IntArray) -> BatchPlan:
         """Everything is a miss."""
         nothing = np.empty(0, dtype=np.int64)
-        return Plan(hits=nothing, hit_slots=nothing, misses=np.arange(len(nodes)))
+        return BatchPlan(hits=nothing, hit_slots=nothing, misses=np.arange(len(nodes)))
 
     def refusal(self, change: Change) -> str | None:
         """Only the lookahead can be changed."""
@@ -52,7 +52,7 @@ class PolicyOptions:
 
     replacement_interval: int = DEFAULT_INTERVAL
     alpha: float = 0.05
-    start: Start = "degree"
+    start: StartContents = "degree"
     faithful: bool = False
     source: StaticSource = "presample"
     fanouts: tuple[int, ...] | None = None
@@ -156,7 +156,7 @@ _VARIANT_OPTIONS: dict[str, dict[str, tuple[str, _Read, str]]] = {
             f"0 to {MAX_INTERVAL_BATCHES} batches",
         ),
         "alpha": ("alpha", _number(float, lambda value: 0 < value < 1), "between 0 and 1"),
-        "start": ("start", *_one_of({choice: choice for choice in get_args(Start)})),
+        "start": ("start", *_one_of({choice: choice for choice in get_args(StartContents)})),
         "faithful": (
             "faithful",
             *_one_of({"true": True, "1": True, "false": False, "0": False}),

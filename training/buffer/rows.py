@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.buffer.policy import BatchPlan, IntArray
 from rudder.training.compiled import compiled
 
 Bytes = NDArray[np.uint8]
@@ -55,7 +55,7 @@ class BufferRows:
         """Rows that there is memory for."""
         return len(self._words)
 
-    def resize(self, plan: Plan) -> None:
+    def resize(self, plan: BatchPlan) -> None:
         """Make the plan's change of capacity, if it has one."""
         if plan.resize is None:
             return

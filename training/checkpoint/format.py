@@ -52,7 +52,7 @@ MAY_CHANGE = frozenset(
 """Settings that a resumed run may change: they decide neither batches nor model."""
 
 
-class Interval(Frozen):
+class CheckpointInterval(Frozen):
     """How often a checkpoint is written; `unit` none: never, not even at the end."""
 
     amount: float = 0.0
@@ -86,7 +86,7 @@ class Interval(Frozen):
         return past >= self.amount
 
 
-NEVER = Interval(unit="none")
+NEVER = CheckpointInterval(unit="none")
 
 
 class Identity(Frozen):

@@ -22,19 +22,19 @@ import torch
 
 from rudder.training.checkpoint.format import (
     SHARED,
+    CheckpointInterval,
     CheckpointManifest,
     Identity,
-    Interval,
     Written,
     rank_file,
 )
 from rudder.training.checkpoint.writer import CheckpointWriter
 from rudder.training.loading.state import LoaderState
-from rudder.training.model.shard import Exchange
+from rudder.training.model.shard import Collectives
 from rudder.training.process.stop import is_stop_wanted
 from rudder.training.settings import BufferSettings
 
-State = dict[str, Any]
+CheckpointState = dict[str, Any]
 """Tensors, numbers, texts, and lists and dicts of them: what torch reads without running code."""
 _MEET_EVERY_S = 1.0
 
@@ -45,10 +45,10 @@ class Snapshot(Protocol):
     def loader_state(self) -> LoaderState:
         """Where the loader stands."""
 
-    def shared_state(self) -> State:
+    def shared_state(self) -> CheckpointState:
         """What is the same on all ranks; only rank 0 is asked."""
 
-    def own_state(self) -> State:
+    def own_state(self) -> CheckpointState:
         """What only this rank knows."""
 
 
@@ -60,10 +60,10 @@ class Checkpoints:
         run: Snapshot,
         *,
         run_dir: Path,
-        interval: Interval,
+        interval: CheckpointInterval,
         keep: int,
         identity: Identity,
-        exchange: Exchange,
+        collectives: Collectives,
         common_steps: int,
         on_written: Callable[[Written], None],
     ) -> None:
@@ -73,7 +73,7 @@ class Checkpoints:
         self.seconds = 0.0
         """For which this rank stood still."""
         self._run, self._interval, self._identity = run, interval, identity
-        self._exchange, self._is_first = exchange, exchange.rank == 0
+        self._collectives, self._is_first = collectives, collectives.rank == 0
         self._is_off = interval.unit == "none"
         self._common_steps = 0 if self._is_off else common_steps
         self._writer = CheckpointWriter(run_dir, keep=keep, on_written=on_written)
@@ -116,7 +116,7 @@ class Checkpoints:
             step_s = max((now - self._met_at) / self._pause, 1e-6)
             mine[1] = is_last or (is_due and not self._writer.is_busy)
             mine[2] = max(int(_MEET_EVERY_S / step_s), 1)
-        num_stopping, is_due, pause = self._exchange.sum(mine).tolist()
+        num_stopping, is_due, pause = self._collectives.sum(mine).tolist()
         self._met_at, self._pause = now, pause
         if num_stopping or is_due:
             self._save()
@@ -127,8 +127,8 @@ class Checkpoints:
         started = time.perf_counter()
         loader = self._run.loader_state()
         own = packed({"loader": loader_as_plain(loader), **self._run.own_state()})
-        counts = [len(own), *[0] * (self._exchange.num_ranks - 1)]
-        rows, counts = self._exchange.swap(_as_tensor(own), counts)
+        counts = [len(own), *[0] * (self._collectives.num_ranks - 1)]
+        rows, counts = self._collectives.swap(_as_tensor(own), counts)
         if self._is_first:
             parts = np.split(rows.numpy(), np.cumsum(counts)[:-1])
             shared = copied(self._run.shared_state())
@@ -138,7 +138,7 @@ class Checkpoints:
                 epoch=loader.epoch,
                 batch=loader.batch,
                 step=loader.step,
-                num_ranks=self._exchange.num_ranks,
+                num_ranks=self._collectives.num_ranks,
                 identity=self._identity,
                 files=(),
             )
@@ -153,33 +153,35 @@ class Loaded:
     """What a rank goes on from."""
 
     loader: LoaderState
-    shared: State
-    own: State
+    shared: CheckpointState
+    own: CheckpointState
 
 
-def load_checkpoint(folder: Path, exchange: Exchange) -> Loaded:
+def load_checkpoint(folder: Path, collectives: Collectives) -> Loaded:
     """Read a checkpoint on rank 0 and give each rank its part; all ranks call it together."""
-    shared, parts, sizes = b"", b"", [0] * exchange.num_ranks
-    if exchange.rank == 0:
+    shared, parts, sizes = b"", b"", [0] * collectives.num_ranks
+    if collectives.rank == 0:
         shared = (folder / SHARED).read_bytes()
-        files = [(folder / rank_file(rank)).read_bytes() for rank in range(exchange.num_ranks)]
+        files = [(folder / rank_file(rank)).read_bytes() for rank in range(collectives.num_ranks)]
         parts, sizes = b"".join(files), [len(file) for file in files]
-    mine, _ = exchange.swap(_as_tensor(parts), sizes)
+    mine, _ = collectives.swap(_as_tensor(parts), sizes)
     own = unpacked(mine.numpy().tobytes())
-    everyones = exchange.share(_as_tensor(shared)).numpy().tobytes()
+    everyones = collectives.share(_as_tensor(shared)).numpy().tobytes()
     return Loaded(loader_from_plain(own["loader"]), unpacked(everyones), own)
 
 
-def packed(state: State) -> bytes:
+def packed(state: CheckpointState) -> bytes:
     """A state as bytes."""
     file = io.BytesIO()
     torch.save(state, file)
     return file.getvalue()
 
 
-def unpacked(content: bytes) -> State:
+def unpacked(content: bytes) -> CheckpointState:
     """A state from bytes; runs no code that may be in them."""
-    return cast("State", torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    return cast(
+        "CheckpointState", torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    )
 
 
 def copied(state: Any) -> Any:
@@ -193,7 +195,7 @@ def copied(state: Any) -> Any:
     return state
 
 
-def loader_as_plain(state: LoaderState) -> State:
+def loader_as_plain(state: LoaderState) -> CheckpointState:
     """A loader's state as torch stores it; the ids of buffered nodes as differences."""
     plain = {name: getattr(state, name) for name in ("epoch", "batch", "step", "window", "run_key")}
     ids = np.sort(state.buffered)
@@ -203,7 +205,7 @@ def loader_as_plain(state: LoaderState) -> State:
     }
 
 
-def loader_from_plain(plain: State) -> LoaderState:
+def loader_from_plain(plain: CheckpointState) -> LoaderState:
     """The inverse of `loader_as_plain`."""
     values = {name: plain[name] for name in ("epoch", "batch", "step", "window", "run_key")}
     return LoaderState(
@@ -213,7 +215,7 @@ def loader_from_plain(plain: State) -> LoaderState:
     )
 
 
-def random_state() -> State:
+def random_state() -> CheckpointState:
     """The state of every generator that a model may draw from."""
     kind, keys, *rest = np.random.get_state(legacy=True)
     return {
@@ -224,7 +226,7 @@ def random_state() -> State:
     }
 
 
-def restore_random_state(state: State) -> None:
+def restore_random_state(state: CheckpointState) -> None:
     """Have all generators go on from a state."""
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():

@@ -11,12 +11,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from rudder.training.control import unix_socket
 from rudder.training.errors import RunError
 from rudder.training.metrics import Window
-from rudder.training.settings import Applied, BufferSettings, Change, Command
+from rudder.training.settings import Applied, BufferSettings, Change, Command, Frozen
 from rudder.training.workload import Workload
 
 MAX_LINE_BYTES = 4 * 2**20
@@ -29,8 +29,8 @@ Tool = Literal["set_buffer", "steer_off", "steer_on", "fall_back", "apply_change
 """What may be done to a trainer without its controller, as the audit log names it."""
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Message(Frozen, extra="forbid"):
+    """Unknown fields are refused."""
 
 
 class Subscribe(_Message):

@@ -40,7 +40,7 @@ MAX_WAITING_WINDOWS = 32
 """A client that reads slowly loses older windows."""
 
 
-class Connection:
+class ControlClient:
     """A client, the part of its next line that has arrived, and what is still to be sent to it."""
 
     def __init__(self, client: socket.socket) -> None:
@@ -138,8 +138,8 @@ class ControlPort:
         self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
         self._answers: deque[Applied | SteeringState | Intervention] = deque()
         self._windows: deque[FinishedWindow] = deque(maxlen=MAX_WAITING_WINDOWS)
-        self._asked_by: dict[str, Connection] = {}
-        self._connections: dict[Connection, None] = {}
+        self._asked_by: dict[str, ControlClient] = {}
+        self._clients: dict[ControlClient, None] = {}
         self._stopping = False
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()
@@ -231,117 +231,117 @@ class ControlPort:
         elif key.fileobj is self._ear:
             self._ear.recv(_CHUNK_BYTES)
         else:
-            connection: Connection = key.data
+            client: ControlClient = key.data
             if mask & selectors.EVENT_READ:
-                self._read(connection)
-            if mask & selectors.EVENT_WRITE and connection.is_open:
-                self._write(connection)
+                self._read(client)
+            if mask & selectors.EVENT_WRITE and client.is_open:
+                self._write(client)
 
     def _accept(self) -> None:
         try:
-            client, _ = self._listener.accept()
+            accepted, _ = self._listener.accept()
         except OSError:
             return
-        if len(self._connections) >= MAX_CONNECTIONS and not self._close_an_idle_one():
-            client.close()
+        if len(self._clients) >= MAX_CONNECTIONS and not self._close_an_idle_one():
+            accepted.close()
             return
-        client.setblocking(False)
-        connection = Connection(client)
-        self._connections[connection] = None
-        self._selector.register(client, selectors.EVENT_READ, connection)
+        accepted.setblocking(False)
+        client = ControlClient(accepted)
+        self._clients[client] = None
+        self._selector.register(accepted, selectors.EVENT_READ, client)
 
     def _close_an_idle_one(self) -> bool:
         busy = set(self._asked_by.values())
-        for connection in self._connections:
-            if not connection.is_subscribed and connection not in busy:
-                self._close(connection)
+        for client in self._clients:
+            if not client.is_subscribed and client not in busy:
+                self._close(client)
                 return True
         return False
 
-    def _read(self, connection: Connection) -> None:
+    def _read(self, client: ControlClient) -> None:
         try:
-            chunk = connection.socket.recv(_CHUNK_BYTES)
+            chunk = client.socket.recv(_CHUNK_BYTES)
         except BlockingIOError:
             return
         except OSError:
             chunk = b""
         if not chunk:
-            self._close(connection)
+            self._close(client)
             return
-        for line in connection.lines(chunk):
-            if connection.is_open and line.strip():
-                self._request(connection, line)
-        if connection.is_open and len(connection.incoming) > MAX_LINE_BYTES:
-            self._reject(connection, f"a line may have {MAX_LINE_BYTES} bytes")
-            self._close(connection)
+        for line in client.lines(chunk):
+            if client.is_open and line.strip():
+                self._request(client, line)
+        if client.is_open and len(client.incoming) > MAX_LINE_BYTES:
+            self._reject(client, f"a line may have {MAX_LINE_BYTES} bytes")
+            self._close(client)
 
-    def _request(self, connection: Connection, line: bytes) -> None:
+    def _request(self, client: ControlClient, line: bytes) -> None:
         try:
             request = read_request(line)
         except InvalidRequestError as error:
-            self._reject(connection, str(error))
+            self._reject(client, str(error))
             return
         if isinstance(request, Subscribe):
-            self._subscribe(connection)
+            self._subscribe(client)
         elif isinstance(request, Heartbeat):
             self._last_heartbeat = time.monotonic()
         elif isinstance(request, Attention):
-            connection.attention = request
+            client.attention = request
             self._look_who_wants()
         else:
-            self._command(connection, request)
+            self._command(client, request)
 
-    def _subscribe(self, connection: Connection) -> None:
-        if connection.is_subscribed:
+    def _subscribe(self, client: ControlClient) -> None:
+        if client.is_subscribed:
             return
         first = (self._workload_message, self._state, *self._interventions)
         lines = (to_line(message) for message in first if message is not None)
-        connection.answers.append(b"".join(lines))
-        connection.is_subscribed = True
+        client.answers.append(b"".join(lines))
+        client.is_subscribed = True
         self._look_who_wants()
-        self._write(connection)
+        self._write(client)
 
-    def _command(self, connection: Connection, command: Command) -> None:
+    def _command(self, client: ControlClient, command: Command) -> None:
         if command.command_id in self._asked_by:
-            self._reject(connection, "a command of this id is waiting", command.command_id)
+            self._reject(client, "a command of this id is waiting", command.command_id)
         elif len(self._asked_by) >= MAX_PENDING_COMMANDS:
             reason = f"{MAX_PENDING_COMMANDS} commands are waiting; try again"
-            self._reject(connection, reason, command.command_id)
+            self._reject(client, reason, command.command_id)
         else:
             if command.origin == "controller":
                 self._last_heartbeat = time.monotonic()
-            connection.num_rejections = 0
-            self._asked_by[command.command_id] = connection
+            client.num_rejections = 0
+            self._asked_by[command.command_id] = client
             self._commands.append(command)
 
-    def _reject(self, connection: Connection, reason: str, command_id: str | None = None) -> None:
+    def _reject(self, client: ControlClient, reason: str, command_id: str | None = None) -> None:
         rejected = CommandRejected(command_id=command_id, rank=self._rank, reason=reason)
-        connection.num_rejections += 1
-        connection.answers.append(to_line(rejected))
-        self._write(connection)
-        if connection.num_rejections >= _MAX_REJECTIONS:
-            self._close(connection)
+        client.num_rejections += 1
+        client.answers.append(to_line(rejected))
+        self._write(client)
+        if client.num_rejections >= _MAX_REJECTIONS:
+            self._close(client)
 
     def _deliver(self) -> None:
         """Send what the trainer has queued."""
-        touched: set[Connection] = set()
+        touched: set[ControlClient] = set()
         while self._answers:
             answer = self._answers.popleft()
             touched.update(receivers := self._receivers(answer))
-            for connection in receivers:
-                connection.answers.append(to_line(answer))
+            for client in receivers:
+                client.answers.append(to_line(answer))
         while self._windows:
             line = to_line(self._windows.popleft().completed(self._peers))
-            for connection in self._subscribers():
-                connection.windows.append(line)
-                touched.add(connection)
-        for connection in touched:
-            self._write(connection)
+            for client in self._subscribers():
+                client.windows.append(line)
+                touched.add(client)
+        for client in touched:
+            self._write(client)
 
-    def _receivers(self, answer: Applied | SteeringState | Intervention) -> list[Connection]:
+    def _receivers(self, answer: Applied | SteeringState | Intervention) -> list[ControlClient]:
         if isinstance(answer, Applied):
-            connection = self._asked_by.pop(answer.command_id, None)
-            return [connection] if connection is not None and connection.is_open else []
+            client = self._asked_by.pop(answer.command_id, None)
+            return [client] if client is not None and client.is_open else []
         if isinstance(answer, SteeringState):
             self._state = answer
             return self._subscribers()
@@ -350,40 +350,40 @@ class ControlPort:
         return [] if answer.tool == "apply_change" else self._subscribers()
 
     def _look_who_wants(self) -> None:
-        self._wanted = tuple(connection.attention for connection in self._subscribers())
+        self._wanted = tuple(client.attention for client in self._subscribers())
 
-    def _subscribers(self) -> list[Connection]:
-        return [connection for connection in self._connections if connection.is_subscribed]
+    def _subscribers(self) -> list[ControlClient]:
+        return [client for client in self._clients if client.is_subscribed]
 
-    def _write(self, connection: Connection) -> None:
+    def _write(self, client: ControlClient) -> None:
         try:
-            connection.send()
+            client.send()
         except OSError:
-            self._close(connection)
+            self._close(client)
             return
-        if len(connection.answers) > _MAX_WAITING_ANSWERS:
-            self._close(connection)
+        if len(client.answers) > _MAX_WAITING_ANSWERS:
+            self._close(client)
             return
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.has_unsent else 0)
-        if self._selector.get_key(connection.socket).events != wanted:
-            self._selector.modify(connection.socket, wanted, connection)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.has_unsent else 0)
+        if self._selector.get_key(client.socket).events != wanted:
+            self._selector.modify(client.socket, wanted, client)
 
-    def _close(self, connection: Connection) -> None:
-        if not connection.is_open:
+    def _close(self, client: ControlClient) -> None:
+        if not client.is_open:
             return
-        connection.is_open = False
-        del self._connections[connection]
+        client.is_open = False
+        del self._clients[client]
         self._look_who_wants()
-        self._selector.unregister(connection.socket)
-        connection.socket.close()
+        self._selector.unregister(client.socket)
+        client.socket.close()
 
     def _close_all(self) -> None:
         self._deliver()
-        for command_id, connection in self._asked_by.items():
-            if connection.is_open:
-                self._reject(connection, "the trainer has finished", command_id)
-        for connection in list(self._connections):
-            self._close(connection)
+        for command_id, client in self._asked_by.items():
+            if client.is_open:
+                self._reject(client, "the trainer has finished", command_id)
+        for client in list(self._clients):
+            self._close(client)
         self._selector.close()
         for end in (self._listener, self._bell, self._ear):
             end.close()

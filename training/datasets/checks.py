@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from rudder.training.datasets.graph import UNLABELLED, BoolArray, FloatArray, Graph
+from rudder.training.datasets.graph import UNLABELLED, BoolArray, FeatureArray, Graph
 from rudder.training.errors import DataError
 
 _ROWS_AT_ONCE = 65536
@@ -70,7 +70,7 @@ def _check_features(graph: Graph) -> None:
         _check_finite(graph, features[first : first + _ROWS_AT_ONCE], first_row=first)
 
 
-def _check_finite(graph: Graph, rows: FloatArray, *, first_row: int) -> None:
+def _check_finite(graph: Graph, rows: FeatureArray, *, first_row: int) -> None:
     finite = np.isfinite(rows)
     if finite.all():
         return

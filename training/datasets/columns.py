@@ -123,10 +123,10 @@ def splits(table: Table, column: pd.Series) -> npt.NDArray[np.str_]:
     return np.asarray(column.map(_SPLITS).to_numpy(), dtype=np.str_)
 
 
-Labels = IntArray | npt.NDArray[np.float32]
+LabelArray = IntArray | npt.NDArray[np.float32]
 
 
-def labels_of_texts(table: Table, column: pd.Series) -> tuple[Labels, int]:
+def labels_of_texts(table: Table, column: pd.Series) -> tuple[LabelArray, int]:
     """Labels, and how many classes: whole numbers as they stand, texts numbered in their order.
 
     Numbers of which some have fractions are to be predicted, and have no classes (0).
@@ -146,7 +146,7 @@ def labels_of_texts(table: Table, column: pd.Series) -> tuple[Labels, int]:
     return np.asarray(pd.Index(names).get_indexer(pd.Index(column)), dtype=np.int64), len(names)
 
 
-def labels_of_numbers(table: Table, exact: npt.NDArray[Any]) -> tuple[Labels, int]:
+def labels_of_numbers(table: Table, exact: npt.NDArray[Any]) -> tuple[LabelArray, int]:
     """Class numbers, and how many; or numbers with fractions, to be predicted; NaN: no label."""
     absent = np.isnan(exact) if exact.dtype.kind == "f" else np.zeros(len(exact), dtype=np.bool_)
     if absent.all():

@@ -154,7 +154,7 @@ def _ends(edges: CsvTable, column: pd.Series, ids: pd.Index) -> IntArray:
     return columns.check_ends(edges, str(column.name), found, nodes="nodes.csv")
 
 
-def _labels(nodes: CsvTable, cells: pd.DataFrame) -> tuple[columns.Labels, int]:
+def _labels(nodes: CsvTable, cells: pd.DataFrame) -> tuple[columns.LabelArray, int]:
     """Labels and number of classes, from a column `label` or the columns `label:NAME`."""
     if sets := columns.label_columns(nodes, list(cells)):
         return _numbers(nodes, cells, sets), len(sets)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.floating[Any]]
-BoolArray = npt.NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+FeatureArray = NDArray[np.floating[Any]]
+BoolArray = NDArray[np.bool_]
 
 UNLABELLED = -1
 """Label of a node that has none; allowed only where the node is in no split."""
@@ -33,14 +33,14 @@ class Graph:
     name: str
     src: IntArray
     dst: IntArray
-    features: FloatArray
-    labels: IntArray | npt.NDArray[np.float32]
+    features: FeatureArray
+    labels: IntArray | NDArray[np.float32]
     train_mask: BoolArray
     val_mask: BoolArray
     test_mask: BoolArray
     num_classes: int
     multilabel: bool = False
-    weight: npt.NDArray[np.float32] | None = None
+    weight: NDArray[np.float32] | None = None
     seed_phase: IntArray | None = None
     source: Mapping[str, str | int | float] = field(default_factory=dict)
 

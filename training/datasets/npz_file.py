@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rudder.training.datasets.checks import check_told_apart
-from rudder.training.datasets.graph import BoolArray, FloatArray, Graph, IntArray
+from rudder.training.datasets.graph import BoolArray, FeatureArray, Graph, IntArray
 from rudder.training.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -108,7 +108,7 @@ def _numbers(path: Path, values: npt.NDArray[Any], name: str = "labels") -> npt.
     )
 
 
-def _features(path: Path, values: npt.NDArray[Any]) -> FloatArray:
+def _features(path: Path, values: npt.NDArray[Any]) -> FeatureArray:
     if values.dtype == np.float16:
         return values
     stored = _numbers(path, values, "features")

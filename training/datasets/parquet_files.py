@@ -273,7 +273,7 @@ def _ends(edges: ParquetTable, column: str, index: pd.Index, nodes: ParquetTable
     return columns.check_ends(edges, column, found, nodes=nodes.name)
 
 
-def _labels(nodes: ParquetTable) -> tuple[columns.Labels, int]:
+def _labels(nodes: ParquetTable) -> tuple[columns.LabelArray, int]:
     """Labels and number of classes: of `label`, texts, numbers or lists, or of `label:NAME`."""
     if sets := columns.label_columns(nodes, nodes.columns):
         return _numbers(nodes, sets), len(sets)

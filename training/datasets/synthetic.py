@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rudder.training.datasets.graph import FloatArray, Graph, IntArray, random_split
+from rudder.training.datasets.graph import FeatureArray, Graph, IntArray, random_split
 
 PARETO_SHAPE = 1.5
 MAX_ROUNDS = 50
@@ -140,7 +140,7 @@ class _Sampler:
         return self._ends(np.concatenate([inside, outside, self._of_isolated(inside, outside)]))
 
     def _by_weight(
-        self, lowest: FloatArray | float, highest: FloatArray | float, num: int
+        self, lowest: FeatureArray | float, highest: FeatureArray | float, num: int
     ) -> IntArray:
         at = lowest + self._rng.random(num) * (highest - lowest)
         return np.minimum(np.searchsorted(self._upto, at), len(self._upto) - 1)

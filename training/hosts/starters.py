@@ -99,7 +99,7 @@ def _last_words(name: str, process: subprocess.Popen[bytes], complaints: IO[byte
     return lines[-1] if lines else f"{name} ended with exit code {process.returncode}"
 
 
-class Head:
+class AgentListener:
     """Where agents connect to that a scheduler starts; knows them by the run's token."""
 
     def __init__(self, *, token: str | None, port: int = 0) -> None:
@@ -166,7 +166,7 @@ def by_environment(count: int, *, timeout_s: float) -> Iterator[list[Stream]]:
             HEAD_VARIABLE, value="", allowed="ADDRESS:PORT of the first host, on every host"
         )
     with ExitStack() as stack:
-        head = Head(token=place.token, port=int(place.head.rpartition(":")[2]))
+        head = AgentListener(token=place.token, port=int(place.head.rpartition(":")[2]))
         stack.callback(head.close)
         own = [sys.executable, *_AGENT, "--head", f"127.0.0.1:{head.port}"]
         agent = subprocess.Popen(own, start_new_session=True)
@@ -178,7 +178,7 @@ def by_environment(count: int, *, timeout_s: float) -> Iterator[list[Stream]]:
 def by_slurm(count: int, *, timeout_s: float) -> Iterator[list[Stream]]:
     """One `srun` step with one agent on each node of this allocation."""
     with ExitStack() as stack:
-        head = Head(token=None)
+        head = AgentListener(token=None)
         stack.callback(head.close)
         address = f"{own_address()}:{head.port}"
         command = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1",

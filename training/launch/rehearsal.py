@@ -80,7 +80,7 @@ def check_training(config: RunConfig, graph: PartitionedGraph) -> None:
     raise error
 
 
-def rehearse(config: RunConfig, graph: PartitionedGraph) -> None:
+def try_training(config: RunConfig, graph: PartitionedGraph) -> None:
     """One training step on a few made-up nodes, on the CPU.
 
     Raises ConfigError where something cannot be made or run, or the output has a wrong shape.
@@ -168,7 +168,7 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # what a person's file prints is no answer
     try:
-        rehearse(request.config, request.graph)
+        try_training(request.config, request.graph)
     except RudderError as error:
         problem = _Problem(message=error.message, remedy=error.remedy, exit_code=error.exit_code)
         os.write(out, problem.model_dump_json().encode())

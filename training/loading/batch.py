@@ -9,7 +9,7 @@ import dgl
 import numpy as np
 import torch
 
-from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.buffer.policy import BatchPlan, IntArray
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.metrics import NodeArray, RowCounts, Seconds
 from rudder.training.sampling.edge_filter import EdgeFilter
@@ -144,7 +144,7 @@ class InFlightBatch:
     local: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     remote: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     remote_numbers: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    plan: Plan | None = None
+    plan: BatchPlan | None = None
     fetches: tuple[Fetch, ...] = ()
     seed_tickets: tuple[tuple[int, IntArray], ...] = ()
     observed_bytes: int = 0
@@ -155,7 +155,7 @@ class InFlightBatch:
     is_fetch: bool = False
 
     @classmethod
-    def fetch(cls, plan: Plan) -> Self:
+    def fetch(cls, plan: BatchPlan) -> Self:
         """An eager fetch without a batch."""
         none = np.empty(0, dtype=np.int64)
         return cls(0, none, plan=plan, whole=WholeSample(none, ()), is_fetch=True)
@@ -193,7 +193,7 @@ class InFlightBatch:
         return sum(layer.num_bytes for layer in self.layers) + sum(a.nbytes for a in arrays)
 
     @property
-    def planned(self) -> Plan:
+    def planned(self) -> BatchPlan:
         """The plan of a batch that has one."""
         assert self.plan is not None
         return self.plan

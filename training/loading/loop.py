@@ -17,7 +17,7 @@ from rudder.training.loading.batch import Batch
 from rudder.training.loading.epoch_queue import EpochQueue
 from rudder.training.loading.loader_thread import LoaderThread
 from rudder.training.loading.options import RunOptions, SamplingOptions
-from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.pipeline import Pipeline, QueueLimits
 from rudder.training.loading.process_group import process_group
 from rudder.training.loading.requests import open_requests
 from rudder.training.loading.resources import LoaderResources
@@ -29,7 +29,7 @@ from rudder.training.loading.setup import (
     loader_info,
     loader_info_of,
     policy_of,
-    recorded,
+    with_trace,
 )
 from rudder.training.loading.state import BEGINNING, LoaderState, check_resumable, restore
 from rudder.training.loading.tensors import Delivery
@@ -106,7 +106,7 @@ class Loader:
             seed=seed_of_draws,
             most_rows=self._budget_rows,
         )
-        self.policy, trace_writer = recorded(policy, run.trace, self.view, known)
+        self.policy, trace_writer = with_trace(policy, run.trace, self.view, known)
         self._endpoint = ControlEndpoint(
             group,
             policy=self.policy,
@@ -143,14 +143,14 @@ class Loader:
             policy=self.policy,
             inputs=self._delivery.inputs,
             outputs=self._delivery.outputs,
-            limits=Limits(),
+            limits=QueueLimits(),
             begin=seeds.begin,
             sample=sample,
             first_number=begun.step,
         )
         self._thread = LoaderThread(
             self._pipeline,
-            ready=Limits().ready,
+            ready=QueueLimits().ready,
             steering=self._endpoint.steering,
             timeout_s=run.timeout_s,
         )

@@ -45,7 +45,7 @@ BeginBatch = Callable[[int, SeedBatch], InFlightBatch]
 
 
 @dataclass(frozen=True)
-class Limits:
+class QueueLimits:
     """How far stages may run ahead: batches drawn before the window has room for them, batches
     with rows under way, and batches that wait ready."""
 
@@ -66,7 +66,7 @@ class Pipeline:
         policy: Policy,
         inputs: Sequence[NodeTensor],
         outputs: Sequence[NodeTensor],
-        limits: Limits,
+        limits: QueueLimits,
         begin: BeginBatch,
         sample: AccessSample = NO_SAMPLE,
         first_number: int = 0,

@@ -180,7 +180,7 @@ def _with(change: Change, settings: BufferSettings) -> BufferSettings:
     return settings if change.is_empty else change.over(settings)
 
 
-def recorded(
+def with_trace(
     policy: Policy, path: Path | None, view: PartitionView, known: LoaderInfo
 ) -> tuple[Policy, TraceWriter | None]:
     """The policy to use, and what to close at the end where a trace is written to `path`."""

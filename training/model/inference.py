@@ -19,7 +19,7 @@ from rudder.training.distdgl import view_of
 from rudder.training.errors import DataError
 from rudder.training.model.aggregation import Block, on_device
 from rudder.training.model.models import BlockModel
-from rudder.training.model.shard import Exchange, Shard
+from rudder.training.model.shard import Collectives, Shard
 from rudder.training.partition_view import IntArray, PartitionView
 
 _CHUNK_ROWS = 2**20
@@ -49,7 +49,7 @@ class LayerPlan:
 
 
 def plan_layers(
-    shard: Shard, exchange: Exchange, *, wanted: IntArray, num_layers: int
+    shard: Shard, collectives: Collectives, *, wanted: IntArray, num_layers: int
 ) -> list[LayerPlan]:
     """Plan from the last layer to the first; every rank calls this at the same time.
 
@@ -58,16 +58,16 @@ def plan_layers(
     """
     plans: list[LayerPlan] = []
     for _ in range(num_layers):
-        plan = _plan_layer(shard, exchange, outputs=wanted)
+        plan = _plan_layer(shard, collectives, outputs=wanted)
         plans.insert(0, plan)
         wanted = plan.inputs
     return plans
 
 
-def _plan_layer(shard: Shard, exchange: Exchange, *, outputs: IntArray) -> LayerPlan:
+def _plan_layer(shard: Shard, collectives: Collectives, *, outputs: IntArray) -> LayerPlan:
     is_needed = _sources(shard, outputs)
-    foreign, received = _foreign(shard, exchange, is_needed)
-    requested, num_sent = _requests(shard, exchange, foreign, received)
+    foreign, received = _foreign(shard, collectives, is_needed)
+    requested, num_sent = _requests(shard, collectives, foreign, received)
     is_needed[outputs] = True
     is_needed[requested] = True
     inputs = shard.first + np.flatnonzero(is_needed[shard.first : shard.last])
@@ -91,23 +91,23 @@ def _sources(shard: Shard, outputs: IntArray) -> np.ndarray[tuple[int], np.dtype
 
 
 def _foreign(
-    shard: Shard, exchange: Exchange, is_needed: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    shard: Shard, collectives: Collectives, is_needed: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> tuple[IntArray, list[int]]:
     before = np.flatnonzero(is_needed[: shard.first])
     after = shard.last + np.flatnonzero(is_needed[shard.last :])
     foreign = np.concatenate([before, after])
     owners = shard.owners(shard.to_global(foreign))
     order = np.argsort(owners, kind="stable")
-    return foreign[order], np.bincount(owners, minlength=exchange.num_ranks).tolist()
+    return foreign[order], np.bincount(owners, minlength=collectives.num_ranks).tolist()
 
 
 def _requests(
-    shard: Shard, exchange: Exchange, foreign: IntArray, counts: list[int]
+    shard: Shard, collectives: Collectives, foreign: IntArray, counts: list[int]
 ) -> tuple[IntArray, list[int]]:
     """Ask the owners for `foreign`; returns the own nodes that others ask for, rank after rank."""
     narrow = np.int32 if shard.view.num_nodes < 2**31 else np.int64
     ids = torch.from_numpy(shard.to_global(foreign).astype(narrow))
-    requested, num_sent = exchange.swap(ids, counts)
+    requested, num_sent = collectives.swap(ids, counts)
     return requested.numpy().astype(np.int64) - shard.view.first, num_sent
 
 
@@ -147,8 +147,8 @@ def infer_nodes(
     Memory of a model of layers: 4 bytes x width x (own rows twice, rows from other ranks once), and
     what `batch_rows` rows and their in-edges take.
     """
-    exchange = Exchange(device)
-    shard = Shard.of(view or view_of(g), exchange)
+    collectives = Collectives(device)
+    shard = Shard.of(view or view_of(g), collectives)
     nodes = shard.first + np.flatnonzero(wanted[shard.first : shard.last].numpy())
     was_training = model.training
     model.eval()
@@ -158,7 +158,7 @@ def infer_nodes(
             layers,
             local_rows(g, feature_name),
             shard,
-            exchange,
+            collectives,
             wanted=nodes,
             device=device,
             batch_rows=batch_rows,
@@ -170,7 +170,7 @@ def infer_nodes(
         chunks = _outputs_of_whole(
             g, model, seeds, feature_name=feature_name, device=device, most_inputs=batch_rows
         )
-        rows = exchange.filled(chunks, num_rows=len(seeds), on_chunk=on_progress)
+        rows = collectives.filled(chunks, num_rows=len(seeds), on_chunk=on_progress)
     model.train(was_training)
     return NodeOutputs(torch.from_numpy(nodes), rows)
 
@@ -233,7 +233,7 @@ def infer(
     model: LayeredModel,
     features: Tensor,
     shard: Shard,
-    exchange: Exchange,
+    collectives: Collectives,
     *,
     wanted: IntArray,
     device: torch.device,
@@ -246,15 +246,15 @@ def infer(
     Every rank calls this at the same time.
     """
     num_layers = num_layers or model.num_layers
-    plans = plan_layers(shard, exchange, wanted=wanted, num_layers=num_layers)
+    plans = plan_layers(shard, collectives, wanted=wanted, num_layers=num_layers)
     read = _reader(features, nodes=plans[0].inputs)
     for index, plan in enumerate(plans):
         step = _LayerStep(model, index, plan, shard, device=device, batch_rows=batch_rows)
         own = len(plan.inputs)
-        rows = exchange.filled(
+        rows = collectives.filled(
             step.messages(read), num_rows=own + len(plan.foreign), on_chunk=on_progress
         )
-        exchange.swap_in_rounds(
+        collectives.swap_in_rounds(
             rows[own:],
             rows[:own],
             torch.from_numpy(plan.sent),
@@ -262,7 +262,7 @@ def infer(
             sent=plan.num_sent,
             on_round=on_progress,
         )
-        h = exchange.filled(
+        h = collectives.filled(
             step.outputs(rows, read), num_rows=len(plan.outputs), on_chunk=on_progress
         )
         read = _reader(h, nodes=np.arange(len(h)))

@@ -22,7 +22,7 @@ from rudder.training.errors import DataError
 from rudder.training.loading.batch import Batch
 from rudder.training.metrics import Score
 from rudder.training.model.inference import infer_nodes
-from rudder.training.model.shard import Exchange, Shard
+from rudder.training.model.shard import Collectives, Shard
 from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.sampling.edge_split import EdgeSet, EdgeSplit
 
@@ -75,8 +75,8 @@ class LinkPrediction:
         Raises DataError where no edge is in the test set.
         """
         view = view_of(graph)
-        exchange = Exchange(device)
-        shard = Shard.of(view, exchange)
+        collectives = Collectives(device)
+        shard = Shard.of(view, collectives)
         outputs = infer_nodes(
             graph,
             model,
@@ -85,26 +85,26 @@ class LinkPrediction:
             device=device,
             on_progress=on_progress,
         ).rows
-        pool = self._pool(shard, exchange, outputs)
+        pool = self._pool(shard, collectives, outputs)
         on_progress()
         found = []
         for name in ("test", "val"):
-            ends = held_out_edges(shard, self.split, name, most=MAX_TESTED // exchange.num_ranks)
-            sources = fetch_rows(shard, exchange, outputs, ends[0])
+            ends = held_out_edges(shard, self.split, name, most=MAX_TESTED // collectives.num_ranks)
+            sources = fetch_rows(shard, collectives, outputs, ends[0])
             destinations = outputs[torch.from_numpy(ends[1] - shard.first - view.first)]
-            found.append(exchange.sum(ranking_sums(sources, destinations, pool)).tolist())
+            found.append(collectives.sum(ranking_sums(sources, destinations, pool)).tolist())
             on_progress()
         return scores_of(*found)
 
-    def _pool(self, shard: Shard, exchange: Exchange, outputs: Tensor) -> Tensor:
+    def _pool(self, shard: Shard, collectives: Collectives, outputs: Tensor) -> Tensor:
         """float[pool, width]: outputs of the rivals, from the ranks that have them."""
         random = np.random.default_rng(self.split.seed)
         nodes = random.integers(shard.view.num_nodes, size=_POOL)
-        own = np.flatnonzero(shard.owners(nodes) == exchange.rank)
+        own = np.flatnonzero(shard.owners(nodes) == collectives.rank)
         pool = torch.zeros(_POOL, outputs.shape[1])
         places = torch.from_numpy(nodes[own] - shard.view.first - shard.first)
         pool[torch.from_numpy(own)] = outputs[places]
-        return exchange.sum(pool)
+        return collectives.sum(pool)
 
 
 def dot_products(graph: dgl.DGLGraph, rows: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def _ends(view: PartitionView, nodes: IntArray) -> tuple[IntArray, IntArray]:
     return sources, np.repeat(nodes + view.first, counts)
 
 
-def fetch_rows(shard: Shard, exchange: Exchange, rows: Tensor, nodes: IntArray) -> Tensor:
+def fetch_rows(shard: Shard, collectives: Collectives, rows: Tensor, nodes: IntArray) -> Tensor:
     """float[n, width]: the rows of any nodes, from the ranks that have them; all ranks call it.
 
     rows: of this rank's nodes.
@@ -159,9 +159,9 @@ def fetch_rows(shard: Shard, exchange: Exchange, rows: Tensor, nodes: IntArray) 
     distinct, places = np.unique(nodes, return_inverse=True)
     owners = shard.owners(distinct)
     order = np.argsort(owners, kind="stable")
-    counts = np.bincount(owners, minlength=exchange.num_ranks).tolist()
-    asked, num_asked = exchange.swap(torch.from_numpy(distinct[order]), counts)
-    answers, _ = exchange.swap(rows[asked - shard.view.first - shard.first], num_asked)
+    counts = np.bincount(owners, minlength=collectives.num_ranks).tolist()
+    asked, num_asked = collectives.swap(torch.from_numpy(distinct[order]), counts)
+    answers, _ = collectives.swap(rows[asked - shard.view.first - shard.first], num_asked)
     found = torch.empty_like(answers)
     found[torch.from_numpy(order)] = answers
     return found[torch.from_numpy(places)]

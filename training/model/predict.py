@@ -48,12 +48,12 @@ def start_controllers(job: Job, *, rank: int) -> None:
 
 def run(job: Job, *, rank: int, emit: Emit) -> None:
     """Be trainer `rank`: connect, infer, hand over."""
-    from rudder.training.trainer import Heartbeat, connect, leave
+    from rudder.training.trainer import ProgressSignal, join_job, leave
 
-    graph = connect(job, rank)
+    graph = join_job(job, rank)
     for phase in ("connected", "training"):
         emit(PhaseEntered(role="trainer", rank=rank, phase=phase))
-    alive = Heartbeat(lambda: emit(_evaluating(rank)))
+    alive = ProgressSignal(lambda: emit(_evaluating(rank)))
     _Predictor(job, graph).run(on_progress=alive.beat)
     host = f"host{rank // job.config.trainers_per_host}"
     memory = Memory(peak_rss_bytes=peak_rss_bytes())
@@ -82,14 +82,14 @@ class _Predictor:
 
         from rudder.training.distdgl import view_of
         from rudder.training.model.saved import load_model, read_card
-        from rudder.training.model.shard import Exchange
+        from rudder.training.model.shard import Collectives
 
         self._what = Predictions.model_validate(job.program_options)
         self._graph, self._first = graph, view_of(graph).first
         self._device = torch.device(job.config.device)
         self._model = load_model(self._what.model).to(self._device)
         self._card = read_card(self._what.model)
-        self._exchange = Exchange(self._device)
+        self._collectives = Collectives(self._device)
         path = job.graph.directory / NODE_IDS
         self._node_ids = np.load(path, mmap_mode="r") if path.exists() else None
 
@@ -98,7 +98,7 @@ class _Predictor:
         splits = self._splits()
         wanted = splits == SPLITS.index(self._what.split) if self._what.split != "all" else None
         columns = self._infer(splits, wanted, on_progress)
-        size = max(self._exchange.gather(len(columns["node_id"])))
+        size = max(self._collectives.gather(len(columns["node_id"])))
         with self._writer() as write:
             for start in range(0, size, _ROWS_AT_ONCE):
                 part = {name: rows[start : start + _ROWS_AT_ONCE] for name, rows in columns.items()}
@@ -158,16 +158,16 @@ class _Predictor:
 
     def _collected(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
         """All ranks' rows on rank 0, none elsewhere."""
-        others = [0] * (self._exchange.num_ranks - 1)
+        others = [0] * (self._collectives.num_ranks - 1)
         return {
-            name: self._exchange.swap(rows.contiguous(), [len(rows), *others])[0]
+            name: self._collectives.swap(rows.contiguous(), [len(rows), *others])[0]
             for name, rows in columns.items()
         }
 
     @contextmanager
     def _writer(self) -> Iterator[Callable[[dict[str, Tensor]], None]]:
         """Writes rows on rank 0; the file is there when all of them are written."""
-        if self._exchange.rank != 0:
+        if self._collectives.rank != 0:
             yield lambda columns: None
             return
         import pyarrow.parquet

@@ -12,9 +12,9 @@ from torch.nn import functional
 from rudder.training.config import NamedOptions
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.metrics import Score
-from rudder.training.model.shard import Exchange
+from rudder.training.model.shard import Collectives
 
-Kind = Literal["multiclass", "multilabel", "regression"]
+LabelKind = Literal["multiclass", "multilabel", "regression"]
 _SHORT: dict[str, tuple[str, dict[str, str]]] = {
     "macro-f1": ("F1Score", {"average": "macro"}),
     "weighted-f1": ("F1Score", {"average": "weighted"}),
@@ -28,7 +28,7 @@ _SHORT: dict[str, tuple[str, dict[str, str]]] = {
     "pearson": ("PearsonCorrCoef", {}),
     "spearman": ("SpearmanCorrCoef", {}),
 }
-OWN_METRICS: dict[Kind, tuple[str, ...]] = {
+OWN_METRICS: dict[LabelKind, tuple[str, ...]] = {
     "multiclass": ("accuracy", "micro-F1"),
     "multilabel": ("accuracy", "micro-F1"),
     "regression": ("R2", "MSE", "MAE"),
@@ -118,7 +118,7 @@ def _errors(sums: Tensor) -> tuple[float | None, ...]:
 # -- torchmetrics -----------------------------------------------------------------------------
 
 
-def make_metric(named: NamedOptions, *, kind: Kind, width: int) -> Any:
+def make_metric(named: NamedOptions, *, kind: LabelKind, width: int) -> Any:
     """The metric of torchmetrics of that name, for outputs of this width.
 
     Raises ConfigError for an unknown name, and for options that it does not take.
@@ -154,10 +154,10 @@ def make_metric(named: NamedOptions, *, kind: Kind, width: int) -> Any:
 
 
 def measure(
-    metric: Any, outputs: Tensor, labels: Tensor, *, kind: Kind, exchange: Exchange
+    metric: Any, outputs: Tensor, labels: Tensor, *, kind: LabelKind, collectives: Collectives
 ) -> float | None:
     """The metric over all ranks' rows, None where there are none; all ranks call it together."""
-    num_rows = int(exchange.sum(torch.tensor([len(outputs)]))[0])
+    num_rows = int(collectives.sum(torch.tensor([len(outputs)]))[0])
     if num_rows == 0:
         return None
     metric.reset()
@@ -166,7 +166,7 @@ def measure(
     return float(metric.compute())
 
 
-def _prepared(outputs: Tensor, labels: Tensor, *, kind: Kind) -> tuple[Tensor, Tensor]:
+def _prepared(outputs: Tensor, labels: Tensor, *, kind: LabelKind) -> tuple[Tensor, Tensor]:
     """Shares and class numbers, as torchmetrics takes them; of one column a vector."""
     if kind == "multiclass":
         return functional.softmax(outputs, dim=1).clamp(0, 1), labels.long()

@@ -19,7 +19,7 @@ _ROUND_BYTES = 2**24
 """Of rows that a rank sends to another in one call: 0.7 s at 200 Mbit/s."""
 
 
-class Exchange:
+class Collectives:
     """Collective calls: all ranks make the same ones, in the same order.
 
     Without a process group there is one rank, which speaks with itself.
@@ -134,9 +134,9 @@ class Shard:
     range_ranks: IntArray
 
     @classmethod
-    def of(cls, view: PartitionView, exchange: Exchange) -> Shard:
+    def of(cls, view: PartitionView, collectives: Collectives) -> Shard:
         """Share each partition among its ranks; every rank calls this at the same time."""
-        parts = np.array(exchange.gather(view.part))
+        parts = np.array(collectives.gather(view.part))
         if set(parts.tolist()) != set(range(len(view.starts) - 1)):
             raise RunError(
                 f"the trainers have partitions {sorted(set(parts.tolist()))}"
@@ -145,7 +145,7 @@ class Shard:
             )
         order = np.argsort(parts, kind="stable")
         starts = np.concatenate([_starts_in(view, part, parts) for part in np.unique(parts)])
-        place = int(np.flatnonzero(order == exchange.rank)[0])
+        place = int(np.flatnonzero(order == collectives.rank)[0])
         begin = int(starts[place])
         is_last = place + 1 == len(order) or parts[order[place + 1]] != view.part
         end = view.last if is_last else int(starts[place + 1])

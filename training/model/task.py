@@ -22,7 +22,7 @@ from rudder.training.model.inference import infer_nodes, local_rows
 from rudder.training.model.link_prediction import LinkPrediction
 from rudder.training.model.scores import (
     OWN_METRICS,
-    Kind,
+    LabelKind,
     error_sums,
     make_metric,
     measure,
@@ -30,7 +30,7 @@ from rudder.training.model.scores import (
     scores_of,
     tally,
 )
-from rudder.training.model.shard import Exchange
+from rudder.training.model.shard import Collectives
 from rudder.training.partitioned_graph import PartitionedGraph
 
 
@@ -80,9 +80,9 @@ class _NodeTask(ABC):
     """Labels of nodes, in the node tensor `label`."""
 
     num_outputs: int
-    kind: Kind
+    kind: LabelKind
 
-    def __init__(self, num_outputs: int, *, kind: Kind, metric: NamedOptions | None) -> None:
+    def __init__(self, num_outputs: int, *, kind: LabelKind, metric: NamedOptions | None) -> None:
         self.num_outputs, self.kind = num_outputs, kind
         names = OWN_METRICS[kind]
         self._main = next((name for name in names if metric and metric.is_just(name)), names[0])
@@ -122,13 +122,15 @@ class _NodeTask(ABC):
             on_progress=on_progress,
         )
         labels = self._checked(local_rows(graph, LABEL)[found.nodes])
-        exchange, sets = Exchange(device), [mask[found.nodes] for mask in masks]
-        scores = self._scores(found.rows, labels, sets, exchange)
+        collectives, sets = Collectives(device), [mask[found.nodes] for mask in masks]
+        scores = self._scores(found.rows, labels, sets, collectives)
         scores = sorted(scores, key=lambda score: score.name != self._main)
         if self._metric is None:
             return tuple(scores)
         test, val = (
-            measure(self._metric, found.rows[own], labels[own], kind=self.kind, exchange=exchange)
+            measure(
+                self._metric, found.rows[own], labels[own], kind=self.kind, collectives=collectives
+            )
             for own in sets
         )
         better = self._metric.higher_is_better is not False
@@ -141,7 +143,7 @@ class _NodeTask(ABC):
 
     @abstractmethod
     def _scores(
-        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], exchange: Exchange
+        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], collectives: Collectives
     ) -> Sequence[Score]:
         """What is always told; sets: which rows are of the test and of the validation set."""
 
@@ -161,7 +163,7 @@ class NodeClassification(_NodeTask):
         metric: NamedOptions | None = None,
     ) -> None:
         """class_weights: float32[classes], of a class or, with `multilabel`, of its ones."""
-        kind: Kind = "multilabel" if multilabel else "multiclass"
+        kind: LabelKind = "multilabel" if multilabel else "multiclass"
         super().__init__(num_classes, kind=kind, metric=metric)
         self._multilabel, self._weights = multilabel, class_weights
 
@@ -174,10 +176,10 @@ class NodeClassification(_NodeTask):
         return functional.cross_entropy(outputs, labels.long(), weight=weights)
 
     def _scores(
-        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], exchange: Exchange
+        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], collectives: Collectives
     ) -> Sequence[Score]:
         tallies = tally(outputs, labels, multilabel=self._multilabel)
-        return scores_of(*exchange.sum(torch.stack([tallies[own].sum(0) for own in sets])))
+        return scores_of(*collectives.sum(torch.stack([tallies[own].sum(0) for own in sets])))
 
     def _checked(self, labels: Tensor) -> Tensor:
         if self._multilabel:
@@ -206,11 +208,11 @@ class NodeRegression(_NodeTask):
         return functional.mse_loss(outputs, labels.reshape(outputs.shape).to(outputs.dtype))
 
     def _scores(
-        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], exchange: Exchange
+        self, outputs: Tensor, labels: Tensor, sets: list[Tensor], collectives: Collectives
     ) -> Sequence[Score]:
         labels = labels.reshape(outputs.shape)
         sums = torch.stack([error_sums(outputs[own], labels[own]) for own in sets])
-        return regression_scores(*exchange.sum(sums))
+        return regression_scores(*collectives.sum(sums))
 
     def _checked(self, labels: Tensor) -> Tensor:
         if labels[:1].numel() not in (0, self.num_outputs) or not torch.isfinite(labels).all():
@@ -240,8 +242,8 @@ def make_class_weights(
         return torch.ones(num_classes)
     labels = local_rows(dist_graph, LABEL)[local_rows(dist_graph, "train_mask").bool()]
     ones = labels.sum(0) if graph.multilabel else labels.long().bincount(minlength=num_classes)
-    exchange = Exchange(torch.device(config.device))
-    counts = exchange.sum(torch.cat([torch.tensor([len(labels)]), ones.long()])).float()
+    collectives = Collectives(torch.device(config.device))
+    counts = collectives.sum(torch.cat([torch.tensor([len(labels)]), ones.long()])).float()
     total, ones = counts[0], counts[1:].clamp(min=1)
     return (total - ones).clamp(min=1) / ones if graph.multilabel else total / (ones * num_classes)
 

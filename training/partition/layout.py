@@ -11,18 +11,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from rudder.training.errors import DataError
+from rudder.training.settings import Frozen
 
 _CUT_AGAIN = "cut the graph again with `rudder prepare` or DGL's partition_graph"
-Range = tuple[int, int]
+IdRange = tuple[int, int]
 
 
-class PartFiles(BaseModel):
+class PartFiles(Frozen):
     """The files of one part, relative to the JSON."""
-
-    model_config = ConfigDict(frozen=True)
 
     node_feats: str
     edge_feats: str
@@ -30,17 +29,15 @@ class PartFiles(BaseModel):
     part_graph_graphbolt: str | None = None
 
 
-class Layout(BaseModel):
+class Layout(Frozen):
     """What is read of the JSON, of a graph with one type of nodes and one of edges."""
-
-    model_config = ConfigDict(frozen=True)
 
     graph_name: str = Field(min_length=1)
     num_nodes: int = Field(ge=1)
     num_edges: int = Field(ge=0)
     num_parts: int = Field(ge=1)
-    node_map: tuple[Range, ...]
-    edge_map: tuple[Range, ...]
+    node_map: tuple[IdRange, ...]
+    edge_map: tuple[IdRange, ...]
     node_type: str
     edge_type: str
     parts: tuple[PartFiles, ...]

@@ -27,7 +27,7 @@ from rudder.training.manifest import (
     read_contents,
 )
 from rudder.training.partition.described import describe
-from rudder.training.partition.worker import Message, Order
+from rudder.training.partition.worker import Order, WorkerMessage
 from rudder.training.partitioned_graph import PartitionedGraph
 
 DATA_VARIABLE = "RUDDER_DATA"
@@ -277,7 +277,7 @@ def _run_worker(recipe: Recipe, directory: Path, progress: Callable[[str], None]
         assert worker.stdout is not None
         try:
             for line in worker.stdout:
-                message = Message.model_validate_json(line)
+                message = WorkerMessage.model_validate_json(line)
                 if message.progress is not None:
                     progress(message.progress)
                 if message.failure is not None:

@@ -1,7 +1,7 @@
 """The process that loads and cuts a graph: `python -m rudder.training.partition.worker`.
 
 It is a process of its own so that METIS can be interrupted, its memory goes back to the machine
-and what DGL prints goes to a log. On standard output it writes one Message a line and no more.
+and what DGL prints goes to a log. Standard output has one WorkerMessage a line and no more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import xxhash
 
 from rudder.training.checksums import StoredFile, stored_files
 from rudder.training.datasets.checks import check_told_apart
-from rudder.training.datasets.graph import FloatArray, Graph, IntArray
+from rudder.training.datasets.graph import FeatureArray, Graph, IntArray
 from rudder.training.datasets.registry import DatasetSpec, load_dataset
 from rudder.training.errors import ConfigError, DataError, MachineError, RudderError
 from rudder.training.machine import die_with
@@ -82,9 +82,9 @@ def _check_parts(graph: Graph, num_parts: int) -> None:
         )
 
 
-def _cast(graph: Graph, dtype: FeatureDtype) -> FloatArray:
+def _cast(graph: Graph, dtype: FeatureDtype) -> FeatureArray:
     with np.errstate(over="ignore"):
-        features: FloatArray = np.ascontiguousarray(graph.features, dtype=dtype)
+        features: FeatureArray = np.ascontiguousarray(graph.features, dtype=dtype)
     if features.itemsize < graph.features.itemsize and not np.isfinite(features).all():
         raise ConfigError(
             f"feature_dtype = {dtype!r} is not allowed for {graph.name}: its features reach "
@@ -97,7 +97,7 @@ def _cast(graph: Graph, dtype: FeatureDtype) -> FloatArray:
     return features
 
 
-def _check_space(graph: Graph, features: FloatArray, directory: Path) -> None:
+def _check_space(graph: Graph, features: FeatureArray, directory: Path) -> None:
     needed = int(
         features.nbytes
         + graph.labels.nbytes
@@ -113,7 +113,7 @@ def _check_space(graph: Graph, features: FloatArray, directory: Path) -> None:
 
 
 def _partition(
-    graph: Graph, features: FloatArray, name: str, recipe: Recipe, directory: Path
+    graph: Graph, features: FeatureArray, name: str, recipe: Recipe, directory: Path
 ) -> IntArray:
     """Run METIS and write the parts; the original id of each node in its new order, int64[N]."""
     import dgl
@@ -150,7 +150,7 @@ def _random_parts(split: IntArray, num_parts: int, *, seed: int) -> IntArray:
     return parts
 
 
-def _as_dgl(graph: Graph, features: FloatArray) -> Any:
+def _as_dgl(graph: Graph, features: FeatureArray) -> Any:
     import dgl
 
     result = dgl.graph((_tensor(graph.src), _tensor(graph.dst)), num_nodes=graph.num_nodes)
@@ -206,7 +206,7 @@ def disk_full(directory: Path) -> MachineError:
     )
 
 
-def _read_back(part_config: Path, recipe: Recipe, features: FloatArray) -> IntArray:
+def _read_back(part_config: Path, recipe: Recipe, features: FeatureArray) -> IntArray:
     """Load every part, since DGL does not notice a failing last write; the first id of each.
 
     Returns int64[num_parts + 1].
@@ -309,7 +309,7 @@ class Failure(Frozen):
         return _ERRORS[self.kind](self.message, remedy=self.remedy)
 
 
-class Message(Frozen):
+class WorkerMessage(Frozen):
     """What the parent is told: progress, or the one failure."""
 
     progress: str | None = None
@@ -324,14 +324,14 @@ def main() -> int:
         try:
             _obey(order, out)
         except RudderError as error:
-            _tell(out, Message(failure=Failure.of(error)))
+            _tell(out, WorkerMessage(failure=Failure.of(error)))
             return error.exit_code
     return 0
 
 
 def _obey(order: Order, out: TextIO) -> None:
     def progress(text: str) -> None:
-        _tell(out, Message(progress=text))
+        _tell(out, WorkerMessage(progress=text))
 
     recipe = order.recipe
     try:
@@ -353,7 +353,7 @@ def _obey(order: Order, out: TextIO) -> None:
         ) from None
 
 
-def _tell(out: TextIO, message: Message) -> None:
+def _tell(out: TextIO, message: WorkerMessage) -> None:
     out.write(message.model_dump_json(exclude_none=True) + "\n")
     out.flush()
 

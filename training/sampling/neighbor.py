@@ -54,7 +54,7 @@ class Edges:
 
 
 @dataclass(frozen=True)
-class Question:
+class SamplingRequest:
     """Nodes whose in-edges their owner must draw; `positions` are theirs in the frontier."""
 
     owner: int
@@ -68,7 +68,7 @@ class HalfLayer:
 
     frontier: IntArray
     local: Edges
-    questions: tuple[Question, ...]
+    questions: tuple[SamplingRequest, ...]
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class NeighborSampling:
             edge_ids=edges.edge_ids,
         )
 
-    def _questions(self, frontier: IntArray) -> tuple[Question, ...]:
+    def _questions(self, frontier: IntArray) -> tuple[SamplingRequest, ...]:
         view = self._view
         positions = np.flatnonzero((frontier < view.first) | (frontier >= view.last))
         if not len(positions):
@@ -148,7 +148,7 @@ class NeighborSampling:
         nodes = frontier[positions]
         owners = view.owners(nodes)
         return tuple(
-            Question(owner=int(owner), positions=positions[mine], nodes=nodes[mine])
+            SamplingRequest(owner=int(owner), positions=positions[mine], nodes=nodes[mine])
             for owner in np.unique(owners)
             for mine in [owners == owner]
         )

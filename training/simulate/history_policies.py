@@ -12,7 +12,7 @@ from collections import OrderedDict, deque
 
 import numpy as np
 
-from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.buffer.policy import BatchPlan, IntArray, Policy
 from rudder.training.errors import ConfigError
 from rudder.training.settings import BufferSettings, Change
 
@@ -150,7 +150,7 @@ class HistoryBuffer(Policy):
         """Memory of the table of held nodes."""
         return sys.getsizeof(self._queue.held)
 
-    def plan(self, nodes: IntArray) -> Plan:
+    def plan(self, nodes: IntArray) -> BatchPlan:
         """Count the hits, then admit every miss."""
         queue, ids = self._queue, nodes.tolist()
         is_hit = np.fromiter(map(queue.held.__contains__, ids), dtype=bool, count=len(ids))
@@ -164,7 +164,7 @@ class HistoryBuffer(Policy):
             else:
                 queue.evict()
             queue.insert(node)
-        return Plan(hits=hits, hit_slots=np.empty(0, dtype=np.int64), misses=misses)
+        return BatchPlan(hits=hits, hit_slots=np.empty(0, dtype=np.int64), misses=misses)
 
     def refusal(self, change: Change) -> str | None:
         """Only capacity and lookahead can be changed."""

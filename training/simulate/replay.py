@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.buffer.policy import BatchPlan, IntArray, Policy
 from rudder.training.compiled import compiled
 from rudder.training.settings import Change, FetchTargets
 from rudder.training.simulate.recording import Recording
@@ -38,7 +38,7 @@ class _Tally:
         self._is_halo = is_halo
         self._rows: list[tuple[int, ...]] = []
 
-    def add(self, plan: Plan, nodes: IntArray) -> None:
+    def add(self, plan: BatchPlan, nodes: IntArray) -> None:
         of_halo = self._is_halo[nodes]
         plan_rows = (len(plan.hits), len(plan.misses), len(plan.targets))
         self._rows.append((*plan_rows, int(of_halo.sum()), int(of_halo[plan.hits].sum())))
@@ -47,7 +47,7 @@ class _Tally:
         return Counts(*np.array(self._rows, dtype=np.int64).reshape(-1, 5).T)
 
 
-def replay(policy: Policy, recording: Recording) -> Counts:
+def replay_trace(policy: Policy, recording: Recording) -> Counts:
     """Plan every batch that was not skipped, after observing as many as the policy's lookahead.
 
     At the start the window grows by one batch per batch, as in the loader (Pipeline._may_plan).

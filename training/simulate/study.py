@@ -16,7 +16,7 @@ from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Frozen
 from rudder.training.simulate.history_policies import QUEUES, HistoryBuffer
 from rudder.training.simulate.recording import Recording
-from rudder.training.simulate.replay import Counts, Limit, joined, replay
+from rudder.training.simulate.replay import Counts, Limit, joined, replay_trace
 
 SIMULATED_POLICIES = (*POLICIES, *QUEUES)
 OPT = "opt"
@@ -118,7 +118,7 @@ class _Rank:
         changed = {"capacity_rows": rows, "lookahead_batches": ahead}
         settings = self.recording.header.settings.model_copy(update=changed)
         policy_of_rank = make_policy_of(policy, self.recording, settings)
-        return replay(policy_of_rank, self.recording)[self.first :]
+        return replay_trace(policy_of_rank, self.recording)[self.first :]
 
 
 def answer(recordings: Sequence[Recording], study: Study) -> list[Traffic]:

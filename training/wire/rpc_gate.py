@@ -28,7 +28,7 @@ _SLICE_MS = 1000
 """Longest wait inside DGL, where Python cannot act on Ctrl-C."""
 
 
-class Message(Protocol):
+class RpcMessage(Protocol):
     """What the gate reads of a DGL message."""
 
     @property
@@ -70,7 +70,7 @@ class RpcGate:
         self._given_up: set[_Request] = set()
         self._is_receiving = False
 
-    def send(self, message: Message, target: int) -> None:
+    def send(self, message: RpcMessage, target: int) -> None:
         """Send a message, and remember that its answer belongs to this thread."""
         with self._changed:
             request = self._request(message)
@@ -115,7 +115,7 @@ class RpcGate:
         found: deque[Any] = self._own.answers
         return found
 
-    def _request(self, message: Message) -> _Request:
+    def _request(self, message: RpcMessage) -> _Request:
         """What identifies a request, of the request or of its answer."""
         return _Request(self._transport.answer_class(message.service_id), message.msg_seq)
 
@@ -130,7 +130,7 @@ class RpcGate:
                     self._pass_on(message)
                 self._changed.notify_all()
 
-    def _pass_on(self, message: Message) -> None:
+    def _pass_on(self, message: RpcMessage) -> None:
         request = self._request(message)
         if request in self._given_up:
             self._given_up.remove(request)

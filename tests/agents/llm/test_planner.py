@@ -13,7 +13,7 @@ from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.planner import LlmPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.replay.cast import RecordedChat
-from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, Say, Slow, Step
+from rudder.bench.model_server.scripted_server import CallTool, ChatRequest, Fail, Say, Slow, Step
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import ModelUse
@@ -156,7 +156,7 @@ def test_an_empty_budget_asks_nothing(
 
 
 def only_knows(mode: str) -> Step | object:
-    def script(request: Request) -> Step:
+    def script(request: ChatRequest) -> Step:
         if request.tools:
             return GROW if mode == "tools" else Fail("500")
         if "response_format" in request.body:

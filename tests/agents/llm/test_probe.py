@@ -11,7 +11,7 @@ from rich.console import Console
 
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport
-from rudder.bench.model_server.scripted_server import CallTool, Fail, Request, Say, Slow, Step
+from rudder.bench.model_server.scripted_server import CallTool, ChatRequest, Fail, Say, Slow, Step
 from rudder.cli.commands.doctor import doctor_llm, llm_page
 from tests.agents.llm.conftest import Serve
 
@@ -24,13 +24,13 @@ ARGUMENTS = {
 }
 
 
-def knows_all(request: Request) -> Say | CallTool:
+def knows_all(request: ChatRequest) -> Say | CallTool:
     if request.tools:
         return CallTool([("keep_current", json.dumps(ARGUMENTS))])
     return Say(json.dumps({"tool": "keep_current"} | ARGUMENTS))
 
 
-def knows_text(request: Request) -> Step:
+def knows_text(request: ChatRequest) -> Step:
     if request.tools:
         return Fail("500")
     return Fail("prose") if "response_format" in request.body else knows_all(request)
@@ -81,7 +81,7 @@ def test_an_endpoint_that_knows_no_mode_ends_with_exit_code_4(
 def test_the_doctor_tells_what_is_left_out_of_requests(
     serve: Serve, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def script(request: Request) -> Step:
+    def script(request: ChatRequest) -> Step:
         if "temperature" in request.body:
             return Fail("400", text="'temperature' is not supported")
         return knows_all(request)
@@ -97,7 +97,7 @@ def test_a_model_that_loads_for_longer_than_an_answer_may_take_is_found_to_work(
 ) -> None:
     delays = [1.5]
 
-    def script(request: Request) -> Step:
+    def script(request: ChatRequest) -> Step:
         return Slow(knows_all(request), delays.pop()) if delays else knows_all(request)
 
     doctor_llm(serve(script).url, model="m", deadline_s=0.5, warm_up_s=30.0, json=True)

@@ -15,8 +15,8 @@ from rudder.agents.llm.messages import Mode, Question, Reply, ToolForm
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.bench.model_server.scripted_server import (
     CallTool,
+    ChatRequest,
     Fail,
-    Request,
     Say,
     ScriptedServer,
     Step,
@@ -45,7 +45,7 @@ Body = dict[str, Any]
 def refusing(*rules: tuple[Callable[[Body], bool], str], fault: Any = "400") -> Any:
     """A server that refuses a request for the first rule that holds, with the rule's words."""
 
-    def script(request: Request) -> Step:
+    def script(request: ChatRequest) -> Step:
         for is_wrong, words in rules:
             if is_wrong(request.body):
                 return Fail(fault, text=words)

@@ -18,7 +18,7 @@ from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
-from rudder.bench.model_server.scripted_server import FAULTS, Fail, Request, Script
+from rudder.bench.model_server.scripted_server import FAULTS, ChatRequest, Fail, Script
 from rudder.bench.model_server.stand_in import MIXED, at_random, failing
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox
@@ -54,13 +54,13 @@ def test_the_same_seed_gives_the_same_answers() -> None:
     asked = {"response_format": {"json_schema": {"schema": schema}}, "messages": []}
 
     def answers(script: Script) -> list[object]:
-        return [script(Request("/", {}, asked)) for _ in range(5)]
+        return [script(ChatRequest("/", {}, asked)) for _ in range(5)]
 
     assert answers(at_random(4)) == answers(at_random(4)) != answers(at_random(5))
 
 
 def test_a_fault_is_that_of_every_request_and_mixed_is_all_in_turn() -> None:
-    request = Request("/", {}, {})
+    request = ChatRequest("/", {}, {})
     one, every = failing("500"), failing(MIXED)
     assert [one(request), one(request)] == [Fail("500")] * 2
     assert [every(request) for _ in FAULTS] == [Fail(fault) for fault in FAULTS]

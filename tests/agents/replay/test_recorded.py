@@ -24,7 +24,7 @@ from rudder.memory.journal import Journal
 from rudder.memory.records import Observation
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
-from rudder.memory.run.tables import checksum
+from rudder.memory.run.tables import crc32_of
 from rudder.tools.toolbox import Toolbox
 from tests.agents.replay.conftest import replayed
 from tests.agents.replay.made import FOLDER, Make, asking, make_runs
@@ -48,7 +48,7 @@ def edit_json(path: Path, table: str, change: Callable[[dict[str, object]], None
             db.execute(f"UPDATE {table} SET content = ? WHERE rowid = ?", (text, row))
             if table == "episodes":
                 db.execute(
-                    "UPDATE episodes SET checksum = ? WHERE rowid = ?", (checksum(text), row)
+                    "UPDATE episodes SET checksum = ? WHERE rowid = ?", (crc32_of(text), row)
                 )
     db.close()
 

@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from rudder.cli.commands.replay import replay
-from rudder.memory.run.tables import checksum
+from rudder.memory.run.tables import crc32_of
 from rudder.training.errors import ConfigError
 from rudder.training.versions import own_version
 from tests.agents.replay.made import FOLDER
@@ -60,7 +60,7 @@ def tamper(run: Path) -> str:
         text = json.dumps(episode)
         db.execute(
             "UPDATE episodes SET content = ?, checksum = ? WHERE episode_id = ?",
-            (text, checksum(text), name),
+            (text, crc32_of(text), name),
         )
     db.close()
     return str(name)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rudder.agents.controller.report import SteeringReport, write_report
-from rudder.cli.commands.settings import rank_of
+from rudder.cli.commands.settings import rank_of_socket
 from rudder.cli.commands.steer import app
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
@@ -49,7 +49,7 @@ def test_status_shows_what_is_in_force_and_who_steers(tmp_path: Path) -> None:
 def test_status_tells_that_memory_is_given_back_and_why(tmp_path: Path) -> None:
     why = "the host runs short of memory: 10 MiB of memory are left of 1,000 MiB"
     with stepping(tmp_path) as trainer:
-        report = SteeringReport(rank=rank_of(trainer.path), planner="embedded", shortage=why)
+        report = SteeringReport(rank=rank_of_socket(trainer.path), planner="embedded", shortage=why)
         write_report(report, tmp_path)
         pid_file_of(trainer.path).write_text(f"{os.getpid()}\n")
         output = steer("status", "--run", str(tmp_path)).output

@@ -15,7 +15,7 @@ from rudder.cli.main import app
 from rudder.cli.options import settings as options_of
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError, DataError, MachineError, RudderError
-from rudder.training.launch.rehearsal import rehearse
+from rudder.training.launch.rehearsal import try_training
 from tests.training.partitioned import partitioned_graph
 
 GRAPH = partitioned_graph(feature_dim=6, num_classes=4)
@@ -92,9 +92,9 @@ def test_what_only_torch_knows_is_tried_before_the_run(data: Any, name: str) -> 
     options = data.draw(st.dictionaries(keywords, python_values, max_size=2))
     listed = ",".join(f"{option}={value}" for option, value in options.items())
     with suppress(ConfigError):
-        rehearse(run_config(None, **{name: f"{text}:{listed}"}), GRAPH)
+        try_training(run_config(None, **{name: f"{text}:{listed}"}), GRAPH)
 
 
 def test_a_gpu_that_is_not_there_is_told_before_the_run() -> None:
     with pytest.raises(MachineError, match="device = cuda, but torch"):
-        rehearse(run_config(device="cuda"), GRAPH)
+        try_training(run_config(device="cuda"), GRAPH)

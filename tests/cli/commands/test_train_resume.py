@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rudder.cli.commands.train import config_of_resumed
-from rudder.training.checkpoint.format import Interval
+from rudder.training.checkpoint.format import CheckpointInterval
 from rudder.training.config import CONFIG_FILE, run_config, write_config
 from rudder.training.errors import ConfigError
 
@@ -23,7 +23,7 @@ def run_dir(tmp_path: Path) -> Path:
 def test_a_resumed_run_has_its_settings_with_those_that_are_given(run_dir: Path) -> None:
     config = config_of_resumed(run_dir, config_file=None, lookahead=7, epochs=None, run_dir=None)
     assert (config.lr, config.epochs, config.lookahead, config.run_dir) == (0.02, 5, 7, run_dir)
-    assert config.checkpoint_every == Interval(amount=2, unit="epochs")
+    assert config.checkpoint_every == CheckpointInterval(amount=2, unit="epochs")
     assert config_of_resumed(run_dir / "checkpoints" / "step-1", config_file=None) == (
         config_of_resumed(run_dir, config_file=None)
     )

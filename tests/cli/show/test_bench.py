@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rudder.bench.measure import Turns
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, Machine, Result, Skipped, Spread
+from rudder.bench.results import BenchReport, MachineFacts, Skipped, Spread, VariantResult
 from rudder.bench.variants import parse_variants
 from rudder.cli.show.bench import as_markdown, draw, report_text, tell_turn
 from rudder.training.config import RunConfig
@@ -18,9 +18,9 @@ from rudder.training.events import EpochDone
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
 
 
-def result(variant: str, rate: str, seconds: float) -> Result:
+def result(variant: str, rate: str, seconds: float) -> VariantResult:
     spread = Spread(min=seconds - 0.5, median=seconds, max=seconds + 0.25)
-    return Result(
+    return VariantResult(
         rate=rate,
         variant=variant,
         epoch_seconds=spread,
@@ -54,7 +54,7 @@ def report() -> BenchReport:
         epochs_per_turn=2,
         network="namespace",
         config=RunConfig(),
-        machine=Machine(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
+        machine=MachineFacts(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
         versions={"dgl": "2.1.0", "torch": "2.2.1"},
     )
 

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from rudder.bench.results import BenchReport, Machine, Result, Spread
+from rudder.bench.results import BenchReport, MachineFacts, Spread, VariantResult
 from rudder.cli.commands.bench import CAPACITIES, LOOKAHEADS, grid_of
 from rudder.cli.show.bench import grid_table
 from rudder.training.config import RunConfig
@@ -17,8 +17,8 @@ from rudder.training.metrics import Seconds
 GRID = grid_of("0.1,0.5", "0,40")
 
 
-def result(variant: str, seconds: float) -> Result:
-    return Result(
+def result(variant: str, seconds: float) -> VariantResult:
+    return VariantResult(
         rate="200mbit",
         variant=variant,
         epoch_seconds=Spread(min=seconds - 0.5, median=seconds, max=seconds + 0.25),
@@ -50,7 +50,7 @@ def report() -> BenchReport:
         epochs_per_turn=2,
         network="namespace",
         config=RunConfig(),
-        machine=Machine(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
+        machine=MachineFacts(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
         versions={},
     )
 

@@ -22,7 +22,7 @@ from rudder.agents.replay.what_if import Outlook, WhatIfs
 from rudder.bench.harm import Harm, HarmReport
 from rudder.bench.planners_live import LivePlanner
 from rudder.bench.policy_cost import Cost
-from rudder.bench.results import BenchReport, Machine, Result, Spread
+from rudder.bench.results import BenchReport, MachineFacts, Spread, VariantResult
 from rudder.bench.simulated.compare import Standing
 from rudder.bench.variants import Grid
 from rudder.cli.show import figures
@@ -94,8 +94,8 @@ def live(console: Console, folder: Path) -> None:
     console.print(progress.table())
 
 
-def result(variant: str) -> Result:
-    return Result(
+def result(variant: str) -> VariantResult:
+    return VariantResult(
         rate="200mbit", variant=variant, epoch_seconds=WIDE, turn_seconds=(99.1,),
         first_epoch_seconds=123.4, speedup_vs_stock=12.3, paired_speedup_vs_stock=WIDE,
         first_epoch_speedup_vs_stock=None, rows_fetched=12_345_678, remote_rows=12_345_678,
@@ -109,7 +109,7 @@ def bench_of(*variants: str) -> BenchReport:
         started="2025-01-02T03:04:05", results=tuple(map(result, variants)), repeats=3,
         turns_done=8, turns_planned=8, epochs_per_turn=2, network="namespace",
         config=RunConfig(), versions={},
-        machine=Machine(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
+        machine=MachineFacts(cpu="Some CPU", cores=2, memory_bytes=2**33, kernel="6"),
     )  # fmt: skip
 
 

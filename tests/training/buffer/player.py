@@ -8,7 +8,7 @@ from collections.abc import Collection
 import numpy as np
 
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
-from rudder.training.buffer.policy import IntArray, Plan, Policy
+from rudder.training.buffer.policy import BatchPlan, IntArray, Policy
 from rudder.training.buffer.rows import BufferRows, Words
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, FetchTargets
@@ -101,7 +101,7 @@ class Player:
     def skip(self) -> None:
         self.policy.skip(self.waiting.popleft())
 
-    def plan(self) -> Plan:
+    def plan(self) -> BatchPlan:
         nodes = self.waiting.popleft()
         plan = self.policy.plan(nodes)
         self._resize(plan)
@@ -112,7 +112,7 @@ class Player:
         assert self.policy.num_buffered == len(self.held) <= self.policy.settings.capacity_rows
         return plan
 
-    def fetch(self, most_rows: int) -> Plan:
+    def fetch(self, most_rows: int) -> BatchPlan:
         """Carry out an eager fetch without a batch."""
         plan = self.policy.fetch(most_rows)
         self._resize(plan)
@@ -130,7 +130,7 @@ class Player:
         while self.waiting:
             self.plan()
 
-    def _resize(self, plan: Plan) -> None:
+    def _resize(self, plan: BatchPlan) -> None:
         self._buffer.resize(plan)
         if plan.resize is None:
             return
@@ -141,7 +141,7 @@ class Player:
             target: self.held[source] for source, target in zip(sources, targets, strict=True)
         }
 
-    def _check(self, plan: Plan, nodes: IntArray) -> None:
+    def _check(self, plan: BatchPlan, nodes: IntArray) -> None:
         assert sorted([*plan.hits, *plan.misses]) == list(range(len(nodes)))
         hit_slots = plan.hit_slots.tolist()
         assert [self.held[slot] for slot in hit_slots] == nodes[plan.hits].tolist()
@@ -156,7 +156,7 @@ class Player:
         assert len(set(slots)) == len(slots) == len(plan.admitted) + len(targets)
         assert all(0 <= slot < self.policy.settings.capacity_rows for slot in slots)
 
-    def _carry_out(self, plan: Plan, nodes: IntArray) -> None:
+    def _carry_out(self, plan: BatchPlan, nodes: IntArray) -> None:
         out = np.zeros((len(nodes), ROW_BYTES // 8), dtype=np.uint64)
         self._buffer.read(plan.hit_slots, out, plan.hits)
         fetched = rows_of(nodes[plan.misses])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rudder.training.buffer.policy import Plan, Resize
+from rudder.training.buffer.policy import BatchPlan, Resize
 from rudder.training.buffer.rows import (
     BufferRows,
     Bytes,
@@ -39,11 +39,11 @@ def unaligned(count: int, row_bytes: int) -> Bytes:
     return rows
 
 
-def resize_to(capacity: int, moves: dict[int, int]) -> Plan:
+def resize_to(capacity: int, moves: dict[int, int]) -> BatchPlan:
     none = np.empty(0, dtype=np.int64)
     sources, targets = (np.array(list(side), dtype=np.int64) for side in (moves, moves.values()))
     resize = Resize(capacity=capacity, sources=sources, targets=targets)
-    return Plan(hits=none, hit_slots=none, misses=none, resize=resize)
+    return BatchPlan(hits=none, hit_slots=none, misses=none, resize=resize)
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import distributed
 
-from rudder.training.checkpoint.format import Identity, Interval, checkpoints_of
+from rudder.training.checkpoint.format import CheckpointInterval, Identity, checkpoints_of
 from rudder.training.checkpoint.session import (
     Checkpoints,
-    State,
+    CheckpointState,
     load_checkpoint,
     random_state,
     restore_random_state,
 )
 from rudder.training.loading.state import LoaderState
-from rudder.training.model.shard import Exchange
+from rudder.training.model.shard import Collectives
 from rudder.training.process.stop import note_stop_signals
 from rudder.training.settings import BufferSettings
 
@@ -56,10 +56,10 @@ class Run:
     def loader_state(self) -> LoaderState:
         return self.loader
 
-    def shared_state(self) -> State:
+    def shared_state(self) -> CheckpointState:
         return {"weights": self.weights, "of": self.rank}
 
-    def own_state(self) -> State:
+    def own_state(self) -> CheckpointState:
         return {"mine": self.weights.tolist(), "random": random_state()}
 
 
@@ -69,10 +69,10 @@ def main(rank: int, folder: Path, interval: str, stop_at: int) -> None:
         "gloo", init_method=f"file://{folder}/meet{stop_at}", rank=rank, world_size=2
     )
     note_stop_signals()
-    exchange, run = Exchange(torch.device("cpu")), Run(rank)
+    collectives, run = Collectives(torch.device("cpu")), Run(rank)
     found = checkpoints_of(folder)
     if found:
-        loaded = load_checkpoint(found[0], exchange)
+        loaded = load_checkpoint(found[0], collectives)
         run.loader, run.weights = loaded.loader, torch.tensor(loaded.own["mine"])
         restore_random_state(loaded.own["random"])
         assert loaded.shared["of"] == 0
@@ -80,8 +80,8 @@ def main(rank: int, folder: Path, interval: str, stop_at: int) -> None:
         assert loaded.loader.settings.capacity_rows == 10 + rank
         assert loaded.loader.buffered.tolist() == [2 + rank, 4 + rank, 9 + rank]
     checkpoints = Checkpoints(
-        run, run_dir=folder, interval=Interval.parse(interval), keep=9,
-        identity=Identity(dataset="", data="", settings={}, versions={}), exchange=exchange,
+        run, run_dir=folder, interval=CheckpointInterval.parse(interval), keep=9,
+        identity=Identity(dataset="", data="", settings={}, versions={}), collectives=collectives,
         common_steps=STEPS, on_written=lambda written: None,
     )  # fmt: skip
     is_stopped = train(run, checkpoints, stop_at=stop_at if rank == 1 else -1)

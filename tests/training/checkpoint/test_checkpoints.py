@@ -16,9 +16,9 @@ from rudder.training.checkpoint.format import (
     MANIFEST,
     MAY_CHANGE,
     NEVER,
+    CheckpointInterval,
     CheckpointManifest,
     Identity,
-    Interval,
     Written,
     checkpoints_of,
     read_manifest,
@@ -60,17 +60,19 @@ def write(
 @pytest.mark.parametrize(
     ("text", "interval", "again"),
     [
-        ("10min", Interval(amount=600, unit="seconds"), "10min"),
-        ("1.5 h", Interval(amount=5400, unit="seconds"), "90min"),
-        ("45s", Interval(amount=45, unit="seconds"), "45s"),
-        ("1epoch", Interval(amount=1, unit="epochs"), "1epochs"),
+        ("10min", CheckpointInterval(amount=600, unit="seconds"), "10min"),
+        ("1.5 h", CheckpointInterval(amount=5400, unit="seconds"), "90min"),
+        ("45s", CheckpointInterval(amount=45, unit="seconds"), "45s"),
+        ("1epoch", CheckpointInterval(amount=1, unit="epochs"), "1epochs"),
         ("none", NEVER, "none"),
     ],
 )
-def test_an_interval_is_written_as_it_is_read(text: str, interval: Interval, again: str) -> None:
-    assert Interval.parse(text) == interval
+def test_an_interval_is_written_as_it_is_read(
+    text: str, interval: CheckpointInterval, again: str
+) -> None:
+    assert CheckpointInterval.parse(text) == interval
     assert str(interval) == again
-    assert Interval.parse(again) == interval
+    assert CheckpointInterval.parse(again) == interval
 
 
 @pytest.mark.parametrize("text", ["", "5", "0s", "-1min", "1.5epochs", "5 minutes", "nan s"])
@@ -80,7 +82,10 @@ def test_what_is_no_interval_is_refused_with_what_is(text: str) -> None:
 
 
 def test_an_interval_is_due_after_so_much_time_or_so_many_epochs() -> None:
-    times, epochs = Interval(amount=60, unit="seconds"), Interval(amount=2, unit="epochs")
+    times, epochs = (
+        CheckpointInterval(amount=60, unit="seconds"),
+        CheckpointInterval(amount=2, unit="epochs"),
+    )
     assert [times.is_due(seconds=at, epochs=9) for at in (59, 60)] == [False, True]
     assert [epochs.is_due(seconds=1e9, epochs=count) for count in (1, 2)] == [False, True]
     assert not NEVER.is_due(seconds=1e9, epochs=10**9)
@@ -88,7 +93,7 @@ def test_an_interval_is_due_after_so_much_time_or_so_many_epochs() -> None:
 
 def test_a_configuration_keeps_its_interval_on_disk(run_dir: Path) -> None:
     write_config(run_config(checkpoint_every="2epochs"), run_dir / CONFIG_FILE)
-    assert resumed_config(run_dir).checkpoint_every == Interval(amount=2, unit="epochs")
+    assert resumed_config(run_dir).checkpoint_every == CheckpointInterval(amount=2, unit="epochs")
     assert resumed_config(run_dir, checkpoint_every="none").checkpoint_every == NEVER
 
 

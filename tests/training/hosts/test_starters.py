@@ -17,15 +17,15 @@ from rudder.training.config import run_config
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.hosts.link import HostLink
 from rudder.training.hosts.names import Machine, hosts_in
-from rudder.training.hosts.starters import Head, NodePlace, by_environment
+from rudder.training.hosts.starters import AgentListener, NodePlace, by_environment
 
 PLACE = {"RUDDER_HEAD": "10.0.0.1:29400", "RUDDER_TOKEN": "secret"}
 NO_CHOICE = {"hosts": None, "launcher": None, "network": None}
 
 
 @pytest.fixture
-def head() -> Iterator[Head]:
-    with closing(Head(token="secret")) as head:
+def head() -> Iterator[AgentListener]:
+    with closing(AgentListener(token="secret")) as head:
         yield head
 
 
@@ -119,7 +119,7 @@ def test_place_that_is_incomplete_is_refused_by_name(change: dict[str, str], nam
         NodePlace.from_environment(PLACE | change)
 
 
-def test_head_takes_only_who_says_the_token(head: Head) -> None:
+def test_head_takes_only_who_says_the_token(head: AgentListener) -> None:
     def say(text: bytes) -> socket.socket:
         client = socket.create_connection(("127.0.0.1", head.port))
         client.sendall(text)
@@ -135,7 +135,7 @@ def test_head_takes_only_who_says_the_token(head: Head) -> None:
         assert right.recv(1) == b""
 
 
-def test_head_says_how_many_hosts_have_come(head: Head) -> None:
+def test_head_says_how_many_hosts_have_come(head: AgentListener) -> None:
     with pytest.raises(MachineError, match=r"0 of 2 hosts have come within 0\.1 s"):
         head.accept(2, timeout_s=0.1)
 
@@ -158,7 +158,7 @@ def test_agents_of_a_scheduler_find_the_launcher(
 
 
 def test_agent_with_another_token_says_so() -> None:
-    with closing(Head(token="secret")) as head:
+    with closing(AgentListener(token="secret")) as head:
         command = [sys.executable, "-m", "rudder.training.hosts.agent",
                    "--head", f"127.0.0.1:{head.port}"]  # fmt: skip
         variables = os.environ | {"RUDDER_TOKEN": "guess"}
@@ -172,6 +172,6 @@ def test_agent_with_another_token_says_so() -> None:
         accepting.join()
 
 
-def _accept_none(head: Head) -> None:
+def _accept_none(head: AgentListener) -> None:
     with pytest.raises(MachineError):
         head.accept(1, timeout_s=15)

@@ -14,7 +14,7 @@ import torch
 from rudder.training.buffer.registry import PolicyOptions, make_policy
 from rudder.training.loading.batch import Batch
 from rudder.training.loading.pacing import Pacing
-from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.pipeline import Pipeline, QueueLimits
 from rudder.training.loading.requests import PendingRequests
 from rudder.training.loading.sampling_stage import SampleWhole, SamplingStage
 from rudder.training.loading.seed_order import SeedBatch
@@ -129,7 +129,7 @@ class World:
             policy=self.policy,
             inputs=[tensor_of("feat"), tensor_of("year")],
             outputs=[tensor_of("label")],
-            limits=Limits(),
+            limits=QueueLimits(),
             begin=NodeSeeds(np.empty(0, dtype=np.int64)).begin,
         )
         self.ready: deque[Batch] = deque()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rudder.training.buffer.policy import IntArray, Plan, Resize
+from rudder.training.buffer.policy import BatchPlan, IntArray, Resize
 from rudder.training.buffer.rows import MemoryPool
 from rudder.training.loading.assembly import Assembly
 from rudder.training.loading.batch import Fetch, InFlightBatch, WholeSample
@@ -21,7 +21,7 @@ def ids(*values: int) -> IntArray:
 
 def planned(
     nodes: IntArray,
-    plan: Plan,
+    plan: BatchPlan,
     *fetched: tuple[IntArray, IntArray, IntArray],
     local: IntArray = NONE,
 ) -> InFlightBatch:
@@ -59,8 +59,8 @@ def check(made: dict[str, torch.Tensor], nodes: IntArray) -> None:
         assert torch.equal(rows, ROWS[name][torch.from_numpy(nodes)])
 
 
-def hits(nodes: IntArray, slots: IntArray, resize: Resize | None = None) -> Plan:
-    return Plan(hits=np.arange(len(nodes)), hit_slots=slots, misses=NONE, resize=resize)
+def hits(nodes: IntArray, slots: IntArray, resize: Resize | None = None) -> BatchPlan:
+    return BatchPlan(hits=np.arange(len(nodes)), hit_slots=slots, misses=NONE, resize=resize)
 
 
 def read(each: Assembly, nodes: IntArray, slots: IntArray, resize: Resize | None = None) -> None:
@@ -70,7 +70,7 @@ def read(each: Assembly, nodes: IntArray, slots: IntArray, resize: Resize | None
 def test_local_missed_and_eager_rows_go_where_they_belong() -> None:
     each = assembly()
     nodes = ids(40, 5, 31, 80, 7)
-    plan = Plan(
+    plan = BatchPlan(
         hits=NONE, hit_slots=NONE, misses=ids(0, 1, 2), admitted=ids(2), admitted_slots=ids(1),
         targets=ids(9, 50), target_slots=ids(2, 0),
     )  # fmt: skip
@@ -84,7 +84,7 @@ def test_local_missed_and_eager_rows_go_where_they_belong() -> None:
 
 def test_a_batch_that_nobody_gets_leaves_the_buffer_as_planned() -> None:
     each = assembly()
-    plan = Plan(
+    plan = BatchPlan(
         hits=NONE, hit_slots=NONE, misses=ids(0, 1), admitted=ids(1), admitted_slots=ids(0),
         resize=Resize(capacity=5, sources=NONE, targets=NONE),
     )  # fmt: skip
@@ -95,7 +95,9 @@ def test_a_batch_that_nobody_gets_leaves_the_buffer_as_planned() -> None:
 
 def test_rows_move_with_a_resize_before_they_are_read() -> None:
     each = assembly()
-    plan = Plan(hits=NONE, hit_slots=NONE, misses=ids(0), admitted=ids(0), admitted_slots=ids(2))
+    plan = BatchPlan(
+        hits=NONE, hit_slots=NONE, misses=ids(0), admitted=ids(0), admitted_slots=ids(2)
+    )
     each.store_only(planned(ids(66), plan, (ids(66), ids(0), NONE)))
     read(each, ids(66), ids(0), Resize(capacity=1, sources=ids(2), targets=ids(0)))
 

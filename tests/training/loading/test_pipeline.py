@@ -12,7 +12,7 @@ import torch
 from rudder.training.buffer.registry import POLICIES
 from rudder.training.errors import RunError
 from rudder.training.loading.batch import Batch
-from rudder.training.loading.pipeline import Limits, Pipeline
+from rudder.training.loading.pipeline import Pipeline, QueueLimits
 from rudder.training.loading.tensors import NodeTensor
 from rudder.training.partition_view import IntArray
 from rudder.training.settings import Change, FetchTargets
@@ -158,7 +158,7 @@ def test_what_a_script_keeps_of_a_batch_is_never_written_again(seed: int) -> Non
             assert all(torch.equal(view, copy) for view, copy in kept)
             kept.clear()
         most_bytes = max(most_bytes, world.pipeline._pool.num_bytes)
-    limits = Limits()
+    limits = QueueLimits()
     assert most_bytes <= 2 * (limits.ready + 3) * 90 * 12 * 2
 
 
@@ -219,7 +219,7 @@ def test_a_pipeline_runs_ahead_as_far_as_its_limits() -> None:
     world.add([world.seeds() for _ in range(100)])
     for _ in range(2000):
         world.turn(room=False)
-    limits = Limits()
+    limits = QueueLimits()
     assert world.pipeline.next_planned == limits.pulling
     started = world.pipeline._next_number - limits.pulling
     assert 6 + limits.drawn <= started <= 6 + limits.drawn + 1

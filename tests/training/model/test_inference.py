@@ -20,7 +20,7 @@ from rudder.training.model import shard
 from rudder.training.model.inference import infer
 from rudder.training.model.models import BlockModel, ModelOptions, build_model
 from rudder.training.model.own import MODEL_NAMES
-from rudder.training.model.shard import Exchange, Shard
+from rudder.training.model.shard import Collectives, Shard
 from rudder.training.partition_view import IntArray, PartitionView
 
 NUM_NODES, NUM_EDGES, DIM, CLASSES = 240, 1500, 12, 5
@@ -88,7 +88,7 @@ class ProcessGroup:
         self.table: list[list[Tensor]] = [[] for _ in range(num_ranks)]
 
 
-class ThreadExchange(Exchange):
+class ThreadCollectives(Collectives):
     """Ranks are threads that meet in one process."""
 
     def __init__(self, rank: int, group: ProcessGroup) -> None:
@@ -112,19 +112,19 @@ def infer_here(
     wanted: IntArray,
     *,
     batch_rows: int,
-    exchange: Exchange | None = None,
+    collectives: Collectives | None = None,
     on_progress: Callable[[], object] = lambda: None,
 ) -> dict[int, Tensor]:
     """Outputs by global id of those of `wanted` that belong to this rank."""
-    exchange = exchange or Exchange(CPU)
-    shard = Shard.of(view, exchange)
+    collectives = collectives or Collectives(CPU)
+    shard = Shard.of(view, collectives)
     own = wanted[(wanted >= view.first + shard.first) & (wanted < view.first + shard.last)]
     with torch.no_grad():
         outputs = infer(
             sample.model,
             sample.features[view.first : view.last],
             shard,
-            exchange,
+            collectives,
             wanted=own - view.first,
             device=CPU,
             batch_rows=batch_rows,
@@ -146,14 +146,14 @@ def infer_on_ranks(
 
     def run(rank: int) -> dict[int, Tensor]:
         view = sample.view(parts[rank], starts)
-        exchange = ThreadExchange(rank, group)
+        collectives = ThreadCollectives(rank, group)
         beats = [] if on_progress is None else on_progress
         return infer_here(
             sample,
             view,
             wanted,
             batch_rows=17,
-            exchange=exchange,
+            collectives=collectives,
             on_progress=lambda: beats.append(rank),
         )
 
@@ -238,7 +238,7 @@ def test_a_rank_may_have_nothing_of_its_own_to_give(wanted: list[int]) -> None:
 def test_a_partition_without_a_trainer_is_refused() -> None:
     sample = Sample.make("sage")
     with pytest.raises(RunError, match="each partition needs a trainer"):
-        Shard.of(sample.view(0, np.array([0, 100, NUM_NODES])), Exchange(CPU))
+        Shard.of(sample.view(0, np.array([0, 100, NUM_NODES])), Collectives(CPU))
 
 
 @settings(max_examples=50, deadline=None)
@@ -258,7 +258,7 @@ def test_chunks_cover_all_nodes_once_within_their_bounds(
         indices=np.zeros(indptr[-1], dtype=np.int64),
         halo=np.empty(0, dtype=np.int64),
     )
-    shard = Shard.of(view, Exchange(CPU))
+    shard = Shard.of(view, Collectives(CPU))
     nodes = np.arange(len(degrees))
     chunks = list(shard.chunks(nodes, rows=rows, edges=edges))
     assert [node for chunk in chunks for node in nodes[chunk]] == nodes.tolist()

@@ -20,7 +20,7 @@ from rudder.training.model.link_prediction import (
     scores_of,
     without_held_out,
 )
-from rudder.training.model.shard import Exchange, Shard
+from rudder.training.model.shard import Collectives, Shard
 from rudder.training.partition_view import PartitionView
 from rudder.training.sampling.edge_split import EdgeSplit
 
@@ -43,7 +43,7 @@ def edges_of(view: PartitionView) -> list[tuple[int, int]]:
 
 
 def test_every_edge_is_trained_on_or_tested_in_one_set() -> None:
-    shard = Shard.of(VIEW, Exchange(torch.device("cpu")))
+    shard = Shard.of(VIEW, Collectives(torch.device("cpu")))
     training = edges_of(without_held_out(VIEW, SPLIT))
     tested = [
         list(
@@ -60,10 +60,10 @@ def test_every_edge_is_trained_on_or_tested_in_one_set() -> None:
 
 
 def test_rows_are_fetched_in_the_order_asked_for() -> None:
-    exchange = Exchange(torch.device("cpu"))
+    collectives = Collectives(torch.device("cpu"))
     rows = torch.arange(NUM_NODES * 2.0).view(NUM_NODES, 2)
     nodes = np.array([7, 3, 7, 49, 0])
-    found = fetch_rows(Shard.of(VIEW, exchange), exchange, rows, nodes)
+    found = fetch_rows(Shard.of(VIEW, collectives), collectives, rows, nodes)
     assert torch.equal(found, rows[nodes])
 
 

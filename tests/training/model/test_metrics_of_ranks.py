@@ -13,14 +13,14 @@ from torch import distributed
 
 from rudder.training.config import NamedOptions
 from rudder.training.model.scores import make_metric, measure
-from rudder.training.model.shard import Exchange
+from rudder.training.model.shard import Collectives
 
 METRICS = ("AUC", "macro-F1", "average-precision")
 SPLITS = (40, 0, 13)
 """Rows of rank 0; rank 1 has the others of 40."""
 
 
-def scores(rank: int, exchange: Exchange) -> list[float | None]:
+def scores(rank: int, collectives: Collectives) -> list[float | None]:
     torch.manual_seed(0)
     outputs, labels = torch.randn(40, 3), torch.arange(40) % 3
     found = []
@@ -28,16 +28,16 @@ def scores(rank: int, exchange: Exchange) -> list[float | None]:
         metric = make_metric(NamedOptions.parse(name), kind="multiclass", width=3)
         for split in SPLITS:
             own = slice(0, split) if rank == 0 else slice(split, 40)
-            own = own if exchange.num_ranks > 1 else slice(0, 40)
+            own = own if collectives.num_ranks > 1 else slice(0, 40)
             rows = outputs[own], labels[own]
-            found.append(measure(metric, *rows, kind="multiclass", exchange=exchange))
+            found.append(measure(metric, *rows, kind="multiclass", collectives=collectives))
     return found
 
 
 def main(rank: int, folder: Path) -> None:
     meeting = f"file://{folder}/meet"
     distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    found = scores(rank, Exchange(torch.device("cpu")))
+    found = scores(rank, Collectives(torch.device("cpu")))
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
 
 
@@ -45,7 +45,7 @@ def test_ranks_together_find_the_score_of_all_rows(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.training.model.test_metrics_of_ranks"]
     ranks = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]
     assert [rank.wait(200) for rank in ranks] == [0, 0]
-    expected = pytest.approx(scores(0, Exchange(torch.device("cpu"))))
+    expected = pytest.approx(scores(0, Collectives(torch.device("cpu"))))
     for rank in range(2):
         assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == expected
 

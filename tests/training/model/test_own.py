@@ -10,7 +10,7 @@ import torch
 
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError
-from rudder.training.launch.rehearsal import check_training, rehearse
+from rudder.training.launch.rehearsal import check_training, try_training
 from rudder.training.model.inference import layers_of
 from rudder.training.model.models import ModelOptions, build_model
 from rudder.training.model.own import OwnModel
@@ -56,13 +56,13 @@ def test_dgls_own_layers_work(tmp_path: Path) -> None:
     options = ModelOptions(hidden=8, num_layers=3)
     model = build_model(spec, in_dim=4, num_classes=2, options=options)
     assert model.num_layers == 3
-    rehearse(config_of(spec), GRAPH)
+    try_training(config_of(spec), GRAPH)
 
 
 def test_the_model_of_the_documentation_trains_and_runs_layer_by_layer(tmp_path: Path) -> None:
     page = (Path(__file__).parents[3] / "docs" / "own-model.md").read_text()
     spec = write(tmp_path, page.split("```python")[1].split("```")[0])
-    rehearse(config_of(spec), GRAPH)
+    try_training(config_of(spec), GRAPH)
     model = build_model(spec, in_dim=4, num_classes=2, options=ModelOptions(hidden=8))
     assert layers_of(model) is not None
 
@@ -130,7 +130,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_an_error_is_told_with_its_line(tmp_path: Path, text: str, message: str) -> None:
     spec = write(tmp_path, text)
     with pytest.raises(ConfigError, match=message) as raised:
-        rehearse(config_of(spec), GRAPH)
+        try_training(config_of(spec), GRAPH)
     assert raised.value.remedy
 
 

@@ -21,12 +21,12 @@ from rudder.training.model.scores import (
     scores_of,
     tally,
 )
-from rudder.training.model.shard import Exchange
+from rudder.training.model.shard import Collectives
 from rudder.training.model.task import NodeClassification, NodeRegression, make_task
 from tests.training.partitioned import partitioned_graph
 
 GRAPH = partitioned_graph(feature_dim=6, num_classes=4)
-ALONE = Exchange(torch.device("cpu"))
+ALONE = Collectives(torch.device("cpu"))
 
 
 def test_single_label_scores_are_the_share_of_right_classes() -> None:
@@ -87,16 +87,16 @@ def test_a_metric_of_torchmetrics_is_told(name: str, expected: float) -> None:
     outputs = torch.eye(3)[[0, 0, 1, 1]] * 9
     labels = torch.tensor([0, 0, 1, 2])
     for _ in range(2):
-        found = measure(metric, outputs, labels, kind="multiclass", exchange=ALONE)
+        found = measure(metric, outputs, labels, kind="multiclass", collectives=ALONE)
         assert found == pytest.approx(expected, abs=1e-6)
-    assert measure(metric, outputs[:0], labels[:0], kind="multiclass", exchange=ALONE) is None
+    assert measure(metric, outputs[:0], labels[:0], kind="multiclass", collectives=ALONE) is None
 
 
 def test_auc_takes_any_outputs_as_scores() -> None:
     metric = make_metric(NamedOptions.parse("AUC"), kind="multilabel", width=2)
     outputs = torch.tensor([[0.1, 5.0], [0.2, -5.0], [0.3, 7.0]])
     labels = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    assert measure(metric, outputs, labels, kind="multilabel", exchange=ALONE) == 1
+    assert measure(metric, outputs, labels, kind="multilabel", collectives=ALONE) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from rudder.training.errors import ConfigError, DataError
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
 from rudder.training.simulate.recording import Recording, read_recording
-from rudder.training.simulate.replay import Limit, replay
+from rudder.training.simulate.replay import Limit, replay_trace
 from rudder.training.simulate.study import OPT, SIMULATED_POLICIES, Study, answer, make_policy_of
 from rudder.training.trace import RecordedPolicy, TraceHeader, TraceWriter
 
@@ -100,7 +100,9 @@ def test_an_endless_buffer_fetches_each_row_once(recording: Recording) -> None:
 def test_replay_counts_what_the_live_policy_counted(tmp_path: Path) -> None:
     live = record(tmp_path / "rank0.trace", batches(2), capacity=25)
     recording = read_recording(tmp_path / "rank0.trace")
-    counts = replay(make_policy_of("lookahead", recording, recording.header.settings), recording)
+    counts = replay_trace(
+        make_policy_of("lookahead", recording, recording.header.settings), recording
+    )
     assert list(zip(counts.hits.tolist(), counts.misses.tolist(), strict=True)) == live
     assert [tuple(row[:2]) for row in recording.planned.tolist()] == live
 

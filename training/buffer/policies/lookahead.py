@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.policies import lookahead_kernels as kernels
 from rudder.training.buffer.policies.slots import SlotBuffer
-from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.buffer.policy import BatchPlan, IntArray
 from rudder.training.buffer.records import Int32s
 from rudder.training.buffer.stacks import drain, make_stacks
 from rudder.training.buffer.targets import InclusionProbability
@@ -147,14 +147,14 @@ class LookaheadBuffer(SlotBuffer):
         if self._weight > MAX_WEIGHT:
             self._cool()
 
-    def plan(self, nodes: IntArray) -> Plan:
+    def plan(self, nodes: IntArray) -> BatchPlan:
         """Tell hits from misses, and admit the misses that are worth a slot."""
         hits, hit_slots, misses, missed, ranks = self._split(len(nodes))
         plan = self._planned(hits, hit_slots, misses, missed, ranks, self._take_targets(missed))
         self._end_batch()
         return plan
 
-    def fetch(self, most_rows: int) -> Plan:
+    def fetch(self, most_rows: int) -> BatchPlan:
         """Plan an eager fetch without a batch, of rows that are worth a slot."""
         none = np.empty(0, dtype=np.int64)
         return self._planned(none, none, none, none, none, self._take_idle(most_rows))
@@ -162,7 +162,7 @@ class LookaheadBuffer(SlotBuffer):
     def _planned(
         self, hits: IntArray, hit_slots: IntArray, misses: IntArray, missed: IntArray,
         ranks: IntArray, targets: IntArray,
-    ) -> Plan:  # fmt: skip
+    ) -> BatchPlan:  # fmt: skip
         if len(targets):
             ranks = np.concatenate([ranks, self._ranks_of(targets)])
         newcomers = np.concatenate([missed, targets]) if len(targets) else missed
@@ -172,7 +172,7 @@ class LookaheadBuffer(SlotBuffer):
         if len(is_target):
             self._nodes["heat"][targets] += np.float32(self._weight)
             admitted, slots = admitted[~is_target], slots[~is_target]
-        return Plan(
+        return BatchPlan(
             hits=hits,
             hit_slots=hit_slots,
             misses=misses,

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.training.buffer.policies.slots import ReactiveBuffer
-from rudder.training.buffer.policy import IntArray, Plan
+from rudder.training.buffer.policy import BatchPlan, IntArray
 from rudder.training.buffer.records import Records
 from rudder.training.buffer.targets import FloatArray, InclusionProbability
 from rudder.training.compiled import AHEAD, compiled, prefetch
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
 
-Start = Literal["empty", "degree", "random"]
+StartContents = Literal["empty", "degree", "random"]
 DEFAULT_INTERVAL = 32
 _ROUNDING = 1e-9
 
@@ -99,7 +99,7 @@ class ScoreBuffer(ReactiveBuffer):
         settings: BufferSettings,
         *,
         alpha: float = 0.05,
-        start: Start = "degree",
+        start: StartContents = "degree",
         faithful: bool = False,
         seed: int = 0,
         vip: InclusionProbability | None = None,
@@ -131,7 +131,7 @@ class ScoreBuffer(ReactiveBuffer):
         if faithful:
             self._countable[view.to_remote(view.halo)] = True
 
-    def plan(self, nodes: IntArray) -> Plan:
+    def plan(self, nodes: IntArray) -> BatchPlan:
         """Score the batch; in a round, also swap slots and fetch the entering rows."""
         self._batches += 1
         is_round, self._is_asked = self._is_round, False
@@ -143,7 +143,7 @@ class ScoreBuffer(ReactiveBuffer):
         entering, slots = self._swap(missed, is_round=is_round)
         positions = self._positions(entering, missed)
         is_missed = positions >= 0
-        return Plan(
+        return BatchPlan(
             hits=hits,
             hit_slots=hit_slots,
             misses=misses,

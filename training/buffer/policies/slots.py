@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.directory import make_directory
 from rudder.training.buffer.hot_set import MAX_HOT_ROWS, HotSet
-from rudder.training.buffer.policy import IntArray, Plan, Policy, Resize, after_another
+from rudder.training.buffer.policy import BatchPlan, IntArray, Policy, Resize, after_another
 from rudder.training.buffer.records import Records, zeros
 from rudder.training.buffer.rows import MemoryPool
 from rudder.training.buffer.targets import InclusionProbability, choose_all, refusal_of_targets
@@ -244,14 +244,14 @@ class ReactiveBuffer(SlotBuffer):
     node = NODE
     _batches = 0
 
-    def plan(self, nodes: IntArray) -> Plan:
+    def plan(self, nodes: IntArray) -> BatchPlan:
         """Tell hits from misses, and give slots to the misses that the policy admits."""
         self._batches += 1
         hits, hit_slots, misses, missed = self._split(self._directory.find(nodes))
         targets = self._take_targets(missed)
         return self._planned(hits, hit_slots, misses, missed, targets)
 
-    def fetch(self, most_rows: int) -> Plan:
+    def fetch(self, most_rows: int) -> BatchPlan:
         """Plan an eager fetch without a batch, into slots that the policy gives to such rows."""
         none = np.empty(0, dtype=np.int64)
         targets = self._take_idle(most_rows)[: self._num_slots]
@@ -260,11 +260,11 @@ class ReactiveBuffer(SlotBuffer):
     def _planned(
         self, hits: IntArray, hit_slots: IntArray, misses: IntArray, missed: IntArray,
         targets: IntArray,
-    ) -> Plan:  # fmt: skip
+    ) -> BatchPlan:  # fmt: skip
         self._admit(missed, targets)
         admitted, slots = self._admitted(missed)
         chosen, target_slots = self._admitted(targets)
-        return Plan(
+        return BatchPlan(
             hits=hits,
             hit_slots=hit_slots,
             misses=misses,
