@@ -6,6 +6,7 @@ import ipaddress
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,8 +19,9 @@ from typing import Literal, Self
 
 from rudder.training.errors import MachineError
 from rudder.training.hosts.host_process import HostProcess, LocalProcess
+from rudder.training.hosts.shared_memory import SHM_FOLDER
 from rudder.training.job import Job
-from rudder.training.machine import kills_for_memory
+from rudder.training.machine import available_memory_bytes, kills_for_memory
 
 _READY = "ready"
 _WAIT = f"echo {_READY} && exec cat > /dev/null"
@@ -161,6 +163,16 @@ class Host:
         return kills_for_memory()
 
 
+@dataclass(frozen=True)
+class Room:
+    """Free memory of a machine, the part of it that may be shared, and the partitions it is for."""
+
+    name: str
+    parts: range
+    memory_bytes: int
+    shm_bytes: int
+
+
 class Cluster(ABC):
     """Lends local hosts within its `with` block, and leaves nothing behind.
 
@@ -183,6 +195,12 @@ class Cluster(ABC):
 
         Raises MachineError that names the port if `first` is given and one of them is taken.
         """
+
+    def rooms(self) -> list[Room]:
+        """Memory that is free for the partitions: here all of them are on this machine."""
+        memory = available_memory_bytes()
+        shared = shutil.disk_usage(SHM_FOLDER).free if self.network == "loopback" else memory
+        return [Room("this machine", range(self._num_hosts), memory, shared)]
 
     def hand_over(self, job: Job) -> list[Job]:
         """Give each host what the job needs there; returns the job as each host sees it."""

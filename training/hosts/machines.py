@@ -20,7 +20,7 @@ from rudder.training.checksums import checksum
 from rudder.training.control.unix_socket import listen
 from rudder.training.database_copy import copy_database
 from rudder.training.errors import ConfigError, MachineError, RudderError
-from rudder.training.hosts.host import Cluster, Host, Network
+from rudder.training.hosts.host import Cluster, Host, Network, Room
 from rudder.training.hosts.host_process import HostProcess
 from rudder.training.hosts.link import HostLink, Stream
 from rudder.training.hosts.messages import (
@@ -111,6 +111,14 @@ class MachineCluster(Cluster):
         _each(hosts[1:], lambda host: host.link.ask(_ports(host, count, start), Ports))
         return start
 
+    def rooms(self) -> list[Room]:
+        """Memory that is free on each machine."""
+        return [
+            Room(f"host {each.name}", range(part, part + 1), each.report.memory_bytes,
+                 each.report.shm_bytes)
+            for part, each in enumerate(self._remote)
+        ]  # fmt: skip
+
     def hand_over(self, job: Job) -> list[Job]:
         """Send job, addresses, memory and missing parts; returns each host's own view."""
         with _snapshot(job.config.steering) as memory:
@@ -200,7 +208,6 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _give(job: Job, host: RemoteHost, *, part: int, memory: Path | None) -> Job:
     """Send what the host lacks; returns the job as it sees it."""
     folder, link = host.report.folder, host.link
-    _check_memory(job, host, part=part)
     data_dir = _place_of_data(job, host, part=part)
     updates: dict[str, object] = {}
     if memory is not None:
@@ -236,23 +243,6 @@ def _files_to_go_on(job: Job, *, part: int) -> Iterator[Path]:
         yield from (job.run_dir / "steering").glob(f"rank{rank}.*[nb]")  # .json, .db
     if part == 0 and job.resume_from is not None:
         yield from job.resume_from.iterdir()
-
-
-def _check_memory(job: Job, host: RemoteHost, *, part: int) -> None:
-    """Raise MachineError if the host's part cannot fit there; it lives in shared memory."""
-    size = sum(
-        path.stat().st_size
-        for path in files_of_part(job.part_config, part)
-        if path.parent != job.part_config.parent
-    )
-    free = min(host.report.shm_bytes, host.report.memory_bytes)
-    if size > free:
-        raise MachineError(
-            f"host {host.name} has {free / 2**30:.2f}G of shared memory left, but its partition"
-            f" takes {size / 2**30:.2f}G",
-            remedy="use more hosts, or machines with more memory; /dev/shm may be too small:"
-            " `mount -o remount,size=...`",
-        )
 
 
 def _place_of_data(job: Job, host: RemoteHost, *, part: int) -> Path:

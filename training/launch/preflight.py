@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from rudder.training.config import RunConfig
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.hosts.host import Network
+from rudder.training.hosts.host import Room
 from rudder.training.hosts.shared_memory import SHM_FOLDER
-from rudder.training.machine import available_memory_bytes
 from rudder.training.manifest import read_contents
 from rudder.training.partitioned_graph import PartitionedGraph
 from rudder.training.versions import installed_version, required_versions
@@ -40,33 +40,30 @@ def check_parts(config: RunConfig, graph: PartitionedGraph) -> None:
         contents.verify_content(graph.directory, part=None)
 
 
-def check_memory(config: RunConfig, graph: PartitionedGraph, *, network: Network) -> None:
-    """Raise MachineError if partitions or buffers cannot fit into memory.
-
-    Partitions live in shared memory: of each host's own where hosts are namespaces, else of
-    /dev/shm, which may be much smaller than the memory.
-    """
-    shared = sum(part.num_bytes for part in graph.parts)
-    available = available_memory_bytes()
-    if network == "loopback":
-        free = shutil.disk_usage(SHM_FOLDER).free
-        if shared > free:
-            raise MachineError(
-                f"{SHM_FOLDER} has {_size(free)} free, but the partitions take {_size(shared)}",
-                remedy=f"make it larger: `mount -o remount,size={_size(2 * shared)} {SHM_FOLDER}`,"
-                " or `--shm-size` of the container; or use a smaller dataset",
-            )
-    buffers = buffer_bytes(config, graph)
-    if shared + buffers > available:
+def check_memory(config: RunConfig, graph: PartitionedGraph, room: Room) -> None:
+    """Raise MachineError if a machine has no room for its partitions, which are in shared memory,
+    or for them and the buffers of its trainers."""
+    shared = sum(graph.parts[part].num_bytes for part in room.parts)
+    if shared > room.shm_bytes:
         raise MachineError(
-            f"this machine has {_size(available)} of memory left, but the partitions take"
-            f" {_size(shared)} and the buffers of all trainers {_size(buffers)}",
-            remedy="use a smaller --buffer, a smaller dataset, or a machine with more memory",
+            f"{SHM_FOLDER} of {room.name} has {_size(room.shm_bytes)} free, but the partitions"
+            f" there take {_size(shared)}",
+            remedy=f"make it larger: `mount -o remount,size={_size(2 * shared)} {SHM_FOLDER}`,"
+            " or `--shm-size` of the container; or use more hosts or a smaller dataset",
+        )
+    buffers = buffer_bytes(config, graph, room.parts)
+    if shared + buffers > room.memory_bytes:
+        raise MachineError(
+            f"{room.name} has {_size(room.memory_bytes)} of memory left, but the partitions take"
+            f" {_size(shared)} and the buffers of all trainers there {_size(buffers)}",
+            remedy="use a smaller --buffer, more hosts, a smaller dataset, or a machine with more"
+            " memory",
         )
 
 
-def buffer_bytes(config: RunConfig, graph: PartitionedGraph) -> int:
-    """Bytes of all buffers when they are full; `auto` takes no more than there is.
+def buffer_bytes(config: RunConfig, graph: PartitionedGraph, parts: Iterable[int]) -> int:
+    """Bytes of all buffers of these parts' trainers when they are full; `auto` takes no more than
+    there is.
 
     Where nobody has counted the halo, shares of it count as nothing; trainers check them again.
     """
@@ -75,8 +72,10 @@ def buffer_bytes(config: RunConfig, graph: PartitionedGraph) -> int:
     return sum(
         config.trainers_per_host
         * graph.row_bytes
-        * config.buffer.rows(num_halo=part.num_halo or 0, row_bytes=graph.row_bytes, auto=0)
-        for part in graph.parts
+        * config.buffer.rows(
+            num_halo=graph.parts[part].num_halo or 0, row_bytes=graph.row_bytes, auto=0
+        )
+        for part in parts
     )
 
 

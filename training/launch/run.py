@@ -71,8 +71,8 @@ def launch(
             _open_cluster(config, run_dir) as cluster,
             _sockets_in(run_dir / "control"),
         ):
-            if cluster.network != "machines":
-                check_memory(config, graph, network=cluster.network)
+            for room in cluster.rooms():
+                check_memory(config, graph, room)
             job = _make_job(config, graph, run_dir, cluster)
             own = {"program": program, "program_options": program_options}
             job = job.model_copy(update={**own, "resume_from": resume_from})

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ import pytest
 from rudder.training.checksums import stored_files
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError, DataError, MachineError
+from rudder.training.hosts.host import Room
+from rudder.training.hosts.local import LoopbackCluster
 from rudder.training.launch.preflight import (
     buffer_bytes,
     check_disk,
@@ -63,20 +64,30 @@ def test_a_shared_file_that_has_changed_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_buffers_of_all_trainers_are_counted(options: dict[str, Any], num_bytes: int) -> None:
-    assert buffer_bytes(run_config(**options), partitioned_graph()) == num_bytes
+    assert buffer_bytes(run_config(**options), partitioned_graph(), range(2)) == num_bytes
 
 
 def test_buffer_beyond_the_memory_is_refused() -> None:
     config = run_config(buffer=10**12)
     with pytest.raises(MachineError, match="buffers of all trainers") as caught:
-        check_memory(config, partitioned_graph(), network="namespace")
+        check_memory(config, partitioned_graph(), Room("this machine", range(2), 2**36, 2**36))
     assert "smaller --buffer" in caught.value.remedy
 
 
+def test_buffers_and_partition_of_one_host_are_held_against_the_memory_of_that_host() -> None:
+    config = run_config(buffer=2**24, trainers_per_host=3)
+    graph, needed = partitioned_graph(part_bytes=2**30), 2**30 + 3 * 2**24 * 32
+    check_memory(config, graph, Room("host b", range(1, 2), needed, 2**30))
+    with pytest.raises(MachineError, match=r"host b has 2\.50G .* take 1\.00G and .* there 1\.50G"):
+        check_memory(config, graph, Room("host b", range(1, 2), needed - 1, 2**30))
+
+
 def test_partitions_beyond_the_shared_memory_are_refused() -> None:
-    huge = partitioned_graph(part_bytes=shutil.disk_usage("/dev/shm").free)
-    with pytest.raises(MachineError, match=r"/dev/shm has .* free, but the partitions take"):
-        check_memory(run_config(), huge, network="loopback")
+    with LoopbackCluster(num_hosts=2) as cluster:
+        (room,) = cluster.rooms()
+    huge = partitioned_graph(part_bytes=room.shm_bytes)
+    with pytest.raises(MachineError, match=r"/dev/shm of this machine has .* free, but the part"):
+        check_memory(run_config(), huge, room)
 
 
 def test_disk_with_room_passes_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
