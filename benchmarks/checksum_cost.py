@@ -13,12 +13,14 @@ on a machine that does other work: `share` is that of the comparison over import
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
+from statistics import median
 
-from benchmarks.shared import parser_of
+from benchmarks.shared import run_study
+from rudder.training.errors import DataError
 from rudder.training.manifest import read_contents
 from rudder.training.partition.layout import find_part_config
 
@@ -39,31 +41,27 @@ print(json.dumps(times), file=sys.stderr)
 """
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = parser_of(__doc__, repeats=7)
-    parser.add_argument("data", type=Path)
-    args = parser.parse_args()
-    part_config = find_part_config(args.data)
+def measure(options: Namespace, folder: Path) -> dict[str, float]:
+    part_config = find_part_config(options.data)
     contents = read_contents(part_config.parent)
     if contents is None:
-        parser.error(f"{args.data} has no checksums")
+        raise DataError(f"{options.data} has no checksums")
     argv = [sys.executable, "-W", "ignore", "-c", _LOAD, str(part_config)]
     runs = []
-    for _ in range(args.repeats + 1):
+    for _ in range(options.repeats + 1):
         done = subprocess.run(argv, check=True, capture_output=True, text=True)
         runs.append(json.loads(done.stderr.splitlines()[-1]))
     imports, loads, checks = (list(times) for times in zip(*runs[1:], strict=True))
     sizes = [file.num_bytes for file in contents.files if file.path.startswith("part0/")]
-    print(json.dumps({
+    return {
         "mebibytes": round(sum(sizes) / 2**20, 1),
-        "import_seconds": round(statistics.median(imports), 3),
-        "load_seconds": round(statistics.median(loads), 3),
-        "check_seconds": round(statistics.median(checks), 3),
-        "share": round(statistics.median(c / (i + w) for i, w, c in runs[1:]), 4),
-        "share_of_load": round(statistics.median(c / w for _, w, c in runs[1:]), 4),
-    }, indent=2))  # fmt: skip
+        "import_seconds": round(median(imports), 3),
+        "load_seconds": round(median(loads), 3),
+        "check_seconds": round(median(checks), 3),
+        "share": round(median(c / (i + w) for i, w, c in runs[1:]), 4),
+        "share_of_load": round(median(c / w for _, w, c in runs[1:]), 4),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, measure, positional=("data", None), repeats=7)

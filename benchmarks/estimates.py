@@ -11,91 +11,63 @@ had not settled when the trial ended. Sums are of all changes, and of those that
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.shared import parser_of
+from benchmarks.shared import run_study
 from rudder.agents.controller.report import is_change
+from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.agents.trial import Trial
-from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
-from rudder.tools.estimate.history import History
-from rudder.tools.estimate.whatif import WhatIf
-from rudder.training.errors import RudderError
+from rudder.training.errors import DataError
 from rudder.training.metrics import Window
-from rudder.training.workload import Workload
 
 
-@dataclass(frozen=True)
-class Estimated:
-    """One change; errors are (measured - expected) / expected."""
-
-    run: str
-    step: int
-    grew: bool
-    rows: str
-    recorded: float | None
-    now: float | None
-
-
-def changes(file: Path) -> Iterator[Estimated]:
-    """Those of a rank."""
+def changes(file: Path) -> Iterator[dict[str, Any]]:
+    """Those of a rank; errors are (measured - expected) / expected."""
     with RunReader(file) as reader:
-        episodes, windows = reader.episodes(), reader.windows(with_slices=True)
-        workloads = reader.workloads()
-    known: list[float] = []
-    for episode in filter(is_change, episodes):
-        before, applied, outcome = episode.observation, episode.applied, episode.outcome
-        assert applied is not None
-        recorded = None if outcome is None else outcome.rows_error
-        after = (outcome and outcome.rows_after) or 0.0
-        now = None
-        if recorded is not None:
-            now = _now(episode, windows, workloads[episode.run_key], known)
-            known.append(recorded)
-        yield Estimated(
-            run=f"{file.parents[1].name} rank {episode.rank}",
-            step=before.step,
-            grew=applied.settings.capacity_rows > before.settings.capacity_rows,
-            rows=f"{before.rows_fetched:,.0f} -> {after:,.0f}",
-            recorded=recorded,
-            now=now,
-        )
+        windows = reader.windows(with_slices=True)
+        for scene in RecordedRun(reader).decisions():
+            episode = scene.episode
+            if not is_change(episode) or episode.applied is None:
+                continue
+            before, outcome = episode.observation, episode.outcome
+            recorded = outcome.rows_error if outcome else None
+            after = (outcome and outcome.rows_after) or 0.0
+            yield {
+                "run": f"{file.parents[1].name} rank {episode.rank}",
+                "step": before.step,
+                "grew": episode.applied.settings.capacity_rows > before.settings.capacity_rows,
+                "rows": f"{before.rows_fetched:,.0f} -> {after:,.0f}",
+                "recorded": recorded,
+                "now": None if recorded is None else _now(scene, windows),
+            }
 
 
-def _now(
-    episode: Episode, windows: Sequence[Window], workload: Workload, known: Sequence[float]
-) -> float | None:
-    """The error of an estimate that is made again; known: errors of the changes before."""
-    before, applied, verdict = episode.observation, episode.applied, episode.verdict
-    assert applied is not None
-    history = History(workload)
-    for window in windows:
-        if window.first_step + window.num_steps <= before.step:
-            history.add(window)
-    whatif = WhatIf(history)
-    for error in known:
-        whatif.note_error(error)
-    if not whatif.is_ready or verdict is None:
+def _now(scene: Scene | NotReplayable, windows: Sequence[Window]) -> float | None:
+    """The error of an estimate that is made again, from what was known before the decision."""
+    episode, applied, verdict = scene.episode, scene.episode.applied, scene.episode.verdict
+    if isinstance(scene, NotReplayable) or applied is None or verdict is None:
         return None
+    whatif = scene.toolbox.whatif
     trial = Trial(
         verdict.change,
         applied=applied,
-        before=before,
+        before=episode.observation,
         expected=whatif.effect(verdict.change),
         course=whatif.course(verdict.change, applied_step=applied.step),
     )
-    found = (trial.feed(window) for window in windows if window.first_step >= before.step)
+    later = [each for each in windows if each.first_step >= episode.observation.step]
+    found = (trial.feed(window) for window in later)
     return next((each.rows_error for each in found if each is not None), None)
 
 
-def summary(found: Sequence[Estimated], name: str) -> dict[str, float | None]:
+def summary(found: Sequence[dict[str, Any]], name: str) -> dict[str, float | None]:
     """Of the changes with an error: how many were at most 5 % off, the usual and worst error."""
-    sizes = [abs(error) for each in found if (error := getattr(each, name)) is not None]
+    sizes = [abs(error) for each in found if (error := each[name]) is not None]
     return {
         "changes": len(sizes),
         "within": sum(size <= 0.05 for size in sizes),
@@ -104,27 +76,18 @@ def summary(found: Sequence[Estimated], name: str) -> dict[str, float | None]:
     }
 
 
-def main() -> None:
-    """Read, estimate, print."""
-    parser = parser_of(__doc__)
-    parser.add_argument("folders", type=Path, nargs="+", help="with records of steered runs")
-    files = [
-        file
-        for folder in parser.parse_args().folders
-        for file in sorted(folder.rglob("steering/rank*.db"))
-    ]
+def measure(options: Namespace, folder: Path) -> dict[str, object]:
+    places: list[Path] = options.folders
+    files = [file for place in places for file in sorted(place.rglob("steering/rank*.db"))]
     if not files:
-        sys.exit("error: nothing below these folders was steered; name folders of runs")
-    try:
-        found = [each for file in files for each in changes(file)]
-    except RudderError as error:
-        sys.exit(f"error: {error}")
+        raise DataError("nothing below these folders was steered; name folders of runs")
+    found = [each for file in files for each in changes(file)]
     sums = {
         kind: {name: summary(some, name) for name in ("recorded", "now")}
-        for kind, some in (("all", found), ("growths", [each for each in found if each.grew]))
+        for kind, some in (("all", found), ("growths", [each for each in found if each["grew"]]))
     }
-    print(json.dumps({"changes": [asdict(each) for each in found], **sums}, indent=2))
+    return {"changes": found, **sums}
 
 
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, measure, positional=("folders", "+"))

@@ -11,77 +11,57 @@ median and range, from before its first batch is asked for; to_none: over `none`
 
 from __future__ import annotations
 
-import json
-import statistics
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.shared import parser_of
+from benchmarks.shared import middle, run_study, train
 
-_RUDDER = Path(sys.executable).parent / "rudder"
 KINDS = ("none", "graph", "memory")
 
 
-def job(folder: Path, kind: str, options: Sequence[str], *, memory: Path) -> dict[str, Any]:
+def job(run_dir: Path, kind: str, options: Sequence[str], *, memory: Path) -> dict[str, Any]:
     """The first epoch of one job."""
-    planner = "fixed" if kind == "none" else "embedded"
-    command = [
-        str(_RUDDER), "train", *options, "--planner", planner, "--json",
-        "--memory", str(memory) if kind == "memory" else "none", "--run-dir", str(folder),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr.decode())
-    ranks = [rank["epochs"][0] for rank in json.loads(done.stdout)["ranks"]]
-    rows = [epoch["rows"] for epoch in ranks]
+    summary = train(
+        *options, "--planner", "fixed" if kind == "none" else "embedded", "--run-dir", str(run_dir),
+        "--memory", str(memory) if kind == "memory" else "none",
+    )  # fmt: skip
+    epochs = [rank["epochs"][0] for rank in summary["ranks"]]
+    rows = [epoch["rows"] for epoch in epochs]
     return {
-        "seconds": max(epoch["seconds_total"] for epoch in ranks),
-        "hits": sum(each["hits"] for each in rows) / sum(each["remote_rows"] for each in rows),
+        "seconds": max(epoch["seconds_total"] for epoch in epochs),
+        "hit_fraction": sum(each["hits"] for each in rows) / sum(r["remote_rows"] for r in rows),
         "rows": sum(sum(each["rows_fetched"].values()) for each in rows),
-        "idle": sum(each["rows_fetched"]["idle"] for each in rows),
+        "rows_while_idle": sum(each["rows_fetched"]["idle"] for each in rows),
     }
 
 
 def row_of(kind: str, found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """One kind over all rounds; rows, rows_while_idle: of the last one, all ranks."""
+    """One kind over all rounds; rows and hits: of the last one, all ranks."""
     own = found[kind]
     seconds = [each["seconds"] for each in own]
     ratios = [each / none["seconds"] for each, none in zip(seconds, found["none"], strict=True)]
-    return {
-        "seconds": statistics.median(seconds),
-        "range": [min(seconds), max(seconds)],
-        "to_none": statistics.median(ratios),
-        "to_none_range": [min(ratios), max(ratios)],
-        "hit_fraction": own[-1]["hits"],
-        "rows": own[-1]["rows"],
-        "rows_while_idle": own[-1]["idle"],
-    }
+    return {**own[-1], "seconds": middle(seconds), "to_none": middle(ratios)}
 
 
-def main() -> None:
-    """Run all jobs in turns; prints a line after each round, of all rounds so far."""
-    parser = parser_of(__doc__, repeats=5, batch_size=512, past_epochs=3)
-    parser.add_argument("--dataset", default="synthetic:community-200k")
-    parser.add_argument("--rate", default="1gbit")
-    asked = parser.parse_args()
-    common = ["--dataset", asked.dataset, "--batch-size", str(asked.batch_size)]
-    if asked.rate != "none":
-        common += ["--rate", asked.rate]
+def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
+    common = ["--dataset", options.dataset, "--batch-size", str(options.batch_size)]
+    if options.rate != "none":
+        common += ["--rate", options.rate]
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    with tempfile.TemporaryDirectory() as name:
-        folder, memory = Path(name), Path(name) / "memory.db"
-        job(folder / "past", "memory", [*common, "--epochs", str(asked.past_epochs)], memory=memory)
-        for number in range(asked.repeats):
-            for place in range(len(KINDS)):
-                kind = KINDS[(number + place) % len(KINDS)]
-                run_dir = folder / f"{number}-{kind}"
-                found[kind].append(job(run_dir, kind, [*common, "--epochs", "1"], memory=memory))
-            print(json.dumps({kind: row_of(kind, found) for kind in KINDS}), flush=True)
+    memory = folder / "memory.db"
+    job(folder / "past", "memory", [*common, "--epochs", str(options.past_epochs)], memory=memory)
+    for number in range(options.repeats):
+        for place in range(len(KINDS)):
+            kind = KINDS[(number + place) % len(KINDS)]
+            run_dir = folder / f"{number}-{kind}"
+            found[kind].append(job(run_dir, kind, [*common, "--epochs", "1"], memory=memory))
+        yield {kind: row_of(kind, found) for kind in KINDS}
 
 
 if __name__ == "__main__":
-    main()
+    run_study(
+        __doc__, measure, repeats=5, batch_size=512, past_epochs=3,
+        dataset="synthetic:community-200k", rate="1gbit",
+    )  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,7 +14,7 @@ import dgl
 import dgl.nn
 import torch
 
-from benchmarks.shared import parser_of
+from benchmarks.shared import run_study
 from rudder.training.model.aggregation import TensorBlock
 from rudder.training.model.layers import GatLayer, GcnLayer, GinLayer, Layer, SageLayer
 
@@ -20,28 +22,23 @@ _WIDTH, _HEADS = 64, 4
 
 
 def _mlp(in_dim: int) -> torch.nn.Module:
-    layers = (torch.nn.Linear(in_dim, _WIDTH), torch.nn.ReLU(), torch.nn.Linear(_WIDTH, _WIDTH))
-    return torch.nn.Sequential(*layers)
+    first, second = torch.nn.Linear(in_dim, _WIDTH), torch.nn.Linear(_WIDTH, _WIDTH)
+    return torch.nn.Sequential(first, torch.nn.ReLU(), second)
 
 
 LAYERS: dict[str, tuple[Callable[[int], Layer], Callable[[int], Any]]] = {
-    "sage": (
-        lambda width: SageLayer(width, _WIDTH),
-        lambda width: dgl.nn.SAGEConv(width, _WIDTH, "mean"),
-    ),
-    "gcn": (
-        lambda width: GcnLayer(width, _WIDTH),
-        lambda width: dgl.nn.SAGEConv(width, _WIDTH, "gcn"),
-    ),
+    "sage": (lambda x: SageLayer(x, _WIDTH), lambda x: dgl.nn.SAGEConv(x, _WIDTH, "mean")),
+    "gcn": (lambda x: GcnLayer(x, _WIDTH), lambda x: dgl.nn.SAGEConv(x, _WIDTH, "gcn")),
     "gin": (
-        lambda width: GinLayer(width, _WIDTH),
-        lambda width: dgl.nn.GINConv(_mlp(width), "mean", learn_eps=True),
+        lambda x: GinLayer(x, _WIDTH),
+        lambda x: dgl.nn.GINConv(_mlp(x), "mean", learn_eps=True),
     ),
     "gat": (
-        lambda width: GatLayer(width, _WIDTH // _HEADS, _HEADS, last=False),
-        lambda width: dgl.nn.GATConv(width, _WIDTH // _HEADS, _HEADS, residual=True),
+        lambda x: GatLayer(x, _WIDTH // _HEADS, _HEADS, last=False),
+        lambda x: dgl.nn.GATConv(x, _WIDTH // _HEADS, _HEADS, residual=True),
     ),
 }
+"""Rudder's and DGL's, of so many inputs."""
 
 
 def _block(*, num_dst: int, fanout: int, num_src: int) -> dgl.DGLGraph:
@@ -58,9 +55,7 @@ def _seconds(layer: Any, block: Any, x: torch.Tensor) -> float:
     return time.thread_time() - started
 
 
-def main() -> None:
-    """Print a line of JSON for each layer and block."""
-    options = parser_of(__doc__, repeats=15).parse_args()
+def measure(options: Namespace, folder: Path) -> Iterator[dict[str, object]]:
     torch.set_num_threads(1)
     cases = {
         "first": (_block(num_dst=3000, fanout=10, num_src=20_000), torch.randn(20_000, 128)),
@@ -69,19 +64,18 @@ def main() -> None:
             torch.randn(3000, 64, requires_grad=True),
         ),
     }
-    for name, (make, make_dgls) in LAYERS.items():
-        for place, (block, x) in cases.items():
-            ours, theirs = make(x.shape[1]), make_dgls(x.shape[1])
-            theirs.__dict__["_allow_zero_in_degree"] = True
-            tensors = TensorBlock.of(block, torch.device("cpu"))
-            takes = {"rudder": (ours, block), "tensors": (ours, tensors), "dgl": (theirs, block)}
-            seconds: dict[str, list[float]] = {kind: [] for kind in takes}
-            for _ in range(options.repeats):
-                for kind, (layer, each) in takes.items():
-                    seconds[kind].append(_seconds(layer, each, x))
-            found = {kind: round(1000 * median(times), 2) for kind, times in seconds.items()}
-            print(json.dumps({"layer": name, "block": place, "milliseconds": found}), flush=True)
+    for (name, (make, make_dgls)), (place, (block, x)) in product(LAYERS.items(), cases.items()):
+        ours, theirs = make(x.shape[1]), make_dgls(x.shape[1])
+        theirs.__dict__["_allow_zero_in_degree"] = True
+        tensors = TensorBlock.of(block, torch.device("cpu"))
+        takes = {"rudder": (ours, block), "tensors": (ours, tensors), "dgl": (theirs, block)}
+        seconds: dict[str, list[float]] = {kind: [] for kind in takes}
+        for _ in range(options.repeats):
+            for kind, (layer, each) in takes.items():
+                seconds[kind].append(_seconds(layer, each, x))
+        found = {kind: round(1000 * median(times), 2) for kind, times in seconds.items()}
+        yield {"layer": name, "block": place, "milliseconds": found}
 
 
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, measure, repeats=15)

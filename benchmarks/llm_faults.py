@@ -9,12 +9,12 @@ embedded planner's own. Exit code 1 if any was either. Run it in the repository'
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
-import sys
 import time
+from argparse import Namespace
+from pathlib import Path
 
-from benchmarks.shared import parser_of, spread
+from benchmarks.shared import run_study, spread
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.breaker import Breaker, Budget, Stagger
 from rudder.agents.llm.endpoint import Endpoint
@@ -58,8 +58,8 @@ async def decide(
     planner = LlmPlanner(asker, fallback=fallback)
     took, wrong = [], 0
     for number in range(times):
-        began = time.monotonic()
         seen = observation.model_copy(update={"window": number})
+        began = time.monotonic()
         plan = await planner.plan(seen, (), toolbox)
         took.append(time.monotonic() - began)
         wrong += plan.planner != fallback.name or plan.change != wanted
@@ -74,11 +74,11 @@ async def decide(
     }
 
 
-def run(times: int, deadline_s: float) -> dict[str, dict[str, object]]:
+def measure(options: Namespace, folder: Path) -> dict[str, dict[str, object]]:
     seen = scene()
 
     def one(url: str) -> dict[str, object]:
-        return asyncio.run(decide(url, *seen, times=times, deadline_s=deadline_s))
+        return asyncio.run(decide(url, *seen, times=options.times, deadline_s=options.deadline))
 
     with socket.create_server(("127.0.0.1", 0)) as closed:
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/v1"
@@ -89,12 +89,8 @@ def run(times: int, deadline_s: float) -> dict[str, dict[str, object]]:
     return found
 
 
-def main() -> int:
-    options = parser_of(__doc__, times=100, deadline=0.2).parse_args()
-    found = run(options.times, options.deadline)
-    print(json.dumps(found, indent=2))
-    return int(any(each["wrong"] or each["late"] for each in found.values()))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    run_study(
+        __doc__, measure, times=100, deadline=0.2,
+        holds=lambda found: not any(each["wrong"] or each["late"] for each in found.values()),
+    )  # fmt: skip

@@ -12,20 +12,18 @@ any run differs.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import psutil
 
-from benchmarks.shared import parser_of
+from benchmarks.shared import run_study, train
 
 Kind = Literal["unsteered", "steered", "killed"]
-_RUDDER = Path(sys.executable).parent / "rudder"
 _BETWEEN_KILLS_S = 0.5
 
 
@@ -37,20 +35,18 @@ def outcome(
     more: options of `rudder train`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            str(_RUDDER), "train", "--data", str(data), "--run-dir", f"{folder}/run", "--json",
-            "--seed", str(seed), "--epochs", str(epochs), "--eval-every", "1",
-            "--batch-size", str(batch_size), *more,
+        summary = train(
+            "--data", str(data), "--run-dir", f"{folder}/run", "--seed", str(seed), "--epochs",
+            str(epochs), "--eval-every", "1", "--batch-size", str(batch_size), *more,
             *(["--controller", "none"] if kind == "unsteered" else ["--memory", "none"]),
-        ]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
-            while kind == "killed" and run.poll() is None:
-                _kill_controllers(run.pid)
-                time.sleep(_BETWEEN_KILLS_S)
-            out, error = run.communicate()
-        if run.returncode:
-            raise RuntimeError(error.decode())
-        return _essence(json.loads(out))
+            meanwhile=_kill_controllers if kind == "killed" else None,
+        )  # fmt: skip
+    epochs_of_ranks = [
+        (rank["rank"], epoch["loss"], epoch["rows"]["input_rows"], epoch["rows"]["remote_rows"])
+        for rank in summary["ranks"]
+        for epoch in rank["epochs"]
+    ]
+    return [(each["epoch"], each["scores"]) for each in summary["evaluations"]] + epochs_of_ranks
 
 
 def _kill_controllers(launcher: int) -> None:
@@ -60,33 +56,20 @@ def _kill_controllers(launcher: int) -> None:
                 process.kill()
         except psutil.Error:
             continue
+    time.sleep(_BETWEEN_KILLS_S)
 
 
-def _essence(summary: dict[str, Any]) -> list[Any]:
-    epochs = [
-        (rank["rank"], epoch["loss"], epoch["rows"]["input_rows"], epoch["rows"]["remote_rows"])
-        for rank in summary["ranks"]
-        for epoch in rank["epochs"]
-    ]
-    quality = [(each["epoch"], each["scores"]) for each in summary["evaluations"]]
-    return [*quality, *epochs]
-
-
-def main() -> None:
-    """Run all, and exit."""
-    parser = parser_of(__doc__, seeds=20, epochs=4, batch_size=128)
-    parser.add_argument("--data", type=Path, required=True, help="what `rudder prepare` wrote")
-    options = parser.parse_args()
-    num_different = 0
+def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     for seed in range(options.seeds):
         sizes = {"seed": seed, "epochs": options.epochs, "batch_size": options.batch_size}
         reference = outcome(options.data, kind="unsteered", **sizes)
         for kind in get_args(Kind):
             is_equal = outcome(options.data, kind=kind, **sizes) == reference
-            num_different += not is_equal
-            print(json.dumps({"seed": seed, "kind": kind, "equal": is_equal}), flush=True)
-    sys.exit(num_different > 0)
+            yield {"seed": seed, "kind": kind, "equal": is_equal}
 
 
 if __name__ == "__main__":
-    main()
+    run_study(
+        __doc__, measure, holds=lambda line: line["equal"], data=Path("parts"), seeds=20, epochs=4,
+        batch_size=128,
+    )  # fmt: skip

@@ -12,16 +12,14 @@ and capacities. A ratio below 1 would be a workload on which such a threshold wi
 from __future__ import annotations
 
 import itertools
-import json
-import statistics
+from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.shared import parser_of
+from benchmarks.shared import middle, run_study
 from rudder.bench.simulated.cases import STREAMS
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.policy import IntArray
@@ -29,43 +27,28 @@ from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings
 from rudder.training.simulate.recording import find_traces, read_recording
 
-THRESHOLDS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0)
+THRESHOLDS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.0)
 LOOKAHEADS = (0, 4, 16, 40)
 SHARES = (0.05, 0.25, 0.5)
 """Of the nodes that occur, what the buffer holds."""
+Workload = tuple[Sequence[IntArray], int, int]
+"""Batches of int64 remote numbers, remote nodes, and batches that are not counted at first."""
 
 
-@dataclass(frozen=True)
-class Workload:
-    """Batches of int64 remote numbers; warm: batches of these that are not counted."""
-
-    name: str
-    batches: Sequence[IntArray]
-    num_remote: int
-    warm: int
-
-    def rows(self, settings: BufferSettings) -> int:
-        """Rows fetched after the warm-up, as training/simulate/replay.py counts them."""
-        policy = LookaheadBuffer(_view(self.num_remote), settings)
-        observed = rows = 0
-        for number, nodes in enumerate(self.batches):
-            last = min(number + settings.lookahead_batches + 1, len(self.batches))
-            while observed < last:
-                policy.observe(self.batches[observed])
-                observed += 1
-            misses = len(policy.plan(nodes).misses)
-            rows += misses if number >= self.warm else 0
-        return rows
-
-
-def _view(num_remote: int) -> PartitionView:
-    return PartitionView(
-        part=0,
-        starts=np.array([0, 1, num_remote + 1]),
-        indptr=np.zeros(2, dtype=np.int64),
-        indices=np.empty(0, dtype=np.int64),
-        halo=np.empty(0, dtype=np.int64),
-    )
+def rows_fetched(work: Workload, settings: BufferSettings) -> int:
+    """Rows after the warm-up, as training/simulate/replay.py counts them."""
+    batches, num_remote, warm = work
+    none = np.empty(0, dtype=np.int64)
+    view = PartitionView(0, np.array([0, 1, num_remote + 1]), np.zeros(2, int), none, none)
+    policy = LookaheadBuffer(view, settings)
+    observed = rows = 0
+    for number, nodes in enumerate(batches):
+        while observed < min(number + settings.lookahead_batches + 1, len(batches)):
+            policy.observe(batches[observed])
+            observed += 1
+        misses = len(policy.plan(nodes).misses)
+        rows += misses if number >= warm else 0
+    return rows
 
 
 def _scanned(seed: int, *, hot: int = 300, cold: int = 5700, count: int) -> list[IntArray]:
@@ -82,39 +65,31 @@ def _scanned(seed: int, *, hot: int = 300, cold: int = 5700, count: int) -> list
 def workloads(runs: Sequence[Path], *, seeds: int, batches: int) -> Iterator[Workload]:
     """The simulator's streams, the scan, and the traces of these runs."""
     for seed in range(seeds):
-        for name, stream_of in STREAMS.items():
+        for stream_of in STREAMS.values():
             stream = stream_of(seed)
             drawn = [stream.batch(number) for number in range(batches)]
-            yield Workload(name, drawn, stream.num_remote, batches // 3)
-        yield Workload("scan", _scanned(seed, count=batches), 6000, batches // 3)
+            yield drawn, stream.num_remote, batches // 3
+        yield _scanned(seed, count=batches), 6000, batches // 3
     for file in find_traces(list(runs)) if runs else []:
         found = read_recording(file)
         drawn = [found.batch(number) for number in found.happened]
         warm = min(found.header.batches_per_epoch, len(drawn) // 2)
-        yield Workload(str(file), drawn, found.header.num_remote, warm)
+        yield drawn, found.header.num_remote, warm
 
 
-def main() -> None:
-    """Replay all, and print the ratios."""
-    parser = parser_of(__doc__, seeds=2, batches=480)
-    parser.add_argument("runs", type=Path, nargs="*", help="folders of recorded runs")
-    asked = parser.parse_args()
+def measure(options: Namespace, folder: Path) -> Iterator[dict[str, float]]:
     ratios: dict[tuple[int, float], list[float]] = defaultdict(list)
-    for work in workloads(asked.runs, seeds=asked.seeds, batches=asked.batches):
-        used = len(np.unique(np.concatenate(work.batches)))
+    for work in workloads(options.runs, seeds=options.seeds, batches=options.batches):
+        used = len(np.unique(np.concatenate(work[0])))
         for share, ahead in itertools.product(SHARES, LOOKAHEADS):
             settings = BufferSettings(capacity_rows=round(share * used), lookahead_batches=ahead)
-            rows = {
-                threshold: work.rows(settings.model_copy(update={"eviction_threshold": threshold}))
-                for threshold in THRESHOLDS
-            }
-            for threshold in THRESHOLDS[1:]:
-                ratios[ahead, threshold].append(rows[threshold] / max(rows[1.0], 1))
+            without = max(rows_fetched(work, settings), 1)
+            for threshold in THRESHOLDS:
+                lower = settings.model_copy(update={"eviction_threshold": threshold})
+                ratios[ahead, threshold].append(rows_fetched(work, lower) / without)
     for (ahead, threshold), found in sorted(ratios.items()):
-        line = {"lookahead": ahead, "threshold": threshold, "least": round(min(found), 4)}
-        line |= {"median": round(statistics.median(found), 4), "most": round(max(found), 4)}
-        print(json.dumps(line))
+        yield {"lookahead": ahead, "threshold": threshold, **middle(found)}
 
 
 if __name__ == "__main__":
-    main()
+    run_study(__doc__, measure, positional=("runs", "*"), seeds=2, batches=480)

@@ -1,4 +1,4 @@
-"""A short form of benchmarks/controller_kills.py."""
+"""A short form of a part of benchmarks/record_faults.py."""
 
 from __future__ import annotations
 

@@ -21,6 +21,6 @@ def test_a_rescue_needs_something_to_compare_with() -> None:
 
 
 def test_a_study_of_what_cannot_change_is_an_error() -> None:
-    done = steering("change", "weather")
+    done = steering("weather")
     assert done.returncode != 0
     assert "weather" in done.stderr

@@ -1,4 +1,4 @@
-"""The measurement of what decisions cost runs on made-up windows and on recorded ones."""
+"""The study of what controllers cost: decisions of a recorded run, and one that idles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks.controller_cost import quarters
 from rudder.agents.planners.baselines import FixedPlanner
 from rudder.bench.simulated.run import simulate
 from rudder.memory.run.sqlite_journal import SqliteJournal
@@ -17,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def decision_cost(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.decision_cost", *arguments]
+    command = [sys.executable, "-m", "benchmarks.controller_cost", "--seconds", "0", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
@@ -43,3 +46,11 @@ def test_a_folder_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     done = decision_cost(str(tmp_path))
     assert done.returncode != 0
     assert "has no" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_controller_that_can_gain_nothing_soon_has_no_accesses_sampled(tmp_path: Path) -> None:
+    found = list(quarters(40, tmp_path))
+    assert found[0]["core_percent"] > 0
+    assert found[-1]["sampled_windows"] == 0
+    assert found[-1]["steps_of_last_window"] > 16

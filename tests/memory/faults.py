@@ -1,0 +1,78 @@
+"""Many kills, damages and edits of a run's file, one after the other, and what came of them."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from rudder.memory.run.run_reader import RunReader, run_file
+from rudder.memory.sample import write_sample_run
+from rudder.training.errors import DataError
+from tests.memory.damage import copy_of, damage, open_damaged, write_open_run
+from tests.memory.edits import edit_log, log_content
+from tests.memory.kills import kill_one
+
+_KILLS_PER_FILE = 20
+
+
+def kills(count: int, *, folder: Path, draw: random.Random) -> dict[str, float]:
+    """Kill a writer so often; each file is gone on with twenty times."""
+    found = [
+        kill_one(run_file(folder / str(number // _KILLS_PER_FILE), rank=0), draw=draw)
+        for number in range(count)
+    ]
+    return {
+        "kills": count,
+        "acknowledged": sum(each.acknowledged for each in found),
+        "lost": sum(each.lost for each in found),
+        "twice": sum(each.twice for each in found),
+        "broken chains": sum(not each.holds for each in found),
+        "moved away": sum(each.moved_away for each in found),
+        "longest recovery s": max((each.recovery_s for each in found), default=0.0),
+    }
+
+
+def damages(count: int, *, folder: Path, draw: random.Random) -> dict[str, int]:
+    """Damage copies of a killed writer's file and go on with them.
+
+    failed: neither a prefix nor moved away, or not written to afterwards.
+    """
+    original = write_open_run(folder)
+    with RunReader(original) as reader:
+        hashes = [row.hash for row in reader.audit()]
+    ways = Counter({"prefix": 0, "moved away": 0, "failed": 0})
+    for number in range(count):
+        path = copy_of(original, folder / str(number))
+        damage(path, draw=draw)
+        opening = open_damaged(path, hashes=hashes)
+        ways[opening.how] += 1
+        ways["failed"] += not (opening.is_writing and opening.holds)
+        shutil.rmtree(path.parent)
+    return dict(ways)
+
+
+def edits(count: int, *, folder: Path, draw: random.Random) -> dict[str, int]:
+    """Edit copies of a log so often; how many edits of each kind, and how many were missed.
+
+    A flipped byte that leaves all that can be read as it was is not an edit of the log.
+    """
+    original = write_sample_run(folder, num_episodes=12)[0]
+    before, path = log_content(original), folder / "edited.db"
+    found = Counter({"missed": 0})
+    while found.total() - found["missed"] < count:
+        shutil.copy(original, path)
+        kind = edit_log(path, draw=draw)
+        if log_content(path) != before:
+            found[kind] += 1
+            found["missed"] += _holds(path)
+    return dict(found)
+
+
+def _holds(path: Path) -> bool:
+    try:
+        with RunReader(path) as reader:
+            return reader.verify().holds
+    except DataError:
+        return False
