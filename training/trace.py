@@ -7,10 +7,10 @@ call by call, and `rudder simulate` finds what any other policy would have fetch
     chunk    = CHUNK (kind, bytes, crc32 of the content), content
     "HEAD"   = TraceHeader as JSON, the first chunk
     "HALO"   = zlib of the halo: int64[h] global ids, then int64[h] in-edges of each
-    "CALL"   = calls: CALL_RECORD (kind, three counts), then the data of that kind
+    "CALL"   = int64: number of calls n, int64[n, 4]: kind and three counts of each, then their data
     "STOP"   = empty: the run ended normally; what follows is not read
 
-The nodes of a batch are remote numbers of `node_bits` each, in the order in which the policy saw
+The nodes of a batch are remote numbers of `node_bytes` each, in the order in which the policy saw
 them, because policies break ties by it. A file without STOP is of a run that was killed; it is read
 up to its last complete chunk.
 """
@@ -20,35 +20,30 @@ from __future__ import annotations
 import struct
 import threading
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rudder.training.buffer.hot_set import HotSet
 from rudder.training.buffer.policy import BatchPlan, IntArray, Policy
-from rudder.training.compiled import compiled
 from rudder.training.errors import complain
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import BufferSettings, Change, Frozen
 
-MAGIC = b"RUDDER trace 1\n\0"
+MAGIC = b"RUDDER trace 2\n\0"
 CHUNK = struct.Struct("<4sIQ")
 """Kind, crc32 of the content, bytes of the content."""
-CALL_RECORD = np.dtype([("kind", "<u4"), ("a", "<u4"), ("b", "<u4"), ("c", "<u4")])
 OBSERVE, PLAN, SKIP, CHANGE, FETCH = range(5)
-"""Kinds of calls, with counts a, b, c. OBSERVE: `a` packed nodes follow; PLAN: it had `a` hits, `b`
-misses and `c` targets; SKIP: none; CHANGE: `a` bytes of JSON follow, padded to a multiple of 8;
-FETCH: an eager fetch without a batch, the `a` packed nodes of its targets follow."""
+"""Kinds of calls, with counts a, b, c. OBSERVE: the data are `a` nodes; PLAN: it had `a` hits, `b`
+misses and `c` targets; SKIP: none; CHANGE: `a` bytes of JSON; FETCH: an eager fetch without a
+batch, the `a` nodes of its targets."""
 HEAD, HALO, CALLS, STOP = b"HEAD", b"HALO", b"CALL", b"STOP"
 _NODES_PER_CHUNK = 2**20
 _CALLS_PER_CHUNK = 64
 _MAX_WAITING_CHUNKS = 64
-
-PackedWords = NDArray[np.uint64]
 
 
 class TraceHeader(Frozen):
@@ -74,16 +69,16 @@ class TraceHeader(Frozen):
         return self.starts[-1] - (self.starts[self.part + 1] - self.starts[self.part])
 
     @property
-    def node_bits(self) -> int:
-        """Bits of a remote number."""
-        return max(self.num_remote - 1, 1).bit_length()
+    def node_bytes(self) -> int:
+        """Bytes of a remote number in the file."""
+        return max(-(-(self.num_remote - 1).bit_length() // 8), 1)
 
 
 @dataclass(frozen=True)
 class _Call:
     kind: int
     counts: tuple[int, int, int] = (0, 0, 0)
-    nodes: IntArray | None = None
+    nodes: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     text: bytes = b""
 
 
@@ -97,7 +92,7 @@ class TraceWriter:
     def __init__(self, path: Path, header: TraceHeader, view: PartitionView) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
-        self._bits = header.node_bits
+        self._node_bytes = header.node_bytes
         self._calls: list[_Call] = []
         self._num_nodes = 0
         self._chunks: Queue[list[_Call] | None] = Queue(_MAX_WAITING_CHUNKS)
@@ -150,7 +145,7 @@ class TraceWriter:
         failed = False
         while (calls := self._chunks.get()) is not None:
             if not failed:
-                failed = not self._try_to_write(CALLS, _encoded(calls, self._bits))
+                failed = not self._try_to_write(CALLS, _encoded(calls, self._node_bytes))
         if not failed:
             self._try_to_write(STOP, b"")
         self._file.close()
@@ -232,51 +227,21 @@ class RecordedPolicy(Policy):
         self._writer.change(change)
 
 
-def _encoded(calls: list[_Call], bits: int) -> bytes:
+def _encoded(calls: list[_Call], node_bytes: int) -> bytes:
     """The content of a chunk."""
-    parts: list[bytes] = []
-    for call in calls:
-        parts.append(np.array((call.kind, *call.counts), dtype=CALL_RECORD).tobytes())
-        if call.nodes is not None:
-            parts.append(pack(np.ascontiguousarray(call.nodes), bits).tobytes())
-        parts.append(call.text.ljust(padded(len(call.text)), b" "))
-    return b"".join(parts)
+    counts = np.array([[call.kind, *call.counts] for call in calls], dtype="<i8").reshape(-1, 4)
+    data = [call.text + to_bytes(call.nodes, node_bytes) for call in calls]
+    return b"".join([len(calls).to_bytes(8, "little"), counts.tobytes(), *data])
 
 
-def padded(num_bytes: int) -> int:
-    """The next multiple of eight."""
-    return -(-num_bytes // 8) * 8
+def to_bytes(numbers: IntArray, num_bytes: int) -> bytes:
+    """int64[n] below 256 ** num_bytes in so many bytes each, the lowest first."""
+    whole = np.ascontiguousarray(numbers, dtype="<i8").view(np.uint8).reshape(-1, 8)
+    return whole[:, :num_bytes].tobytes()
 
 
-def num_words(num_nodes: int, bits: int) -> int:
-    """How many 64-bit words hold `num_nodes` numbers of `bits` each."""
-    return -(-num_nodes * bits // 64)
-
-
-@compiled
-def pack(numbers: IntArray, bits: int) -> PackedWords:
-    """int64[n] below 2 ** bits as uint64[ceil(n * bits / 64)], lowest bits first."""
-    words = np.zeros((numbers.shape[0] * bits + 63) // 64, dtype=np.uint64)
-    place = 0
-    for i in range(numbers.shape[0]):
-        number = np.uint64(numbers[i])
-        word, shift = place >> 6, place & 63
-        words[word] |= number << np.uint64(shift)
-        if shift + bits > 64:
-            words[word + 1] |= number >> np.uint64(64 - shift)
-        place += bits
-    return words
-
-
-@compiled
-def unpack(words: PackedWords, bits: int, into: NDArray[np.int32] | IntArray) -> None:
-    """Inverse of `pack`; fills into, int32[n] or int64[n]."""
-    mask = np.uint64((1 << bits) - 1)
-    place = 0
-    for i in range(into.shape[0]):
-        word, shift = place >> 6, place & 63
-        number = words[word] >> np.uint64(shift)
-        if shift + bits > 64:
-            number |= words[word + 1] << np.uint64(64 - shift)
-        into[i] = np.int64(number & mask)
-        place += bits
+def from_bytes(data: bytes, num_bytes: int) -> IntArray:
+    """Inverse of `to_bytes`."""
+    whole = np.zeros((len(data) // num_bytes, 8), dtype=np.uint8)
+    whole[:, :num_bytes] = np.frombuffer(data, dtype=np.uint8).reshape(-1, num_bytes)
+    return whole.view("<i8").ravel()

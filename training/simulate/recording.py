@@ -17,7 +17,6 @@ from rudder.training.errors import DataError
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import Change
 from rudder.training.trace import (
-    CALL_RECORD,
     CALLS,
     CHANGE,
     CHUNK,
@@ -30,9 +29,7 @@ from rudder.training.trace import (
     SKIP,
     STOP,
     TraceHeader,
-    num_words,
-    padded,
-    unpack,
+    from_bytes,
 )
 
 _KINDS = (HEAD, HALO, CALLS, STOP)
@@ -185,34 +182,29 @@ class _Calls:
 
     def read(self, chunk: bytes) -> None:
         """Add the calls of one chunk; raises ValueError if they are not valid."""
-        at = 0
-        while at < len(chunk):
-            kind, a, b, c = map(int, np.frombuffer(chunk, CALL_RECORD, 1, at)[0])
-            at += CALL_RECORD.itemsize
+        num_calls = int.from_bytes(chunk[:8], "little")
+        calls = np.frombuffer(chunk, "<i8", 4 * num_calls, 8).reshape(-1, 4)
+        at, node_bytes = 8 + calls.nbytes, self._header.node_bytes
+        for kind, a, b, c in calls.tolist():
             self._kinds.append(kind)
-            if kind in (OBSERVE, FETCH):
-                nodes, at = self._nodes(chunk, at, a)
-                if kind == OBSERVE:
-                    self._batches.append(nodes)
-                else:
-                    self._fetched.append(nodes.astype(np.int64))
+            end = at + a * {CHANGE: 1, OBSERVE: node_bytes, FETCH: node_bytes}.get(kind, 0)
+            data, at = chunk[at:end], end
+            if kind == OBSERVE:
+                self._batches.append(self._nodes(data).astype(self._dtype))
+            elif kind == FETCH:
+                self._fetched.append(self._nodes(data))
             elif kind == PLAN:
                 self._planned.append((a, b, c))
             elif kind == CHANGE:
-                self._changes.append(Change.model_validate_json(chunk[at : at + a]))
-                at += padded(a)
+                self._changes.append(Change.model_validate_json(data))
             elif kind != SKIP:
                 raise ValueError(f"there is no call of kind {kind}")
 
-    def _nodes(self, chunk: bytes, at: int, size: int) -> tuple[NDArray[np.int32] | IntArray, int]:
-        """Packed remote numbers, and where they end in the chunk."""
-        bits = self._header.node_bits
-        words = np.frombuffer(chunk, "<u8", num_words(size, bits), at)
-        nodes: NDArray[np.int32] = np.empty(size, dtype=self._dtype)
-        unpack(words, bits, nodes)
-        if size and nodes.max() >= self._header.num_remote:
+    def _nodes(self, data: bytes) -> IntArray:
+        nodes = from_bytes(data, self._header.node_bytes)
+        if len(nodes) and nodes.max() >= self._header.num_remote:
             raise ValueError(f"node {nodes.max()} is not one of {self._header.num_remote}")
-        return nodes, at + words.nbytes
+        return nodes
 
     def recording(self, halo: IntArray, halo_degree: IntArray, *, whole: bool) -> Recording:
         """Everything that was read."""
