@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from rudder.tools.estimate.lookahead_replay import HEAT_RANKS, heat_rank
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
+from rudder.training.buffer.policies.lookahead_kernels import HEAT_RANKS, heat_rank
 from rudder.training.buffer.policy import IntArray
 from rudder.training.settings import BufferSettings
 

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
+from rudder.training.buffer.policies.lookahead_kernels import HEAT_RANKS, heat_rank
 from rudder.training.buffer.policy import IntArray
-from rudder.training.compiled import compiled, inlined
+from rudder.training.compiled import compiled
 from rudder.training.settings import BufferSettings
 from rudder.training.simulate.replay import next_uses
 
@@ -27,10 +28,6 @@ Int32s = NDArray[np.int32]
 Places = NDArray[np.uint32]
 """Unsigned: an index that cannot be negative is looked up twice as fast by a compiled loop."""
 Heats = NDArray[np.float32]
-HEAT_RANKS = 704
-"""How many different worths heat is told apart by."""
-_LOWEST_BITS = (127 - 20) << 4
-"""The sixteenths of an octave of 2 ** -20, as a float32 writes them."""
 
 
 @dataclass(frozen=True)
@@ -68,19 +65,6 @@ class KnownUses:
         )
 
 
-@inlined
-def _rank(heat: np.float32) -> int:
-    """Worth beyond the window: heat by sixteenths of an octave, as ranks.py of the policy."""
-    bits = int(np.float32(heat).view(np.int32)) >> 19
-    return min(max(bits - _LOWEST_BITS, 0), HEAT_RANKS - 1)
-
-
-@compiled
-def heat_rank(heat: np.float32) -> int:
-    """Worth by heat alone, 0 to HEAT_RANKS - 1."""
-    return _rank(heat)
-
-
 @compiled
 def _ranks(nodes: IntArray, bounds: IntArray, heat: Heats) -> Places:
     ranks = np.empty(nodes.shape[0], dtype=np.uint32)
@@ -88,7 +72,7 @@ def _ranks(nodes: IntArray, bounds: IntArray, heat: Heats) -> Places:
     for batch in range(bounds.shape[0] - 1):
         for i in range(bounds[batch], bounds[batch + 1]):
             heat[nodes[i]] += np.float32(weight)
-            ranks[i] = _rank(heat[nodes[i]])
+            ranks[i] = heat_rank(heat[nodes[i]])
         weight *= HEAT_GROWTH
     return ranks
 
@@ -102,7 +86,7 @@ def _hottest(heat: Heats) -> tuple[Places, Places]:
     ranks = np.empty(count, dtype=np.uint32)
     for place in range(count):
         nodes[place] = order[place]
-        ranks[place] = _rank(heat[order[place]])
+        ranks[place] = heat_rank(heat[order[place]])
     return nodes, ranks
 
 
