@@ -19,6 +19,7 @@ from rudder.bench.results import (
     results_of,
 )
 from rudder.training.config import RunConfig
+from rudder.training.errors import ConfigError
 from rudder.training.partition.prepare import data_of, fitted
 from rudder.training.versions import installed_versions
 
@@ -41,6 +42,13 @@ def run(
     say: told what takes long. show: given the last report, also when the benchmark is stopped by
     a signal or a failed trainer after some results; what stopped it is raised afterwards.
     """
+    if config.launcher != "local":
+        raise ConfigError.for_field(
+            "hosts",
+            value=",".join(config.machines) or config.launcher,
+            allowed="a number of local hosts",
+            remedy="measure on this machine: --hosts 2",
+        )
     for variant in plan.variants:
         variant.config(config)
     links = links_for(config, rates)

@@ -16,7 +16,8 @@ _HEAD = """# Commands
 Made by `python -m rudder.cli.docs_page`; do not edit. `rudder COMMAND --help` says the same.
 
 Exit codes: 0 all is well; 1 a check does not hold; 2 wrong usage or settings; 3 wrong or missing
-data; 4 something is missing on this machine; 5 a run failed, or no trainer answers.
+data; 4 something is missing on this machine; 5 a run failed, or no trainer answers; 75 a signal
+ended a run after its last checkpoint.
 """
 _MARKUP = re.compile(r"\[/?dim\]|\\(?=\[)")
 _EXAMPLE = "Example: "

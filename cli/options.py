@@ -31,6 +31,7 @@ Capacities = Annotated[
     typer.Option(help="Buffer sizes: shares of the halo (0.25), rows (20000) or bytes (64MiB)."),
 ]
 Lookaheads = Annotated[str, typer.Option(help="Batches that are sampled ahead.")]
+LOCAL_HOSTS = "Local hosts, one partition each."
 NewFolder = Annotated[
     Path | None,
     typer.Option(help="New folder for results and logs; default: runs/bench-<time>."),
@@ -42,27 +43,29 @@ _SETTINGS = {
     "Graph and hosts": {
         "dataset": "Graph: see `rudder prepare --help`.",
         "data": "DistDGL partitions: folder or JSON; instead of --dataset.",
-        "feature": "Node tensors of --data, side by side the model's input: feat,emb. If this or"
-        " one of the next four is not given, the only tensor that fits is taken.",
+        "feature": "Node tensors that are the model's input, side by side: feat,emb. Default of"
+        " this and the next four: the only tensor that fits.",
         "label": "Node tensor with the labels.",
         "train_mask": "Node tensor: 1 for the nodes to train on.",
         "valid_mask": "Node tensor: 1 for the nodes to validate on; there may be none.",
         "test_mask": "Node tensor: 1 for the nodes to test on.",
         "edge_weight": "Edge tensor; neighbours are drawn in proportion to it. Default: evenly.",
         "hosts": "Local hosts, one partition each; or machines, reached by ssh: node1,node2.",
-        "launcher": "What starts a host's processes. env: `rudder host` runs on each other host.",
+        "launcher": "What starts the processes of each host: this command, ssh, Slurm, or another"
+        " scheduler (env), which starts this command on every machine.",
         "ssh": "Command that reaches a machine, with options: 'ssh -p 2222'.",
-        "remote_python": "Interpreter on the machines; default: the same path as here.",
+        "remote_python": "Python interpreter on the machines; default: the path of the one here.",
         "trainers_per_host": "Trainers on each host.",
         "servers_per_host": "Graph servers on each host.",
-        "network": "Whether local hosts have links of their own (namespace) or share one.",
+        "network": "namespace: each local host has a network link of its own; loopback: they share"
+        " one.",
         "rate": "Rate of each host's link: 200mbit, 1gbit. Default: no limit.",
         "port": "First port; default: a free one.",
     },
     "Model and training": {
         "model": "sage, gat, gcn, gin, or a function of your own: FILE.py:FACTORY.",
-        "max_seeds": "Training nodes or edges of each trainer. Default: all.",
-        "num_layers": "Layers; must match --fanout. Default: its length.",
+        "max_seeds": "Most training nodes or edges of a trainer. Default: all.",
+        "num_layers": "Layers; one for each number of --fanout, which is the default.",
         "hidden": "Width of a layer.",
         "heads": "Attention heads of gat.",
         "dropout": "Dropout between layers.",
@@ -76,13 +79,14 @@ _SETTINGS = {
         "scheduler": "Learning rate over epochs: cosine, step, exponential, linear, plateau, or a"
         " class of torch.optim.lr_scheduler with options: StepLR:step_size=10.",
         "class_weights": "`balanced`, or a file with a number for each class.",
-        "metric": "Score that is told first and decides: accuracy, micro-F1, macro-F1, AUC, ..., or"
-        " a class of torchmetrics. Default: accuracy, or R2 of numbers.",
-        "early_stop": "Evaluations without a better validation score that end the run.",
-        "on_nan": "What a NaN or infinite loss does: it stops the run, skips the step, or nothing.",
-        "eval_every": "Epochs between evaluations; 0: only at the end, or after each epoch where"
-        " --early-stop or plateau needs it.",
-        "device": "Where the model is.",
+        "metric": "Score that is shown first, and that --early-stop and plateau look at: accuracy,"
+        " micro-F1, macro-F1, AUC, ..., or a class of torchmetrics. Default: accuracy, or R2 of"
+        " numbers.",
+        "early_stop": "End the run after this many evaluations without a better validation score.",
+        "on_nan": "After a NaN or infinite loss: stop the run, skip the step, or continue.",
+        "eval_every": "Epochs between evaluations; 0: only at the end, but after each epoch with"
+        " --early-stop or plateau.",
+        "device": "Where the model runs.",
         "seed": "Seed of model, order and sampling.",
     },
     "Loader and buffer": {
@@ -95,15 +99,16 @@ _SETTINGS = {
         " Default: the policy's own.",
         "replacement_interval": "Batches between replacement rounds of score; 0: only on request.",
         "alpha": "Share of its score that an unused row loses per batch, with score.",
-        "start": "Rows that score fills its buffer with at first.",
+        "start": "What the buffer of score begins with: nothing, or halo nodes, by degree or at"
+        " random.",
         "score_faithful": "Keep the bugs that the published code of score has.",
         "static_source": "How static chooses its rows.",
     },
     "Steering": {
         "controller": "Agents that steer the buffer while it trains.",
-        "planner": "Who proposes changes; adversarial proposes the worst ones, for tests.",
+        "planner": "What proposes changes; adversarial proposes the worst ones, for tests.",
         "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
-        "planner_refit_every": "Measured changes after which a fitted planner is fitted again.",
+        "planner_refit_every": "Fit a fitted planner again after this many measured changes.",
         "objective": "What to optimise: time (least step time; of equal ones, fewest rows fetched),"
         " traffic (fewest rows) or memory (the smallest buffer that is as fast).",
         "tolerance": "Differences below this share of the step time do not count; with"
@@ -118,17 +123,17 @@ _SETTINGS = {
         "llm_deadline": "Seconds for all questions of one decision.",
         "llm_answer_tokens": "Most tokens of one answer, reasoning included.",
         "llm_extra": "JSON object with further fields for each request.",
-        "llm_max_calls": "Most questions that a trainer asks in a run.",
+        "llm_max_calls": "Most questions that a trainer asks the model in a run.",
         "llm_max_tokens": "Most tokens that a trainer uses in a run.",
     },
     "Run": {
         "run_dir": "Folder of the run; default: runs/<time>-<dataset>.",
-        "checkpoint_every": "When checkpoints are written, beside the end: a time (10min), epochs"
-        " (2epochs), or none.",
-        "keep_checkpoints": "Checkpoints that stay, the newest.",
-        "record_trace": "Keep each rank's remote node ids for `rudder simulate`.",
+        "checkpoint_every": "How often a checkpoint is written, apart from the one at the end: a"
+        " time (10min), epochs (2epochs), or none.",
+        "keep_checkpoints": "Keep this many checkpoints, the newest.",
+        "record_trace": "Record the remote nodes that each rank uses, for `rudder simulate`.",
         "start_timeout": "Seconds within which all trainers must have begun to train.",
-        "stall_timeout": "Seconds without progress after which a run is ended.",
+        "stall_timeout": "End the run after this many seconds without progress.",
     },
 }
 """The help of each setting that the command line can set, by the panels of `--help`."""
@@ -149,13 +154,16 @@ def option(
     )
 
 
-def settings(*names: str) -> list[inspect.Parameter]:
-    """Options for fields of a RunConfig, None where not given; default: for all fields."""
+def settings(*names: str, **texts: str) -> list[inspect.Parameter]:
+    """Options for fields of a RunConfig, None where not given; default: for all fields.
+
+    texts: of fields whose help is another than that of `rudder train`.
+    """
     return [
-        _setting(name, panel, text)
-        for panel, texts in _SETTINGS.items()
-        for name, text in texts.items()
-        if name in names or not names
+        _setting(name, panel, texts.get(name, text))
+        for panel, helps in _SETTINGS.items()
+        for name, text in helps.items()
+        if name in names or name in texts or not (names or texts)
     ]
 
 

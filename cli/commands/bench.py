@@ -16,6 +16,7 @@ from rudder.bench.variants import Grid, parse_variants
 from rudder.cli.commands import bench_planners, policies
 from rudder.cli.help import App
 from rudder.cli.options import (
+    LOCAL_HOSTS,
     AsJson,
     Capacities,
     Lookaheads,
@@ -40,7 +41,7 @@ Repeats = Annotated[int, typer.Option(help="Rounds to measure, after one that wa
 EpochsPerTurn = Annotated[
     int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
 ]
-_WORK = settings("dataset", "data", "hosts", "batch_size", "fanout", "network")
+_WORK = settings("dataset", "data", "batch_size", "fanout", "network", hosts=LOCAL_HOSTS)
 _OF_EPOCHS = settings(
     "trainers_per_host", "task", "max_seeds", "model", "hidden", "buffer", "lookahead"
 )
@@ -154,7 +155,7 @@ def grid_of(capacity: str, lookahead: str) -> Grid:
 
 
 @app.command("harm")
-@with_options(settings("hosts", "batch_size", "fanout"))
+@with_options(settings("batch_size", "fanout", hosts=LOCAL_HOSTS))
 def harm(
     *,
     dataset: Annotated[

@@ -66,15 +66,15 @@ def train(
     resume: Annotated[
         Path | None,
         typer.Option(
-            help="Go on with a run: its folder, or one of its checkpoints. Other options that are"
-            " given win.",
+            help="Continue a run: its folder, or one of its checkpoints. Options that are given"
+            " override those of the run.",
             rich_help_panel="Run",
         ),
     ] = None,
     hosts_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with a machine a line, instead of --hosts: NAME, or NAME ADDRESS.",
+            help="Instead of --hosts: file with one machine on each line, as NAME or NAME ADDRESS.",
             rich_help_panel="Graph and hosts",
         ),
     ] = None,

@@ -36,6 +36,7 @@ WRONG = [
     ("run", "replay --run {none}"),
     ("planner", "train --collect --planner embedded"),
     ("planner", "train --collect --llm http://127.0.0.1:9/v1 --llm-model m"),
+    ("hosts", "bench epochs --hosts node1,node2 --out {none}"),
 ]
 OUT_OF_RANGE = [
     ("--rank", "audit list {run} --rank -1"),
