@@ -157,7 +157,7 @@ def decision_cost(options: Namespace, path: Path) -> dict[str, Any]:
     for number in itertools.count():
         more = asyncio.run(decided(workload, windows, path))
         if not more:
-            raise DataError("the run is too short for any estimate; give a longer one")
+            raise DataError("the run is too short for any estimate", remedy="give a longer one")
         found += more if number else []
         if len(found) >= options.decisions:
             break

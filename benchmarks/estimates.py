@@ -80,7 +80,7 @@ def measure(options: Namespace, folder: Path) -> dict[str, object]:
     places: list[Path] = options.folders
     files = [file for place in places for file in sorted(place.rglob("steering/rank*.db"))]
     if not files:
-        raise DataError("nothing below these folders was steered; name folders of runs")
+        raise DataError("nothing below these folders was steered", remedy="name folders of runs")
     found = [each for file in files for each in changes(file)]
     sums = {
         kind: {name: summary(some, name) for name in ("recorded", "now")}

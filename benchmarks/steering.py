@@ -78,7 +78,7 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
 
         report = run(plan, config, rates=[rate], out=job, say=say, watch=watch)
         if report.skipped:
-            raise MachineError(f"rate {rate}: {report.skipped[0].reason}")
+            raise MachineError(report.skipped[0].reason, remedy=report.skipped[0].remedy)
         first = 0 if is_rescue else BEFORE + 1
         found = _speeds(report, own, steered, fixed, first=first, best_from=max(first, 1))
         yield {"dataset": report.dataset, "rate": rate, "what": what, "repeat": repeat, **found}
@@ -88,7 +88,10 @@ def _best(options: Namespace) -> str:
     if options.grid:
         return BenchReport.model_validate_json(Path(options.grid).read_text()).best.variant
     if not options.best:
-        raise ConfigError("give --best, or --grid with what `rudder bench grid` wrote")
+        raise ConfigError(
+            "a rescue needs settings to compare with",
+            remedy="give --best, or --grid with what `rudder bench grid` wrote",
+        )
     return str(options.best)
 
 

@@ -190,7 +190,8 @@ class _Calls:
             end = at + a * {CHANGE: 1, OBSERVE: node_bytes, FETCH: node_bytes}.get(kind, 0)
             data, at = chunk[at:end], end
             if kind == OBSERVE:
-                self._batches.append(self._nodes(data).astype(self._dtype))
+                nodes: NDArray[np.int32] = self._nodes(data).astype(self._dtype)
+                self._batches.append(nodes)
             elif kind == FETCH:
                 self._fetched.append(self._nodes(data))
             elif kind == PLAN:
