@@ -36,7 +36,7 @@ def list_(
         typer.Option(help="Only episodes with this result."),
     ] = None,
     run: Annotated[
-        str | None, typer.Option("--run", help="Only episodes of the run with this key.")
+        str | None, typer.Option("--run", help="Only episodes of the run whose key begins so.")
     ] = None,
     origin: OriginOption = None,
     limit: Annotated[int, typer.Option(help="At most this many, the newest.", min=1)] = 20,

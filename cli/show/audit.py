@@ -39,11 +39,6 @@ def attributes(row: AuditRow) -> dict[str, Cell]:
     return {"gen_ai.operation.name": "chat" if row.model else "execute_tool", **named}
 
 
-def as_json(rows: Sequence[AuditRow]) -> str:
-    """A list of objects with the columns' names."""
-    return json.dumps([row.columns() for row in rows], indent=2)
-
-
 def as_csv(rows: Sequence[AuditRow]) -> str:
     """With a header; what is absent is empty."""
     text = io.StringIO()
@@ -163,11 +158,11 @@ def _what(row: AuditRow) -> str:
     return f"{row.tool} {row.kind if begins else row.outcome or row.kind}"
 
 
-def prefixes(ids: set[str]) -> dict[str, str]:
+def prefixes(ids: set[str], *, least: int = _LEAST_PREFIX) -> dict[str, str]:
     """The beginnings of ids, by id: the same number of letters, so many that no two are alike."""
     longest = max(map(len, ids), default=0)
     num = next(
-        (n for n in range(_LEAST_PREFIX, longest) if len({name[:n] for name in ids}) == len(ids)),
+        (n for n in range(least, longest) if len({name[:n] for name in ids}) == len(ids)),
         longest,
     )
     return {name: name[:num] for name in ids}

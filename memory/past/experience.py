@@ -37,7 +37,7 @@ SELECT workloads.origin, ended_at, workloads.content AS workload,
 """Query for the rows of episodes, to which a condition is added."""
 _LINES = f"""
 SELECT episode_id, origin, trusted, run_key, rank,
-       json_extract(workloads.content, '$.policy') AS policy, planner, result,
+       workloads.content AS workload, planner, result,
        rows_before, rows_after, wait_ms_before, wait_ms_after, ended_at
 {_JOINED}
 """
@@ -73,7 +73,7 @@ class EpisodeLine(FrozenExact):
     trusted: bool
     run_key: str
     rank: int
-    policy: str
+    workload: Workload
     planner: str
     result: str
     rows_before: float | None
@@ -122,11 +122,14 @@ class Catalog(Reader):
         limit: int = 20,
     ) -> list[EpisodeLine]:
         """The newest first."""
-        asked = {"result": result, "run_key": run_key, "origin": origin}
-        given = {name: value for name, value in asked.items() if value is not None}
-        where = " AND ".join(f"{name} = ?" for name in given) or "1"
+        asked = {"result = ?": result, "instr(run_key, ?) = 1": run_key, "origin = ?": origin}
+        given = {term: value for term, value in asked.items() if value is not None}
+        where = " AND ".join(given) or "1"
         sql = f"{_LINES} WHERE {where} ORDER BY episodes.number DESC LIMIT ?"
-        return [EpisodeLine.model_validate(row) for row in self.rows(sql, *given.values(), limit)]
+        return [
+            EpisodeLine.model_validate(row | {"workload": _workload(row)})
+            for row in self.rows(sql, *given.values(), limit)
+        ]
 
     def episodes(
         self, *, origin: str | None = None, only_trusted: bool = False
@@ -159,13 +162,16 @@ class Catalog(Reader):
 
 def past_episode(row: dict[str, Any]) -> PastEpisode:
     """A row of PAST; raises DataError where it is damaged."""
-    what = f"the workload of {row['episode_id']}"
     return PastEpisode(
         origin=row["origin"],
         ended_at=row["ended_at"],
-        workload=parse(Workload, row["workload"], what=what),
+        workload=_workload(row),
         episode=parse_episode(row["episode_id"], row["content"], row["checksum"]),
     )
+
+
+def _workload(row: dict[str, Any]) -> Workload:
+    return parse(Workload, row["workload"], what=f"the workload of {row['episode_id']}")
 
 
 class Experience:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from rudder.cli.show.memory import memory_table
 from rudder.memory.past.experience import EpisodeLine
+from rudder.memory.sample import sample_workload
 
 
 def line(**values: object) -> EpisodeLine:
@@ -17,7 +18,7 @@ def line(**values: object) -> EpisodeLine:
         "trusted": True,
         "run_key": "5a4d91e0",
         "rank": 0,
-        "policy": "lookahead",
+        "workload": sample_workload(),
         "planner": "embedded/1",
         "result": "confirmed",
         "rows_before": 12_179.4,
@@ -37,19 +38,21 @@ def printed(*lines: EpisodeLine) -> list[str]:
     return file.getvalue().splitlines()
 
 
-def test_an_episode_is_one_line_of_80_columns() -> None:
-    *header, row = printed(line())
-    assert max(map(len, [*header, row])) <= 80
-    assert row.split() == [
-        "0123456789", "lookahead", "embedded/1", "confirmed",
-        "12,179", "->", "11,375", "10.90", "->", "-", "yes",
-    ]  # fmt: skip
+def test_an_episode_is_told_with_its_run_time_and_work_at_80_columns() -> None:
+    lines = printed(line())
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines).split()
+    for said in (
+        "0123456789", "5a4d91", "2026-01-02", "03:04", "lookahead,", "embedded/1:", "confirmed",
+        "12,179", "11,375", "10.9", "512",
+    ):  # fmt: skip
+        assert said in words, said
 
 
 def test_what_is_not_used_is_named_with_the_command_that_has_it_used() -> None:
     lines = printed(line(), line(episode_id="f" * 32, origin="memory-1", trusted=False))
-    used, left, *below = lines[len(printed(line())) - 1 :]
-    assert (used.split()[-1], left.split()[-1]) == ("yes", "no")
-    said = " ".join(" ".join(below).split())
-    assert said == "not used: what came from memory-1; `rudder memory trust ORIGIN` has runs use it"
-    assert all("not used" not in text for text in printed(line()))
+    said = " ".join(" ".join(lines).split())
+    assert said.endswith(
+        "not used: what came from memory-1; `rudder memory trust ORIGIN` has runs use it"
+    )
+    assert all("used" not in text for text in printed(line()))
