@@ -7,20 +7,14 @@ import errno
 import fcntl
 import itertools
 import os
-import re
 import secrets
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from rudder.training.errors import MachineError, complain
+from rudder.training.local_disk import file_system_of, is_network
 
-_NETWORK = re.compile(
-    r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|ceph|glusterfs|afs|ncpfs|9p|orangefs|pvfs2"
-    r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|beegfs|lustre)"
-)
 _BESIDE = ("-wal", "-shm", "-journal")
 _NO_DAMAGE = {
     sqlite3.SQLITE_BUSY,
@@ -36,23 +30,10 @@ _MAY_CHANGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPER
 _DISK_MAY_CHANGE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
-def file_system_of(path: Path, *, mounts: Mapping[Path, str] | None = None) -> str | None:
-    """The type of the file system that holds `path` (which need not exist); None: not known.
-
-    mounts: types by mount point; default: this machine's.
-    """
-    if mounts is None:
-        found = psutil.disk_partitions(all=True)
-        mounts = {Path(each.mountpoint): each.fstype for each in found}
-    where = path.absolute().resolve()
-    above = [point for point in mounts if where.is_relative_to(point)]
-    return mounts[max(above, key=lambda point: len(point.parts))] if above else None
-
-
 def refuse_network(path: Path, *, mounts: Mapping[Path, str] | None = None) -> None:
     """Raise MachineError where `path` lies on a network file system."""
     kind = file_system_of(path, mounts=mounts)
-    if kind is not None and _NETWORK.fullmatch(kind):
+    if is_network(kind):
         raise MachineError(
             f"{path} lies on a network file system ({kind}), where SQLite's write-ahead log and its"
             " locks do not work and files get damaged",

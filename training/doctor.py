@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,12 +18,15 @@ from rudder.training.errors import RudderError
 from rudder.training.hosts.host import reserve_ports
 from rudder.training.hosts.local import NamespaceCluster
 from rudder.training.hosts.shared_memory import SHM_FOLDER, leftovers
+from rudder.training.local_disk import file_system_of, is_network
 from rudder.training.machine import available_memory_bytes
+from rudder.training.partition.prepare import data_parent
 from rudder.training.versions import DISTRIBUTION, fits, installed_version, required_versions
 
 CheckState = Literal["ok", "warn", "fail"]
 _GIB = 2**30
 _IMPORT_TIMEOUT_SECONDS = 120
+_SQLITE = (3, 38, 0)
 _APT_LISTS = Path("/var/lib/apt/lists")
 
 
@@ -38,7 +42,7 @@ class Check:
 
 def checks(*, data_dir: Path | None = None, run_dir: Path | None = None) -> list[Check]:
     """Look at everything that a run needs; takes a few seconds."""
-    return list(_checks(data_dir or Path.cwd(), run_dir or Path.cwd()))
+    return list(_checks(data_dir or data_parent(), run_dir or Path("runs")))
 
 
 def _checks(data_dir: Path, run_dir: Path) -> Iterator[Check]:
@@ -46,6 +50,8 @@ def _checks(data_dir: Path, run_dir: Path) -> Iterator[Check]:
     for name, wanted in required_versions().items():
         yield check_version(name, wanted=wanted, installed=installed_version(name))
     yield check_import()
+    yield check_gpu()
+    yield check_sqlite(sqlite3.sqlite_version)
     yield check_kernel_cache()
     yield check_shared_memory(SHM_FOLDER)
     yield check_leftovers(SHM_FOLDER)
@@ -96,6 +102,28 @@ def check_import() -> Check:
     last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
     wanted = " ".join(f"'{name}{pin}'" for name, pin in required_versions().items())
     return Check("import dgl", "fail", last, f"pip install {wanted}")
+
+
+def check_gpu() -> Check:
+    """Whether --device cuda works; in a process of its own, as torch takes seconds to import."""
+    code = "import torch; print(torch.version.cuda, torch.cuda.device_count())"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    cuda, _, count = done.stdout.strip().partition(" ")
+    if not count.isdecimal() or cuda == "None":
+        return Check("GPU", "ok", "none used: this torch is built without CUDA; --device cpu works")
+    if int(count) == 0:
+        return Check("GPU", "ok", f"none found (torch with CUDA {cuda}); --device cpu works")
+    return Check("GPU", "ok", f"{count} found (torch with CUDA {cuda}); see --device")
+
+
+def check_sqlite(version: str) -> Check:
+    """Whether SQLite has what the record of a run needs: strict tables and JSON operators."""
+    if tuple(map(int, version.split("."))) < _SQLITE:
+        wanted = ".".join(map(str, _SQLITE))
+        return Check(
+            "SQLite", "fail", f"{version}, needs {wanted}", "use a Python with a newer SQLite"
+        )
+    return Check("SQLite", "ok", version)
 
 
 def check_kernel_cache() -> Check:
@@ -199,10 +227,14 @@ def check_disk(name: str, folder: Path) -> Check:
     """Whether a folder, or the one in which it would be made, can be written and has room."""
     existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     free = shutil.disk_usage(existing).free
-    found = f"{_gib(free)} free in {existing}"
+    kind = file_system_of(existing)
+    found = f"{_gib(free)} free in {existing} ({kind or 'unknown file system'})"
     if not os.access(existing, os.W_OK):
         remedy = "choose another folder, or give this user the right to write"
         return Check(name, "fail", f"{existing} cannot be written", remedy)
+    if is_network(kind):
+        remedy = "none needed: sockets and open records go to the local disk, and are copied here"
+        return Check(name, "ok", f"{found}, a network file system", remedy)
     if free < 2 * _GIB:
         return Check(name, "warn", found, "free some space, or choose a folder on another disk")
     return Check(name, "ok", found)

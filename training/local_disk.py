@@ -9,13 +9,40 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from rudder.training.control import unix_socket
 from rudder.training.errors import complain
+
+_NETWORK = re.compile(
+    r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|ceph|glusterfs|afs|ncpfs|9p|orangefs|pvfs2"
+    r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|beegfs|lustre)"
+)
+
+
+def file_system_of(path: Path, *, mounts: Mapping[Path, str] | None = None) -> str | None:
+    """The type of the file system that holds `path` (which need not exist); None: not known.
+
+    mounts: types by mount point; default: this machine's.
+    """
+    if mounts is None:
+        found = psutil.disk_partitions(all=True)
+        mounts = {Path(each.mountpoint): each.fstype for each in found}
+    where = path.absolute().resolve()
+    above = [point for point in mounts if where.is_relative_to(point)]
+    return mounts[max(above, key=lambda point: len(point.parts))] if above else None
+
+
+def is_network(kind: str | None) -> bool:
+    """Whether a type of file system is one that a network serves; None: not known."""
+    return kind is not None and _NETWORK.fullmatch(kind) is not None
 
 
 def own_folder(folder: Path) -> bool:

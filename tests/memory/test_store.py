@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from rudder.memory.files import file_system_of, refuse_network
+from rudder.memory.files import refuse_network
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.store import Store, open_reader
 from rudder.training.errors import DataError, MachineError
+from rudder.training.local_disk import file_system_of
 
 MOUNTS = {
     Path("/"): "ext4",

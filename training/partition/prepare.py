@@ -82,6 +82,12 @@ def _is_still(path: Path, lock: int) -> bool:
         return False
 
 
+def data_parent() -> Path:
+    """The folder in which partitions are, if the user names no other."""
+    root = os.environ.get(DATA_VARIABLE)
+    return Path(root).expanduser() if root else user_cache_path("rudder") / "data"
+
+
 def default_data_dir(
     spec: str,
     num_parts: int,
@@ -93,8 +99,6 @@ def default_data_dir(
     method: CutMethod = "metis",
 ) -> Path:
     """Where `prepare` with these arguments goes if the user does not say; raises ConfigError."""
-    root = os.environ.get(DATA_VARIABLE)
-    parent = Path(root).expanduser() if root else user_cache_path("rudder") / "data"
     variants = [
         "undirected" if undirected else "",
         feature_dtype if feature_dtype != "float32" else "",
@@ -102,7 +106,7 @@ def default_data_dir(
         method if method != "metis" else "",
     ]
     name = [DatasetSpec.parse(spec).folder_name, f"{num_parts}parts", f"seed{seed}", *variants]
-    return parent / "-".join(part for part in name if part)
+    return data_parent() / "-".join(part for part in name if part)
 
 
 def prepare(
