@@ -12,6 +12,7 @@ from rudder.cli.show.progress import say
 from rudder.cli.show.steering_lines import last_change
 from rudder.cli.show.summary import write_summary
 from rudder.memory.past.transfer import fill
+from rudder.memory.run.run_folder import StoredRun
 from rudder.training.config import RunConfig
 from rudder.training.errors import MachineError, RudderError
 from rudder.training.metrics import CountSource, SteeringCounts, Summary
@@ -55,6 +56,16 @@ def keep_record(summary: Summary, config: RunConfig, run_dir: Path) -> None:
     if lost:
         what = "; ".join(error.message for error in lost)
         raise MachineError(f"training is done, but {what}", remedy=lost[0].remedy)
+
+
+def keep_report(run_dir: Path) -> None:
+    """Write the run's page; whatever goes wrong is told, and does the run no harm."""
+    from rudder.cli.show.report import FILE_NAME, write_report
+
+    try:
+        write_report([StoredRun(run_dir)], run_dir / FILE_NAME)
+    except Exception as error:  # a page to look at, which can be written again
+        say(f"no {FILE_NAME} was written: {error}; `rudder report {run_dir}` tries again")
 
 
 def _lost_in(step: Callable[[], None]) -> MachineError | None:

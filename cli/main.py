@@ -21,10 +21,13 @@ from rudder.cli.commands import (
     predict,
     prepare,
     replay,
+    report,
+    runs,
     settings,
     steer,
     tools,
     train,
+    watch,
 )
 from rudder.cli.help import App
 from rudder.cli.show.progress import keep_streams_open, say
@@ -37,6 +40,10 @@ app.command("predict")(predict.predict)
 app.command("prepare")(prepare.prepare)
 app.command("data")(data.data)
 app.command("host")(host.host)
+app.command("top")(watch.top)
+app.command("diagnose")(watch.diagnose)
+app.command("report")(report.report)
+app.add_typer(runs.app, name="runs")
 app.command("set")(settings.set_)
 app.command("simulate")(policies.simulate)
 app.command("doctor")(doctor.doctor)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,13 +24,10 @@ from rudder.cli.options import (
 )
 from rudder.cli.show.audit import as_csv, as_telemetry, audit_text, wide_text
 from rudder.cli.show.progress import emit, is_output_closed, say
-from rudder.memory.past.experience import Catalog
-from rudder.memory.run.audit import AuditFilter, AuditRow, Head
-from rudder.memory.run.run_reader import RunReader, read_runs, run_file, run_files
-from rudder.memory.run.verify import Verification
-from rudder.memory.store import LaterVersionError
-from rudder.training.errors import ConfigError, DataError
-from rudder.training.steering_options import default_memory
+from rudder.cli.show.verified import verified
+from rudder.memory.run.audit import AuditFilter, AuditRow
+from rudder.memory.run.run_reader import read_runs, run_files
+from rudder.training.errors import ConfigError
 
 app = App("Read and verify the log of all that the agents did, in RUN/steering/rankN.db.")
 Wide = Annotated[
@@ -108,9 +104,8 @@ def verify(
     """
     if memory is not None:
         check_memory_file(memory)
-    results = [_verified(path, memory) for path in _files(where)]
-    if where.is_dir():
-        results = [*map(_in_its_place, results), *_missing(results, where)]
+    check_run(where, name="where")
+    results = verified(where, memory=memory)
     values = [
         {"file": str(each.file), "holds": each.found.holds, **asdict(each.found)}
         for each in results
@@ -190,73 +185,3 @@ def _text(rows: list[AuditRow], where: Path, *, wide: bool) -> str:
         return wide_text(rows)
     ids = {name for reader in read_runs(_files(where)) for name in reader.episode_ids()}
     return audit_text(rows, width=shutil.get_terminal_size().columns, ids=ids)
-
-
-@dataclass(frozen=True)
-class _Verified:
-    """What verify found in a file, or in a run's folder."""
-
-    file: Path
-    found: Verification
-
-    @property
-    def text(self) -> str:
-        """The finding for people, with a line for each effect that no intent announced."""
-        row = "" if self.found.broken_row is None else f"row {self.found.broken_row}: "
-        end = self._held() if self.found.holds else f"BROKEN: {row}{self.found.reason}"
-        notes = (f"\n  row {n}: an effect without an intent" for n in self.found.unannounced)
-        return f"{self.file}: {end}" + "".join(notes)
-
-    def _held(self) -> str:
-        """How much is as it was written, and what cannot be checked."""
-        end, begun = f"{self.found.rows:,} rows hold", self.found.chained_from
-        if begun is None:
-            return f"{end}; an earlier version, without digests of other tables, wrote it"
-        tables = f"{end}, and {self.found.table_rows:,} rows of other tables"
-        return tables if begun == 1 else f"{tables}, as they were when row {begun} was written"
-
-
-def _verified(path: Path, memory: Path | None) -> _Verified:
-    """What verify found; if the file cannot even be opened, why."""
-    try:
-        reader = RunReader(path)
-    except LaterVersionError:
-        raise
-    except DataError as error:
-        return _Verified(path, Verification(rows=0, reason=error.message))
-    with reader:
-        return _Verified(path, reader.verify(known=_known_heads(reader, memory)))
-
-
-def _in_its_place(result: _Verified) -> _Verified:
-    """Broken where the file is of another rank than its name says."""
-    rank = result.found.rank
-    if not result.found.holds or rank is None or result.file.stem == f"rank{rank}":
-        return result
-    return replace(result, found=replace(result.found, reason=f"it is the record of rank {rank}"))
-
-
-def _missing(results: list[_Verified], where: Path) -> Iterator[_Verified]:
-    """Broken results for files of a run that are not there, or that are of another run."""
-    runs = {each.found.run_key for each in results if each.found.run_key is not None}
-    if len(runs) > 1:
-        yield _Verified(where, Verification(rows=0, reason=f"its files are of {len(runs)} runs"))
-    for rank in range(max((each.found.num_ranks or 0 for each in results), default=0)):
-        path = run_file(where, rank=rank)
-        if not path.exists():
-            yield _Verified(path, Verification(rows=0, reason="it is missing"))
-
-
-def _known_heads(reader: RunReader, memory: Path | None) -> tuple[Head, ...]:
-    """Where the log ended when it was merged into a memory, if it was."""
-    path = memory or default_memory()
-    if memory is None and not path.exists():
-        return ()
-    try:
-        keys = {(each.run_key, each.rank) for each in reader.workloads().values()}
-    except DataError:
-        return ()
-    with Catalog(path) as catalog:
-        return tuple(
-            head for key, rank in keys for head in catalog.audit_heads(run_key=key, rank=rank)
-        )

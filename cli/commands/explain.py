@@ -8,11 +8,9 @@ from typing import Annotated
 import typer
 
 from rudder.cli.options import AsJson, check_memory_file, check_run
-from rudder.cli.show.episode import episode_page
+from rudder.cli.show.episode import episode_page, recorded_page
 from rudder.memory.past.experience import Catalog
-from rudder.memory.records import Episode
-from rudder.memory.run.audit import AuditFilter
-from rudder.memory.run.run_reader import FOLDER, RunReader, read_runs, run_files
+from rudder.memory.run.run_reader import FOLDER, read_runs, run_files
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.steering_options import default_memory
 
@@ -60,7 +58,9 @@ def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str |
         for reader in read_runs(run_files(folder)):
             if (found := reader.episode(name)) is not None:
                 as_json = found.model_dump_json(indent=2)
-                pages[found.episode_id] = as_json if json else _page(reader, found, whole=whole)
+                pages[found.episode_id] = (
+                    as_json if json else recorded_page(reader, found, whole=whole)
+                )
         if len(pages) > 1 and name not in pages:
             raise DataError(
                 f"several episodes begin with {name}: {', '.join(sorted(pages))}",
@@ -69,17 +69,6 @@ def _from_runs(name: str, run: Path | None, *, whole: bool, json: bool) -> str |
         if pages:
             return pages.get(name) or pages.popitem()[1]
     return None
-
-
-def _page(reader: RunReader, found: Episode, *, whole: bool) -> str:
-    return episode_page(
-        found,
-        workload=reader.workloads().get(found.run_key),
-        recalled=reader.recalled(found),
-        model_calls=reader.model_calls(episode_id=found.episode_id),
-        audit=reader.audit(AuditFilter(episode_id=found.episode_id)),
-        whole=whole,
-    )
 
 
 def _from_memory(name: str, memory: Path | None, *, json: bool) -> str | None:

@@ -28,7 +28,7 @@ from rudder.cli.options import (
 )
 from rudder.cli.show.policies import check_picture, cost_table, draw_traffic, traffic_table
 from rudder.cli.show.progress import emit, say
-from rudder.cli.show.summary import FILE_NAME
+from rudder.memory.run.run_folder import SUMMARY_FILE
 from rudder.training.config import BUFFER_FORMS, BufferSize, RunConfig, run_config
 from rudder.training.errors import ConfigError
 from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
@@ -204,4 +204,4 @@ def _folders(config: RunConfig, out: Path) -> Iterator[Path]:
 def _is_whole(folder: Path, config: RunConfig) -> bool:
     """Whether a run can be recorded there, or was, to its end."""
     traces = [folder / "traces" / f"rank{rank}.trace" for rank in range(config.num_trainers)]
-    return not folder.exists() or all(file.exists() for file in (folder / FILE_NAME, *traces))
+    return not folder.exists() or all(file.exists() for file in (folder / SUMMARY_FILE, *traces))

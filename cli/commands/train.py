@@ -41,10 +41,6 @@ def new_run_dir(dataset: str, *, parent: Path = Path("runs")) -> Path:
     return next(path for name in candidates if not (path := parent / name).exists())
 
 
-ERROR_FILE = "error.txt"
-"""In the run's folder: why the run failed, also where nobody read standard error."""
-
-
 @with_options(settings())
 def train(
     *,
@@ -114,7 +110,7 @@ def config_of_resumed(resume: Path, *, config_file: Path | None, **options: Any)
 
     One that has trained all its epochs needs more of them.
     """
-    from rudder.cli.show.summary import FILE_NAME
+    from rudder.memory.run.run_folder import SUMMARY_FILE
     from rudder.training.checkpoint.reader import resumed_config, run_of
     from rudder.training.errors import ConfigError
 
@@ -125,7 +121,7 @@ def config_of_resumed(resume: Path, *, config_file: Path | None, **options: Any)
             )
     run_dir = run_of(resume)
     before, effective = resumed_config(run_dir), resumed_config(run_dir, **options)
-    if (run_dir / FILE_NAME).exists() and effective.epochs <= before.epochs:
+    if (run_dir / SUMMARY_FILE).exists() and effective.epochs <= before.epochs:
         raise ConfigError.for_field(
             "epochs",
             value=effective.epochs,
@@ -183,10 +179,11 @@ def run(
     """
     from rich.console import Console
 
-    from rudder.cli.after_run import keep_record, steering_of
+    from rudder.cli.after_run import keep_record, keep_report, steering_of
     from rudder.cli.show.display import make_display
     from rudder.cli.show.progress import say
     from rudder.cli.show.summary import summarise
+    from rudder.memory.run.run_folder import ERROR_FILE
     from rudder.training.checkpoint.format import checkpoints_of
     from rudder.training.checkpoint.reader import find_checkpoint
     from rudder.training.errors import RunError, StoppedError
@@ -228,6 +225,7 @@ def run(
             error.remedy += f"\n  to go on from a checkpoint: rudder train --resume {run_dir}"
         with suppress(OSError):
             (run_dir / ERROR_FILE).write_text(f"{error}\n")
+            keep_report(run_dir)
         raise
     summary = summarise(
         reports,
@@ -243,4 +241,5 @@ def run(
         keep_record(summary, config, run_dir)
     finally:
         show(summary)
+        keep_report(run_dir)
     return summary

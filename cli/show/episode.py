@@ -11,7 +11,8 @@ from rudder.agents.llm.exchange import Exchange
 from rudder.cli.show import figures
 from rudder.memory.journal import ModelCall, Recalled
 from rudder.memory.records import Episode, Observation, Outcome, Rejected
-from rudder.memory.run.audit import AuditRow
+from rudder.memory.run.audit import AuditFilter, AuditRow
+from rudder.memory.run.run_reader import RunReader
 from rudder.tools.calls import Effect, Range
 from rudder.training.workload import Workload
 
@@ -52,6 +53,18 @@ def episode_page(
         for number, line in enumerate(content):
             lines.append(f"{name if number == 0 else '':{_WIDTH}}{line}")
     return "\n".join(lines)
+
+
+def recorded_page(reader: RunReader, episode: Episode, *, whole: bool = False) -> str:
+    """The page of an episode of a run, with all that its record has of it."""
+    return episode_page(
+        episode,
+        workload=reader.workloads().get(episode.run_key),
+        recalled=reader.recalled(episode),
+        model_calls=reader.model_calls(episode_id=episode.episode_id),
+        audit=reader.audit(AuditFilter(episode_id=episode.episode_id)),
+        whole=whole,
+    )
 
 
 def _work(work: Workload | None) -> Iterator[str]:

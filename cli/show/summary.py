@@ -13,6 +13,7 @@ from statistics import median
 from rich.console import Console, Group
 
 from rudder.cli.show import figures
+from rudder.memory.run.run_folder import SUMMARY_FILE
 from rudder.training.config import RunConfig
 from rudder.training.hosts.host import Network
 from rudder.training.metrics import (
@@ -27,7 +28,6 @@ from rudder.training.metrics import (
     Summary,
 )
 
-FILE_NAME = "summary.json"
 _SOURCES: dict[CountSource, str] = {
     "controller": "as its controller counted; the record has gaps",
     "cut short": "only up to where the disk failed",
@@ -87,7 +87,7 @@ def _test_accuracy(evaluations: Sequence[Evaluation]) -> float | None:
 
 def write_summary(summary: Summary, run_dir: Path) -> Path:
     """Write `summary.json`, whole or not at all; returns its path."""
-    path = run_dir / FILE_NAME
+    path = run_dir / SUMMARY_FILE
     unfinished = path.with_suffix(".json.part")
     with unfinished.open("w") as file:
         file.write(summary.model_dump_json(indent=2) + "\n")
@@ -147,7 +147,7 @@ def _epoch_table(
     if len(epochs) > _MAX_EPOCHS:
         slowest = max(epochs, key=lambda each: each[1].seconds_total)
         told = [each for each in epochs if each in (epochs[0], slowest, epochs[-1])]
-        below = f"first, slowest and last of {len(epochs)} epochs; {FILE_NAME} has all"
+        below = f"first, slowest and last of {len(epochs)} epochs; {SUMMARY_FILE} has all"
     rows = [[str(epoch.epoch + 1), str(rank), *cells(epoch)] for rank, epoch in told]
     return figures.titled(title, figures.table(("epoch", "rank", *names), rows), below=below)
 

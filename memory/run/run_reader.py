@@ -58,6 +58,11 @@ class RunReader(Reader):
         found = self.rows("SELECT number, run_key, workload FROM sessions ORDER BY number")
         return {row["run_key"]: _workload(row) for row in found}
 
+    def rank(self) -> int | None:
+        """The rank of the trainer; None where no controller ever began."""
+        found = self.rows("SELECT rank FROM sessions LIMIT 1")
+        return int(found[0]["rank"]) if found else None
+
     def last_session(self) -> int:
         """The number of the last session; raises DataError where none began."""
         found = self.rows("SELECT max(number) AS number FROM sessions")[0]["number"]
@@ -101,6 +106,17 @@ class RunReader(Reader):
         """In the order they came, of a window that came twice both; access slices only where asked
         for and still kept."""
         return self._windows(1, with_slices=with_slices)
+
+    def windows_after(self, number: int | None) -> list[tuple[int, Window]]:
+        """Rows of the table `windows` after this one, with their numbers; None: those of the epoch
+        that the last window is of."""
+        where = "epoch = (SELECT epoch FROM windows ORDER BY number DESC LIMIT 1)"
+        if number is not None:
+            where = f"number > {int(number)}"
+        found = self.rows(f"SELECT number, content FROM windows WHERE {where} ORDER BY number")
+        return self.read(
+            lambda: [(row["number"], self._window(row, with_slices=False)) for row in found]
+        )
 
     def windows_of_session(self, first_number: int) -> list[Window]:
         """With slices, from a row of the table `windows` on: those of a session, and later ones."""

@@ -1,0 +1,98 @@
+"""`rudder runs`: which runs there are, what came of them, and how they differ."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rudder.cli.help import App
+from rudder.cli.options import AsJson, writing_to
+from rudder.cli.show.progress import emit, say
+from rudder.training.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rudder.memory.run.run_folder import RunFacts
+
+app = App("List, show, compare and remove runs, also those that train now.")
+Folder = Annotated[Path, typer.Option("--folder", help="Folder in which the runs are.")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.")]
+RUNS = Path("runs")
+
+
+@app.command("list")
+def list_(
+    folder: Folder = RUNS,
+    live: Annotated[bool, typer.Option("--live", help="Only runs that train now.")] = False,
+    json: AsJson = False,
+) -> None:
+    """List the runs of a folder, the newest first.
+
+    Example: rudder runs list --live
+    """
+    from rudder.cli.show.runs import run_table
+    from rudder.memory.run.run_folder import RunFacts, find_runs
+
+    facts = [RunFacts.of(run) for run in find_runs(folder)]
+    shown = [each for each in facts if each.state == "live" or not live]
+    if shown or json:
+        emit([asdict(each) for each in shown], run_table(shown), json=json)
+    else:
+        say(f"no run {'trains now' if live else 'is'} in {folder}; `rudder train` starts one")
+
+
+@app.command("show")
+def show(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")], json: AsJson = False
+) -> None:
+    """Show what a run was asked for, and what has come of it.
+
+    Example: rudder runs show runs/demo
+    """
+    _show([run], json=json)
+
+
+@app.command("compare")
+def compare(runs: Runs, json: AsJson = False) -> None:
+    """Show runs side by side; the speed-up compares with the first one.
+
+    Example: rudder runs compare runs/stock runs/demo
+    """
+    _show(runs, json=json)
+
+
+@app.command("rm")
+def rm(
+    runs: Runs,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before.")] = False,
+) -> None:
+    """Remove the folders of runs, with their records, checkpoints and models.
+
+    A run that trains now is refused. Episodes in memory.db stay.
+
+    Example: rudder runs rm runs/demo --yes
+    """
+    for facts in _facts(runs):
+        if facts.state == "live":
+            raise ConfigError(f"{facts.folder} trains now", remedy="end it first: Ctrl-C, or kill")
+    for run in runs:
+        if yes or typer.confirm(f"remove {run} and all that is in it?"):
+            with writing_to(run, name="runs"):
+                shutil.rmtree(run)
+            say(f"removed: {run}")
+
+
+def _show(runs: list[Path], *, json: bool) -> None:
+    from rudder.cli.show.runs import comparison
+
+    facts = _facts(runs)
+    emit([asdict(each) for each in facts], comparison(facts), json=json)
+
+
+def _facts(runs: list[Path]) -> list[RunFacts]:
+    from rudder.memory.run.run_folder import RunFacts, StoredRun
+
+    return [RunFacts.of(StoredRun(run)) for run in runs]

@@ -1,0 +1,105 @@
+"""`rudder runs`, `top`, `diagnose` and `report`, called as a user does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from rudder.cli.main import app
+from rudder.memory.run.run_folder import StoredRun
+from rudder.training.errors import ConfigError, DataError
+from tests.cli.show.test_report import write_run
+from tests.training.control.steered import stepping
+
+
+def rudder(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "80"})
+
+
+def said(*arguments: object) -> str:
+    result = rudder(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "other"):
+        write_run(tmp_path / "runs" / name)
+    return tmp_path / "runs"
+
+
+def test_runs_are_listed_for_people_and_programs(runs: Path) -> None:
+    text = said("runs", "list")
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert [line.split()[:2] for line in text.splitlines()[-2:]] == [
+        ["other", "finished"], ["one", "finished"],
+    ]  # fmt: skip
+    listed = json.loads(said("runs", "list", "--json"))
+    assert [(each["name"], each["epochs"], each["score"]) for each in listed] == [
+        ("other", 3, 0.75), ("one", 3, 0.75),
+    ]  # fmt: skip
+    assert "no run trains now" in said("runs", "list", "--live")
+
+
+def test_runs_are_compared_in_columns(runs: Path) -> None:
+    text = said("runs", "compare", runs / "one", runs / "other")
+    lines = {line[:22].strip(): line[22:].split() for line in text.splitlines()}
+    assert lines["faster than the first"] == ["1.00x", "1.00x"]
+    assert lines["state"] == ["finished", "finished"]
+    assert "accuracy 75.0 %" in said("runs", "show", runs / "one")
+
+
+def test_a_run_is_removed_unless_it_trains(runs: Path) -> None:
+    said("runs", "rm", runs / "one", "--yes")
+    assert [path.name for path in runs.iterdir()] == ["other"]
+    result = CliRunner().invoke(app, ["runs", "rm", str(runs / "other")], input="n\n")
+    assert (runs / "other").exists()
+    assert "remove" in result.output
+    with stepping(runs / "other"):
+        assert StoredRun(runs / "other").state == "live"
+        assert "live" in said("runs", "list", "--live")
+        error = rudder("runs", "rm", runs / "other", "--yes").exception
+    assert isinstance(error, ConfigError)
+    assert "trains now" in error.message
+    assert isinstance(rudder("runs", "rm", runs, "--yes").exception, DataError)
+    assert StoredRun(runs / "other").state == "finished"
+
+
+def test_top_shows_each_rank_as_the_live_table_does(runs: Path) -> None:
+    text = said("top", runs / "one", "--once")
+    rows = [line.split() for line in text.splitlines() if line.lstrip()[:1].isdecimal()]
+    assert [row[0] for row in rows] == ["0", "1"]
+    assert all(row[3] == "96/100" for row in rows)
+    error = rudder("top").exception
+    assert isinstance(error, ConfigError)
+    assert "rudder runs list" in error.remedy
+
+
+def test_top_ends_with_its_run(runs: Path) -> None:
+    with stepping(runs / "one"):
+        assert "96/100" in said("top", "--once")
+    assert rudder("top", runs / "one").exit_code == 0
+
+
+def test_diagnose_names_what_binds_each_rank_with_figures(runs: Path) -> None:
+    text = said("diagnose", runs / "one")
+    assert "what helps" in text
+    found = json.loads(said("diagnose", runs / "one", "--json"))
+    assert [each["rank"] for each in found] == [0, 1]
+    assert all("ms compute" in each["evidence"][0] and each["remedy"] for each in found)
+
+
+def test_report_writes_one_page_for_one_run_or_several(runs: Path, tmp_path: Path) -> None:
+    assert said("report", runs / "one").split() == [str(runs / "one" / "report.html")]
+    assert (runs / "one" / "report.html").stat().st_size > 10_000
+    both = said("report", runs / "one", runs / "other", "-o", tmp_path / "both.html")
+    assert both.split() == [str(tmp_path / "both.html")]
+    assert isinstance(rudder("report", tmp_path / "nothing").exception, DataError)
+    error = rudder("report", runs / "one", "-o", tmp_path / "no" / "page.html").exception
+    assert isinstance(error, ConfigError)
