@@ -13,6 +13,8 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -66,8 +68,20 @@ _AGENTS: dict[Node, str] = {
     "criticise": "critic",
     "guard": "guard",
 }
-_NOBODY = "act"
-"""The agent of calls from outside a decision."""
+
+
+@dataclass(frozen=True)
+class _Caller:
+    """Who calls tools and asks models; agent: `act` outside a decision."""
+
+    agent: str = "act"
+    step: int = 0
+    episode_id: str | None = None
+
+
+_NOBODY = _Caller()
+_caller: ContextVar[_Caller] = ContextVar("caller", default=_NOBODY)
+"""An inquiry that a node begins and leaves to go on in the background goes on as its caller."""
 
 
 class Recorder:
@@ -95,7 +109,7 @@ class DecisionRecorder(Recorder):
         """guard: the one of the graph; options: what its roles were made of."""
         self._journal, self._guard, self._options = journal, guard, options
         self._inputs: DecisionInputs | None = None
-        self._agent, self._step = _NOBODY, 0
+        self._step = 0
 
     @property
     def _episode_id(self) -> str | None:
@@ -118,11 +132,12 @@ class DecisionRecorder(Recorder):
     @contextlib.contextmanager
     def passing(self, node: Node, toolbox: Toolbox) -> Iterator[None]:
         """Note how many windows are known before and after; calls within are the node's agent's."""
-        begin, self._agent = toolbox.history.version, _AGENTS[node]
+        begin = toolbox.history.version
+        token = _caller.set(_Caller(_AGENTS[node], self._step, self._episode_id))
         try:
             yield
         finally:
-            self._agent = _NOBODY
+            _caller.reset(token)
         if self._inputs is None:
             return
         passage = Passage(node=node, begin=begin, end=toolbox.history.version)
@@ -150,13 +165,14 @@ class DecisionRecorder(Recorder):
 
     def on_call(self, call: ToolCall, result: ToolResult, latency_ms: float) -> None:
         """Log a call of a tool and its result, joined by the call's id."""
+        caller = _caller.get()
         asked = AuditEntry(
             kind="call",
             call_id=call.call_id,
-            agent=self._agent,
+            agent=caller.agent,
             tool=call.tool,
-            step=self._step,
-            episode_id=self._episode_id,
+            step=caller.step,
+            episode_id=caller.episode_id,
             arguments=call.model_dump_json(include={"arguments"}),
         )
         answered = {
@@ -171,7 +187,6 @@ class DecisionRecorder(Recorder):
         self._journal.log(asked.model_copy(update=answered))
 
     def on_exchange(self, exchange: Exchange) -> None:
-        """Keep a question to a model and its answer."""
-        self._journal.add_model_call(
-            exchange.to_model_call(uuid.uuid4().hex, episode_id=self._episode_id)
-        )
+        """Keep a question to a model and its answer, under the decision that began to ask."""
+        call = exchange.to_model_call(uuid.uuid4().hex, episode_id=_caller.get().episode_id)
+        self._journal.add_model_call(call)

@@ -23,6 +23,8 @@ Move = Literal[
 ]  # fmt: skip
 FILLING: frozenset[Move] = frozenset({"fewer rows", "more hits", "less wait", "shorter steps"})
 """What a buffer that is still filling does by itself."""
+_WHATEVER_THE_SETTINGS: frozenset[Move] = frozenset({"longer steps"})
+"""What no other settings explain: they are chosen so that steps become shorter."""
 
 
 def moves(
@@ -56,3 +58,12 @@ def moves(
     if step_ms < seen.step_ms / STEP_FACTOR:
         found.append("shorter steps")
     return tuple(found)
+
+
+def ending(window: Window, seen: Observation) -> tuple[Move, ...]:
+    """How the regime of what was seen has ended; empty where it goes on. A buffer that fills ends
+    none, nor do other settings: of these, estimates on new windows tell what they bring."""
+    found = moves(window, seen)
+    if "other settings" in found:
+        return tuple(move for move in found if move in _WHATEVER_THE_SETTINGS)
+    return tuple(move for move in found if move not in FILLING)

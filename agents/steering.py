@@ -211,11 +211,16 @@ class Steering:
         """The next decision, if it is time for one."""
         if has_slowed(self.toolbox.history.windows):
             self._guard.acquit()
-        is_over = self._backoff.is_over(window)
+        is_over = self._backoff.is_over(window) or self._has_news
         if self._guard.is_quiet(self.toolbox.history.next_step) or not is_over:
             return None
         self._is_short = not self._may_decide()
         return None if self._is_short else await self._decide()
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether a model has answered since the last decision."""
+        return self.team.asker is not None and self.team.asker.background.has_answer
 
     def note(self, window: Window) -> None:
         """Take in a window that nothing is decided on."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
@@ -12,13 +12,14 @@ from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.guard import DEFAULT_STEPS, Steps
 from rudder.agents.learned.planner import is_learned, open_planner
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Stagger
-from rudder.agents.llm.critic import LlmCritic
+from rudder.agents.llm.breaker import Breaker, Budget
+from rudder.agents.llm.consultation import Adviser, Consultation, asks_model
 from rudder.agents.llm.endpoint import endpoint_of
+from rudder.agents.llm.errors import ChatError
 from rudder.agents.llm.exchange import Exchange
-from rudder.agents.llm.messages import Chat
-from rudder.agents.llm.observer import LlmObserver
-from rudder.agents.llm.planner import LlmPlanner
+from rudder.agents.llm.messages import Chat, Question
+from rudder.agents.llm.planner import LlmCritic, LlmPlanner
+from rudder.agents.llm.prompts import system_prompt
 from rudder.agents.llm.published import ModelAnswer
 from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
@@ -41,6 +42,18 @@ from rudder.agents.roles import Critic, Observer, Planner
 from rudder.training.errors import RudderError
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
+
+WARM_UP_S = 180.0
+"""How long a model may take to be loaded."""
+_WARM_UP_TOKENS = 16
+_WARM_UP = Question(
+    role="probe",
+    system=system_prompt("planner"),
+    user="Say that you are ready.",
+    tools=(),
+    schema_={},
+)
+"""Begins like later questions do, for servers that keep what they have read of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -70,41 +83,37 @@ def asker_of(
     chat: Chat,
     *,
     options: SteeringOptions,
-    workload: Workload,
+    rank: int = 0,
     on_exchange: Callable[[Exchange], None] = ignore_exchange,
-    clock: Callable[[], float] = time.monotonic,
 ) -> Asker:
-    """One trainer's way to its model, within the options' deadline and budget."""
-    rank = workload.rank
+    """A trainer's way to its model, within the options' deadline and budget; its time is that of
+    the event loop in which it asks."""
     return Asker(
         chat,
-        breaker=Breaker(clock, random=Random(f"{options.seed}/{rank}")),
-        budget=Budget(max_calls=options.llm_max_calls, max_tokens=options.llm_max_tokens),
-        stagger=Stagger(
-            rank=rank,
-            world_size=workload.world_size,
-            deadline_s=options.llm_deadline_s,
-            seed=options.seed,
+        breaker=Breaker(
+            lambda: asyncio.get_running_loop().time(), random=Random(f"{options.seed}/{rank}")
         ),
+        budget=Budget(max_calls=options.llm_max_calls, max_tokens=options.llm_max_tokens),
         deadline_s=options.llm_deadline_s,
         on_exchange=on_exchange,
     )
 
 
-def with_llm(team: Team, asker: Asker, *, options: SteeringOptions) -> Team:
-    """The team with the chosen roles asking the model; each falls back on whom it replaces,
-    and a model's plan that comes to nothing has the planner replaced asked."""
-    roles, objective = options.llm_roles, options.objective
-    observer, planner, critic = team.observer, team.planner, team.critic
-    second = team.second
-    if "observer" in roles:
-        observer = LlmObserver(asker, fallback=observer, objective=objective)
-    if "planner" in roles:
-        second = planner
-        planner = LlmPlanner(asker, fallback=planner, objective=objective)
-    if "critic" in roles:
-        critic = LlmCritic(asker, fallback=critic, objective=objective)
-    return Team(observer, planner, critic, asker, second)
+def with_llm(team: Team, asker: Asker, *, options: SteeringOptions, waits: bool = False) -> Team:
+    """The team that also hears a model, which is asked in the background; waits: each decision
+    waits for it, as no run's does."""
+    consultation = Consultation(
+        asker, roles=options.llm_roles, objective=options.objective, waits=waits
+    )
+    return replace(advised(team, consultation), asker=asker)
+
+
+def advised(team: Team, adviser: Adviser) -> Team:
+    """The team whose planner also proposes what it is advised; if that comes to nothing, the
+    planner replaced is asked."""
+    planner = LlmPlanner(adviser, fallback=team.planner)
+    critic = LlmCritic(planner, fallback=team.critic)
+    return Team(team.observer, planner, critic, second=team.planner)
 
 
 def preference_of(options: SteeringOptions) -> Preference:
@@ -180,6 +189,21 @@ def import_ahead(options: SteeringOptions) -> None:
             open_planner(options)
 
 
+async def warm_up(options: SteeringOptions, *, rank: int) -> None:
+    """Ask something of no consequence, so that the model is loaded when the run asks. What is wrong
+    with the endpoint is told when it does."""
+    if not _asks_model(options) or not asks_model(rank):
+        return
+    chat = open_chat(options.model_copy(update={"llm_answer_tokens": _WARM_UP_TOKENS}))
+    try:
+        async with asyncio.timeout(WARM_UP_S):
+            await chat.complete(_WARM_UP, mode="text")
+    except (ChatError, TimeoutError):
+        pass
+    finally:
+        await chat.close()
+
+
 def make_team(
     options: SteeringOptions,
     workload: Workload,
@@ -195,7 +219,7 @@ def make_team(
     if not _asks_model(options):
         return team
     asker = asker_of(
-        open_chat(options), options=options, workload=workload, on_exchange=on_exchange
+        open_chat(options), options=options, rank=workload.rank, on_exchange=on_exchange
     )
     if options.planner == "published":
         return replace(team, planner=PublishedPlanner(ModelAnswer(asker)), asker=asker)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from benchmarks.shared import run_study, spread
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Stagger
+from rudder.agents.llm.breaker import Breaker, Budget
+from rudder.agents.llm.consultation import Consultation
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.openai_chat import OpenAIChat
@@ -44,18 +45,17 @@ async def decide(
     url: str, toolbox: Toolbox, observation: Observation, *, times: int, deadline_s: float
 ) -> dict[str, object]:
     errors: list[Exchange] = []
-    endpoint = Endpoint.of(url, model="scripted", deadline_s=deadline_s, environment={})
+    endpoint = Endpoint.of(url, model="scripted", environment={})
     asker = Asker(
         OpenAIChat(endpoint, mode="tools"),
         breaker=Breaker(time.monotonic, failures=10**9, max_pause_s=0.0),
         budget=Budget(max_calls=10**9, max_tokens=10**12),
-        stagger=Stagger(rank=0, world_size=1, deadline_s=deadline_s),
         deadline_s=deadline_s,
         on_exchange=errors.append,
     )
     fallback = EmbeddedPlanner()
     wanted = (await fallback.plan(observation, (), toolbox)).change
-    planner = LlmPlanner(asker, fallback=fallback)
+    planner = LlmPlanner(Consultation(asker, waits=True), fallback=fallback)
     took, wrong = [], 0
     for number in range(times):
         seen = observation.model_copy(update={"window": number})

@@ -119,8 +119,8 @@ _SETTINGS = {
     "Language model": {
         "llm": "Address of an OpenAI-compatible endpoint, up to /v1.",
         "llm_model": "Name of the model there.",
-        "llm_roles": "Agents that ask the model: observer,planner,critic.",
-        "llm_deadline": "Seconds for all questions of one decision.",
+        "llm_roles": "Roles that the model is asked in: planner; also observer, critic.",
+        "llm_deadline": "Seconds for all questions about one observation.",
         "llm_answer_tokens": "Most tokens of one answer, reasoning included.",
         "llm_extra": "JSON object with further fields for each request.",
         "llm_max_calls": "Most questions that a trainer asks the model in a run.",

@@ -123,10 +123,6 @@ class DecisionInputs(FrozenExact):
         """Windows known when a node began; None: the decision did not get to it."""
         return next((each.begin for each in self.passages if each.node == node), None)
 
-    def end(self, node: Node) -> int | None:
-        """Windows known when a node was done; None: the decision did not get to it."""
-        return next((each.end for each in self.passages if each.node == node), None)
-
 
 class KeptInputs(FrozenExact):
     """A decision's inputs; session, version: of the controller, and of its Rudder; first_window:

@@ -16,6 +16,7 @@ from rudder.tools.calls import Effect, ToolCall
 from rudder.tools.estimate.means import Trend
 from rudder.training.metrics import StepTiming
 from rudder.training.settings import Applied, BufferSettings, Change, FrozenExact
+from rudder.training.steering_options import Objective
 
 Bottleneck = Literal["none", "network", "loader", "peers", "unknown"]
 Text = Annotated[str, Field(max_length=2000)]
@@ -63,19 +64,21 @@ class Observation(FrozenExact):
         """Exposed wait over step time."""
         return self.exposed_wait_ms / self.step_ms if self.step_ms > 0 else 0.0
 
-    @property
-    def has_headroom(self) -> bool:
-        """Whether something could be gained that would show over the noise."""
+    def has_headroom(self, objective: Objective) -> bool:
+        """Whether something could be gained that would show over the noise: rows, or for other
+        objectives than `traffic` also time."""
         rows = self.headroom_rows is not None and self.headroom_rows > self.noise_rows
         wait = self.headroom_wait_ms is not None and self.headroom_wait_ms > self.noise_wait_ms
-        return rows and wait
+        return rows or (wait and objective != "traffic")
 
 
 class Plan(FrozenExact):
     """What a planner proposes: one change (empty: keep the settings) and its expected effect.
 
-    calls: tool calls by which a model proposed it. propensity: the probability with which a planner
-    that explores proposed this change; None for other planners.
+    calls: tool calls by which a model proposed it; asked_step: the step of the observation about
+    which it was asked, some time before; None without a model, and in records of up to version
+    0.2. propensity: the probability with which a planner that explores proposed this change; None
+    for other planners.
     """
 
     planner: str
@@ -83,6 +86,7 @@ class Plan(FrozenExact):
     expected: Effect | None
     reason: Text
     calls: tuple[ToolCall, ...] = ()
+    asked_step: int | None = None
     propensity: float | None = Field(None, gt=0, le=1)
 
 
@@ -156,3 +160,8 @@ class Episode(FrozenExact):
     command_id: str | None = None
     applied: Applied | None = None
     outcome: Outcome | None = None
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """What was proposed, in that order."""
+        return (self.plan,) if self.rejected is None else (self.rejected.plan, self.plan)

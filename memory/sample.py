@@ -76,7 +76,7 @@ def sample_episode(number: int, *, workload: Workload, seed: int = 0) -> Episode
         },
     }
     call = {
-        "call_id": f"{name}-call", "tool": "set_buffer_capacity",
+        "call_id": f"{name}-call", "tool": "set",
         "arguments": {"capacity_rows": capacity},
     }  # fmt: skip
     return Episode.model_validate({

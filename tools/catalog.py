@@ -1,8 +1,8 @@
 """The tools by name: what a model is told of each, and its arguments, checked strictly.
 
-Each tool is a class of arguments, whose docstring describes the tool. Arguments are flat and have
-no defaults, so that an empty call is never a valid write; where one does not apply there is a
-value that says so. What is missing, extra or not finite is refused.
+Each tool is a class of arguments, whose docstring describes the tool. Arguments are flat; a knob
+that is left out, or null, stays as it is. Only a reason is always asked for, so that an empty call
+is never a valid write. What is extra, of another type or not finite is refused.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field
 
-from rudder.tools.calls import Range
 from rudder.training.settings import (
     MAX_INTERVAL_BATCHES,
     MAX_LOOKAHEAD_BATCHES,
@@ -26,12 +25,7 @@ from rudder.training.settings import (
 
 MAX_ROWS = 2**31 - 1
 _MAX_EXPECTED = 1e12
-_MAX_IDS = 1000
-_STAGED = (
-    " Nothing happens at once: the change is staged, then reviewed against estimates and bounds."
-    " State the rows fetched and the exposed wait per step that you expect once the buffer has"
-    " filled, as a low and a high end: estimate_effect says what to expect."
-)
+MAX_REASON = 300
 
 Capacity = Annotated[int, Field(ge=0, le=MAX_ROWS, description="rows the buffer holds")]
 Threshold = Annotated[
@@ -45,49 +39,56 @@ ReplacementInterval = Annotated[
     int,
     Field(ge=0, le=MAX_INTERVAL_BATCHES, description="batches between rounds, 0: on request only"),
 ]
-ExpectedRows = Annotated[
-    float, Field(ge=0, le=_MAX_EXPECTED, description="expected rows fetched per step")
+FetchBudget = Annotated[
+    int,
+    Field(ge=0, le=MAX_ROWS, description="most used rows to fetch while the link idles, 0: none"),
 ]
-ExpectedWait = Annotated[
-    float, Field(ge=0, le=_MAX_EXPECTED, description="expected exposed wait per step, ms")
+Expected = Annotated[float, Field(ge=0, le=_MAX_EXPECTED)]
+
+
+def _cut(reason: object) -> object:
+    return reason[:MAX_REASON] if isinstance(reason, str) else reason
+
+
+Reason = Annotated[
+    str, BeforeValidator(_cut), Field(max_length=MAX_REASON, description="why, in one sentence")
 ]
+"""One that is too long is cut: the rest of the answer is as good as ever."""
 
 
 class Arguments(FrozenExact, strict=True):
     """Arguments of any tool."""
 
 
-class WriteArguments(Arguments):
-    """What every write tool is told: the effect that is expected once the buffer has filled."""
+class Knobs(Arguments):
+    """All that one change may set."""
 
-    expected_rows_low: ExpectedRows
-    expected_rows_high: ExpectedRows
-    expected_wait_ms_low: ExpectedWait
-    expected_wait_ms_high: ExpectedWait
-    reason: Annotated[str, Field(min_length=1, max_length=300, description="why, in one sentence")]
+    capacity_rows: Capacity | None = None
+    lookahead_batches: Lookahead | None = None
+    eviction_threshold: Threshold | None = None
+    replacement_interval: ReplacementInterval | None = None
+    fetch_row_budget: FetchBudget | None = None
+    replace_now: Annotated[bool, Field(description="run one round of replacement")] | None = None
 
-    @model_validator(mode="after")
-    def _check_order(self) -> Self:
-        if self.expected_rows_low > self.expected_rows_high:
-            raise ValueError("expected_rows_low is above expected_rows_high")
-        if self.expected_wait_ms_low > self.expected_wait_ms_high:
-            raise ValueError("expected_wait_ms_low is above expected_wait_ms_high")
-        return self
+    def change(self, now: BufferSettings) -> Change:
+        """The change that leads to these settings from those in force."""
+        has_no_rounds = now.replacement_interval is None and not self.replacement_interval
+        given = {name: value for name, value in self if name in BufferSettings.model_fields}
+        wanted = {name: value for name, value in given.items() if value is not None}
+        if has_no_rounds:
+            wanted.pop("replacement_interval", None)
+        once: dict[str, object] = {"replace_now": True} if self.replace_now else {}
+        if self.fetch_row_budget:
+            once["fetch_targets"] = FetchTargets(
+                source="observed", row_budget=self.fetch_row_budget, while_idle=True
+            )
+        return Change.between(now, now.model_copy(update=wanted)).model_copy(update=once)
 
-    @property
-    def expected_rows(self) -> Range:
-        """Rows fetched per step, the middle of both ends as `mid`."""
-        return Range.between(self.expected_rows_low, self.expected_rows_high)
 
-    @property
-    def expected_wait_ms(self) -> Range:
-        """Exposed wait per step."""
-        return Range.between(self.expected_wait_ms_low, self.expected_wait_ms_high)
+class _Reasoned(Arguments):
+    """Comes first, so that a model gives its reason before it decides."""
 
-    def change(self) -> Change:
-        """The change that is asked for: of the knobs that the tool has."""
-        knobs = self.model_dump(include=set(Change.model_fields))
-        return Change(**knobs)
+    reason: Reason
 
 
 class ReadMetrics(Arguments):
@@ -125,112 +126,20 @@ class RecallEpisodes(Arguments):
     num_episodes: Annotated[int, Field(ge=1, le=10, description="episodes, the nearest ones")]
 
 
-class EstimateEffect(Arguments):
+class EstimateEffect(Knobs):
     """Estimates what settings would bring per step once the buffer has filled: rows fetched,
     exposed wait and memory, each as low, mid and high, next to keeping things and to the best that
-    any buffer of that capacity could do (OPT). Changes nothing. Give the present value of a knob to
-    leave it as it is."""
-
-    capacity_rows: Capacity
-    eviction_threshold: Threshold
-    lookahead_batches: Lookahead
-    replacement_interval: Annotated[
-        int,
-        Field(ge=0, le=MAX_INTERVAL_BATCHES, description="0 where the policy has no rounds"),
-    ]
-    fetch_row_budget: Annotated[
-        int, Field(ge=0, le=MAX_ROWS, description="most used rows fetched eagerly, 0: none")
-    ]
-    replace_now: Annotated[bool, Field(description="whether to run one replacement round")]
-
-    def change(self, now: BufferSettings) -> Change:
-        """The change that leads to these settings from those in force."""
-        has_no_rounds = now.replacement_interval is None and not self.replacement_interval
-        settings = BufferSettings(
-            capacity_rows=self.capacity_rows,
-            eviction_threshold=self.eviction_threshold,
-            lookahead_batches=self.lookahead_batches,
-            replacement_interval=None if has_no_rounds else self.replacement_interval,
-        )
-        once: dict[str, object] = {"replace_now": self.replace_now}
-        if self.fetch_row_budget:
-            budget = self.fetch_row_budget
-            once["fetch_targets"] = FetchTargets(source="observed", row_budget=budget)
-        return Change.between(now, settings).model_copy(update=once)
+    any buffer of that capacity could do (OPT). Changes nothing. What is left out stays as it is."""
 
 
-class SetBufferCapacity(WriteArguments):
-    """Sets how many remote rows the buffer keeps. More rows save traffic and take memory,
-    which only has to stay within the budget. Growing takes some batches to fill; shrinking drops
-    the rows worth least."""
+class Set(Knobs, _Reasoned):
+    """Sets any of the buffer's knobs in one change, or keeps things, if only a reason is given.
+    What is left out stays as it is. Nothing happens at once: the change is staged, then reviewed
+    against estimates and bounds. State the rows fetched and the exposed wait per step that you
+    expect once the buffer has filled."""
 
-    capacity_rows: Capacity
-
-
-class SetEvictionThreshold(WriteArguments):
-    """Sets the uses per batch from which on a buffered row may not be displaced. 1 lets every row
-    go, which is right with a lookahead; lower values hold on to rows that are used often, and stop
-    adapting."""
-
-    eviction_threshold: Threshold
-
-
-class SetFetchTargets(WriteArguments):
-    """Fetches rows eagerly, once: the ones observed most, those of highest degree or inclusion
-    probability (vip), those of one owner partition, or given ids. Costs their rows at once, and
-    pays only if misses are saved soon: to warm up or after a change of phase. The budget may not
-    exceed the capacity."""
-
-    source: Literal["observed", "degree", "vip", "hot_set", "owner", "ids"]
-    row_budget: Annotated[int, Field(ge=1, le=MAX_ROWS, description="rows at most")]
-    owner: Annotated[
-        int, Field(ge=0, le=MAX_ROWS, description="partition, for source owner; otherwise 0")
-    ]
-    ids: Annotated[
-        list[Annotated[int, Field(ge=0)]],
-        Field(
-            max_length=_MAX_IDS,
-            description="global node ids, for sources ids and hot_set (there empty: the hot set"
-            " of an earlier run that memory has); otherwise empty",
-        ),
-    ]
-
-    def change(self) -> Change:
-        """The change that is asked for."""
-        owner = self.owner if self.source == "owner" else None
-        targets = FetchTargets(
-            source=self.source, row_budget=self.row_budget, owner=owner, ids=tuple(self.ids)
-        )
-        return Change(fetch_targets=targets)
-
-
-class SetLookahead(WriteArguments):
-    """Sets how many batches are sampled ahead. Knowing the next uses brings evictions nearer to
-    OPT; waiting batches take memory, and beyond the reuse distances nothing is gained."""
-
-    lookahead_batches: Lookahead
-
-
-class SetReplacementInterval(WriteArguments):
-    """Sets the batches between replacement rounds, for policies that have them; 0 means on request
-    only. Each round fetches rows: rare rounds save traffic, frequent ones adapt."""
-
-    replacement_interval: ReplacementInterval
-
-
-class ReplaceNow(WriteArguments):
-    """Runs one replacement round at the next batch: rows of little use go, the most missed ones are
-    fetched. Worth it after a change of phase, seldom otherwise."""
-
-    def change(self) -> Change:
-        """The change that is asked for."""
-        return Change(replace_now=True)
-
-
-class KeepCurrent(WriteArguments):
-    """Changes nothing, and says why. Right when what could be gained is below the noise, or the
-    last change has not settled. Goes with no other write tool. State the rows fetched and the
-    exposed wait per step that you expect to go on."""
+    expected_rows: Annotated[Expected, Field(description="rows fetched per step")] | None = None
+    expected_wait_ms: Annotated[Expected, Field(description="exposed wait per step")] | None = None
 
 
 @dataclass(frozen=True)
@@ -250,21 +159,20 @@ class ToolSpec:
         """The tool that has the name and the docstring of its arguments."""
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", arguments.__name__).lower()
         description = inspect.cleandoc(arguments.__doc__ or "").replace("\n", " ")
-        if not issubclass(arguments, WriteArguments):
-            return cls(name, "read", description, arguments)
-        stages = arguments is not KeepCurrent
-        return cls(name, "write", description + _STAGED * stages, arguments)
+        return cls(name, "write" if arguments is Set else "read", description, arguments)
 
     def schema(self) -> dict[str, Any]:
-        """JSON schema of the arguments: flat, every field required, nothing else allowed; without
-        titles and class docs, which only cost tokens."""
+        """JSON schema of the arguments: flat, nothing else allowed; without titles and class docs,
+        which only cost tokens."""
         schema = self.arguments.model_json_schema()
-        kept = {key: value for key, value in schema.items() if key not in ("title", "description")}
-        kept["properties"] = {
-            name: {key: value for key, value in field.items() if key != "title"}
-            for name, field in schema.get("properties", {}).items()
+        return {
+            "type": "object",
+            "properties": {
+                name: _flat(field) for name, field in schema.get("properties", {}).items()
+            },
+            "required": schema.get("required", []),
+            "additionalProperties": False,
         }
-        return {**kept, "required": kept.get("required", [])}
 
     def function(self) -> dict[str, Any]:
         """The tool as OpenAI-compatible endpoints take it."""
@@ -273,10 +181,15 @@ class ToolSpec:
             "function": {
                 "name": self.name,
                 "description": self.description,
-                "strict": True,
                 "parameters": self.schema(),
             },
         }
+
+
+def _flat(field: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema, without the null that stands for leaving it out."""
+    kind = field.get("anyOf", [{}])[0]
+    return {k: v for k, v in {**field, **kind}.items() if k not in ("title", "default", "anyOf")}
 
 
 SPECS: tuple[ToolSpec, ...] = tuple(
@@ -288,17 +201,11 @@ SPECS: tuple[ToolSpec, ...] = tuple(
         ReadAccessProfile,
         RecallEpisodes,
         EstimateEffect,
-        SetBufferCapacity,
-        SetEvictionThreshold,
-        SetFetchTargets,
-        SetLookahead,
-        SetReplacementInterval,
-        ReplaceNow,
-        KeepCurrent,
+        Set,
     )
 )
 
 
 def tool_schemas() -> list[dict[str, Any]]:
-    """All tools in the form of OpenAI's function calling, strict."""
+    """All tools in the form of OpenAI's function calling."""
     return [spec.function() for spec in SPECS]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from functools import reduce
 from typing import get_args
 
 from pydantic import BaseModel, ValidationError
@@ -40,27 +39,23 @@ RecallFunction = Callable[[int], Sequence[BaseModel]]
 
 
 class Staging:
-    """Calls of write tools that were accepted; several knobs make one change. The same knob twice,
-    or a knob beside `keep_current`, is an error."""
+    """Calls of `set` that were accepted; several make one change. The same knob twice is an
+    error."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._wanted: list[catalog.WriteArguments] = []
+        self._wanted: list[catalog.Set] = []
         self._calls: list[ToolCall] = []
-
-    @property
-    def change(self) -> Change:
-        """All staged knobs; empty where nothing is staged, or things are to be kept."""
-        return reduce(_merged, (each.change() for each in self._wanted), Change())
+        self.change = Change()
 
     @property
     def keeps(self) -> bool:
-        """Whether `keep_current` was called."""
+        """Whether things are to be kept, as somebody said."""
         return bool(self._wanted) and self.change.is_empty
 
     @property
     def is_empty(self) -> bool:
-        """Whether no write tool was called with success."""
+        """Whether nothing was said."""
         return not self._wanted
 
     @property
@@ -74,48 +69,42 @@ class Staging:
         return "; ".join(each.reason for each in self._wanted)
 
     def expected(self, settings: BufferSettings) -> Effect | None:
-        """The expected effect of all, over the settings in force; of several the widest range."""
-        if not self._wanted:
+        """What is expected of all, over the settings in force; of several calls the widest range,
+        None where one of the two is not said."""
+        rows = [each.expected_rows for each in self._wanted if each.expected_rows is not None]
+        wait = [each.expected_wait_ms for each in self._wanted if each.expected_wait_ms is not None]
+        if not rows or not wait:
             return None
         capacity = self.change.over(settings).capacity_rows
         return Effect(
-            rows_fetched=reduce(Range.hull, (each.expected_rows for each in self._wanted)),
-            exposed_wait_ms=reduce(Range.hull, (each.expected_wait_ms for each in self._wanted)),
+            rows_fetched=Range.between(min(rows), max(rows)),
+            exposed_wait_ms=Range.between(min(wait), max(wait)),
             buffer_bytes=capacity * self._limits.workload.row_bytes,
         )
 
-    def stage(
-        self, call: ToolCall, wanted: catalog.WriteArguments, *, settings: BufferSettings
-    ) -> None:
-        """Put a call's change to the others; an empty one means that things are to be kept.
+    def stage(self, call: ToolCall, wanted: catalog.Set, *, settings: BufferSettings) -> None:
+        """Put a call's change to the others; one without knobs adds none.
 
         Raises ConflictError and OutOfBoundsError, and then nothing is staged.
         """
-        change = wanted.change()
-        if (conflict := self._conflict(change)) is not None:
-            raise ConflictError(conflict, remedy="leave what is staged as it is")
-        problem = self._limits.problem(_merged(self.change, change), settings=settings)
-        if problem is not None:
+        change = wanted.change(settings)
+        twice = set(_knobs(self.change)) & set(_knobs(change))
+        if twice:
+            raise ConflictError(
+                f"{', '.join(sorted(twice))} is staged already",
+                remedy="leave what is staged as it is",
+            )
+        merged = self.change.model_copy(update={k: getattr(change, k) for k in _knobs(change)})
+        if (problem := self._limits.problem(merged, settings=settings)) is not None:
             raise OutOfBoundsError(problem, remedy="call it again with values within")
+        self.change = merged
         self._wanted.append(wanted)
         self._calls.append(call)
 
-    def _conflict(self, change: Change) -> str | None:
-        staged = ", ".join(_knobs(self.change))
-        if self.keeps:
-            return "keep_current is staged, so nothing else can be"
-        if staged and change.is_empty:
-            return f"{staged} staged already, so things cannot be kept"
-        twice = self.change.model_fields_set & change.model_fields_set
-        return f"{', '.join(sorted(twice))} is staged already" if twice else None
 
-
-def _knobs(change: Change) -> tuple[str, ...]:
-    return tuple(name for name in Change.model_fields if name in change.model_fields_set)
-
-
-def _merged(staged: Change, wanted: Change) -> Change:
-    return staged.model_copy(update={knob: getattr(wanted, knob) for knob in _knobs(wanted)})
+def _knobs(change: Change) -> tuple[Knob, ...]:
+    empty = Change()
+    return tuple(each for each in get_args(Knob) if getattr(change, each) != getattr(empty, each))
 
 
 class Toolbox:
@@ -146,6 +135,10 @@ class Toolbox:
         """Other bounds hold from now on, such as of a memory budget that was changed."""
         self.limits = limits
         self.begin()
+
+    def apart(self) -> Toolbox:
+        """The same tools, for an inquiry that goes on while others stage changes."""
+        return Toolbox(self.history, self.limits, self.whatif, self.recall, on_call=self.on_call)
 
     def begin(self) -> None:
         """A new decision: what was staged is forgotten."""
@@ -180,7 +173,7 @@ class Toolbox:
 
     def _answer(self, call: ToolCall) -> readings.Reading:
         match self._checked(call):
-            case catalog.WriteArguments() as wanted:
+            case catalog.Set() as wanted:
                 self.staging.stage(call, wanted, settings=self.history.settings)
                 knobs = _knobs(self.staging.change)
                 return readings.StagedReading.of(self.staging, knobs=knobs)
@@ -214,8 +207,8 @@ class Toolbox:
                 f"{'.'.join(map(str, each['loc'])) or spec.name}: {each['msg']}"
                 for each in found[:5]
             )
-            wanted = ", ".join(spec.arguments.model_fields) or "none"
-            raise InvalidArgumentsError(problems, remedy=f"give exactly these: {wanted}") from None
+            known = ", ".join(spec.arguments.model_fields) or "none"
+            raise InvalidArgumentsError(problems, remedy=f"arguments: {known}") from None
 
     def _metrics(self, num_windows: int) -> readings.MetricsReading:
         history = self.history

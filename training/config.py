@@ -29,7 +29,7 @@ from rudder.training.settings import (
 )
 from rudder.training.steering_options import (
     DEFAULT_ANSWER_TOKENS,
-    LlmRole,
+    LlmRoles,
     Objective,
     PlannerName,
     SteeringOptions,
@@ -293,8 +293,10 @@ class RunConfig(FrozenExact):
     memory: Path | None = Field(None, description="file of past episodes; `none`: keep none")
     llm: str | None = Field(None, description="address of a language model, up to /v1")
     llm_model: str | None = Field(None, description="its name there")
-    llm_roles: tuple[LlmRole, ...] = Field(("planner",), min_length=1)
-    llm_deadline: float = Field(20.0, gt=0, description="seconds for all questions of a decision")
+    llm_roles: LlmRoles = ("planner",)
+    llm_deadline: float = Field(
+        20.0, gt=0, description="seconds for all questions about one observation"
+    )
     llm_answer_tokens: int = Field(
         DEFAULT_ANSWER_TOKENS, ge=16, le=32_768, description="of one answer, reasoning included"
     )

@@ -68,8 +68,9 @@ class ModelUse(Frozen):
 
     questions: that were to be answered; valid_first, valid_second: answered usably at once, and
     after one re-ask; fallbacks: left to the embedded agent, by the error; words: what the
-    server said at the first error of each name, without secrets; calls: over the network; latency:
-    milliseconds, None before the first answer.
+    server said at the first error of each name, without secrets; stale: usable answers that came
+    after what was asked about had changed; calls: over the network; latency: milliseconds, None
+    before the first answer.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ModelUse(Frozen):
     valid_second: int = 0
     fallbacks: dict[str, int] = Field(default_factory=dict)
     words: dict[str, str] = Field(default_factory=dict)
+    stale: int = 0
     calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from rudder.training.options import Options
 
@@ -26,6 +26,15 @@ PlannerName = Literal[
     "adversarial",
 ]
 LlmRole = Literal["observer", "planner", "critic"]
+
+
+def _with_planner(roles: tuple[LlmRole, ...]) -> tuple[LlmRole, ...]:
+    if "planner" not in roles:
+        raise ValueError("planner must be among them: observer and critic serve the model's plans")
+    return roles
+
+
+LlmRoles = Annotated[tuple[LlmRole, ...], AfterValidator(_with_planner)]
 
 
 def _objective(value: object) -> object:
@@ -74,10 +83,10 @@ class SteeringOptions(Options):
     """Address of an OpenAI-compatible endpoint, up to `/v1`."""
     llm_model: str | None = None
     """The model's name at that endpoint."""
-    llm_roles: tuple[LlmRole, ...] = ("planner",)
-    """Agents that ask the model."""
+    llm_roles: LlmRoles = ("planner",)
+    """As what the model is asked: `planner`, and `observer` before it and `critic` after it."""
     llm_deadline_s: float = Field(20.0, gt=0)
-    """Seconds for all questions of one decision."""
+    """Seconds for all questions about one observation; no decision waits for them."""
     llm_answer_tokens: int = Field(DEFAULT_ANSWER_TOKENS, ge=16, le=32_768)
     """Most tokens of one answer, reasoning included."""
     llm_extra: str | None = None

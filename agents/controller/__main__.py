@@ -114,14 +114,18 @@ async def _take(session: ControllerSession, window: Window) -> None:
         session.fail(error)
 
 
-async def control(socket: Path, *, options: SteeringOptions, folder: Path) -> None:
+async def control(socket: Path, *, rank: int, options: SteeringOptions, folder: Path) -> None:
     """Be the controller of the trainer that listens at `socket`; raises RunError."""
     import rudder.agents.controller.session  # noqa: F401  what takes long is done while the trainer starts
-    from rudder.agents.team import import_ahead
+    from rudder.agents.team import import_ahead, warm_up
 
     import_ahead(options)
-    link = await TrainerLink.open(socket)
-    await Controller(link, options=options, folder=folder, socket=socket).run()
+    warming = asyncio.create_task(warm_up(options, rank=rank))
+    try:
+        link = await TrainerLink.open(socket)
+        await Controller(link, options=options, folder=folder, socket=socket).run()
+    finally:
+        warming.cancel()
 
 
 def main() -> None:
@@ -139,7 +143,8 @@ def main() -> None:
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
     complain(f"{started} controller of rank {arguments.rank}, process {os.getpid()}")
     try:
-        asyncio.run(control(arguments.socket, options=options, folder=arguments.folder))
+        rank, folder = arguments.rank, arguments.folder
+        asyncio.run(control(arguments.socket, rank=rank, options=options, folder=folder))
     except RudderError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)

@@ -215,12 +215,12 @@ class ControllerSession:
 
     async def close(self) -> None:
         """The run is over."""
+        if (asker := self._steering.team.asker) is not None:
+            await asker.close()
         self._abandon(RUN_ENDED)
         self._tell(ENDED)
         self._journal.close()
         await self._place.close()
-        if (asker := self._steering.team.asker) is not None:
-            await asker.close()
 
     # -- how -------------------------------------------------------------------------------
 

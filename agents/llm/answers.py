@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from rudder.agents.llm.errors import InvalidAnswerError
 from rudder.agents.llm.messages import MAX_TEXT, JsonObject, Reply, ToolForm
+from rudder.tools.catalog import MAX_REASON, Reason
 from rudder.training.settings import FrozenExact
 
 # Reads one JSON object out of a model's text, or says what is wrong with it.
@@ -23,6 +24,9 @@ from rudder.training.settings import FrozenExact
 _MAX_DIGITS = 20
 _REASONING_TAGS = ("think", "thinking", "reasoning")
 _FENCE = "```"
+_CALL, _CALL_END = "<tool_call>", "</tool_call>"
+_WRAPPERS = ("arguments", "parameters")
+"""Where a call that is written as text has its arguments: of Qwen and Hermes, and of Llama."""
 
 
 def bare(text: str) -> str:
@@ -44,7 +48,7 @@ def bare(text: str) -> str:
     return text
 
 
-def read_object(text: str) -> dict[str, object]:
+def read_object(text: str) -> JsonObject:
     """The one JSON object that `text` is; raises InvalidAnswerError for anything else."""
     if len(text) > MAX_TEXT:
         raise InvalidAnswerError("size", f"longer than {MAX_TEXT} characters")
@@ -103,10 +107,7 @@ def _short_int(text: str) -> int:
     return int(text)
 
 
-MAX_REASON = 300
 _MAX_PROBLEMS = 3
-_NOT_FOR_ENDPOINTS = {"title", "maxLength", "minLength", "default"}
-"""Schema words that say nothing to a model, or that strict endpoints refuse."""
 
 
 class _Answer(FrozenExact, strict=True):
@@ -116,83 +117,89 @@ class _Answer(FrozenExact, strict=True):
 class ObserverAnswer(_Answer):
     """What holds the trainer back, and where it goes."""
 
+    reason: Reason
     bottleneck: Literal["none", "network", "loader", "peers"]
     trend: Literal["better", "steady", "worse"]
-    reason: Annotated[str, Field(max_length=MAX_REASON)]
 
 
 class YesNoAnswer(_Answer):
     """Whether to run a replacement round now."""
 
+    reason: Reason
     replace_now: Literal["yes", "no"]
-    reason: Annotated[str, Field(max_length=MAX_REASON)]
 
 
 class CriticAnswer(_Answer):
     """A verdict; capacity_rows: of the plan, or smaller to trim it."""
 
+    reason: Reason
     decision: Literal["approve", "trim", "refuse"]
     capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    reason: Annotated[str, Field(max_length=MAX_REASON)]
 
 
 A = TypeVar("A", bound=_Answer)
 
 
 def form_of(answer: type[_Answer], *, name: str) -> ToolForm:
-    """An answer as a tool of that name."""
-    return ToolForm(name=name, description=answer.__doc__ or "", parameters=schema_of(answer))
-
-
-def schema_of(answer: type[BaseModel]) -> JsonObject:
-    """The JSON schema, flat and without what strict endpoints refuse."""
-    return plain_schema(answer.model_json_schema())
-
-
-def plain_schema(schema: JsonObject) -> JsonObject:
-    """An object schema with its own properties only, and none of `_NOT_FOR_ENDPOINTS`."""
-    properties = schema.get("properties")
-    assert isinstance(properties, dict)
-    return {
+    """An answer as a tool of that name: a flat schema that requires everything."""
+    schema: JsonObject = answer.model_json_schema()
+    fields = schema["properties"]
+    assert isinstance(fields, dict)
+    parameters: JsonObject = {
         "type": "object",
-        "properties": {name: _plain(value) for name, value in properties.items()},
-        "required": list(properties),
+        "properties": {key: _untitled(value) for key, value in fields.items()},
+        "required": list(fields),
         "additionalProperties": False,
     }
+    return ToolForm(name=name, description=answer.__doc__ or "", parameters=parameters)
 
 
-def _plain(value: JsonValue) -> JsonValue:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items() if k not in _NOT_FOR_ENDPOINTS}
-    return value
+def _untitled(field: JsonValue) -> JsonValue:
+    return {k: v for k, v in field.items() if k != "title"} if isinstance(field, dict) else field
 
 
-def read_call(reply: Reply, *, names: Collection[str]) -> tuple[str | None, dict[str, object]]:
-    """The one tool that was called and its arguments; None and the object where the answer is a
-    JSON object in text. Raises InvalidAnswerError."""
+def read_calls(reply: Reply, *, names: Sequence[str]) -> list[tuple[str, JsonObject]]:
+    """The tools that were called, with their arguments, also where calls were written as text. A
+    bare JSON object is a call of the first of `names`. Raises InvalidAnswerError."""
     if reply.finish == "length":
         raise InvalidAnswerError("cut", "it was cut off for its length; answer more briefly")
-    if len(reply.calls) > 1:
-        raise InvalidAnswerError("number_of_calls", "call one tool, not several")
-    if not reply.calls:
-        return None, read_object(bare(reply.text))
-    call = reply.calls[0]
-    if call.name not in names:
+    if reply.calls:
+        return [_call(each.name, each.arguments, names) for each in reply.calls]
+    text = bare(reply.text)
+    blocks = text.split(_CALL)[1:] if _CALL in text else [text]
+    return [_written_call(each.partition(_CALL_END)[0].strip(), names) for each in blocks]
+
+
+def _call(name: str, arguments: str | None, names: Sequence[str]) -> tuple[str, JsonObject]:
+    if name not in names:
         raise InvalidAnswerError(
             "unknown_tool", f"there is no such tool; tools: {', '.join(names)}"
         )
-    if call.arguments is None:
+    if arguments is None:
         raise InvalidAnswerError("json", "the arguments must be a JSON object")
-    return call.name, read_object(call.arguments)
+    return name, read_object(arguments)
+
+
+def _written_call(text: str, names: Sequence[str]) -> tuple[str, JsonObject]:
+    """`{"name": ..., "arguments": {...}}`, or the arguments alone."""
+    found = read_object(text)
+    wrapped = next((key for key in _WRAPPERS if key in found), None)
+    if wrapped is None or "name" not in found:
+        return names[0], found
+    arguments = found[wrapped]
+    told = arguments if isinstance(arguments, str) else json.dumps(arguments)
+    return _call(str(found["name"]), told, names)
 
 
 def read_answer(reply: Reply, answer: type[A], *, name: str) -> A:
     """A typed answer; raises InvalidAnswerError."""
-    _, content = read_call(reply, names=[name])
-    return validated(answer, content)
+    calls = read_calls(reply, names=[name])
+    if len(calls) > 1:
+        raise InvalidAnswerError("number_of_calls", "call one tool, once")
+    return validated(answer, calls[0][1])
 
 
-def validated(model: type[A], content: dict[str, object]) -> A:
+def validated(model: type[A], content: JsonObject) -> A:
     """Raises InvalidAnswerError("schema") that names the fields, not the values."""
     try:
         return model.model_validate(content)

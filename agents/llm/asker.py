@@ -1,14 +1,15 @@
-"""Asks a model within a decision's deadline and budget, and validates each answer."""
+"""Asks a model, in the background of decisions, within a deadline and a budget, and validates each
+answer."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import contextlib
 import traceback
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
 
-from rudder.agents.llm.breaker import Breaker, Budget, Stagger
+from rudder.agents.llm.breaker import Breaker, Budget
 from rudder.agents.llm.errors import (
     ChatError,
     InvalidAnswerError,
@@ -32,12 +33,62 @@ _MIN_TIME_LEFT_S = 0.01
 _MAX_TRACE = 4000
 
 
-class Asker:
-    """One trainer's way to its model, shared by all roles that ask one.
+class Background(Generic[T]):
+    """At most one inquiry at a time, under way while decisions go on."""
 
-    All questions about one window share one deadline. An answer that cannot be used is asked for
-    once more, with the reason. The mode is found by use: until one has brought a usable answer,
-    the next mode is tried instead of asking again.
+    def __init__(self) -> None:
+        self._task: asyncio.Task[T] | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether an inquiry may begin: none is under way, and no answer waits to be taken."""
+        return self._task is None
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether an inquiry is under way."""
+        return self._task is not None and not self._task.done()
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether an answer, or a failure, waits to be taken."""
+        return self._task is not None and self._task.done()
+
+    def begin(self, inquiry: Coroutine[Any, Any, T]) -> None:
+        """Start it; nobody waits for it."""
+        assert self.is_idle
+        self._task = asyncio.get_running_loop().create_task(inquiry)
+
+    def take(self) -> T | None:
+        """The answer, once; None if there is none yet, or the model gave none. Raises what no
+        endpoint is to blame for."""
+        if not self.has_answer:
+            return None
+        assert self._task is not None
+        task, self._task = self._task, None
+        with contextlib.suppress(ChatError):
+            return task.result()
+        return None
+
+    async def settled(self) -> None:
+        """Wait for the inquiry under way, if there is one."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def cancel(self) -> None:
+        """Give the inquiry under way up."""
+        if self._task is not None:
+            self._task.cancel()
+            await self.settled()
+            self._task = None
+
+
+class Asker:
+    """One job's way to its model, shared by all roles that ask one.
+
+    All questions about one observation share one deadline. An answer that cannot be used is asked
+    for once more, with the reason. The mode is found by use: until one has brought a usable answer,
+    the next mode is tried instead of asking again, with a deadline of its own.
     """
 
     def __init__(
@@ -46,12 +97,12 @@ class Asker:
         *,
         breaker: Breaker,
         budget: Budget,
-        stagger: Stagger,
         deadline_s: float,
         on_exchange: Callable[[Exchange], None],
     ) -> None:
-        self._chat, self._breaker, self._budget, self._stagger = chat, breaker, budget, stagger
+        self._chat, self._breaker, self._budget = chat, breaker, budget
         self._deadline_s, self._on_exchange = deadline_s, on_exchange
+        self.background: Background[Any] = Background()
         self._mode: Mode | None = chat.mode
         self._untried: list[Mode] = []
         self._num_misses = 0
@@ -68,16 +119,19 @@ class Asker:
         """Counts of questions, answers and tokens until now."""
         return self._tally.report(model=self.model, mode=self._mode)
 
+    def drop_stale(self) -> None:
+        """Count a usable answer that came when its regime had ended."""
+        self._tally.stale += 1
+
     async def close(self) -> None:
-        """Let go of connections."""
+        """Give up what is under way, and let go of connections."""
+        await self.background.cancel()
         await self._chat.close()
 
     async def ask(self, question: Question, read: ReplyReader[T], *, seen: Observation) -> T:
-        """A usable answer, as `read` makes it of a reply; raises ChatError within the decision's
-        deadline. `read` raises InvalidAnswerError where it cannot; seen: what is decided on."""
+        """A usable answer, as `read` makes it of a reply; raises ChatError within the deadline.
+        `read` raises InvalidAnswerError where it cannot; seen: what is decided on."""
         try:
-            if self._breaker.pause_left_s > 0:
-                raise NotAskedError("the endpoint failed too often and is left alone for now")
             value, attempt = await self._ask_once(question, read, seen)
         except ChatError as error:
             self._tally.fell_back(error)
@@ -88,30 +142,27 @@ class Asker:
     async def _ask_once(
         self, question: Question, read: ReplyReader[T], seen: Observation
     ) -> tuple[T, int]:
+        if self._breaker.pause_left_s > 0:
+            raise NotAskedError("the endpoint failed too often and is left alone for now")
+        self._set_deadline(seen.window)
         try:
-            async with asyncio.timeout_at(await self._deadline(seen.window)):
-                answered = await self._find(question, read, seen)
-            self._breaker.succeeded()
-            return answered
-        except TimeoutError:
-            self._breaker.failed()
-            raise TooSlowError("no usable answer before the decision's deadline") from None
+            answered = await self._find(question, read, seen)
         except NotAskedError:
             raise
         except ChatError as error:
             pause_s = error.retry_after_s if isinstance(error, RateLimitedError) else None
             self._breaker.failed(pause_s=pause_s or 0.0)
-            self._doubt_the_mode()
+            self._doubt_the_mode(error)
             raise
+        self._breaker.succeeded()
+        return answered
 
-    async def _deadline(self, window: int) -> float:
-        now = asyncio.get_running_loop().time()
+    def _set_deadline(self, window: int) -> None:
+        now = _now()
         if window != self._window:
             self._window, self._due = window, now + self._deadline_s
-            await asyncio.sleep(self._stagger.delay_s())
         elif self._due - now < _MIN_TIME_LEFT_S:
-            raise NotAskedError("the decision's time is used up")
-        return self._due
+            raise NotAskedError("the time for all questions is used up")
 
     async def _find(
         self, question: Question, read: ReplyReader[T], seen: Observation
@@ -130,16 +181,19 @@ class Asker:
             mode = self._untried[0]
             try:
                 value = await self._call(question, read, seen, mode=mode)
-            except (InvalidAnswerError, RefusedError, ServerFailedError):
+            except (InvalidAnswerError, RefusedError, ServerFailedError, TooSlowError) as error:
                 self._untried.pop(0)
                 if not self._untried:
                     raise
+                if isinstance(error, TooSlowError):
+                    self._due = _now() + self._deadline_s
             else:
                 self._mode, self._untried, self._num_misses = mode, [], 0
                 return value
 
-    def _doubt_the_mode(self) -> None:
-        self._num_misses += 1
+    def _doubt_the_mode(self, error: ChatError) -> None:
+        """A slow answer says nothing of the mode that works."""
+        self._num_misses += not isinstance(error, TooSlowError)
         if self._num_misses >= _MISSES_TO_DOUBT_A_MODE:
             self._mode, self._num_misses = self._chat.mode, 0
 
@@ -158,15 +212,18 @@ class Asker:
             is_trial=self._mode is None,
             window=seen.window,
         )
-        began = time.monotonic()
+        began = _now()
         reply: Reply | None = None
-        failure: Exception | None = TooSlowError("given up")
+        failure: BaseException | None = None
         try:
-            reply = await self._chat.complete(question, mode=mode)
+            async with asyncio.timeout_at(self._due):
+                reply = await self._chat.complete(question, mode=mode)
             value = read(reply)
-            failure = None
             self._num_misses = 0
-        except Exception as caught:
+        except TimeoutError:
+            failure = TooSlowError("no usable answer before the deadline")
+            raise failure from None
+        except BaseException as caught:
             failure = caught
             raise
         finally:
@@ -175,19 +232,29 @@ class Asker:
         return value
 
     def _keep(self, asked: Asked, came: Came, *, step: int, began: float) -> None:
-        latency_ms = 1000.0 * (time.monotonic() - began)
         exchange = Exchange(
-            asked=asked, came=came, model=self.model, step=step, latency_ms=latency_ms
+            asked=asked,
+            came=came,
+            model=self.model,
+            step=step,
+            latency_ms=1000.0 * (_now() - began),
         )
         self._tally.add(exchange)
         self._on_exchange(exchange)
 
 
-def _came(reply: Reply | None, failure: Exception | None) -> Came:
+def _now() -> float:
+    """Seconds of the event loop's clock, which a simulation may turn."""
+    return asyncio.get_running_loop().time()
+
+
+def _came(reply: Reply | None, failure: BaseException | None) -> Came:
     """reason: what was wrong with the answer, or the server's own words; of an exception that
     nobody expected, which is our own fault, the traceback."""
     if failure is None:
         return Came(reply=reply, error=None, reason=None)
+    if isinstance(failure, asyncio.CancelledError):
+        return Came(reply=None, error="TooSlowError", reason="the run ended before the answer")
     if not isinstance(failure, ChatError):
         trace = "".join(traceback.format_exception(failure))[-_MAX_TRACE:]
         return Came(reply=reply, error=type(failure).__name__, reason=trace)

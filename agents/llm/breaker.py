@@ -1,12 +1,9 @@
-"""What limits questions to an endpoint: a budget, turns of the trainers, and a circuit breaker."""
+"""What limits questions to an endpoint: a budget and a circuit breaker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-
-_MAX_SPAN_S = 1.0
-_SHARE_OF_DEADLINE = 0.1
 
 
 class Budget:
@@ -30,22 +27,6 @@ class Budget:
         self.num_tokens += max(0, tokens)
 
 
-class Stagger:
-    """Lets the trainers that share an endpoint ask one after the other: each rank waits its part
-    of a short time, with some randomness, before it asks."""
-
-    def __init__(self, *, rank: int, world_size: int, deadline_s: float, seed: int = 0) -> None:
-        self._span_s = min(_MAX_SPAN_S, _SHARE_OF_DEADLINE * deadline_s)
-        self._rank, self._world_size = rank, max(1, world_size)
-        self._random = Random(f"{seed}/{rank}")
-
-    def delay_s(self) -> float:
-        """How long to wait before a decision's first question; 0 for a single trainer."""
-        if self._world_size == 1:
-            return 0.0
-        return self._span_s * (self._rank + self._random.random()) / self._world_size
-
-
 FAILURES_TO_OPEN = 5
 FIRST_PAUSE_S = 5.0
 MAX_PAUSE_S = 300.0
@@ -57,7 +38,7 @@ class Breaker:
     the endpoint again: a usable answer closes the breaker, a failure opens it for twice as long.
 
     One question is asked at a time. clock: monotonic, in seconds; random: varies the pauses of
-    several trainers.
+    several jobs.
     """
 
     def __init__(

@@ -39,7 +39,6 @@ class Endpoint(FrozenExact):
     url: str
     model: str
     key: SecretStr = SecretStr(NO_KEY)
-    deadline_s: Annotated[float, Field(gt=0)] = 20.0
     answer_tokens: Annotated[int, Field(ge=16, le=32_768)] = DEFAULT_ANSWER_TOKENS
     extra: JsonObject = Field(default_factory=dict)
     key_from: str | None = None
@@ -65,7 +64,6 @@ class Endpoint(FrozenExact):
         url: str,
         *,
         model: str,
-        deadline_s: float = 20.0,
         answer_tokens: int = DEFAULT_ANSWER_TOKENS,
         extra: str | None = None,
         environment: Mapping[str, str] = os.environ,
@@ -89,7 +87,6 @@ class Endpoint(FrozenExact):
             model=model,
             key=SecretStr(key),
             key_from=origin,
-            deadline_s=deadline_s,
             answer_tokens=answer_tokens,
             extra=_fields(extra),
         )
@@ -108,7 +105,6 @@ def endpoint_of(options: SteeringOptions) -> Endpoint:
     return Endpoint.of(
         options.llm_url,
         model=options.llm_model or "",
-        deadline_s=options.llm_deadline_s,
         answer_tokens=options.llm_answer_tokens,
         extra=options.llm_extra,
     )

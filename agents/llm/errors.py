@@ -8,8 +8,7 @@ ChatError                   no usable answer; the embedded agent takes over
 │   ├── RateLimitedError    429; `retry_after_s` where the endpoint named a pause
 │   ├── RefusedError        another 3xx or 4xx: key, model name or request not accepted
 │   └── ServerFailedError   5xx
-├── InvalidAnswerError      an answer came and breaks a rule; `kind` and `reason` say which
-└── NotRecordedError        a replay has no answer to this question
+└── InvalidAnswerError      an answer came and breaks a rule; `kind` and `reason` say which
 
 No message holds a text that came from the endpoint: it could carry a secret or an instruction. The
 server's own words stand apart in `EndpointError.words`, with secrets removed, for people only.
@@ -46,12 +45,6 @@ class NotAskedError(ChatError):
     """The model was not asked at all."""
 
     default_remedy = "nothing to do: the model is asked again when its pause or budget allows"
-
-
-class NotRecordedError(ChatError):
-    """A replay was asked what the recorded run did not ask."""
-
-    default_remedy = "replay with the prompts, options and version that the run was recorded with"
 
 
 class EndpointError(ChatError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, deque
 
 from rudder.agents.llm.errors import ChatError, EndpointError
@@ -73,11 +72,6 @@ class Exchange(FrozenExact):
         )
 
 
-def digest(question: Question, mode: Mode) -> str:
-    """Equal for equal messages."""
-    return hashlib.sha256(f"{mode}\n{question.model_dump_json()}".encode()).hexdigest()
-
-
 _KEPT_LATENCIES = 1024
 
 
@@ -88,6 +82,7 @@ class Tally:
         self._ends: Counter[int] = Counter()
         self._fallbacks: Counter[str] = Counter()
         self._words: dict[str, str] = {}
+        self.stale = 0
         self._calls = self._input_tokens = self._output_tokens = 0
         self._latencies: deque[float] = deque(maxlen=_KEPT_LATENCIES)
 
@@ -120,6 +115,7 @@ class Tally:
             valid_second=self._ends[2],
             fallbacks=dict(self._fallbacks),
             words=dict(self._words),
+            stale=self.stale,
             calls=self._calls,
             input_tokens=self._input_tokens,
             output_tokens=self._output_tokens,

@@ -58,7 +58,7 @@ class Question(FrozenExact):
         elif mode == "structured":
             user += "\n\nANSWER with one JSON object of the given schema."
         else:
-            user += "\n\nANSWER by calling exactly one tool, once."
+            user += "\n\nANSWER with a tool call."
         if self.complaint is not None:
             user += f"\n\nYour last answer could not be used: {self.complaint}. Answer again."
         return [("system", self.system), ("human", user)]

@@ -24,7 +24,6 @@ from rudder.agents.llm.errors import (
     RateLimitedError,
     RefusedError,
     ServerFailedError,
-    TooSlowError,
     UnreachableError,
 )
 from rudder.agents.llm.messages import (
@@ -56,9 +55,8 @@ _RAW_CALLS = "rudder_raw_calls"
 class OpenAIChat:
     """A Chat Completions endpoint: OpenAI, Azure, vLLM, Ollama, llama.cpp and others.
 
-    Asks once, without retries; after a refusal of a field it asks again without that field. Waits
-    at most `endpoint.deadline_s` for any part of an answer; the caller sets the deadline over the
-    whole. Belongs to the event loop in which it is first used.
+    Asks once, without retries; after a refusal of a field it asks again without that field. The
+    caller sets the deadline. Belongs to the event loop in which it is first used.
     """
 
     def __init__(
@@ -120,8 +118,6 @@ class OpenAIChat:
         except openai.APIStatusError as error:
             words = _redacted(_message(error), key=self._endpoint.key.get_secret_value())
             raise _refusal(error.response, words=words) from None
-        except openai.APITimeoutError:
-            raise TooSlowError("the endpoint sent nothing before the deadline") from None
         except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
             raise _unreachable(error) from None
 
@@ -143,7 +139,7 @@ class OpenAIChat:
                 http_socket_options=(),
                 openai_proxy=None,
                 use_responses_api=False,
-                timeout=endpoint.deadline_s,
+                timeout=None,
                 max_retries=0,
                 cache=False,
                 verbose=False,

@@ -1,135 +1,105 @@
-"""A planner that asks a model for one call of a write tool."""
+"""The planner and the critic that hear what a model has advised."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from rudder.agents.llm.answers import clean
-from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.errors import ChatError
-from rudder.agents.llm.messages import Question, Reply
-from rudder.agents.llm.prompts import Briefing, brief, planner_prompt, system_prompt
-from rudder.agents.llm.proposals import choice_schema, offered, stage
-from rudder.agents.roles import Planner
+from rudder.agents.llm.answers import CriticAnswer, clean
+from rudder.agents.llm.consultation import Advice, Adviser, check_trim
+from rudder.agents.llm.errors import InvalidAnswerError
+from rudder.agents.roles import Critic, Planner
 from rudder.memory.journal import Recalled
-from rudder.memory.records import Observation, Plan
+from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change
-from rudder.training.steering_options import Objective
-
-_FIRST_TURNS = 2
-_MAX_TURNS = 16
-
-
-class LlmBackoff:
-    """Lets the embedded planner decide for a while after plans of the model that gained nothing.
-
-    After a decision that changes nothing the controller pauses, so plans without a gain cost time.
-    The embedded planner decides 2 times after the first of them, 4 times after the next, up to 16;
-    after a plan with a gain it is 2 again.
-    """
-
-    def __init__(self) -> None:
-        self._before: _Before | None = None
-        self._turns_left = 0
-        self._turns = _FIRST_TURNS
-
-    def may_plan(self, observation: Observation) -> bool:
-        """Whether the model may plan now. A plan has gained if its settings are in force
-        and the wait that could be saved came down by more than the noise."""
-        if self._before is not None:
-            gained = self._before.is_gain(observation)
-            self._before = None
-            self._turns_left = 0 if gained else self._turns
-            self._turns = _FIRST_TURNS if gained else min(2 * self._turns, _MAX_TURNS)
-        self._turns_left -= 1
-        return self._turns_left < 0
-
-    def planned(self, observation: Observation, change: Change) -> None:
-        """The model has planned this change on this observation."""
-        settings = observation.settings
-        self._before = _Before(settings, observation.headroom_wait_ms or 0.0, change.over(settings))
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What a model's plan was made on, and the plan; the wait that could be saved drifts by
-    itself, and somebody else's plan may have been carried out."""
-
-    settings: BufferSettings
-    headroom_ms: float
-    planned: BufferSettings
-
-    def is_gain(self, after: Observation) -> bool:
-        saved_ms = self.headroom_ms - (after.headroom_wait_ms or 0.0)
-        return self._is_in_force(after.settings) and saved_ms > after.noise_wait_ms
-
-    def _is_in_force(self, settings: BufferSettings) -> bool:
-        """Whether the plan was carried out, with all of its capacity or as much as was let pass."""
-        if settings == self.settings:
-            return False
-        low, high = sorted((self.settings.capacity_rows, self.planned.capacity_rows))
-        rows = {"capacity_rows": settings.capacity_rows}
-        is_within = low <= settings.capacity_rows <= high
-        return is_within and settings == self.planned.model_copy(update=rows)
 
 
 class LlmPlanner:
-    """Asks the model if something could be gained. The fallback plans if not, if no usable answer
-    comes in time, and for some turns after a model's plan that gained nothing."""
+    """Proposes what a model has advised since the last decision. Otherwise the fallback plans, at
+    once and under its own name, and the model may be asked for a later decision."""
 
-    def __init__(self, asker: Asker, *, fallback: Planner, objective: Objective = "time") -> None:
-        self._asker, self._fallback, self._objective = asker, fallback, objective
-        self._backoff = LlmBackoff()
+    def __init__(self, adviser: Adviser, *, fallback: Planner) -> None:
+        self._adviser, self._fallback = adviser, fallback
+        self.advised: tuple[Plan, Advice] | None = None
 
     @property
     def name(self) -> str:
         """With the model's name."""
-        return f"llm:{self._asker.model}"
+        return f"llm:{self._adviser.model}"
 
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
     ) -> Plan:
         """The model's plan, or the fallback's under the fallback's name."""
-        is_worth_asking = observation.has_headroom and toolbox.whatif.is_ready
-        if not is_worth_asking or not self._backoff.may_plan(observation):
-            return await self._fallback.plan(observation, recalled, toolbox)
-        question = planner_question(
-            brief(observation, recalled, toolbox, objective=self._objective)
-        )
-        call_id = f"window-{observation.window}"
-
-        def read(reply: Reply) -> Plan:
-            stage(reply, question.tools, toolbox, call_id=call_id)
-            return self._staged(toolbox)
-
-        try:
-            plan = await self._asker.ask(question, read, seen=observation)
-        except ChatError:
-            toolbox.begin()
-            return await self._fallback.plan(observation, recalled, toolbox)
-        self._backoff.planned(observation, plan.change)
+        plan = self._heard(observation, toolbox)
+        if plan is None:
+            fallback = await self._fallback.plan(observation, recalled, toolbox)
+            await self._adviser.offer(fallback, observation, recalled, toolbox)
+            plan = self._heard(observation, toolbox) or fallback
         return plan
 
-    def _staged(self, toolbox: Toolbox) -> Plan:
-        staging = toolbox.staging
-        return Plan(
-            planner=self.name,
-            change=staging.change,
-            expected=toolbox.expected,
-            reason=clean(staging.reason),
-            calls=staging.calls,
+    def _heard(self, observation: Observation, toolbox: Toolbox) -> Plan | None:
+        """The plan of the advice that has come; None without one that is possible now."""
+        self.advised = None
+        advice = self._adviser.take(observation, toolbox)
+        if advice is None:
+            return None
+        try:
+            plan = advice.plan(toolbox)
+        except InvalidAnswerError:  # the limits have changed since it was asked
+            return None
+        finally:
+            toolbox.begin()
+        self._adviser.used(observation, plan.change)
+        self.advised = plan, advice
+        return plan
+
+
+class LlmCritic:
+    """The stricter of two verdicts on a model's own plan, which it may refuse or trim; on other
+    plans the fallback's."""
+
+    def __init__(self, planner: LlmPlanner, *, fallback: Critic) -> None:
+        self._planner, self._fallback = planner, fallback
+
+    @property
+    def name(self) -> str:
+        """With the model's name."""
+        return self._planner.name
+
+    async def review(
+        self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
+    ) -> Verdict:
+        """The model's verdict counts where the fallback lets the plan pass."""
+        first = await self._fallback.review(observation, recalled, plan, toolbox)
+        said = self._said_of(plan)
+        if said is None or first.decision == "refuse" or first.change.is_empty:
+            return first
+        change = _allowed(first.change, said, observation.settings)
+        if change is None:
+            return first
+        return Verdict(
+            decision=first.decision if said.decision == "approve" else said.decision,
+            critic=self.name,
+            change=change,
+            expected=first.expected if change.is_empty else toolbox.whatif.effect(change),
+            reason=clean(said.reason),
         )
 
+    def _said_of(self, plan: Plan) -> CriticAnswer | None:
+        if self._planner.advised is None or self._planner.advised[0] != plan:
+            return None
+        return self._planner.advised[1].verdict
 
-def planner_question(briefing: Briefing) -> Question:
-    """What a planner is asked."""
-    forms = offered(briefing.limits)
-    return Question(
-        role="planner",
-        system=system_prompt("planner"),
-        user=planner_prompt(briefing),
-        tools=forms,
-        schema_=choice_schema(forms),
-    )
+
+def _allowed(change: Change, said: CriticAnswer, present: BufferSettings) -> Change | None:
+    """What the answer leaves of a change; None where it is a trim that is none under the present
+    settings."""
+    if said.decision != "trim":
+        return change if said.decision == "approve" else Change()
+    try:
+        rows, wanted = present.capacity_rows, change.capacity_rows
+        check_trim(said.capacity_rows, present=rows, wanted=wanted)
+    except InvalidAnswerError:
+        return None
+    return change.model_copy(update={"capacity_rows": said.capacity_rows})

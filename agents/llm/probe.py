@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+from rudder.agents.llm.consultation import planner_question
 from rudder.agents.llm.errors import ChatError, EndpointError, TooSlowError
 from rudder.agents.llm.messages import Chat, Mode, Question, TokensSource, Usage
 from rudder.agents.llm.openai_chat import OpenAIChat
-from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
 from rudder.memory.sample import sample_episode, sample_workload
@@ -19,6 +19,8 @@ from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import FrozenExact
 
 MODES: tuple[Mode, ...] = ("tools", "structured", "text")
+_MOST_CHARS_PER_TOKEN = 7
+"""Of figures and terse English; most tokenizers have 3 to 4."""
 
 
 class ModeReport(FrozenExact):
@@ -47,12 +49,33 @@ class ModeReport(FrozenExact):
 
 class ProbeReport(FrozenExact):
     """All modes; warm_up_ms: the first question, which may have loaded the model;
-    request_changes: how requests to this endpoint differ from the usual ones."""
+    request_changes: how requests to this endpoint differ from the usual ones; least_tokens: of the
+    prompt, whatever the tokens are."""
 
     model: str
     warm_up_ms: float | None
     modes: tuple[ModeReport, ...]
     request_changes: tuple[str, ...] = ()
+    least_tokens: int = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the tokens that the server counted tell of it."""
+        counted = {
+            each.mode: each.input_tokens
+            for each in self.modes
+            if each.input_tokens is not None and each.tokens_source == "server"
+        }
+        tools, text = counted.get("tools"), counted.get("text")
+        found = []
+        if any(tokens < self.least_tokens for tokens in counted.values()):
+            found.append(
+                f"the server read fewer tokens than the prompt has (at least {self.least_tokens}):"
+                " raise its context"
+            )
+        elif tools is not None and text is not None and tools < text:
+            found.append("the model's chat template leaves tools out, so it never sees them")
+        return tuple(found)
 
     @property
     def best(self) -> Mode | None:
@@ -78,6 +101,7 @@ async def probe(
         warm_up_ms=warm_up_ms,
         modes=tuple(reports),
         request_changes=chat.request_changes,
+        least_tokens=sum(len(text) for _, text in question.texts("tools")) // _MOST_CHARS_PER_TOKEN,
     )
 
 
@@ -114,7 +138,7 @@ async def _try(
                 reply = await chat.complete(question, mode=mode)
             latencies.append(1000 * (time.monotonic() - began))
             usage = reply.usage
-            stage(reply, question.tools, toolbox, call_id=f"probe-{number}")
+            stage(reply, toolbox, call_id=f"probe-{number}")
             usable += 1
         except TimeoutError:
             last = TooSlowError("no answer")

@@ -7,28 +7,32 @@ ids of runs, episodes and nodes are left out: others may have written them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rudder.agents.guard import DEFAULT_STEPS, Steps
+from rudder.agents.llm.proposals import LookUp
 from rudder.agents.planners.search import Search
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
-from rudder.tools.calls import Effect, Range
+from rudder.tools.calls import Effect, FetchCost, Range
+from rudder.tools.estimate.means import Means
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.training.settings import BufferSettings, Change
+from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.steering_options import Objective
 from rudder.training.workload import Workload
 
 MAX_EPISODES = 5
 MAX_CANDIDATES = 8
+MAX_PEERS = 8
+NO_CHANGE = Change()
 
 _TERMS = """\
 A trainer of a graph neural network keeps a buffer of feature rows of remote nodes (nodes that \
 other machines own). A remote row found in the buffer is a hit; others cross the network (rows \
 fetched). Exposed wait: time per step that the trainer stands still for data. OPT: the best that \
 any buffer could do. Headroom: present minus OPT. Noise: what changes by itself. All figures are \
-means per step of one trainer. lo..hi is a range."""
+means per step of one trainer. lo..hi is a range; minus is less than now."""
 
 _OBJECTIVES: dict[Objective, str] = {
     "time": "the shortest step, so least exposed wait; among settings equal within noise, fewest"
@@ -39,7 +43,7 @@ _OBJECTIVES: dict[Objective, str] = {
 _KNOBS = {
     "capacity_rows": "rows kept; more costs memory and time to fill, and saves traffic",
     "lookahead_batches": "batches sampled ahead; more costs memory, and comes nearer to OPT",
-    "eviction_threshold": "uses per batch below which a row may be displaced; high means churn",
+    "eviction_threshold": "uses per batch below which a row may be displaced; 1: every row",
     "replacement_interval": "batches between replacement rounds; a round moves rows",
 }
 _OBSERVER = (
@@ -47,9 +51,10 @@ _OBSERVER = (
     " (trend), from the figures alone."
 )
 _PLANNER = (
-    "You are the planner. Propose the one change that serves the goal best, or keep_current."
-    " State the rows fetched and the exposed wait that you expect, as low and high. A change that"
-    " gains less than the noise is not worth its cost. Values outside the limits are refused."
+    "You are the planner. Set the knobs that serve the goal best, several at once if they belong"
+    " together, or none to keep things. You may look up a few estimates and figures first. State"
+    " the rows fetched and the exposed wait that you expect. A change that gains less than the"
+    " noise is not worth its cost. Values outside the limits are refused."
 )
 _CRITIC = (
     "You are the critic. Approve the plan, refuse it, or trim it to a smaller capacity. Refuse"
@@ -60,26 +65,35 @@ _CRITIC = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A change and what the what-if estimator expects of it."""
+    """A change and what the what-if estimator expects of it; cost: of rows that it fetches once."""
 
     change: Change
     effect: Effect
+    cost: FetchCost | None = None
 
 
 @dataclass(frozen=True)
 class Briefing:
     """What all roles are told.
 
-    candidates: the present settings (an empty change) first; reach_rows: the capacities that one
-    change may come to, None: all that the limits allow.
+    present: estimated effect of the settings in force, None: not known; candidates: other changes;
+    reach_rows: the capacities that one change may come to, None: all that the limits allow; stages:
+    where the time of a step goes; look_ups: what the model has asked for.
     """
 
     observation: Observation
     limits: Limits
     objective: Objective
+    present: Effect | None = None
     candidates: Sequence[Candidate] = ()
     recalled: Sequence[Recalled] = ()
     reach_rows: tuple[int, int] | None = None
+    stages: Means | None = None
+    look_ups: Sequence[LookUp] = ()
+
+    def judged(self, **words: str) -> Briefing:
+        """The same, with the observer's words in place of those of the observation."""
+        return replace(self, observation=self.observation.model_copy(update=words))
 
 
 def system_prompt(role: str) -> str:
@@ -88,8 +102,9 @@ def system_prompt(role: str) -> str:
 
 
 def observer_prompt(briefing: Briefing) -> str:
-    """The figures of the last windows."""
-    return "\n".join([*_workload(briefing), *_window(briefing.observation)])
+    """The figures of the last windows, stage by stage, without the embedded observer's words."""
+    figures = _window(briefing.observation, is_judged=False)
+    return "\n".join([*_workload(briefing), *figures, *_stages(briefing)])
 
 
 def planner_prompt(briefing: Briefing) -> str:
@@ -101,6 +116,7 @@ def planner_prompt(briefing: Briefing) -> str:
             *_window(briefing.observation),
             *_what_if(briefing),
             *_episodes(briefing.recalled),
+            *_look_ups(briefing.look_ups),
         ]
     )
 
@@ -139,13 +155,14 @@ def _knobs(briefing: Briefing) -> Iterator[str]:
             yield f"- {bound.knob}: {_exact(now)}; {allowed}; {_KNOBS[bound.knob]}"
 
 
-def _window(seen: Observation) -> Iterator[str]:
+def _window(seen: Observation, *, is_judged: bool = True) -> Iterator[str]:
+    words = f"; bottleneck {seen.bottleneck}; trend {seen.trend}" if is_judged else ""
     yield (
         f"WINDOW: hit share {_n(seen.hit_fraction)}; remote rows {_n(seen.remote_rows)}; rows"
         f" fetched {_n(seen.rows_fetched)}; exposed wait {_n(seen.exposed_wait_ms)} ms of a"
         f" {_n(seen.step_ms)} ms step; working set {_n(seen.working_set_rows)} rows; loader ahead"
-        f" by {_n(seen.spare_ms)} ms; drift {_n(seen.drift)}; bottleneck {seen.bottleneck};"
-        f" trend {seen.trend}; {'sets' if seen.sets_the_pace else 'does not set'} the pace of all"
+        f" by {_n(seen.spare_ms)} ms; drift {_n(seen.drift)}{words};"
+        f" {'sets' if seen.sets_the_pace else 'does not set'} the pace of all"
     )
     yield (
         f"HEADROOM: {_n(seen.headroom_rows)} rows, {_n(seen.headroom_wait_ms)} ms"
@@ -153,11 +170,55 @@ def _window(seen: Observation) -> Iterator[str]:
     )
 
 
+def _stages(briefing: Briefing) -> Iterator[str]:
+    """Sampling, pulling and assembling go on beside computing; what is late is waited for."""
+    means, seen = briefing.stages, briefing.observation
+    if means is not None:
+        yield (
+            f"STAGES (ms a step): sample {_n(means.sample_ms)}, pull {_n(means.pull_ms)}, assemble"
+            f" {_n(means.assemble_ms)}, compute {_n(means.compute_ms)}"
+        )
+    waits = [f"{_n(1000 * peer.exposed_wait_seconds)}" for peer in seen.peers[:MAX_PEERS]]
+    if waits:
+        yield f"OTHER TRAINERS' exposed wait (ms a step): {', '.join(waits)}"
+
+
 def _what_if(briefing: Briefing) -> Iterator[str]:
-    if briefing.candidates:
-        yield "WHAT IF (predicted):"
+    """Differences from the estimate of now, so that what is wrong with both does not count."""
+    present = briefing.present
+    if present is None:
+        return
+    yield f"WHAT IF (estimated differences from keep: {_effect(present)}):"
     for each in briefing.candidates[:MAX_CANDIDATES]:
-        yield f"- {_change(each.change)}: {_effect(each.effect)}"
+        yield f"- {_change(each.change)}: {_difference(each.effect, present)}{_cost(each.cost)}"
+
+
+def _difference(effect: Effect, present: Effect) -> str:
+    rows, wait = present.rows_fetched.mid, present.exposed_wait_ms.mid
+    megabytes = (effect.buffer_bytes - present.buffer_bytes) / 2**20
+    return (
+        f"rows {_signed(effect.rows_fetched, rows)}, wait"
+        f" {_signed(effect.exposed_wait_ms, wait)} ms, buffer {megabytes:+.3g} MiB"
+    )
+
+
+def _signed(values: Range, origin: float) -> str:
+    low, high = values.low - origin, values.high - origin
+    return f"{low:+.3g}..{high:+.3g}"
+
+
+def _cost(cost: FetchCost | None) -> str:
+    if cost is None:
+        return ""
+    steps = "never" if cost.steps is None else f"after {_n(cost.steps)} steps"
+    return f", moves {_n(cost.rows)} rows, {_n(cost.link_ms)} ms of the link, there {steps}"
+
+
+def _look_ups(found: Sequence[LookUp]) -> Iterator[str]:
+    if found:
+        yield "YOU LOOKED UP:"
+    for each in found:
+        yield f"- {each.call}: {each.answer}"
 
 
 def _episodes(recalled: Sequence[Recalled]) -> Iterator[str]:
@@ -191,9 +252,9 @@ def _change(change: Change) -> str:
         f"{knob} {_exact(value)}" for knob in _KNOBS if (value := getattr(change, knob)) is not None
     ]
     if (targets := change.fetch_targets) is not None:
-        parts.append(f"fetch {targets.source} up to {_exact(targets.row_budget)} rows")
+        parts.append(f"fetch_row_budget {_exact(targets.row_budget)}")
     if change.replace_now:
-        parts.append("replace now")
+        parts.append("replace_now")
     return ", ".join(parts) or "keep"
 
 
@@ -226,9 +287,9 @@ def _exact(value: float) -> str:
     return f"{int(value):d}" if float(value).is_integer() else f"{value:.6g}"
 
 
-MAX_ESTIMATES = MAX_CANDIDATES - 1
-_CAPACITY_FACTORS = (2.0, 4.0, 0.5)
-_LOOKAHEADS = (16, 48)
+_JOINT = ((0.0, 48), (0.0, None), (2.0, None), (2.0, 16), (0.5, None), (1.0, 48))
+"""Capacity as a multiple of the present one (0: as large as may be) with a lookahead (None: the
+present one)."""
 _INTERVAL = 32
 
 
@@ -238,44 +299,59 @@ def brief(
     toolbox: Toolbox,
     *,
     objective: Objective,
+    proposal: Change = NO_CHANGE,
     steps: Steps = DEFAULT_STEPS,
 ) -> Briefing:
-    """A briefing with estimates of the settings in force and of legal changes of one knob each.
+    """A briefing with estimates of the settings in force and of legal changes, of several knobs at
+    once, too.
 
-    steps: how far one change may go. Needs `toolbox.whatif.is_ready`.
+    proposal: of the embedded planner, comes first; steps: how far one change may go. Needs
+    `toolbox.whatif.is_ready`.
     """
     search = Search(
-        toolbox.whatif,
-        toolbox.limits,
-        present=observation.settings,
-        steps=steps,
-        budget=MAX_ESTIMATES,
-    )
-    shown = [Candidate(Change(), search.present_effect)]
-    for settings in dict.fromkeys(_settings(search)):
-        effect = search.effect(settings)
-        if settings != search.present and effect is not None:
-            shown.append(Candidate(search.change_to(settings), effect))
+        toolbox.whatif, toolbox.limits, present=observation.settings, steps=steps,
+        budget=MAX_CANDIDATES,
+    )  # fmt: skip
     return Briefing(
         observation=observation,
         limits=toolbox.limits,
         objective=objective,
-        candidates=tuple(shown),
+        present=search.present_effect,
+        candidates=tuple(_candidates(search, proposal, toolbox)),
         recalled=tuple(recalled),
         reach_rows=search.reach,
+        stages=Means.of(toolbox.history.present),
     )
+
+
+def _candidates(search: Search, proposal: Change, toolbox: Toolbox) -> Iterator[Candidate]:
+    """The proposal, what fetches rows once, and other settings."""
+    wanted = Change.between(search.present, proposal.over(search.present))
+    once = [proposal] if proposal != wanted else []
+    if search.present.capacity_rows and proposal.is_empty:
+        targets = FetchTargets(
+            source="observed", row_budget=search.present.capacity_rows, while_idle=True
+        )
+        once += [Change(fetch_targets=targets), Change(replace_now=True)]
+    for change in once:
+        if toolbox.limits.problem(change, settings=search.present) is None:
+            effect = toolbox.whatif.effect(change)
+            cost = toolbox.whatif.fetch_cost(change, rows_after=effect.rows_fetched.mid)
+            yield Candidate(change, effect, cost)
+    for settings in dict.fromkeys([wanted.over(search.present), *_settings(search)]):
+        estimate = search.effect(settings)
+        if settings != search.present and estimate is not None:
+            yield Candidate(search.change_to(settings), estimate)
 
 
 def _settings(search: Search) -> Iterator[BufferSettings]:
     present = search.present
     low, high = search.reach
-    for factor in _CAPACITY_FACTORS:
-        rows = round(present.capacity_rows * factor)
+    for factor, lookahead in _JOINT:
+        rows = round(present.capacity_rows * factor) if factor else high
+        ahead = present.lookahead_batches if lookahead is None else lookahead
         if low <= rows <= high:
-            yield search.with_capacity(present, rows)
-    yield search.with_capacity(present, high)
-    for lookahead in _LOOKAHEADS:
-        yield present.model_copy(update={"lookahead_batches": lookahead})
+            yield present.model_copy(update={"capacity_rows": rows, "lookahead_batches": ahead})
     yield present.model_copy(update={"eviction_threshold": 1.0})
     if present.replacement_interval is not None:
         yield present.model_copy(update={"replacement_interval": _INTERVAL})

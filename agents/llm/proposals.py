@@ -1,35 +1,38 @@
-"""The write tools as a model is offered them, and its call staged."""
+"""The tools as a model is offered them: `set`, which is staged, and what it may look up before."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pydantic import JsonValue, ValidationError
 
-from rudder.agents.llm.answers import clean, plain_schema, read_call
+from rudder.agents.llm.answers import clean, read_calls
 from rudder.agents.llm.errors import InvalidAnswerError, InvalidKind
 from rudder.agents.llm.messages import JsonObject, Reply, ToolForm
 from rudder.tools.calls import ToolCall, ToolResult
-from rudder.tools.catalog import ToolSpec
+from rudder.tools.catalog import SPECS, ToolSpec
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import FrozenExact
 from rudder.training.workload import Knob
 
-CHOICE = "tool"
-"""Where the answer is one object, the field that names the tool."""
-_FETCH = "set_fetch_targets"
+SET = "set"
+LOOK_UPS = ("estimate_effect", "read_metrics", "read_access_profile")
+"""Read tools whose answers the prompt does not have, and nobody else's words."""
+MAX_LOOK_UPS = 3
+"""Read calls about one observation."""
+_MAX_ANSWER = 700
+"""Characters of a look-up's answer in a prompt: all of an estimate, two windows of metrics."""
 _KNOBS: dict[str, Knob] = {
-    "set_buffer_capacity": "capacity_rows",
-    "set_eviction_threshold": "eviction_threshold",
-    "set_lookahead": "lookahead_batches",
-    "set_replacement_interval": "replacement_interval",
-    _FETCH: "fetch_targets",
+    "capacity_rows": "capacity_rows",
+    "lookahead_batches": "lookahead_batches",
+    "eviction_threshold": "eviction_threshold",
+    "replacement_interval": "replacement_interval",
+    "fetch_row_budget": "fetch_targets",
     "replace_now": "replace_now",
 }
-_NOT_OFFERED: dict[str, object] = {"ids": []}
-"""Arguments that no model can know, and what they are set to."""
-_SOURCES: list[JsonValue] = ["observed", "degree", "vip", "owner"]
+"""What an argument sets."""
 _KINDS: dict[str, InvalidKind] = {
     "out_of_bounds": "limits",
     "conflict": "limits",
@@ -38,63 +41,63 @@ _KINDS: dict[str, InvalidKind] = {
 _MAX_COMPLAINT = 300
 
 
-def offered(limits: Limits) -> tuple[ToolForm, ...]:
-    """The write tools that this run's policy has a use for, with this run's limits."""
-    return tuple(_form(spec, limits) for spec in Toolbox.specs if _is_of_use(spec, limits))
+class LookUp(FrozenExact):
+    """A read tool's answer to a model, as far as it fits into a prompt."""
+
+    call: str
+    answer: str
 
 
-def choice_schema(forms: tuple[ToolForm, ...]) -> JsonObject:
-    """All tools as one flat object: `tool`, and everything that any of them needs."""
-    properties: dict[str, JsonValue] = {}
-    for form in forms:
-        properties |= _fields(form)
-    names: list[JsonValue] = [form.name for form in forms]
-    choice: JsonValue = {
-        "type": "string",
-        "enum": names,
-        "description": "what to do; fields that it does not need are ignored, whatever they hold",
-    }
-    return plain_schema({"properties": {CHOICE: choice, **properties}})
+def set_form(limits: Limits) -> ToolForm:
+    """`set` with the knobs that this run's policy has, and this run's limits."""
+    return _form(_spec(SET), limits)
 
 
-def stage(reply: Reply, forms: tuple[ToolForm, ...], toolbox: Toolbox, *, call_id: str) -> None:
-    """Read a reply and stage its call, and nothing else; raises InvalidAnswerError, and then
-    nothing is staged."""
-    toolbox.begin()
-    names = [form.name for form in forms]
-    name, content = read_call(reply, names=names)
-    if name is None:
-        name, content = _chosen(content, forms)
-    if name == _FETCH:
-        content = {**content, **_NOT_OFFERED}
-    try:
-        call = ToolCall.model_validate({"call_id": call_id, "tool": name, "arguments": content})
-    except ValidationError:
-        raise InvalidAnswerError("schema", "an argument is neither number nor text") from None
-    result = toolbox.call(call)
+def look_up_forms(limits: Limits) -> tuple[ToolForm, ...]:
+    """The read tools that a model may call before it decides."""
+    return tuple(_form(_spec(name), limits) for name in LOOK_UPS)
+
+
+def look_ups(reply: Reply, forms: Sequence[ToolForm], toolbox: Toolbox) -> tuple[LookUp, ...]:
+    """Answers to the read calls of a reply, which are reported as all calls are; none where it
+    calls `set`. Raises InvalidAnswerError."""
+    calls = read_calls(reply, names=[form.name for form in forms])
+    if any(name == SET for name, _ in calls):
+        return ()
+    return tuple(
+        _look_up(name, content, toolbox, call_id=f"look-up-{number}")
+        for number, (name, content) in enumerate(calls[:MAX_LOOK_UPS])
+    )
+
+
+def _look_up(name: str, content: JsonObject, toolbox: Toolbox, *, call_id: str) -> LookUp:
+    """An answer to arguments that were found right, which are shown again beside it."""
+    result = toolbox.call(_call(name, content, call_id=call_id))
     if result.is_error:
         raise _complaint(result)
+    told = ", ".join(f"{key} {json.dumps(value)}" for key, value in content.items())
+    return LookUp(call=f"{name}({told})", answer=result.content[:_MAX_ANSWER])
 
 
-def _chosen(
-    content: dict[str, object], forms: tuple[ToolForm, ...]
-) -> tuple[str, dict[str, object]]:
-    name = content.get(CHOICE)
-    form = next((form for form in forms if form.name == name), None)
-    if form is None:
-        reason = f"{CHOICE} must be one of: {', '.join(form.name for form in forms)}"
-        raise InvalidAnswerError("unknown_tool", reason)
-    known = {CHOICE}.union(*(_fields(each) for each in forms))
-    if not set(content) <= known:
-        raise InvalidAnswerError("schema", "there are fields that the schema does not have")
-    own = _fields(form)
-    return form.name, {key: value for key, value in content.items() if key in own}
+def stage(reply: Reply, toolbox: Toolbox, *, call_id: str) -> None:
+    """Read a reply and stage what it sets, and nothing else; raises InvalidAnswerError, and then
+    nothing is staged. Several calls make one change."""
+    toolbox.begin()
+    wanted = [content for name, content in read_calls(reply, names=[SET, *LOOK_UPS]) if name == SET]
+    if not wanted:
+        raise InvalidAnswerError("unknown_tool", f"call {SET} now")
+    for content in wanted:
+        result = toolbox.call(_call(SET, content, call_id=call_id))
+        if result.is_error:
+            toolbox.begin()
+            raise _complaint(result)
 
 
-def _fields(form: ToolForm) -> JsonObject:
-    properties = form.parameters["properties"]
-    assert isinstance(properties, dict)
-    return properties
+def _call(tool: str, content: JsonObject, *, call_id: str) -> ToolCall:
+    try:
+        return ToolCall.model_validate({"call_id": call_id, "tool": tool, "arguments": content})
+    except ValidationError:
+        raise InvalidAnswerError("schema", "an argument is neither number nor text") from None
 
 
 def _complaint(result: ToolResult) -> InvalidAnswerError:
@@ -103,33 +106,31 @@ def _complaint(result: ToolResult) -> InvalidAnswerError:
     return InvalidAnswerError(kind, clean(message, limit=_MAX_COMPLAINT))
 
 
-def _is_of_use(spec: ToolSpec, limits: Limits) -> bool:
-    if spec.kind != "write":
-        return False
-    knob = _KNOBS.get(spec.name)
-    return knob is None or limits.workload.refusal(knob) is None
+def _spec(name: str) -> ToolSpec:
+    return next(spec for spec in SPECS if spec.name == name)
 
 
 def _form(spec: ToolSpec, limits: Limits) -> ToolForm:
-    properties = dict(_properties(spec, limits))
+    schema = spec.schema()
+    properties: JsonObject = dict(_properties(schema["properties"], limits))
     return ToolForm(
         name=spec.name,
         # What a knob costs stands in the prompt; the first sentence says what the tool does.
         description=spec.description.partition(". ")[0] + ".",
-        parameters=plain_schema({"properties": properties}),
+        parameters={**schema, "properties": properties},
     )
 
 
-def _properties(spec: ToolSpec, limits: Limits) -> Iterator[tuple[str, JsonValue]]:
-    highs = {bound.knob: bound.high for bound in limits.bounds}
-    for name, value in spec.schema()["properties"].items():
-        if name in _NOT_OFFERED:
+def _properties(fields: JsonObject, limits: Limits) -> Iterator[tuple[str, JsonValue]]:
+    highs: dict[str, float] = {bound.knob: bound.high for bound in limits.bounds}
+    highs["fetch_row_budget"] = limits.max_capacity_rows
+    for name, value in fields.items():
+        assert isinstance(value, dict)
+        knob, high = _KNOBS.get(name), highs.get(name)
+        if knob is not None and limits.workload.refusal(knob) is not None:
             continue
-        high = highs.get(name)
-        if name == "source":
-            value = {**value, "enum": _SOURCES}
-        elif high is not None:
+        if high is not None:
             value = {**value, "maximum": int(high) if value["type"] == "integer" else high}
         elif name.startswith("expected_"):
-            value = {"type": value["type"], "minimum": 0}
+            value = {k: v for k, v in value.items() if k != "maximum"}
         yield name, value

@@ -25,7 +25,8 @@ _SYSTEM = (
 
 
 class ModelAnswer:
-    """Yes or no from a model; no where none comes in time or none can be read."""
+    """Yes or no from a model, about the decision before; no where none has come, or none can be
+    read."""
 
     def __init__(self, asker: Asker) -> None:
         self._asker = asker
@@ -38,10 +39,20 @@ class ModelAnswer:
     async def answer(
         self, observation: Observation, last: Sequence[Episode], toolbox: Toolbox
     ) -> RoundAnswer:
-        """The model's answer."""
+        """The answer that has come since the last decision; without one the model is asked."""
+        background = self._asker.background
+        heard: RoundAnswer | None = background.take()
+        if heard is not None:
+            return heard
+        if background.is_idle:
+            question = published_question(observation, last, toolbox)
+            background.begin(self._ask(question, observation))
+        return RoundAnswer(False, "the model has not answered yet")
+
+    async def _ask(self, question: Question, observation: Observation) -> RoundAnswer:
         try:
             said = await self._asker.ask(
-                published_question(observation, last, toolbox),
+                question,
                 lambda reply: read_answer(reply, YesNoAnswer, name=_TOOL),
                 seen=observation,
             )

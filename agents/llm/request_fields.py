@@ -15,21 +15,32 @@ from pydantic import JsonValue
 
 from rudder.agents.llm.messages import JsonObject, Mode, Question
 
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_BOUNDS = ("minimum", "maximum", "maxLength")
 
 
 def fields_of(question: Question, *, mode: Mode, answer_tokens: int) -> JsonObject:
     """What an endpoint that accepts everything is sent beside the model's name and the messages."""
     fields: JsonObject = {"max_tokens": answer_tokens, "temperature": 0.0}
     if mode == "tools":
-        functions = [{**tool.model_dump(), "strict": True} for tool in question.tools]
+        functions = [tool.model_dump() | _strict(tool.parameters) for tool in question.tools]
         fields["tools"] = [{"type": "function", "function": function} for function in functions]
         fields["tool_choice"] = "required"
         fields["parallel_tool_calls"] = False
     elif mode == "structured":
-        schema: JsonObject = {"name": "answer", "schema": question.schema_, "strict": True}
+        schema: JsonObject = {"name": "answer", "schema": question.schema_}
+        schema |= _strict(question.schema_)
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}
     return fields
+
+
+def _strict(schema: JsonObject) -> JsonObject:
+    """Strict schemas may leave no field open."""
+    return {"strict": True} if schema.get("required") == list(_properties(schema)) else {}
+
+
+def _properties(schema: JsonObject) -> JsonObject:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, dict) else {}
 
 
 def _without(name: str) -> Callable[[JsonObject], None]:
@@ -70,7 +81,7 @@ _CHANGES = (
     _Change("no parallel_tool_calls", ("parallel_tool_calls",), _without("parallel_tool_calls")),
     _Change("no tool_choice", ("tool_choice",), _without("tool_choice")),
     _Change("no strict", ("strict",), lambda fields: _remove(fields, ("strict",))),
-    _Change("no number bounds", _BOUNDS, lambda fields: _remove(fields, _BOUNDS)),
+    _Change("no bounds in schemas", _BOUNDS, lambda fields: _remove(fields, _BOUNDS)),
     # Newer GPT models refuse tools unless reasoning is off; other endpoints do not know the field.
     _Change("no reasoning", ("reasoning_effort",), _without_reasoning, is_guess=False),
     _Change("no token limit", ("max_completion_tokens",), _without("max_completion_tokens")),

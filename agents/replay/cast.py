@@ -2,97 +2,44 @@
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
-from rudder.agents.llm import errors
-from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Stagger
-from rudder.agents.llm.errors import (
-    ChatError,
-    EndpointError,
-    InvalidAnswerError,
-    NotRecordedError,
-    RefusedError,
-)
-from rudder.agents.llm.exchange import Came, Exchange, digest
-from rudder.agents.llm.messages import Mode, Question, Reply
+from rudder.agents.llm.consultation import Advice
+from rudder.agents.llm.exchange import Exchange
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import PeriodicPlanner
 from rudder.agents.replay.recorded_run import Scene
 from rudder.agents.roles import Planner
-from rudder.agents.team import Team, critic_of, ignore_exchange, planner_of, with_llm
-from rudder.memory.journal import Node
+from rudder.agents.team import Team, advised, critic_of, planner_of
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan
+from rudder.tools.toolbox import Toolbox
+from rudder.training.settings import Change
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 
-_INVALID = "InvalidAnswerError."
-_NO_LIMIT = 2**62
-_DEADLINE_S = 3600.0
+
+class _RecordedAdviser:
+    """Gives recorded advice once."""
+
+    def __init__(self, advice: Advice) -> None:
+        self._advice: Advice | None = advice
+        self.model = advice.model
+
+    def take(self, observation: Observation, toolbox: Toolbox) -> Advice | None:
+        advice, self._advice = self._advice, None
+        return advice
+
+    async def offer(
+        self, proposal: Plan, observation: Observation, recalled: Sequence[Recalled],
+        toolbox: Toolbox,
+    ) -> None:  # fmt: skip
+        """Nobody is asked."""
+
+    def used(self, observation: Observation, change: Change) -> None:
+        """Nobody's turns depend on it."""
 
 
-class RecordedChat:
-    """Answers questions as a run's model did in one decision; opens no socket.
-
-    A question that was asked several times gets its answers in their order; one that was not
-    asked raises NotRecordedError, as a question that the breaker or the budget forbade then. While
-    the run was still finding out which mode the endpoint knows, it may have given up some in an
-    earlier decision: those are refused here.
-    """
-
-    def __init__(
-        self, exchanges: Sequence[Exchange], *, on_answer: Callable[[str], None] = lambda role: None
-    ) -> None:
-        """on_answer: told the role whose question is answered."""
-        self._on_answer = on_answer
-        self._answers: dict[str, deque[Came]] = defaultdict(deque)
-        for each in exchanges:
-            self._answers[digest(each.asked.question, each.asked.mode)].append(each.came)
-        first = exchanges[0] if exchanges else None
-        self.model = "none" if first is None else first.model
-        self.mode: Mode | None = None if first is None or first.asked.is_trial else first.asked.mode
-        self._known_modes = {each.asked.mode for each in exchanges}
-
-    async def complete(self, question: Question, *, mode: Mode) -> Reply:
-        """The stored answer; raises the stored error again, or NotRecordedError."""
-        if self.mode is None and self._known_modes and mode not in self._known_modes:
-            raise RefusedError("given up before", status=0)
-        self._on_answer(question.role)
-        answers = self._answers.get(digest(question, mode))
-        if not answers:
-            raise NotRecordedError("the recorded run did not ask this")
-        came = answers.popleft()
-        if came.reply is None:
-            raise _error(came)
-        return came.reply
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-def _error(came: Came) -> ChatError:
-    name = came.error or ""
-    if name.startswith(_INVALID):
-        # Stored by this class's own name, so the kind is one of the known ones.
-        return InvalidAnswerError(name.removeprefix(_INVALID), came.reason or "")  # type: ignore[arg-type]
-    kind = getattr(errors, name, EndpointError)
-    message = "as recorded"
-    return RefusedError(message, status=0) if kind is RefusedError else kind(message)
-
-
-def recorded_asker(exchanges: Sequence[Exchange], *, on_answer: Callable[[str], None]) -> Asker:
-    """Asks the record: at once, and as often as the run did."""
-    return Asker(
-        RecordedChat(exchanges, on_answer=on_answer),
-        breaker=Breaker(lambda: 0.0),
-        budget=Budget(max_calls=_NO_LIMIT, max_tokens=_NO_LIMIT),
-        stagger=Stagger(rank=0, world_size=1, deadline_s=_DEADLINE_S),
-        deadline_s=_DEADLINE_S,
-        on_exchange=ignore_exchange,
-    )
-
-
-_NODES: dict[str, Node] = {"observer": "observe", "planner": "plan", "critic": "criticise"}
 _PLANNERS: dict[str, PlannerName] = {
     "embedded": "embedded",
     "fixed": "fixed",
@@ -107,30 +54,35 @@ _LLM = "llm:"
 
 def why_not_recorded(scene: Scene) -> str | None:
     """Why the agents of this decision cannot be made again, or None."""
-    asked = {each.asked.question.role for each in scene.exchanges}
-    planner = scene.episode.plan.planner
-    if planner not in _PLANNERS and not (planner.startswith(_LLM) and "planner" in asked):
-        return _nobody("planner", planner)
+    for plan in scene.episode.plans:
+        if plan.planner.startswith(_LLM):
+            if plan.asked_step is None:
+                return "its model was asked as earlier versions did, within the decision"
+            if not any(_is_plan(each) for each in scene.exchanges):
+                return _nobody("planner", plan.planner)
+        elif plan.planner not in _PLANNERS:
+            return _nobody("planner", plan.planner)
     critic = scene.episode.verdict.critic if scene.episode.verdict else "embedded"
-    if critic not in _CRITICS and not (critic.startswith(_LLM) and "critic" in asked):
+    if critic not in _CRITICS and not critic.startswith(_LLM):
         return _nobody("critic", critic)
     return None
 
 
+def _is_plan(exchange: Exchange) -> bool:
+    return exchange.asked.question.role == "planner" and exchange.came.error is None
+
+
 def recorded_team(scene: Scene) -> Team:
-    """The agents of the decision; models give their stored answers, and none to other questions."""
+    """The agents of the decision, which hear what a model had answered."""
     name = _PLANNERS.get(scene.episode.plan.planner, "embedded")
     team = Team(
         observer=EmbeddedObserver(),
         planner=planner_named(name, scene=scene),
         critic=critic_of(_options(scene, name)),
     )
-    roles = {each.asked.question.role for each in scene.exchanges} & _NODES.keys()
-    if not roles:
+    if not scene.exchanges:
         return team
-    asker = recorded_asker(scene.exchanges, on_answer=lambda role: scene.end(_NODES[role]))
-    options = _options(scene, name).model_copy(update={"llm_roles": tuple(sorted(roles))})
-    return with_llm(team, asker, options=options)
+    return advised(team, _RecordedAdviser(Advice.of(scene.exchanges)))
 
 
 def planner_named(name: PlannerName, *, scene: Scene) -> Planner:

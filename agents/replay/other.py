@@ -90,8 +90,7 @@ class OtherPlanner:
     def _made(self, options: SteeringOptions, scene: Scene, team: Team) -> Planner:
         if options.planner != "llm":
             return planner_of(options)
-        alone = scene.workload.model_copy(update={"world_size": 1})
-        asker = asker_of(open_chat(options), options=options, workload=alone)
+        asker = asker_of(open_chat(options), options=options)
         self._askers.append(asker)
         embedded = Team(team.observer, planner_of(options), team.critic)
-        return with_llm(embedded, asker, options=options).planner
+        return with_llm(embedded, asker, options=options, waits=True).planner

@@ -82,7 +82,8 @@ class NotReplayable:
 class Scene:
     """One decision to make again: everything that its agents may look at, as it was.
 
-    version: of the Rudder that made it.
+    version: of the Rudder that made it; exchanges: what a model had answered of which it made a
+    plan.
     """
 
     def __init__(
@@ -117,10 +118,6 @@ class Scene:
     def begin(self, node: Node) -> None:
         """Windows that came before a node began are known from now on."""
         self._session.advance(self.inputs.begin(node))
-
-    def end(self, node: Node) -> None:
-        """The same of those that came while the node waited for an answer."""
-        self._session.advance(self.inputs.end(node))
 
 
 class RecordedRun:
@@ -167,16 +164,18 @@ class RecordedRun:
         reason = reason or session.missing_episode(episode, recalled)
         if reason is not None:
             return NotReplayable(episode, reason)
-        place = episode.observation.step, episode.observation.window
         return Scene(
             episode,
             kept=kept,
             session=session,
             recalled=recalled,
-            exchanges=tuple(
-                self._exchanges.get(episode.episode_id, self._exchanges.get(place, ()))
-            ),
+            exchanges=tuple(self._heard_at(episode)),
         )
+
+    def _heard_at(self, episode: Episode) -> list[Exchange]:
+        """What a model had answered of which the decision made a plan."""
+        steps = [plan.asked_step for plan in episode.plans if plan.asked_step is not None]
+        return self._exchanges.get(steps[0], []) if steps else []
 
 
 def toolbox_of(reader: RunReader) -> Toolbox:
@@ -264,18 +263,13 @@ class _Session:
             self.last_round_step = episode.observation.step
 
 
-_Place = str | tuple[int, int]
-"""The id of an episode; of a call that an earlier version kept without, its step and window."""
-
-
-def _exchanges(reader: RunReader) -> dict[_Place, list[Exchange]]:
-    """Questions to models, by the decision that they were asked in."""
-    found: dict[_Place, list[Exchange]] = {}
+def _exchanges(reader: RunReader) -> dict[int, list[Exchange]]:
+    """Questions to models, by the step of the observation that they were asked about."""
+    found: dict[int, list[Exchange]] = {}
     for call in reader.model_calls():
         try:
             exchange = Exchange.of_model_call(call)
         except ValueError:
             continue  # not stored by Rudder; a decision that needs it will come out different
-        place = call.episode_id or (exchange.step, exchange.asked.window)
-        found.setdefault(place, []).append(exchange)
+        found.setdefault(exchange.step, []).append(exchange)
     return found

@@ -5,6 +5,7 @@ For tests and benchmarks of what a bad model can do.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from random import Random
 
@@ -20,23 +21,25 @@ _WILD = (
 
 
 class RandomChat:
-    """Answers at once; the same answers for the same seed."""
+    """The same answers for the same seed."""
 
     model = "random"
     mode: Mode | None = "tools"
 
-    def __init__(self, seed: int, *, wildness: float = 0.0) -> None:
-        """wildness: chance of each value to break its schema, 0 to 1."""
-        self._random, self._wildness = Random(seed), wildness
+    def __init__(self, seed: int, *, wildness: float = 0.0, delay_s: float = 0.0) -> None:
+        """wildness: chance of each value to break its schema, 0 to 1; delay_s: seconds to each
+        answer."""
+        self._random, self._wildness, self._delay_s = Random(seed), wildness, delay_s
 
     async def complete(self, question: Question, *, mode: Mode) -> Reply:
         """A call of any of the tools."""
-        return self.reply(question.tools)
+        await asyncio.sleep(self._delay_s)
+        return self.reply(question.tools, question.user)
 
     async def close(self) -> None:
         """Nothing is open."""
 
-    def reply(self, tools: tuple[ToolForm, ...]) -> Reply:
+    def reply(self, tools: tuple[ToolForm, ...], prompt: str = "") -> Reply:
         """A call of one of these tools, or several calls or none if it is wild."""
         tool = self._random.choice(tools)
         calls = [RawCall(name=tool.name, arguments=self.arguments(tool.parameters))]
@@ -44,14 +47,17 @@ class RandomChat:
             calls *= self._random.choice((0, 2))
         return Reply(text="" if calls else self._wild(), calls=tuple(calls))
 
-    def arguments(self, schema: JsonObject) -> str:
-        """JSON text of an object of this schema, or of a wild one."""
+    def arguments(self, schema: JsonObject, prompt: str = "") -> str:
+        """JSON text of an object of this schema, or of a wild one, whatever the prompt says."""
         properties = schema["properties"]
         assert isinstance(properties, dict)
-        values = {name: self._value(of) for name, of in properties.items()}
-        for low in [name for name in values if name.endswith("_low")]:
-            high = low.removesuffix("_low") + "_high"
-            values[low], values[high] = sorted((values[low], values[high]), key=_as_number)
+        required = schema.get("required", [])
+        assert isinstance(required, list)
+        values = {
+            name: self._value(of)
+            for name, of in properties.items()
+            if name in required or self._random.random() < 1 / 2
+        }
         if self._is_wild(share=0.2) and values:
             values.pop(self._random.choice(list(values)))
         pairs = [f"{json.dumps(name)}: {value}" for name, value in values.items()]
@@ -69,6 +75,8 @@ class RandomChat:
             return json.dumps(self._random.choice(choices))
         if schema.get("type") == "string":
             return '"random"'
+        if schema.get("type") == "boolean":
+            return self._random.choice(("true", "false"))
         low, high = schema.get("minimum", 0), schema.get("maximum", _MAX_NUMBER)
         assert isinstance(low, int | float)
         assert isinstance(high, int | float)
@@ -81,10 +89,3 @@ class RandomChat:
 
     def _is_wild(self, *, share: float = 1.0) -> bool:
         return self._random.random() < self._wildness * share
-
-
-def _as_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0

@@ -76,7 +76,7 @@ def completion(
 ) -> dict[str, JsonValue]:
     """A chat completion of one choice."""
     counts: dict[str, JsonValue] = {
-        "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110,
+        "prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010,
     }  # fmt: skip
     return {
         "id": "scripted",

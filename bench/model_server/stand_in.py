@@ -1,9 +1,11 @@
-"""Stands in for a model server: answers at random within the schema, or fails as it is told to.
+"""Stands in for a model server: answers at random within the schema, takes the best what-if line
+of each prompt, or fails as it is told to.
 
     python -m rudder.bench.model_server.stand_in --port 8399               # answers at random
+    python -m rudder.bench.model_server.stand_in --port 8399 --best        # takes the best line
     python -m rudder.bench.model_server.stand_in --port 8399 --fault hang  # or any fault, or mixed
 
-For trying out an installation, and for measuring what a bad model does.
+For trying out an installation, and for measuring what a bad model and one that reads do.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import threading
 from typing import Any, Final, Literal
 
 from rudder.agents.llm.messages import SCHEMA_IN_WORDS, ToolForm
+from rudder.bench.model_server.best_line import BestLineChat
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.model_server.scripted_server import (
     FAULTS,
@@ -40,8 +43,15 @@ def at_random(seed: int, *, wildness: float = 0.0, delay_s: float = 0.0) -> Scri
 
     wildness: chance of each value to break its schema; delay_s: seconds before each answer.
     """
-    model = RandomChat(seed, wildness=wildness)
+    return _answering(RandomChat(seed, wildness=wildness), delay_s=delay_s)
 
+
+def at_best(*, delay_s: float = 0.0) -> Script:
+    """Takes the best what-if line of each prompt; delay_s: seconds before each answer."""
+    return _answering(BestLineChat(), delay_s=delay_s)
+
+
+def _answering(model: RandomChat | BestLineChat, *, delay_s: float) -> Script:
     def script(request: ChatRequest) -> Step:
         step = _answer(model, request.body)
         return Slow(step, delay_s) if delay_s > 0 else step
@@ -55,18 +65,19 @@ def failing(fault: Fault | Literal["mixed"]) -> Script:
     return lambda request: Fail(next(faults))
 
 
-def _answer(model: RandomChat, body: dict[str, Any]) -> Say | CallTool:
+def _answer(model: RandomChat | BestLineChat, body: dict[str, Any]) -> Say | CallTool:
+    prompt = str(body["messages"][-1]["content"])
     if "tools" in body:
         forms = (_form(tool["function"]) for tool in body["tools"])
-        reply = model.reply(tuple(forms))
+        reply = model.reply(tuple(forms), prompt)
         calls = [(call.name, call.arguments) for call in reply.calls]
         return CallTool(calls) if calls else Say(reply.text)
     if "response_format" in body:
-        return Say(model.arguments(body["response_format"]["json_schema"]["schema"]))
-    words = str(body["messages"][-1]["content"]).partition(SCHEMA_IN_WORDS)[2].strip()
+        return Say(model.arguments(body["response_format"]["json_schema"]["schema"], prompt))
+    words = prompt.partition(SCHEMA_IN_WORDS)[2].strip()
     if not words:
         return Say("There is no schema in this question.")
-    return Say(model.arguments(json.JSONDecoder().raw_decode(words)[0]))
+    return Say(model.arguments(json.JSONDecoder().raw_decode(words)[0], prompt))
 
 
 def _form(function: dict[str, Any]) -> ToolForm:
@@ -81,10 +92,13 @@ def main() -> None:
     parser.add_argument(
         "--wildness", type=float, default=0.0, help="share of broken values, 0 to 1"
     )
+    parser.add_argument("--best", action="store_true", help="take the best what-if line instead")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--fault", choices=[*FAULTS, MIXED], help="fail this way instead")
     told = parser.parse_args()
     answers = at_random(told.seed, wildness=told.wildness, delay_s=told.delay)
+    if told.best:
+        answers = at_best(delay_s=told.delay)
     try:
         server = ScriptedServer(failing(told.fault) if told.fault else answers, port=told.port)
     except OSError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any
 
 from rudder.agents.team import Team
 from rudder.bench.simulated.cases import GRID, Case
@@ -15,6 +16,7 @@ from rudder.training.settings import Frozen
 from rudder.training.workload import Workload
 
 TeamMaker = Callable[[Workload], Team]
+Runner = Callable[[Coroutine[Any, Any, Run]], Run]
 
 
 class CaseResult(Frozen):
@@ -106,13 +108,16 @@ class Standing(Frozen):
         )
 
 
-def compare(teams: dict[str, TeamMaker], case: Case, *, windows: int) -> Iterator[CaseResult]:
-    """Every planner in a case, each with a new team."""
+def compare(
+    teams: dict[str, TeamMaker], case: Case, *, windows: int, runner: Runner = asyncio.run
+) -> Iterator[CaseResult]:
+    """Every planner in a case, each with a new team; runner: `run_simulated` for models that take
+    simulated time."""
     fixed = _fixed_seconds(case.trainer(), windows)
     best = min(_fixed_seconds(case.trainer(settings), windows) for settings in GRID)
     for name, make in teams.items():
         trainer = case.trainer()
-        lived = asyncio.run(_steered(trainer, make(trainer.workload), windows))
+        lived = runner(_steered(trainer, make(trainer.workload), windows))
         yield _result(name, case, lived, trainer, fixed=fixed, best=best)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -76,7 +77,9 @@ async def simulate(
     """Steer a trainer for so many windows of 16 steps.
 
     planner, critic: in place of those of `team`; team: default: the one that the options name.
-    A change that cannot be recorded is not made, and a trial goes on, as with a live trainer.
+    While a model is asked, time passes for it as it does for the trainer: simulated time under
+    `run_simulated`, else real time. A change that cannot be recorded is not made, and a trial goes
+    on, as with a live trainer.
     """
     team, journal = team or make_team(options, trainer.workload), journal or Journal()
     team = replace(team, planner=planner or team.planner, critic=critic or team.critic)
@@ -90,6 +93,8 @@ async def simulate(
         await trainer.attend(steering.attention)
         window = trainer.window(lambda number: disturbance(number, trainer), most_steps=left)
         seen.append(window)
+        if team.asker is not None and team.asker.background.is_pending:
+            await asyncio.sleep(window.wall_seconds or 0.0)
         with contextlib.suppress(UnrecordedError):
             found += await steering.take(window)
     return Run(tuple(seen), tuple({each.episode_id: each for each in found}.values()))

@@ -23,6 +23,7 @@ from rudder.cli.options import (
     writing_to,
 )
 from rudder.cli.show.audit import as_csv, as_telemetry, audit_text, wide_text
+from rudder.cli.show.episode import model_lines
 from rudder.cli.show.progress import emit, is_output_closed, say
 from rudder.cli.show.verified import verified
 from rudder.memory.run.audit import AuditFilter, AuditRow
@@ -85,6 +86,27 @@ def show(
     ]
     values = [row.columns() for row in rows]
     emit(values, "\n\n".join(map("\n".join, columns)), json=json)
+
+
+@app.command("model")
+def model(
+    where: Where,
+    rank: Rank = None,
+    last: Annotated[int | None, typer.Option(help="Only the last questions.", min=1)] = None,
+    short: Annotated[bool, typer.Option("--short", help="Print the beginnings only.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what a language model was asked, and what it answered.
+
+    Example: rudder audit model runs/demo --last 1
+    """
+    files = [each for each in _files(where) if rank is None or each.stem == f"rank{rank}"]
+    calls = [call for reader in read_runs(files) for call in reader.model_calls()]
+    calls = calls[-(last or len(calls)) :]
+    if calls or json:
+        emit(calls, "\n".join(model_lines(calls, whole=not short)), json=json)
+    else:
+        say("no language model was asked")
 
 
 @app.command("verify")

@@ -78,9 +78,9 @@ def planners(
 ) -> None:
     """Compare planners on the same workloads: simulated, or with --live in real jobs.
 
-    Simulated times are the same on every machine. Decisions take no simulated time, so that a slow
-    LLM looks better than it is. Live, all planners take turns in the same trainers, from the same
-    start: by default a buffer that is far too small.
+    Simulated times are the same on every machine; while a model is asked, the simulated trainer
+    goes on at real time. Live, all planners take turns in the same trainers, from the same start:
+    by default a buffer that is far too small.
 
     Example: rudder bench planners --live --llm http://localhost:11434/v1 --model NAME
     """

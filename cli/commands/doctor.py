@@ -120,13 +120,7 @@ def doctor_llm(
     warm_up_s: for the first answer, as a server may have to load the model; extra: JSON object of
     further fields. Raises ConfigError for an address that cannot be one.
     """
-    endpoint = Endpoint.of(
-        url,
-        model=model,
-        deadline_s=max(warm_up_s, deadline_s, 1.0),
-        answer_tokens=answer_tokens,
-        extra=extra,
-    )
+    endpoint = Endpoint.of(url, model=model, answer_tokens=answer_tokens, extra=extra)
     say(f"waiting for a first answer, at most {warm_up_s:g} s")
     report = asyncio.run(_probed(endpoint, deadline_s=deadline_s, warm_up_s=warm_up_s))
     emit(report, llm_page(report, endpoint), json=json)
@@ -171,6 +165,7 @@ def llm_page(report: ProbeReport, endpoint: Endpoint) -> Group:
         *said,
         *([f"requests are changed for this endpoint: {changes}"] if changes else []),
         *remedies,
+        *report.warnings,
         f"a run would use: {best}",
         "flags that help:",
         *flags,

@@ -17,7 +17,6 @@ from rudder.cli.show.progress import emit
 from rudder.tools.calls import ToolCall
 from rudder.tools.catalog import SPECS, tool_schemas
 from rudder.training.errors import ConfigError, DataError
-from rudder.training.settings import BufferSettings
 
 app = App("List the tools that agents use, and read a run with them.")
 _READS = tuple(spec for spec in SPECS if spec.kind == "read")
@@ -67,7 +66,7 @@ def call(
         raise DataError(f"{path} does not exist", remedy="name a rank of that run with --rank")
     with RunReader(path) as reader:
         toolbox = toolbox_of(reader)
-        given = _arguments(name, arguments or [], settings=toolbox.history.settings)
+        given = _arguments(name, arguments or [])
         result = toolbox.call(ToolCall(call_id="person", tool=name, arguments=given))
     content = json_text.loads(result.content)
     if result.is_error:
@@ -88,16 +87,9 @@ def _check(name: str) -> None:
         raise ConfigError.for_field("name", value=name, allowed=allowed)
 
 
-def _arguments(name: str, texts: list[str], *, settings: BufferSettings) -> dict[str, Any]:
+def _arguments(name: str, texts: list[str]) -> dict[str, Any]:
     """What was given as `key=value`, and the usual values of what was not."""
-    usual: dict[str, Any] = {
-        "num_windows": 8,
-        "num_episodes": 5,
-        **settings.model_dump(),
-        "replacement_interval": settings.replacement_interval or 0,
-        "fetch_row_budget": 0,
-        "replace_now": False,
-    }
+    usual = {"num_windows": 8, "num_episodes": 5}
     fields = next(spec for spec in SPECS if spec.name == name).arguments.model_fields
     given: dict[str, Any] = {}
     for text in texts:

@@ -40,7 +40,7 @@ def episode_page(
         ("work", _work(workload)),
         ("seen", _seen(episode.observation)),
         ("recalled", _recalled(episode, recalled)),
-        ("asked", _asked(model_calls, whole=whole)),
+        ("asked", model_lines(model_calls, whole=whole)),
         ("proposed", _proposed(episode)),
         ("objected", _objected(episode)),
         ("done", _done(episode)),
@@ -61,7 +61,7 @@ def recorded_page(reader: RunReader, episode: Episode, *, whole: bool = False) -
         episode,
         workload=reader.workloads().get(episode.run_key),
         recalled=reader.recalled(episode),
-        model_calls=reader.model_calls(episode_id=episode.episode_id),
+        model_calls=reader.model_calls(episode=episode),
         audit=reader.audit(AuditFilter(episode_id=episode.episode_id)),
         whole=whole,
     )
@@ -119,10 +119,12 @@ def _recalled(episode: Episode, recalled: Sequence[Recalled]) -> Iterator[str]:
         yield f"{episode_id} at distance {found.distance:.2f}: {change}: {result}"
 
 
-def _asked(calls: Sequence[ModelCall], *, whole: bool) -> Iterator[str]:
+def model_lines(calls: Sequence[ModelCall], *, whole: bool) -> Iterator[str]:
+    """Questions to models and their answers; whole: in full."""
     for call in calls:
         tokens = f"{call.input_tokens} + {call.output_tokens} tokens ({call.tokens_source})"
-        yield f"{call.agent} asked {call.model}: {call.latency_ms:.0f} ms, {tokens}"
+        asked = f"{call.agent} asked {call.model} at step {call.step:,}"
+        yield f"{asked}: {call.latency_ms:.0f} ms, {tokens}"
         question, answer = _texts(call)
         for name, text in (("question", question), ("answer", answer)):
             if whole:

@@ -226,6 +226,7 @@ _QUESTIONS = (
     _Line("valid at once", _of_model(lambda use: use.valid_first)),
     _Line("valid when asked again", _of_model(lambda use: use.valid_second)),
     _Line("left to embedded agents", _of_model(lambda use: sum(use.fallbacks.values()))),
+    _Line("stale", _of_model(lambda use: use.stale)),
     _Line("overruled", lambda counts: counts.reconsidered),
     _Line("calls", _of_model(lambda use: use.calls)),
     _Line("tokens in", _of_model(lambda use: use.input_tokens)),
@@ -264,7 +265,7 @@ def _not_of_the_record(summary: Summary) -> str | None:
 def _why_not_the_model(uses: Sequence[ModelUse]) -> str | None:
     """Why nothing was asked, or left to the embedded agents, by the name of the error."""
     if not any(use.questions for use in uses):
-        return "not asked: nothing beyond the noise could be gained, or there was no time"
+        return "not asked: the run ended before its first estimates, or there was no time"
     why = sum((Counter(use.fallbacks) for use in uses), Counter[str]())
     if not why:
         return None

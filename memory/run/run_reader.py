@@ -153,13 +153,16 @@ class RunReader(Reader):
         )
         return self.read(lambda: RECALLED.validate_json(found[0]["content"])) if found else []
 
-    def model_calls(self, *, episode_id: str | None = None) -> list[ModelCall]:
-        """Questions to models in order, of one episode or of all."""
-        where = "1" if episode_id is None else "episode_id = ?"
-        found = self.rows(
-            f"SELECT * FROM model_calls WHERE {where} ORDER BY number",
-            *([] if episode_id is None else [episode_id]),
-        )
+    def model_calls(self, *, episode: Episode | None = None) -> list[ModelCall]:
+        """Questions to models in order: all, or those that an episode asked, and those whose
+        answers its plans come from."""
+        where: str = "1"
+        values: list[str | int] = [] if episode is None else [episode.episode_id]
+        if episode is not None:
+            steps = {plan.asked_step for plan in episode.plans if plan.asked_step is not None}
+            where = f"episode_id = ? OR step IN ({', '.join('?' * len(steps))})"
+            values += steps
+        found = self.rows(f"SELECT * FROM model_calls WHERE {where} ORDER BY number", *values)
         return self.read(lambda: [ModelCall.model_validate(row) for row in found])
 
     def audit(

@@ -32,7 +32,7 @@ def test_one_window_says_nothing() -> None:
 def test_a_tiny_buffer_is_held_up_by_the_network_and_has_headroom() -> None:
     seen = observe(toolbox_after(trainer_of(TINY)))
     assert seen.bottleneck == "network"
-    assert seen.has_headroom
+    assert seen.has_headroom("time")
     assert seen.exposed_fraction > 0.3
     assert seen.step == 8 * 16
     assert seen.settings == TINY
@@ -46,7 +46,7 @@ def test_a_loader_that_samples_too_slowly_is_told_from_the_network() -> None:
 def test_a_full_buffer_leaves_nothing_to_gain() -> None:
     seen = observe(toolbox_after(trainer_of(FULL), windows=20))
     assert seen.bottleneck == "none"
-    assert not seen.has_headroom
+    assert not seen.has_headroom("time")
     assert seen.spare_ms is not None
     assert seen.spare_ms > 0
 

@@ -1,4 +1,4 @@
-"""A real run whose planner is a language model behind a real HTTP server, and its replay."""
+"""A real run that also hears a language model behind a real HTTP server, and its replay."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from rudder.bench.model_server.scripted_server import (
     CallTool,
     ChatRequest,
     Fail,
+    Say,
     ScriptedServer,
+    Slow,
     Step,
 )
+from rudder.memory.run.run_reader import RunReader, run_files
 from tests.end_to_end.test_train import rudder
 
 pytestmark = pytest.mark.distributed
-EXPECTED = {
-    "expected_rows_low": 10,
-    "expected_rows_high": 400,
-    "expected_wait_ms_low": 0,
-    "expected_wait_ms_high": 50,
-    "reason": "a larger buffer holds more of what comes back",
-}
+DELAY_S = 2.0
+GROWN = {"reason": "a larger buffer holds more of what comes back", "capacity_rows": 1000}
 
 
-def test_a_model_outside_the_hosts_networks_plans_and_its_decisions_replay(
+def test_a_slow_model_outside_the_hosts_networks_advises_one_rank_and_nobody_waits_for_it(
     tiny_parts: Path, tmp_path: Path
 ) -> None:
-    answers: list[Step] = [Fail("500"), CallTool([("set_buffer_capacity", grown(1000))])]
+    faults: list[Step] = [Fail("500")]
 
     def script(request: ChatRequest) -> Step:
-        return answers.pop(0) if answers else CallTool([("keep_current", json.dumps(EXPECTED))])
+        if not request.tools and "response_format" not in request.body:
+            return Say("ready")
+        return faults.pop() if faults else Slow(CallTool([("set", json.dumps(GROWN))]), DELAY_S)
 
     with ScriptedServer(script) as server:
         done = rudder(
@@ -46,12 +46,19 @@ def test_a_model_outside_the_hosts_networks_plans_and_its_decisions_replay(
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     uses = [counts["model"] for counts in summary["steering"]]
-    assert sum(use["calls"] for use in uses) == len(requests) >= 2  # each rank asks, as it waits
-    assert sum(use["valid_first"] for use in uses) >= 1
+    assert [use["questions"] > 0 for use in uses] == [True] + [False] * (len(uses) - 1)
+    assert "Say that you are ready" in requests[0].text
+    assert uses[0]["calls"] == len(requests) - 1 >= 2
+    assert uses[0]["valid_first"] >= 1
     assert str(tmp_path) not in "".join(request.text for request in requests)
+    assert before_the_model(tmp_path / "run")
     replayed = rudder("replay", "--run", str(tmp_path / "run"), "--json", cwd=tmp_path)
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
-def grown(rows: int) -> str:
-    return json.dumps(EXPECTED | {"capacity_rows": rows})
+def before_the_model(run: Path) -> bool:
+    """Whether the embedded planner decided on what rank 0 asked the model about."""
+    with RunReader(run_files(run)[0]) as reader:
+        first = reader.model_calls()[0]
+        asked = next(e for e in reader.episodes() if e.episode_id == first.episode_id)
+    return asked.plan.planner == "embedded"

@@ -59,7 +59,7 @@ def test_all_that_is_given_comes_back_equal(tmp_path: Path) -> None:
         assert reader.episodes(finished=True) == episodes
         assert reader.episode(episodes[1].episode_id) == episodes[1]
         assert reader.workloads() == {WORK.run_key: WORK}
-        assert len(reader.model_calls(episode_id=episodes[0].episode_id)) == 1
+        assert len(reader.model_calls(episode=episodes[0])) == 1
         assert [row.call_id for row in reader.audit()] == [
             call_id
             for episode in episodes

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from rudder.tools.calls import Argument, ToolCall, ToolResult
-from rudder.tools.catalog import SPECS, WriteArguments, tool_schemas
+from rudder.tools.catalog import MAX_REASON, SPECS, tool_schemas
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
@@ -31,10 +31,8 @@ from tests.tools.runs import NUM_REMOTE, ROW_BYTES, call_of, history_of, workloa
 
 SETTINGS = BufferSettings(capacity_rows=1200, lookahead_batches=8)
 EXPECTED: dict[str, Any] = {
-    "expected_rows_low": 100.0,
-    "expected_rows_high": 300.0,
-    "expected_wait_ms_low": 0.0,
-    "expected_wait_ms_high": 2.5,
+    "expected_rows": 300.0,
+    "expected_wait_ms": 2.5,
     "reason": "less traffic",
 }
 READS = [spec.name for spec in SPECS if spec.kind == "read"]
@@ -86,10 +84,7 @@ def write(tool: str, **arguments: Any) -> ToolCall:
 
 
 def test_all_tools_are_there_and_described() -> None:
-    assert set(WRITES) == {
-        "set_buffer_capacity", "set_eviction_threshold", "set_fetch_targets", "set_lookahead",
-        "set_replacement_interval", "replace_now", "keep_current",
-    }  # fmt: skip
+    assert WRITES == ["set"]
     assert set(READS) == {
         "read_metrics", "read_buffer_state", "read_workload", "read_access_profile",
         "recall_episodes", "estimate_effect",
@@ -98,28 +93,26 @@ def test_all_tools_are_there_and_described() -> None:
 
 
 @pytest.mark.parametrize("schema", tool_schemas(), ids=lambda each: each["function"]["name"])
-def test_schemas_are_strict_and_flat(schema: dict[str, Any]) -> None:
+def test_schemas_are_flat_and_ask_for_no_more_than_is_needed(schema: dict[str, Any]) -> None:
     function = schema["function"]
     parameters = function["parameters"]
     assert schema["type"] == "function"
-    assert function["strict"] is True
     assert parameters["type"] == "object"
     assert parameters["additionalProperties"] is False
-    assert set(parameters["required"]) == set(parameters["properties"])
+    assert set(parameters["required"]) <= {"reason", "num_windows", "num_episodes"}
     text = json.dumps(parameters)
-    for word in ("$ref", "$defs", "anyOf", "oneOf", "allOf", "pattern", "default"):
+    for word in ("$ref", "$defs", "anyOf", "oneOf", "allOf", "pattern", "default", "null"):
         assert f'"{word}"' not in text
     for field in parameters["properties"].values():
-        assert field["type"] in ("integer", "number", "string", "boolean", "array")
+        assert field["type"] in ("integer", "number", "string", "boolean")
         if field["type"] in ("integer", "number"):
             assert {"minimum", "maximum"} <= set(field)
 
 
-@pytest.mark.parametrize("spec", [s for s in SPECS if s.kind == "write"], ids=lambda s: s.name)
-def test_writes_have_no_defaults_and_state_what_they_expect(spec: Any) -> None:
-    assert issubclass(spec.arguments, WriteArguments)
-    assert all(field.is_required() for field in spec.arguments.model_fields.values())
-    assert set(EXPECTED) <= set(spec.arguments.model_fields)
+def test_a_reason_comes_before_values_and_expectations_come_last() -> None:
+    fields = list(SPECS[-1].schema()["properties"])
+    assert fields[0] == "reason"
+    assert fields[-2:] == ["expected_rows", "expected_wait_ms"]
 
 
 def test_importing_the_tools_brings_in_neither_langchain_nor_torch() -> None:
@@ -164,12 +157,7 @@ def read(toolbox: Toolbox, kind: type[R], tool: str, **arguments: Argument) -> R
 
 def estimate(toolbox: Toolbox, *, capacity_rows: int) -> EstimateReading:
     """Of the settings in force but for the capacity."""
-    return read(
-        toolbox, EstimateReading, "estimate_effect", capacity_rows=capacity_rows,
-        eviction_threshold=SETTINGS.eviction_threshold,
-        lookahead_batches=SETTINGS.lookahead_batches, replacement_interval=0, fetch_row_budget=0,
-        replace_now=False,
-    )  # fmt: skip
+    return read(toolbox, EstimateReading, "estimate_effect", capacity_rows=capacity_rows)
 
 
 def test_the_access_profile_adds_up(toolbox: Toolbox) -> None:
@@ -206,88 +194,82 @@ def test_what_is_not_known_yet_is_an_error_to_act_on() -> None:
 # -- writing ------------------------------------------------------------------------------
 
 
-def test_several_knobs_make_one_change_with_the_widest_expectation(toolbox: Toolbox) -> None:
-    toolbox.call(write("set_buffer_capacity", capacity_rows=3000))
-    toolbox.call(write("set_lookahead", lookahead_batches=32, expected_rows_high=400.0))
-    staged = toolbox.call(
-        write("set_fetch_targets", source="observed", row_budget=2000, owner=0, ids=[])
-    )
+def test_several_knobs_and_calls_make_one_change_with_the_widest_expectation(
+    toolbox: Toolbox,
+) -> None:
+    toolbox.call(write("set", capacity_rows=3000, lookahead_batches=32, eviction_threshold=None))
+    staged = toolbox.call(write("set", fetch_row_budget=2000, expected_rows=400.0))
     assert staged.outcome == "staged"
+    targets = FetchTargets(source="observed", row_budget=2000, while_idle=True)
     assert toolbox.staging.change == Change(
-        capacity_rows=3000,
-        lookahead_batches=32,
-        fetch_targets=FetchTargets(source="observed", row_budget=2000),
+        capacity_rows=3000, lookahead_batches=32, fetch_targets=targets
     )
     assert toolbox.expected is not None
-    assert (toolbox.expected.rows_fetched.low, toolbox.expected.rows_fetched.high) == (100, 400)
+    assert (toolbox.expected.rows_fetched.low, toolbox.expected.rows_fetched.high) == (300, 400)
     assert toolbox.expected.buffer_bytes == 3000 * ROW_BYTES
-    assert [call.tool for call in toolbox.staging.calls] == [
-        "set_buffer_capacity", "set_lookahead", "set_fetch_targets",
-    ]  # fmt: skip
+    assert len(toolbox.staging.calls) == 2
+    apart = toolbox.apart()
+    apart.call(write("set", capacity_rows=5))
+    assert toolbox.staging.change.capacity_rows == 3000
     toolbox.begin()
     assert toolbox.staging.is_empty
     assert toolbox.expected is None
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (("set_lookahead", {"lookahead_batches": 4}), ("set_lookahead", {"lookahead_batches": 8})),
-        (("keep_current", {}), ("set_lookahead", {"lookahead_batches": 8})),
-        (("set_lookahead", {"lookahead_batches": 8}), ("keep_current", {})),
-        (("keep_current", {}), ("keep_current", {})),
-        (("replace_now", {}), ("replace_now", {})),
-    ],
-)
-def test_writes_that_contradict_each_other_are_refused(
-    toolbox: Toolbox, first: tuple[str, dict[str, Any]], second: tuple[str, dict[str, Any]]
-) -> None:
-    assert toolbox.call(write(first[0], **first[1])).outcome == "staged"
+def test_the_same_knob_twice_is_refused(toolbox: Toolbox) -> None:
+    assert toolbox.call(write("set", lookahead_batches=4)).outcome == "staged"
     before = toolbox.staging.change
-    result = toolbox.call(write(second[0], **second[1]))
+    result = toolbox.call(write("set", lookahead_batches=16, capacity_rows=5))
     assert (result.outcome, result.error_type) == ("refused", "conflict")
     assert toolbox.staging.change == before
     assert len(toolbox.staging.calls) == 1
 
 
-def test_keeping_things_is_staged_as_no_change(toolbox: Toolbox) -> None:
-    assert toolbox.call(write("keep_current")).outcome == "staged"
+@pytest.mark.parametrize("same", [{}, {"capacity_rows": 1200}, {"replace_now": False}])
+def test_a_reason_alone_or_what_is_in_force_already_keeps_things(
+    toolbox: Toolbox, same: dict[str, Any]
+) -> None:
+    assert toolbox.call(call_of("set", reason="all is well", **same)).outcome == "staged"
     assert toolbox.staging.keeps
-    assert toolbox.staging.change.is_empty
+    assert toolbox.expected is None
     assert not toolbox.staging.is_empty
 
 
+def test_a_reason_that_is_too_long_is_cut(toolbox: Toolbox) -> None:
+    assert toolbox.call(write("set", reason="because " * 100)).outcome == "staged"
+    assert len(toolbox.staging.reason) == MAX_REASON
+
+
 @pytest.mark.parametrize(
-    ("tool", "arguments", "kind"),
+    ("arguments", "kind"),
     [
-        ("set_buffer_capacity", {"capacity_rows": NUM_REMOTE + 1}, "out_of_bounds"),
-        ("set_replacement_interval", {"replacement_interval": 4}, "out_of_bounds"),
-        ("set_fetch_targets",
-         {"source": "observed", "row_budget": 1201, "owner": 0, "ids": []}, "out_of_bounds"),
-        ("set_buffer_capacity", {"capacity_rows": 2.5}, "invalid_arguments"),
-        ("set_buffer_capacity", {"capacity_rows": True}, "invalid_arguments"),
-        ("set_buffer_capacity", {"capacity_rows": "100"}, "invalid_arguments"),
-        ("set_buffer_capacity", {"capacity_rows": 5, "extra": 1}, "invalid_arguments"),
-        ("set_buffer_capacity", {}, "invalid_arguments"),
-        ("set_eviction_threshold", {"eviction_threshold": float("nan")}, "invalid_arguments"),
-        ("set_lookahead", {"lookahead_batches": -1}, "invalid_arguments"),
-        ("set_lookahead", {"lookahead_batches": 4, "reason": ""}, "invalid_arguments"),
-        ("set_lookahead",
-         {"lookahead_batches": 4, "expected_rows_high": 1.0}, "invalid_arguments"),
-        ("set_lookahead",
-         {"lookahead_batches": 4, "expected_wait_ms_low": float("inf")}, "invalid_arguments"),
-        ("drop_tables", {}, "unknown_tool"),
+        ({"capacity_rows": NUM_REMOTE + 1}, "out_of_bounds"),
+        ({"replacement_interval": 4}, "out_of_bounds"),
+        ({"fetch_row_budget": 1201}, "out_of_bounds"),
+        ({"capacity_rows": 2.5}, "invalid_arguments"),
+        ({"capacity_rows": True}, "invalid_arguments"),
+        ({"capacity_rows": "100"}, "invalid_arguments"),
+        ({"capacity_rows": 5, "extra": 1}, "invalid_arguments"),
+        ({"eviction_threshold": float("nan")}, "invalid_arguments"),
+        ({"lookahead_batches": -1}, "invalid_arguments"),
+        ({"lookahead_batches": 4, "reason": None}, "invalid_arguments"),
+        ({"lookahead_batches": 4, "expected_rows": -1.0}, "invalid_arguments"),
+        ({"lookahead_batches": 4, "expected_wait_ms": float("inf")}, "invalid_arguments"),
     ],
-)  # fmt: skip
+)
 def test_wrong_calls_stage_nothing_and_say_what_to_do(
-    toolbox: Toolbox, tool: str, arguments: dict[str, Any], kind: str
+    toolbox: Toolbox, arguments: dict[str, Any], kind: str
 ) -> None:
-    result = toolbox.call(write(tool, **arguments))
+    result = toolbox.call(write("set", **arguments))
     assert (result.outcome, result.error_type) == ("refused", kind)
     told = json.loads(result.content)
     assert told["message"]
     assert told["what_to_do"]
     assert toolbox.staging.is_empty
+
+
+def test_a_tool_that_is_not_there_is_refused(toolbox: Toolbox) -> None:
+    assert toolbox.call(write("drop_tables")).error_type == "unknown_tool"
 
 
 @pytest.mark.parametrize("tool", WRITES)
@@ -303,28 +285,20 @@ wild_numbers = st.one_of(
     st.sampled_from([float("nan"), float("inf"), -0.0, 1e308, True, None, "7"]),
 )
 names = st.sampled_from(
-    sorted({name for spec in SPECS for name in spec.arguments.model_fields} - set(EXPECTED))
-)
-wild_values = st.one_of(
-    wild_numbers, st.sampled_from(["observed", "owner", "ids", "x"]), st.lists(st.integers(-5, 20))
+    sorted({name for spec in SPECS for name in spec.arguments.model_fields} - {"reason"})
 )
 
 
 @settings(
     max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.sampled_from(WRITES), st.dictionaries(names, wild_values, max_size=5), st.data())
+@given(st.dictionaries(names, wild_numbers, max_size=6))
 def test_no_arguments_stage_a_change_that_is_out_of_bounds(
-    history: History, tool: str, extra: dict[str, Any], data: st.DataObject
+    history: History, chosen: dict[str, Any]
 ) -> None:
     toolbox = toolbox_of(history, budget=3000 * ROW_BYTES)
-    wanted = next(spec for spec in SPECS if spec.name == tool).arguments.model_fields
-    own = {
-        name: data.draw(wild_numbers if name not in ("source", "ids") else wild_values)
-        for name in set(wanted) - set(EXPECTED)
-    }
-    chosen = extra if data.draw(st.booleans()) else {}
-    call = ToolCall.model_construct(call_id="1", tool=tool, arguments={**EXPECTED, **chosen, **own})
+    arguments = {"reason": "x", **chosen}
+    call = ToolCall.model_construct(call_id="1", tool="set", arguments=arguments)
     result = toolbox.call(call)
     change = toolbox.staging.change
     assert toolbox.limits.problem(change, settings=SETTINGS) is None

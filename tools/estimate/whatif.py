@@ -163,7 +163,7 @@ class WhatIf:
             raise NotReadyError(
                 f"{self._history.num_batches} batches were seen, too few for an estimate;"
                 f" needed: {MIN_BATCHES}",
-                remedy="keep_current, and ask again after some windows",
+                remedy="keep things, and ask again after some windows",
             )
         return trace
 

@@ -10,12 +10,16 @@ from typing import TypeAlias
 import pytest
 
 from rudder.agents.llm.asker import Asker
-from rudder.agents.llm.breaker import Breaker, Budget, Stagger
+from rudder.agents.llm.breaker import Breaker, Budget
+from rudder.agents.llm.consultation import Consultation
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.messages import Chat, Mode
 from rudder.agents.llm.openai_chat import OpenAIChat
+from rudder.agents.llm.planner import LlmPlanner
 from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.roles import Planner
 from rudder.bench.model_server.scripted_server import Script, ScriptedServer, Step
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import SimulatedTrainer
@@ -26,6 +30,7 @@ from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
+from rudder.training.steering_options import LlmRole
 from rudder.training.workload import Workload
 
 DEADLINE_S = 5.0
@@ -34,6 +39,14 @@ SHORT_DEADLINE_S = 0.4
 """Where no answer comes, or one that is too late."""
 AskerAt: TypeAlias = Callable[..., Asker]
 Serve: TypeAlias = Callable[[Script | list[Step]], ScriptedServer]
+
+
+def waiting(
+    asker: Asker, *, roles: tuple[LlmRole, ...] = ("planner",), fallback: Planner | None = None
+) -> LlmPlanner:
+    """A planner whose every decision waits for the model, as no run's does."""
+    consultation = Consultation(asker, roles=roles, waits=True)
+    return LlmPlanner(consultation, fallback=fallback or EmbeddedPlanner())
 
 
 @pytest.fixture(scope="session")
@@ -95,14 +108,11 @@ def asker_at(exchanges: list[Exchange]) -> AskerAt:
         chat: Chat | None = None,
     ) -> Asker:
         environment = {} if key is None else {"RUDDER_LLM_KEY": key}
-        endpoint = Endpoint.of(
-            url, model="scripted", deadline_s=deadline_s, environment=environment
-        )
+        endpoint = Endpoint.of(url, model="scripted", environment=environment)
         return Asker(
             chat or OpenAIChat(endpoint, mode=mode),
             breaker=breaker or Breaker(time.monotonic),
             budget=Budget(max_calls=max_calls, max_tokens=max_tokens),
-            stagger=Stagger(rank=0, world_size=1, deadline_s=deadline_s),
             deadline_s=deadline_s,
             on_exchange=exchanges.append,
         )

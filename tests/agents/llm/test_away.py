@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.breaker import FIRST_PAUSE_S, Breaker
+from rudder.agents.llm.consultation import planner_question
 from rudder.agents.llm.errors import ChatError
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.messages import Question
-from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import brief
 from rudder.bench.model_server.scripted_server import ScriptedServer
 from rudder.bench.model_server.stand_in import at_random

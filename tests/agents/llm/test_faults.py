@@ -10,12 +10,11 @@ import pytest
 
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.messages import Mode
-from rudder.agents.llm.planner import LlmPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.model_server.scripted_server import FAULTS, Fail, Fault
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
-from tests.agents.llm.conftest import DEADLINE_S, SHORT_DEADLINE_S, AskerAt, Serve
+from tests.agents.llm.conftest import DEADLINE_S, SHORT_DEADLINE_S, AskerAt, Serve, waiting
 
 SLACK_S = 0.5
 KINDS = {
@@ -37,7 +36,7 @@ KINDS = {
     "cut": "InvalidAnswerError.cut",
     "wrong_schema": "InvalidAnswerError.schema",
     "unknown_tool": "InvalidAnswerError.unknown_tool",
-    "two_calls": "InvalidAnswerError.number_of_calls",
+    "two_calls": "InvalidAnswerError.schema",
     "null_arguments": "InvalidAnswerError.json",
     "list_arguments": "InvalidAnswerError.schema",
     "zero_arguments": "InvalidAnswerError.schema",
@@ -76,7 +75,7 @@ def plans(
 
     async def run() -> list[tuple[Plan, float]]:
         asker = asker_at(url, mode=mode, deadline_s=deadline_s)
-        planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
+        planner = waiting(asker)
         found = []
         for number in range(times):
             seen = observation.model_copy(update={"window": number})

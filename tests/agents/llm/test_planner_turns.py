@@ -5,21 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 
-from rudder.agents.llm.planner import LlmPlanner
-from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.model_server.scripted_server import CallTool
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox
-from tests.agents.llm.conftest import AskerAt, Serve
+from tests.agents.llm.conftest import AskerAt, Serve, waiting
 
-EXPECTED = {
-    "expected_rows_low": 10,
-    "expected_rows_high": 20.5,
-    "expected_wait_ms_low": 0,
-    "expected_wait_ms_high": 1,
-    "reason": "more rows fit",
-}
-GROW = CallTool([("set_buffer_capacity", json.dumps(EXPECTED | {"capacity_rows": 900}))])
+GROW = CallTool([("set", json.dumps({"reason": "more rows fit", "capacity_rows": 900}))])
 
 
 def later(
@@ -40,7 +31,7 @@ def test_after_a_plan_without_a_gain_the_embedded_planner_has_some_turns(
     headrooms = [5.0, 5.0, 5.0, 5.0, 4.0, 3.0, 2.95, 2.95, 2.95, 2.95, 2.95, 2.95]
 
     async def run() -> list[str]:
-        planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
+        planner = waiting(asker)
         names = []
         for number, headroom_ms in enumerate(headrooms):
             seen = later(observation, window=number, headroom_ms=headroom_ms)
@@ -59,7 +50,7 @@ def test_less_headroom_under_the_same_settings_is_no_gain(
     asker = asker_at(serve([GROW]).url)
 
     async def run() -> list[str]:
-        planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
+        planner = waiting(asker)
         drifts = [later(observation, window=n, headroom_ms=5.0 - n, changes=0) for n in range(2)]
         plans = [await planner.plan(seen, (), toolbox) for seen in drifts]
         await asker.close()
@@ -75,7 +66,7 @@ def test_the_gain_of_another_planners_change_is_not_the_models(
     elsewhere = {"lookahead_batches": observation.settings.lookahead_batches + 12}
 
     async def run() -> list[str]:
-        planner = LlmPlanner(asker, fallback=EmbeddedPlanner())
+        planner = waiting(asker)
         plans = [await planner.plan(observation, (), toolbox)]
         seen = later(observation, window=1, headroom_ms=1.0)
         settings = seen.settings.model_copy(update=elsewhere)

@@ -11,23 +11,28 @@ from rich.console import Console
 
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.probe import ProbeReport
-from rudder.bench.model_server.scripted_server import CallTool, ChatRequest, Fail, Say, Slow, Step
+from rudder.bench.model_server.scripted_server import (
+    CallTool,
+    ChatRequest,
+    Fail,
+    Say,
+    Send,
+    Slow,
+    Step,
+    completion,
+    with_calls,
+    with_text,
+)
 from rudder.cli.commands.doctor import doctor_llm, llm_page
 from tests.agents.llm.conftest import Serve
 
-ARGUMENTS = {
-    "expected_rows_low": 1,
-    "expected_rows_high": 2,
-    "expected_wait_ms_low": 0,
-    "expected_wait_ms_high": 1,
-    "reason": "fine",
-}
+ARGUMENTS = json.dumps({"reason": "fine"})
 
 
 def knows_all(request: ChatRequest) -> Say | CallTool:
     if request.tools:
-        return CallTool([("keep_current", json.dumps(ARGUMENTS))])
-    return Say(json.dumps({"tool": "keep_current"} | ARGUMENTS))
+        return CallTool([("set", ARGUMENTS)])
+    return Say(ARGUMENTS)
 
 
 def knows_text(request: ChatRequest) -> Step:
@@ -119,3 +124,26 @@ def test_the_page_names_endpoint_modes_and_flags(
                  "OLLAMA_CONTEXT_LENGTH", "2 of 2", "RUDDER_LLM_KEY"):  # fmt: skip
         assert told in out.getvalue()
     assert "sk-secret" not in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("with_tools", "without", "told"),
+    [(2000, 1500, None), (900, 1500, "leaves tools out"), (100, 100, "raise its context")],
+)
+def test_tokens_that_the_server_counts_tell_of_cut_prompts_and_of_tools_left_out(
+    with_tools: int,
+    without: int,
+    told: str | None,
+    serve: Serve,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def script(request: ChatRequest) -> Step:
+        message = with_calls([("set", ARGUMENTS)]) if request.tools else with_text(ARGUMENTS)
+        counted = with_tools if request.tools else without
+        usage = {"prompt_tokens": counted, "completion_tokens": 9, "total_tokens": counted + 9}
+        return Send(json.dumps({**completion(message), "usage": usage}).encode())
+
+    doctor_llm(serve(script).url, model="m", deadline_s=5.0)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert ("raise its context" in shown or "leaves tools out" in shown) == (told is not None)
+    assert told is None or told in shown

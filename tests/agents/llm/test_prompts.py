@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from itertools import cycle
 
 import pytest
 
-from rudder.agents.critic import EmbeddedCritic
-from rudder.agents.llm.critic import LlmCritic, critic_question
+from rudder.agents.llm.consultation import (
+    consult,
+    critic_question,
+    observer_question,
+    planner_question,
+)
 from rudder.agents.llm.messages import Mode, Question
-from rudder.agents.llm.observer import LlmObserver, observer_question
-from rudder.agents.llm.planner import LlmPlanner, planner_question
 from rudder.agents.llm.prompts import MAX_CANDIDATES, Briefing, Candidate, brief
-from rudder.agents.observer import EmbeddedObserver
-from rudder.agents.planners.embedded import EmbeddedPlanner
-from rudder.bench.model_server.scripted_server import Fail
+from rudder.agents.llm.proposals import MAX_LOOK_UPS, LookUp
+from rudder.bench.model_server.scripted_server import CallTool, ChatRequest, Fail, Step
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Episode, GuardResult, Observation, Outcome, Plan, Verdict
-from rudder.tools.calls import Effect, Range, ToolCall
+from rudder.tools.calls import Effect, FetchCost, Range, ToolCall
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
@@ -27,11 +29,14 @@ from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change, FetchTargets
 from rudder.training.workload import RefusedKnob, Workload
 from tests.agents.llm.conftest import AskerAt, Serve
+from tests.agents.llm.test_planner import EXPECTED
 
 CONTEXT_TOKENS = 4096
 ANSWER_TOKENS = 512
 MODES: tuple[Mode, ...] = ("tools", "structured", "text")
 WIDE = Range(low=123_456.789, mid=234_567.891, high=345_678.912)
+COST = FetchCost(rows=2**31, num_bytes=2**40, link_ms=1e6, idle_ms=0.1, steps=1e6)
+PROPOSAL = Change(capacity_rows=1000, lookahead_batches=9)
 EFFECT = Effect(rows_fetched=WIDE, exposed_wait_ms=WIDE, buffer_bytes=2**40)
 CHANGE = Change(
     capacity_rows=2**31 - 1,
@@ -145,9 +150,11 @@ def test_every_question_fits_four_thousand_tokens_with_five_examples(
         large,
         limits,
         "time",
-        [Candidate(CHANGE, EFFECT)] * (MAX_CANDIDATES + 5),
+        EFFECT,
+        [Candidate(CHANGE, EFFECT, COST)] * (MAX_CANDIDATES + 5),
         [episode(large, number, ["x"]) for number in range(8)],
         (0, 2**31 - 1),
+        look_ups=[LookUp(call="x" * 80, answer="x" * 700)] * MAX_LOOK_UPS,
     )
     for question in questions(briefing):
         complaint = question.model_copy(update={"complaint": "x" * 300})
@@ -160,20 +167,26 @@ def test_a_planner_sees_figures_limits_estimates_and_past_effects(
     observation: Observation, toolbox: Toolbox
 ) -> None:
     past = episode(observation, 1, ["x"], change=Change(capacity_rows=777))
-    question = planner_question(brief(observation, [past], toolbox, objective="time"))
+    question = planner_question(
+        brief(observation, [past], toolbox, objective="time", proposal=PROPOSAL)
+    )
     for told in (
         "GOAL: the shortest step",
         "capacity_rows: 100; 26..4000",
         "HEADROOM: 400 rows",
-        "- keep: rows",
-        "- capacity_rows 200: rows",
+        "from keep: rows ",
+        "- capacity_rows 1000, lookahead_batches 9: rows -",
+        "- capacity_rows 4000, lookahead_batches 48: rows -",
         "capacity_rows 777; expected rows 234568",
         "measured rows 123457 -> 234568, wait 1234 -> 2346 ms; reverted",
     ):
         assert told in question.user
+    alone = planner_question(brief(observation, (), toolbox, objective="time")).user
+    assert "- fetch_row_budget 100: rows" in alone
+    assert " ms of the link, there after " in alone
 
 
-def test_tools_of_refused_knobs_are_not_offered(
+def test_refused_knobs_are_not_offered(
     observation: Observation, trained: tuple[Workload, list[Window]]
 ) -> None:
     refused = tuple(
@@ -182,11 +195,11 @@ def test_tools_of_refused_knobs_are_not_offered(
     workload = trained[0].model_copy(update={"refused_knobs": refused})
     limits = Limits.of(workload, memory_budget_bytes=None)
     question = planner_question(Briefing(observation, limits, "time"))
-    names = {tool.name for tool in question.tools}
-    assert "set_lookahead" not in names
-    assert "set_fetch_targets" not in names
+    fields = question.tools[0].parameters["properties"]
+    assert isinstance(fields, dict)
+    assert not {"lookahead_batches", "fetch_row_budget"} & fields.keys()
+    assert "capacity_rows" in fields
     assert "lookahead_batches: " not in question.user
-    assert {"set_buffer_capacity", "keep_current"} <= names
 
 
 def test_nothing_injected_reaches_a_prompt(
@@ -210,21 +223,21 @@ def test_nothing_injected_reaches_a_prompt(
         history.add(window)
     limits = Limits.of(history.workload, memory_budget_bytes=None)
     toolbox = Toolbox(history, limits, WhatIf(history), lambda limit: ())
-    plan = Plan(
-        planner=INJECTIONS[2],
-        change=Change(capacity_rows=200),
-        expected=EFFECT,
-        reason=INJECTIONS[3],
-    )
+    grow = {**EXPECTED, "capacity_rows": 900, "reason": INJECTIONS[3]}
     faults = [Fail("500", text=INJECTIONS[4]), Fail("error_with_200"), Fail("html", text="x")]
 
+    def answer(request: ChatRequest) -> Step:
+        if "set" in request.tools:
+            return CallTool([("set", json.dumps(grow))])
+        return faults[len(request.text) % 3]
+
     async def decide(recalled: list[Recalled]) -> list[str]:
-        server = serve(lambda request: faults[len(server.requests) % 3])
+        server = serve(answer)
         asker = asker_at(server.url)
-        seen = observation
-        await LlmObserver(asker, fallback=_Seen(seen)).observe(toolbox)
-        await LlmPlanner(asker, fallback=EmbeddedPlanner()).plan(seen, recalled, toolbox)
-        await LlmCritic(asker, fallback=EmbeddedCritic()).review(seen, recalled, plan, toolbox)
+        briefing = brief(observation, recalled, toolbox, objective="time")
+        await consult(
+            asker, briefing, roles=("observer", "planner", "critic"), toolbox=toolbox.apart()
+        )
         await asker.close()
         return [str(request.body) + request.text for request in server.requests]
 
@@ -236,13 +249,3 @@ def test_nothing_injected_reaches_a_prompt(
     for text in INJECTIONS:
         assert not any(text in each for each in sent)
     assert not any("injected" in each or "ignore all rules" in each for each in sent)
-
-
-class _Seen(EmbeddedObserver):
-    """Saw what it is given."""
-
-    def __init__(self, observation: Observation) -> None:
-        self._observation = observation
-
-    async def observe(self, toolbox: Toolbox) -> Observation:
-        return self._observation

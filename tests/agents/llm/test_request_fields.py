@@ -1,10 +1,9 @@
-"""Endpoints that refuse fields, as public trackers report them: each is asked until it answers."""
+"""Fields that an endpoint refuses, that a user adds, and what is left as it is."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,71 +38,9 @@ QUESTION = Question(
     tools=(ToolForm(name="set", description="Sets rows.", parameters=SCHEMA),),
     schema_=SCHEMA,
 )
-Body = dict[str, Any]
 
 
-def refusing(*rules: tuple[Callable[[Body], bool], str], fault: Any = "400") -> Any:
-    """A server that refuses a request for the first rule that holds, with the rule's words."""
-
-    def script(request: ChatRequest) -> Step:
-        for is_wrong, words in rules:
-            if is_wrong(request.body):
-                return Fail(fault, text=words)
-        return CallTool([("set", "{}")]) if request.tools else Say("{}")
-
-    return script
-
-
-def function(body: Body) -> Body:
-    found: Body = body["tools"][0]["function"] if "tools" in body else body["response_format"]
-    return found
-
-
-def has_bounds(body: Body) -> bool:
-    return '"maximum": 9' in json.dumps(body)
-
-
-def bare_limit(body: Body) -> bool:
-    return "max_tokens" in body
-
-
-PERSONAS = {
-    "both limits": refusing(
-        (
-            lambda body: {"max_tokens", "max_completion_tokens"} <= body.keys(),
-            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
-        )
-    ),
-    "mistral": refusing(
-        (lambda body: "max_completion_tokens" in body, "Extra inputs: max_completion_tokens"),
-        fault="422",
-    ),
-    "o-series": refusing(
-        (bare_limit, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
-        (lambda body: "temperature" in body, "Unsupported value: 'temperature' does not support 0"),
-        (
-            lambda body: "parallel_tool_calls" in body,
-            "Unsupported parameter: 'parallel_tool_calls'",
-        ),
-    ),
-    "thinking": refusing(
-        (lambda body: "tool_choice" in body, "Thinking mode does not support this tool_choice")
-    ),
-    "anthropic": refusing(
-        (lambda body: "strict" in json.dumps(body), "tools.0.strict: Extra inputs"),
-        (has_bounds, "For 'integer' type, properties maximum, minimum are not supported"),
-    ),
-    "newest gpt": refusing(
-        (bare_limit, "'max_tokens' is not supported, use 'max_completion_tokens'"),
-        (
-            lambda body: "tools" in body and body.get("reasoning_effort") != "none",
-            "Function tools with reasoning_effort are not supported for this model.",
-        ),
-    ),
-    "silent": refusing(
-        (lambda body: "parallel_tool_calls" in body or has_bounds(body), "invalid request")
-    ),
-}
+BOUNDS = "For 'integer' type, properties maximum, minimum are not supported"
 
 
 def ask(server: ScriptedServer, *, times: int = 2, mode: Mode = "tools", **told: Any) -> OpenAIChat:
@@ -120,25 +57,15 @@ def ask(server: ScriptedServer, *, times: int = 2, mode: Mode = "tools", **told:
     return chat
 
 
-@pytest.mark.parametrize("mode", ["tools", "structured", "text"])
-@pytest.mark.parametrize("persona", PERSONAS)
-def test_an_endpoint_that_refuses_fields_is_asked_without_them(
-    persona: str, mode: Mode, serve: Serve
-) -> None:
-    server = serve(PERSONAS[persona])
-    chat = ask(server, times=1, mode=mode)
-    first = len(server.requests)
-    assert first == 1 + len(chat.request_changes) <= 8, chat.request_changes
-    ask_again = server.requests[-1].body
-    chat = ask(server, times=2, mode=mode)
-    assert len(server.requests) == first + len(chat.request_changes) + 2
-    assert server.requests[-1].body == server.requests[-2].body == ask_again
-
-
 def test_a_property_that_is_named_as_a_bound_stays(serve: Serve) -> None:
-    server = serve(PERSONAS["anthropic"])
+
+    def script(request: ChatRequest) -> Step:
+        bounded = '"maximum": 9' in json.dumps(request.body)
+        return Fail("400", text=BOUNDS) if bounded else CallTool([("set", "{}")])
+
+    server = serve(script)
     ask(server)
-    parameters = function(server.requests[-1].body)["parameters"]
+    parameters = server.requests[-1].body["tools"][0]["function"]["parameters"]
     assert parameters["properties"] == {"rows": {"type": "integer"}, "maximum": {"type": "number"}}
 
 

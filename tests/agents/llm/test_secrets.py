@@ -12,13 +12,11 @@ import pytest
 from rudder.agents.llm.asker import Asker
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
-from rudder.agents.llm.planner import LlmPlanner
-from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.model_server.scripted_server import Fail, Fault, Say
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import ConfigError
-from tests.agents.llm.conftest import AskerAt, Serve
+from tests.agents.llm.conftest import AskerAt, Serve, waiting
 
 SECRETS = [f"sk-planted-{number:024x}" for number in range(0x5EC2E7, 0x5EC2E7 + 50)]
 VARIABLES = (
@@ -29,13 +27,10 @@ VARIABLES = (
 FAULTS: tuple[Fault, ...] = ("500", "401", "html", "429", "redirect")
 
 
-async def plan_once(
-    asker: Asker, observation: Observation, toolbox: Toolbox
-) -> tuple[Plan, EmbeddedPlanner]:
-    fallback = EmbeddedPlanner()
-    plan = await LlmPlanner(asker, fallback=fallback).plan(observation, (), toolbox)
+async def plan_once(asker: Asker, observation: Observation, toolbox: Toolbox) -> Plan:
+    plan = await waiting(asker).plan(observation, (), toolbox)
     await asker.close()
-    return plan, fallback
+    return plan
 
 
 def test_no_planted_secret_gets_into_logs_messages_or_records(
@@ -60,8 +55,7 @@ def test_no_planted_secret_gets_into_logs_messages_or_records(
         # The server gives the key back in its error, as some do.
         server = serve([Fail(fault, text=f"bad key {planted[0]}"), Say("x")])
         asker = asker_at(server.url, key=planted[0])
-        plan, _ = asyncio.run(plan_once(asker, observation, toolbox))
-        plans.append(plan)
+        plans.append(asyncio.run(plan_once(asker, observation, toolbox)))
         for request in server.requests:
             assert request.headers["authorization"] == f"Bearer {planted[0]}"
             others = {name: v for name, v in request.headers.items() if name != "authorization"}

@@ -11,11 +11,11 @@ from typing import get_args
 
 import pytest
 
+from rudder.agents.llm.consultation import planner_question
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.errors import InvalidAnswerError, ServerFailedError
 from rudder.agents.llm.messages import Mode
 from rudder.agents.llm.openai_chat import OpenAIChat
-from rudder.agents.llm.planner import planner_question
 from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
 from rudder.bench.model_server.scripted_server import FAULTS, ChatRequest, Fail, Script
@@ -39,7 +39,7 @@ def test_random_answers_follow_the_schema_in_every_mode(
     async def answered(chat: OpenAIChat, number: int) -> str:
         reply = await chat.complete(question, mode=mode)
         try:
-            stage(reply, question.tools, toolbox, call_id=f"{number}")
+            stage(reply, toolbox, call_id=f"{number}")
         except InvalidAnswerError as error:
             return error.kind
         return "staged"
@@ -50,8 +50,9 @@ def test_random_answers_follow_the_schema_in_every_mode(
 
 
 def test_the_same_seed_gives_the_same_answers() -> None:
-    schema = {"properties": {"rows": {"type": "integer", "minimum": 0, "maximum": 10**6}}}
-    asked = {"response_format": {"json_schema": {"schema": schema}}, "messages": []}
+    rows = {"type": "integer", "minimum": 0, "maximum": 10**6}
+    schema = {"properties": {"rows": rows}, "required": ["rows"]}
+    asked = {"response_format": {"json_schema": {"schema": schema}}, "messages": [{"content": ""}]}
 
     def answers(script: Script) -> list[object]:
         return [script(ChatRequest("/", {}, asked)) for _ in range(5)]

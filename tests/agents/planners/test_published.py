@@ -106,9 +106,18 @@ class ChatOfOneAnswer:
 )
 def test_a_models_answer_is_read_and_never_guessed(arguments: str, is_yes: bool) -> None:
     chat, toolbox = ChatOfOneAnswer(arguments), toolbox_after(trainer(), windows=4)
-    asker = asker_of(chat, options=OPTIONS, workload=toolbox.history.workload)
-    planner = PublishedPlanner(ModelAnswer(asker))
-    plan = asyncio.run(planner.plan(observation_of(step=64), [], toolbox))
+
+    async def plans() -> list[Plan]:
+        asker = asker_of(chat, options=OPTIONS)
+        planner, seen = PublishedPlanner(ModelAnswer(asker)), observation_of(step=64)
+        first = await planner.plan(seen, [], toolbox)
+        await asker.background.settled()
+        found = [first, await planner.plan(seen, [], toolbox)]
+        await asker.close()
+        return found
+
+    first, plan = asyncio.run(plans())
+    assert (first.change, first.reason) == (Change(), "the model has not answered yet")
     assert plan.change == (ROUND if is_yes else Change())
     assert plan.planner == "published:llm:scripted"
 

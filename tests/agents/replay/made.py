@@ -8,7 +8,6 @@ meant to come out otherwise than before; that is a change to be explained where 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 import tempfile
@@ -22,13 +21,14 @@ from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.team import Team, asker_of, critic_of, planner_of, with_llm
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.simulated.access_traces import ZipfStream
+from rudder.bench.simulated.clock import run_simulated
 from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.past.transfer import fill
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import Objective, PlannerName, SteeringOptions
-from rudder.training.workload import PolicyName, Workload
+from rudder.training.workload import PolicyName
 
 FOLDER = Path(__file__).parent / "data"
 PLANNERS: tuple[PlannerName, ...] = ("embedded", "heuristic", "periodic", "collect", "llm")
@@ -42,13 +42,15 @@ _OBJECTIVES: tuple[Objective, ...] = ("memory", "traffic", "time")
 
 @dataclass(frozen=True)
 class Make:
-    """One run: who plans, how long, and how much of the network there is."""
+    """One run: who plans, how long, and how much of the network there is; delay_s: how long a model
+    thinks."""
 
     planner: PlannerName = "embedded"
     seed: int = 0
     windows: int = 40
     num_remote: int = 3000
     draws: int = 300
+    delay_s: float = 1.0
 
     @property
     def policy(self) -> PolicyName:
@@ -93,9 +95,9 @@ def make_run(path: Path, make: Make, *, memory: Path | None = None) -> int:
     journal, trainer, team = SqliteJournal.open(path, memory=memory), make.trainer(), None
     with contextlib.closing(journal):
         if make.planner == "llm":
-            chat, work = RandomChat(make.seed, wildness=0.05), trainer.workload
-            team = asking(chat, options=make.options, journal=journal, workload=work)
-        run = asyncio.run(
+            chat = RandomChat(make.seed, wildness=0.05, delay_s=make.delay_s)
+            team = asking(chat, options=make.options, journal=journal)
+        run = run_simulated(
             simulate(
                 trainer,
                 team=team,
@@ -122,22 +124,14 @@ def make_runs(folder: Path, *, decisions: int, size: int = 3000) -> Iterator[Pat
         yield path
 
 
-def asking(
-    chat: Chat,
-    *,
-    options: SteeringOptions,
-    journal: SqliteJournal,
-    workload: Workload,
-    observer: EmbeddedObserver | None = None,
-) -> Team:
+def asking(chat: Chat, *, options: SteeringOptions, journal: SqliteJournal) -> Team:
     """A team that asks `chat`, with every question in the journal."""
     asker = asker_of(
         chat,
         options=options,
-        workload=workload,
         on_exchange=lambda each: journal.add_model_call(each.to_model_call(uuid.uuid4().hex)),
     )
-    team = Team(observer or EmbeddedObserver(), planner_of(options), critic_of(options))
+    team = Team(EmbeddedObserver(), planner_of(options), critic_of(options))
     return with_llm(team, asker, options=options)
 
 
@@ -148,7 +142,8 @@ def make_data() -> None:
         names: tuple[PlannerName, ...] = ("embedded", "llm")
         for name in names:
             path = Path(folder) / f"{name}.db"
-            make_run(path, Make(name, windows=32, num_remote=1000, draws=120))
+            seed = 9 if name == "llm" else 0
+            make_run(path, Make(name, seed=seed, windows=28, num_remote=1000, draws=120))
             connection = sqlite3.connect(path)
             connection.execute("PRAGMA page_size = 1024")
             connection.execute("VACUUM")

@@ -54,15 +54,8 @@ def test_a_decision_that_cannot_be_made_again_says_so() -> None:
 
 
 def test_a_model_is_asked_about_stored_windows() -> None:
-    grow = {
-        "capacity_rows": 300,
-        "expected_rows_low": 1.0,
-        "expected_rows_high": 60.0,
-        "expected_wait_ms_low": 0.0,
-        "expected_wait_ms_high": 9.0,
-        "reason": "more rows stay",
-    }
-    with ScriptedServer([CallTool([("set_buffer_capacity", json.dumps(grow))])]) as server:
+    grow = {"capacity_rows": 300, "reason": "more rows stay"}
+    with ScriptedServer([CallTool([("set", json.dumps(grow))])]) as server:
         found = alternatives(
             FOLDER / "llm.db", SteeringOptions(planner="llm", llm_url=server.url, llm_model="m")
         )

@@ -11,23 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.llm.messages import Mode, Question, Reply
-from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import AdversarialPlanner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.exploring import CollectingCritic, CollectingPlanner
-from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import SimulatedTrainer
-from rudder.memory.journal import Journal
-from rudder.memory.records import Observation
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.run.tables import crc32_of
-from rudder.tools.toolbox import Toolbox
 from tests.agents.replay.conftest import replayed
-from tests.agents.replay.made import FOLDER, Make, asking, make_runs
+from tests.agents.replay.made import FOLDER, Make, make_run, make_runs
 from tests.agents.steered import trainer_of
 
 
@@ -59,9 +53,7 @@ def test_ninety_decisions_of_all_planners_come_out_equal(tmp_path: Path) -> None
     ]
     assert len(found) >= 90
     assert [each for each in found if each.result != "equal"] == []
-    asides = [each.episode.rejected for each in found if each.episode.rejected]
-    planners = {plan.planner for plan in [e.episode.plan for e in found] + [a.plan for a in asides]}
-    assert asides
+    planners = {plan.planner for each in found for plan in each.episode.plans}
     assert planners >= {"embedded", "heuristic", "periodic", "collect", "llm:random"}
     outcomes = {each.episode.outcome.result for each in found if each.episode.outcome}
     assert outcomes >= {"confirmed", "reverted", "refused", "kept"}
@@ -241,52 +233,22 @@ def test_a_model_whose_answers_are_gone_is_not_replayed(tmp_path: Path) -> None:
     assert "the answers of the model that was its planner were not kept" in reasons(path)
 
 
-# -- time passes while a model thinks --------------------------------------------------------
+# -- a model thinks while decisions go on ------------------------------------------------------
 
 
-class ThinkingChat(RandomChat):
-    """Windows go on coming while it thinks."""
-
-    def __init__(self, trainer: SimulatedTrainer, journal: Journal) -> None:
-        super().__init__(3)
-        self._trainer, self._journal = trainer, journal
-        self.toolbox: Toolbox | None = None
-        self.num_thoughts = 0
-
-    async def complete(self, question: Question, *, mode: Mode) -> Reply:
-        assert self.toolbox is not None
-        window = self._trainer.window()
-        self.toolbox.history.add(window)
-        self._journal.add_window(window)
-        self.num_thoughts += 1
-        return await super().complete(question, mode=mode)
-
-
-class ShowingObserver(EmbeddedObserver):
-    """Shows the chat where windows go."""
-
-    def __init__(self, chat: ThinkingChat) -> None:
-        self._chat = chat
-
-    async def observe(self, toolbox: Toolbox) -> Observation:
-        self._chat.toolbox = toolbox
-        return await super().observe(toolbox)
-
-
-def test_windows_that_came_while_a_model_thought_are_known_only_afterwards(tmp_path: Path) -> None:
-    make = Make("llm")
-    path, trainer, options = tmp_path / "rank0.db", make.trainer(), make.options
-    journal = SqliteJournal.open(path, memory=None)
-    chat = ThinkingChat(trainer, journal)
-    team = asking(
-        chat,
-        options=options,
-        journal=journal,
-        workload=trainer.workload,
-        observer=ShowingObserver(chat),
-    )
-    asyncio.run(simulate(trainer, team=team, windows=48, journal=journal, options=options))
-    journal.close()
+@pytest.mark.parametrize("delay_s", [0.0, 2.0])
+def test_a_plan_that_was_asked_for_at_an_earlier_decision_comes_out_equal(
+    delay_s: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "rank0.db"
+    make_run(path, Make("llm", windows=48, delay_s=delay_s))
     found = replayed(path)
-    assert chat.num_thoughts > 1
     assert [each for each in found if each.result != "equal"] == []
+    heard = [
+        (plan.asked_step, each.episode.observation.step)
+        for each in found
+        for plan in each.episode.plans
+        if plan.asked_step is not None
+    ]
+    assert heard
+    assert all(asked < step for asked, step in heard)

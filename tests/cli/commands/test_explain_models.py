@@ -12,6 +12,7 @@ from rudder.agents.controller.cpu_budget import CpuBudget
 from rudder.agents.controller.session import ControllerSession
 from rudder.bench.model_server.scripted_server import ScriptedServer
 from rudder.bench.model_server.stand_in import at_random
+from rudder.cli.commands.audit import model
 from rudder.cli.commands.explain import explain
 from rudder.cli.show.audit import attributes
 from rudder.memory.run.audit import AuditFilter, AuditRow
@@ -44,8 +45,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cpu=CpuBudget(fraction=1000, calm_fraction=1000),
         )
         await session.begin()
+        asker = session._steering.team.asker
+        assert asker is not None
         for _ in range(24):
             await session.take(trainer.window())
+            await asker.background.settled()
         await session.close()
 
     with ScriptedServer(at_random(1)) as server:
@@ -61,7 +65,7 @@ def asked(run: Path) -> list[AuditRow]:
 def test_a_question_is_a_call_and_a_result_of_its_episode(run: Path) -> None:
     call, result = asked(run)[:2]
     assert (call.kind, result.kind, call.call_id) == ("call", "result", result.call_id)
-    assert (call.agent, call.model, result.model) == ("critic", "scripted", "scripted")
+    assert (call.agent, call.model, result.model) == ("observer", "scripted", "scripted")
     assert result.input_tokens
     assert result.output_tokens
     assert result.latency_ms
@@ -79,14 +83,39 @@ def test_explain_shows_what_a_model_was_asked_and_answered(
     assert episode_id is not None
     explain(episode_id, run=run, memory=None)
     page = capsys.readouterr().out
-    assert "asked      critic asked scripted: " in page
+    assert "asked      observer asked scripted at step " in page
     assert "question: GOAL: " in page
-    assert "answer: give_verdict(" in page
+    assert "answer: describe(" in page
     assert "KNOBS (" not in page
     assert max(map(len, page.splitlines())) <= 100
     explain(episode_id, run=run, memory=None, whole=True)
     whole = capsys.readouterr().out
     assert "KNOBS (" in whole
+
+
+def test_audit_model_shows_all_questions_and_answers(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model(run, rank=0)
+    page = capsys.readouterr().out
+    assert page.count(" asked scripted at step ") == len(asked(run)) // 2
+    assert "KNOBS (" in page
+    model(run, rank=0, last=1, short=True)
+    assert capsys.readouterr().out.count(" asked scripted at step ") == 1
+
+
+def test_a_decision_shows_the_earlier_question_that_its_plan_answers(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunReader(run_file(run, rank=0)) as reader:
+        heard = next(
+            (each, plan.asked_step)
+            for each in reader.episodes()
+            for plan in each.plans
+            if plan.asked_step is not None
+        )
+    explain(heard[0].episode_id, run=run, memory=None)
+    assert f"planner asked scripted at step {heard[1]}: " in capsys.readouterr().out
 
 
 def test_an_answer_that_was_edited_is_found(run: Path, tmp_path: Path) -> None:

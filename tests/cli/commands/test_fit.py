@@ -17,11 +17,7 @@ from rudder.cli.commands.bench_planners import planners
 from rudder.cli.commands.fit import fit
 from rudder.training.errors import ConfigError, DataError, MachineError
 
-TOLD = {
-    "expected_rows_low": 0, "expected_rows_high": 1000, "expected_wait_ms_low": 0,
-    "expected_wait_ms_high": 1000, "reason": "it is well as it is",
-}  # fmt: skip
-KEEP = CallTool([("keep_current", json.dumps(TOLD))])
+KEEP = CallTool([("set", json.dumps({"reason": "it is well as it is"}))])
 app = typer.Typer()
 app.command("fit")(fit)
 app.command("planners")(planners)

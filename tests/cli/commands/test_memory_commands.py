@@ -62,7 +62,7 @@ def test_list_filters_rows_and_prints_them_for_programs(run: Path) -> None:
     steps = [row["step"] for row in csv.DictReader(io.StringIO(text))]
     assert steps == ["48", "48", "96", "96"] * 2
     assert json.loads(said("audit", "list", run, "--since", "2999-01-01", "--json")) == []
-    assert "set_buffer_capacity" in said("audit", "list", run, "--outcome", "staged", "--last", 1)
+    assert "set staged" in said("audit", "list", run, "--outcome", "staged", "--last", 1)
 
 
 def test_show_prints_a_call_by_its_id_or_a_row_by_its_number(run: Path) -> None:
@@ -130,7 +130,7 @@ def test_export_and_tail_give_a_json_object_a_line(run: Path, tmp_path: Path) ->
     said("audit", "export", run, tmp_path / "log.jsonl", "--rank", 0)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert len(lines) == 25
-    assert lines[0]["gen_ai.tool.name"] == "set_buffer_capacity"
+    assert lines[0]["gen_ai.tool.name"] == "set"
     last = [json.loads(line) for line in said("audit", "tail", run, "-n", 2, "--json").splitlines()]
     assert [row["number"] for row in last] == [47, 50, 47, 50]
 

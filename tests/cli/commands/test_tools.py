@@ -67,7 +67,7 @@ def test_what_is_left_out_of_an_estimate_stays_as_it_is(run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("set_lookahead",), "rudder set"),
+        (("set",), "rudder set"),
         (("read_everything",), "read_metrics, read_buffer_state"),
         (("read_metrics", "windows=3"), "num_windows=VALUE"),
         (("read_metrics", "num_windows=many"), "num_windows"),

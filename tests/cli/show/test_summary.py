@@ -302,7 +302,7 @@ def test_counts_that_the_record_cannot_confirm_are_marked() -> None:
     assert "rank 1:" not in text
 
 
-def test_a_model_that_was_not_asked_is_said_to_have_had_nothing_to_gain() -> None:
+def test_a_model_that_was_not_asked_had_no_estimates_to_show() -> None:
     counts = SteeringCounts(model=ModelUse(name="m"))
     steered = summary_of(report(0, epoch(0))).model_copy(update={"steering": (counts,)})
-    assert "not asked: nothing beyond the noise could be gained" in printed(steered, width=80)
+    assert "not asked: the run ended before its first estimates" in printed(steered, width=80)
