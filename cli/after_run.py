@@ -40,15 +40,23 @@ def _counts(report: SteeringReport, *, is_read_only: bool) -> SteeringCounts:
     )
 
 
-def keep_record(summary: Summary, config: RunConfig, run_dir: Path) -> None:
+def keep_record(
+    summary: Summary,
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    check_heads: Callable[[], None] = lambda: None,
+) -> None:
     """Write the summary of a finished run, and its episodes into the memory.
 
-    Writes what it can; raises MachineError if anything could not be written, also by a controller.
+    check_heads: raises MachineError if an anchor could not be written. Writes what it can; raises
+    MachineError if anything could not be written, also by a controller.
     """
     steps = (
         lambda: _keep_summary(summary, run_dir),
         lambda: _keep_episodes(config.steering, run_dir),
         lambda: _check_record(config, run_dir),
+        check_heads,
     )
     lost = [error for step in steps if (error := _lost_in(step)) is not None]
     if config.steering is not None:

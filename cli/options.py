@@ -115,6 +115,10 @@ _SETTINGS = {
         " --objective memory, how much slower a smaller buffer may be.",
         "memory_budget": "Memory for all buffers of a host: 2GiB. Default: half of what is free.",
         "memory": "File of past episodes, or `none`. Default: memory.db in the data folder.",
+        "audit_key": "File with a secret of 16 bytes or more. Where the audit logs end is signed"
+        " with it every minute.",
+        "audit_anchor": "File elsewhere, to which is appended every minute where the audit logs"
+        " end; or a command that reads these lines: '|ssh vault cat >> heads'.",
     },
     "Language model": {
         "llm": "Address of an OpenAI-compatible endpoint, up to /v1.",

@@ -30,9 +30,10 @@ class AuditEntry(Frozen):
     """One row of the audit log: a call, or what became of one.
 
     kind: `call` and `result` are joined by call_id; an `intent` comes before the `effect` that it
-    announces; a `note` stands alone; a `record` only carries the digests of rows that were written
-    to other tables. agent: observer, planner, critic, guard, act, user or trainer; arguments,
-    result: JSON; model, input_tokens, output_tokens: of a question to a language model.
+    announces; a `note` stands alone; a `record` carries the digests of rows that were written to
+    other tables, or where another rank's log ended. agent: observer, planner, critic, guard, act,
+    user or trainer; arguments, result: JSON; model, input_tokens, output_tokens: of a question to a
+    language model.
     """
 
     kind: Literal["call", "result", "intent", "effect", "note", "record"]

@@ -260,12 +260,29 @@ _HOT_SETS = """CREATE TABLE hot_sets (
 ) STRICT"""
 
 
+_HEADS = """CREATE TABLE heads (
+    -- Where the audit logs of runs ended when they were last seen.
+    run_key TEXT NOT NULL,        -- of the log's first row
+    rank INTEGER NOT NULL,
+    number INTEGER NOT NULL,      -- of the last row
+    hash TEXT NOT NULL,
+    PRIMARY KEY (run_key, rank)
+) STRICT"""
+
+
 _step(RUN_FILE, "0001_first_release", *_RUN_TABLES, *_AUDIT_TABLES)
 _step(RUN_FILE, "0002_decision_inputs", *_REPLAY_TABLES)
 _step(RUN_FILE, "0003_pruned_uses", *_PRUNING_TABLES)
 _step(RUN_FILE, "0004_digests", *_CHAIN_TABLES)
 _step(EXPERIENCE, "0001_first_release", *_EXPERIENCE_TABLES)
 _step(EXPERIENCE, "0002_hot_sets", _HOT_SETS)
+_step(
+    EXPERIENCE,
+    "0003_heads",
+    _HEADS,
+    "INSERT OR IGNORE INTO heads SELECT run_key, rank, audit_number, audit_hash FROM workloads"
+    " WHERE audit_number IS NOT NULL ORDER BY audit_number DESC",
+)
 
 
 def is_newer(db: Database, migrations: Migrations) -> bool:

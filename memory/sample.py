@@ -146,24 +146,31 @@ def record(journal: SqliteJournal, episode: Episode) -> None:
     journal.save(episode)
 
 
-def write_sample_run(run_dir: Path, *, num_episodes: int = 8, seed: int = 0) -> list[Path]:
+def write_sample_run(
+    run_dir: Path, *, num_episodes: int = 8, seed: int = 0, run_key: str = "5a4d91e0"
+) -> list[Path]:
     """Write `run_dir/steering/rankN.db` of two ranks; returns the paths.
 
-    The last row of each log is a change that was announced when the run ended, and not made.
+    After the episodes each rank keeps where the other one's log ends. The last row of each log is
+    a change that was announced when the run ended, and not made.
     """
-    workloads = [sample_workload(rank=rank) for rank in range(2)]
+    workloads = [sample_workload(rank=rank, run_key=run_key) for rank in range(2)]
     paths = [run_file(run_dir, rank=workload.rank) for workload in workloads]
     last = AuditEntry(
         kind="intent", call_id="last-intent", agent="act", tool="apply", step=48 * num_episodes,
         arguments='{"capacity_rows":4000}',
     )  # fmt: skip
-    for path, workload in zip(paths, workloads, strict=True):
-        journal = SqliteJournal.open(path, memory=None)
+    journals = [SqliteJournal.open(path, memory=None) for path in paths]
+    for journal, workload in zip(journals, workloads, strict=True):
         journal.begin(workload)
         for number in range(num_episodes):
             for index in range(3 * number, 3 * number + 3):
                 journal.add_window(sample_window(index, workload=workload, seed=seed))
             record(journal, sample_episode(number, workload=workload, seed=seed))
+    heads = [journal.head() for journal in journals]
+    for journal, head in zip(journals, reversed(heads), strict=True):
+        if head is not None:
+            journal.note_head(head)
         journal.log(last)
         journal.close()
     return paths

@@ -291,6 +291,8 @@ class RunConfig(FrozenExact):
         None, description="bytes of all buffers of a host: 2GiB; default: half of what it has left"
     )
     memory: Path | None = Field(None, description="file of past episodes; `none`: keep none")
+    audit_key: Path | None = Field(None, description="file that where logs end is signed with")
+    audit_anchor: str | None = Field(None, description="where that is written: FILE or |COMMAND")
     llm: str | None = Field(None, description="address of a language model, up to /v1")
     llm_model: str | None = Field(None, description="its name there")
     llm_roles: LlmRoles = ("planner",)

@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rudder.agents.controller.link import TrainerLink
-from rudder.training.control.messages import Intervention, Message, SteeringState
+from rudder.training.control.messages import Intervention, LogHead, Message, SteeringState
 from rudder.training.errors import RudderError, complain
 from rudder.training.metrics import Window
 from rudder.training.steering_options import SteeringOptions
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 HEARTBEAT_S = 5.0
+_BEATS_PER_HEAD = 2
+"""Every second heartbeat tells where the log ends."""
 LEAVING_S = 2.0
 """How long a decision under way may still take when the trainer has hung up."""
 
@@ -80,6 +83,8 @@ class Controller:
             self._session.switch(message)
         elif isinstance(message, Intervention):
             self._session.record(message)
+        elif isinstance(message, LogHead):
+            self._session.note_head(message)
         elif isinstance(message, Window):
             self._see(self._session, message)
             await asyncio.sleep(0)  # a decision of plain code is made before the next window
@@ -100,9 +105,10 @@ class Controller:
         await self._link.close()
 
     async def _beat(self) -> None:
-        while True:
+        for number in itertools.count():
+            session = self._session if number % _BEATS_PER_HEAD else None
             with contextlib.suppress(ConnectionError):
-                await self._link.beat()
+                await self._link.beat(None if session is None else session.log_head())
             await asyncio.sleep(HEARTBEAT_S)
 
 

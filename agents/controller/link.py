@@ -17,6 +17,7 @@ from rudder.training.control.messages import (
     Attention,
     CommandRejected,
     Heartbeat,
+    LogHead,
     Message,
     Subscribe,
     read_message,
@@ -94,10 +95,10 @@ class TrainerLink:
         """Tell the trainer what its windows are to show."""
         await self._send(attention)
 
-    async def beat(self) -> None:
-        """Tell the trainer that its controller lives."""
+    async def beat(self, head: LogHead | None = None) -> None:
+        """Tell the trainer that its controller lives; head: where its log ends."""
         self._num_beats += 1
-        await self._send(Heartbeat(heartbeat=self._num_beats))
+        await self._send(Heartbeat(heartbeat=self._num_beats, head=head))
 
     async def close(self) -> None:
         """Hang up."""

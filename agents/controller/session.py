@@ -36,6 +36,7 @@ from rudder.training.control.messages import (
     FULL_ATTENTION,
     Attention,
     Intervention,
+    LogHead,
     SteeringState,
 )
 from rudder.training.control.steering import BUDGET_FILE, read_budget
@@ -193,6 +194,14 @@ class ControllerSession:
                 outcome=applied.outcome if applied else None,
             )
         )
+
+    def log_head(self) -> LogHead | None:
+        """Where the log ends, for another rank to keep; None where that cannot be read."""
+        return self._journal.head()
+
+    def note_head(self, head: LogHead) -> None:
+        """Where the log of another rank ended."""
+        self._journal.note_head(head)
 
     def fail(self, error: Exception) -> None:
         """A decision failed: the record has why, and where in the code, and the next one is made.

@@ -25,8 +25,9 @@ from rudder.cli.options import (
 from rudder.cli.show.audit import as_csv, as_telemetry, audit_text, wide_text
 from rudder.cli.show.episode import model_lines
 from rudder.cli.show.progress import emit, is_output_closed, say
-from rudder.cli.show.verified import verified
+from rudder.cli.show.verified import findings_text, verified
 from rudder.memory.run.audit import AuditFilter, AuditRow
+from rudder.memory.run.heads import current_heads, read_key
 from rudder.memory.run.run_reader import read_runs, run_files
 from rudder.training.errors import ConfigError
 
@@ -34,6 +35,10 @@ app = App("Read and verify the log of all that the agents did, in RUN/steering/r
 Wide = Annotated[
     bool, typer.Option("--wide", help="One line a row, with whole ids, times and contents.")
 ]
+AuditKey = Annotated[
+    Path | None, typer.Option(help="File with the secret that lines are signed with.")
+]
+RunDir = Annotated[Path, typer.Argument(help="Folder of a run.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Comma-separated values, with a header.")]
 
 
@@ -118,23 +123,51 @@ def verify(
             help="Memory that keeps where logs ended; default: memory.db in the data folder."
         ),
     ] = None,
+    audit_anchor: Annotated[
+        Path | None, typer.Option(help="File to which the run's --audit-anchor has written.")
+    ] = None,
+    audit_key: AuditKey = None,
     json: AsJson = False,
 ) -> None:
-    """Check that the log and all that it covers are as they were written; exit code 1 if not.
+    """Check that logs and all that they cover are as they were written, as far as can be known.
 
-    Example: rudder audit verify runs/demo
+    Exit code 1 if not; 2 for an option, 3 for a file that cannot be used.
+
+    Example: rudder audit verify runs/demo --audit-anchor /mnt/vault/heads.jsonl
     """
+    check_run(where, name="where")
     if memory is not None:
         check_memory_file(memory)
-    check_run(where, name="where")
-    results = verified(where, memory=memory)
+    if audit_anchor is not None and not audit_anchor.is_file():
+        raise ConfigError.for_field(
+            "audit_anchor", value=str(audit_anchor), allowed="a file that a run has appended to"
+        )
+    findings = verified(
+        where,
+        memory=memory,
+        anchor=audit_anchor,
+        key=None if audit_key is None else read_key(audit_key),
+    )
     values = [
-        {"file": str(each.file), "holds": each.found.holds, **asdict(each.found)}
-        for each in results
-    ]
-    emit(values, "\n".join(each.text for each in results), json=json)
-    if not all(each.found.holds for each in results):
+        {"file": str(each.file), "holds": each.found.holds, **asdict(each.found),
+         "known_to": [asdict(head) for head in each.known_to], "unknown_rows": each.unknown_rows}
+        for each in findings
+    ]  # fmt: skip
+    emit(values, findings_text(findings, is_whole=where.is_dir()), json=json)
+    if not all(each.found.holds for each in findings):
         raise typer.Exit(1)
+
+
+@app.command("heads")
+def heads(where: RunDir, audit_key: AuditKey = None) -> None:
+    """Print where the logs of a run end now, as the lines of an anchor.
+
+    Example: rudder audit heads runs/demo >> /mnt/vault/heads.jsonl
+    """
+    check_run(where, name="where")
+    key = None if audit_key is None else read_key(audit_key)
+    for line in current_heads(where):
+        typer.echo(line.signed(key).model_dump_json())
 
 
 @app.command("export")

@@ -180,6 +180,7 @@ def run(
     from rich.console import Console
 
     from rudder.cli.after_run import keep_record, keep_report, steering_of
+    from rudder.cli.head_keeper import HeadKeeper
     from rudder.cli.show.display import make_display
     from rudder.cli.show.progress import say
     from rudder.cli.show.summary import summarise
@@ -194,6 +195,7 @@ def run(
 
     if own := OwnModel.parse(config.model):
         own.check()
+    keeper = HeadKeeper(config)
     tell: Callable[[str], None] = _nothing if quiet else say
     graph = data_of(config, progress=tell)
     run_dir = config.run_dir or new_run_dir(graph.dataset)
@@ -205,12 +207,15 @@ def run(
     steered = run_dir if config.steering is not None else None
     tell_of_budget(config, row_bytes=graph.row_bytes)
     try:
-        with make_display(
-            num_ranks=config.num_trainers,
-            epochs=config.epochs,
-            steered=steered,
-            console=Console(quiet=True) if quiet else None,
-        ) as display:
+        with (
+            make_display(
+                num_ranks=config.num_trainers,
+                epochs=config.epochs,
+                steered=steered,
+                console=Console(quiet=True) if quiet else None,
+            ) as display,
+            keeper.watch(run_dir),
+        ):
             reports = launch(
                 config,
                 graph=graph,
@@ -238,7 +243,7 @@ def run(
         steering=steering_of(config, run_dir),
     )
     try:
-        keep_record(summary, config, run_dir)
+        keep_record(summary, config, run_dir, check_heads=keeper.check)
     finally:
         show(summary)
         keep_report(run_dir)

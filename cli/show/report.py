@@ -21,7 +21,7 @@ from rudder.cli.show.episode import recorded_page
 from rudder.cli.show.runs import fact_texts
 from rudder.cli.show.steering_lines import episode_line
 from rudder.cli.show.summary import print_summary
-from rudder.cli.show.verified import verified
+from rudder.cli.show.verified import finding_text, verified
 from rudder.memory.run.run_folder import RunFacts, StoredRun
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.series import Mark, MarkKind, Point, RankSeries
@@ -142,7 +142,7 @@ class RunView:
         if not self.run.files:
             return []
         try:
-            return [(each.found.holds, each.text) for each in verified(self.run.folder)]
+            return [(each.found.holds, finding_text(each)) for each in verified(self.run.folder)]
         except DataError as error:
             return [(False, str(error))]
 

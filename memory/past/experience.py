@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,7 +19,9 @@ from rudder.memory.migrations import EXPERIENCE
 from rudder.memory.past.circumstances import circumstances, signature
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import Head
+from rudder.memory.run.run_reader import Origin, RunReader
 from rudder.memory.run.tables import crc32_of, parse_episode, result_columns
+from rudder.memory.run.verify import unlike
 from rudder.memory.store import Reader, Store, insert, now, parse, rows
 from rudder.training.buffer.hot_set import HotSet
 from rudder.training.errors import ConfigError
@@ -147,13 +149,11 @@ class Catalog(Reader):
         )
         return [past_episode(row) for row in found]
 
-    def audit_heads(self, *, run_key: str, rank: int) -> tuple[Head, ...]:
-        """Where the audit log of a run was when it was merged."""
-        found = self.rows(
-            "SELECT audit_number, audit_hash FROM workloads"
-            " WHERE run_key = ? AND rank = ? AND audit_number IS NOT NULL", run_key, rank,
-        )  # fmt: skip
-        return tuple(Head(*row.values()) for row in found)
+    def head(self, origin: Origin) -> Head | None:
+        """Where a rank's audit log ended when it was last seen; None: it never was."""
+        sql = "SELECT number, hash FROM heads WHERE run_key = ? AND rank = ?"
+        found = self.rows(sql, origin.run_key, origin.rank)
+        return Head(**found[0], keeper=str(self.path)) if found else None
 
     def stats(self) -> list[OriginStats]:
         """Per origin, its own first."""
@@ -189,22 +189,34 @@ class Experience:
         )
         self.origin = _own_origin(self._store)
 
-    def add(
-        self, episodes: Iterable[PastEpisode], *, trusted: bool, head: Head | None = None
-    ) -> Added:
+    def add(self, episodes: Iterable[PastEpisode], *, trusted: bool) -> Added:
         """Add finished episodes; those that are there already are left as they are.
 
-        trusted: whether recall may use them; head: where the audit log of their run ended.
+        trusted: whether recall may use them.
         """
         new = known = 0
         with self._store.transaction() as db:
             for past in episodes:
-                workload = _add_workload(db, past, head=head)
+                workload = _add_workload(db, past)
                 if _add_episode(db, past, workload=workload, trusted=trusted):
                     new += 1
                 else:
                     known += 1
         return Added(new, known)
+
+    def keep_head(self, reader: RunReader) -> None:
+        """Keep where a rank's log ends now, unless it is not the log that was seen before: then
+        `rudder audit verify` is to find that."""
+        if (origin := reader.origin()) is None:
+            return
+        key, end = (origin.run_key, origin.rank), reader.audit_head()
+        with self._store.transaction() as db:
+            where = "WHERE run_key = ? AND rank = ?"
+            known = db.conn.execute(f"SELECT number, hash FROM heads {where}", key).fetchone()
+            if known and unlike(reader.db, [Head(*known)]) is not None:
+                return
+            db.conn.execute(f"DELETE FROM heads {where}", key)
+            insert(db, "heads", {**asdict(origin), "number": end.number, "hash": end.hash})
 
     def keep_hot_set(self, hot: HotSet, workload: Workload) -> None:
         """Keep it for the next run on this work, in place of what an earlier run left."""
@@ -272,8 +284,8 @@ def _own_origin(store: Store) -> str:
     return origin
 
 
-def _add_workload(db: Database, past: PastEpisode, *, head: Head | None) -> int:
-    """The number of the episode's workload, and where the audit log of its run ends now."""
+def _add_workload(db: Database, past: PastEpisode) -> int:
+    """The number of the episode's workload."""
     key = (past.origin, past.episode.run_key, past.episode.rank)
     origin = {"origin": past.origin, "is_own": 0, "added_at": now()}
     insert(db, "origins", origin, on_conflict="DO NOTHING")
@@ -286,12 +298,6 @@ def _add_workload(db: Database, past: PastEpisode, *, head: Head | None) -> int:
     }
     insert(db, "workloads", values, on_conflict="DO NOTHING")
     where = "WHERE origin = ? AND run_key = ? AND rank = ?"
-    if head is not None:
-        db.conn.execute(
-            f"UPDATE workloads SET audit_number = ?, audit_hash = ? {where}"
-            " AND coalesce(audit_number, 0) < ?",
-            (head.number, head.hash, *key, head.number),
-        )
     return int(db.conn.execute(f"SELECT number FROM workloads {where}", key).fetchone()[0])
 
 

@@ -78,12 +78,12 @@ def _fill_one(experience: Experience, path: Path) -> Added:
                 for episode in reader.episodes(finished=True)
                 if episode.run_key in workloads
             ]
-            head = reader.audit_head()
+            experience.keep_head(reader)
     except DataError as error:
         return Added(left_out=(f"{path}: {error.message}",))
     for workload in list(workloads.values())[-1:]:
         _keep_hot_set(experience, path, workload)
-    return experience.add(episodes, trusted=True, head=head)
+    return experience.add(episodes, trusted=True)
 
 
 def _as_foreign(episodes: Iterator[PastEpisode], experience: Experience) -> Iterator[PastEpisode]:

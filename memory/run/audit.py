@@ -11,7 +11,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from sqlite_utils import Database
 
@@ -32,6 +32,8 @@ CHAINED = {
     "decision_inputs": "episode_id",
 }
 """Tables whose rows are under the chain, and their primary keys."""
+HEAD_OF_RANK = "head_of_rank"
+"""The tool of rows of kind `record` whose result is a LogHead: where another rank's log ended."""
 COLUMNS = (
     *("number", "time", "run_key", "rank"),
     *AuditEntry.model_fields,
@@ -64,10 +66,11 @@ class AuditRow(AuditEntry):
 
 @dataclass(frozen=True)
 class Head:
-    """Where a log ends."""
+    """Where a log ends; keeper: who says so, for people."""
 
     number: int = 0
     hash: str = FIRST_HASH
+    keeper: str = field(default="its own file", compare=False)
 
 
 @dataclass(frozen=True)

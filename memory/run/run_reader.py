@@ -6,6 +6,7 @@ import contextlib
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def run_files(where: Path) -> list[Path]:
             remedy="name the folder of a steered run, or one of its rankN.db files",
         )
     return [found[rank] for rank in sorted(found)]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose log a file has."""
+
+    run_key: str
+    rank: int
 
 
 class RunReader(Reader):
@@ -170,6 +179,11 @@ class RunReader(Reader):
     ) -> list[AuditRow]:
         """Rows of the audit log, as read_rows says."""
         return self.read(lambda: list(read_rows(self.db, only, last=last, after=after)))
+
+    def origin(self) -> Origin | None:
+        """Whose log it is, as its first row says; None of an empty one."""
+        found = self.rows("SELECT run_key, rank FROM audit WHERE number = 1")
+        return Origin(**found[0]) if found else None
 
     def audit_head(self) -> Head:
         """Where the audit log ends."""

@@ -24,11 +24,19 @@ from rudder.memory.migrations import RUN_FILE
 from rudder.memory.past.recall import Recall
 from rudder.memory.records import Episode, Observation
 from rudder.memory.run import tables
-from rudder.memory.run.audit import AuditLog, is_logged, unchained_rows
+from rudder.memory.run.audit import (
+    HEAD_OF_RANK,
+    AuditLog,
+    Head,
+    is_logged,
+    read_head,
+    unchained_rows,
+)
 from rudder.memory.run.slices import MAX_FILE_BYTES, Slices
 from rudder.memory.run.verify import verify
 from rudder.memory.store import Key, RecordWrite, Redaction, Store, now
 from rudder.training.buffer.hot_set import HotSet
+from rudder.training.control.messages import LogHead
 from rudder.training.errors import DataError, MachineError, RudderError, complain
 from rudder.training.metrics import Window
 from rudder.training.versions import own_version
@@ -193,6 +201,17 @@ class SqliteJournal(Journal):
             ),
             episode_id=inputs.episode_id,
         )
+
+    def head(self) -> LogHead | None:
+        """Where the log ends; None before its first row, and where that cannot be read."""
+        end = self._read(lambda store: read_head(store.db), Head())
+        if self._workload is None or not end.number:
+            return None
+        return LogHead(rank=self._workload.rank, number=end.number, hash=end.hash)
+
+    def note_head(self, head: LogHead) -> None:
+        """Keep where another rank's log ended, whatever its file says later."""
+        self._append(self._entry("record", HEAD_OF_RANK, result=head.model_dump()))
 
     def next_number(self) -> int:
         """The number that the next episode takes."""

@@ -8,18 +8,21 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pydantic import BaseModel
 from sqlite_utils import Database
 
 from rudder.memory.migrations import RUN_FILE, wrong_objects
 from rudder.memory.run.audit import (
     CHAINED,
     COLUMNS,
+    HEAD_OF_RANK,
     Head,
     read_head,
     row_hash,
     table_digests,
 )
 from rudder.memory.store import Value, rows
+from rudder.training.control.messages import LogHead
 
 _UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _READ = f"SELECT {', '.join(COLUMNS)} FROM audit WHERE number > ? ORDER BY number"
@@ -32,8 +35,9 @@ class Verification:
     broken_row: None where all is well, or where what is broken is no row of the log; table_rows:
     rows of other tables that hold; chained_from: the row of the log from which on other tables are
     under the chain, None: an earlier version wrote the file, and their rows cannot be checked;
-    run_key, rank, num_ranks: as the first row says, None where that is not known; unannounced:
-    effects that no intent came before, which a log may have and still be as it was written.
+    run_key, rank, num_ranks: as the first row says, None where that is not known; heads: where the
+    logs of other ranks ended, as this one says; unannounced: effects that no intent came before,
+    which a log may have and still be as it was written.
     """
 
     rows: int
@@ -43,6 +47,7 @@ class Verification:
     rank: int | None = None
     num_ranks: int | None = None
     head: Head = field(default_factory=Head)
+    heads: tuple[LogHead, ...] = ()
     broken_row: int | None = None
     reason: str | None = None
     unannounced: tuple[int, ...] = ()
@@ -62,14 +67,15 @@ class _BrokenError(Exception):
 def verify(db: Database, *, known: Sequence[Head] = (), last: int | None = None) -> Verification:
     """Walk the chain, and compare the rows of all other tables with their digests in it.
 
-    known: ends that the log is known to have had, kept elsewhere; last: look at that many rows of
-    the log only, which is what a controller does that goes on with a file.
+    known: ends that the log is known to have had; last: look at that many rows of the log only,
+    which is what a controller does that goes on with a file.
     """
     walk = _Walk()
     try:
         _check_file(db, whole=last is None)
         walk.run(db, first=0 if last is None else max(0, read_head(db).number - last))
-        walk.check_known(known)
+        if (head := unlike(db, known)) is not None:
+            raise _BrokenError(why_unlike(head, walk.head), row=head.number)
         if last is None:
             walk.check_tables(db)
     except _BrokenError as error:
@@ -88,8 +94,10 @@ class _Walk:
         self._digests: dict[str, str | None] = {}
         self._num_table_rows = 0
         self._chained_from: int | None = None
-        self._first: dict[str, Value] = {}
-        self._hashes: dict[int, str] = {}
+        self._run_key: str | None = None
+        self._rank: int | None = None
+        self._num_ranks: int | None = None
+        self._heads: list[LogHead] = []
 
     def run(self, db: Database, *, first: int) -> None:
         if first:
@@ -105,11 +113,6 @@ class _Walk:
             )
         if end.hash != self.head.hash:
             raise _BrokenError("the last row is not the one that was written", row=end.number)
-
-    def check_known(self, known: Sequence[Head]) -> None:
-        for end in known:
-            if end.number and self._hashes.get(end.number) != end.hash:
-                raise _BrokenError("the row is not the one that was kept elsewhere", row=end.number)
 
     def check_tables(self, db: Database) -> None:
         """Of a file that was never written by a version with digests nothing is known."""
@@ -131,17 +134,15 @@ class _Walk:
 
     def found(self, *, broken_row: int | None = None, reason: str | None = None) -> Verification:
         """What the walk has come to."""
-        run_key, rank = self._first.get("run_key"), self._first.get("rank")
-        is_begun = self._first.get("tool") == "begin_session"
-        begun = json.loads(str(self._first["arguments"])) if is_begun else {}
         return Verification(
-            run_key=None if run_key is None else str(run_key),
-            rank=None if rank is None else int(rank),
-            num_ranks=begun.get("num_ranks"),
+            run_key=self._run_key,
+            rank=self._rank,
+            num_ranks=self._num_ranks,
             rows=self.num_rows,
             table_rows=self._num_table_rows,
             chained_from=self._chained_from,
             head=self.head,
+            heads=tuple(self._heads),
             broken_row=broken_row,
             reason=reason,
             unannounced=() if reason else tuple(self.unannounced),
@@ -163,18 +164,32 @@ class _Walk:
             raise _BrokenError("its content does not have its hash", row=expected)
         self.head = Head(expected, str(row["hash"]))
         self.num_rows += 1
-        self._hashes[expected] = self.head.hash
-        self._note_effects(row)
-        self._first = self._first or row
+        try:
+            self._take(row)
+        except (ValueError, TypeError):
+            raise _BrokenError("its content is not what such a row has", row=expected) from None
+
+    def _take(self, row: dict[str, Value]) -> None:
+        """Note what a row says of the log, of other tables and of other ranks."""
+        if self.head.number == 1:
+            self._run_key, self._rank = str(row["run_key"]), int(str(row["rank"]))
+            if row["tool"] == "begin_session":
+                self._num_ranks = _Begun.model_validate_json(str(row["arguments"])).num_ranks
+        if row["tool"] == HEAD_OF_RANK:
+            self._heads.append(LogHead.model_validate_json(str(row["result"])))
         if row["digests"] is not None:
             self._digests.update(json.loads(str(row["digests"])))
-            self._chained_from = self._chained_from or expected
-
-    def _note_effects(self, row: dict[str, Value]) -> None:
+            self._chained_from = self._chained_from or self.head.number
         if row["kind"] == "intent":
             self._intents.add(str(row["call_id"]))
         elif row["kind"] == "effect" and row["call_id"] not in self._intents:
             self.unannounced.append(self.head.number)
+
+
+class _Begun(BaseModel):
+    """What the first row of a log says of its run."""
+
+    num_ranks: int | None = None
 
 
 def _check_file(db: Database, *, whole: bool) -> None:
@@ -194,6 +209,23 @@ def _broken_if_unreadable(what: str) -> Iterator[None]:
         yield
     except _UNREADABLE as error:
         raise _BrokenError(f"{what}: {error}") from None
+
+
+def unlike(db: Database, known: Sequence[Head]) -> Head | None:
+    """The first of the known ends that a log, whose chain holds, never had."""
+    sql = "SELECT 1 FROM audit WHERE number = ? AND hash = ?"
+    rows_of = ((head, db.conn.execute(sql, [head.number, head.hash])) for head in known)
+    return next((head for head, found in rows_of if head.number and not found.fetchone()), None)
+
+
+def why_unlike(known: Head, end: Head) -> str:
+    """What to say of a log, which has this end, if it never had an end that is known."""
+    if known.number <= end.number:
+        return f"it is not the row that {known.keeper} knows"
+    return (
+        f"{known.keeper} knows it, but the log ends at row {end.number} (while a run goes on, a"
+        " copy of another host's log is older than the log)"
+    )
 
 
 def _row_before(db: Database, number: int) -> Head:

@@ -11,6 +11,7 @@ from pathlib import Path
 from rudder.agents.controller.report import read_report
 from rudder.memory.run.audit import AuditRow
 from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.verify_run import verify_run
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings
 
@@ -20,6 +21,9 @@ def check_records(folder: Path) -> int:
     paths = sorted(folder.glob("**/steering/rank*[0-9].db"))
     for path in paths:
         check_record(path)
+    for run in {path.parents[1] for path in paths}:  # killed early, it has not all files
+        found = [each.found for each in verify_run(run)]
+        assert all(each.holds or each.reason == "it is missing" for each in found), (run, found)
     return len(paths)
 
 

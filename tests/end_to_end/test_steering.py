@@ -60,7 +60,9 @@ def wait_until(is_so: Any, *, within_s: float) -> None:
 def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     bad = ("--buffer", "0.01", "--lookahead", "0", "--rate", "10mbit", "--epochs", "12")
-    with steered_run(tiny_parts, run_dir, *bad) as run:
+    (tmp_path / "key").write_bytes(b"k" * 32)
+    outside = ("--audit-key", str(tmp_path / "key"), "--audit-anchor", str(tmp_path / "anchor"))
+    with steered_run(tiny_parts, run_dir, *bad, *outside) as run:
         _, errors = run.communicate(timeout=180)
     assert run.returncode == 0, errors
     summary = json.loads((run_dir / "summary.json").read_text())
@@ -75,6 +77,9 @@ def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path)
     assert "capacity" in errors  # told while it goes on
     assert check_records(run_dir) == 2
     assert all(has_one_session(run_file(run_dir, rank=rank)) for rank in range(2))
+    shown = rudder("audit", "verify", str(run_dir), *outside, cwd=tmp_path)
+    assert (shown.returncode, "not known" in shown.stdout) == (0, False), shown
+    assert all(f"rank {rank}'s log knows its rows up to" in shown.stdout for rank in range(2))
 
 
 def test_training_does_not_notice_controllers_that_are_stopped_or_killed(

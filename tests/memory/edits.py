@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from rudder.memory.run.audit import CHAINED, COLUMNS
+from rudder.memory.migrations import FIRST_HASH
+from rudder.memory.run.audit import CHAINED, COLUMNS, row_hash
 
 Connection = sqlite3.Connection
 
@@ -18,18 +20,37 @@ def edit_log(path: Path, *, draw: random.Random) -> str:
     if kind == "byte":
         _flip_byte(path, draw)
         return kind
+    with without_triggers(path, num_lost=int(kind == "trigger")) as connection:
+        _EDITS[kind](connection, draw)
+    return kind
+
+
+@contextmanager
+def without_triggers(path: Path, *, num_lost: int = 0) -> Iterator[Connection]:
+    """A connection that may change the log; its triggers are there again afterwards, but some."""
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA synchronous = OFF")
     triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
     made = triggers.fetchall()
     for name, _ in made:
         connection.execute(f"DROP TRIGGER {name}")
-    _EDITS[kind](connection, draw)
-    for _, sql in made if kind != "trigger" else made[1:]:
+    yield connection
+    for _, sql in made[num_lost:]:
         connection.execute(sql)
     connection.commit()
     connection.close()
-    return kind
+
+
+def write_hashes(connection: Connection) -> None:
+    """Make the chain hold again."""
+    names, previous, number = ", ".join(COLUMNS), FIRST_HASH, 0
+    for values in connection.execute(f"SELECT {names} FROM audit ORDER BY number").fetchall():
+        row = {**dict(zip(COLUMNS, values, strict=True)), "previous_hash": previous}
+        number, found = row["number"], row_hash(row)
+        sql = "UPDATE audit SET previous_hash = ?, hash = ? WHERE number = ?"
+        connection.execute(sql, [previous, found, number])
+        previous = found
+    connection.execute("UPDATE audit_head SET number = ?, hash = ?", [number, previous])
 
 
 def log_content(path: Path) -> object:

@@ -17,7 +17,7 @@ from rudder.memory.past.transfer import fill
 from rudder.memory.sample import write_sample_run
 
 FOLDER = Path(__file__).parent / "released"
-VERSIONS = {"run": "0004", "memory": "0002"}
+VERSIONS = {"run": "0004", "memory": "0003"}
 """Numbers of the last steps."""
 
 

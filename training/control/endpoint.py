@@ -16,6 +16,7 @@ from pathlib import Path
 from rudder.training.buffer.hot_set import hot_set_beside, hot_set_left
 from rudder.training.buffer.policy import Policy
 from rudder.training.control.controller_process import ControllerProcess, controller_at
+from rudder.training.control.log_heads import LogHeads
 from rudder.training.control.peers import KeyValueStore, Peers
 from rudder.training.control.service import ControlPort, NoControl
 from rudder.training.control.steering import (
@@ -49,6 +50,10 @@ class ProcessGroup:
     def peers(self, run_key: str) -> Peers:
         """The other ranks of one loader's run."""
         return Peers(self.store, rank=self.rank, world_size=self.world_size, run_key=run_key)
+
+    def log_heads(self, run_key: str) -> LogHeads:
+        """Where the logs of one loader's run end."""
+        return LogHeads(self.store, rank=self.rank, world_size=self.world_size, run_key=run_key)
 
     def agree(self, subject: str, proposal: str) -> str:
         """The same text on all ranks: what the first of them proposed; never waits for a rank."""
@@ -126,7 +131,11 @@ class ControlEndpoint:
         self.run_key = run_key = run_key or group.new_run_key()
         workload = loader_info_of(run_key)
         self.port = ControlPort(
-            control, rank=group.rank, workload=workload, peers=group.peers(run_key)
+            control,
+            rank=group.rank,
+            workload=workload,
+            peers=group.peers(run_key),
+            heads=group.log_heads(run_key),
         )
         self.steering = CommandHandler(
             self.port,

@@ -3,7 +3,8 @@
 A client sends a `Command` (settings.py), `Subscribe`, `Attention` or `Heartbeat`. A command is
 answered with `Applied` or `CommandRejected`. A subscriber is sent a `WorkloadMessage`, the
 `SteeringState`, the `Intervention`s so far and then every finished `Window`, and the state and
-interventions again whenever there are new ones. `send_command` is the client of one command.
+interventions again whenever there are new ones. A heartbeat with a head is answered with the next
+rank's `LogHead`, once that is known. `send_command` is the client of one command.
 """
 
 from __future__ import annotations
@@ -50,10 +51,22 @@ class Attention(_Message):
     accesses: bool = Field(strict=True)
 
 
+class LogHead(_Message):
+    """The last row of a rank's audit log at some moment: its number, and its SHA-256."""
+
+    rank: int = Field(ge=0, strict=True)
+    number: int = Field(ge=1, strict=True)
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Heartbeat(_Message):
-    """A controller is alive; it counts its heartbeats."""
+    """A controller is alive; it counts its heartbeats.
+
+    head: where its log ends, now and then; answered with the `LogHead` of the next rank.
+    """
 
     heartbeat: int = Field(ge=0, strict=True)
+    head: LogHead | None = None
 
 
 class WorkloadMessage(_Message):
@@ -141,8 +154,10 @@ def _reason(error: ValidationError) -> str:
     return (f"{name}: {first['msg']}" if name else first["msg"])[:_MAX_REASON]
 
 
-Message = Applied | CommandRejected | Workload | Window | SteeringState | Intervention
-_Sent = Applied | CommandRejected | WorkloadMessage | SteeringState | Intervention | Window
+Message = Applied | CommandRejected | Workload | Window | SteeringState | Intervention | LogHead
+_Sent = (
+    Applied | CommandRejected | WorkloadMessage | SteeringState | Intervention | Window | LogHead
+)
 _LINE: TypeAdapter[_Sent] = TypeAdapter(Annotated[_Sent, Field(union_mode="left_to_right")])
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Self
 
 from rudder.training.control import unix_socket
+from rudder.training.control.log_heads import LogHeads
 from rudder.training.control.messages import (
     FULL_ATTENTION,
     MAX_LINE_BYTES,
@@ -119,10 +120,11 @@ class ControlPort:
         *,
         workload: Workload | None = None,
         peers: Peers | None = None,
+        heads: LogHeads | None = None,
     ) -> None:
         """Listen at `path`; raises RunError where that is impossible.
 
-        workload: what subscribers are told of the run; peers: the other ranks,
+        workload: what subscribers are told of the run; peers, heads: the other ranks,
         None: there are none.
         """
         self._listener = unix_socket.listen(path)
@@ -134,7 +136,7 @@ class ControlPort:
         self._rank = rank
         self._workload_message = None if workload is None else WorkloadMessage(workload=workload)
         self._state: SteeringState | None = None
-        self._peers = peers or Peers()
+        self._peers, self._heads = peers or Peers(), heads or LogHeads()
         self._interventions: deque[Intervention] = deque(maxlen=_MAX_INTERVENTIONS)
         self._answers: deque[Applied | SteeringState | Intervention] = deque()
         self._windows: deque[FinishedWindow] = deque(maxlen=MAX_WAITING_WINDOWS)
@@ -284,7 +286,7 @@ class ControlPort:
         if isinstance(request, Subscribe):
             self._subscribe(client)
         elif isinstance(request, Heartbeat):
-            self._last_heartbeat = time.monotonic()
+            self._beat(client, request)
         elif isinstance(request, Attention):
             client.attention = request
             self._look_who_wants()
@@ -300,6 +302,13 @@ class ControlPort:
         client.is_subscribed = True
         self._look_who_wants()
         self._write(client)
+
+    def _beat(self, client: ControlClient, heartbeat: Heartbeat) -> None:
+        self._last_heartbeat = time.monotonic()
+        head = heartbeat.head and self._heads.exchange(heartbeat.head)
+        if head is not None:
+            client.answers.append(to_line(head))
+            self._write(client)
 
     def _command(self, client: ControlClient, command: Command) -> None:
         if command.command_id in self._asked_by:

@@ -74,7 +74,7 @@ def test_show_prints_a_call_by_its_id_or_a_row_by_its_number(run: Path) -> None:
 
 
 def test_verify_ends_with_1_and_names_the_first_broken_row(run: Path) -> None:
-    assert "51 rows hold, and 37 rows of other tables" in said("audit", "verify", run)
+    assert "52 rows hold, and 37 rows of other tables" in said("audit", "verify", run)
     with sqlite3.connect(run / "steering" / "rank1.db") as db:
         sql = db.execute("SELECT sql FROM sqlite_master WHERE name LIKE '%refuses_update'")
         trigger = sql.fetchone()[0]
@@ -84,7 +84,7 @@ def test_verify_ends_with_1_and_names_the_first_broken_row(run: Path) -> None:
     db.close()
     result = rudder("audit", "verify", run)
     assert result.exit_code == 1
-    assert "rank0.db: 51 rows hold" in result.stdout
+    assert "rank0.db: 52 rows hold" in result.stdout
     assert "rank1.db: BROKEN: row 6: its content does not have its hash" in result.stdout
     found = json.loads(rudder("audit", "verify", run, "--json").stdout)
     assert [each["broken_row"] for each in found] == [None, 6]
@@ -118,12 +118,33 @@ def test_verify_finds_files_that_are_missing_or_of_another_rank_or_run(
 
 
 def test_verify_knows_from_the_memory_where_a_log_ended(run: Path, past: Path) -> None:
-    assert "51 rows hold" in said("audit", "verify", run)
+    assert "52 rows hold" in said("audit", "verify", run)
     for path in (run / "steering").glob("*rank0.db*"):
         path.unlink()
     write_sample_run(run, num_episodes=2)
     result = rudder("audit", "verify", run / "steering" / "rank0.db", "--memory", past)
-    assert (result.exit_code, "row 51" in result.stdout) == (1, True)
+    assert (result.exit_code, "row 52" in result.stdout) == (1, True)
+
+
+def test_verify_says_what_it_compared_a_log_with_and_what_it_cannot_know(
+    run: Path, tmp_path: Path
+) -> None:
+    key, anchor = tmp_path / "audit.key", tmp_path / "heads"
+    key.write_bytes(b"k" * 32)
+    text = said("audit", "verify", run)
+    assert "rank 1's log knows its rows up to 49" in text
+    assert "not known: whether the last rows of rank0.db, 3 of them, were written anew" in text
+    assert "not known: whether all files were written anew, or set back, together" in text
+    anchor.write_text(said("audit", "heads", run, "--audit-key", key))
+    options = ("--audit-anchor", anchor, "--audit-key", key)
+    text = said("audit", "verify", run, *options)
+    assert f"{anchor} knows its rows up to 52" in text
+    assert "not known" not in text
+    text = said("audit", "verify", run / "steering" / "rank0.db", *options)
+    assert "not known: whether other ranks' files are there" in text
+    key.write_bytes(b"another" * 8)
+    result = rudder("audit", "verify", run, *options)
+    assert (result.exit_code, "without this key's signature" in result.stdout) == (1, True)
 
 
 def test_export_and_tail_give_a_json_object_a_line(run: Path, tmp_path: Path) -> None:
@@ -132,7 +153,7 @@ def test_export_and_tail_give_a_json_object_a_line(run: Path, tmp_path: Path) ->
     assert len(lines) == 25
     assert lines[0]["gen_ai.tool.name"] == "set"
     last = [json.loads(line) for line in said("audit", "tail", run, "-n", 2, "--json").splitlines()]
-    assert [row["number"] for row in last] == [47, 50, 47, 50]
+    assert [row["number"] for row in last] == [47, 51, 47, 51]
 
 
 def test_rows_are_found_by_as_much_of_an_episode_as_a_list_shows(run: Path) -> None:
@@ -322,7 +343,7 @@ def test_lists_without_a_row_say_so_beside_the_output(run: Path, past: Path) -> 
 def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
     paths = said("memory", "sample", tmp_path / "new", "--episodes", 2).split()
     assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
-    assert "27 rows hold" in said("audit", "verify", tmp_path / "new")
+    assert "28 rows hold" in said("audit", "verify", tmp_path / "new")
     assert isinstance(rudder("memory", "sample", tmp_path / "new").exception, ConfigError)
 
 

@@ -19,7 +19,8 @@ from rudder.training.launch.rehearsal import try_training
 from tests.training.partitioned import partitioned_graph
 
 GRAPH = partitioned_graph(feature_dim=6, num_classes=4)
-NAMES = sorted(option.name for option in options_of() if option.name != "data")
+OWN = ["config", "hosts_file", "resume"]
+NAMES = sorted([*OWN, *(option.name for option in options_of() if option.name != "data")])
 NUMBERS = ["0", "-0", "1", "-1", "7", "0.5", "1e308", "-1e308", "1e-320", "inf", "-inf", "nan"]
 TEXTS = [
     "", " ", "x", "none", "auto", "on", "balanced", "9" * 400, "9" * 400 + "mb", "9" * 5000,
@@ -38,7 +39,7 @@ values = st.one_of(
 
 
 def is_flag(name: str) -> bool:
-    return RunConfig.model_fields[name].annotation is bool
+    return name not in OWN and RunConfig.model_fields[name].annotation is bool
 
 
 @pytest.mark.parametrize("num_values", [100, pytest.param(1000, marks=pytest.mark.slow)])

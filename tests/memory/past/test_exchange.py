@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from rudder.memory.past.experience import Added, Catalog, Experience
 from rudder.memory.past.recall import Recall
 from rudder.memory.past.transfer import export, fill, import_, merge
-from rudder.memory.run.run_reader import RunReader
+from rudder.memory.run.run_reader import Origin, RunReader, run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
 from rudder.training.buffer.hot_set import HotSet, hot_set_left
@@ -33,11 +34,24 @@ def test_filling_twice_adds_nothing(memory: Path, tmp_path: Path) -> None:
 
 
 def test_the_memory_knows_where_each_log_ended(memory: Path, tmp_path: Path) -> None:
-    path = tmp_path / "run" / "steering" / "rank1.db"
+    path = run_file(tmp_path / "run", rank=1)
     with Catalog(memory) as catalog, RunReader(path) as reader:
-        heads = catalog.audit_heads(run_key=sample_workload().run_key, rank=1)
-        assert heads == (reader.audit_head(),)
-        assert reader.verify(known=heads).holds
+        head = catalog.head(Origin(sample_workload().run_key, 1))
+        assert head == reader.audit_head()
+        assert reader.verify(known=(head,)).holds
+
+
+def test_a_memory_forgets_no_head_for_a_log_that_was_written_anew(
+    memory: Path, tmp_path: Path
+) -> None:
+    origin = Origin(sample_workload().run_key, 0)
+    with Catalog(memory) as catalog:
+        before = catalog.head(origin)
+    shutil.rmtree(tmp_path / "run")
+    write_sample_run(tmp_path / "run", num_episodes=4)
+    fill(memory, tmp_path / "run")
+    with Catalog(memory) as catalog, RunReader(run_file(tmp_path / "run", rank=0)) as reader:
+        assert catalog.head(origin) == before != reader.audit_head()
 
 
 def test_unfinished_episodes_wait_until_they_are(tmp_path: Path) -> None:
