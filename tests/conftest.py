@@ -14,6 +14,7 @@ settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any machine")  # a busy machine makes no property untrue
+settings.register_profile("campaign", settings.get_profile("any machine"), max_examples=20_000)
 
 
 def pytest_configure() -> None:

@@ -11,9 +11,20 @@ RudderError
 from __future__ import annotations
 
 import sys
+import zipfile
+import zlib
 from contextlib import suppress
 
 __all__ = ["ConfigError", "DataError", "MachineError", "RudderError", "RunError", "StoppedError"]
+
+ARCHIVE_ERRORS: tuple[type[Exception], ...] = (
+    zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, RuntimeError,
+    MemoryError,
+)  # fmt: skip
+"""What unpacking a damaged or foreign zip, or npz, may raise: some ask for a password, a method
+that is not implemented (NotImplementedError is a RuntimeError), or terabytes."""
+JSON_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, RecursionError)
+"""What reading a damaged file of JSON may raise; it may be nested too deep."""
 
 
 class RudderError(Exception):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from rudder.training.checksums import StoredFile, changed_files
-from rudder.training.errors import DataError
+from rudder.training.errors import JSON_ERRORS, DataError
 from rudder.training.settings import Frozen
 
 FORMAT_VERSION = 1
@@ -203,7 +203,7 @@ class Manifest(Recipe, Contents):
                 f"{directory} holds no prepared graph (it has no {FILE_NAME})",
                 remedy=f"run `rudder prepare DATASET --parts N --out {directory}`",
             ) from None
-        except (OSError, ValueError, TypeError) as error:
+        except JSON_ERRORS as error:
             raise DataError(f"{path} is damaged: {error}", remedy=_PREPARE_AGAIN) from None
 
     def write(self, directory: Path) -> None:

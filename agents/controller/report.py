@@ -136,7 +136,7 @@ def read_report(folder: Path, rank: int) -> SteeringReport | None:
     """The rank's newest report; None where there is none yet."""
     for file in _newest_first(folder, rank):
         with contextlib.suppress(OSError, ValidationError):
-            return SteeringReport.model_validate_json(file.read_text())
+            return SteeringReport.model_validate_json(file.read_bytes())
     return None
 
 

@@ -6,7 +6,6 @@ import hashlib
 import importlib.metadata
 import io
 import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from rudder.memory.past.experience import Catalog
 from rudder.memory.records import Episode, Observation, Plan
 from rudder.tools.constants import HIDDEN_SHARE, SAME_ROWS_SHARE, SIGMAS_95
 from rudder.tools.toolbox import Toolbox
-from rudder.training.errors import ConfigError, DataError, MachineError
+from rudder.training.errors import ARCHIVE_ERRORS, ConfigError, DataError, MachineError
 from rudder.training.settings import Change, FrozenExact
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 from rudder.training.workload import PolicyName, Workload
@@ -202,10 +201,6 @@ THRESHOLD = 0.5
 """A change is said to help if its probability is higher."""
 _PARTS = ("header.json", "model", "examples.npz")
 """Of a model file, a zip. Nothing in it is executed, and it holds no pickle."""
-_UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, RuntimeError,
-)  # fmt: skip
-"""What unpacking a foreign file may raise; NotImplementedError is a RuntimeError."""
 _PACKAGES: dict[ClassifierName, str] = {"xgb": "xgboost", "tabnet": "pytorch-tabnet"}
 """Of the kinds that scikit-learn does not have."""
 
@@ -333,7 +328,7 @@ def read_planner(
         with np.load(io.BytesIO(kept), allow_pickle=False) as arrays:
             x, y = arrays["x"], arrays["y"]
             examples = Examples(x, y, np.full(len(y), ""))
-    except _UNREADABLE as error:
+    except ARCHIVE_ERRORS as error:
         raise _unusable(path, str(error) or type(error).__name__) from None
     if examples.x.dtype != np.float32 or examples.x.shape != (len(examples), len(FEATURES)):
         raise _unusable(path, "its examples have another shape")
@@ -354,7 +349,7 @@ def _parts(path: Path) -> list[bytes]:
         raise DataError(
             f"there is no model {path}", remedy="make one: rudder fit --planner rf --out FILE"
         ) from None
-    except _UNREADABLE as error:
+    except ARCHIVE_ERRORS as error:
         raise _unusable(path, f"it cannot be unpacked ({type(error).__name__})") from None
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rudder.training.errors import ARCHIVE_ERRORS
 
 MAX_HOT_ROWS = 100_000
 """As many ids as one change may name."""
@@ -34,7 +35,7 @@ class HotSet:
         try:
             with path.open("rb") as file, np.load(file) as kept:
                 nodes, uses = kept["nodes"].astype(np.int64), kept["uses"].astype(np.float32)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except ARCHIVE_ERRORS:
             return None
         return cls(nodes, uses) if nodes.shape == uses.shape and nodes.ndim == 1 else None
 

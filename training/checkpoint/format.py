@@ -15,10 +15,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
 from rudder.training.checksums import StoredFile, changed_files
-from rudder.training.errors import DataError
+from rudder.training.errors import JSON_ERRORS, DataError
 from rudder.training.manifest import read_contents
 from rudder.training.model.own import OwnModel
 from rudder.training.settings import Frozen
@@ -185,7 +185,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
         manifest = CheckpointManifest.model_validate(content)
     except OSError as error:
         raise _broken(folder, f"{MANIFEST}: {error.strerror}") from None
-    except (ValidationError, ValueError, TypeError):
+    except JSON_ERRORS:
         raise _broken(folder, f"its {MANIFEST} is damaged") from None
     for file in manifest.files:
         if (problem := file.size_problem(folder)) is not None:

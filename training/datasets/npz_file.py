@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy.typing as npt
 
 from rudder.training.datasets.checks import check_told_apart
 from rudder.training.datasets.graph import BoolArray, FeatureArray, Graph, IntArray
-from rudder.training.errors import DataError
+from rudder.training.errors import ARCHIVE_ERRORS, DataError
 
 SPLITS = ("train", "val", "test")
 _NPZ_REQUIRED = ("src", "dst", "features", "labels")
@@ -68,7 +66,7 @@ def _read_npz(path: Path) -> Arrays:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise DataError(f"there is no file {path}", remedy="check the path after npz:") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(
             f"{path} is not a readable .npz file: {error}",
             remedy=f"write it with numpy.savez (no object arrays); {_SEE_DOCS}",

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from rudder.training.errors import DataError
+from rudder.training.errors import JSON_ERRORS, DataError
 from rudder.training.settings import Frozen
 
 _CUT_AGAIN = "cut the graph again with `rudder prepare` or DGL's partition_graph"
@@ -91,7 +91,7 @@ class Layout(Frozen):
             where = ".".join(str(part) for part in first["loc"])
             what = first["msg"].removeprefix("Value error, ")
             problem = f"{where}: {what}" if where else what
-        except (OSError, ValueError) as error:
+        except JSON_ERRORS as error:
             problem = str(error)
         raise DataError(f"{path} cannot be used: {problem}", remedy=_CUT_AGAIN) from None
 
@@ -160,7 +160,7 @@ def find_part_config(data: Path) -> Path:
 def _is_part_config(path: Path) -> bool:
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except JSON_ERRORS:
         return False
     return isinstance(content, dict) and {"graph_name", "part-0"} <= content.keys()
 
