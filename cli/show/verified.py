@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rudder.memory.past.experience import Catalog
 from rudder.memory.run.audit import Head
-from rudder.memory.run.run_reader import Origin
+from rudder.memory.run.run_reader import LogOrigin
 from rudder.memory.run.verify import Verification
 from rudder.memory.run.verify_run import Finding, Known, verify_run
 from rudder.training.steering_options import default_memory
@@ -34,7 +34,7 @@ def _known_to(memory: Path | None) -> Known:
     if memory is None and not path.exists():
         return lambda origin: ()
 
-    def known(origin: Origin) -> tuple[Head, ...]:
+    def known(origin: LogOrigin) -> tuple[Head, ...]:
         with Catalog(path) as catalog:
             head = catalog.head(origin)
         return () if head is None else (head,)

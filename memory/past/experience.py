@@ -19,7 +19,7 @@ from rudder.memory.migrations import EXPERIENCE
 from rudder.memory.past.circumstances import circumstances, signature
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import Head
-from rudder.memory.run.run_reader import Origin, RunReader
+from rudder.memory.run.run_reader import LogOrigin, RunReader
 from rudder.memory.run.tables import crc32_of, parse_episode, result_columns
 from rudder.memory.run.verify import unlike
 from rudder.memory.store import Reader, Store, insert, now, parse, rows
@@ -149,7 +149,7 @@ class Catalog(Reader):
         )
         return [past_episode(row) for row in found]
 
-    def head(self, origin: Origin) -> Head | None:
+    def head(self, origin: LogOrigin) -> Head | None:
         """Where a rank's audit log ended when it was last seen; None: it never was."""
         sql = "SELECT number, hash FROM heads WHERE run_key = ? AND rank = ?"
         found = self.rows(sql, origin.run_key, origin.rank)

@@ -49,7 +49,7 @@ def run_files(where: Path) -> list[Path]:
 
 
 @dataclass(frozen=True)
-class Origin:
+class LogOrigin:
     """Whose log a file has."""
 
     run_key: str
@@ -180,10 +180,10 @@ class RunReader(Reader):
         """Rows of the audit log, as read_rows says."""
         return self.read(lambda: list(read_rows(self.db, only, last=last, after=after)))
 
-    def origin(self) -> Origin | None:
+    def origin(self) -> LogOrigin | None:
         """Whose log it is, as its first row says; None of an empty one."""
         found = self.rows("SELECT run_key, rank FROM audit WHERE number = 1")
-        return Origin(**found[0]) if found else None
+        return LogOrigin(**found[0]) if found else None
 
     def audit_head(self) -> Head:
         """Where the audit log ends."""

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from rudder.memory.run.audit import Head
 from rudder.memory.run.heads import SIGNED_FILE, HeadsLine, read_anchor
-from rudder.memory.run.run_reader import Origin, RunReader, run_file, run_files
+from rudder.memory.run.run_reader import LogOrigin, RunReader, run_file, run_files
 from rudder.memory.run.verify import Verification, unlike, why_unlike
 from rudder.memory.store import LaterVersionError
 from rudder.training.control.messages import LogHead
 from rudder.training.errors import DataError
 
-Known = Callable[[Origin], Sequence[Head]]
+Known = Callable[[LogOrigin], Sequence[Head]]
 """Heads that somebody else knows of a rank's log."""
 
 
@@ -97,7 +97,7 @@ class _Outside:
     lines: dict[Path, list[HeadsLine]]
     key: bytes | None
 
-    def about(self, origin: Origin) -> Iterator[tuple[Path, HeadsLine, LogHead]]:
+    def about(self, origin: LogOrigin) -> Iterator[tuple[Path, HeadsLine, LogHead]]:
         """Lines about a rank's log, each with the file that it is from."""
         for path, lines in self.lines.items():
             for line in lines:
@@ -105,7 +105,7 @@ class _Outside:
                     if (line.run_key, head.rank) == (origin.run_key, origin.rank):
                         yield path, line, head
 
-    def why_unsigned(self, origin: Origin) -> str | None:
+    def why_unsigned(self, origin: LogOrigin) -> str | None:
         """What is wrong with the signatures of these lines; None where all have the key's, or there
         is no key to check them with."""
         key = self.key
@@ -123,7 +123,7 @@ def _compared(finding: Finding, others: Sequence[Finding], outside: _Outside) ->
     found = finding.found
     if not found.holds or found.run_key is None or found.rank is None:
         return finding
-    origin = Origin(found.run_key, found.rank)
+    origin = LogOrigin(found.run_key, found.rank)
     if (reason := outside.why_unsigned(origin)) is not None:
         return _broken(finding, reason)
     remembered, about = outside.known(origin), list(outside.about(origin))
@@ -145,7 +145,7 @@ def _compared(finding: Finding, others: Sequence[Finding], outside: _Outside) ->
     )
 
 
-def _of_ranks(origin: Origin, findings: Sequence[Finding]) -> Iterator[Head]:
+def _of_ranks(origin: LogOrigin, findings: Sequence[Finding]) -> Iterator[Head]:
     """What the logs of a run's other ranks say of this one."""
     for each in findings:
         if each.found.holds and each.found.run_key == origin.run_key:

@@ -11,7 +11,7 @@ import pytest
 from rudder.cli.head_keeper import HeadKeeper
 from rudder.memory.past.experience import Catalog
 from rudder.memory.run.heads import SIGNED_FILE, read_anchor
-from rudder.memory.run.run_reader import Origin, run_file
+from rudder.memory.run.run_reader import LogOrigin, run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.run.verify_run import verify_run
 from rudder.memory.sample import record, sample_episode, sample_workload
@@ -52,7 +52,7 @@ def test_heads_are_written_as_logs_grow_and_last_of_all_at_the_end(tmp_path: Pat
     head = verify_run(run)[0].found.head
     assert written(anchor, least=2)[-1] == written(run / SIGNED_FILE, least=2)[-1] == head.number
     with Catalog(tmp_path / "memory.db") as catalog:
-        known = catalog.head(Origin(WORK.run_key, 0))
+        known = catalog.head(LogOrigin(WORK.run_key, 0))
         assert known is not None
         assert 1 <= known.number <= head.number
     found = verify_run(run_file(run, rank=0), anchor=anchor, key=KEY)[0]
@@ -69,7 +69,7 @@ def test_a_run_that_fails_leaves_its_heads_too(tmp_path: Path) -> None:
     journal.close()
     assert written(run / SIGNED_FILE, least=1) == [1]
     with Catalog(tmp_path / "memory.db") as catalog:
-        assert catalog.head(Origin(WORK.run_key, 0)) is not None
+        assert catalog.head(LogOrigin(WORK.run_key, 0)) is not None
 
 
 def test_an_anchor_that_fails_is_told_at_once_and_at_the_end(

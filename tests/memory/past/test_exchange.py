@@ -12,7 +12,7 @@ import pytest
 from rudder.memory.past.experience import Added, Catalog, Experience
 from rudder.memory.past.recall import Recall
 from rudder.memory.past.transfer import export, fill, import_, merge
-from rudder.memory.run.run_reader import Origin, RunReader, run_file
+from rudder.memory.run.run_reader import LogOrigin, RunReader, run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
 from rudder.training.buffer.hot_set import HotSet, hot_set_left
@@ -36,7 +36,7 @@ def test_filling_twice_adds_nothing(memory: Path, tmp_path: Path) -> None:
 def test_the_memory_knows_where_each_log_ended(memory: Path, tmp_path: Path) -> None:
     path = run_file(tmp_path / "run", rank=1)
     with Catalog(memory) as catalog, RunReader(path) as reader:
-        head = catalog.head(Origin(sample_workload().run_key, 1))
+        head = catalog.head(LogOrigin(sample_workload().run_key, 1))
         assert head == reader.audit_head()
         assert reader.verify(known=(head,)).holds
 
@@ -44,7 +44,7 @@ def test_the_memory_knows_where_each_log_ended(memory: Path, tmp_path: Path) -> 
 def test_a_memory_forgets_no_head_for_a_log_that_was_written_anew(
     memory: Path, tmp_path: Path
 ) -> None:
-    origin = Origin(sample_workload().run_key, 0)
+    origin = LogOrigin(sample_workload().run_key, 0)
     with Catalog(memory) as catalog:
         before = catalog.head(origin)
     shutil.rmtree(tmp_path / "run")

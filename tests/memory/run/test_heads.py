@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rudder.memory.run.heads import SIGNED_FILE, Anchor, current_heads, read_anchor, read_key
-from rudder.memory.run.run_reader import Origin, run_file
+from rudder.memory.run.run_reader import LogOrigin, run_file
 from rudder.memory.run.verify_run import verify_run
 from rudder.memory.sample import write_sample_run
 from rudder.training.errors import ConfigError, DataError, MachineError
@@ -128,11 +128,11 @@ def test_an_anchor_with_a_line_of_any_text_is_refused(
 
 
 def test_a_memory_s_head_is_compared_by_run_and_rank(run: Path) -> None:
-    asked: list[Origin] = []
+    asked: list[LogOrigin] = []
 
-    def known(origin: Origin) -> tuple[()]:
+    def known(origin: LogOrigin) -> tuple[()]:
         asked.append(origin)
         return ()
 
     assert all(each.found.holds for each in verify_run(run, known=known))
-    assert asked == [Origin("5a4d91e0", rank) for rank in range(2)]
+    assert asked == [LogOrigin("5a4d91e0", rank) for rank in range(2)]
