@@ -1,4 +1,4 @@
-"""Where a run goes before anything can be estimated, and the trial of a start on known work.
+"""Changes made before anything can be estimated, and the trial of settings of an earlier run.
 
 Known work: an earlier run on the same partition, batches and policy came to settings that were
 confirmed. They are good on a link like that run's. Before the first window nobody knows the link

@@ -1,4 +1,4 @@
-"""Whether steering does harm: the same start, left alone and steered, in turns in the same job.
+"""Whether steering does harm: steered and unsteered training take turns in one job, from one start.
 
 A round's speed is the seconds of the unsteered turn over those of the steered turn (above 1:
 steering is faster). A case is a graph at a rate; its speed is the median over rounds.

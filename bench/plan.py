@@ -1,4 +1,4 @@
-"""The order of measurement: every round has a turn of each variant, and each round another order.
+"""The order of measurement: each round has a turn of every variant, in an order of its own.
 
 A turn is some epochs. Round 0 warms up buffers, memory and threads, and does not count.
 """

@@ -18,7 +18,7 @@ SIGMAS_SURE = 4.0
 """Sigmas by which one window must differ to be judged alone: once in 16,000 windows by chance."""
 SAME_ROWS_SHARE = 0.02
 """Of the rows: less is no difference. Estimates are off by as much (the median of `rudder bench
-planners`), so no smaller difference can be foretold."""
+planners`), so no smaller difference can be predicted."""
 CHANGED_ROWS_SHARE = 0.05
 """Of the rows: more is a change of circumstances, or worth a change of settings; also their spread
 between windows while too few tell. Twice SAME_ROWS_SHARE and some."""
@@ -127,7 +127,7 @@ APPLIED_AFTER_STEPS = WINDOW_STEPS // 2
 """From a window's end to the change that is decided on it: half a window, as long as deciding
 takes."""
 FORETOLD_STEPS = JUDGED_STEPS + 2 * WINDOW_STEPS
-"""Steps from the change on that are foretold: a trial begins with the next window, and may end a
+"""Steps from the change on that are predicted: a trial begins with the next window, and may end a
 window late."""
 MOST_NODES = 8
 """Times the nodes seen: no more unseen ones are thought of. By hand: bounds the time it takes."""

@@ -1,4 +1,4 @@
-"""What the read tools answer: numbers and our own words only, so all of it may go to a model.
+"""The answers of the read tools: numbers and fixed words only, so all of it may go to a model.
 
 All rows and times are means per step of one trainer; None: not measured.
 """

@@ -1,4 +1,4 @@
-"""Checks whether this machine can train: what was found, and the remedy."""
+"""Checks whether this machine can train, and says what to do about what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a question to a model got no usable answer: one tree, in our own words.
+"""Why a question to a model got no usable answer. Messages never quote an answer.
 
 ChatError                   no usable answer; the embedded agent takes over
 ├── NotAskedError           the circuit breaker, the budget or the clock forbade asking

@@ -1,4 +1,4 @@
-"""The agents that made a recorded decision, made again, and others in their place."""
+"""Makes the agents of a recorded decision again, or others in their place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rudder doctor`: what this machine lacks, or what a model endpoint can do, and how to mend it."""
+"""`rudder doctor`: checks this machine, or a model endpoint, and says how to repair what fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rudder explain`: one decision in a page."""
+"""`rudder explain`: one decision on one page."""
 
 from __future__ import annotations
 

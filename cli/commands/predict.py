@@ -1,4 +1,4 @@
-"""`rudder predict`: what the trained model of a run says of nodes, as a Parquet file."""
+"""`rudder predict`: predictions of a trained model, as a Parquet file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`rudder replay`: recorded decisions made again; never against a live run."""
+"""`rudder replay`: makes recorded decisions again. It contacts no running trainer."""
 
 from __future__ import annotations
 

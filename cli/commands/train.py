@@ -160,7 +160,7 @@ def _print_json(summary: Summary) -> None:
 
 
 def _nothing(text: str) -> None:
-    """Tell nobody."""
+    """Say nothing."""
 
 
 def run(

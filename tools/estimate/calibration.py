@@ -1,4 +1,4 @@
-"""From the share of sampled rows that is fetched to the rows of all that are.
+"""Scales the share of sampled rows that are fetched up to all rows.
 
 What the sample says is right but for which nodes it happens to hold. Two points of the way from
 sample to truth are known: no buffer fetches everything, in both; and under settings that were

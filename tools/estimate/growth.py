@@ -1,4 +1,4 @@
-"""A buffer that grows, replayed: from what it holds now to when its trial is judged.
+"""Estimates a buffer that grows, from what it holds now to the end of its trial.
 
 The new slots must be filled first, and the batches that fill them use nodes that were not used
 before. A full buffer replayed over the last batches would tell neither: in the first epoch most of

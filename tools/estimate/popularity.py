@@ -1,4 +1,4 @@
-"""How often nodes will be used, from how often they were: those that were never used included.
+"""Estimates how often nodes will be used, those included that were never used so far.
 
 Uses of a node are taken to be a Poisson process whose rate is gamma-distributed over nodes (Good,
 Biometrika 1953, on the population of species), with as many nodes in all as there are: then the

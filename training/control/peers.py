@@ -1,4 +1,4 @@
-"""The ranks' step timings, told through the key-value store that they met at.
+"""The step timings of all ranks, exchanged through the key-value store of torch.distributed.
 
 A rank writes under its own key and reads the others'. Each loader of a job has keys of its own.
 Nothing here waits for a rank: a key that is read was made before, empty where its rank has not

@@ -1,4 +1,4 @@
-"""Applies commands to the policy, and goes back to the defaults where nobody steers.
+"""Applies commands to the policy, and goes back to the defaults when no controller steers.
 
 Runs in the loader's thread, so that settings change between two batches. It does not depend on a
 controller: the settings of one that has stopped do not stay in force.

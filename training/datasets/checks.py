@@ -1,4 +1,4 @@
-"""Whether a graph can be trained on; the one place that says no, and why."""
+"""Checks whether a graph can be trained on, and says why not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public datasets through the libraries that everybody reads them with: `ogb` and `dgl.data`.
+"""Public datasets, read with the libraries `ogb` and `dgl.data`.
 
 Each loader uses the library's files where they lie, and lets the library fetch them where not.
 """

@@ -1,4 +1,4 @@
-"""Tries what only torch can check, before any process of a run starts: a person's own model.
+"""Tries out model, optimiser and metric before any process of a run starts.
 
 It runs in a process of its own, `python -m rudder.training.launch.rehearsal`, so that neither
 torch nor a person's file is imported by the launcher.

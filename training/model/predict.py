@@ -1,4 +1,4 @@
-"""Writes what a trained model says of nodes: the program of `rudder predict`.
+"""Writes the predictions of a trained model: the program of `rudder predict`.
 
 Every rank infers its own nodes; rank 0 collects the rows, a bounded number at a time, and writes
 one Parquet file. Columns: node_id, split, label, prediction, probability and, if wanted, embedding.

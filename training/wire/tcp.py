@@ -1,4 +1,4 @@
-"""TCP connections of this process that somebody else opened and keeps to himself.
+"""TCP connections that another library has opened in this process and does not hand out.
 
 They are found by descriptor and touched by system calls only: a Python socket around a foreign
 descriptor would change its mode where a default timeout is set, and close it when collected.

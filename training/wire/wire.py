@@ -1,4 +1,4 @@
-"""What a wire is: questions go out, answers come back in any order, and nobody waits in between.
+"""The interface of a wire: requests are sent without waiting, and answers come back in any order.
 
 A wire belongs to one thread: `rpc_gate` gives answers to the thread that sent the requests.
 """
