@@ -56,28 +56,18 @@ __all__ = [
 ]
 
 _MODULES = {
-    "BufferOptions": "rudder.training.loader",
-    "EdgeLoader": "rudder.training.loader",
-    "EdgeSplit": "rudder.training.loader",
-    "InBatchNegatives": "rudder.training.loader",
-    "NodeLoader": "rudder.training.loader",
-    "PerSourceNegatives": "rudder.training.loader",
-    "RunOptions": "rudder.training.loader",
-    "SamplingOptions": "rudder.training.loader",
-    "SteeringOptions": "rudder.training.loader",
-    "UniformNegatives": "rudder.training.loader",
     "load_model": "rudder.training.model.saved",
     "register_services": "rudder.training.wire.services",
     "train": "rudder.cli.python",
 }
-"""Where a name is defined, if not in `rudder.training.errors`."""
+"""Where a name is defined that is neither an error nor in `rudder.training.loader`."""
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module 'rudder' has no attribute {name!r}")
-    module = importlib.import_module(_MODULES.get(name, "rudder.training.errors"))
-    return getattr(module, name)
+    usual = "rudder.training.errors" if name.endswith("Error") else "rudder.training.loader"
+    return getattr(importlib.import_module(_MODULES.get(name, usual)), name)
 
 
 def __dir__() -> list[str]:

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 import tomli_w
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from rudder.training.checkpoint.format import INTERVAL_FORMS, CheckpointInterval
+from rudder.training.checkpoint.format import CheckpointInterval
 from rudder.training.errors import ConfigError
 from rudder.training.hosts.names import machine_settings
-from rudder.training.model.own import MODEL_FORMS, OwnModel
+from rudder.training.model.own import OwnModel
 from rudder.training.options import as_config_error
 from rudder.training.partitioned_graph import TensorChoice
 from rudder.training.sampling.edge_split import EdgeSplit
@@ -213,114 +213,86 @@ def _to_model(value: object) -> str:
 
 
 class RunConfig(FrozenExact):
-    """Every option of a training run; the stored `config.toml` of a run has these names."""
+    """Every option of a training run, as `rudder train --help` describes them.
 
-    dataset: str = Field("synthetic:community-200k", description="what to train on")
-    data: Path | None = Field(None, description="DistDGL partitions; default: prepare `dataset`")
-    feature: Annotated[tuple[str, ...], BeforeValidator(_to_names)] = Field(
-        (), description="node tensors, side by side the model's input"
-    )
-    label: str | None = Field(None, description="node tensor; this and the masks: default: guessed")
+    The stored `config.toml` of a run has these names.
+    """
+
+    dataset: str = "synthetic:community-200k"
+    data: Path | None = None
+    feature: Annotated[tuple[str, ...], BeforeValidator(_to_names)] = ()
+    label: str | None = None
     train_mask: str | None = None
     valid_mask: str | None = None
     test_mask: str | None = None
-    edge_weight: str | None = Field(None, description="edge tensor to draw neighbours by")
-    hosts: int = Field(2, ge=1, le=250, description="hosts, one partition each")
-    launcher: Literal["local", "ssh", "slurm", "env"] = Field(
-        "local", description="what starts the processes of a host"
-    )
-    machines: tuple[str, ...] = Field((), description="NAME, or NAME ADDRESS, of each ssh host")
-    ssh: str = Field("ssh", min_length=1, description="command that reaches a machine")
-    remote_python: str | None = Field(None, description="interpreter there; default: as here")
+    edge_weight: str | None = None
+    hosts: int = Field(2, ge=1, le=250)
+    launcher: Literal["local", "ssh", "slurm", "env"] = "local"
+    machines: tuple[str, ...] = ()
+    ssh: str = Field("ssh", min_length=1)
+    remote_python: str | None = None
     trainers_per_host: int = Field(1, ge=1, le=64)
     servers_per_host: int = Field(1, ge=1, le=64)
-    max_seeds: int | None = Field(None, ge=1, description="seeds of a trainer; default: all")
-    model: Annotated[str, BeforeValidator(_to_model)] = Field("sage", description=MODEL_FORMS)
-    num_layers: int | None = Field(None, ge=1, le=10, description="default: length of fanout")
+    max_seeds: int | None = Field(None, ge=1)
+    model: Annotated[str, BeforeValidator(_to_model)] = "sage"
+    num_layers: int | None = Field(None, ge=1, le=10)
     hidden: int = Field(64, ge=1, le=65536)
-    heads: int = Field(4, ge=1, le=64, description="attention heads of gat")
+    heads: int = Field(4, ge=1, le=64)
     dropout: float = Field(0.5, ge=0, lt=1)
-    fanout: Annotated[tuple[int, ...], BeforeValidator(_to_fanout)] = Field(
-        (5, 10), description="neighbours per node, input layer first; -1 takes all"
-    )
-    batch_size: int = Field(512, ge=1, le=10_000_000, description="seeds per trainer and step")
+    fanout: Annotated[tuple[int, ...], BeforeValidator(_to_fanout)] = (5, 10)
+    batch_size: int = Field(512, ge=1, le=10_000_000)
     epochs: int = Field(5, ge=1, le=1_000_000)
-    task: TaskName = Field("classification", description="what is learned")
+    task: TaskName = "classification"
     lr: float = Field(0.003, gt=0, le=100)
-    optimizer: Named = Field("Adam", description="class of torch.optim")
+    optimizer: Named = "Adam"
     weight_decay: float = Field(0.0, ge=0, le=100)
-    scheduler: Named | None = Field(None, description="class of torch.optim.lr_scheduler")
-    class_weights: Annotated[str, BeforeValidator(_to_class_weights)] | None = Field(
-        None, description="balanced, or a file with a number for each class"
-    )
-    metric: Named | None = Field(None, description="score that counts; default: the task's first")
-    early_stop: int | None = Field(None, ge=1, description="evaluations without a better score")
-    on_nan: OnNan = Field("stop", description="what a NaN or infinite loss does to the run")
-    eval_every: int = Field(0, ge=0, description="epochs between evaluations; 0: at the end only")
+    scheduler: Named | None = None
+    class_weights: Annotated[str, BeforeValidator(_to_class_weights)] | None = None
+    metric: Named | None = None
+    early_stop: int | None = Field(None, ge=1)
+    on_nan: OnNan = "stop"
+    eval_every: int = Field(0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
     loader: Literal["rudder", "stock"] = "rudder"
     policy: Annotated[LivePolicy, BeforeValidator(_to_live_policy)] = "lookahead"
-    buffer: Annotated[BufferSize, BeforeValidator(to_buffer_size)] = Field(
-        AUTO, description=BUFFER_FORMS
-    )
-    lookahead: int = Field(
-        DEFAULT_LOOKAHEAD_BATCHES,
-        ge=0,
-        le=MAX_LOOKAHEAD_BATCHES,
-        description="batches the sampler runs ahead",
-    )
-    eviction_threshold: float | None = Field(
-        None, ge=0, le=1, description="predicted uses per batch; default: the policy's own"
-    )
-    replacement_interval: int = Field(
-        32, ge=0, le=MAX_INTERVAL_BATCHES, description="batches between rounds of score; 0: none"
-    )
-    alpha: float = Field(0.05, gt=0, lt=1, description="decay of score's unused rows per batch")
+    buffer: Annotated[BufferSize, BeforeValidator(to_buffer_size)] = AUTO
+    lookahead: int = Field(DEFAULT_LOOKAHEAD_BATCHES, ge=0, le=MAX_LOOKAHEAD_BATCHES)
+    eviction_threshold: float | None = Field(None, ge=0, le=1)
+    replacement_interval: int = Field(32, ge=0, le=MAX_INTERVAL_BATCHES)
+    alpha: float = Field(0.05, gt=0, lt=1)
     start: Literal["empty", "degree", "random"] = "degree"
-    score_faithful: bool = Field(False, description="score with the published code's bugs")
+    score_faithful: bool = False
     static_source: Literal["degree", "presample", "vip"] = "presample"
-    controller: Literal["on", "none"] = Field("on", description="agents that steer the buffer")
+    controller: Literal["on", "none"] = "on"
     planner: PlannerName = "embedded"
-    planner_model: Path | None = Field(None, description="file of a fitted planner")
-    planner_refit_every: int | None = Field(None, ge=1, description="measured changes")
-    objective: Objective = Field("time", description="what steering makes least")
-    tolerance: float = Field(
-        0.01, ge=0, le=1, description="slowdown that a smaller buffer may cost"
-    )
-    memory_budget: str | None = Field(
-        None, description="bytes of all buffers of a host: 2GiB; default: half of what it has left"
-    )
-    memory: Path | None = Field(None, description="file of past episodes; `none`: keep none")
-    audit_key: Path | None = Field(None, description="file that where logs end is signed with")
-    audit_anchor: str | None = Field(None, description="where that is written: FILE or |COMMAND")
-    llm: str | None = Field(None, description="address of a language model, up to /v1")
-    llm_model: str | None = Field(None, description="its name there")
+    planner_model: Path | None = None
+    planner_refit_every: int | None = Field(None, ge=1)
+    objective: Objective = "time"
+    tolerance: float = Field(0.01, ge=0, le=1)
+    memory_budget: str | None = None
+    memory: Path | None = None
+    audit_key: Path | None = None
+    audit_anchor: str | None = None
+    llm: str | None = None
+    llm_model: str | None = None
     llm_roles: LlmRoles = ("planner",)
-    llm_deadline: float = Field(
-        20.0, gt=0, description="seconds for all questions about one observation"
-    )
-    llm_answer_tokens: int = Field(
-        DEFAULT_ANSWER_TOKENS, ge=16, le=32_768, description="of one answer, reasoning included"
-    )
-    llm_extra: str | None = Field(None, description="JSON object of further fields of a request")
-    llm_max_calls: int = Field(200, ge=0, description="questions of a trainer's whole run")
-    llm_max_tokens: int = Field(1_000_000, ge=0, description="tokens of a trainer's whole run")
+    llm_deadline: float = Field(20.0, gt=0)
+    llm_answer_tokens: int = Field(DEFAULT_ANSWER_TOKENS, ge=16, le=32_768)
+    llm_extra: str | None = None
+    llm_max_calls: int = Field(200, ge=0)
+    llm_max_tokens: int = Field(1_000_000, ge=0)
     seed: int = Field(0, ge=0, lt=2**31)
-    record_trace: bool = Field(False, description="keep each rank's remote ids, for `simulate`")
-    checkpoint_every: Annotated[CheckpointInterval, BeforeValidator(_to_interval)] = Field(
-        CheckpointInterval(amount=600.0, unit="seconds"), description=INTERVAL_FORMS
+    record_trace: bool = False
+    checkpoint_every: Annotated[CheckpointInterval, BeforeValidator(_to_interval)] = (
+        CheckpointInterval(amount=600.0, unit="seconds")
     )
-    keep_checkpoints: int = Field(2, ge=1, le=10_000, description="the newest that stay")
-    run_dir: Path | None = Field(None, description="default: runs/<time>-<dataset>")
+    keep_checkpoints: int = Field(2, ge=1, le=10_000)
+    run_dir: Path | None = None
     network: Literal["auto", "namespace", "loopback"] = "auto"
-    rate: str | None = Field(None, description="link rate between local hosts: 200mbit, 1gbit")
-    port: int | None = Field(None, ge=1024, le=65000, description="first port; default: a free one")
-    start_timeout: float = Field(
-        180.0, gt=0, le=_MAX_SECONDS, description="seconds until all trainers must train"
-    )
-    stall_timeout: float = Field(
-        300.0, gt=0, le=_MAX_SECONDS, description="seconds without progress that end a run"
-    )
+    rate: str | None = None
+    port: int | None = Field(None, ge=1024, le=65000)
+    start_timeout: float = Field(180.0, gt=0, le=_MAX_SECONDS)
+    stall_timeout: float = Field(300.0, gt=0, le=_MAX_SECONDS)
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
