@@ -45,9 +45,7 @@ def measure(options: Namespace, folder: Path) -> dict[str, float]:
     part_config = find_part_config(options.data)
     contents = read_contents(part_config.parent)
     if contents is None:
-        raise DataError(
-            f"{options.data} has no checksums", remedy="rudder data DIR --write-checksums"
-        )
+        raise DataError("there are no checksums", remedy="rudder data DIR --write-checksums")
     argv = [sys.executable, "-W", "ignore", "-c", _LOAD, str(part_config)]
     runs = []
     for _ in range(options.repeats + 1):

@@ -43,7 +43,7 @@ _MAX_RECOVERY_S = 5.0
 _PLANNERS = ("collect", "heuristic", "embedded")
 _RUNS_A_COLD_ONE = 5
 _HARM = (
-    "lost", "twice", "unlogged", "invented", "broken", "broken chains", "moved away", "failed",
+    "lost", "twice", "unlogged", "invented", "broken", "broken chains", "damaged files", "failed",
     "missed", "different", "not replayable",
 )  # fmt: skip
 
@@ -81,7 +81,7 @@ def killed_controllers(count: int, *, folder: Path, draw: random.Random) -> dict
     return {
         "kills": dict(sum((toll.kills for toll in found), Counter[str]())),
         **{name: sum(getattr(toll, name) for toll in found) for name in names},
-        "moved away": sum(toll.moved_away for toll in found),
+        "damaged files": sum(toll.moved_away for toll in found),
         "usual recovery by the clock s": round(took[len(took) // 2], 2),
         "longest recovery by the clock s": round(took[-1], 2),
         "longest recovery s": round(max(took - waited for took, waited in pairs), 2),

@@ -29,7 +29,7 @@ def kills(count: int, *, folder: Path, draw: random.Random) -> dict[str, float]:
         "lost": sum(each.lost for each in found),
         "twice": sum(each.twice for each in found),
         "broken chains": sum(not each.holds for each in found),
-        "moved away": sum(each.moved_away for each in found),
+        "damaged files": sum(each.moved_away for each in found),
         "longest recovery s": max((each.recovery_s for each in found), default=0.0),
     }
 

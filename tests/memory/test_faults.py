@@ -14,7 +14,7 @@ def test_a_killed_writer_loses_no_acknowledged_row(tmp_path: Path) -> None:
     found = kills(12, folder=tmp_path, draw=random.Random(1))
     assert found.pop("acknowledged") >= 6
     assert found.pop("longest recovery s") > 0
-    assert found == {"kills": 12, "lost": 0, "twice": 0, "broken chains": 0, "moved away": 0}
+    assert found == {"kills": 12, "lost": 0, "twice": 0, "broken chains": 0, "damaged files": 0}
 
 
 def test_a_damaged_file_opens_as_a_prefix_or_is_moved_away(
