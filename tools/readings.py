@@ -61,9 +61,10 @@ class WindowReading(Reading):
 
 
 class PeerReading(Reading):
-    """Another trainer's last window, per step."""
+    """Another trainer's last window, per step; of num_ranks trainers the one that waits longest."""
 
     rank: int
+    num_ranks: int
     step_ms: float
     exposed_wait_ms: float
 

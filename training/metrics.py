@@ -180,12 +180,16 @@ class OwnerTraffic(Frozen):
 
 
 class StepTiming(Frozen):
-    """Seconds per step of a trainer's last window, as the trainers tell each other."""
+    """Seconds per step of a trainer's last window, as the trainers tell each other.
+
+    num_ranks: ranks that it stands for; of several it is the timing of the one that waits longest.
+    """
 
     rank: int
     window: int
     step_seconds: float
     exposed_wait_seconds: float
+    num_ranks: int = 1
 
 
 _SELDOM = 0.2
@@ -196,9 +200,10 @@ class Window(Frozen):
     """One rank's measurements over consecutive steps; the agents decide on these.
 
     wall_seconds: from the beginning of the first step to the end of the last, without
-    evaluations; peers: the other ranks' latest timings, which may be a window or two older or
-    newer; accesses: None where the loader has no buffer; settings: those in force at the end;
-    settings_since: the first batch under these settings, None where it is not known.
+    evaluations; peers: the other ranks' latest timings, one by one or of groups of ranks, which may
+    be a window or two older or newer; accesses: None where the loader has no buffer; settings:
+    those in force at the end; settings_since: the first batch under these settings, None where it
+    is not known.
     """
 
     rank: int

@@ -47,9 +47,15 @@ class ProcessGroup:
     rank: int
     world_size: int
 
-    def peers(self, run_key: str) -> Peers:
+    def peers(self, run_key: str, *, trainers_on_host: int = 1) -> Peers:
         """The other ranks of one loader's run."""
-        return Peers(self.store, rank=self.rank, world_size=self.world_size, run_key=run_key)
+        return Peers(
+            self.store,
+            rank=self.rank,
+            world_size=self.world_size,
+            trainers_on_host=trainers_on_host,
+            run_key=run_key,
+        )
 
     def log_heads(self, run_key: str) -> LogHeads:
         """Where the logs of one loader's run end."""
@@ -134,7 +140,7 @@ class ControlEndpoint:
             control,
             rank=group.rank,
             workload=workload,
-            peers=group.peers(run_key),
+            peers=group.peers(run_key, trainers_on_host=workload.trainers_on_host),
             heads=group.log_heads(run_key),
         )
         self.steering = CommandHandler(

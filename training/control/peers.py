@@ -1,20 +1,26 @@
 """The step timings of all ranks, exchanged through the key-value store of torch.distributed.
 
-A rank writes under its own key and reads the others'. Each loader of a job has keys of its own.
-Nothing here waits for a rank: a key that is read was made before, empty where its rank has not
-written yet.
+Ranks are told of each other in groups of whole hosts. A rank writes its own timing and a summary of
+its group, and reads its group and the summaries of the others: 44 keys in a job of 512 ranks, where
+reading all ranks took 511. No rank is needed for a summary, for each of the group writes it. Each
+loader of a job has keys of its own. Nothing here waits for a rank: a key that is read was made
+before, empty where nobody has written yet.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from rudder.training.errors import complain
 from rudder.training.metrics import AccessSlice, NodeArray, StepTiming, Window
 
-_FIRST_LOOKS_AT_ONCE = 4
-"""Ranks that are looked for at a time; each takes a round trip, once."""
+_FIRST_LOOKS_AT_ONCE = 8
+"""Keys that are looked for at a time; each takes a round trip, once."""
+SMALL_JOB = 16
+"""Ranks that are told of each other one by one."""
 
 
 class KeyValueStore(Protocol):
@@ -26,6 +32,9 @@ class KeyValueStore(Protocol):
     def get(self, key: str, /) -> bytes:
         """Read a key, or wait for it."""
 
+    def multi_set(self, keys: list[str], values: list[str], /) -> None:
+        """Write keys."""
+
     def multi_get(self, keys: list[str], /) -> list[bytes]:
         """Read keys, or wait for them."""
 
@@ -36,7 +45,13 @@ class KeyValueStore(Protocol):
         """Add to a counter, and read it."""
 
     def has_extended_api(self) -> bool:
-        """Whether there is `multi_get`."""
+        """Whether there are `multi_get` and `multi_set`."""
+
+
+def ranks_per_group(world_size: int, *, trainers_on_host: int = 1) -> int:
+    """Ranks of a group: whole hosts, and about as many ranks as there are groups."""
+    hosts = -(-max(SMALL_JOB, math.isqrt(world_size - 1) + 1) // trainers_on_host)
+    return hosts * trainers_on_host
 
 
 class Peers:
@@ -48,6 +63,7 @@ class Peers:
         *,
         rank: int = 0,
         world_size: int = 1,
+        trainers_on_host: int = 1,
         run_key: str = "",
     ) -> None:
         """Use the store from one thread; without one, this rank knows of no other.
@@ -55,32 +71,70 @@ class Peers:
         run_key: of this loader's run, the same on all ranks.
         """
         self._store = store
-        self._key = timing_key(run_key, rank)
-        others = (other for other in range(world_size) if other != rank)
-        self._unseen = [timing_key(run_key, other) for other in others]
-        self._seen: list[str] = []
+        size = ranks_per_group(world_size, trainers_on_host=max(trainers_on_host, 1))
+        groups, own = range(-(-world_size // size)), rank // size
+        members = range(own * size, min((own + 1) * size, world_size))
+        self._own_keys = [timing_key(run_key, rank)]
+        self._is_small = len(groups) <= 1
+        if not self._is_small:
+            self._own_keys.append(summary_key(run_key, own))
+        self._of_group = _Keys(timing_key(run_key, each) for each in members if each != rank)
+        self._of_others = _Keys(summary_key(run_key, each) for each in groups if each != own)
+        self._group: tuple[StepTiming, ...] = ()
 
     def share(self, timing: StepTiming) -> tuple[StepTiming, ...]:
-        """Tell the others this rank's step timing; returns theirs, as far as they are known."""
+        """Tell the others this rank's step timing; returns theirs, as far as they are known: one by
+        one in a small job, else a summary of each group, without this rank."""
         if self._store is None:
             return ()
         try:
-            self._store.set(self._key, timing.model_dump_json())
-            self._look_for_others(self._store)
-            texts = [text for text in _read(self._store, self._seen) if text]
-            return tuple(StepTiming.model_validate_json(text) for text in texts)
+            return self._exchange(self._store, timing)
         except (RuntimeError, OSError, ValueError) as error:
             self._store = None
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             complain(f"rudder: the ranks' step timings are no longer shared: {reason}")
             return ()
 
-    def _look_for_others(self, store: KeyValueStore) -> None:
-        """Make sure that some more keys exist, so that reading them never waits."""
-        for _ in range(min(_FIRST_LOOKS_AT_ONCE, len(self._unseen))):
-            key = self._unseen.pop(0)
+    def _exchange(self, store: KeyValueStore, timing: StepTiming) -> tuple[StepTiming, ...]:
+        told = (timing, summary_of((timing, *self._group)))
+        _write(store, self._own_keys, [_to_text(each) for each in told[: len(self._own_keys)]])
+        near, far = self._of_group.found(store), self._of_others.found(store)
+        texts = _read(store, [*near, *far])
+        self._group = _timings(texts[: len(near)])
+        if self._is_small or not self._group:
+            return (*self._group, *_timings(texts[len(near) :]))
+        return (summary_of(self._group), *_timings(texts[len(near) :]))
+
+
+class _Keys:
+    """Keys of others, which exist before they are read, so that reading them never waits."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._unseen, self._seen = list(keys), list[str]()
+
+    def found(self, store: KeyValueStore) -> list[str]:
+        """Those that exist; some more are made each time."""
+        looked_for = self._unseen[:_FIRST_LOOKS_AT_ONCE]
+        for key in looked_for:
             store.compare_set(key, "", "")
-            self._seen.append(key)
+        self._unseen = self._unseen[len(looked_for) :]
+        self._seen += looked_for
+        return self._seen
+
+
+def summary_of(timings: Sequence[StepTiming]) -> StepTiming:
+    """The timing of the rank that waits longest, for all of them."""
+    ranks = sum(each.num_ranks for each in timings)
+    slowest = max(timings, key=lambda each: each.exposed_wait_seconds)
+    return slowest.model_copy(update={"num_ranks": ranks})
+
+
+def _write(store: KeyValueStore, keys: list[str], values: list[str]) -> None:
+    if len(keys) > 1 and store.has_extended_api():
+        store.multi_set(keys, values)
+        return
+    for key, value in zip(keys, values, strict=True):
+        store.set(key, value)
 
 
 def _read(store: KeyValueStore, keys: list[str]) -> list[bytes]:
@@ -89,9 +143,35 @@ def _read(store: KeyValueStore, keys: list[str]) -> list[bytes]:
     return [store.get(key) for key in keys]
 
 
+def _to_text(timing: StepTiming) -> str:
+    """In whole microseconds, to keep the store's values and the windows that show them short."""
+    step, wait = timing.step_seconds, timing.exposed_wait_seconds
+    return f"{timing.rank} {timing.window} {step * 1e6:.0f} {wait * 1e6:.0f} {timing.num_ranks}"
+
+
+def _timings(texts: Sequence[bytes]) -> tuple[StepTiming, ...]:
+    """Those of the ranks that have told; raises ValueError where a text is none."""
+    told = [[int(part) for part in text.split()] for text in texts if text]
+    return tuple(
+        StepTiming(
+            rank=rank,
+            window=window,
+            step_seconds=step_us / 1e6,
+            exposed_wait_seconds=wait_us / 1e6,
+            num_ranks=num_ranks,
+        )
+        for rank, window, step_us, wait_us, num_ranks in told
+    )
+
+
 def timing_key(run_key: str, rank: int) -> str:
     """Key of a rank's step timing in one loader's run."""
-    return f"rudder/timing/{run_key}/{rank}"
+    return f"rudder/{run_key}/{rank}"
+
+
+def summary_key(run_key: str, group: int) -> str:
+    """Key of the summary of a group of ranks."""
+    return f"rudder/{run_key}/g{group}"
 
 
 @dataclass(frozen=True)

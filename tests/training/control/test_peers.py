@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,14 @@ from typing import Any
 import pytest
 from torch import distributed
 
+from rudder.memory.sample import sample_window, sample_workload
 from rudder.training.control.endpoint import ProcessGroup
-from rudder.training.control.peers import KeyValueStore, Peers, timing_key
+from rudder.training.control.peers import KeyValueStore, Peers, ranks_per_group, timing_key
 from rudder.training.metrics import StepTiming
 
 Clients = tuple[KeyValueStore, KeyValueStore]
 TORCH: Any = distributed
+WINDOW = sample_window(0, workload=sample_workload())
 """Its stubs lack some methods of stores."""
 
 
@@ -41,6 +45,24 @@ def prefix_stores(folder: Path) -> Clients:
         TORCH.PrefixStore("default_pg", one),
         TORCH.PrefixStore("default_pg", two),
     )
+
+
+@contextmanager
+def store_process() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that keeps a store, as rank 0 does, and its port."""
+    code = (
+        "import sys; from datetime import timedelta; from torch import distributed as d;"
+        "s = d.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False,"
+        " timeout=timedelta(seconds=5)); print(s.port, flush=True); sys.stdin.readline()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield server, int(server.stdout.readline())
+        finally:
+            server.kill()
 
 
 @pytest.fixture(params=[file_stores, tcp_stores, prefix_stores])
@@ -84,13 +106,76 @@ def test_a_rank_that_has_not_told_is_not_waited_for(stores: Clients) -> None:
 
 def test_ranks_of_a_large_world_are_found_little_by_little(tmp_path: Path) -> None:
     one, two = file_stores(tmp_path)
-    for rank in range(1, 10):
-        peers_of(two, rank=rank, world_size=10).share(pace(rank))
-    peers = peers_of(one, rank=0, world_size=10)
-    counts = [len(peers.share(pace(0))) for _ in range(4)]
-    assert counts[-1] == 9
-    assert counts == sorted(counts)
-    assert counts[0] < 9
+    for rank in range(1, 14):
+        peers_of(two, rank=rank, world_size=14).share(pace(rank))
+    peers = peers_of(one, rank=0, world_size=14)
+    assert [len(peers.share(pace(0))) for _ in range(3)] == [8, 13, 13]
+
+
+def test_a_group_is_of_whole_hosts_and_groups_are_about_as_many_as_their_ranks() -> None:
+    sizes = {
+        (world, on_host): ranks_per_group(world, trainers_on_host=on_host)
+        for world, on_host in ((1, 1), (8, 1), (16, 4), (256, 1), (512, 1), (512, 8), (40, 3))
+    }
+    assert list(sizes.values()) == [16, 16, 16, 16, 23, 24, 18]
+
+
+def test_of_other_groups_and_its_own_a_rank_is_told_who_waits_longest(stores: Clients) -> None:
+    worst = {5: 0.4, 20: 0.3, 39: 0.9}
+    paces = [
+        StepTiming(rank=r, window=1, step_seconds=1.0, exposed_wait_seconds=worst.get(r, 0.1))
+        for r in range(40)
+    ]
+    peers = [peers_of(stores[rank % 2], rank=rank, world_size=40) for rank in range(40)]
+    for _ in range(4):
+        found = [each.share(pace) for each, pace in zip(peers, paces, strict=True)]
+    assert [(each.rank, each.num_ranks) for each in found[0]] == [(5, 15), (20, 16), (39, 8)]
+    assert [(each.rank, each.num_ranks) for each in found[39]] == [(32, 7), (5, 16), (20, 16)]
+    assert found[0][2].exposed_wait_seconds == 0.9
+
+
+class CountedStore:
+    """A client of a store that counts the bytes of keys and values."""
+
+    def __init__(self, store: KeyValueStore) -> None:
+        self._store, self.num_bytes = store, 0
+
+    def multi_set(self, keys: list[str], values: list[str]) -> None:
+        self.num_bytes += sum(map(len, (*keys, *values)))
+        self._store.multi_set(keys, values)
+
+    def multi_get(self, keys: list[str]) -> list[bytes]:
+        found = self._store.multi_get(keys)
+        self.num_bytes += sum(map(len, (*keys, *found)))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.mark.parametrize("on_host", [1, 8])
+def test_at_512_ranks_a_window_costs_a_millisecond_and_4_kib_at_most(on_host: int) -> None:
+    with store_process() as (_, port):
+        client = TORCH.TCPStore("127.0.0.1", port, timeout=timedelta(seconds=5))
+        store: Any = CountedStore(TORCH.PrefixStore("default_pg", client))
+        ranks = [
+            Peers(store, rank=rank, world_size=512, trainers_on_host=on_host, run_key="5e" * 8)
+            for rank in range(512)
+        ]
+        for window in range(4):
+            for rank, peers in enumerate(ranks):
+                peers.share(pace(rank, window=window))
+        assert not any(peers._of_group._unseen or peers._of_others._unseen for peers in ranks)
+        store.num_bytes, costs = 0, []
+        for rank, peers in enumerate(ranks):
+            began = time.process_time()
+            found = peers.share(pace(rank, window=4000))
+            costs.append(time.process_time() - began)
+            assert sum(each.num_ranks for each in found) == 511
+            shown = WINDOW.model_copy(update={"peers": found}).model_dump_json()
+            assert len(shown) - len(WINDOW.model_dump_json()) < 4096
+    assert store.num_bytes / 512 < 4096
+    assert statistics.median(costs) < 0.001
 
 
 def test_an_error_ends_the_exchange_with_one_line(
@@ -106,25 +191,16 @@ def test_an_error_ends_the_exchange_with_one_line(
 def test_a_store_whose_server_is_gone_ends_the_exchange(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    code = (
-        "import sys; from datetime import timedelta; from torch import distributed as d;"
-        "s = d.TCPStore('127.0.0.1', 0, is_master=True, wait_for_workers=False,"
-        " timeout=timedelta(seconds=5)); print(s.port, flush=True); sys.stdin.readline()"
-    )
-    server = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert server.stdout is not None
-    port = int(server.stdout.readline())
-    client = TORCH.TCPStore("127.0.0.1", port, timeout=timedelta(seconds=5))
-    peers = peers_of(client, rank=0, world_size=2)
-    assert peers.share(pace(0)) == ()
-    client.set(timing_key("5e", 1), pace(1).model_dump_json())
-    assert peers.share(pace(0)) == (pace(1),)
-    server.kill()
-    server.communicate()
-    assert peers.share(pace(0)) == ()
-    assert peers.share(pace(0)) == ()
+    with store_process() as (server, port):
+        client = TORCH.TCPStore("127.0.0.1", port, timeout=timedelta(seconds=5))
+        peers = peers_of(client, rank=0, world_size=2)
+        assert peers.share(pace(0)) == ()
+        peers_of(client, rank=1).share(pace(1))
+        assert peers.share(pace(0)) == (pace(1),)
+        server.kill()
+        server.wait()
+        assert peers.share(pace(0)) == ()
+        assert peers.share(pace(0)) == ()
     assert capfd.readouterr().err.count("no longer shared") == 1
 
 
