@@ -43,7 +43,8 @@ def each_trainer(job: Job, index: int, host: Host, argv: Sequence[str]) -> list[
     """The trainers of a host as `rudder train` starts them."""
     count = job.config.trainers_per_host
     ranks = range(index * count, (index + 1) * count)
-    return [Command(argv, trainer_variables(job, rank, host)) for rank in ranks]
+    hosts = [host] * job.config.hosts
+    return [Command(argv, trainer_variables(job, rank, hosts)) for rank in ranks]
 
 
 def run_script(

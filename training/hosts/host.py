@@ -149,6 +149,11 @@ class Host:
         """Refuse an address that strangers can reach; raises MachineError."""
         refuse_public_address(self.address, name=self.name)
 
+    @property
+    def machine(self) -> str:
+        """Name of its machine; empty for this one, which all local hosts share."""
+        return ""
+
     def command(self, argv: Sequence[str], *, variables: Mapping[str, str]) -> list[str]:
         """The command line that runs `argv` on this host with these environment variables."""
         settings = [f"{name}={value}" for name, value in variables.items()]

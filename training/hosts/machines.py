@@ -51,6 +51,11 @@ class RemoteHost(Host):
     link: HostLink = field(kw_only=True)
     report: HostReport = field(kw_only=True)
 
+    @property
+    def machine(self) -> str:
+        """As it calls itself."""
+        return self.report.name
+
     def start(self, argv: Sequence[str], *, variables: Mapping[str, str], log: Path) -> HostProcess:
         """Run Python there; the interpreter, the first of `argv`, is the agent's own."""
         return self.link.start(argv[1:], variables=variables, log=log)

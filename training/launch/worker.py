@@ -184,7 +184,7 @@ class WorkerGroup:
         for index, (job, host) in enumerate(zip(self._jobs, self._hosts, strict=True)):
             for _ in range(job.config.trainers_per_host):
                 rank = len(self.trainers)
-                own = trainer_variables(job, rank, host)
+                own = trainer_variables(job, rank, self._hosts)
                 self.trainers.append(self._worker(Role("trainer", rank, host), index, own))
 
     def _worker(self, role: Role, index: int, own: Mapping[str, str]) -> Worker:
@@ -223,9 +223,12 @@ def server_variables(rank: int) -> dict[str, str]:
     return {"DGL_ROLE": "server", "DGL_SERVER_ID": str(rank), "OMP_NUM_THREADS": "1"}
 
 
-def trainer_variables(job: Job, rank: int, host: Host) -> dict[str, str]:
-    """Environment variables of a trainer: ranks, torch's rendezvous, its share of the cores."""
+def trainer_variables(job: Job, rank: int, hosts: Sequence[Host]) -> dict[str, str]:
+    """Environment variables of a trainer: ranks, torch's rendezvous, its share of the cores, and
+    the trainers that its machine's memory is for."""
     per_host = job.config.trainers_per_host
+    host = hosts[rank // per_host]
+    hosts_on_machine = sum(each.machine == host.machine for each in hosts)
     return {
         "DGL_ROLE": "client",
         "MASTER_ADDR": job.addresses[0],
@@ -234,7 +237,7 @@ def trainer_variables(job: Job, rank: int, host: Host) -> dict[str, str]:
         "RANK": str(rank),
         "LOCAL_RANK": str(rank % per_host),
         "LOCAL_WORLD_SIZE": str(per_host),
-        TRAINERS_VARIABLE: str(job.config.num_trainers),
+        TRAINERS_VARIABLE: str(per_host * hosts_on_machine),
         "TORCHELASTIC_USE_AGENT_STORE": "False",  # of a torchrun that started the launcher
         "OMP_NUM_THREADS": str(max(1, host.num_cores // per_host)),
     }
