@@ -1,9 +1,9 @@
-"""The controller process of one trainer: windows in, changes out, until the trainer hangs up.
+"""The controller process of a host's trainers: windows in, changes out, until they hang up.
 
-    python -m rudder.agents.controller --socket S --rank R --options JSON --folder DIR
+    python -m rudder.agents.controller --trainer RANK SOCKET ... --options JSON --folder DIR
 
-Started by the trainer's loader (training/control/controller_process.py). One event loop for its
-whole life; the trainer waits for nothing in here, and goes on without when this process ends.
+Started by the first trainer's loader (training/control/controller_process.py). One event loop for
+its whole life; trainers wait for nothing in here, and go on without when this process ends.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rudder.agents.controller.cpu_budget import ALONE, CpuBudget, ProcessShare
 from rudder.agents.controller.link import TrainerLink
 from rudder.training.control.messages import Intervention, LogHead, Message, SteeringState
 from rudder.training.errors import RudderError, complain
@@ -35,6 +37,9 @@ _PR_SET_PDEATHSIG = 1
 HEARTBEAT_S = 5.0
 _BEATS_PER_HEAD = 2
 """Every second heartbeat tells where the log ends."""
+ATTEMPTS, PAUSE_S = 8, 5.0
+"""How often, and after how many seconds, a trainer's controller that failed is begun again while
+the process has other trainers to serve."""
 LEAVING_S = 2.0
 """How long a decision under way may still take when the trainer has hung up."""
 
@@ -43,10 +48,16 @@ class Controller:
     """One trainer's controller, for one connection."""
 
     def __init__(
-        self, link: TrainerLink, *, options: SteeringOptions, folder: Path, socket: Path
+        self,
+        link: TrainerLink,
+        *,
+        options: SteeringOptions,
+        folder: Path,
+        socket: Path,
+        process: ProcessShare = ALONE,
     ) -> None:
         self._link, self._options = link, options
-        self._folder, self._socket = folder, socket
+        self._folder, self._socket, self._process = folder, socket, process
         self._session: ControllerSession | None = None
         self._deciding: asyncio.Task[None] | None = None
 
@@ -74,6 +85,7 @@ class Controller:
                 options=self._options,
                 folder=self._folder,
                 socket=self._socket,
+                process=self._process,
             )
             await session.begin()
             self._session = session
@@ -120,25 +132,51 @@ async def _take(session: ControllerSession, window: Window) -> None:
         session.fail(error)
 
 
-async def control(socket: Path, *, rank: int, options: SteeringOptions, folder: Path) -> None:
-    """Be the controller of the trainer that listens at `socket`; raises RunError."""
-    import rudder.agents.controller.session  # noqa: F401  what takes long is done while the trainer starts
+async def control(
+    sockets: Mapping[int, Path], *, options: SteeringOptions, folder: Path
+) -> None:
+    """Be the controller of the trainers, by rank, that listen at `sockets`; raises RunError.
+
+    A failure of one trainer's controller does not end those of the others.
+    """
+    import rudder.agents.controller.session  # noqa: F401  what takes long is done while trainers start
     from rudder.agents.team import import_ahead, warm_up
 
     import_ahead(options)
-    warming = asyncio.create_task(warm_up(options, rank=rank))
-    try:
-        link = await TrainerLink.open(socket)
-        await Controller(link, options=options, folder=folder, socket=socket).run()
-    finally:
-        warming.cancel()
+    process = ProcessShare(CpuBudget(), num_trainers=len(sockets))
+    warming = asyncio.create_task(warm_up(options, rank=min(sockets)))
+    serving = (_serve(each, options, folder, process) for each in sockets.values())
+    ends = await asyncio.gather(*serving, return_exceptions=True)
+    warming.cancel()
+    for error in filter(None, ends):
+        raise error
+
+
+async def _serve(
+    socket: Path, options: SteeringOptions, folder: Path, process: ProcessShare
+) -> None:
+    """Until one trainer hangs up; raises what made the last attempt fail."""
+    for left in reversed(range(ATTEMPTS if process.num_trainers > 1 else 1)):
+        try:
+            link = await TrainerLink.open(socket)
+            controller = Controller(
+                link, options=options, folder=folder, socket=socket, process=process
+            )
+            await controller.run()
+            return
+        except Exception as error:
+            if left == 0:
+                raise
+            complain(f"rudder: the controller of {socket.stem} failed and begins again: {error}")
+        await asyncio.sleep(PAUSE_S)
 
 
 def main() -> None:
     """Parse the command line and steer."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--socket", type=Path, required=True)
-    parser.add_argument("--rank", type=int, required=True)
+    parser.add_argument(
+        "--trainer", nargs=2, action="append", required=True, metavar=("RANK", "SOCKET")
+    )
     parser.add_argument("--options", required=True, help="SteeringOptions as JSON")
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--parent", type=int, help="process id of the trainer that started it")
@@ -147,10 +185,11 @@ def main() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # Slurm sends it to all; trainers answer it
     options = SteeringOptions.model_validate_json(arguments.options)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
-    complain(f"{started} controller of rank {arguments.rank}, process {os.getpid()}")
+    ranks = ", ".join(rank for rank, _ in arguments.trainer)
+    complain(f"{started} controller of rank {ranks}, process {os.getpid()}")
+    sockets = {int(rank): Path(socket) for rank, socket in arguments.trainer}
     try:
-        rank, folder = arguments.rank, arguments.folder
-        asyncio.run(control(arguments.socket, rank=rank, options=options, folder=folder))
+        asyncio.run(control(sockets, options=options, folder=arguments.folder))
     except RudderError as error:
         complain(f"error: {error}")
         sys.exit(error.exit_code)

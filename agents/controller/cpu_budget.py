@@ -1,8 +1,10 @@
-"""How much of a core a controller may take: it shares its host with the trainer it helps."""
+"""How much of a core a controller may take: it shares its host with the trainers it helps."""
 
 from __future__ import annotations
 
+import resource
 import time
+from dataclasses import dataclass
 
 MAX_CORE_FRACTION = 0.05
 CALM_CORE_FRACTION = 0.002
@@ -15,7 +17,7 @@ CALM_SECONDS = 0.2
 
 
 class CpuBudget:
-    """CPU seconds of this process that it may still spend on decisions."""
+    """CPU seconds of this process that it may still spend on decisions, for all of its trainers."""
 
     def __init__(
         self,
@@ -35,7 +37,7 @@ class CpuBudget:
         self._spent_before = time.process_time()
 
     def earn(self, seconds: float, *, is_needed: bool) -> None:
-        """The trainer has trained for so long; is_needed: whether it waits for rows, so that
+        """A trainer has trained for so long; is_needed: whether it waits for rows, so that
         decisions may help it. Nothing is earned while it does something else."""
         self._is_needed = is_needed
         self._earned += seconds * (self._needed_fraction if is_needed else self._calm_fraction)
@@ -50,3 +52,25 @@ class CpuBudget:
     def has_left(self) -> bool:
         """Whether a decision may begin."""
         return self.left_seconds > 0
+
+
+@dataclass(frozen=True)
+class ProcessShare:
+    """What one trainer's controller has of its process; budget: None, one of its own."""
+
+    budget: CpuBudget | None = None
+    num_trainers: int = 1
+
+    @property
+    def cpu_seconds(self) -> float:
+        """An equal part of the processor time so far."""
+        return time.process_time() / self.num_trainers
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """An equal part of the largest resident memory so far."""
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // self.num_trainers
+
+
+ALONE = ProcessShare()
+"""Of a process with one trainer."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import time
 import traceback
 import uuid
 from contextlib import suppress
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from rudder.agents.actuator import Actuator, NoAnswerError, Sender, UnrecordedError
-from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.cpu_budget import ALONE, CpuBudget, ProcessShare
 from rudder.agents.controller.memory_watch import MemoryWatch
 from rudder.agents.controller.report import (
     ENDED,
@@ -96,17 +94,17 @@ class ControllerSession:
         options: SteeringOptions,
         folder: Path,
         socket: Path,
-        cpu: CpuBudget | None = None,
+        process: ProcessShare = ALONE,
         memory: MemoryWatch | None = None,
     ) -> None:
-        """cpu: what decisions may take of this process's processor time; a controller's share where
-        None; memory: looks at the host's memory."""
+        """process: what this trainer has of the controller's process; memory: looks at the host's
+        memory."""
         self._workload, self._options, self._folder = workload, options, folder
         self._budget_file, self._socket = socket.parent / BUDGET_FILE, socket
         self._budget_bytes = options.memory_budget_bytes
         self._memory = memory or MemoryWatch()
         self._is_on = True
-        self._cpu = cpu or CpuBudget()
+        self._process, self._cpu = process, process.budget or CpuBudget()
         self._place = RecordPlace(folder, rank=workload.rank)
         self._journal = SqliteJournal.open(self._place.path, memory=options.memory)
         self._journal.begin(workload)
@@ -329,7 +327,7 @@ class ControllerSession:
         return "watching" if self._attention == FULL_ATTENTION else RESTING
 
     def _tell(self, phase: str | None = None) -> None:
-        used, asker = resource.getrusage(resource.RUSAGE_SELF), self._steering.team.asker
+        asker = self._steering.team.asker
         model = None if asker is None else asker.report()
         counts = self._report.counts.model_copy(update={"model": model})
         self._report = self._report.model_copy(
@@ -339,8 +337,8 @@ class ControllerSession:
                 "is_on": self._is_on,
                 "shortage": self._memory.reason,
                 "journal_is_writing": self._journal.is_writing and not self._journal.has_gaps,
-                "cpu_seconds": time.process_time(),
-                "peak_rss_bytes": used.ru_maxrss * 1024,
+                "cpu_seconds": self._process.cpu_seconds,
+                "peak_rss_bytes": self._process.peak_rss_bytes,
             }
         )
         write_report(self._report, self._folder)

@@ -120,11 +120,9 @@ class KilledControllers:
         return self._toll
 
     def _start(self, trainer: PlayedTrainer) -> _Process:
-        command = controller_command(
-            trainer.path, rank=0, options=self._options, folder=self._folder
-        )
+        command = controller_command({0: trainer.path}, options=self._options, folder=self._folder)
         if self._is_warm:
-            first = command.index("--socket")
+            first = command.index("--trainer")
             arguments = command[first:]
             parent = arguments.index("--parent")
             return WarmController(

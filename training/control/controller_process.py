@@ -1,7 +1,7 @@
-"""Starts, restarts and ends the controller process of one trainer.
+"""Starts, restarts and ends the controller process of a host's trainers.
 
-The trainer knows the controller's module by name only. A controller ends by itself when its
-trainer closes the control port.
+The first trainer of a host starts it for all of them. Trainers know the controller's module by name
+only. A controller ends by itself when all of its trainers have closed their control ports.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,12 +52,12 @@ class ControllerProcess:
         command: Sequence[str],
         *,
         log: Path,
-        pid_file: Path | None = None,
+        pid_files: Sequence[Path] = (),
         backoff: RestartBackoff = RestartBackoff(),
     ) -> None:
-        """Start it, from a thread that then watches it; pid_file: where its pid is found."""
+        """Start it, from a thread that then watches it; pid_files: where its pid is found."""
         self._command = tuple(command)
-        self._log, self._pid_file = log, pid_file
+        self._log, self._pid_files = log, tuple(pid_files)
         self._backoff = backoff
         self._process: subprocess.Popen[bytes] | None = None
         self._ending = threading.Event()
@@ -113,14 +113,14 @@ class ControllerProcess:
             self._process = self._start()
         if self._process is None:
             return
-        if self._pid_file is not None:
+        for file in self._pid_files:
             with suppress(OSError):
-                self._pid_file.write_text(f"{self._process.pid}\n")
+                file.write_text(f"{self._process.pid}\n")
         self._process.wait()
         self._process = None
-        if self._pid_file is not None:
+        for file in self._pid_files:
             with suppress(OSError):
-                self._pid_file.unlink(missing_ok=True)
+                file.unlink(missing_ok=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._log.parent.mkdir(parents=True, exist_ok=True)
@@ -145,17 +145,47 @@ def start_early(socket: Path, *, rank: int, options: SteeringOptions, folder: Pa
     The loader whose control port is at `socket` takes it over.
     """
     socket.parent.mkdir(parents=True, exist_ok=True)
-    _early[socket] = controller_at(socket, rank=rank, options=options, folder=folder)
+    controller = controller_at(socket, rank=rank, options=options, folder=folder)
+    if controller is not None:
+        _early[socket] = controller
 
 
 def controller_at(
     socket: Path, *, rank: int, options: SteeringOptions, folder: Path
-) -> ControllerProcess:
-    """The controller of the loader whose control port is at `socket`; started if need be."""
-    return _early.pop(socket, None) or ControllerProcess(
-        controller_command(socket, rank=rank, options=options, folder=folder),
+) -> ControllerProcess | None:
+    """The controller of the loader whose control port is at `socket`, and of those of the same name
+    in the host's other trainers; started if need be. None: the host's first trainer has it."""
+    if socket in _early:
+        return _early.pop(socket)
+    sockets = sockets_of_host(socket, rank=rank)
+    if rank != min(sockets):
+        return None
+    return ControllerProcess(
+        controller_command(sockets, options=options, folder=folder),
         log=folder / "logs" / f"controller{rank}.log",
-        pid_file=pid_file_of(socket),
+        pid_files=[pid_file_of(each) for each in sockets.values()],
+    )
+
+
+def sockets_of_host(socket: Path, *, rank: int) -> dict[int, Path]:
+    """The control sockets that one controller serves, by rank: those of all trainers of the host,
+    where the launcher has told which these are and a socket is named by its rank."""
+    own = f"rank{rank}"
+    if not socket.name.startswith(own):
+        return {rank: socket}
+    rest = socket.name.removeprefix(own)
+    return {each: socket.with_name(f"rank{each}{rest}") for each in _ranks_on_host(rank)}
+
+
+def _ranks_on_host(rank: int) -> range:
+    """As torch's launchers tell a trainer; only its own where none has."""
+    try:
+        local, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    except (KeyError, ValueError):
+        return range(rank, rank + 1)
+    first = rank - local
+    return (
+        range(first, first + count) if 0 <= local < count and first >= 0 else range(rank, rank + 1)
     )
 
 
@@ -165,10 +195,10 @@ def pid_file_of(socket: Path) -> Path:
 
 
 def controller_command(
-    socket: Path, *, rank: int, options: SteeringOptions, folder: Path
+    sockets: Mapping[int, Path], *, options: SteeringOptions, folder: Path
 ) -> tuple[str, ...]:
-    """The command line of a trainer's controller."""
+    """The command line of the controller of trainers, by rank."""
     module = ("-P", "-m", "rudder.agents.controller")
-    values = ("--socket", str(socket), "--rank", str(rank), "--folder", str(folder))
-    parent = ("--parent", str(os.getpid()))
-    return (sys.executable, *module, *values, *parent, "--options", options.model_dump_json())
+    trainers = [part for pair in sockets.items() for part in ("--trainer", *map(str, pair))]
+    values = ("--folder", str(folder), "--parent", str(os.getpid()))
+    return (sys.executable, *module, *trainers, *values, "--options", options.model_dump_json())

@@ -13,8 +13,9 @@ from typing import Literal
 
 import pytest
 
-from rudder.agents.controller.__main__ import Controller
+from rudder.agents.controller.__main__ import Controller, control
 from rudder.agents.controller.link import TrainerLink
+from rudder.agents.controller.report import read_report
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import AuditFilter, AuditRow
 from rudder.memory.run.run_reader import RunReader, run_file
@@ -34,12 +35,12 @@ ROWS = 10_000
 class Trainer(steered.Trainer):
     """A port with a workload, attended to all the time; counts what is applied to its buffer."""
 
-    def __init__(self, folder: Path) -> None:
-        self.workload = sample_workload()
+    def __init__(self, folder: Path, *, rank: int = 0) -> None:
+        self.workload = sample_workload(rank=rank)
         super().__init__(
             folder,
             heartbeat_timeout_s=HEARTBEAT_TIMEOUT_S,
-            rank=0,
+            rank=rank,
             rows=ROWS,
             workload=self.workload,
         )
@@ -58,7 +59,7 @@ class Trainer(steered.Trainer):
 
     def log(self, *, agent: str | None = None) -> list[AuditRow]:
         """Rows written so far; of one agent, or all."""
-        with RunReader(run_file(self.folder, rank=0)) as reader:
+        with RunReader(run_file(self.folder, rank=self.workload.rank)) as reader:
             assert reader.verify().holds
             return reader.audit(AuditFilter(agent=agent))
 
@@ -206,3 +207,41 @@ def test_what_ends_a_controller_is_in_its_record_with_its_traceback(tmp_path: Pa
         (row,) = [row for row in trainer.log() if row.tool == "decide"]
     assert row.error_type == "KeyError"
     assert "in messages" in str(row.result)
+
+
+def test_one_controller_serves_all_trainers_of_a_host_until_the_last_hangs_up(
+    tmp_path: Path,
+) -> None:
+    sockets = [tmp_path / "control" / f"rank{rank}.sock" for rank in (0, 1)]
+    serving = control(sockets, options=SteeringOptions(), folder=tmp_path)
+    thread = threading.Thread(target=asyncio.run, args=(serving,))
+    with Trainer(tmp_path, rank=1) as last:
+        with Trainer(tmp_path, rank=0) as first:
+            thread.start()
+            until(lambda: first.says() and last.says())
+            reports = [read_report(tmp_path, rank) for rank in (0, 1)]
+        assert thread.is_alive()
+        last.command(Change(capacity_rows=500))
+        until(lambda: last.says("set_buffer"))
+    thread.join(WAIT_S)
+    assert not thread.is_alive()
+    assert [each.peak_rss_bytes > 0 for each in reports if each is not None] == [True, True]
+
+
+def test_a_trainer_whose_controller_failed_is_served_again_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rudder.agents.controller.link.OPEN_TIMEOUT_S", 0)
+    monkeypatch.setattr("rudder.agents.controller.__main__.PAUSE_S", 0.5)
+    sockets = [tmp_path / "control" / f"rank{rank}.sock" for rank in (0, 1)]
+    serving = control(sockets, options=SteeringOptions(), folder=tmp_path)
+    thread = threading.Thread(target=asyncio.run, args=(serving,))
+    with Trainer(tmp_path, rank=0) as first:
+        thread.start()
+        until(first.says)
+        with Trainer(tmp_path, rank=1) as second:
+            until(second.says)
+    thread.join(WAIT_S)
+    assert "the controller of rank1 failed and begins again: no trainer listens" in (
+        capfd.readouterr().err
+    )

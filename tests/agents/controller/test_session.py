@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rudder.agents.actuator import NoAnswerError
-from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.memory_watch import MemoryWatch
 from rudder.agents.controller.report import SteeringReport, read_report
 from rudder.agents.controller.session import ControllerSession
@@ -54,7 +54,7 @@ async def opened(
         options=SteeringOptions(memory=past),
         folder=folder,
         socket=folder / "control" / "rank0.sock",
-        cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+        process=ProcessShare(CpuBudget(fraction=1000, calm_fraction=1000)),
         memory=memory or MemoryWatch(look=lambda: HostMemory(2**40, 2**40)),
     )
     await session.begin()

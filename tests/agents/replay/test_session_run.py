@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
-from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.session import ControllerSession
 from rudder.agents.guard import LIMITS
 from rudder.agents.replay.what_if import what_if
@@ -23,7 +23,7 @@ async def steer(folder: Path, options: SteeringOptions) -> None:
         session = ControllerSession(
             trainer.workload, sender=trainer, options=options, folder=folder,
             socket=folder / "rank0.sock",
-            cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+            process=ProcessShare(CpuBudget(fraction=1000, calm_fraction=1000)),
         )  # fmt: skip
         await session.begin()
         for number in range(24):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.session import ControllerSession
 from rudder.bench.model_server.scripted_server import ScriptedServer
 from rudder.bench.model_server.stand_in import at_random
@@ -42,7 +42,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ),
             folder=folder,
             socket=folder / "rank0.sock",
-            cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+            process=ProcessShare(CpuBudget(fraction=1000, calm_fraction=1000)),
         )
         await session.begin()
         asker = session._steering.team.asker

@@ -15,8 +15,10 @@ from rudder.training.control.controller_process import (
     NICENESS,
     ControllerProcess,
     RestartBackoff,
+    controller_at,
     controller_command,
     pid_file_of,
+    sockets_of_host,
 )
 from rudder.training.steering_options import SteeringOptions
 from tests.training.control.steered import stepping, until
@@ -37,7 +39,7 @@ def test_it_leaves_by_itself_when_its_trainer_hangs_up(tmp_path: Path) -> None:
     with stepping(tmp_path) as trainer:
         command = [sys.executable, str(SMALL_CONTROLLER), str(trainer.path)]
         pid_file = pid_file_of(trainer.path)
-        process = ControllerProcess(command, log=tmp_path / "c.log", pid_file=pid_file)
+        process = ControllerProcess(command, log=tmp_path / "c.log", pid_files=[pid_file])
         until(lambda: trainer.settings.capacity_rows == 5)
         pid = process.pid
         assert pid is not None
@@ -130,12 +132,48 @@ def test_a_program_that_is_not_there_costs_nothing_but_a_line(
     process.close()
 
 
-def test_the_command_names_socket_rank_options_and_folder(tmp_path: Path) -> None:
+def test_the_command_names_trainers_options_and_folder(tmp_path: Path) -> None:
     options = SteeringOptions(planner="heuristic")
-    command = controller_command(tmp_path / "s", rank=2, options=options, folder=tmp_path)
+    sockets = {rank: tmp_path / f"rank{rank}.sock" for rank in (2, 3)}
+    command = controller_command(sockets, options=options, folder=tmp_path)
     assert command[:4] == (sys.executable, "-P", "-m", "rudder.agents.controller")
-    values = dict(zip(command[4::2], command[5::2], strict=True))
-    assert values["--socket"] == str(tmp_path / "s")
-    assert values["--rank"] == "2"
+    two, three = str(sockets[2]), str(sockets[3])
+    assert command[4:10] == ("--trainer", "2", two, "--trainer", "3", three)
+    values = dict(zip(command[10::2], command[11::2], strict=True))
     assert values["--folder"] == str(tmp_path)
+    assert values["--parent"] == str(os.getpid())
     assert SteeringOptions.model_validate_json(values["--options"]) == options
+
+
+@pytest.mark.parametrize(
+    ("local", "name", "ranks"),
+    [
+        (("1", "4"), "rank5.sock", [4, 5, 6, 7]),
+        (("0", "2"), "rank5-3.sock", [5, 6]),
+        ((None, None), "rank5.sock", [5]),
+        (("1", "4"), "mine.sock", [5]),
+        (("6", "4"), "rank5.sock", [5]),
+        (("6", "8"), "rank5.sock", [5]),
+        (("a", "8"), "rank5.sock", [5]),
+    ],
+)
+def test_the_first_trainer_of_a_host_starts_the_controller_of_all(
+    local: tuple[str | None, str | None],
+    name: str,
+    ranks: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for variable, value in zip(("LOCAL_RANK", "LOCAL_WORLD_SIZE"), local, strict=True):
+        monkeypatch.delenv(variable, raising=False)
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    sockets = sockets_of_host(tmp_path / name, rank=5)
+    assert list(sockets) == ranks
+    assert sockets[5] == tmp_path / name
+    assert {each.name for each in sockets.values()} == {
+        name.replace("rank5", f"rank{rank}") for rank in ranks
+    }
+    if ranks[0] != 5:
+        options = SteeringOptions()
+        assert controller_at(tmp_path / name, rank=5, options=options, folder=tmp_path) is None
