@@ -8,6 +8,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from rudder.agents.regime import FILLING, moves
+from rudder.agents.turns import goes_together
 from rudder.memory.journal import FRESH, GuardState
 from rudder.memory.records import GuardResult, Observation, Plan
 from rudder.tools.constants import (
@@ -126,6 +127,8 @@ class Guard:
         checked = _checked(change)
         if checked is None:
             return _refused("form", "the change has values that no setting can have")
+        if latest is not None and (why := _whose_turn(checked, observation, latest)) is not None:
+            return _refused("turn", why)
         if self._in_flight:
             return _refused("in_flight", "an earlier change is still on trial")
         if self.is_quiet(now_step):
@@ -177,6 +180,17 @@ class Guard:
                 f" {present / factor:.0f} to {present * factor:.0f}"
             )
         return None
+
+
+def _whose_turn(change: Change, observation: Observation, latest: Window) -> str | None:
+    """Why another rank's turn forbids a change; None where it does not."""
+    turn = latest.turn
+    step = latest.first_step + latest.num_steps
+    if turn is None or turn.rank == latest.rank or not turn.is_open(step):
+        return None
+    if turn.state == "on_trial" and turn.is_joint and goes_together(change, observation.settings):
+        return None
+    return f"a change of rank {turn.rank} is on trial, until step {turn.until_step} at the latest"
 
 
 def _checked(change: Change) -> Change | None:

@@ -19,6 +19,10 @@ class EmbeddedObserver:
 
     name = "embedded"
 
+    def __init__(self, *, estimates: bool = True) -> None:
+        """estimates: whether to work out the headroom, which takes longest."""
+        self._estimates = estimates
+
     async def observe(self, toolbox: Toolbox) -> Observation:
         """The observation; its bottleneck is `unknown` until a second window is there, for
         the first one begins with an empty buffer."""
@@ -43,7 +47,7 @@ class EmbeddedObserver:
             step_ms=step_ms,
             noise_rows=noise.rows,
             noise_wait_ms=noise.wait_ms,
-            **_headroom(toolbox.whatif, toolbox.limits),
+            **(_headroom(toolbox.whatif, toolbox.limits) if self._estimates else _NO_HEADROOM),
             spare_ms=toolbox.whatif.spare_ms,
             drift=history.drift,
             working_set_rows=_working_set_rows(history),
@@ -51,6 +55,7 @@ class EmbeddedObserver:
             sets_the_pace=_worst_wait_ms(peers) <= means.exposed_wait_ms + noise.wait_ms,
             row_ms=_row_ms(toolbox.whatif),
             max_capacity_rows=toolbox.limits.max_capacity_rows,
+            turn=history.windows[-1].turn,
         )
 
 
@@ -100,10 +105,13 @@ def _worst_wait_ms(peers: Sequence[StepTiming]) -> float:
     return 1000 * max((peer.exposed_wait_seconds for peer in peers), default=0.0)
 
 
+_NO_HEADROOM: dict[str, float | None] = {"headroom_rows": None, "headroom_wait_ms": None}
+
+
 def _headroom(whatif: WhatIf, limits: Limits) -> dict[str, float | None]:
     """What OPT would save at the largest capacity; nothing known until there is a trace."""
     if not whatif.is_ready:
-        return {"headroom_rows": None, "headroom_wait_ms": None}
+        return _NO_HEADROOM
     present, best = whatif.present(), whatif.opt(limits.max_capacity_rows)
     return {
         "headroom_rows": present.rows_fetched.mid - best.rows_fetched.mid,

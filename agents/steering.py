@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from rudder.agents.actuator import Actuator, Sender
-from rudder.agents.graph import build_graph, decide
+from rudder.agents.graph import Graph, build_graph, decide
 from rudder.agents.guard import Guard, limit_plan
+from rudder.agents.llm.consultation import asks_model
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import DecisionRecorder
@@ -21,6 +23,14 @@ from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
 from rudder.agents.team import Team, make_team, steps_of
 from rudder.agents.trial import Trial, TrialCriteria
+from rudder.agents.turns import (
+    JoinedTrial,
+    TeamCritic,
+    TeamPlanner,
+    TurnStore,
+    TurnTaking,
+    goes_together,
+)
 from rudder.memory.journal import Journal
 from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.constants import (
@@ -40,6 +50,7 @@ from rudder.training.control.messages import FULL_ATTENTION, MAX_WINDOW_STEPS, A
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
 from rudder.training.steering_options import SteeringOptions
+from rudder.training.turn import RankTurn, TurnState
 from rudder.training.workload import Workload
 
 
@@ -99,6 +110,9 @@ def _resting(window: Window | None) -> Attention:
 
 
 Refusal: TypeAlias = Literal["expired", "refused"]
+AnyTrial: TypeAlias = Trial | WarmTrial | JoinedTrial
+_STATES: dict[str, TurnState] = {"confirmed": "confirmed", "reverted": "reverted"}
+"""Of a turn, by the outcome of its change; all others leave it abandoned."""
 
 
 def _always() -> bool:
@@ -117,10 +131,12 @@ class Steering:
         options: SteeringOptions,
         team: Team | None = None,
         may_decide: Callable[[], bool] = _always,
+        turns: TurnStore | None = None,
     ) -> None:
         """sender: the line to the trainer; team: default: the one that the options name.
 
-        may_decide: asked before each decision, such as a budget of processor time.
+        may_decide: asked before each decision, such as a budget of processor time; turns: what the
+        ranks agree over, None: this one decides whenever it wants to.
         """
         self._guard = Guard(steps_of(options))
         self.recorder = DecisionRecorder(journal, guard=self._guard, options=options)
@@ -129,16 +145,9 @@ class Steering:
         self._journal, self._may_decide = journal, may_decide
         self._episode_recall = EpisodeRecall(journal, workload=workload)
         self.toolbox = self._make_toolbox(workload, options)
-        self._graph = build_graph(
-            observer=self.team.observer,
-            planner=self.team.planner,
-            second=self.team.second,
-            critic=self.team.critic,
-            guard=self._guard,
-            act=self.actuator,
-            recall=self._episode_recall.recall,
-            recorder=self.recorder,
-        )
+        self._graph = self._make_graph(self.team)
+        self._joining = self._make_graph(Team(EmbeddedObserver(), TeamPlanner(), TeamCritic()))
+        self._turns = TurnTaking(turns, workload)
         self._criteria = TrialCriteria(
             windows=options.trial_windows,
             objective=options.objective,
@@ -146,7 +155,7 @@ class Steering:
         )
         self._next_number = 0
         self._episode: Episode | None = None
-        self._trial: Trial | WarmTrial | None = None
+        self._trial: AnyTrial | None = None
         self._backoff = DecisionBackoff()
         self._is_short = False
 
@@ -155,6 +164,18 @@ class Steering:
         limits = Limits.of(workload, memory_budget_bytes=options.memory_budget_bytes)
         whatif, recall = WhatIf(history), self._episode_recall.last
         return Toolbox(history, limits, whatif, recall, on_call=self.recorder.on_call)
+
+    def _make_graph(self, team: Team) -> Graph:
+        return build_graph(
+            observer=team.observer,
+            planner=team.planner,
+            second=team.second,
+            critic=team.critic,
+            guard=self._guard,
+            act=self.actuator,
+            recall=self._episode_recall.recall,
+            recorder=self.recorder,
+        )
 
     @property
     def attention(self) -> Attention:
@@ -186,7 +207,7 @@ class Steering:
         Not after a restart. Raises as `take`.
         """
         is_first = self._next_number == 0 and self.toolbox.history.latest is None
-        return await self._decide() if is_first else None
+        return await self._decide(self._graph) if is_first else None
 
     async def take(self, window: Window) -> tuple[Episode, ...]:
         """Take in a window and decide on it; the episodes that it ended and began, if any.
@@ -200,6 +221,7 @@ class Steering:
     async def decide_on(self, window: Window) -> tuple[Episode, ...]:
         """The same with a window that was taken in already."""
         ended = None
+        await self._turns.settle()
         if self._trial is not None:
             ended = await self._try(self._trial, window)
             if ended is None or ended.outcome is None or ended.outcome.result != "confirmed":
@@ -208,14 +230,44 @@ class Steering:
         return tuple(episode for episode in (ended, begun) if episode is not None)
 
     async def _next(self, window: Window) -> Episode | None:
-        """The next decision, if it is time for one."""
+        """The next decision, if it is time for one and no other rank's turn, or another rank's
+        change."""
         if has_slowed(self.toolbox.history.windows):
             self._guard.acquit()
-        is_over = self._backoff.is_over(window) or self._has_news
-        if self._guard.is_quiet(self.toolbox.history.next_step) or not is_over:
+        most_rows = self.toolbox.limits.max_capacity_rows
+        if self._guard.is_quiet(self.toolbox.history.next_step):
+            return None
+        joined = self._turns.to_join(window, most_rows=most_rows)
+        if joined is not None:
+            return await self._decide(self._joining, joined)
+        if not self._backoff.is_over(window) and not self._has_news:
+            return None
+        kept = self._turns.kept(window, most_rows=most_rows)
+        if kept is not None and not self._asks_model(window):
+            await self._keep_as(kept)
             return None
         self._is_short = not self._may_decide()
-        return None if self._is_short else await self._decide()
+        if self._is_short or not await self._turns.take(window):
+            return None
+        return await self._decide_in_turn()
+
+    async def _keep_as(self, turn: RankTurn) -> None:
+        """Keep things, for another rank in like circumstances came to that."""
+        seen = await EmbeddedObserver(estimates=False).observe(self.toolbox)
+        self._backoff.begin(seen.model_copy(update={"headroom_wait_ms": turn.headroom_wait_ms}))
+
+    async def _decide_in_turn(self) -> Episode | None:
+        episode = None
+        try:
+            episode = await self._decide(self._graph)
+        finally:
+            most_rows = self.toolbox.limits.max_capacity_rows
+            await self._turns.decided(episode, is_on_trial=self.is_on_trial, most_rows=most_rows)
+        return episode
+
+    def _asks_model(self, window: Window) -> bool:
+        """Whether this rank's decisions are those in which the job's model is asked."""
+        return self.team.asker is not None and asks_model(window.rank, peers=window.peers)
 
     @property
     def _has_news(self) -> bool:
@@ -224,6 +276,7 @@ class Steering:
 
     def note(self, window: Window) -> None:
         """Take in a window that nothing is decided on."""
+        self._turns.note(window)
         self.toolbox.history.add(window)
         self._journal.add_window(window)
 
@@ -236,6 +289,7 @@ class Steering:
         if self._trial is None or self._episode is None:
             return None
         self._trial = None
+        self._turns.give_up()
         self._guard.closed(is_revert=False, step=self.toolbox.history.next_step)
         outcome = Outcome(result="abandoned", reason=reason)
         self._episode = self._episode.model_copy(update={"outcome": outcome})
@@ -278,7 +332,7 @@ class Steering:
         self._journal.save(episode)
         return episode
 
-    async def _try(self, trial: Trial | WarmTrial, window: Window) -> Episode | None:
+    async def _try(self, trial: AnyTrial, window: Window) -> Episode | None:
         outcome = trial.feed(window)
         if outcome is None or self._episode is None:
             return None
@@ -291,6 +345,7 @@ class Steering:
                 purpose="revert_change",
             )
         self._trial = None
+        await self._turns.close(_STATES.get(outcome.result, "abandoned"))
         self._backoff.end()
         self._guard.closed(is_revert=is_revert, step=self.toolbox.history.next_step)
         episode = self._episode.model_copy(update={"outcome": outcome})
@@ -311,15 +366,20 @@ class Steering:
         if outcome.result == "confirmed" and outcome.rows_error is not None:
             self.toolbox.whatif.note_error(outcome.rows_error)
 
-    async def _decide(self) -> Episode | None:
+    async def _decide(self, graph: Graph, joined: RankTurn | None = None) -> Episode | None:
+        """joined: the turn of another rank in which this one makes the same change."""
         episode_id = uuid.uuid4().hex
-        state = await decide(self._graph, toolbox=self.toolbox, episode_id=episode_id)
+        state = await decide(graph, toolbox=self.toolbox, episode_id=episode_id)
         if "proposal" not in state:
             return None
         episode = self._episode_of(state, episode_id)
         applied = episode.applied
         if applied is not None and episode.outcome is None and episode.verdict is not None:
-            self._trial = self._trial_of(episode.verdict, episode.observation, applied)
+            trial = self._trial_of(episode.verdict, episode.observation, applied)
+            if joined is not None and isinstance(trial, Trial):
+                self._trial = JoinedTrial(trial, joined)
+            else:
+                self._trial = trial
             self._guard.opened()
         elif episode.outcome is not None:
             self._backoff.begin(episode.observation)
@@ -330,6 +390,7 @@ class Steering:
     def _trial_of(
         self, verdict: Verdict, before: Observation, applied: Applied
     ) -> Trial | WarmTrial:
+        is_joint = self._turns.are_agreed and goes_together(verdict.change, before.settings)
         if not before.step_ms:
             return WarmTrial(applied=applied, expected=verdict.expected)
         whatif, step = self.toolbox.whatif, applied.step
@@ -339,7 +400,7 @@ class Steering:
             before=before,
             expected=verdict.expected,
             course=whatif.course(verdict.change, applied_step=step) if whatif.is_ready else (),
-            criteria=self._criteria,
+            criteria=replace(self._criteria, is_joint=is_joint),
         )
 
     def _take_number(self) -> int:
@@ -353,6 +414,7 @@ class Steering:
             run_key=workload.run_key,
             rank=workload.rank,
             number=self._take_number(),
+            turn=self._turns.number_at(state["observation"].step),
             observation=state["observation"],
             recalled=tuple(each.episode.episode_id for each in state["recalled"]),
             rejected=state.get("rejected"),

@@ -40,12 +40,14 @@ class TrialCriteria:
     """How a trial is judged.
 
     windows: settled ones to be seen, more where rows are noisy; tolerance: share of the step time
-    by which the trainer may wait longer.
+    by which the trainer may wait longer; is_joint: other ranks make the change, too, so that the
+    step time of the job is compared in place of this trainer's wait.
     """
 
     windows: int = MIN_WINDOWS
     objective: Objective = "time"
     tolerance: float = HIDDEN_SHARE
+    is_joint: bool = False
 
 
 DEFAULT_CRITERIA = TrialCriteria()
@@ -100,6 +102,10 @@ class Trial:
             return None
         return self._judge()
 
+    def measured(self, window: Window) -> Outcome:
+        """What was measured up to this window, whatever comes of the trial."""
+        return self._early(window, "confirmed", "")
+
     # -- settling -----------------------------------------------------------------------
 
     def _is_settled(self, window: Window) -> bool:
@@ -128,8 +134,7 @@ class Trial:
     def _has_helped(self, window: Window) -> bool:
         """Whether a whole window under the change waited less; asked where there is no estimate to
         compare with."""
-        wait_gain = self._before.exposed_wait_ms - _wait_ms([window])
-        return wait_gain > self._tolerated_wait_ms
+        return -self._longer_ms([window]) > self._tolerated_wait_ms
 
     # -- judging ------------------------------------------------------------------------
 
@@ -148,13 +153,13 @@ class Trial:
         """Whether some windows waited too long and others did not, and more may tell."""
         if len(self._settled) >= PRESENT_WINDOWS:
             return False
-        most = self._before.exposed_wait_ms + self._tolerated_wait_ms
-        return len({_wait_ms([window]) > most for window in self._settled}) > 1
+        most = self._tolerated_wait_ms
+        return len({self._longer_ms([window]) > most for window in self._settled}) > 1
 
     def _judge(self) -> Outcome:
         """A longer wait with fewer rows is not caused by the change: ranks share links, and wait
         for each other in every step."""
-        wait_gain = self._before.exposed_wait_ms - _usual_wait_ms(self._settled)
+        wait_gain = -self._longer_ms(self._settled)
         rows_gain = self._before.rows_fetched - self._comparable_rows(self._settled)
         rows_noise = max(self._before.noise_rows, SAME_ROWS_SHARE * self._before.rows_fetched)
         if -wait_gain > self._tolerated_wait_ms and rows_gain <= rows_noise:
@@ -186,11 +191,16 @@ class Trial:
         most = (1 + CATASTROPHE_SHARE) * self._before.rows_fetched
         if self._is_growth and self._comparable_rows([window]) <= most:
             return False
-        worse = _wait_ms([window]) - self._before.exposed_wait_ms
-        return worse > max(
+        return self._longer_ms([window]) > max(
             CATASTROPHE_SHARE * self._before.step_ms,
             SIGMAS_SURE * self._before.noise_wait_ms,
         )
+
+    def _longer_ms(self, windows: Sequence[Window]) -> float:
+        """By how much the trainer waits longer than before, or all ranks take longer, per step."""
+        if self._criteria.is_joint:
+            return statistics.median(map(_step_ms, windows)) - self._before.step_ms
+        return _usual_wait_ms(windows) - self._before.exposed_wait_ms
 
     def _comparable_rows(self, windows: Sequence[Window]) -> float:
         """Rows fetched per step, at as many remote rows per step as before."""
@@ -244,11 +254,12 @@ class Trial:
         )
 
 
-def _wait_ms(windows: Sequence[Window]) -> float:
-    steps = sum(window.num_steps for window in windows)
-    return 1000 * sum(window.stalled_seconds for window in windows) / max(steps, 1)
+def _step_ms(window: Window) -> float:
+    return 1000 * window.trained_seconds / max(window.num_steps, 1)
 
 
 def _usual_wait_ms(windows: Sequence[Window]) -> float:
     """The median: a window that a busy host held up is not the change's doing."""
-    return statistics.median(_wait_ms([window]) for window in windows)
+    return statistics.median(
+        1000 * window.stalled_seconds / max(window.num_steps, 1) for window in windows
+    )

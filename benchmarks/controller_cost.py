@@ -1,16 +1,17 @@
 """What a controller takes of a core: for a decision, part by part, and while nothing can be gained.
 
     python -m benchmarks.controller_cost runs/steered --decisions 100 --seconds 0
-    python -m benchmarks.controller_cost --decisions 0 --seconds 100
+    python -m benchmarks.controller_cost --decisions 0 --seconds 100 --trainers 8
 
 - decisions: the windows of a steered run (its folder, or a rankN.db) pass through all that a
   controller does with them, and on each a decision is made, as soon as the estimator can say
   anything; the trainer refuses every change, for its windows are told already. Without a run: those
   of a simulated trainer with as many sampled accesses as community-200k has. Milliseconds of
   processor time, all threads.
-- idle: a simulated trainer whose buffer holds all that it uses tells its windows at a real control
-  port, at the pace of steps of 22 ms (as community-200k's); a controller process steers it as in
-  any run. A line for each quarter of the time: the first has imports and first decisions.
+- idle: simulated trainers whose buffers hold all that they use tell their windows at real control
+  ports, at the pace of steps of 22 ms (as community-200k's); one controller process steers them as
+  those of a host. A line for each quarter of the time: the first has imports and first decisions.
+  Windows are of one trainer, peak_mib of the process so far.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import time
 from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +38,11 @@ from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.run.run_reader import RunReader, run_files
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.tools.estimate.history import History
-from rudder.training.control.controller_process import controller_at
+from rudder.training.control.controller_process import (
+    ControllerProcess,
+    controller_command,
+    pid_file_of,
+)
 from rudder.training.control.messages import Attention, read_message, to_line
 from rudder.training.control.peers import FinishedWindow
 from rudder.training.control.service import ControlPort
@@ -202,26 +209,43 @@ def train(port: ControlPort, trainer: SimulatedTrainer, *, seconds: float) -> tu
     return windows, sampled, steps
 
 
-def quarters(seconds: float, folder: Path) -> Iterator[dict[str, float]]:
-    """One controller from its start on."""
-    stream = ZipfStream(num_remote=100_000, draws=8_000)
+def idle_trainer(rank: int) -> SimulatedTrainer:
+    """A trainer that has nothing to gain."""
+    stream = ZipfStream(num_remote=100_000, draws=8_000, seed=rank)
     settings = BufferSettings(capacity_rows=stream.num_remote, lookahead_batches=40)
     costs = Costs(row_ms=0.001)
-    trainer = SimulatedTrainer(stream, settings=settings, costs=costs, steps=10**7, seed=1)
-    socket = folder / "control" / "rank0.sock"
-    socket.parent.mkdir()
-    with ControlPort(socket, rank=0, workload=trainer.workload) as port:
-        controller = controller_at(socket, rank=0, options=SteeringOptions(), folder=folder)
-        gauge, before = ControllerGauge(socket.parent), 0.0
+    return SimulatedTrainer(
+        stream, settings=settings, costs=costs, steps=10**7, rank=rank, seed=rank + 1
+    )
+
+
+def quarters(seconds: float, folder: Path, *, trainers: int = 1) -> Iterator[dict[str, float]]:
+    """One controller from its start on."""
+    sockets = {rank: folder / "control" / f"rank{rank}.sock" for rank in range(trainers)}
+    sockets[0].parent.mkdir()
+    ranks = [idle_trainer(rank) for rank in sockets]
+    with ExitStack() as stack:
+        ports = [
+            stack.enter_context(ControlPort(path, rank=rank, workload=ranks[rank].workload))
+            for rank, path in sockets.items()
+        ]
+        controller = ControllerProcess(
+            controller_command(sockets, options=SteeringOptions(), folder=folder),
+            log=folder / "controller.log",
+            pid_files=[pid_file_of(sockets[0])],
+        )
+        threads = stack.enter_context(ThreadPoolExecutor(trainers))
+        gauge, before = ControllerGauge(sockets[0].parent), 0.0
         for number in range(1, _QUARTERS + 1):
             begun = time.monotonic()
-            windows, sampled, steps = train(port, trainer, seconds=seconds / _QUARTERS)
-            spent = sum(use.cpu_seconds for use in gauge.read().values())
-            percent = 100 * (spent - before) / (time.monotonic() - begun)
-            before = spent
+            training = partial(train, seconds=seconds / _QUARTERS)
+            (windows, sampled, steps), *_ = threads.map(training, ports, ranks)
+            use = gauge.read()["rank0"]
+            percent = 100 * (use.cpu_seconds - before) / (time.monotonic() - begun)
+            before = use.cpu_seconds
             yield {
-                "quarter": number, "core_percent": percent, "windows": windows,
-                "sampled_windows": sampled, "steps_of_last_window": steps,
+                "quarter": number, "core_percent": percent, "peak_mib": use.peak_rss_bytes / 2**20,
+                "windows": windows, "sampled_windows": sampled, "steps_of_last_window": steps,
             }  # fmt: skip
     controller.close()
 
@@ -230,8 +254,8 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     if options.decisions:
         yield decision_cost(options, folder / "rank0.db")
     if options.seconds:
-        yield from quarters(options.seconds, folder)
+        yield from quarters(options.seconds, folder, trainers=options.trainers)
 
 
 if __name__ == "__main__":
-    run_study(__doc__, measure, positional=("run", "?"), decisions=100, seconds=100.0)
+    run_study(__doc__, measure, positional=("run", "?"), decisions=100, seconds=100.0, trainers=1)

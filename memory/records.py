@@ -17,6 +17,7 @@ from rudder.tools.estimate.means import Trend
 from rudder.training.metrics import StepTiming
 from rudder.training.settings import Applied, BufferSettings, Change, FrozenExact
 from rudder.training.steering_options import Objective
+from rudder.training.turn import RankTurn
 
 Bottleneck = Literal["none", "network", "loader", "peers", "unknown"]
 Text = Annotated[str, Field(max_length=2000)]
@@ -32,7 +33,8 @@ class Observation(FrozenExact):
     usual; spare_ms: by how much the loader is ahead of the trainer, per step; row_ms: what a row
     takes over the network, which tells how fast the link is; max_capacity_rows: the largest buffer
     that memory and limits allow. Records of before version 0.2 have neither. hot_rows: rows of
-    an earlier run's hot set that the trainer can fetch before its first batch.
+    an earlier run's hot set that the trainer can fetch before its first batch; turn: the newest of
+    the job.
     """
 
     step: int
@@ -58,6 +60,7 @@ class Observation(FrozenExact):
     row_ms: float | None = None
     max_capacity_rows: int | None = None
     hot_rows: int = 0
+    turn: RankTurn | None = None
 
     @property
     def exposed_fraction(self) -> float:
@@ -78,7 +81,8 @@ class Plan(FrozenExact):
     calls: tool calls by which a model proposed it; asked_step: the step of the observation about
     which it was asked, some time before; None without a model, and in records of up to version
     0.2. propensity: the probability with which a planner that explores proposed this change; None
-    for other planners.
+    for other planners. turn: number of the turn of another rank whose change this rank makes, too;
+    None for a plan of its own.
     """
 
     planner: str
@@ -88,6 +92,7 @@ class Plan(FrozenExact):
     calls: tuple[ToolCall, ...] = ()
     asked_step: int | None = None
     propensity: float | None = Field(None, gt=0, le=1)
+    turn: int | None = None
 
 
 class Verdict(FrozenExact):
@@ -142,7 +147,7 @@ class Episode(FrozenExact):
     """One decision of one trainer; finished once it has an outcome.
 
     rejected: what was proposed before `plan`; None where `plan` was the first. Records name it
-    `set_aside`.
+    `set_aside`. turn: number of the turn of this rank or another in which it was made.
     """
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
@@ -151,6 +156,7 @@ class Episode(FrozenExact):
     run_key: str
     rank: int
     number: int
+    turn: int | None = None
     observation: Observation
     recalled: tuple[str, ...] = ()
     rejected: Rejected | None = Field(None, alias="set_aside")

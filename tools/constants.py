@@ -203,5 +203,12 @@ COOL_DOWN_STEPS, MAX_COOL_DOWN_STEPS = 2 * WINDOW_STEPS, 2048
 trials that bring nothing come to an end and a changed workload is still noticed."""
 MAX_SETTLING_WINDOWS = TRIAL_STEPS // WINDOW_STEPS
 """A change that is no growth is judged after so many, settled or not."""
+TURN_STEPS = MAX_BATCHES
+"""Steps for which other ranks wait for one that has changed something: a trial is over by then."""
+SLOWEST_FIRST_WINDOWS = MIN_WINDOWS
+"""Windows for which a rank leaves the turn to ranks that wait longer: these may be content."""
+LIKE_ROWS_FACTOR = 1.5
+"""Times the rows fetched: ranks that differ by less are in like circumstances. By hand: partitions
+of one graph differ by a fifth, and what helps at 1.5 times the rows does not harm."""
 REMOTE_ROWS_SHARE = 0.01
 """Of all remote rows: a change of fewer fetched ones is no reason to think again."""

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from rudder.training.config import RunConfig
 from rudder.training.settings import BufferSettings, Frozen
+from rudder.training.turn import RankTurn
 
 NodeArray = NDArray[np.int32]
 
@@ -182,7 +183,8 @@ class OwnerTraffic(Frozen):
 class StepTiming(Frozen):
     """Seconds per step of a trainer's last window, as the trainers tell each other.
 
-    num_ranks: ranks that it stands for; of several it is the timing of the one that waits longest.
+    num_ranks: ranks that it stands for; of several it is the timing of the one that waits longest,
+    and lowest_rank is the lowest of them.
     """
 
     rank: int
@@ -190,6 +192,7 @@ class StepTiming(Frozen):
     step_seconds: float
     exposed_wait_seconds: float
     num_ranks: int = 1
+    lowest_rank: int | None = None
 
 
 _SELDOM = 0.2
@@ -201,9 +204,9 @@ class Window(Frozen):
 
     wall_seconds: from the beginning of the first step to the end of the last, without
     evaluations; peers: the other ranks' latest timings, one by one or of groups of ranks, which may
-    be a window or two older or newer; accesses: None where the loader has no buffer; settings:
-    those in force at the end; settings_since: the first batch under these settings, None where it
-    is not known.
+    be a window or two older or newer; turn: the newest of the job, None: nobody has taken one;
+    accesses: None where the loader has no buffer; settings: those in force at the end;
+    settings_since: the first batch under these settings, None where it is not known.
     """
 
     rank: int
@@ -220,6 +223,7 @@ class Window(Frozen):
     wall_seconds: float | None = None
     owners: tuple[OwnerTraffic, ...] = ()
     peers: tuple[StepTiming, ...] = ()
+    turn: RankTurn | None = None
     accesses: AccessSlice | None = None
 
     @property
@@ -332,7 +336,8 @@ CountSource = Literal["record", "controller", "cut short"]
 class SteeringCounts(Frozen):
     """Decisions of one rank's controller by what became of them.
 
-    decisions: times the agents were asked; reconsidered: where a second planner's plan was tried,
+    decisions: times the agents were asked; joined: changes made because another rank decided on
+    them, without asking; reconsidered: where a second planner's plan was tried,
     as the first came to nothing; proposed: plans that change something; late: dropped as their
     observation was too old; abandoned: changes whose trial was cut short; rows_errors: (measured -
     expected) / expected rows fetched of each change that was tried; ages_steps: of each applied
@@ -344,6 +349,7 @@ class SteeringCounts(Frozen):
     rank: int = 0
     source: CountSource = "record"
     decisions: int = 0
+    joined: int = 0
     reconsidered: int = 0
     proposed: int = 0
     approved: int = 0

@@ -132,9 +132,7 @@ async def _take(session: ControllerSession, window: Window) -> None:
         session.fail(error)
 
 
-async def control(
-    sockets: Mapping[int, Path], *, options: SteeringOptions, folder: Path
-) -> None:
+async def control(sockets: Mapping[int, Path], *, options: SteeringOptions, folder: Path) -> None:
     """Be the controller of the trainers, by rank, that listen at `sockets`; raises RunError.
 
     A failure of one trainer's controller does not end those of the others.

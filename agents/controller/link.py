@@ -7,6 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -20,11 +21,14 @@ from rudder.training.control.messages import (
     LogHead,
     Message,
     Subscribe,
+    TurnAnswer,
+    TurnRequest,
     read_message,
     to_line,
 )
 from rudder.training.errors import RunError
 from rudder.training.settings import Applied, Change, Command
+from rudder.training.turn import RankTurn
 
 MAX_MESSAGE_BYTES = 16 * 2**20
 CONNECT_TIMEOUT_S = 10.0
@@ -32,6 +36,8 @@ OPEN_TIMEOUT_S = 600.0
 """A controller is started before its trainer has its graph, which may take minutes."""
 _RETRY_S = 0.2
 ANSWER_TIMEOUT_S = 60.0
+TURN_TIMEOUT_S = 5.0
+"""Port and store answer within milliseconds."""
 
 
 class TrainerLink:
@@ -40,6 +46,8 @@ class TrainerLink:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         self._asked: dict[str, asyncio.Future[Applied]] = {}
+        self._turn: asyncio.Future[RankTurn | None] | None = None
+        self._one_turn = asyncio.Lock()
         self._num_beats = 0
         self._reading: asyncio.Task[None] | None = None
         self._inbox: asyncio.Queue[Message | None] = asyncio.Queue()
@@ -95,6 +103,16 @@ class TrainerLink:
         """Tell the trainer what its windows are to show."""
         await self._send(attention)
 
+    async def write_turn(self, turn: RankTurn, *, instead_of: RankTurn | None) -> RankTurn | None:
+        """Put a turn in place of the job's newest, through the trainer; the newest then. None: the
+        ranks cannot agree."""
+        async with self._one_turn:
+            self._turn = asyncio.get_running_loop().create_future()
+            await self._send(TurnRequest(turn=turn, instead_of=instead_of))
+            with suppress(TimeoutError):
+                return await asyncio.wait_for(self._turn, TURN_TIMEOUT_S)
+            return None
+
     async def beat(self, head: LogHead | None = None) -> None:
         """Tell the trainer that its controller lives; head: where its log ends."""
         self._num_beats += 1
@@ -114,11 +132,14 @@ class TrainerLink:
                     self._answer(message.command_id, message)
                 elif isinstance(message, CommandRejected):
                     self._fail(message)
+                elif isinstance(message, TurnAnswer):
+                    self._answer_turn(message.turn)
                 elif message is not None:
                     self._inbox.put_nowait(message)
         finally:
             for future in self._asked.values():
                 future.cancel()
+            self._answer_turn(None)
             self._inbox.put_nowait(None)
 
     async def _next_line(self) -> bytes:
@@ -135,6 +156,10 @@ class TrainerLink:
         future = self._asked.get(command_id)
         if future is not None and not future.done():
             future.set_result(applied)
+
+    def _answer_turn(self, turn: RankTurn | None) -> None:
+        if self._turn is not None and not self._turn.done():
+            self._turn.set_result(turn)
 
     def _fail(self, rejected: CommandRejected) -> None:
         future = self._asked.get(rejected.command_id or "")

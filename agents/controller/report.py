@@ -30,9 +30,11 @@ def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
     if applied is not None and is_change(episode):
         ages = (*ages, applied.step - episode.observation.step)
     decision = None if episode.verdict is None else episode.verdict.decision
+    is_own = episode.plan.turn is None
     found = _added(
         counts,
-        decisions=1,
+        decisions=is_own,
+        joined=not is_own,
         reconsidered=episode.rejected is not None,
         proposed=not episode.plan.change.is_empty,
         approved=decision == "approve",

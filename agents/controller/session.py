@@ -23,6 +23,7 @@ from rudder.agents.controller.report import (
     write_report,
 )
 from rudder.agents.steering import Steering
+from rudder.agents.turns import TurnStore
 from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.record_place import RecordPlace
@@ -76,7 +77,7 @@ def _close(journal: SqliteJournal, episode: Episode, reason: str) -> Episode:
     return closed
 
 
-class TrainerPort(Sender, Protocol):
+class TrainerPort(Sender, TurnStore, Protocol):
     """What a controller says to a trainer."""
 
     async def attend(self, attention: Attention) -> None:
@@ -114,6 +115,7 @@ class ControllerSession:
             journal=self._journal,
             options=options,
             may_decide=lambda: self._cpu.has_left,
+            turns=sender,
         )
         before = read_report(folder, workload.rank)  # of a controller before this one
         self._report = SteeringReport(

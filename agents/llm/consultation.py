@@ -96,7 +96,8 @@ def read_plan(reply: Reply, toolbox: Toolbox, *, step: int, model: str) -> Plan:
 def asks_model(rank: int, *, peers: Sequence[StepTiming] = ()) -> bool:
     """Whether this rank asks for its whole job: the lowest one that trains does. Before the ranks
     have heard of each other it is rank 0."""
-    return rank < min((peer.rank for peer in peers), default=1)
+    others = (peer.rank if peer.lowest_rank is None else peer.lowest_rank for peer in peers)
+    return rank < min(others, default=1)
 
 
 class Adviser(Protocol):

@@ -12,6 +12,7 @@ from rudder.agents.planners.baselines import PeriodicPlanner
 from rudder.agents.replay.recorded_run import Scene
 from rudder.agents.roles import Planner
 from rudder.agents.team import Team, advised, critic_of, planner_of
+from rudder.agents.turns import TEAM, TeamCritic, TeamPlanner
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
@@ -54,6 +55,8 @@ _LLM = "llm:"
 
 def why_not_recorded(scene: Scene) -> str | None:
     """Why the agents of this decision cannot be made again, or None."""
+    if scene.episode.plan.planner == TEAM:
+        return None
     for plan in scene.episode.plans:
         if plan.planner.startswith(_LLM):
             if plan.asked_step is None:
@@ -74,6 +77,8 @@ def _is_plan(exchange: Exchange) -> bool:
 
 def recorded_team(scene: Scene) -> Team:
     """The agents of the decision, which hear what a model had answered."""
+    if scene.episode.plan.planner == TEAM:
+        return Team(observer=EmbeddedObserver(), planner=TeamPlanner(), critic=TeamCritic())
     name = _PLANNERS.get(scene.episode.plan.planner, "embedded")
     team = Team(
         observer=EmbeddedObserver(),

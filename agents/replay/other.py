@@ -15,11 +15,15 @@ from rudder.agents.replay.recorded import decide_again
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.agents.roles import Planner
 from rudder.agents.team import Team, asker_of, open_chat, planner_of, with_llm
+from rudder.agents.turns import TEAM
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
 from rudder.training.steering_options import SteeringOptions
 
-_NO_CHOICE = "a limit was kept to: no planner was asked"
+_NO_CHOICE = {
+    LIMITS: "a limit was kept to: no planner was asked",
+    TEAM: "another rank's change was made, too: no planner was asked",
+}
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class OtherPlanner:
             if isinstance(scene, NotReplayable):
                 yield Alternative(scene.episode, stored, None, scene.reason)
                 continue
-            if scene.episode.plan.planner == LIMITS:
-                yield Alternative(scene.episode, stored, None, _NO_CHOICE)
+            if (reason := _NO_CHOICE.get(scene.episode.plan.planner)) is not None:
+                yield Alternative(scene.episode, stored, None, reason)
                 continue
             team = recorded_team(scene)
             team = Team(team.observer, self._planner(scene, team), team.critic)

@@ -34,6 +34,7 @@ from rudder.training.metrics import (
 )
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import Applied, BufferSettings, Change
+from rudder.training.turn import RankTurn
 from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
 
 READY_BATCHES = 2
@@ -80,7 +81,8 @@ class _Sums:
 
 
 class SimulatedTrainer:
-    """One rank; time passes only in `window`. `costs` may be changed at any time."""
+    """One rank; time passes only in `window`, or in `step` and `wait_until`. `costs` may be changed
+    at any time."""
 
     def __init__(
         self,
@@ -92,9 +94,11 @@ class SimulatedTrainer:
         steps: int = 1600,
         row_bytes: int = 400,
         max_buffer_rows: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
         seed: int = 0,
     ) -> None:
-        self.costs = costs
+        self.costs, self._rank = costs, rank
         self._stream, self._row_bytes = stream, row_bytes
         self._policy = _policy_of(policy, stream.num_remote, settings)
         self._since = 0
@@ -109,9 +113,11 @@ class SimulatedTrainer:
         self._done_ms = 0.0
         self._num_windows = 0
         self._attention = FULL_ATTENTION
-        self.workload = _workload(
+        workload = _workload(
             self._policy, policy, steps, stream.num_remote, row_bytes, max_buffer_rows
         )
+        self.workload = workload.model_copy(update={"rank": rank, "world_size": world_size})
+        self._sums = _Sums(first_step=0, began_ms=0.0)
 
     @property
     def seconds(self) -> float:
@@ -132,7 +138,7 @@ class SimulatedTrainer:
         return Applied(
             command_id=f"step-{self._step}",
             outcome="applied" if reason is None else "refused",
-            rank=0,
+            rank=self._rank,
             step=self._step,
             settings=self._policy.settings,
             reason=reason,
@@ -142,6 +148,10 @@ class SimulatedTrainer:
         """Show what is asked for from the next window on."""
         self._attention = attention
 
+    async def write_turn(self, turn: RankTurn, *, instead_of: RankTurn | None) -> RankTurn | None:
+        """There are no others to agree with."""
+        return None
+
     def window(
         self,
         before: Callable[[int], None] = lambda number: None,
@@ -149,12 +159,33 @@ class SimulatedTrainer:
         most_steps: int = MAX_WINDOW_STEPS,
     ) -> Window:
         """Train for a window's steps; before: called with its number before each 16 of them."""
-        sums = _Sums(first_step=self._step, began_ms=self._done_ms)
         for _ in range(min(self._attention.window_steps, most_steps)):
             if self._step % WINDOW_STEPS == 0:
                 before(self._step // WINDOW_STEPS)
-            self._train_one(sums)
-        return self._window_of(sums)
+            self.step()
+        return self.end_window()
+
+    def step(self) -> float:
+        """Train for one step; when it ends, in milliseconds from the start."""
+        self._train_one(self._sums)
+        return self._done_ms
+
+    def wait_until(self, done_ms: float) -> None:
+        """Have the step end then, as ranks wait for the slowest of them."""
+        waited = (done_ms - self._done_ms) / 1000
+        self._sums.seconds += Seconds(compute=waited, blocked=waited)
+        self._done_ms = done_ms
+
+    @property
+    def has_window(self) -> bool:
+        """Whether as many steps are done as its window is to have."""
+        return self._step - self._sums.first_step >= self._attention.window_steps
+
+    def end_window(self) -> Window:
+        """The window of the steps since the last one."""
+        window = self._window_of(self._sums)
+        self._sums = _Sums(first_step=self._step, began_ms=self._done_ms)
+        return window
 
     # -- one step -----------------------------------------------------------------------
 
@@ -228,7 +259,7 @@ class SimulatedTrainer:
         num_steps = self._step - sums.first_step
         fetched = sums.rows.rows_fetched.of_batches
         return Window(
-            rank=0,
+            rank=self._rank,
             index=self._num_windows - 1,
             epoch=sums.first_step // self.workload.batches_per_epoch,
             first_step=sums.first_step,

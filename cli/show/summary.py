@@ -208,6 +208,7 @@ def _counted(*names: str) -> tuple[_Line, ...]:
 
 _DECISIONS = (
     *_counted("decisions", "proposed"),
+    _Line("made with another rank", lambda counts: counts.joined),
     _Line("approved", lambda counts: counts.approved + counts.trimmed),
     *_counted("refused", "late", "applied", "confirmed", "reverted", "abandoned"),
     _Line(

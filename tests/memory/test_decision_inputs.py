@@ -86,7 +86,9 @@ def test_a_window_of_version_0_1_is_read_without_its_stakes() -> None:
     stake = {"host": 0, "held_bytes": 8, "claimed_parts": 2, "given_parts": {"1": 7}}
     line = {**sample_window(0, workload=WORK).model_dump(mode="json"), "allotted_rows": 9}
     old = Window.model_validate_json(json.dumps({**line, "peers": [{**pace, "stake": stake}]}))
-    assert [each.model_dump() for each in old.peers] == [pace]
+    assert [each.model_dump() for each in old.peers] == [
+        {**pace, "num_ranks": 1, "lowest_rank": None}
+    ]
 
 
 def test_inputs_of_an_earlier_version_name_the_objective_as_it_is_named_now() -> None:

@@ -1,10 +1,11 @@
 """What is said at a trainer's control port: one JSON object a line, in both directions.
 
-A client sends a `Command` (settings.py), `Subscribe`, `Attention` or `Heartbeat`. A command is
-answered with `Applied` or `CommandRejected`. A subscriber is sent a `WorkloadMessage`, the
-`SteeringState`, the `Intervention`s so far and then every finished `Window`, and the state and
-interventions again whenever there are new ones. A heartbeat with a head is answered with the next
-rank's `LogHead`, once that is known. `send_command` is the client of one command.
+A client sends a `Command` (settings.py), `Subscribe`, `Attention`, `Heartbeat` or `TurnRequest`. A
+command is answered with `Applied` or `CommandRejected`, a turn with `TurnAnswer`. A subscriber is
+sent a `WorkloadMessage`, the `SteeringState`, the `Intervention`s so far and then every finished
+`Window`, and the state and interventions again whenever there are new ones. A heartbeat with a head
+is answered with the next rank's `LogHead`, once that is known. `send_command` is the client of one
+command.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from rudder.training.control import unix_socket
 from rudder.training.errors import RunError
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command, Frozen
+from rudder.training.turn import RankTurn
 from rudder.training.workload import Workload
 
 MAX_LINE_BYTES = 4 * 2**20
@@ -67,6 +69,21 @@ class Heartbeat(_Message):
 
     heartbeat: int = Field(ge=0, strict=True)
     head: LogHead | None = None
+
+
+class TurnRequest(_Message):
+    """A controller wants a turn to be the job's newest, in place of `instead_of` (None: the first
+    one)."""
+
+    turn: RankTurn
+    instead_of: RankTurn | None
+
+
+class TurnAnswer(_Message):
+    """The job's newest turn after a request; None: there is no store to agree over."""
+
+    kind: Literal["turn"] = "turn"
+    turn: RankTurn | None
 
 
 class WorkloadMessage(_Message):
@@ -131,7 +148,7 @@ class InvalidRequestError(ValueError):
 FULL_ATTENTION = Attention(window_steps=WINDOW_STEPS, accesses=True)
 """Of a subscriber that has not said otherwise."""
 
-Request = Command | Subscribe | Attention | Heartbeat
+Request = Command | Subscribe | Attention | Heartbeat | TurnRequest
 _REQUEST: TypeAdapter[Request] = TypeAdapter(Request)
 
 
@@ -154,10 +171,14 @@ def _reason(error: ValidationError) -> str:
     return (f"{name}: {first['msg']}" if name else first["msg"])[:_MAX_REASON]
 
 
-Message = Applied | CommandRejected | Workload | Window | SteeringState | Intervention | LogHead
+Message = (
+    Applied | CommandRejected | TurnAnswer | Workload | Window | SteeringState | Intervention
+    | LogHead
+)  # fmt: skip
 _Sent = (
-    Applied | CommandRejected | WorkloadMessage | SteeringState | Intervention | Window | LogHead
-)
+    Applied | CommandRejected | TurnAnswer | WorkloadMessage | SteeringState | Intervention
+    | Window | LogHead
+)  # fmt: skip
 _LINE: TypeAdapter[_Sent] = TypeAdapter(Annotated[_Sent, Field(union_mode="left_to_right")])
 
 

@@ -1,10 +1,10 @@
-"""The step timings of all ranks, exchanged through the key-value store of torch.distributed.
+"""Step timings and turns of all ranks, exchanged through the key-value store of torch.distributed.
 
 Ranks are told of each other in groups of whole hosts. A rank writes its own timing and a summary of
 its group, and reads its group and the summaries of the others: 44 keys in a job of 512 ranks, where
 reading all ranks took 511. No rank is needed for a summary, for each of the group writes it. Each
 loader of a job has keys of its own. Nothing here waits for a rank: a key that is read was made
-before, empty where nobody has written yet.
+before, blank where nobody has written yet.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Protocol
 
 from rudder.training.errors import complain
 from rudder.training.metrics import AccessSlice, NodeArray, StepTiming, Window
+from rudder.training.turn import RankTurn
 
 _FIRST_LOOKS_AT_ONCE = 8
-"""Keys that are looked for at a time; each takes a round trip, once."""
+"""Keys that are looked for at a time, each of them once."""
 SMALL_JOB = 16
 """Ranks that are told of each other one by one."""
 
@@ -41,11 +42,14 @@ class KeyValueStore(Protocol):
     def compare_set(self, key: str, expected: str, desired: str, /) -> bytes:
         """Write where the key has `expected`, or is missing and that is empty; read it."""
 
+    def append(self, key: str, value: str, /) -> None:
+        """Write behind what the key has, if anything."""
+
     def add(self, key: str, more: int, /) -> int:
         """Add to a counter, and read it."""
 
     def has_extended_api(self) -> bool:
-        """Whether there are `multi_get` and `multi_set`."""
+        """Whether there are `append`, `multi_get` and `multi_set`."""
 
 
 def ranks_per_group(world_size: int, *, trainers_on_host: int = 1) -> int:
@@ -81,6 +85,14 @@ class Peers:
         self._of_group = _Keys(timing_key(run_key, each) for each in members if each != rank)
         self._of_others = _Keys(summary_key(run_key, each) for each in groups if each != own)
         self._group: tuple[StepTiming, ...] = ()
+        self._turn_key = f"rudder/{run_key}/turn"
+        self._of_turn = _Keys([self._turn_key] if world_size > 1 else [])
+        self._turn_text = b""
+
+    @property
+    def turn(self) -> RankTurn | None:
+        """The job's newest, as far as this rank knows."""
+        return _turn(self._turn_text)
 
     def share(self, timing: StepTiming) -> tuple[StepTiming, ...]:
         """Tell the others this rank's step timing; returns theirs, as far as they are known: one by
@@ -90,20 +102,47 @@ class Peers:
         try:
             return self._exchange(self._store, timing)
         except (RuntimeError, OSError, ValueError) as error:
-            self._store = None
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            complain(f"rudder: the ranks' step timings are no longer shared: {reason}")
+            self._end(error)
             return ()
+
+    def write_turn(self, turn: RankTurn, *, instead_of: RankTurn | None) -> RankTurn | None:
+        """Put a turn in place of the newest, if that is `instead_of`; the newest then. None: there
+        is no store."""
+        if self._store is None:
+            return None
+        expected = "" if instead_of is None else instead_of.model_dump_json()
+        if _turn(self._turn_text) == instead_of:
+            expected = self._turn_text.decode()
+        desired = turn.model_dump_json()
+        try:
+            text = self._store.compare_set(self._turn_key, expected, desired)
+            if _turn(text) == instead_of:  # a rank that has looked for the key has added a blank
+                text = self._store.compare_set(self._turn_key, text.decode(), desired)
+            self._turn_text = text
+            return _turn(text)
+        except (RuntimeError, OSError, ValueError) as error:
+            self._end(error)
+            return None
+
+    def _end(self, error: Exception) -> None:
+        self._store, self._turn_text = None, b""
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        complain(f"rudder: the ranks' step timings are no longer shared: {reason}")
 
     def _exchange(self, store: KeyValueStore, timing: StepTiming) -> tuple[StepTiming, ...]:
         told = (timing, summary_of((timing, *self._group)))
         _write(store, self._own_keys, [_to_text(each) for each in told[: len(self._own_keys)]])
-        near, far = self._of_group.found(store), self._of_others.found(store)
-        texts = _read(store, [*near, *far])
-        self._group = _timings(texts[: len(near)])
+        near, far, turn = (
+            keys.found(store) for keys in (self._of_group, self._of_others, self._of_turn)
+        )
+        texts = _read(store, [*turn, *near, *far])
+        if turn:
+            self._turn_text = texts[0]
+        texts = texts[len(turn) :]
+        self._group, others = _timings(texts[: len(near)]), _timings(texts[len(near) :])
         if self._is_small or not self._group:
-            return (*self._group, *_timings(texts[len(near) :]))
-        return (summary_of(self._group), *_timings(texts[len(near) :]))
+            return (*self._group, *others)
+        return (summary_of(self._group), *others)
 
 
 class _Keys:
@@ -116,7 +155,7 @@ class _Keys:
         """Those that exist; some more are made each time."""
         looked_for = self._unseen[:_FIRST_LOOKS_AT_ONCE]
         for key in looked_for:
-            store.compare_set(key, "", "")
+            _make(store, key)
         self._unseen = self._unseen[len(looked_for) :]
         self._seen += looked_for
         return self._seen
@@ -126,7 +165,16 @@ def summary_of(timings: Sequence[StepTiming]) -> StepTiming:
     """The timing of the rank that waits longest, for all of them."""
     ranks = sum(each.num_ranks for each in timings)
     slowest = max(timings, key=lambda each: each.exposed_wait_seconds)
-    return slowest.model_copy(update={"num_ranks": ranks})
+    lowest = min(each.rank if each.lowest_rank is None else each.lowest_rank for each in timings)
+    return slowest.model_copy(update={"num_ranks": ranks, "lowest_rank": lowest})
+
+
+def _make(store: KeyValueStore, key: str) -> None:
+    """Have a key exist, blank where nobody has written it."""
+    if store.has_extended_api():
+        store.append(key, " ")  # what is empty takes a TCPStore 0.2 s
+    else:
+        store.compare_set(key, "", "")
 
 
 def _write(store: KeyValueStore, keys: list[str], values: list[str]) -> None:
@@ -146,12 +194,13 @@ def _read(store: KeyValueStore, keys: list[str]) -> list[bytes]:
 def _to_text(timing: StepTiming) -> str:
     """In whole microseconds, to keep the store's values and the windows that show them short."""
     step, wait = timing.step_seconds, timing.exposed_wait_seconds
-    return f"{timing.rank} {timing.window} {step * 1e6:.0f} {wait * 1e6:.0f} {timing.num_ranks}"
+    who = f"{timing.rank} {timing.num_ranks} {timing.lowest_rank or 0}"
+    return f"{who} {timing.window} {step * 1e6:.0f} {wait * 1e6:.0f}"
 
 
 def _timings(texts: Sequence[bytes]) -> tuple[StepTiming, ...]:
     """Those of the ranks that have told; raises ValueError where a text is none."""
-    told = [[int(part) for part in text.split()] for text in texts if text]
+    told = [[int(part) for part in text.split()] for text in texts if text.strip()]
     return tuple(
         StepTiming(
             rank=rank,
@@ -159,9 +208,14 @@ def _timings(texts: Sequence[bytes]) -> tuple[StepTiming, ...]:
             step_seconds=step_us / 1e6,
             exposed_wait_seconds=wait_us / 1e6,
             num_ranks=num_ranks,
+            lowest_rank=lowest if num_ranks > 1 else None,
         )
-        for rank, window, step_us, wait_us, num_ranks in told
+        for rank, num_ranks, lowest, window, step_us, wait_us in told
     )
+
+
+def _turn(text: bytes) -> RankTurn | None:
+    return RankTurn.model_validate_json(text) if text.strip() else None
 
 
 def timing_key(run_key: str, rank: int) -> str:
@@ -190,10 +244,10 @@ class FinishedWindow:
     accesses: SampledAccesses | None = None
 
     def completed(self, peers: Peers) -> Window:
-        """The window that subscribers get, with accesses and the other ranks' step timings."""
+        """The window that subscribers get, with accesses and what the other ranks have told."""
         update: dict[str, object] = {}
         if (timing := self.window.timing) is not None:
-            update["peers"] = peers.share(timing)
+            update |= {"peers": peers.share(timing), "turn": peers.turn}
         if self.accesses is not None:
             update["accesses"] = AccessSlice.of(self.accesses.batches, rate=self.accesses.rate)
         return self.window.model_copy(update=update)

@@ -29,6 +29,8 @@ from rudder.training.control.messages import (
     InvalidRequestError,
     SteeringState,
     Subscribe,
+    TurnAnswer,
+    TurnRequest,
     WorkloadMessage,
     read_request,
     to_line,
@@ -290,6 +292,10 @@ class ControlPort:
         elif isinstance(request, Attention):
             client.attention = request
             self._look_who_wants()
+        elif isinstance(request, TurnRequest):
+            turn = self._peers.write_turn(request.turn, instead_of=request.instead_of)
+            client.answers.append(to_line(TurnAnswer(turn=turn)))
+            self._write(client)
         else:
             self._command(client, request)
 

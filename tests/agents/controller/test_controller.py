@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import threading
 import time
 import uuid
@@ -15,7 +16,7 @@ import pytest
 
 from rudder.agents.controller.__main__ import Controller, control
 from rudder.agents.controller.link import TrainerLink
-from rudder.agents.controller.report import read_report
+from rudder.agents.controller.report import read_report, read_reports
 from rudder.memory.records import Episode
 from rudder.memory.run.audit import AuditFilter, AuditRow
 from rudder.memory.run.run_reader import RunReader, run_file
@@ -212,20 +213,21 @@ def test_what_ends_a_controller_is_in_its_record_with_its_traceback(tmp_path: Pa
 def test_one_controller_serves_all_trainers_of_a_host_until_the_last_hangs_up(
     tmp_path: Path,
 ) -> None:
-    sockets = [tmp_path / "control" / f"rank{rank}.sock" for rank in (0, 1)]
+    sockets = {rank: tmp_path / "control" / f"rank{rank}.sock" for rank in (0, 1)}
     serving = control(sockets, options=SteeringOptions(), folder=tmp_path)
     thread = threading.Thread(target=asyncio.run, args=(serving,))
     with Trainer(tmp_path, rank=1) as last:
         with Trainer(tmp_path, rank=0) as first:
             thread.start()
             until(lambda: first.says() and last.says())
-            reports = [read_report(tmp_path, rank) for rank in (0, 1)]
+            until(lambda: all(read_report(tmp_path, rank) is not None for rank in (0, 1)))
         assert thread.is_alive()
         last.command(Change(capacity_rows=500))
         until(lambda: last.says("set_buffer"))
     thread.join(WAIT_S)
     assert not thread.is_alive()
-    assert [each.peak_rss_bytes > 0 for each in reports if each is not None] == [True, True]
+    parts = [report.peak_rss_bytes for report in read_reports(tmp_path)]
+    assert 0 < sum(parts) < resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 1
 
 
 def test_a_trainer_whose_controller_failed_is_served_again_beside_the_others(
@@ -233,7 +235,7 @@ def test_a_trainer_whose_controller_failed_is_served_again_beside_the_others(
 ) -> None:
     monkeypatch.setattr("rudder.agents.controller.link.OPEN_TIMEOUT_S", 0)
     monkeypatch.setattr("rudder.agents.controller.__main__.PAUSE_S", 0.5)
-    sockets = [tmp_path / "control" / f"rank{rank}.sock" for rank in (0, 1)]
+    sockets = {rank: tmp_path / "control" / f"rank{rank}.sock" for rank in (0, 1)}
     serving = control(sockets, options=SteeringOptions(), folder=tmp_path)
     thread = threading.Thread(target=asyncio.run, args=(serving,))
     with Trainer(tmp_path, rank=0) as first:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.session import ControllerSession
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.openai_chat import OpenAIChat
@@ -72,7 +72,7 @@ def test_a_run_that_asks_it_in_every_role_is_steered_and_replays(
             ),
             folder=tmp_path,
             socket=tmp_path / "rank0.sock",
-            cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+            process=ProcessShare(CpuBudget(fraction=1000, calm_fraction=1000)),
         )
         asker = session._steering.team.asker
         assert asker is not None

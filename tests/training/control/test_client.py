@@ -148,4 +148,4 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     assert isinstance(window, Window)
     assert window.peers == (other,)
     assert threads == {"rudder-control"}
-    assert store.get(timing_key("5e", 0)) == b"0 2 500000 100000 1"
+    assert store.get(timing_key("5e", 0)) == b"0 1 0 2 500000 100000"

@@ -19,6 +19,7 @@ from rudder.memory.sample import sample_window, sample_workload
 from rudder.training.control.endpoint import ProcessGroup
 from rudder.training.control.peers import KeyValueStore, Peers, ranks_per_group, timing_key
 from rudder.training.metrics import StepTiming
+from rudder.training.turn import RankTurn
 
 Clients = tuple[KeyValueStore, KeyValueStore]
 TORCH: Any = distributed
@@ -219,3 +220,31 @@ def test_every_loader_of_a_process_has_a_run_key_of_its_own() -> None:
     assert len(keys) == 5
     assert all(int(key, 16) >= 0 for key in keys)
     assert alone.peers(keys.pop()).share(pace(0)) == ()
+
+
+def test_one_of_the_ranks_that_want_the_next_turn_has_it_and_all_hear_of_it(
+    stores: Clients,
+) -> None:
+    first, second = (peers_of(store, rank=rank) for rank, store in enumerate(stores))
+    turn, other = (
+        RankTurn(
+            number=1, rank=rank, state="deciding", step=16, until_step=99, settings=WINDOW.settings
+        )
+        for rank in (0, 1)
+    )
+    second.share(pace(1))
+    assert second.turn is None
+    assert first.write_turn(turn, instead_of=None) == turn
+    assert second.write_turn(other, instead_of=None) == turn
+    second.share(pace(1, window=1))
+    assert second.turn == turn
+    closed = turn.model_copy(update={"state": "kept"})
+    assert first.write_turn(closed, instead_of=turn) == closed
+    following = other.model_copy(update={"number": 2})
+    assert second.write_turn(following, instead_of=closed) == following
+    assert first.write_turn(turn, instead_of=closed) == following
+
+
+def test_without_a_store_there_are_no_turns() -> None:
+    turn = RankTurn(number=1, rank=0, state="kept", step=0, until_step=9, settings=WINDOW.settings)
+    assert Peers().write_turn(turn, instead_of=None) is None
