@@ -1,4 +1,4 @@
-"""Processor time and memory of a job's controllers, read from outside while they run."""
+"""Processor time and memory of a job's processes, read from outside while they run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+
+def cpu_seconds_of_children() -> float:
+    """Processor seconds of all processes below this one that are running, since their start."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 @dataclass(frozen=True)

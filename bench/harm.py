@@ -1,13 +1,16 @@
 """Whether steering does harm: steered and unsteered training take turns in one job, from one start.
 
 A round's speed is the seconds of the unsteered turn over those of the steered turn (above 1:
-steering is faster). A case is a graph at a rate; its speed is the median over rounds.
+steering is faster). A case is a graph at a rate; its speed is the median over rounds. A study that
+was stopped goes on in the same folder: rounds that are done count, and only missing ones are run.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,12 +18,13 @@ from typing import Literal
 from pydantic import Field
 
 from rudder.agents.controller.report import read_reports
-from rudder.bench.gauge import ControllerGauge, Use
+from rudder.bench.gauge import ControllerGauge, Use, cpu_seconds_of_children
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, TurnDone, VariantResult, results_in
+from rudder.bench.results import BenchReport, TurnDone, results_in
 from rudder.bench.run import Watch, run
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
+from rudder.training.errors import ConfigError
 from rudder.training.settings import Frozen
 
 FILE_NAME = "harm.json"
@@ -61,22 +65,57 @@ class ConfidenceInterval(Frozen):
         return cls(low=ranked[k - 1], high=ranked[n - k], confidence=max(0.0, confidence(k)))
 
 
+class TurnCost(Frozen):
+    """A turn: seconds of an epoch, and processor seconds of the whole job, of all its epochs."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Round(Frozen):
+    """One turn of each."""
+
+    unsteered: TurnCost
+    steered: TurnCost
+
+    @property
+    def speed(self) -> float:
+        """How many times as fast the steered turn was."""
+        return self.unsteered.seconds / self.steered.seconds
+
+
 class Harm(Frozen):
     """One graph at one rate."""
 
     dataset: str
     rate: str
-    unsteered_seconds: float = Field(description="of an epoch, median over rounds")
-    speeds: tuple[float, ...] = Field(description="of each round that counts")
+    rounds: tuple[Round, ...] = Field(description="that count")
     applied: int = Field(description="changes, of all ranks")
     core: float | None = Field(
         description="share of a core that the busiest controller took, over the turns of both"
     )
 
     @property
+    def unsteered_seconds(self) -> float:
+        """Of an epoch, median over rounds."""
+        return statistics.median(each.unsteered.seconds for each in self.rounds)
+
+    @property
+    def speeds(self) -> tuple[float, ...]:
+        """Of each round."""
+        return tuple(each.speed for each in self.rounds)
+
+    @property
     def speed(self) -> float:
         """Median over rounds."""
         return statistics.median(self.speeds)
+
+    @property
+    def cpu(self) -> float:
+        """Processor time of servers, trainers and controllers in a steered turn over that in an
+        unsteered one, median over rounds: other work on the machine changes it little."""
+        ratios = (each.steered.cpu_seconds / each.unsteered.cpu_seconds for each in self.rounds)
+        return statistics.median(ratios)
 
     @property
     def interval(self) -> ConfidenceInterval:
@@ -91,12 +130,45 @@ class Harm(Frozen):
         is_safe = self.speed >= LEAST_MEDIAN and self.interval.low >= LEAST_SPEED
         return "no harm" if is_safe else "unclear"
 
+    def joined(self, more: Harm) -> Harm:
+        """With the rounds of a later job of the same case."""
+        cores = [each for each in (self.core, more.core) if each is not None]
+        return self.model_copy(
+            update={
+                "rounds": self.rounds + more.rounds,
+                "applied": self.applied + more.applied,
+                "core": max(cores, default=None),
+            }
+        )
+
 
 class HarmReport(Frozen):
-    """`harm.json`: the cases so far; the last one may have fewer rounds than planned."""
+    """`harm.json`: the cases so far, which may have fewer rounds than planned; setup: what all of
+    them have in common, in words."""
 
+    setup: str
     cases: tuple[Harm, ...] = ()
     is_complete: bool = False
+
+    def case(self, dataset: str, rate: str) -> Harm | None:
+        """What is known of a case."""
+        wanted = (dataset, rate)
+        return next((each for each in self.cases if (each.dataset, each.rate) == wanted), None)
+
+    def num_rounds(self, dataset: str, rate: str) -> int:
+        """Rounds of a case that are done."""
+        known = self.case(dataset, rate)
+        return 0 if known is None else len(known.rounds)
+
+    def with_case(self, case: Harm) -> HarmReport:
+        """With this one in place of what was known of it."""
+        known = [(each.dataset, each.rate) for each in self.cases]
+        cases = list(self.cases)
+        if (case.dataset, case.rate) in known:
+            cases[known.index((case.dataset, case.rate))] = case
+        else:
+            cases.append(case)
+        return self.model_copy(update={"cases": tuple(cases)})
 
 
 def measure_harm(
@@ -111,81 +183,140 @@ def measure_harm(
     watch: Watch,
     show: Callable[[HarmReport], None],
 ) -> HarmReport:
-    """Measure every config's graph at every rate; `harm.json` in `out` is written after each turn.
+    """Measure every config's graph at every rate until it has `repeats` rounds, a job each;
+    `harm.json` in `out` is written after each turn, and gone on with if it is there.
 
     start: options of a variant, such as buffer=0.25+lookahead=40; empty: the defaults.
-    say, watch, show: as in `bench.run.run`, whose errors are raised, too.
+    say, watch, show: as in `bench.run.run`, whose errors are raised, too. Raises ConfigError where
+    `harm.json` is of another setup.
     """
-    fixed = f"lookahead:{start}" if start else "lookahead"
-    steered = f"{STEERED}+{start}" if start else STEERED
-    variants = (Variant(text=fixed), Variant(text=steered))
+    variants = (
+        Variant(text=f"lookahead:{start}" if start else "lookahead"),
+        Variant(text=f"{STEERED}+{start}" if start else STEERED),
+    )
     plan = BenchPlan(variants=variants, repeats=repeats, epochs_per_turn=epochs)
-    report = HarmReport()
-    with results_in(out / FILE_NAME, say=say, show=show) as keep:
-        for number, config in enumerate(configs):
-            graph = _GraphCases(plan, out / f"graph{number}", earlier=report.cases)
-
-            def on_turn(done: TurnDone, bench: BenchReport, graph: _GraphCases = graph) -> None:
-                nonlocal report
-                watch(done, bench)
-                graph.read(done)
-                if cases := (*graph.earlier, *graph.cases(bench)):
-                    report = HarmReport(cases=cases)
-                    keep(report)
-
-            run(plan, config, rates=list(rates), out=graph.folder, say=say, watch=on_turn)
+    report = _earlier(out / FILE_NAME, setup=_setup(configs[0], start=start, epochs=epochs))
+    cases, begun, num_run = list(itertools.product(configs, rates)), time.monotonic(), 0
+    with results_in(out / FILE_NAME, say=say, show=show, goes_on=True) as keep:
+        for number, (config, rate) in enumerate(cases, start=1):
+            say(f"case {number} of {len(cases)}: {config.dataset}, rate {rate}")
+            left = repeats - report.num_rounds(config.dataset, rate)
+            if left <= 0:
+                say(f"its {repeats} rounds are done")
+                continue
+            rest = plan.model_copy(update={"repeats": left})
+            report = _measured(
+                report, config, rate, plan=rest, out=out, keep=keep, say=say, watch=watch
+            )
+            num_run += 1
+            minutes = (time.monotonic() - begun) / 60 / num_run * (len(cases) - number)
+            say(f"{minutes:.0f} minutes are left, if other cases take as long")
         report = report.model_copy(update={"is_complete": True})
         keep(report)
     return report
 
 
-class _GraphCases:
-    """The cases of one graph, while its jobs go on; earlier: those of the graphs before it."""
+def _measured(
+    report: HarmReport,
+    config: RunConfig,
+    rate: str,
+    *,
+    plan: BenchPlan,
+    out: Path,
+    keep: Callable[[HarmReport], None],
+    say: Callable[[str], None],
+    watch: Watch,
+) -> HarmReport:
+    """The report with the rounds of one more job, kept after each turn."""
+    known = report.case(config.dataset, rate)
+    job = _Job(plan, _free_folder(out), dataset=config.dataset, rate=rate)
 
-    def __init__(self, plan: BenchPlan, folder: Path, *, earlier: tuple[Harm, ...]) -> None:
-        self._plan, self.folder, self.earlier = plan, folder, earlier
-        self._gauges: dict[str, ControllerGauge] = {}
-        self._first: dict[str, dict[str, Use]] = {}
-        self._last: dict[str, dict[str, Use]] = {}
-        self._seconds: dict[str, float] = {}
+    def on_turn(done: TurnDone, bench: BenchReport) -> None:
+        nonlocal report
+        watch(done, bench)
+        job.take(done)
+        if (found := job.case) is not None:
+            report = report.with_case(known.joined(found) if known else found)
+            keep(report)
 
-    def read(self, done: TurnDone) -> None:
-        """Read what the controllers have used when a turn has just ended."""
-        rate = done.rate
-        control = self.folder / f"rate-{rate}" / "control"
-        self._last[rate] = self._gauges.setdefault(rate, ControllerGauge(control)).read()
+    run(plan, config, rates=[rate], out=job.folder, say=say, watch=on_turn)
+    return report
+
+
+def _setup(config: RunConfig, *, start: str, epochs: int) -> str:
+    return (
+        f"{config.hosts} hosts, batch size {config.batch_size},"
+        f" fan-out {','.join(map(str, config.fanout))},"
+        f" {epochs} epochs a turn, start {start or 'as by default'}"
+    )
+
+
+def _earlier(file: Path, *, setup: str) -> HarmReport:
+    """The report to go on with; an empty one where there is none. Raises ConfigError."""
+    if not file.exists():
+        return HarmReport(setup=setup)
+    try:
+        known = HarmReport.model_validate_json(file.read_text())
+    except ValueError:
+        raise ConfigError(
+            f"{file} is no report of this version", remedy="choose a new folder with --out"
+        ) from None
+    if known.setup != setup:
+        raise ConfigError(
+            f"{file} has another setup: {known.setup}; asked for: {setup}",
+            remedy="ask for the same, or choose a new folder with --out",
+        )
+    return known.model_copy(update={"is_complete": False})
+
+
+def _free_folder(out: Path) -> Path:
+    return next(folder for i in itertools.count() if not (folder := out / f"job{i}").exists())
+
+
+class _Job:
+    """One job of a case, while its turns come."""
+
+    def __init__(self, plan: BenchPlan, folder: Path, *, dataset: str, rate: str) -> None:
+        self._plan, self.folder, self._dataset, self._rate = plan, folder, dataset, rate
+        self._gauge = ControllerGauge(folder / f"rate-{rate}" / "control")
+        self._cpu_seconds = 0.0
+        self._warm: dict[str, Use] = {}
+        self._turns: dict[int, dict[Variant, TurnCost]] = {}
+
+    def take(self, done: TurnDone) -> None:
+        """A turn has just ended: see what it took."""
+        before, self._cpu_seconds = self._cpu_seconds, cpu_seconds_of_children()
+        uses = self._gauge.read()
         if done.turn.round == 0:
-            self._first[rate] = self._last[rate]
-        else:
-            self._seconds[rate] = self._seconds.get(rate, 0.0) + sum(done.epoch_seconds)
+            self._warm = uses
+            return
+        spent = TurnCost(seconds=done.mean_seconds, cpu_seconds=self._cpu_seconds - before)
+        self._turns.setdefault(done.turn.round, {})[done.turn.variant] = spent
 
-    def cases(self, bench: BenchReport) -> Iterator[Harm]:
-        """The rates of which both variants have a round that counts."""
-        for rate in bench.rates:
-            results = bench.of_rate(rate)
-            if len(results) == len(self._plan.variants):
-                yield self._case(bench.dataset, *results)
-
-    def _case(self, dataset: str, fixed: VariantResult, steered: VariantResult) -> Harm:
-        job = self.folder / f"rate-{fixed.rate}"
-        folder = job / self._plan.folder_of(Variant(text=steered.variant))
-        pairs = zip(fixed.turn_seconds, steered.turn_seconds, strict=False)  # of whole rounds
+    @property
+    def case(self) -> Harm | None:
+        """The whole rounds that count; None before there is one."""
+        fixed, steered = self._plan.variants
+        rounds = tuple(
+            Round(unsteered=turns[fixed], steered=turns[steered])
+            for turns in self._turns.values()
+            if len(turns) == len(self._plan.variants)
+        )
+        if not rounds:
+            return None
+        folder = self.folder / f"rate-{self._rate}" / self._plan.folder_of(steered)
         return Harm(
-            dataset=dataset,
-            rate=fixed.rate,
-            unsteered_seconds=fixed.epoch_seconds.median,
-            speeds=tuple(a / b for a, b in pairs),
+            dataset=self._dataset,
+            rate=self._rate,
+            rounds=rounds,
             applied=sum(each.counts.applied for each in read_reports(folder)),
-            core=self._core(fixed.rate),
+            core=max(self._cores(), default=None),
         )
 
-    def _core(self, rate: str) -> float | None:
-        """Processor time of the busiest controller over the time of all turns that count."""
-        first = self._first.get(rate, {})
-        spent = [
-            use.cpu_seconds - first[name].cpu_seconds
-            for name, use in self._last.get(rate, {}).items()
-            if name in first
-        ]
-        seconds = self._seconds.get(rate)
-        return max(spent) / seconds if spent and seconds else None
+    def _cores(self) -> Iterator[float]:
+        """Share of a core of each controller, over all turns that count."""
+        costs = [cost for turns in self._turns.values() for cost in turns.values()]
+        seconds = sum(cost.seconds for cost in costs) * self._plan.epochs_per_turn
+        for name, use in self._gauge.read().items():
+            if name in self._warm:
+                yield (use.cpu_seconds - self._warm[name].cpu_seconds) / seconds

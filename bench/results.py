@@ -175,14 +175,18 @@ def write_json(report: BaseModel, path: Path) -> Path:
 
 @contextmanager
 def results_in(
-    file: Path, *, say: Callable[[str], None], show: Callable[[Report], object]
+    file: Path,
+    *,
+    say: Callable[[str], None],
+    show: Callable[[Report], object],
+    goes_on: bool = False,
 ) -> Iterator[Callable[[Report], None]]:
     """Yields a function that writes the report so far to `file`.
 
     The last report is shown at the end, also of a benchmark that is stopped or fails. Raises
-    ConfigError if results of an earlier benchmark are there.
+    ConfigError if results of an earlier benchmark are there, unless this one goes on with them.
     """
-    if file.exists():
+    if file.exists() and not goes_on:
         raise ConfigError(
             f"{file} holds the results of an earlier benchmark",
             remedy="choose a new folder with --out; no result is overwritten",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -176,18 +177,28 @@ def harm(
         str,
         typer.Option(help="Settings that both start with: buffer=0.25+lookahead=40."),
     ] = "",
-    repeats: Repeats = 7,
+    repeats: Annotated[
+        int, typer.Option(help="Rounds of each case, in all; each job warms up first.", min=1)
+    ] = 7,
     epochs_per_turn: EpochsPerTurn = 3,
-    out: NewFolder = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for results and logs; one that has some is gone on with."
+            " Default: runs/bench-<time>."
+        ),
+    ] = None,
     json: AsJson = False,
     **options: Any,
 ) -> None:
     """Compare steered with unsteered training from the same start, for each graph and rate.
 
     Both take turns in the same job. A round's speed is the unsteered seconds over the steered ones;
-    shown are its median and, from 6 rounds on, a 95 % interval. The whole table takes an hour.
+    shown are its median and, from 6 rounds on, a 95 % interval. A case takes 1 to 5 minutes, all 15
+    an hour. Each finished round is kept: the same command with the same --out goes on where it was
+    stopped, and with more --repeats it adds rounds to cases that are unclear.
 
-    Example: rudder bench harm --dataset synthetic:tiny --rate 200mbit
+    Example: rudder bench harm --dataset synthetic:tiny --rate 200mbit --out runs/harm
     """
     configs = [
         run_config(dataset=name, controller="none", **options) for name in dataset or DATASETS

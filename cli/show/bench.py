@@ -204,7 +204,8 @@ def grid_table(grid: Grid, bench: BenchReport) -> Group:
 
 
 def harm_table(report: HarmReport) -> Table:
-    """One line a case: the speed of steered training over that of unsteered training."""
+    """One line a case: speed and processor time of steered training over those of unsteered
+    training."""
     rows = [
         (
             case.dataset,
@@ -214,6 +215,7 @@ def harm_table(report: HarmReport) -> Table:
             f"{interval.low:.3f}-{interval.high:.3f}\n({interval.confidence:.0%})",
             figures.count(len(case.speeds)),
             figures.count(case.applied),
+            f"{case.cpu:.3f}",
             figures.percent(case.core),
             case.verdict,
         )
@@ -221,8 +223,8 @@ def harm_table(report: HarmReport) -> Table:
         for interval in (case.interval,)
     ]
     names = (
-        "dataset", "rate", "unsteered s", "speed", "interval", "rounds", "changes", "core",
-        "verdict",
+        "dataset", "rate", "unsteered s", "speed", "interval", "rounds", "changes", "cpu",
+        "core", "verdict",
     )  # fmt: skip
     return figures.table(names, rows, text=("dataset", "rate"))
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rudder.bench.gauge import ControllerGauge
+from rudder.bench.gauge import ControllerGauge, cpu_seconds_of_children
 
 _BUSY = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
 
@@ -24,5 +24,6 @@ def test_what_a_process_used_is_remembered_when_it_has_ended(tmp_path: Path) -> 
         use = gauge.read()["rank0-1"]
         assert 0.25 <= use.cpu_seconds < 10
         assert use.peak_rss_bytes > 2**20
+        assert cpu_seconds_of_children() >= 0.25
         process.kill()
     assert gauge.read() == {"rank0-1": use}

@@ -1,16 +1,25 @@
-"""When steering is said to do harm, and how sure that is."""
+"""When steering is said to do harm, how sure that is, and how a study goes on."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from rudder.bench.harm import ConfidenceInterval, Harm
+from rudder.bench.harm import Harm, HarmReport, ConfidenceInterval, Round, TurnCost, measure_harm
+from rudder.training.config import run_config
+from rudder.training.errors import ConfigError
 
 
-def case(*speeds: float) -> Harm:
-    return Harm(
-        dataset="tiny", rate="none", unsteered_seconds=1.0, speeds=speeds, applied=0, core=None
+def case(*speeds: float, rate: str = "none", core: float | None = None) -> Harm:
+    rounds = tuple(
+        Round(
+            unsteered=TurnCost(seconds=speed, cpu_seconds=10.0),
+            steered=TurnCost(seconds=1.0, cpu_seconds=10.5),
+        )
+        for speed in speeds
     )
+    return Harm(dataset="tiny", rate=rate, rounds=rounds, applied=1, core=core)
 
 
 def test_the_interval_of_a_median_is_the_sign_test_s() -> None:
@@ -38,3 +47,39 @@ def test_few_rounds_are_not_called_certain() -> None:
 )
 def test_a_verdict_needs_an_interval_that_tells(speeds: tuple[float, ...], verdict: str) -> None:
     assert case(*speeds).verdict == verdict
+
+
+def test_rounds_of_a_later_job_join_those_that_are_done() -> None:
+    report = HarmReport(setup="2 hosts").with_case(case(1.0, rate="1gbit"))
+    report = report.with_case(case(0.9, 1.0, core=0.02))
+    known = report.case("tiny", "none")
+    assert known is not None
+    joined = report.with_case(known.joined(case(1.1, core=0.01)))
+    assert joined.num_rounds("tiny", "none") == 3
+    assert [each.rate for each in joined.cases] == ["1gbit", "none"]
+    after = joined.case("tiny", "none")
+    assert after is not None
+    assert (after.speed, after.applied, after.core) == (1.0, 2, 0.02)
+    assert after.cpu == pytest.approx(1.05)
+    assert joined.num_rounds("tiny", "200mbit") == 0
+
+
+def measure(out: Path, *, start: str = "", repeats: int = 2) -> HarmReport:
+    config = run_config(dataset="synthetic:tiny", controller="none")
+    return measure_harm(
+        [config], rates=["none"], start=start, repeats=repeats, epochs=3, out=out,
+        say=lambda line: None, watch=lambda turn, report: None, show=lambda report: None,
+    )  # fmt: skip
+
+
+def test_a_case_whose_rounds_are_done_is_not_run_again(tmp_path: Path) -> None:
+    setup = "2 hosts, batch size 512, fan-out 5,10, 3 epochs a turn, start as by default"
+    done = case(1.0, 1.02).model_copy(update={"dataset": "synthetic:tiny"})
+    (tmp_path / "harm.json").write_text(HarmReport(setup=setup).with_case(done).model_dump_json())
+    assert measure(tmp_path) == HarmReport(setup=setup, cases=(done,), is_complete=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["harm.json"]
+    with pytest.raises(ConfigError, match="another setup"):
+        measure(tmp_path, start="buffer=0.25")
+    (tmp_path / "harm.json").write_text("{}")
+    with pytest.raises(ConfigError, match="of this version"):
+        measure(tmp_path)

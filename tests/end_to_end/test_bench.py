@@ -102,6 +102,7 @@ def test_harm_is_measured_beside_the_same_start(tiny_parts: Path, tmp_path: Path
     assert case.interval.low <= case.speed <= case.interval.high
     assert case.core is not None
     assert case.core < 1
+    assert case.cpu > 0
 
 
 @pytest.mark.parametrize("victim", ["launcher, SIGTERM", "launcher, SIGKILL", "trainer, SIGKILL"])

@@ -19,7 +19,7 @@ from rudder.agents.replay.compare import Decision, Difference
 from rudder.agents.replay.other import Alternative
 from rudder.agents.replay.recorded import Replayed
 from rudder.agents.replay.what_if import Outlook, WhatIfs
-from rudder.bench.harm import Harm, HarmReport
+from rudder.bench.harm import Harm, HarmReport, Round, TurnCost
 from rudder.bench.planners_live import LivePlanner
 from rudder.bench.policy_cost import Cost
 from rudder.bench.results import BenchReport, MachineFacts, Spread, VariantResult
@@ -119,10 +119,11 @@ def grid() -> RenderableType:
 
 
 def harm() -> Harm:
+    cost = TurnCost(seconds=12.34, cpu_seconds=24.0)
+    rounds = (Round(unsteered=cost, steered=cost),) * 14
     return Harm(
-        dataset="synthetic:community-200k", rate="200mbit", unsteered_seconds=12.34,
-        speeds=(0.99, 1.01), applied=12, core=0.01,
-    )  # fmt: skip
+        dataset="synthetic:community-200k", rate="200mbit", rounds=rounds, applied=12, core=0.01
+    )
 
 
 def standing() -> Standing:
@@ -182,7 +183,7 @@ SHOWN: dict[str, Callable[[Console], object]] = {
         report_text(bench_of("stock", "lookahead:controller=on", "score:interval=32+alpha=0.05"))
     ),
     "grid": lambda console: console.print(grid()),
-    "harm": lambda console: console.print(harm_table(HarmReport(cases=(harm(),)))),
+    "harm": lambda console: console.print(harm_table(HarmReport(setup="2 hosts", cases=(harm(),)))),
     "planners": lambda console: console.print(planner_table([standing()])),
     "live planners": lambda console: console.print(live_table([lived()])),
     "costs": lambda console: console.print(cost_table([cost()])),
