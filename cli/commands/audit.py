@@ -24,14 +24,16 @@ from rudder.cli.options import (
 )
 from rudder.cli.show.audit import as_csv, as_telemetry, audit_text, wide_text
 from rudder.cli.show.episode import model_lines
+from rudder.cli.show.otlp import TRACES_PATH, as_otlp
 from rudder.cli.show.progress import emit, is_output_closed, say
 from rudder.cli.show.verified import findings_text, verified
 from rudder.memory.run.audit import AuditFilter, AuditRow
 from rudder.memory.run.heads import current_heads, read_key
 from rudder.memory.run.run_reader import read_runs, run_files
-from rudder.training.errors import ConfigError
+from rudder.training.errors import ConfigError, MachineError
 
 app = App("Read and verify the log of all that the agents did, in RUN/steering/rankN.db.")
+_SEND_S = 30.0
 Wide = Annotated[
     bool, typer.Option("--wide", help="One line a row, with whole ids, times and contents.")
 ]
@@ -174,23 +176,52 @@ def heads(where: RunDir, audit_key: AuditKey = None) -> None:
 @with_options(FILTERS)
 def export(
     where: Where,
-    out: Annotated[Path, typer.Argument(help="File to write; - for standard output.")],
+    out: Annotated[
+        str,
+        typer.Argument(
+            help="File to write; - for standard output; with --otlp also a collector's address."
+        ),
+    ],
     *,
     csv: AsCsv = False,
+    otlp: Annotated[
+        bool, typer.Option("--otlp", help="Traces for OpenTelemetry, a span for each call.")
+    ] = False,
     **only: Any,
 ) -> None:
-    """Write rows as JSON lines, with OpenTelemetry's names for generative AI.
+    """Write rows as JSON lines, with OpenTelemetry's names for generative AI, or as its traces.
 
-    Example: rudder audit export runs/demo audit.jsonl --kind effect
+    With --otlp a decision is a trace: its tool calls, questions to models and changes are spans
+    with their times. A collector takes them at http://HOST:4318.
+
+    Example: rudder audit export runs/demo http://localhost:4318 --otlp
     """
     rows = _rows(where, rows_that_fit(**only))
-    text = as_csv(rows) if csv else as_telemetry(rows)
-    if str(out) == "-":
+    text = as_otlp(rows) if otlp else as_csv(rows) if csv else as_telemetry(rows)
+    if otlp and out.startswith(("http://", "https://")):
+        _send(text, out)
+        say(f"{len(rows):,} rows: {out}")
+    elif out == "-":
         typer.echo(text, nl=False)
     else:
-        with writing_to(out, name="out"):
-            out.write_text(text)
+        with writing_to(Path(out), name="out"):
+            Path(out).write_text(text)
         say(f"{len(rows):,} rows: {out}")
+
+
+def _send(traces: str, url: str) -> None:
+    """Hand traces to a collector; raises MachineError where it does not take them."""
+    import httpx2
+
+    headers = {"Content-Type": "application/json"}
+    where = url if url.rstrip("/").endswith(TRACES_PATH) else url.rstrip("/") + TRACES_PATH
+    try:
+        httpx2.post(where, content=traces, headers=headers, timeout=_SEND_S).raise_for_status()
+    except httpx2.HTTPError as error:
+        raise MachineError(
+            f"{where} did not take the traces: {error}",
+            remedy="is it the address of a collector that takes OTLP over HTTP (port 4318)?",
+        ) from None
 
 
 @app.command("tail")
