@@ -136,6 +136,8 @@ _SETTINGS = {
         " time (10min), epochs (2epochs), or none.",
         "keep_checkpoints": "Keep this many checkpoints, the newest.",
         "record_trace": "Record the remote nodes that each rank uses, for `rudder simulate`.",
+        "track": "Trackers that are told what is measured: tensorboard, mlflow:URI, wandb, or your"
+        " own.",
         "start_timeout": "Seconds within which all trainers must have begun to train.",
         "stall_timeout": "End the run after this many seconds without progress.",
     },
@@ -143,7 +145,7 @@ _SETTINGS = {
 """The help of each setting that the command line can set, by the panels of `--help`."""
 _AS_TEXT = (
     "hosts", "model", "optimizer", "scheduler", "class_weights", "metric", "fanout", "buffer",
-    "feature", "llm_roles", "policy", "objective", "checkpoint_every",
+    "feature", "llm_roles", "track", "policy", "objective", "checkpoint_every",
 )  # fmt: skip
 
 
@@ -276,7 +278,7 @@ def writing_memory(path: Path) -> Iterator[Path]:
 # -- rows of the audit log --------------------------------------------------------------------
 
 _Kind = Literal["call", "result", "intent", "effect", "note", "record"]
-_Agent = Literal["observer", "planner", "critic", "guard", "act", "user", "trainer"]
+_Agent = Literal["observer", "planner", "critic", "guard", "act", "user", "mcp", "trainer"]
 _Outcome = Literal[
     "answered", "staged", "approved", "refused", "applied", "confirmed", "reverted", "expired",
     "failed",

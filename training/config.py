@@ -291,6 +291,7 @@ class RunConfig(FrozenExact):
     network: Literal["auto", "namespace", "loopback"] = "auto"
     rate: str | None = None
     port: int | None = Field(None, ge=1024, le=65000)
+    track: Annotated[tuple[str, ...], BeforeValidator(_to_names)] = ()
     start_timeout: float = Field(180.0, gt=0, le=_MAX_SECONDS)
     stall_timeout: float = Field(300.0, gt=0, le=_MAX_SECONDS)
 

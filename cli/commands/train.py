@@ -21,7 +21,10 @@ from rudder.training.machine import why_no_buffer
 from rudder.training.model.own import OwnModel
 
 if TYPE_CHECKING:
+    from rudder.cli.head_keeper import HeadKeeper
+    from rudder.training.events import Event
     from rudder.training.metrics import Summary
+    from rudder.training.partitioned_graph import PartitionedGraph
 
 
 def tell_of_budget(config: RunConfig, *, row_bytes: int) -> None:
@@ -177,26 +180,17 @@ def run(
     Raises MachineError where that, or anything else of the record, cannot be written; RunError,
     also written to `error.txt` in the run's folder, where the run failed.
     """
-    from rich.console import Console
-
-    from rudder.cli.after_run import keep_record, keep_report, steering_of
     from rudder.cli.head_keeper import HeadKeeper
-    from rudder.cli.show.display import make_display
-    from rudder.cli.show.progress import say
-    from rudder.cli.show.summary import summarise
+    from rudder.cli.tracking import check_trackers, tracking
     from rudder.memory.run.run_folder import ERROR_FILE
-    from rudder.training.checkpoint.format import checkpoints_of
     from rudder.training.checkpoint.reader import find_checkpoint
-    from rudder.training.errors import RunError, StoppedError
-    from rudder.training.job import Job
-    from rudder.training.launch.run import launch
     from rudder.training.partition.prepare import data_of, fitted
-    from rudder.training.versions import installed_versions
 
     if own := OwnModel.parse(config.model):
         own.check()
     keeper = HeadKeeper(config)
     tell: Callable[[str], None] = _nothing if quiet else say
+    check_trackers(config.track)
     graph = data_of(config, progress=tell)
     run_dir = config.run_dir or new_run_dir(graph.dataset)
     config = fitted(config, graph).model_copy(update={"run_dir": run_dir})
@@ -204,8 +198,45 @@ def run(
     if checkpoint is not None:
         (run_dir / ERROR_FILE).unlink(missing_ok=True)
         tell(f"going on after {checkpoint.manifest.step:,} steps, from {checkpoint.folder}")
-    steered = run_dir if config.steering is not None else None
     tell_of_budget(config, row_bytes=graph.row_bytes)
+    with tracking(config, run_dir) as note:
+        return _train(
+            config,
+            graph=graph,
+            run_dir=run_dir,
+            note=note,
+            keeper=keeper,
+            show=show,
+            resume_from=None if checkpoint is None else checkpoint.folder.absolute(),
+            quiet=quiet,
+        )
+
+
+def _train(
+    config: RunConfig,
+    *,
+    graph: PartitionedGraph,
+    run_dir: Path,
+    note: Callable[[Event], None],
+    keeper: HeadKeeper,
+    show: Callable[[Summary], object],
+    resume_from: Path | None,
+    quiet: bool,
+) -> Summary:
+    """Train, and write summary and page; note: told of every event."""
+    from rich.console import Console
+
+    from rudder.cli.after_run import keep_record, keep_report, steering_of
+    from rudder.cli.show.display import make_display
+    from rudder.cli.show.summary import summarise
+    from rudder.memory.run.run_folder import ERROR_FILE
+    from rudder.training.checkpoint.format import checkpoints_of
+    from rudder.training.errors import RunError, StoppedError
+    from rudder.training.job import Job
+    from rudder.training.launch.run import launch
+    from rudder.training.versions import installed_versions
+
+    steered = run_dir if config.steering is not None else None
     try:
         with (
             make_display(
@@ -216,12 +247,17 @@ def run(
             ) as display,
             keeper.watch(run_dir),
         ):
+
+            def tell_both(event: Event) -> None:
+                note(event)
+                display.on_event(event)
+
             reports = launch(
                 config,
                 graph=graph,
                 run_dir=run_dir,
-                on_event=display.on_event,
-                resume_from=None if checkpoint is None else checkpoint.folder.absolute(),
+                on_event=tell_both,
+                resume_from=resume_from,
             )
     except StoppedError:
         raise
@@ -230,7 +266,7 @@ def run(
             error.remedy += f"\n  to go on from a checkpoint: rudder train --resume {run_dir}"
         with suppress(OSError):
             (run_dir / ERROR_FILE).write_text(f"{error}\n")
-            keep_report(run_dir)
+        keep_report(run_dir)
         raise
     summary = summarise(
         reports,
