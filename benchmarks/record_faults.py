@@ -1,20 +1,19 @@
-"""What kills, damage and edits do to a run's record, and whether its decisions can be made again.
+"""What kills and damage do to a run's record, and whether its decisions can be made again.
 
     nice -n 15 python -m benchmarks.record_faults                              all, 1,000 of most
-    python -m benchmarks.record_faults --kills 50 --damages 50 --edits 500 --controller-kills 0
+    python -m benchmarks.record_faults --kills 50 --damages 50 --controller-kills 0
 
 Run it in the repository's root: the faults are those of the tests. Prints a line for each part.
 
 - writers: SIGKILLs of a process that writes a record under full load;
 - damages: truncations and flipped bits of the file or its write-ahead log;
-- edits: of a log, behind its back;
 - replay: decisions of simulated runs of all planners by turns, made again with sockets blocked;
 - controllers: SIGKILLs of real controller processes at a real control port, whose trainer tells a
   window each 20 ms; in one run of five they are started by their command, in the others forked.
 
 Exits 1 if an acknowledged row was lost or is there twice, a change is applied or logged twice or
-not logged, a chain broke, a damaged file neither opened as a prefix nor was moved away, an edit was
-not found, a decision came out different, or a restart took over 5 s, waits for a core not counted.
+not logged, a chain broke, a damaged file neither opened as a prefix nor was moved away, a decision
+came out different, or a restart took over 5 s, waits for a core not counted.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from rudder.memory.run.run_reader import RunReader
 from tests.agents.controller_kills import KilledControllers, Toll
 from tests.agents.played_trainer import Score
 from tests.agents.replay.made import make_runs
-from tests.memory.faults import damages, edits, kills
+from tests.memory.faults import damages, kills
 
 _KILLS_A_RUN = 20
 _MAX_RECOVERY_S = 5.0
@@ -44,7 +43,7 @@ _PLANNERS = ("collect", "heuristic", "embedded")
 _RUNS_A_COLD_ONE = 5
 _HARM = (
     "lost", "twice", "unlogged", "invented", "broken", "broken chains", "damaged files", "failed",
-    "missed", "different", "not replayable",
+    "different", "not replayable",
 )  # fmt: skip
 
 
@@ -94,7 +93,6 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     parts: dict[str, tuple[int, Callable[..., dict[str, Any]]]] = {
         "writers": (options.kills, kills),
         "damages": (options.damages, damages),
-        "edits": (options.edits, edits),
         "replay": (options.decisions, replayed),
         "controllers": (options.controller_kills, killed_controllers),
     }
@@ -115,6 +113,6 @@ def holds(line: dict[str, Any]) -> bool:
 
 if __name__ == "__main__":
     run_study(
-        __doc__, measure, holds=holds, kills=1000, damages=500, edits=10_000, decisions=1000,
+        __doc__, measure, holds=holds, kills=1000, damages=500, decisions=1000,
         controller_kills=1000, seed=0,
     )  # fmt: skip

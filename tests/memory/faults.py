@@ -1,4 +1,4 @@
-"""Many kills, damages and edits of a run's file, one after the other, and what came of them."""
+"""Many kills and damages of a run's file, one after the other, and what came of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from rudder.memory.run.run_reader import RunReader, run_file
-from rudder.memory.sample import write_sample_run
-from rudder.training.errors import DataError
 from tests.memory.damage import copy_of, damage, open_damaged, write_open_run
-from tests.memory.edits import edit_log, log_content
 from tests.memory.kills import kill_one
 
 _KILLS_PER_FILE = 20
@@ -51,28 +48,3 @@ def damages(count: int, *, folder: Path, draw: random.Random) -> dict[str, int]:
         ways["failed"] += not (opening.is_writing and opening.holds)
         shutil.rmtree(path.parent)
     return dict(ways)
-
-
-def edits(count: int, *, folder: Path, draw: random.Random) -> dict[str, int]:
-    """Edit copies of a log so often; how many edits of each kind, and how many were missed.
-
-    A flipped byte that leaves all that can be read as it was is not an edit of the log.
-    """
-    original = write_sample_run(folder, num_episodes=12)[0]
-    before, path = log_content(original), folder / "edited.db"
-    found = Counter({"missed": 0})
-    while found.total() - found["missed"] < count:
-        shutil.copy(original, path)
-        kind = edit_log(path, draw=draw)
-        if log_content(path) != before:
-            found[kind] += 1
-            found["missed"] += _holds(path)
-    return dict(found)
-
-
-def _holds(path: Path) -> bool:
-    try:
-        with RunReader(path) as reader:
-            return reader.verify().holds
-    except DataError:
-        return False

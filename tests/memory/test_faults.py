@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.memory.faults import damages, edits, kills
+from tests.memory.faults import damages, kills
 
 
 def test_a_killed_writer_loses_no_acknowledged_row(tmp_path: Path) -> None:
@@ -24,9 +24,3 @@ def test_a_damaged_file_opens_as_a_prefix_or_is_moved_away(
     assert found["failed"] == 0
     assert found["prefix"] > 0
     assert capsys.readouterr().err.count("is damaged") == found["moved away"] > 0
-
-
-def test_verify_finds_every_edit_of_the_log(tmp_path: Path) -> None:
-    found = edits(300, folder=tmp_path, draw=random.Random(3))
-    assert found.pop("missed") == 0
-    assert len(found) == 12
