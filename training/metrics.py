@@ -340,10 +340,11 @@ class SteeringCounts(Frozen):
     them, without asking; reconsidered: where a second planner's plan was tried,
     as the first came to nothing; proposed: plans that change something; late: dropped as their
     observation was too old; abandoned: changes whose trial was cut short; rows_errors: (measured -
-    expected) / expected rows fetched of each change that was tried; ages_steps: of each applied
-    change, steps from its observation until it was in force; model, last_change: None without one;
-    source: `record` where all of it can be looked up in the run's record, `controller` where that
-    has gaps and the controller has counted on, `cut short` where its counts ended with the disk.
+    expected) / expected rows fetched of each change that was tried, the latest; ages_steps: of each
+    applied change, the latest, steps from its observation until it was in force; model,
+    last_change: None without one; source: `record` where all of it can be looked up in the run's
+    record, `controller` where that has gaps and the controller has counted on, `cut short` where
+    its counts ended with the disk.
     """
 
     rank: int = 0

@@ -17,6 +17,10 @@ from rudder.training.metrics import SteeringCounts
 from rudder.training.settings import BufferSettings, Frozen
 from rudder.training.steering_options import default_memory
 
+_KEPT = 1000
+"""Errors and ages of changes in a report, the latest: enough for a median, and no file that grows
+with a run."""
+
 
 def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
     """The counts with what is new of an episode: it comes once when it was decided, and again
@@ -24,11 +28,11 @@ def counted(counts: SteeringCounts, episode: Episode) -> SteeringCounts:
     result = None if episode.outcome is None else episode.outcome.result
     if is_change(episode) and episode.outcome is not None:
         error = episode.outcome.rows_error
-        errors = counts.rows_errors if error is None else (*counts.rows_errors, error)
+        errors = counts.rows_errors if error is None else (*counts.rows_errors, error)[-_KEPT:]
         return _added(counts, **{str(result): 1}).model_copy(update={"rows_errors": errors})
     applied, ages = episode.applied, counts.ages_steps
     if applied is not None and is_change(episode):
-        ages = (*ages, applied.step - episode.observation.step)
+        ages = (*ages, applied.step - episode.observation.step)[-_KEPT:]
     decision = None if episode.verdict is None else episode.verdict.decision
     is_own = episode.plan.turn is None
     found = _added(

@@ -23,6 +23,14 @@ def test_an_applied_change_counts_once_with_its_age_and_once_with_its_end() -> N
     assert counts.confirmed + counts.reverted + counts.abandoned == 1
 
 
+def test_a_report_of_many_changes_keeps_the_latest_and_does_not_grow() -> None:
+    counts = SteeringCounts(rows_errors=(9.0,) * 1000, ages_steps=(9,) * 1000)
+    counts = counted(counted(counts, EPISODE.model_copy(update={"outcome": None})), EPISODE)
+    assert EPISODE.outcome is not None
+    assert (len(counts.rows_errors), counts.rows_errors[-1]) == (1000, EPISODE.outcome.rows_error)
+    assert (len(counts.ages_steps), counts.ages_steps[-1]) == (1000, 2)
+
+
 def test_a_decision_with_a_second_planners_plan_is_counted() -> None:
     aside = Rejected(plan=EPISODE.plan, verdict=EPISODE.verdict)
     begun = EPISODE.model_copy(update={"outcome": None, "rejected": aside})
