@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from benchmarks.shared import run_study
-from rudder.agents.controller.cpu_budget import CpuBudget
+from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.report import read_report
 from rudder.agents.controller.session import ControllerSession
 from rudder.bench.simulated.access_traces import ZipfStream
@@ -52,7 +52,7 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
             options=SteeringOptions(planner=options.planner, trial_windows=1),
             folder=folder,
             socket=folder / "control" / "rank0.sock",
-            cpu=CpuBudget(fraction=1000, calm_fraction=1000),
+            process=ProcessShare(CpuBudget(fraction=1000, calm_fraction=1000)),
         )
         runner.run(session.begin())
         for tenth in range(1, 11):
@@ -69,7 +69,7 @@ async def _steer(
     session: ControllerSession, trainer: SimulatedTrainer, folder: Path, *, due: tuple[float, float]
 ) -> None:
     """Until so many decisions are made and so many seconds are over."""
-    while (_decisions(folder), trainer.seconds) < due or trainer.seconds < due[1]:
+    while _decisions(folder) < due[0] or trainer.seconds < due[1]:
         for costs in _LINKS * 10:
             trainer.costs = costs
             for _ in range(_WINDOWS_A_LINK):
