@@ -16,6 +16,7 @@ from rudder.cli.commands import (
     fit,
     graph,
     host,
+    mcp,
     memory,
     policies,
     predict,
@@ -39,6 +40,7 @@ app.command("train")(train.train)
 app.command("predict")(predict.predict)
 app.command("prepare")(prepare.prepare)
 app.command("data")(data.data)
+app.command("mcp")(mcp.mcp)
 app.command("host")(host.host)
 app.command("top")(watch.top)
 app.command("diagnose")(watch.diagnose)

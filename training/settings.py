@@ -90,20 +90,23 @@ class Change(FrozenExact, strict=True):
         return cls(**{n: v for n, v in wanted.items() if v != getattr(old, n)})
 
 
-Origin = Literal["user", "controller"]
+Origin = Literal["user", "mcp", "controller"]
 
 
 class Command(FrozenExact, strict=True):
     """One message to a trainer's control port; an empty change only asks for the state.
 
-    origin: settings that a `user` sends become the ones to fall back on, a `controller` is only
-    heard while steering is on; issued_at_step: first step after what the change is based on.
+    origin: settings that a `user`, or a program for one (`mcp`), sends become the ones to fall back
+    on, a `controller` is only heard while steering is on; issued_at_step: first step after what the
+    change is based on; objection: why the sender found that it must not be made: the trainer
+    refuses it, so that it is recorded.
     """
 
     command_id: Annotated[str, Field(min_length=1, max_length=64)]
     change: Change = Change()
     origin: Origin = "user"
     issued_at_step: Annotated[int, Field(ge=0)] | None = None
+    objection: Annotated[str, Field(max_length=2000)] | None = None
 
 
 class Applied(FrozenExact, strict=True):

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from rudder.training.control import unix_socket
 from rudder.training.errors import RunError
 from rudder.training.metrics import Window
-from rudder.training.settings import Applied, BufferSettings, Change, Command, Frozen
+from rudder.training.settings import Applied, BufferSettings, Change, Command, Frozen, Origin
 from rudder.training.turn import RankTurn
 from rudder.training.workload import Workload
 
@@ -111,12 +111,12 @@ class SteeringState(_Message):
 class Intervention(_Message):
     """Something that was done to a trainer and that its controller may not know, for the audit log.
 
-    tool: `set_buffer` a user changed settings, `steer_off` and `steer_on` a user switched
-    steering, `fall_back` the trainer went back to its defaults, `apply_change` a controller
-    changed settings, and may have been killed before it recorded that, `resume` the run goes on
-    from a checkpoint; change: what was asked for, without ids of fetch targets; applied: the
-    result, None for the switch. A new subscriber is sent earlier ones, too; intervention_id tells
-    them apart.
+    tool: `set_buffer` a user, or a program for one, changed settings, `steer_off` and `steer_on` a
+    user switched steering, `fall_back` the trainer went back to its defaults, `apply_change` a
+    controller changed settings, and may have been killed before it recorded that, `resume` the run
+    goes on from a checkpoint; change: what was asked for, without ids of fetch targets; applied:
+    the result, None for the switch. A new subscriber is sent earlier ones, too; intervention_id
+    tells them apart.
     """
 
     kind: Literal["intervention"] = "intervention"
@@ -125,11 +125,14 @@ class Intervention(_Message):
     step: int
     change: Change = Change()
     applied: Applied | None = None
+    origin: Origin = "user"
 
     @property
-    def agent(self) -> Literal["user", "trainer"]:
+    def agent(self) -> Literal["user", "mcp", "trainer"]:
         """Who did it."""
-        return "trainer" if self.tool in ("fall_back", "apply_change") else "user"
+        if self.tool in ("fall_back", "apply_change"):
+            return "trainer"
+        return "mcp" if self.origin == "mcp" else "user"
 
 
 class CommandRejected(_Message):

@@ -187,17 +187,17 @@ class CommandHandler:
 
     def _obey(self, command: Command, step: int) -> None:
         change = self._with_ids(command.change)
-        reason = self._refusal(change, origin=command.origin)
+        reason = command.objection or self._refusal(change, origin=command.origin)
         if reason is None and not change.is_empty:
             self._policy.apply(change)
         applied = self._applied(command.command_id, step, reason)
         self._port.answer(applied)
         if command.change.is_empty:
             return
-        is_user = command.origin == "user"
+        is_user = command.origin != "controller"
         if is_user or reason is None:
             tool: Tool = "set_buffer" if is_user else "apply_change"
-            self._report(tool, step, change=command.change, applied=applied)
+            self._report(tool, step, change=command.change, applied=applied, origin=command.origin)
         if is_user and reason is None:
             self._keep(command.change, step)
 
@@ -241,13 +241,26 @@ class CommandHandler:
         )
 
     def _report(
-        self, tool: Tool, step: int, *, change: Change = _NO_CHANGE, applied: Applied | None = None
+        self,
+        tool: Tool,
+        step: int,
+        *,
+        change: Change = _NO_CHANGE,
+        applied: Applied | None = None,
+        origin: Origin = "user",
     ) -> None:
         """Have the controller record what it did not do itself."""
         name = applied.command_id if applied else uuid.uuid4().hex
         change = _without_ids(change)
         self._port.tell(
-            Intervention(intervention_id=name, tool=tool, step=step, change=change, applied=applied)
+            Intervention(
+                intervention_id=name,
+                tool=tool,
+                step=step,
+                change=change,
+                applied=applied,
+                origin=origin,
+            )
         )
 
     def _tell(self, step: int) -> None:
