@@ -60,7 +60,7 @@ def test_a_decision_is_a_trace_with_its_calls_as_children(rows: list[AuditRow]) 
     assert len(roots) == 4
     children = [span for span in spans if span.get("parentSpanId") == roots[0]["spanId"]]
     assert [span["name"] for span in children] == [
-        "planner set_buffer_capacity", "act apply", "chat scripted",
+        "planner set", "act apply", "chat scripted",
     ]  # fmt: skip
     assert {span["traceId"] for span in children} == {roots[0]["traceId"]}
     chat = {each["key"]: each["value"] for each in children[2]["attributes"]}
