@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.bench.harm import Harm, HarmReport, ConfidenceInterval, Round, TurnCost, measure_harm
+from rudder.bench.harm import ConfidenceInterval, Harm, HarmReport, Round, TurnCost, measure_harm
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError
 
