@@ -4,8 +4,8 @@
     python -m benchmarks.llm_regret --seeds 1 --llm http://127.0.0.1:8080/v1 --model NAME
 
 `best-line` takes the best what-if line of its prompt, `random` answers at random; both think for
---delay simulated seconds. A real model takes real time, and the simulated trainer goes on at real
-time meanwhile.
+--delay simulated seconds. `alone`: no embedded planner decides before them, or in their place. A
+real model takes real time, and the simulated trainer goes on at real time meanwhile.
 """
 
 from __future__ import annotations
@@ -28,24 +28,39 @@ from rudder.training.steering_options import SteeringOptions
 EMBEDDED = SteeringOptions()
 
 
-def advised(chat: Callable[[], Chat], options: SteeringOptions) -> TeamMaker:
-    """The embedded planner, which also hears this model."""
+ALONE = SteeringOptions(planner="fixed")
+
+
+def advised(
+    chat: Callable[[], Chat], options: SteeringOptions, *, others: SteeringOptions = EMBEDDED
+) -> TeamMaker:
+    """The planner of the other options, which also hears this model."""
     return lambda workload: with_llm(
-        make_team(EMBEDDED, workload), asker_of(chat(), options=options), options=options
+        make_team(others, workload), asker_of(chat(), options=options), options=options
     )
 
 
 def teams_of(delay_s: float, llm: str, model: str) -> tuple[dict[str, TeamMaker], Runner]:
     """Who is compared, and in whose time."""
     embedded: dict[str, TeamMaker] = {"embedded": lambda workload: make_team(EMBEDDED, workload)}
+    chats: dict[str, Callable[[], Chat]]
     if llm:
         options = SteeringOptions(planner="llm", llm_url=llm, llm_model=model)
-        return embedded | {model: advised(lambda: open_chat(options), options)}, asyncio.run
-    chats: dict[str, Callable[[], Chat]] = {
+        chats = {model: lambda: open_chat(options)}
+        return embedded | _with_and_alone(chats, options), asyncio.run
+    chats = {
         "best-line": lambda: BestLineChat(delay_s=delay_s),
         "random": lambda: RandomChat(0, delay_s=delay_s),
     }
-    return embedded | {name: advised(chat, EMBEDDED) for name, chat in chats.items()}, run_simulated
+    return embedded | _with_and_alone(chats, EMBEDDED), run_simulated
+
+
+def _with_and_alone(
+    chats: dict[str, Callable[[], Chat]], options: SteeringOptions
+) -> dict[str, TeamMaker]:
+    both = {name: advised(chat, options) for name, chat in chats.items()}
+    alone = {f"{name} alone": advised(chats[name], options, others=ALONE) for name in chats}
+    return both | alone
 
 
 def measure(told: Namespace, _: Path) -> Iterator[dict[str, object]]:

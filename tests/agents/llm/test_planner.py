@@ -231,7 +231,19 @@ def test_the_mode_that_works_is_found_and_kept(
     assert len(server.requests) == requests + 1
 
 
-def test_all_questions_of_a_decision_share_one_deadline(
+def test_a_mode_that_takes_too_long_has_the_next_one_tried_in_time_of_its_own(
+    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
+) -> None:
+    def script(request: ChatRequest) -> Step:
+        return Fail("hang") if request.tools else say(capacity_rows=900)
+
+    asker = asker_at(serve(script).url, mode=None, deadline_s=SHORT_DEADLINE_S)
+    plan, report = plan_with(asker, observation, toolbox)
+    assert plan.change == Change(capacity_rows=900)
+    assert (report.mode, report.valid_first, report.calls) == ("structured", 1, 2)
+
+
+def test_all_questions_about_one_observation_share_one_deadline(
     serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
 ) -> None:
     server = serve([Slow(Say("no"), 0.3), Slow(GROW, 0.3)])
