@@ -11,6 +11,7 @@ wheel, or any --model FILE.gguf.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import signal
 import sys
@@ -51,10 +52,8 @@ def main() -> None:
     server = _server(told.model, port=told.port, threads=told.threads)
     sys.stdout.write(f"--llm {server.listening_address}/v1 --llm-model {told.model.stem}\n")
     sys.stdout.flush()
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
-    except KeyboardInterrupt:
-        server.shutdown()
 
 
 def _server(model: Path, *, port: int, threads: int) -> Any:

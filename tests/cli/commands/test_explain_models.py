@@ -10,6 +10,7 @@ import pytest
 
 from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.session import ControllerSession
+from rudder.agents.llm.proposals import LOOK_UPS
 from rudder.bench.model_server.scripted_server import ScriptedServer
 from rudder.bench.model_server.stand_in import at_random
 from rudder.cli.commands.audit import model
@@ -74,6 +75,15 @@ def test_a_question_is_a_call_and_a_result_of_its_episode(run: Path) -> None:
         ids = {each.episode_id for each in reader.episodes()}
         assert {row.episode_id for row in asked(run)} <= ids
         assert {each.episode_id for each in reader.model_calls()} <= ids
+
+
+def test_what_a_model_looked_up_stands_in_the_log_under_the_decision_that_asked(run: Path) -> None:
+    with RunReader(run_file(run, rank=0)) as reader:
+        rows = [row for name in LOOK_UPS for row in reader.audit(AuditFilter(tool=name))]
+        asking = {each.episode_id for each in reader.model_calls()}
+    assert {row.kind for row in rows} == {"call", "result"}
+    assert {row.agent for row in rows} == {"planner"}
+    assert {row.episode_id for row in rows} <= asking
 
 
 def test_explain_shows_what_a_model_was_asked_and_answered(
