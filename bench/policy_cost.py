@@ -95,16 +95,16 @@ def series(
 ) -> Iterator[Cost]:  # fmt: skip
     """One policy over capacities, and over graph sizes in each layout, with their flatness."""
     for work in by_capacity(capacities, inputs=inputs, num_batches=num_batches):
-        yield measure(variant, work)
+        yield cost_of(variant, work)
     for layout in LAYOUTS:
         first: Cost | None = None
         for work in by_remote_nodes(sizes, layout, num_batches=num_batches):
-            cost = measure(variant, work)
+            cost = cost_of(variant, work)
             first = first or cost
             yield cost.model_copy(update={"flatness": cost.ms_per_batch / first.ms_per_batch})
 
 
-def measure(variant: str, work: Work) -> Cost:
+def cost_of(variant: str, work: Work) -> Cost:
     """Fill the buffer, then time batches; raises ConfigError for a wrong variant."""
     random = np.random.default_rng(0)
     step = work.num_remote // work.num_touched if work.layout == "spread" else 1

@@ -253,7 +253,7 @@ def fit(memory: Path, *, planner: ClassifierName, out: Path, seed: int = 0) -> H
         library=_library(planner),
         seed=seed,
         episodes=examples.counts,
-        metrics=measure(classifier, train=train, test=test),
+        metrics=metrics_of(classifier, train=train, test=test),
         model_sha256=hashlib.sha256(model).hexdigest(),
     )
     written = header.model_dump_json().encode()
@@ -279,7 +279,7 @@ def new_classifier(kind: ClassifierName, *, seed: int) -> Classifier:
         ) from None
 
 
-def measure(classifier: Classifier, *, train: Examples, test: Examples) -> Metrics:
+def metrics_of(classifier: Classifier, *, train: Examples, test: Examples) -> Metrics:
     """train: what the classifier has learned from; test: of other runs, with both classes."""
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 

@@ -11,7 +11,7 @@ from rudder.bench.policy_cost import (
     Work,
     by_capacity,
     by_remote_nodes,
-    measure,
+    cost_of,
     series,
 )
 from rudder.training.errors import ConfigError
@@ -26,7 +26,7 @@ def work(layout: RecordLayout = "packed") -> Work:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_policy_is_timed_while_it_hits(variant: str, layout: RecordLayout) -> None:
-    cost = measure(variant, work(layout))
+    cost = cost_of(variant, work(layout))
     assert 0 < cost.ms_per_batch_min <= cost.ms_per_batch <= cost.ms_per_batch_p95
     assert 0 < cost.hit_fraction < 1
     assert cost.policy_bytes > 4000 * 4
@@ -34,7 +34,7 @@ def test_every_policy_is_timed_while_it_hits(variant: str, layout: RecordLayout)
 
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(ConfigError, match="belady"):
-        measure("belady", work())
+        cost_of("belady", work())
 
 
 def test_one_series_grows_the_buffer_and_one_the_graph_alone() -> None:

@@ -40,7 +40,7 @@ def check_parts(config: RunConfig, graph: PartitionedGraph) -> None:
         contents.verify_content(graph.directory, part=None)
 
 
-def check_memory(config: RunConfig, graph: PartitionedGraph, room: Room) -> None:
+def require_memory(config: RunConfig, graph: PartitionedGraph, room: Room) -> None:
     """Raise MachineError if a machine has no room for its partitions, which are in shared memory,
     or for them and the buffers of its trainers."""
     shared = sum(graph.parts[part].num_bytes for part in room.parts)
@@ -79,7 +79,7 @@ def buffer_bytes(config: RunConfig, graph: PartitionedGraph, parts: Iterable[int
     )
 
 
-def check_disk(folder: Path) -> None:
+def require_disk(folder: Path) -> None:
     """Raise MachineError if the disk of `folder`, which may not exist yet, is full."""
     existing = next(path for path in [folder, *folder.parents] if path.exists())
     free = shutil.disk_usage(existing).free

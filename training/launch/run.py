@@ -21,10 +21,10 @@ from rudder.training.hosts.names import Machine
 from rudder.training.hosts.starters import by_environment, by_slurm, over_ssh
 from rudder.training.job import DEFAULT_PROGRAM, Job
 from rudder.training.launch.preflight import (
-    check_disk,
     check_import_pair,
-    check_memory,
     check_parts,
+    require_disk,
+    require_memory,
 )
 from rudder.training.launch.rehearsal import check_training
 from rudder.training.launch.relay import Relay
@@ -72,7 +72,7 @@ def launch(
             _sockets_in(run_dir / "control"),
         ):
             for room in cluster.rooms():
-                check_memory(config, graph, room)
+                require_memory(config, graph, room)
             job = _make_job(config, graph, run_dir, cluster)
             own = {"program": program, "program_options": program_options}
             job = job.model_copy(update={**own, "resume_from": resume_from})
@@ -100,13 +100,13 @@ def _make_run_dir(run_dir: Path) -> None:
             f"run_dir = {str(run_dir)!r} exists and is not an empty folder",
             remedy="choose a new folder with --run-dir; Rudder overwrites no run",
         )
-    check_disk(run_dir)
+    require_disk(run_dir)
     (run_dir / "logs").mkdir(parents=True)
 
 
 def _clear_run_dir(run_dir: Path) -> None:
     """Remove what an earlier launcher, which was killed, would have removed itself."""
-    check_disk(run_dir)
+    require_disk(run_dir)
     (run_dir / "rendezvous").unlink(missing_ok=True)
     _remove_sockets(run_dir / "control")
 

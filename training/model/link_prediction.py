@@ -94,7 +94,7 @@ class LinkPrediction:
             destinations = outputs[torch.from_numpy(ends[1] - shard.first - view.first)]
             found.append(collectives.sum(ranking_sums(sources, destinations, pool)).tolist())
             on_progress()
-        return scores_of(*found)
+        return ranking_scores(*found)
 
     def _pool(self, shard: Shard, collectives: Collectives, outputs: Tensor) -> Tensor:
         """float[pool, width]: outputs of the rivals, from the ranks that have them."""
@@ -182,7 +182,7 @@ def ranking_sums(sources: Tensor, destinations: Tensor, pool: Tensor) -> Tensor:
     return torch.stack([torch.ones_like(ranks), 1 / ranks, hits]).sum(1)
 
 
-def scores_of(test: list[float], val: list[float]) -> tuple[Score, ...]:
+def ranking_scores(test: list[float], val: list[float]) -> tuple[Score, ...]:
     """Means of the sums of both sets. Raises DataError where there was nothing to test."""
     if not test[0]:
         raise DataError(

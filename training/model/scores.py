@@ -153,7 +153,7 @@ def make_metric(named: NamedOptions, *, kind: LabelKind, width: int) -> Any:
     return metric
 
 
-def measure(
+def score_of(
     metric: Any, outputs: Tensor, labels: Tensor, *, kind: LabelKind, collectives: Collectives
 ) -> float | None:
     """The metric over all ranks' rows, None where there are none; all ranks call it together."""

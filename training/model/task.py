@@ -25,8 +25,8 @@ from rudder.training.model.scores import (
     LabelKind,
     error_sums,
     make_metric,
-    measure,
     regression_scores,
+    score_of,
     scores_of,
     tally,
 )
@@ -128,7 +128,7 @@ class _NodeTask(ABC):
         if self._metric is None:
             return tuple(scores)
         test, val = (
-            measure(
+            score_of(
                 self._metric, found.rows[own], labels[own], kind=self.kind, collectives=collectives
             )
             for own in sets

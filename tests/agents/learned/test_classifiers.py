@@ -12,7 +12,7 @@ from rudder.agents.learned.classifier import Classifier
 from rudder.agents.learned.planner import (
     FEATURES,
     Examples,
-    measure,
+    metrics_of,
     new_classifier,
     read_examples,
     split,
@@ -41,7 +41,7 @@ def test_it_tells_what_helps_on_runs_that_it_has_not_seen(
     train, test = sides
     classifier = new_classifier(kind, seed=0)
     classifier.fit(train)
-    metrics = measure(classifier, train=train, test=test)
+    metrics = metrics_of(classifier, train=train, test=test)
     assert metrics.roc_auc >= 0.75
     assert metrics.train_runs + metrics.test_runs == 12
     again = loaded(kind, classifier.dump())
@@ -73,7 +73,7 @@ def test_shuffled_labels_teach_nothing(
         classifier = new_classifier(kind, seed=0)
         lied_to = Examples(train.x, shuffled, train.run_keys)
         classifier.fit(lied_to)
-        aucs.append(measure(classifier, train=lied_to, test=test).roc_auc)
+        aucs.append(metrics_of(classifier, train=lied_to, test=test).roc_auc)
     assert np.mean(aucs) < 0.75
 
 

@@ -15,11 +15,11 @@ from rudder.training.hosts.host import Room
 from rudder.training.hosts.local import LoopbackCluster
 from rudder.training.launch.preflight import (
     buffer_bytes,
-    check_disk,
     check_import_pair,
-    check_memory,
     check_parts,
     has_library_for,
+    require_disk,
+    require_memory,
 )
 from rudder.training.manifest import CHECKSUMS_NAME, Contents
 from tests.training.partitioned import partitioned_graph
@@ -70,16 +70,16 @@ def test_buffers_of_all_trainers_are_counted(options: dict[str, Any], num_bytes:
 def test_buffer_beyond_the_memory_is_refused() -> None:
     config = run_config(buffer=10**12)
     with pytest.raises(MachineError, match="buffers of all trainers") as caught:
-        check_memory(config, partitioned_graph(), Room("this machine", range(2), 2**36, 2**36))
+        require_memory(config, partitioned_graph(), Room("this machine", range(2), 2**36, 2**36))
     assert "smaller --buffer" in caught.value.remedy
 
 
 def test_buffers_and_partition_of_one_host_are_held_against_the_memory_of_that_host() -> None:
     config = run_config(buffer=2**24, trainers_per_host=3)
     graph, needed = partitioned_graph(part_bytes=2**30), 2**30 + 3 * 2**24 * 32
-    check_memory(config, graph, Room("host b", range(1, 2), needed, 2**30))
+    require_memory(config, graph, Room("host b", range(1, 2), needed, 2**30))
     with pytest.raises(MachineError, match=r"host b has 2\.50G .* take 1\.00G and .* there 1\.50G"):
-        check_memory(config, graph, Room("host b", range(1, 2), needed - 1, 2**30))
+        require_memory(config, graph, Room("host b", range(1, 2), needed - 1, 2**30))
 
 
 def test_partitions_beyond_the_shared_memory_are_refused() -> None:
@@ -87,11 +87,11 @@ def test_partitions_beyond_the_shared_memory_are_refused() -> None:
         (room,) = cluster.rooms()
     huge = partitioned_graph(part_bytes=room.shm_bytes)
     with pytest.raises(MachineError, match=r"/dev/shm of this machine has .* free, but the part"):
-        check_memory(run_config(), huge, room)
+        require_memory(run_config(), huge, room)
 
 
 def test_disk_with_room_passes_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
-    check_disk(tmp_path / "runs" / "one")
+    require_disk(tmp_path / "runs" / "one")
 
 
 def test_full_disk_is_refused(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_full_disk_is_refused(tmp_path: Path) -> None:
     script = 'mount -t tmpfs -o size=1m tmpfs "$1" && exec "$2" -c "$3" "$1"'
     python = (
         "import sys; from pathlib import Path\n"
-        "from rudder.training.launch.preflight import check_disk\n"
-        "check_disk(Path(sys.argv[1]) / 'run')"
+        "from rudder.training.launch.preflight import require_disk\n"
+        "require_disk(Path(sys.argv[1]) / 'run')"
     )
     done = subprocess.run(
         [*own_disk, script, "sh", str(tmp_path), sys.executable, python],

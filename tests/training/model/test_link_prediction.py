@@ -16,8 +16,8 @@ from rudder.training.model.link_prediction import (
     LinkPrediction,
     fetch_rows,
     held_out_edges,
+    ranking_scores,
     ranking_sums,
-    scores_of,
     without_held_out,
 )
 from rudder.training.model.shard import Collectives, Shard
@@ -89,11 +89,11 @@ def test_ranks_are_those_of_torchmetrics() -> None:
 
 
 def test_scores_are_means_over_all_ranks_edges() -> None:
-    mrr, hits = scores_of([4, 3, 2], [0, 0, 0])
+    mrr, hits = ranking_scores([4, 3, 2], [0, 0, 0])
     assert (mrr.name, mrr.test, mrr.val) == ("MRR", 0.75, None)
     assert (hits.name, hits.test) == ("Hits@10", 0.5)
     with pytest.raises(DataError, match="no edge is in the test set"):
-        scores_of([0, 0, 0], [1, 1, 1])
+        ranking_scores([0, 0, 0], [1, 1, 1])
 
 
 def test_the_loss_falls_as_edges_and_negatives_move_apart() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from rudder.training.config import NamedOptions
-from rudder.training.model.scores import make_metric, measure
+from rudder.training.model.scores import make_metric, score_of
 from rudder.training.model.shard import Collectives
 
 METRICS = ("AUC", "macro-F1", "average-precision")
@@ -30,7 +30,7 @@ def scores(rank: int, collectives: Collectives) -> list[float | None]:
             own = slice(0, split) if rank == 0 else slice(split, 40)
             own = own if collectives.num_ranks > 1 else slice(0, 40)
             rows = outputs[own], labels[own]
-            found.append(measure(metric, *rows, kind="multiclass", collectives=collectives))
+            found.append(score_of(metric, *rows, kind="multiclass", collectives=collectives))
     return found
 
 

@@ -16,8 +16,8 @@ from rudder.training.metrics import Score
 from rudder.training.model.scores import (
     error_sums,
     make_metric,
-    measure,
     regression_scores,
+    score_of,
     scores_of,
     tally,
 )
@@ -87,16 +87,16 @@ def test_a_metric_of_torchmetrics_is_told(name: str, expected: float) -> None:
     outputs = torch.eye(3)[[0, 0, 1, 1]] * 9
     labels = torch.tensor([0, 0, 1, 2])
     for _ in range(2):
-        found = measure(metric, outputs, labels, kind="multiclass", collectives=ALONE)
+        found = score_of(metric, outputs, labels, kind="multiclass", collectives=ALONE)
         assert found == pytest.approx(expected, abs=1e-6)
-    assert measure(metric, outputs[:0], labels[:0], kind="multiclass", collectives=ALONE) is None
+    assert score_of(metric, outputs[:0], labels[:0], kind="multiclass", collectives=ALONE) is None
 
 
 def test_auc_takes_any_outputs_as_scores() -> None:
     metric = make_metric(NamedOptions.parse("AUC"), kind="multilabel", width=2)
     outputs = torch.tensor([[0.1, 5.0], [0.2, -5.0], [0.3, 7.0]])
     labels = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
-    assert measure(metric, outputs, labels, kind="multilabel", collectives=ALONE) == 1
+    assert score_of(metric, outputs, labels, kind="multilabel", collectives=ALONE) == 1
 
 
 @pytest.mark.parametrize(
