@@ -12,33 +12,52 @@ import asyncio
 import statistics
 from argparse import Namespace
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from benchmarks.shared import run_study
-from rudder.bench.simulated.cases import GRID, STARTS, STREAMS
+from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.job import JobRun, SimulatedJob, simulate_job
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.settings import BufferSettings
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import Objective, SteeringOptions
 
 Row: TypeAlias = dict[str, str | float | None]
 RANKS = 8
 REACHED = 0.97
 """Of the speed of the best fixed settings."""
-CASES = (("skewed", 0.1, 1.0), ("skewed", 0.1, 2.0), ("flat", 0.3, 1.0))
-"""Stream, milliseconds a row, and times as many on the last rank."""
+CASES: tuple[tuple[Objective, float, float, float], ...] = (
+    ("time", 0.8, 0.2, 1.0),
+    ("time", 0.8, 0.2, 3.0),
+    ("time", 0.3, 0.6, 1.0),
+    ("memory", 0.8, 0.2, 1.0),
+)
+"""Objective, exponent, milliseconds a row, and times as many on the last rank."""
 _SMOOTHED = 5
 """Windows whose mean time is compared."""
 
 
+NUM_REMOTE = 3000
+STARTS: dict[Objective, BufferSettings] = {
+    "time": BufferSettings(capacity_rows=30, lookahead_batches=4),
+    "memory": BufferSettings(capacity_rows=NUM_REMOTE, lookahead_batches=40),
+}
+"""A poor buffer, which is to grow, and a whole one, of which memory is to be given back."""
+GRID = tuple(
+    BufferSettings(capacity_rows=rows, lookahead_batches=ahead)
+    for rows in (300, 1500, 3000)
+    for ahead in (8, 48)
+)
+
+
 @dataclass(frozen=True)
 class JobCase:
-    """slow: times that a row costs on the last rank."""
+    """exponent: of the popularity of nodes; slow: times that a row costs on the last rank."""
 
-    stream: str
+    objective: Objective
+    exponent: float
     row_ms: float
     slow: float
     seed: int
@@ -48,7 +67,12 @@ class JobCase:
         return SimulatedJob(
             [
                 SimulatedTrainer(
-                    STREAMS[self.stream](self.seed * RANKS + rank),
+                    ZipfStream(
+                        num_remote=NUM_REMOTE,
+                        draws=300,
+                        exponent=self.exponent,
+                        seed=self.seed * RANKS + rank,
+                    ),
                     settings=settings,
                     costs=Costs(row_ms=self.row_ms * (self.slow if rank == RANKS - 1 else 1)),
                     rank=rank,
@@ -103,27 +127,31 @@ def settled_s(run: JobRun) -> float:
     return statistics.fmean(run.seconds[-len(run.seconds) // 4 :])
 
 
-def run_of(job: SimulatedJob, windows: int, *, are_agreed: bool | None = None) -> JobRun:
-    """are_agreed: None: nobody steers."""
-    options = None if are_agreed is None else SteeringOptions()
-    return asyncio.run(
-        simulate_job(job, windows=windows, options=options, are_agreed=bool(are_agreed))
-    )
+def fixed(case: JobCase, settings: BufferSettings, windows: int) -> float:
+    """Seconds of a window under these settings, once buffers are full."""
+    return settled_s(asyncio.run(simulate_job(case.job(settings), windows=windows)))
 
 
-def study(stream: str, row_ms: float, slow: float, options: Namespace) -> Iterator[Row]:
-    """Lines of the table; the best fixed settings are those of the first seed."""
-    cases = [JobCase(stream, row_ms, slow, seed) for seed in range(options.seeds)]
-    windows = options.windows
-    best = min(GRID, key=lambda each: settled_s(run_of(cases[0].job(each), windows)))
-    fixed = [settled_s(run_of(case.job(best), windows)) for case in cases]
+def steered(case: JobCase, windows: int, *, are_agreed: bool) -> JobRun:
+    """From the start of its objective."""
+    options = SteeringOptions(objective=case.objective)
+    job = case.job(STARTS[case.objective])
+    return asyncio.run(simulate_job(job, windows=windows, options=options, are_agreed=are_agreed))
+
+
+def study(case: JobCase, options: Namespace) -> Iterator[Row]:
+    """Two lines of the table; the best fixed settings are those of the first seed."""
+    cases, windows = [replace(case, seed=seed) for seed in range(options.seeds)], options.windows
+    best = min(GRID, key=lambda each: fixed(cases[0], each, windows))
+    bests = [fixed(each, best, windows) for each in cases]
     for name, are_agreed in (("team", True), ("alone", False)):
         found = [
-            found_of(run_of(case.job(STARTS["poor"]), windows, are_agreed=are_agreed), best_s)
-            for case, best_s in zip(cases, fixed, strict=True)
+            found_of(steered(each, windows, are_agreed=are_agreed), best_s)
+            for each, best_s in zip(cases, bests, strict=True)
         ]
         yield {
-            "stream": stream, "row_ms": row_ms, "slow": slow, "ranks": name,
+            "objective": case.objective, "exponent": case.exponent, "row_ms": case.row_ms,
+            "slow": case.slow, "ranks": name,
             "reached": sum(each.windows is not None for each in found), "of": len(found),
             "windows": _median(each.windows for each in found),
             "decisions": _median(each.decisions for each in found),
@@ -142,8 +170,8 @@ def _median(values: Iterable[int | None]) -> float | None:
 def measure(options: Namespace, folder: Path) -> Iterator[Row]:
     """All cases."""
     for case in CASES:
-        yield from study(*case, options)
+        yield from study(JobCase(*case, seed=0), options)
 
 
 if __name__ == "__main__":
-    run_study(__doc__, measure, seeds=20, windows=48)
+    run_study(__doc__, measure, seeds=20, windows=40)

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,7 +137,8 @@ async def control(sockets: Mapping[int, Path], *, options: SteeringOptions, fold
 
     A failure of one trainer's controller does not end those of the others.
     """
-    import rudder.agents.controller.session  # noqa: F401  what takes long is done while trainers start
+    with _without_pandas():
+        import rudder.agents.controller.session  # noqa: F401  while trainers start, it takes seconds
     from rudder.agents.team import import_ahead, warm_up
 
     import_ahead(options)
@@ -148,6 +149,19 @@ async def control(sockets: Mapping[int, Path], *, options: SteeringOptions, fold
     warming.cancel()
     for error in filter(None, ends):
         raise error
+
+
+@contextlib.contextmanager
+def _without_pandas() -> Iterator[None]:
+    """sqlite-utils imports it where it is installed: 60 MiB that no controller needs."""
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment]  # how an import is refused
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]
 
 
 async def _serve(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -247,3 +249,16 @@ def test_a_trainer_whose_controller_failed_is_served_again_beside_the_others(
     assert "the controller of rank1 failed and begins again: no trainer listens" in (
         capfd.readouterr().err
     )
+
+
+def test_a_controller_has_no_pandas_in_its_memory_unless_a_planner_needs_it() -> None:
+    code = (
+        "import sys\n"
+        "from rudder.agents.controller.__main__ import _without_pandas\n"
+        "with _without_pandas():\n"
+        "    import rudder.agents.controller.session\n"
+        "assert 'sqlite_utils' in sys.modules\n"
+        "assert 'pandas' not in sys.modules\n"
+        "import pandas\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
