@@ -109,13 +109,16 @@ _NO_HEADROOM: dict[str, float | None] = {"headroom_rows": None, "headroom_wait_m
 
 
 def _headroom(whatif: WhatIf, limits: Limits) -> dict[str, float | None]:
-    """What OPT would save at the largest capacity; nothing known until there is a trace."""
+    """What OPT would save at the largest capacity; nothing known until there is a trace.
+
+    Where the estimate is worse than what was measured, nothing is to be saved.
+    """
     if not whatif.is_ready:
         return _NO_HEADROOM
     present, best = whatif.present(), whatif.opt(limits.max_capacity_rows)
     return {
-        "headroom_rows": present.rows_fetched.mid - best.rows_fetched.mid,
-        "headroom_wait_ms": present.exposed_wait_ms.mid - best.exposed_wait_ms.mid,
+        "headroom_rows": max(present.rows_fetched.mid - best.rows_fetched.mid, 0.0),
+        "headroom_wait_ms": max(present.exposed_wait_ms.mid - best.exposed_wait_ms.mid, 0.0),
     }
 
 

@@ -40,6 +40,13 @@ def view_of(graph: Any, *, with_edge_ids: bool = False) -> PartitionView:
     return partition_view(local, graph.get_partition_book(), with_edge_ids=with_edge_ids)
 
 
+def edge_view_of(graph: Any) -> PartitionView:
+    """Which partition of a DistGraph owns which edges: those into its own nodes."""
+    book = graph.get_partition_book()
+    ends = np.cumsum([part["num_edges"] for part in book.metadata()])
+    return PartitionView.of_edges(part=int(book.partid), starts=np.concatenate([[0], ends]))
+
+
 def partition_view(local: Any, book: Any, *, with_edge_ids: bool) -> PartitionView:
     """See a partition (DGLGraph in CSC) by its partition book; in a trainer or in a server.
 

@@ -95,9 +95,9 @@ class NodeLoader(Loader):
             inputs: Names of node tensors to deliver for input nodes, in `blocks[0].srcdata`.
             outputs: Names of node tensors to deliver for seeds, in `blocks[-1].dstdata`.
             edge_inputs: Names of edge tensors to deliver for the edges of all blocks, in
-                `block.edata`. They are read when a batch is taken.
-            mutable: Those of `inputs` and `outputs` that the script writes while an epoch runs.
-                They are not buffered, but read like `g.ndata[...]` when a batch is taken.
+                `block.edata`.
+            mutable: Those of all these names that the script writes while an epoch runs. They are
+                not buffered, but read like `g.ndata[...]` when a batch is taken.
             epochs: Number of epochs. If it is given, the sampler runs ahead into the next epoch.
             seed: Seed of order and sampling. None: both follow torch's generator, so
                 `torch.manual_seed` sets them; without `epochs` the order is DistNodeDataLoader's.
@@ -127,8 +127,12 @@ class NodeLoader(Loader):
                 epochs=epochs,
                 seed=seed,
             ),
-            names=TensorNames.of_nodes(
-                inputs=inputs, outputs=outputs, mutable=mutable, edge_inputs=edge_inputs
+            names=TensorNames.of(
+                of_edges=False,
+                inputs=inputs,
+                outputs=outputs,
+                edge_inputs=edge_inputs,
+                mutable=mutable,
             ),
             device=device,
             buffer=buffer if isinstance(buffer, BufferOptions) else BufferOptions(size=buffer),
@@ -196,8 +200,6 @@ class EdgeLoader(Loader):
             held_out: Edges of its validation and test sets are never sampled as neighbours.
             inputs: Names of node tensors to deliver for input nodes, in `blocks[0].srcdata`.
             outputs: Names of edge tensors to deliver for the batch's edges, in `pair_graph.edata`.
-                They are read when a batch is taken.
-            mutable: Those of `inputs` that the script writes while an epoch runs.
 
         Raises:
             ConfigError, DataError, MachineError, RunError: As NodeLoader.
@@ -231,8 +233,12 @@ class EdgeLoader(Loader):
                 epochs=epochs,
                 seed=seed,
             ),
-            names=TensorNames.of_edges(
-                inputs=inputs, outputs=outputs, mutable=mutable, edge_inputs=edge_inputs
+            names=TensorNames.of(
+                of_edges=True,
+                inputs=inputs,
+                outputs=outputs,
+                edge_inputs=edge_inputs,
+                mutable=mutable,
             ),
             device=device,
             buffer=buffer if isinstance(buffer, BufferOptions) else BufferOptions(size=buffer),

@@ -202,11 +202,12 @@ _SELDOM = 0.2
 class Window(Frozen):
     """One rank's measurements over consecutive steps; the agents decide on these.
 
-    wall_seconds: from the beginning of the first step to the end of the last, without
-    evaluations; peers: the other ranks' latest timings, one by one or of groups of ranks, which may
-    be a window or two older or newer; turn: the newest of the job, None: nobody has taken one;
-    accesses: None where the loader has no buffer; settings: those in force at the end;
-    settings_since: the first batch under these settings, None where it is not known.
+    rows, edge_rows: of tensors of nodes, and of edges, which have a buffer of their own; settings
+    and estimates are of nodes; wall_seconds: from the beginning of the first step to the end of the
+    last, without evaluations; peers: the other ranks' latest timings, one by one or of groups of
+    ranks, which may be a window or two older or newer; turn: the newest of the job, None: nobody
+    has taken one; accesses: None where the loader has no buffer; settings: those in force at the
+    end; settings_since: the first batch under these settings, None where it is not known.
     """
 
     rank: int
@@ -215,6 +216,7 @@ class Window(Frozen):
     first_step: int
     num_steps: int
     rows: RowCounts
+    edge_rows: RowCounts = RowCounts()
     seconds: Seconds
     settings: BufferSettings
     settings_since: int | None = None

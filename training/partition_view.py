@@ -28,6 +28,15 @@ class PartitionView:
     halo: IntArray
     csc_edge_ids: IntArray | None = None
 
+    @classmethod
+    def of_edges(cls, *, part: int, starts: IntArray) -> PartitionView:
+        """The edges of a graph in the place of its nodes: who owns which, and no structure.
+
+        starts: int64[parts + 1], partition p owns edges starts[p] .. starts[p + 1] - 1.
+        """
+        none = np.empty(0, dtype=np.int64)
+        return cls(part=part, starts=starts, indptr=none, indices=none, halo=none)
+
     @property
     def first(self) -> int:
         """Global id of the first inner node."""

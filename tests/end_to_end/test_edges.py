@@ -15,9 +15,11 @@ pytestmark = pytest.mark.distributed
 
 @pytest.mark.parametrize("wire", ["lean", "stock"])
 def test_batches_of_edges_are_those_of_dgl(wire: str, tiny_parts: Path, tmp_path: Path) -> None:
+    """On two hosts; with the lean wire of two servers and two trainers each."""
     outputs = run_script(
-        SCRIPTS / "edges.py", "--wire", wire, data=tiny_parts, scratch=tmp_path, timeout_s=300
-    )
+        SCRIPTS / "edges.py", "--wire", wire, "--scratch", str(tmp_path),
+        data=tiny_parts, scratch=tmp_path, timeout_s=300, per_host=2 if wire == "lean" else 1,
+    )  # fmt: skip
     for output in outputs:
         (line,) = (line for line in output.splitlines() if line.startswith("{"))
         wrong = json.loads(line)
@@ -25,11 +27,15 @@ def test_batches_of_edges_are_those_of_dgl(wire: str, tiny_parts: Path, tmp_path
         assert len(wrong) > (20 if wire == "lean" else 15)
 
 
-@pytest.mark.parametrize("loader", ["rudder", "stock"])
-def test_link_prediction_learns(loader: str, tiny_parts: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("loader", "per_host", "seeds"), [("rudder", 2, 2000), ("stock", 1, 4000)])
+def test_link_prediction_learns(
+    loader: str, per_host: int, seeds: int, tiny_parts: Path, tmp_path: Path
+) -> None:
     summary = train(
         tiny_parts, tmp_path, "--task", "link-prediction", "--loader", loader, "--epochs", "6",
-        "--batch-size", "256", "--max-seeds", "4000", "--lr", "0.01", "--dropout", "0",
+        "--batch-size", "256", "--max-seeds", str(seeds), "--lr", "0.01", "--dropout", "0",
+        "--trainers-per-host", str(per_host), "--controller", "on" if per_host > 1 else "none",
+        "--memory", "none",
     )  # fmt: skip
     mrr, hits = summary["evaluations"][-1]["scores"]
     assert (mrr["name"], hits["name"]) == ("MRR", "Hits@10")

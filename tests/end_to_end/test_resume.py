@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +81,21 @@ def steps(run: Run, rank: int) -> set[str]:
     return set((run.run_dir / f"steps{rank}.txt").read_text().splitlines())
 
 
+HARMS = (kill_trainer, kill_launcher, kill_server)
+EDGES = {"task": "link-prediction", "max_seeds": 1500, "epochs": 2}
+
+
 @pytest.mark.parametrize(
-    "more",
+    ("harms", "more"),
     [
-        {},
-        pytest.param({"trainers_per_host": 2, "model": "gat"}, marks=pytest.mark.slow),
-        pytest.param({"policy": "score", "buffer": "0.25"}, marks=pytest.mark.slow),
+        (HARMS, {}),
+        ((kill_trainer,), EDGES),
+        pytest.param(HARMS, {"trainers_per_host": 2, "model": "gat"}, marks=pytest.mark.slow),
+        pytest.param(HARMS, {"policy": "score", "buffer": "0.25"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
-    more: dict[str, Any], start: Start
+    harms: Sequence[Callable[[Run], None]], more: dict[str, Any], start: Start
 ) -> None:
     whole = start("whole", checkpoint_every="none", **more)
     reference = whole.outcome(within_s=END_S)
@@ -98,7 +103,7 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
     assert not checkpoints_of(whole.run_dir)
     writing = WRITING | more
     run, step = start("killed", **writing), 0
-    for harm in (kill_trainer, kill_launcher, kill_server):
+    for harm in harms:
         step = run.wait_for_checkpoint(after=step + STEPS_BETWEEN)
         harm(run)
         assert run.outcome(within_s=END_S).exit_code in (5, -signal.SIGKILL)

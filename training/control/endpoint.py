@@ -94,6 +94,11 @@ class ProcessGroup:
         name = time.strftime("%Y%m%d-%H%M%S")
         if self.store is not None or self.world_size == 1:
             name += f"-{secrets.token_hex(2)}"
+        else:
+            complain(
+                f"rudder: rank {self.rank}: trainers without a process group may record into"
+                " different folders; name one with run=RunOptions(folder=...)"
+            )
         return Path(RUNS_FOLDER) / self.agree("folder", name)
 
 

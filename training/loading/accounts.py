@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.loading.batch import InFlightBatch
-from rudder.training.loading.tensors import NodeTensor
+from rudder.training.loading.batch import Lookup
+from rudder.training.loading.tensors import GraphTensor
 from rudder.training.metrics import RowCounts, RowsFetched
 from rudder.training.partition_view import IntArray, PartitionView
 
@@ -17,23 +17,24 @@ class RowCounter:
     """Counts rows per batch; knows which remote nodes are halo nodes, a bit each."""
 
     def __init__(
-        self, view: PartitionView, inputs: Sequence[NodeTensor], outputs: Sequence[NodeTensor]
+        self, view: PartitionView, inputs: Sequence[GraphTensor], outputs: Sequence[GraphTensor]
     ) -> None:
-        self._halo_bits = _bits(view.to_remote(view.halo), view.num_remote)
+        num_bits = view.num_remote if len(view.halo) else 0
+        self._halo_bits = _bits(view.to_remote(view.halo), num_bits)
         self._input_bytes = sum(tensor.row_bytes for tensor in inputs)
         self._output_bytes = sum(tensor.row_bytes for tensor in outputs)
 
-    def count(self, in_flight: InFlightBatch) -> RowCounts:
-        """The rows of a planned batch."""
-        plan = in_flight.planned
-        is_halo = _test_bits(self._halo_bits, in_flight.remote_numbers)
-        seeds_away = sum(len(places) for _, places in in_flight.seed_tickets)
-        eager = {"idle" if in_flight.is_fetch else "target": len(plan.targets)}
+    def count(self, lookup: Lookup, *, is_idle: bool = False) -> RowCounts:
+        """The rows of a planned batch; is_idle: of an eager fetch without one."""
+        plan = lookup.planned
+        is_halo = _test_bits(self._halo_bits, lookup.remote_numbers)
+        seeds_away = sum(len(places) for _, places in lookup.output_tickets)
+        eager = {"idle" if is_idle else "target": len(plan.targets)}
         fetched = RowsFetched(miss=len(plan.misses), seed=seeds_away, **eager)
         input_rows_fetched = len(plan.misses) + len(plan.targets)
         return RowCounts(
-            input_rows=len(in_flight.nodes),
-            remote_rows=len(in_flight.remote),
+            input_rows=len(lookup.ids),
+            remote_rows=len(lookup.remote),
             halo_rows=int(is_halo.sum()),
             hits=len(plan.hits),
             halo_hits=int(is_halo[plan.hits].sum()),
@@ -50,5 +51,7 @@ def _bits(workers: IntArray, size: int) -> NDArray[np.uint8]:
 
 
 def _test_bits(bits: NDArray[np.uint8], numbers: IntArray) -> NDArray[np.bool_]:
+    if not len(bits):
+        return np.zeros(len(numbers), dtype=bool)
     chosen = bits[numbers >> 3] >> (numbers & 7).astype(np.uint8)
     return np.asarray(chosen & 1, dtype=bool)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -27,8 +27,8 @@ def whole_number(name: str, value: Any, *, least: int, most: int | None = None) 
 
 
 def tensor_names(field: str, names: Any) -> tuple[str, ...]:
-    """Names of node tensors, each once; raises ConfigError."""
-    allowed = "a sequence of different names of node tensors"
+    """Names of tensors, each once; raises ConfigError."""
+    allowed = "a sequence of different names of tensors"
     if isinstance(names, str):
         raise ConfigError.for_field(
             field, value=names, allowed=allowed, remedy=f"write {field}=[{names!r}]"
@@ -48,47 +48,43 @@ def some_of(field: str, names: Any, others: Sequence[str]) -> tuple[str, ...]:
     chosen = tensor_names(field, names)
     if unknown := sorted(set(chosen) - set(others)):
         raise ConfigError.for_field(
-            field, value=list(chosen), allowed=f"names of `inputs` and `outputs`: {list(others)}",
-            remedy=f"add {', '.join(unknown)} to `inputs` or `outputs`",
+            field, value=list(chosen), allowed=f"names that the loader delivers: {list(others)}",
+            remedy=f"add {', '.join(unknown)} to `inputs`, `outputs` or `edge_inputs`",
         )  # fmt: skip
     return chosen
 
 
+Field = Literal["inputs", "outputs", "edge_inputs", "pair_outputs"]
+"""The parameter that names a tensor; `outputs` of a loader of edges are of its pair graphs."""
+
+
 @dataclass(frozen=True)
 class TensorNames:
-    """Names of tensors to deliver: inputs, outputs of nodes, edge_inputs, edge_outputs of edges.
+    """Names of tensors to deliver; mutable: those of them that the script writes in an epoch."""
 
-    mutable: those of nodes that the script writes in an epoch.
-    """
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    mutable: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
     edge_inputs: tuple[str, ...] = ()
-    edge_outputs: tuple[str, ...] = ()
+    pair_outputs: tuple[str, ...] = ()
+    mutable: tuple[str, ...] = ()
 
     @classmethod
-    def of_nodes(cls, *, inputs: Any, outputs: Any, mutable: Any, edge_inputs: Any) -> TensorNames:
-        """Check what a script passes to a loader of nodes; raises ConfigError."""
-        inputs, outputs = tensor_names("inputs", inputs), tensor_names("outputs", outputs)
-        mutable = some_of("mutable", mutable, (*inputs, *outputs))
-        return cls(inputs, outputs, mutable, tensor_names("edge_inputs", edge_inputs))
+    def of(
+        cls, *, of_edges: bool, inputs: Any, outputs: Any, edge_inputs: Any, mutable: Any
+    ) -> Self:
+        """Check what a script passes; of_edges: to a loader of edges. Raises ConfigError."""
+        found = cls(
+            inputs=tensor_names("inputs", inputs),
+            edge_inputs=tensor_names("edge_inputs", edge_inputs),
+            **{"pair_outputs" if of_edges else "outputs": tensor_names("outputs", outputs)},
+        )
+        names = list(dict.fromkeys(name for _, name in found.each()))
+        return replace(found, mutable=some_of("mutable", mutable, names))
 
-    @classmethod
-    def of_edges(cls, *, inputs: Any, outputs: Any, mutable: Any, edge_inputs: Any) -> TensorNames:
-        """Check what a script passes to a loader of edges; raises ConfigError."""
-        of_nodes = cls.of_nodes(inputs=inputs, outputs=(), mutable=mutable, edge_inputs=edge_inputs)
-        return replace(of_nodes, edge_outputs=tensor_names("outputs", outputs))
-
-    @property
-    def inputs_ahead(self) -> tuple[str, ...]:
-        """The inputs that may be read ahead."""
-        return tuple(name for name in self.inputs if name not in self.mutable)
-
-    @property
-    def outputs_ahead(self) -> tuple[str, ...]:
-        """The outputs that may be read ahead."""
-        return tuple(name for name in self.outputs if name not in self.mutable)
+    def each(self) -> Iterator[tuple[Field, str]]:
+        """All names, with the parameter of each."""
+        for field in get_args(Field):
+            yield from ((field, name) for name in getattr(self, field))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.rows import BufferRows, MemoryPool, as_words, copy_rows
-from rudder.training.loading.batch import InFlightBatch
-from rudder.training.loading.tensors import NodeTensor, words_of
+from rudder.training.loading.batch import Lookup
+from rudder.training.loading.tensors import GraphTensor, words_of
 
 _REFRESHED_AT_ONCE = 65_536
 """Rows; a bound for the memory that reading them again takes."""
@@ -20,12 +20,12 @@ class Assembly:
     """Rows of the input tensors of one loader, local, buffered and fetched."""
 
     def __init__(
-        self, tensors: Sequence[NodeTensor], *, capacity: int, first: int, pool: MemoryPool
+        self, tensors: Sequence[GraphTensor], *, capacity: int, first: int, pool: MemoryPool
     ) -> None:
         self._tensors = tuple(tensors)
         self._local = {tensor.name: tensor.local_words for tensor in tensors}
         self._buffers = {tensor.name: BufferRows(capacity, tensor.row_bytes) for tensor in tensors}
-        self._nodes = np.full(capacity, -1, dtype=np.int64)
+        self._numbers = np.full(capacity, -1, dtype=np.int64)
         self._first = first
         self._pool = pool
 
@@ -36,66 +36,66 @@ class Assembly:
 
     @property
     def buffered(self) -> IntArray:
-        """int64[n]: remote numbers of the nodes whose rows are buffered."""
-        nodes = self._nodes.copy()
-        return nodes[nodes >= 0]
+        """int64[n]: remote numbers of the rows that are buffered."""
+        numbers = self._numbers.copy()
+        return numbers[numbers >= 0]
 
-    def run(self, in_flight: InFlightBatch) -> dict[str, torch.Tensor]:
-        """Rows of the batch's input nodes by tensor name; changes the buffer as planned."""
-        rows = {tensor.name: self._run_one(tensor, in_flight) for tensor in self._tensors}
-        self._note_nodes(in_flight)
+    def run(self, lookup: Lookup) -> dict[GraphTensor, torch.Tensor]:
+        """Rows of the batch's input ids by tensor; changes the buffer as planned."""
+        rows = {tensor: self._run_one(tensor, lookup) for tensor in self._tensors}
+        self._note_numbers(lookup)
         return rows
 
-    def store_only(self, in_flight: InFlightBatch) -> None:
+    def store_only(self, lookup: Lookup) -> None:
         """Change the buffer as planned for a batch that the trainer will not get."""
         for tensor in self._tensors:
-            self._buffers[tensor.name].resize(in_flight.planned)
-            self._store(tensor, in_flight)
-        self._note_nodes(in_flight)
+            self._buffers[tensor.name].resize(lookup.planned)
+            self._store(tensor, lookup)
+        self._note_numbers(lookup)
 
-    def refresh(self, tensor: NodeTensor, read: Callable[[IntArray], torch.Tensor]) -> None:
+    def refresh(self, tensor: GraphTensor, read: Callable[[IntArray], torch.Tensor]) -> None:
         """Read the buffered rows of a tensor again; read: takes remote numbers."""
-        filled = np.flatnonzero(self._nodes >= 0)
+        filled = np.flatnonzero(self._numbers >= 0)
         for start in range(0, len(filled), _REFRESHED_AT_ONCE):
             slots = filled[start : start + _REFRESHED_AT_ONCE]
-            rows = words_of(read(self._nodes[slots]))
+            rows = words_of(read(self._numbers[slots]))
             self._buffers[tensor.name].store(rows, np.arange(len(slots)), slots)
 
-    def _note_nodes(self, in_flight: InFlightBatch) -> None:
+    def _note_numbers(self, lookup: Lookup) -> None:
         """Whose rows the slots hold after this batch."""
-        plan = in_flight.planned
+        plan = lookup.planned
         if plan.resize is not None:
-            kept = self._nodes[plan.resize.sources]
-            self._nodes = np.full(plan.resize.capacity, -1, dtype=np.int64)
-            self._nodes[plan.resize.targets] = kept
-        missed = in_flight.remote_numbers[plan.misses[plan.admitted]]
-        self._nodes[plan.admitted_slots] = missed
-        self._nodes[plan.target_slots] = plan.targets
+            kept = self._numbers[plan.resize.sources]
+            self._numbers = np.full(plan.resize.capacity, -1, dtype=np.int64)
+            self._numbers[plan.resize.targets] = kept
+        missed = lookup.remote_numbers[plan.misses[plan.admitted]]
+        self._numbers[plan.admitted_slots] = missed
+        self._numbers[plan.target_slots] = plan.targets
 
-    def _run_one(self, tensor: NodeTensor, in_flight: InFlightBatch) -> torch.Tensor:
-        nodes, plan = in_flight.nodes, in_flight.planned
-        raw = self._pool.take(len(nodes) * tensor.row_bytes).reshape(len(nodes), tensor.row_bytes)
+    def _run_one(self, tensor: GraphTensor, lookup: Lookup) -> torch.Tensor:
+        ids, plan = lookup.ids, lookup.planned
+        raw = self._pool.take(len(ids) * tensor.row_bytes).reshape(len(ids), tensor.row_bytes)
         out = as_words(raw)
         buffer = self._buffers[tensor.name]
         buffer.resize(plan)
-        local_rows = nodes[in_flight.local] - self._first
-        copy_rows(self._local[tensor.name], local_rows, out, in_flight.local)
-        buffer.read(plan.hit_slots, out, in_flight.remote[plan.hits])
-        for fetch in in_flight.fetches:
-            rows = words_of(in_flight.rows(fetch.ticket)[tensor.key])
-            where = in_flight.remote[plan.misses[fetch.misses]]
+        local_rows = ids[lookup.local] - self._first
+        copy_rows(self._local[tensor.name], local_rows, out, lookup.local)
+        buffer.read(plan.hit_slots, out, lookup.remote[plan.hits])
+        for fetch in lookup.fetches:
+            rows = words_of(lookup.rows(fetch.ticket)[tensor.key])
+            where = lookup.remote[plan.misses[fetch.misses]]
             copy_rows(rows, np.arange(len(where)), out, where)
-        self._store(tensor, in_flight)
+        self._store(tensor, lookup)
         return tensor.from_bytes(raw)
 
-    def _store(self, tensor: NodeTensor, in_flight: InFlightBatch) -> None:
-        plan = in_flight.planned
+    def _store(self, tensor: GraphTensor, lookup: Lookup) -> None:
+        plan = lookup.planned
         slot_of_miss = _slots(len(plan.misses), plan.admitted, plan.admitted_slots)
         slot_of_target = _slots(len(plan.targets), np.arange(len(plan.targets)), plan.target_slots)
-        for fetch in in_flight.fetches:
+        for fetch in lookup.fetches:
             slots = np.concatenate([slot_of_miss[fetch.misses], slot_of_target[fetch.targets]])
             kept = np.flatnonzero(slots >= 0)
-            rows = words_of(in_flight.rows(fetch.ticket)[tensor.key])
+            rows = words_of(lookup.rows(fetch.ticket)[tensor.key])
             self._buffers[tensor.name].store(rows, kept, slots[kept])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rudder.training.buffer.policy import BatchPlan, IntArray
+from rudder.training.errors import ConfigError
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.metrics import NodeArray, RowCounts, Seconds
 from rudder.training.sampling.edge_filter import EdgeFilter
@@ -22,12 +23,14 @@ from rudder.training.wire.wire import Answer, Rows
 class StepAccounts:
     """What one training step took; complete once the next batch is wanted.
 
-    pulls: rows that other partitions sent for it; accesses: int32 sampled remote numbers of its
-    input nodes, None unless a controller wants them.
+    rows, edge_rows: of tensors of nodes, and of edges; pulls: rows that other partitions sent for
+    it; accesses: int32 sampled remote numbers of its input nodes, None unless a controller wants
+    them.
     """
 
     rows: RowCounts
     seconds: Seconds
+    edge_rows: RowCounts = field(default_factory=RowCounts)
     pulls: tuple[Pull, ...] = ()
     accesses: NodeArray | None = None
 
@@ -122,14 +125,65 @@ class Fetch:
     targets: IntArray
 
 
+def _none() -> IntArray:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass
+class Lookup:
+    """The rows of nodes, or of edges, that one batch needs, and where each of them comes from.
+
+    ids: int64[n] distinct global ids of inputs; outputs: int64[s] those of outputs; answers: of
+    the batch, by ticket; places: int64[m] positions in `ids` in the order of delivery, None: as
+    they are; local, remote: positions in `ids`; remote_numbers: of the remote ones.
+    """
+
+    ids: IntArray
+    outputs: IntArray
+    answers: dict[int, Answer]
+    places: torch.Tensor | None = None
+    local: IntArray = field(default_factory=_none)
+    remote: IntArray = field(default_factory=_none)
+    remote_numbers: IntArray = field(default_factory=_none)
+    plan: BatchPlan | None = None
+    fetches: tuple[Fetch, ...] = ()
+    output_tickets: tuple[tuple[int, IntArray], ...] = ()
+
+    @property
+    def planned(self) -> BatchPlan:
+        """The plan of a batch that has one."""
+        assert self.plan is not None
+        return self.plan
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the positions."""
+        return self.local.nbytes + self.remote.nbytes + self.remote_numbers.nbytes
+
+    def rows(self, ticket: int) -> Rows:
+        """Fetched rows by tensor key."""
+        answer = self.answers[ticket]
+        assert not isinstance(answer, Edges)
+        return answer
+
+    def numbers_of(self, fetch: Fetch) -> IntArray:
+        """int64[n] remote numbers of fetched rows, in the order in which they were asked for."""
+        missed = self.remote_numbers[self.planned.misses[fetch.misses]]
+        return np.concatenate([missed, self.planned.targets[fetch.targets]])
+
+    def replace(self, ticket: int, key: str, rows: torch.Tensor) -> None:
+        """Put other rows of one tensor in the place of those that were fetched."""
+        self.answers[ticket] = {**self.rows(ticket), key: rows}
+
+
 @dataclass
 class InFlightBatch:
     """A batch under way. Its stages: sampled layer by layer, observed, planned, assembled.
 
     number: of the batch in the run; seeds: nodes whose representation is wanted; draw_key: 64 bits
-    that decide which in-edges are drawn; pairs, edge_filter: of a batch of edges; observed_bytes:
-    `num_bytes` as of when it was observed, from when on it is the same; is_fetch: no
-    batch, but an eager fetch of rows for the buffer alone.
+    that decide which in-edges are drawn; pairs, edge_filter: of a batch of edges; lookups: of the
+    rows of nodes, then of edges; observed_bytes: `num_bytes` as of when it was observed, from when
+    on it is the same; is_fetch: no batch, but an eager fetch of rows for the buffer alone.
     """
 
     number: int
@@ -141,12 +195,7 @@ class InFlightBatch:
     half: HalfLayer | None = None
     tickets: list[int] = field(default_factory=list)
     answers: dict[int, Answer] = field(default_factory=dict)
-    local: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    remote: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    remote_numbers: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    plan: BatchPlan | None = None
-    fetches: tuple[Fetch, ...] = ()
-    seed_tickets: tuple[tuple[int, IntArray], ...] = ()
+    lookups: list[Lookup] = field(default_factory=list)
     observed_bytes: int = 0
     sample_seconds: float = 0.0
     pull_seconds: float = 0.0
@@ -157,8 +206,9 @@ class InFlightBatch:
     @classmethod
     def fetch(cls, plan: BatchPlan) -> Self:
         """An eager fetch without a batch."""
-        none = np.empty(0, dtype=np.int64)
-        return cls(0, none, plan=plan, whole=WholeSample(none, ()), is_fetch=True)
+        fetch = cls(0, _none(), is_fetch=True)
+        fetch.lookups.append(Lookup(_none(), _none(), fetch.answers, plan=plan))
+        return fetch
 
     @property
     def is_answered(self) -> bool:
@@ -169,6 +219,22 @@ class InFlightBatch:
     def nodes(self) -> IntArray:
         """Global ids of the input nodes, once sampled."""
         return self.layers[-1].nodes if self.whole is None else self.whole.nodes
+
+    @property
+    def edge_ids(self) -> list[IntArray]:
+        """Global ids of the edges of each block, input layer first.
+
+        Raises ConfigError where a sampler of the user's draws blocks without them.
+        """
+        if self.whole is None:
+            return [layer.edge_ids for layer in reversed(self.layers) if layer.edge_ids is not None]
+        if any(dgl.EID not in block.edata for block in self.whole.blocks):
+            raise ConfigError.for_field(
+                "edge_inputs", value="names of edge tensors",
+                allowed="() with this sampler, whose blocks have no dgl.EID",
+                remedy="have the sampler set block.edata[dgl.EID], or use a NeighborSampler",
+            )  # fmt: skip
+        return [block.edata[dgl.EID].numpy() for block in self.whole.blocks]
 
     def make_blocks(self) -> list[dgl.DGLGraph]:
         """The sampled blocks, input layer first, with NID and, if drawn, EID."""
@@ -188,30 +254,9 @@ class InFlightBatch:
 
     @property
     def num_bytes(self) -> int:
-        """Memory of the sampled structure."""
-        arrays = (self.local, self.remote, self.remote_numbers, self.seeds)
-        return sum(layer.num_bytes for layer in self.layers) + sum(a.nbytes for a in arrays)
-
-    @property
-    def planned(self) -> BatchPlan:
-        """The plan of a batch that has one."""
-        assert self.plan is not None
-        return self.plan
-
-    def rows(self, ticket: int) -> Rows:
-        """Fetched rows by tensor key."""
-        answer = self.answers[ticket]
-        assert not isinstance(answer, Edges)
-        return answer
-
-    def numbers_of(self, fetch: Fetch) -> IntArray:
-        """int64[n] remote numbers of fetched rows, in the order in which they were asked for."""
-        missed = self.remote_numbers[self.planned.misses[fetch.misses]]
-        return np.concatenate([missed, self.planned.targets[fetch.targets]])
-
-    def replace(self, ticket: int, key: str, rows: torch.Tensor) -> None:
-        """Put other rows of one tensor in the place of those that were fetched."""
-        self.answers[ticket] = {**self.rows(ticket), key: rows}
+        """Memory of the sampled structure, and of what is looked up for it."""
+        drawn = self.seeds.nbytes + sum(layer.num_bytes for layer in self.layers)
+        return drawn + sum(lookup.num_bytes for lookup in self.lookups)
 
     def take_answers(self) -> list[Answer]:
         """Answers in the order in which they were asked for."""

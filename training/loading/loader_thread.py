@@ -11,9 +11,10 @@ from typing import NamedTuple
 from rudder.training.control.steering import CommandHandler, NoCommandHandler
 from rudder.training.errors import ConfigError
 from rudder.training.loading.batch import Batch
-from rudder.training.loading.pipeline import Pipeline, ReadRows
+from rudder.training.loading.pipeline import Pipeline
+from rudder.training.loading.row_stages import ReadRows
 from rudder.training.loading.seed_order import SeedBatch
-from rudder.training.loading.tensors import NodeTensor
+from rudder.training.loading.tensors import GraphTensor
 from rudder.training.metrics import Seconds
 from rudder.training.settings import BufferSettings
 
@@ -122,12 +123,12 @@ class LoaderThread:
             self._num_pauses -= 1
             self._changed.notify_all()
 
-    def refresh(self, tensors: Sequence[NodeTensor], read: ReadRows) -> None:
+    def refresh(self, tensors: Sequence[GraphTensor], read: ReadRows) -> None:
         """Read the rows of tensors that were written again; only while the thread is paused."""
         for tensor in tensors:
             self._pipeline.refresh(tensor, read)
             for batch in self._ready:
-                self._pipeline.refresh_ready(batch, tensor, read)
+                tensor.put(batch, read(tensor, tensor.ids(batch).numpy()))
 
     def drop_all(self) -> None:
         """Give up all batches not yet taken.

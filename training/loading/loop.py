@@ -21,18 +21,21 @@ from rudder.training.loading.pipeline import Pipeline, QueueLimits
 from rudder.training.loading.process_group import process_group
 from rudder.training.loading.requests import open_requests
 from rudder.training.loading.resources import LoaderResources
+from rudder.training.loading.row_stages import EdgeStage, RowStage, settings_for_edges
 from rudder.training.loading.sampling_stage import SamplingStage, sample_whole, uniform_fanouts
 from rudder.training.loading.seed_order import SeedOrder, seed_from_torch
 from rudder.training.loading.seeds import Seeds
 from rudder.training.loading.setup import (
     budget_rows,
+    edge_policy_of,
+    edges_per_node,
     loader_info,
     loader_info_of,
     policy_of,
     with_trace,
 )
 from rudder.training.loading.state import BEGINNING, LoaderState, check_resumable, restore
-from rudder.training.loading.tensors import Delivery
+from rudder.training.loading.tensors import Delivery, row_bytes_of
 from rudder.training.loading.window_meter import WindowMeter
 from rudder.training.loading.writes import Writes
 from rudder.training.machine import peak_rss_bytes
@@ -84,7 +87,12 @@ class Loader:
         check_resumable(begun, seed=course.seed, num_batches=self._num_batches)
         self._epoch, self._num_done, self._next_step = begun.epoch, begun.batch, begun.step
         self._delivery = Delivery(graph, names)
-        self._writes = Writes((*self._delivery.inputs, *self._delivery.outputs), group)
+        self._writes = Writes(self._delivery.ahead, group)
+        edge_inputs, edges = self._delivery.named("edge_inputs"), distdgl.edge_view_of(graph)
+        share = edges_per_node(edge_inputs, nodes=self.view, edges=edges)
+        row_bytes = row_bytes_of(self._delivery.named("inputs"))
+        self.row_bytes = row_bytes + share * row_bytes_of(edge_inputs)
+        """Bytes of a row of capacity: a node's inputs, and those of its share of the edges."""
         known = loader_info(
             group,
             trainers_on_host=distdgl.trainers_on_host(),
@@ -130,8 +138,20 @@ class Loader:
             wanted_steps=lambda: port.window_steps,
         )
         pending = open_requests(self.view, with_edge_ids=with_edge_ids)
+        common: dict[str, Any] = {"pending": pending, "num_batches": QueueLimits().assembled}
+        edge_stage = None
+        if self._delivery.has_edges:
+            settings = settings_for_edges(self.policy.settings, share, view=edges)
+            edge_stage = EdgeStage(
+                edges,
+                edge_policy_of(known, edges, buffer, settings=settings),
+                inputs=edge_inputs,
+                outputs=self._delivery.named("pair_outputs"),
+                nodes=self.policy,
+                edges_per_node=share,
+                **common,
+            )
         self._pipeline = Pipeline(
-            view=self.view,
             pending=pending,
             sampling=SamplingStage(
                 pending,
@@ -140,9 +160,14 @@ class Loader:
                 sample_whole=None if known.fanouts else sample_whole(sampler, graph),
                 seeds_use_rpc=seeds.uses_rpc,
             ),
-            policy=self.policy,
-            inputs=self._delivery.inputs,
-            outputs=self._delivery.outputs,
+            nodes=RowStage(
+                self.view,
+                self.policy,
+                inputs=self._delivery.named("inputs"),
+                outputs=self._delivery.named("outputs"),
+                **common,
+            ),
+            edges=edge_stage,
             limits=QueueLimits(),
             begin=seeds.begin,
             sample=sample,
@@ -285,11 +310,6 @@ class Loader:
         """Nodes of other partitions within one hop."""
         return len(self.view.halo)
 
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one node's input rows."""
-        return self._delivery.row_bytes
-
     def memory(self) -> Memory:
         """Bytes that the loader takes."""
         rows = self._pipeline.buffer_rows
@@ -299,6 +319,6 @@ class Loader:
             buffer_bytes=rows * self.row_bytes,
             budget_bytes=self._budget_rows * self.row_bytes,
             waiting_bytes=self._thread.max_waiting_bytes,
-            map_bytes=self.policy.num_bytes,
+            map_bytes=self._pipeline.map_bytes,
             map_nodes=self.view.num_remote,
         )

@@ -13,32 +13,26 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from rudder.training.buffer.policy import IntArray, Policy
-from rudder.training.buffer.rows import MemoryPool
+from rudder.training.buffer.policy import IntArray
 from rudder.training.loading.access_sample import NO_SAMPLE, AccessSample
-from rudder.training.loading.accounts import RowCounter
-from rudder.training.loading.assembly import Assembly
-from rudder.training.loading.batch import Batch, Fetch, InFlightBatch, StepAccounts
+from rudder.training.loading.batch import Batch, InFlightBatch, StepAccounts
 from rudder.training.loading.requests import PendingRequests
+from rudder.training.loading.row_stages import EdgeStage, ReadRows, RowStage
 from rudder.training.loading.sampling_stage import SamplingStage
 from rudder.training.loading.seed_order import SeedBatch
-from rudder.training.loading.tensors import NodeTensor
+from rudder.training.loading.tensors import GraphTensor
 from rudder.training.metrics import RowCounts, Seconds
-from rudder.training.partition_view import PartitionView
 
 _DROP_TIMEOUT_S = 60.0
 _IDLE_ROWS = 2048
 """Rows of an eager fetch while the loader is idle: what a batch may have to wait for."""
 _IDLE_FETCHES = 2
 """Such fetches at once before the first batch, so that the link need not wait between two."""
-ReadRows = Callable[[NodeTensor, IntArray], torch.Tensor]
-"""Reads a tensor's rows of int64[n] global ids as they are now."""
 
 BeginBatch = Callable[[int, SeedBatch], InFlightBatch]
 """Makes the batch of a number, before it is sampled; see `Seeds.begin`."""
@@ -53,6 +47,11 @@ class QueueLimits:
     pulling: int = 4
     ready: int = 2
 
+    @property
+    def assembled(self) -> int:
+        """Batches whose rows are in memory at once: ready, and with the trainer."""
+        return self.ready + 3
+
 
 class Pipeline:
     """All batches of one loader between their seeds and the trainer. Belongs to one thread."""
@@ -60,31 +59,24 @@ class Pipeline:
     def __init__(
         self,
         *,
-        view: PartitionView,
         pending: PendingRequests,
         sampling: SamplingStage,
-        policy: Policy,
-        inputs: Sequence[NodeTensor],
-        outputs: Sequence[NodeTensor],
+        nodes: RowStage,
+        edges: EdgeStage | None = None,
         limits: QueueLimits,
         begin: BeginBatch,
         sample: AccessSample = NO_SAMPLE,
         first_number: int = 0,
     ) -> None:
-        """first_number: of the first batch."""
-        self._view = view
+        """edges: None where no tensor of edges is delivered; first_number: of the first batch."""
         self._pending = pending
         self._sampling = sampling
-        self.policy = policy
-        self._inputs = tuple(inputs)
-        self._outputs = tuple(outputs)
+        self.policy = nodes.policy
+        self._nodes = nodes
+        self._stages: tuple[RowStage, ...] = (nodes,) if edges is None else (nodes, edges)
         self._limits = limits
         self._begin = begin
         self._sample = sample
-        self._pool = MemoryPool(max_blocks=len(inputs) * (limits.ready + 3))
-        capacity = policy.settings.capacity_rows
-        self._assembly = Assembly(inputs, capacity=capacity, first=view.first, pool=self._pool)
-        self._counter = RowCounter(view, inputs, outputs)
         self._seeds: deque[SeedBatch] = deque()
         self._window: deque[InFlightBatch] = deque()
         self._pulling: deque[InFlightBatch] = deque()
@@ -112,17 +104,21 @@ class Pipeline:
         """Memory of batches under way: structure, and assembled rows."""
         drawn = sum(in_flight.num_bytes for in_flight in self._sampling.in_flight_batches)
         observed = sum(in_flight.observed_bytes for in_flight in (*self._window, *self._pulling))
-        return drawn + observed + self._pool.num_bytes
+        return drawn + observed + sum(stage.pool.num_bytes for stage in self._stages)
+
+    @property
+    def map_bytes(self) -> int:
+        """Memory of the policies' own state."""
+        return sum(stage.policy.num_bytes for stage in self._stages)
 
     @property
     def buffer_rows(self) -> int:
-        """Rows that the buffer has memory for."""
-        return self._assembly.buffer_rows
+        """Rows of nodes that the buffer has memory for."""
+        return self._nodes.assembly.buffer_rows
 
     def buffered_nodes(self) -> IntArray:
         """int64[n]: global ids of the nodes whose rows are buffered; any thread may ask."""
-        remote = self._assembly.buffered
-        return self._view.to_global(remote)
+        return self._nodes.view.to_global(self._nodes.assembly.buffered)
 
     def add(self, batches: Iterable[SeedBatch]) -> None:
         """Queue batches of seeds."""
@@ -183,39 +179,27 @@ class Pipeline:
         for in_flight in self._pulling:
             if in_flight.is_fetch:
                 self._store(in_flight)
-            else:
-                self._assembly.store_only(in_flight)
+                continue
+            for stage, lookup in zip(self._stages, in_flight.lookups, strict=True):
+                stage.assembly.store_only(lookup)
         for in_flight in self._window:
-            self.policy.skip(in_flight.remote_numbers)
+            for stage, lookup in zip(self._stages, in_flight.lookups, strict=True):
+                stage.policy.skip(lookup.remote_numbers)
         self._next_number -= len(self._sampling)
-        for stage in (self._pulling, self._window, self._sampling.in_flight_batches):
-            stage.clear()
+        for queue in (self._pulling, self._window, self._sampling.in_flight_batches):
+            queue.clear()
         self._planned_since_start = 0
 
-    def refresh(self, tensor: NodeTensor, read: ReadRows) -> None:
+    def refresh(self, tensor: GraphTensor, read: ReadRows) -> None:
         """Read the rows of a tensor that was written again: buffered ones, and those on their way.
 
         No question may be open.
         """
-        view = self._view
-        if tensor in self._inputs:
-            self._assembly.refresh(tensor, lambda remote: read(tensor, view.to_global(remote)))
-            for in_flight in self._pulling:
-                for fetch in in_flight.fetches:
-                    nodes = view.to_global(in_flight.numbers_of(fetch))
-                    in_flight.replace(fetch.ticket, tensor.key, read(tensor, nodes))
-        if tensor in self._outputs:
-            for in_flight in self._pulling:
-                for ticket, places in in_flight.seed_tickets:
-                    in_flight.replace(ticket, tensor.key, read(tensor, in_flight.seeds[places]))
-
-    def refresh_ready(self, batch: Batch, tensor: NodeTensor, read: ReadRows) -> None:
-        """Read the rows of a tensor that was written again for a batch that waits."""
-        if tensor in self._inputs:
-            rows = read(tensor, batch.input_nodes.numpy())
-            batch.blocks[0].srcdata[tensor.name] = rows
-        if tensor in self._outputs:
-            batch.blocks[-1].dstdata[tensor.name] = read(tensor, batch.seeds.numpy())
+        for number, stage in enumerate(self._stages):
+            under_way = [
+                each.lookups[number] for each in self._pulling if number < len(each.lookups)
+            ]
+            stage.refresh(tensor, read, under_way)
 
     @property
     def _has_batches_to_plan(self) -> bool:
@@ -241,84 +225,53 @@ class Pipeline:
 
     def _observe(self, in_flight: InFlightBatch) -> None:
         started = time.perf_counter()
-        nodes, view = in_flight.nodes, self._view
-        is_local = (nodes >= view.first) & (nodes < view.last)
-        in_flight.local = np.flatnonzero(is_local)
-        in_flight.remote = np.flatnonzero(~is_local)
-        in_flight.remote_numbers = view.to_remote(nodes[in_flight.remote])
-        self.policy.observe(in_flight.remote_numbers)
+        for stage in self._stages:
+            stage.observe(in_flight)
         in_flight.observed_bytes = in_flight.num_bytes
         self._window.append(in_flight)
         in_flight.sample_seconds += time.perf_counter() - started
 
     def _plan(self, in_flight: InFlightBatch) -> None:
         self._planned_since_start += 1
-        in_flight.plan = self.policy.plan(in_flight.remote_numbers)
+        for stage, lookup in zip(self._stages, in_flight.lookups, strict=True):
+            stage.plan(lookup)
         self._ask_for_rows(in_flight)
 
     def _ask_for_rows(self, in_flight: InFlightBatch) -> None:
-        plan = in_flight.planned
-        wanted = np.concatenate([in_flight.remote_numbers[plan.misses], plan.targets])
-        asked = self._pull(in_flight, self._view.to_global(wanted), self._inputs)
-        num_missed = len(plan.misses)
-        in_flight.fetches = tuple(
-            Fetch(ticket, chosen[chosen < num_missed], chosen[chosen >= num_missed] - num_missed)
-            for ticket, chosen in asked
-        )
-        seeds, view = in_flight.seeds, self._view
-        away = np.flatnonzero((seeds < view.first) | (seeds >= view.last))
-        asked = self._pull(in_flight, seeds[away], self._outputs)
-        in_flight.seed_tickets = tuple((ticket, away[chosen]) for ticket, chosen in asked)
+        """An eager fetch has a look-up of nodes only."""
+        for stage, lookup in zip(self._stages, in_flight.lookups, strict=False):
+            stage.ask(in_flight, lookup)
         self._pulling.append(in_flight)
-
-    def _pull(
-        self, in_flight: InFlightBatch, nodes: IntArray, tensors: Sequence[NodeTensor]
-    ) -> Iterator[tuple[int, IntArray]]:
-        """Ask the owners of `nodes` for rows: the ticket of each, and positions in `nodes`."""
-        keys = [tensor.key for tensor in tensors]
-        if not keys:
-            return
-        owners = self._view.owners(nodes)
-        for owner in np.unique(owners):
-            chosen = np.flatnonzero(owners == owner)
-            yield self._pending.pull(in_flight, int(owner), nodes[chosen], keys), chosen
 
     def _store(self, in_flight: InFlightBatch) -> None:
         """Put an eager fetch into the buffer; the next batch counts its rows."""
-        self._assembly.store_only(in_flight)
-        self._fetched_idle += self._counter.count(in_flight)
+        (lookup,) = in_flight.lookups
+        self._nodes.assembly.store_only(lookup)
+        self._fetched_idle += self._nodes.count(lookup, is_idle=True)
 
     def _assemble(self, in_flight: InFlightBatch) -> Batch:
         started = time.perf_counter()
-        blocks = in_flight.make_blocks()
-        for name, rows in self._assembly.run(in_flight).items():
-            blocks[0].srcdata[name] = rows
-        for tensor in self._outputs:
-            blocks[-1].dstdata[tensor.name] = self._outputs_of(tensor, in_flight)
-        before, self._fetched_idle = self._fetched_idle, RowCounts()
-        return Batch(
+        rows, *of_edges = (
+            stage.count(lookup)
+            for stage, lookup in zip(self._stages, in_flight.lookups, strict=True)
+        )
+        accounts = StepAccounts(
+            rows=self._fetched_idle + rows,
+            edge_rows=of_edges[0] if of_edges else RowCounts(),
+            seconds=Seconds(sample=in_flight.sample_seconds, pull=in_flight.pull_seconds),
+            pulls=tuple(in_flight.pulls),
+            accesses=self._sample.choose(in_flight.lookups[0].remote_numbers),
+        )
+        self._fetched_idle = RowCounts()
+        batch = Batch(
             number=in_flight.number,
             input_nodes=torch.from_numpy(in_flight.nodes),
             seeds=torch.from_numpy(in_flight.seeds),
-            blocks=blocks,
-            accounts=StepAccounts(
-                rows=before + self._counter.count(in_flight),
-                seconds=Seconds(
-                    sample=in_flight.sample_seconds,
-                    pull=in_flight.pull_seconds,
-                    assemble=time.perf_counter() - started,
-                ),
-                pulls=tuple(in_flight.pulls),
-                accesses=self._sample.choose(in_flight.remote_numbers),
-            ),
+            blocks=in_flight.make_blocks(),
+            accounts=accounts,
             **in_flight.make_pair_graphs(),
         )
-
-    def _outputs_of(self, tensor: NodeTensor, in_flight: InFlightBatch) -> torch.Tensor:
-        local = torch.from_numpy(in_flight.seeds - self._view.first)
-        if not in_flight.seed_tickets:
-            return tensor.local[local]
-        out = tensor.local[local.clamp(0, len(tensor.local) - 1)]
-        for ticket, places in in_flight.seed_tickets:
-            out[torch.from_numpy(places)] = in_flight.rows(ticket)[tensor.key]
-        return out
+        for stage, lookup in zip(self._stages, in_flight.lookups, strict=True):
+            stage.assemble(batch, lookup)
+        accounts.seconds += Seconds(assemble=time.perf_counter() - started)
+        return batch

@@ -50,11 +50,17 @@ class PendingRequests:
         self._file(_Question(in_flight, owner), self._wire.sample(owner, nodes, draw))
 
     def pull(
-        self, in_flight: InFlightBatch, owner: int, nodes: IntArray, keys: Sequence[str]
+        self,
+        in_flight: InFlightBatch,
+        owner: int,
+        ids: IntArray,
+        keys: Sequence[str],
+        *,
+        first: int,
     ) -> int:
-        """Ask for rows of nodes; returns the ticket of the answer."""
-        question = _Question(in_flight, owner, num_rows=len(nodes), asked=time.perf_counter())
-        return self._file(question, self._wire.pull(owner, nodes, keys))
+        """Ask for rows, as `Wire.pull` does; returns the ticket of the answer."""
+        question = _Question(in_flight, owner, num_rows=len(ids), asked=time.perf_counter())
+        return self._file(question, self._wire.pull(owner, ids, keys, first=first))
 
     def _file(self, question: _Question, ticket: int) -> int:
         if not self._asked:

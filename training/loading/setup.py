@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -13,6 +15,7 @@ from rudder.training.config import BufferSize
 from rudder.training.control.endpoint import ProcessGroup
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.loading.arguments import Course
+from rudder.training.loading.tensors import GraphTensor
 from rudder.training.machine import max_buffer_rows, rows_per_trainer
 from rudder.training.partition_view import IntArray, PartitionView
 from rudder.training.settings import (
@@ -56,6 +59,17 @@ def capacity_of(size: BufferSize, known: LoaderInfo, view: PartitionView, *, mos
             remedy=f"set buffer to at most {max_rows} rows, or to auto",
         )
     return rows
+
+
+def edges_per_node(
+    tensors: Sequence[GraphTensor], *, nodes: PartitionView, edges: PartitionView
+) -> int:
+    """Rows of edges that the buffer holds for each row of a node, 0 without tensors to buffer.
+
+    As many as there are remote edges for each remote node: where all nodes are buffered, all edges
+    are.
+    """
+    return math.ceil(edges.num_remote / max(nodes.num_remote, 1)) if tensors else 0
 
 
 KNOBS: tuple[Knob, ...] = get_args(Knob)
@@ -173,6 +187,19 @@ def policy_of(
     if (reason := policy.refusal(change)) is not None:
         raise ConfigError(reason, remedy="leave out eviction_threshold, or use another policy")
     return policy
+
+
+def edge_policy_of(
+    known: LoaderInfo, view: PartitionView, buffer: BufferOptions, *, settings: BufferSettings
+) -> Policy:
+    """The same policy for the rows of edges; what a partition's structure would say is not known.
+
+    view, settings: of edges. A static set is that of the edges used most.
+    """
+    options = replace(
+        buffer.policy_and_options[1], source="presample", epoch_batches=known.batches_per_epoch
+    )
+    return make_policy(known.policy, view, settings, options)
 
 
 def _with(change: Change, settings: BufferSettings) -> BufferSettings:

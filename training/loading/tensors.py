@@ -1,8 +1,9 @@
-"""The named node tensors that a loader delivers: read ahead as rows of bytes, or read late."""
+"""The named tensors that a loader delivers, of nodes and of edges: read ahead, or read late."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,18 +14,20 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.rows import Words, as_words
 from rudder.training.errors import DataError
-from rudder.training.loading.arguments import TensorNames
+from rudder.training.loading.arguments import Field, TensorNames
 from rudder.training.loading.batch import Batch
 from rudder.training.partition_view import IntArray
 
 
 @dataclass(frozen=True, eq=False)
-class NodeTensor:
+class GraphTensor:
     """One named tensor of a DistGraph: `local` has the partition's own rows, [inner, *shape].
 
-    `key` is what servers call it.
+    field: the loader's parameter that names it, which says where it is delivered; `key` is what
+    servers call it.
     """
 
+    field: Field
     name: str
     key: str
     shape: tuple[int, ...]
@@ -32,15 +35,20 @@ class NodeTensor:
     local: torch.Tensor
 
     @classmethod
-    def of(cls, graph: Any, name: str) -> NodeTensor:
-        """Find `graph.ndata[name]`; raises DataError with the names there are."""
-        if name not in graph.ndata:
+    def of(cls, graph: Any, field: Field, name: str) -> GraphTensor:
+        """Find `graph.ndata[name]`, or of edges `graph.edata[name]`.
+
+        Raises DataError with the names there are.
+        """
+        kind, tensors = _tensors_of(graph, field)
+        if name not in tensors:
             raise DataError(
-                f"the graph has no node tensor {name!r}; it has {sorted(graph.ndata)}",
-                remedy="name one of these in `inputs` or `outputs`",
+                f"the graph has no {kind} tensor {name!r}; it has {sorted(tensors)}",
+                remedy=f"name one of these in `{field.removeprefix('pair_')}`",
             )
-        tensor = graph.ndata[name]
+        tensor = tensors[name]
         return cls(
+            field=field,
             name=name,
             key=str(tensor._name),
             shape=tuple(tensor.shape[1:]),
@@ -63,56 +71,67 @@ class NodeTensor:
         flat = torch.from_numpy(rows.reshape(-1)).view(self.dtype)
         return flat.view(len(rows), *self.shape)
 
+    def ids(self, batch: Batch) -> torch.Tensor:
+        """int64[n]: whose rows a batch gets, in the order of `put`."""
+        return torch.cat([ids for ids, _ in self._frames(batch)])
+
+    def put(self, batch: Batch, rows: torch.Tensor) -> None:
+        """Deliver [n, *shape] rows."""
+        done = 0
+        for ids, frame in self._frames(batch):
+            frame[self.name] = rows[done : done + len(ids)]
+            done += len(ids)
+
+    def _frames(self, batch: Batch) -> Iterator[tuple[torch.Tensor, MutableMapping[str, Any]]]:
+        if self.field == "inputs":
+            yield batch.input_nodes, batch.blocks[0].srcdata
+        elif self.field == "outputs":
+            yield batch.seeds, batch.blocks[-1].dstdata
+        elif self.field == "edge_inputs":
+            yield from ((block.edata[dgl.EID], block.edata) for block in batch.blocks)
+        elif batch.pair_graph is not None:
+            yield batch.pair_graph.edata[dgl.EID], batch.pair_graph.edata
+
+
+def _tensors_of(graph: Any, field: Field) -> tuple[str, Any]:
+    return ("node", graph.ndata) if field in ("inputs", "outputs") else ("edge", graph.edata)
+
 
 class Delivery:
-    """The tensors that one loader delivers.
-
-    inputs, outputs: those that its thread reads ahead; mutable ones and those of edges are read
-    when a batch is taken.
-    """
+    """The tensors that one loader delivers: those that its thread reads ahead, and mutable ones,
+    which are read when a batch is taken."""
 
     def __init__(self, graph: Any, names: TensorNames) -> None:
         """Raises DataError for a name that the graph does not have."""
         self._graph = graph
-        self.inputs = tuple(NodeTensor.of(graph, name) for name in names.inputs_ahead)
-        self.outputs = tuple(NodeTensor.of(graph, name) for name in names.outputs_ahead)
-        self._late_inputs = [name for name in names.inputs if name in names.mutable]
-        self._late_outputs = [name for name in names.outputs if name in names.mutable]
-        self._edge_inputs, self._edge_outputs = names.edge_inputs, names.edge_outputs
-        if unknown := sorted({*names.edge_inputs, *names.edge_outputs} - set(graph.edata)):
-            raise DataError(
-                f"the graph has no edge tensors {unknown}; it has {sorted(graph.edata)}",
-                remedy="name some of these",
-            )
+        all_ = [GraphTensor.of(graph, field, name) for field, name in names.each()]
+        self._late = [tensor for tensor in all_ if tensor.name in names.mutable]
+        self.ahead = tuple(tensor for tensor in all_ if tensor.name not in names.mutable)
 
     @property
-    def row_bytes(self) -> int:
-        """Bytes of one node's input rows that are read ahead."""
-        return sum(tensor.row_bytes for tensor in self.inputs)
+    def has_edges(self) -> bool:
+        """Whether some that are read ahead are of edges."""
+        return any(tensor.field in ("edge_inputs", "pair_outputs") for tensor in self.ahead)
 
-    def read(self, tensor: NodeTensor, nodes: IntArray) -> torch.Tensor:
+    def named(self, field: Field) -> tuple[GraphTensor, ...]:
+        """Those that are read ahead and that this parameter names."""
+        return tuple(tensor for tensor in self.ahead if tensor.field == field)
+
+    def read(self, tensor: GraphTensor, ids: IntArray) -> torch.Tensor:
         """Rows of int64[n] global ids as they are now."""
-        rows: torch.Tensor = self._graph.ndata[tensor.name][torch.from_numpy(nodes)]
+        _, tensors = _tensors_of(self._graph, tensor.field)
+        rows: torch.Tensor = tensors[tensor.name][torch.from_numpy(ids)]
         return rows
 
     def add_late(self, batch: Batch) -> None:
         """Read the tensors for a batch that are not read ahead."""
-        for name in self._late_inputs:
-            batch.blocks[0].srcdata[name] = self._graph.ndata[name][batch.input_nodes]
-        for name in self._late_outputs:
-            batch.blocks[-1].dstdata[name] = self._graph.ndata[name][batch.seeds]
-        for name in self._edge_inputs:
-            ids = [block.edata[dgl.EID] for block in batch.blocks]
-            rows = self._graph.edata[name][torch.cat(ids)]
-            for block, own in zip(
-                batch.blocks, rows.split([len(each) for each in ids]), strict=True
-            ):
-                block.edata[name] = own
-        if batch.pair_graph is not None:
-            for name in self._edge_outputs:
-                batch.pair_graph.edata[name] = self._graph.edata[name][
-                    batch.pair_graph.edata[dgl.EID]
-                ]
+        for tensor in self._late:
+            tensor.put(batch, self.read(tensor, tensor.ids(batch).numpy()))
+
+
+def row_bytes_of(tensors: Sequence[GraphTensor]) -> int:
+    """Bytes of one row of each."""
+    return sum(tensor.row_bytes for tensor in tensors)
 
 
 def words_of(rows: torch.Tensor) -> Words:

@@ -101,6 +101,7 @@ class WindowMeter:
             first_step=self._first_step,
             num_steps=len(steps),
             rows=sum((step.rows for step in steps), RowCounts()),
+            edge_rows=sum((step.edge_rows for step in steps), RowCounts()),
             seconds=sum((step.seconds for step in steps), Seconds()),
             settings=settings,
             settings_since=settings_since,

@@ -20,14 +20,15 @@ from dgl.distributed.kvstore import GetPartShapeRequest, KVClient
 
 from rudder.training.control.endpoint import ProcessGroup
 from rudder.training.errors import ConfigError, complain
-from rudder.training.loading.tensors import NodeTensor
+from rudder.training.loading.tensors import GraphTensor
 
 
 class WriteCount:
     """Counts the writes to one tensor by all trainers; one object a tensor in each process."""
 
-    def __init__(self, tensor: NodeTensor, group: ProcessGroup) -> None:
-        self._group, self._local = group, tensor.local
+    def __init__(self, tensor: GraphTensor, group: ProcessGroup) -> None:
+        self._group, self._local, self._name = group, tensor.local, tensor.name
+        self._is_told = group.store is not None or group.world_size == 1
         self._subject = f"writes/{tensor.key}"
         self._noted = tensor.local._version
         self._own = 0
@@ -45,6 +46,13 @@ class WriteCount:
         self._noted = self._local._version
         self._own += 1
         self._group.count(self._subject, 1)
+        if not self._is_told:
+            self._is_told = True
+            complain(
+                f"rudder: rank {self._group.rank}: the loaders of other trainers do not hear that"
+                f" {self._name} was written, since the script forms no process group. Call"
+                " torch.distributed.init_process_group, or name the tensor in `mutable`"
+            )
 
 
 _counts: dict[str, WriteCount] = {}
@@ -53,7 +61,7 @@ _counts: dict[str, WriteCount] = {}
 class Writes:
     """The tensors that one loader reads ahead, and what it has seen of writes to them."""
 
-    def __init__(self, tensors: Sequence[NodeTensor], group: ProcessGroup) -> None:
+    def __init__(self, tensors: Sequence[GraphTensor], group: ProcessGroup) -> None:
         _count_pushes()
         self._rank = group.rank
         self._counts = {
@@ -64,7 +72,7 @@ class Writes:
         self._seen = {tensor: count.total for tensor, count in self._counts.items()}
         self.is_reading = False
 
-    def take(self) -> tuple[NodeTensor, ...]:
+    def take(self) -> tuple[GraphTensor, ...]:
         """Tensors that were written since this was asked last."""
         before, self._seen = self._seen, {each: n.total for each, n in self._counts.items()}
         return tuple(tensor for tensor, total in self._seen.items() if total != before[tensor])

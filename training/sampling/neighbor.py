@@ -16,6 +16,7 @@ from rudder.training.sampling import kernels
 from rudder.training.sampling.edge_filter import EdgeFilter
 
 _WORD = 2**64 - 1
+_NONE: IntArray = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -92,13 +93,37 @@ class SampledLayer:
         return self.nodes.nbytes + self.indptr.nbytes + self.indices.nbytes + edge_bytes
 
 
+class Numbering:
+    """Numbers ids in the order of their first appearance; its table is used again and again."""
+
+    def __init__(self) -> None:
+        self._table = np.zeros((1024, 2), dtype=np.int64)
+        self._generation = 0
+
+    def number(self, ids: IntArray, *, known: IntArray = _NONE) -> tuple[IntArray, IntArray]:
+        """The distinct ids and the number of each of `ids`; `known`, distinct, come first."""
+        num_known, size = len(known), len(ids)
+        distinct = np.empty(num_known + size, dtype=np.int64)
+        distinct[:num_known] = known
+        numbers = np.empty(size, dtype=np.int64)
+        self._make_room(2 * len(distinct))
+        count = kernels.renumber(distinct, num_known, ids, self._table, self._generation, numbers)
+        return distinct[:count], numbers
+
+    def _make_room(self, cells: int) -> None:
+        self._generation += 1
+        if cells > len(self._table) or self._generation >= 2**31:
+            size = max(1 << cells.bit_length(), len(self._table))
+            self._table = np.zeros((size, 2), dtype=np.int64)
+            self._generation = 1
+
+
 class NeighborSampling:
     """Draws layers on one partition; equal keys give a node equal in-edges."""
 
     def __init__(self, view: PartitionView) -> None:
         self._view = view
-        self._table = np.zeros((1024, 2), dtype=np.int64)
-        self._generation = 0
+        self._numbering = Numbering()
 
     def draw(self, nodes: IntArray, draw: LayerDraw) -> Edges:
         """Draw in-edges of each inner node; others get none."""
@@ -124,17 +149,10 @@ class NeighborSampling:
         edges = _join(half, answers) if half.questions else half.local
         if edge_filter is not None:
             edges = _kept(edges, half.frontier, edge_filter)
-        num_dst, num_edges = len(half.frontier), len(edges.sources)
-        nodes = np.empty(num_dst + num_edges, dtype=np.int64)
-        nodes[:num_dst] = half.frontier
-        indices = np.empty(num_edges, dtype=np.int64)
-        self._make_room(2 * (num_dst + num_edges))
-        num_src = kernels.renumber(
-            nodes, num_dst, edges.sources, self._table, self._generation, indices
-        )
+        nodes, indices = self._numbering.number(edges.sources, known=half.frontier)
         return SampledLayer(
-            nodes=nodes[:num_src],
-            num_dst=num_dst,
+            nodes=nodes,
+            num_dst=len(half.frontier),
             indptr=_offsets(edges.counts),
             indices=indices,
             edge_ids=edges.edge_ids,
@@ -152,13 +170,6 @@ class NeighborSampling:
             for owner in np.unique(owners)
             for mine in [owners == owner]
         )
-
-    def _make_room(self, cells: int) -> None:
-        self._generation += 1
-        if cells > len(self._table) or self._generation >= 2**31:
-            size = max(1 << cells.bit_length(), len(self._table))
-            self._table = np.zeros((size, 2), dtype=np.int64)
-            self._generation = 1
 
 
 def _offsets(counts: IntArray) -> IntArray:

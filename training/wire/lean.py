@@ -18,21 +18,21 @@ class LeanWire:
     """Rudder's own requests: narrow ids, several tensors at once, no destinations sent back."""
 
     def __init__(self, view: PartitionView, *, with_edge_ids: bool) -> None:
-        self._view = view
         self._with_edge_ids = with_edge_ids
         self._names: dict[int, tuple[str, ...]] = {}
         self.num_open = 0
-        self._narrow = np.int32 if view.num_nodes < 2**31 else np.int64
+        self._num_nodes = view.num_nodes
 
     def sample(self, owner: int, nodes: IntArray, draw: LayerDraw) -> int:
         """Ask a server of `owner` for in-edges."""
-        ids = torch.from_numpy(nodes.astype(self._narrow))
+        ids = _narrow(nodes, below=self._num_nodes)
         return self._send(owner, SampleRequest(ids, draw, self._with_edge_ids))
 
-    def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:
+    def pull(self, owner: int, ids: IntArray, names: Sequence[str], *, first: int) -> int:
         """Ask a server of `owner` for rows."""
-        ids = torch.from_numpy((nodes - self._view.starts[owner]).astype(self._narrow))
-        ticket = self._send(owner, PullManyRequest("\n".join(names), ids))
+        local = ids - first
+        below = int(local.max(initial=0)) + 1
+        ticket = self._send(owner, PullManyRequest("\n".join(names), _narrow(local, below=below)))
         self._names[ticket] = tuple(names)
         return ticket
 
@@ -56,3 +56,8 @@ class LeanWire:
             sources=sources.astype(np.int64),
             edge_ids=edge_ids if self._with_edge_ids else None,
         )
+
+
+def _narrow(ids: IntArray, *, below: int) -> torch.Tensor:
+    """The ids in four bytes each, where they fit."""
+    return torch.from_numpy(ids.astype(np.int32 if below <= 2**31 else np.int64))

@@ -59,7 +59,7 @@ class SampleResponse(rpc.Response):  # type: ignore[misc]
 
 
 class PullManyRequest(rpc.Request):  # type: ignore[misc]
-    """Rows of several named tensors for nodes that the server owns (ids local to it)."""
+    """Rows of several named tensors, of nodes or edges that the server owns (ids local to it)."""
 
     def __init__(self, names: str, local_ids: torch.Tensor) -> None:
         self._state = (names, local_ids)

@@ -43,16 +43,17 @@ class StockWire:
         self.num_open += 1
         return int(ticket)
 
-    def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:
-        """Ask a server of `owner` for rows, a request per name."""
-        ids = torch.from_numpy(nodes)
-        tickets = rpc.send_requests_to_machine([(owner, PullRequest(name, ids)) for name in names])
-        first = int(min(tickets))
+    def pull(self, owner: int, ids: IntArray, names: Sequence[str], *, first: int) -> int:
+        """Ask a server of `owner` for rows, a request per name; it knows global ids."""
+        wanted = torch.from_numpy(ids)
+        requests = [(owner, PullRequest(name, wanted)) for name in names]
+        tickets = rpc.send_requests_to_machine(requests)
+        lowest = int(min(tickets))
         for ticket, position in tickets.items():
-            self._pulls[ticket] = (first, names[position])
-        self._open_pulls[first] = _OpenPull(missing=len(names))
+            self._pulls[ticket] = (lowest, names[position])
+        self._open_pulls[lowest] = _OpenPull(missing=len(names))
         self.num_open += len(names)
-        return first
+        return lowest
 
     def receive(self, timeout_ms: int) -> tuple[int, Answer] | None:
         """Wait for messages until an answer is complete."""

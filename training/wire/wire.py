@@ -15,7 +15,7 @@ from rudder.training.partition_view import IntArray
 from rudder.training.sampling.neighbor import Edges, LayerDraw
 
 Rows = Mapping[str, torch.Tensor]
-"""Rows of named tensors, in the order in which their nodes were asked for."""
+"""Rows of named tensors, in the order in which they were asked for."""
 Answer = Edges | Rows
 
 
@@ -29,8 +29,11 @@ class Wire(Protocol):
     def sample(self, owner: int, nodes: IntArray, draw: LayerDraw) -> int:
         """Ask for in-edges; returns the ticket that `receive` will name. Never waits."""
 
-    def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:
-        """Ask for rows of named tensors (DistTensor.kvstore_key); returns the ticket."""
+    def pull(self, owner: int, ids: IntArray, names: Sequence[str], *, first: int) -> int:
+        """Ask for rows of named tensors (DistTensor.kvstore_key); returns the ticket.
+
+        ids: int64[n] global ids of nodes, or of edges; first: the owner's first one.
+        """
 
     def receive(self, timeout_ms: int) -> tuple[int, Answer] | None:
         """Wait for the next complete answer, at most so long."""

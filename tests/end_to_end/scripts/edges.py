@@ -10,13 +10,25 @@ import json
 import os
 import threading
 import traceback
+import uuid
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import dgl
 import torch
 
-from rudder.training.loader import BufferOptions, EdgeLoader, EdgeSplit, InBatchNegatives
-from rudder.training.wire.services import register_services
+from rudder.training.control.messages import send_command
+from rudder.training.loader import (
+    BufferOptions,
+    EdgeLoader,
+    EdgeSplit,
+    InBatchNegatives,
+    RunOptions,
+)
+from rudder.training.metrics import RowCounts
+from rudder.training.settings import Change, Command
+from rudder.training.wire.services import register_services, rows_sent_by_servers
 
 HANGS_AFTER_S = 200
 
@@ -31,15 +43,15 @@ def farther(graph: Any, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 class Script:
     """Counts what is wrong."""
 
-    def __init__(self, g: Any) -> None:
-        self.g, self.wrong = g, dict[str, int]()
+    def __init__(self, g: Any, scratch: Path) -> None:
+        self.g, self.scratch, self.wrong = g, scratch, dict[str, int]()
         chosen = torch.zeros(g.num_edges(), dtype=torch.bool)
         chosen[torch.arange(0, g.num_edges(), 97)] = True
         book = g.get_partition_book()
         mine = dgl.distributed.edge_split(chosen, book)[:150]
         everyone = [torch.empty(0)] * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(everyone, mine)
-        # Every fifth edge is given to the other host, so that edges' ends and rows travel, too.
+        # Every fifth edge is given to another trainer, so that edges' ends and rows travel, too.
         rank = torch.distributed.get_rank()
         self.edges = torch.cat([mine[torch.arange(len(mine)) % 5 > 0], everyone[rank - 1][::5]])
         self.feat = g.ndata["feat"][torch.arange(g.num_nodes())]
@@ -180,6 +192,7 @@ class Script:
         pairs = zip(*found, strict=True)
         same = all(torch.equal(x, y) for a, b in pairs for x, y in zip(a, b, strict=True))
         self.note("equal seeds", is_right=same)
+        self.steered(sampler, options, found[0])
         self.changes(sampler, options)
         for _ in self.loader(sampler, epochs=100, **options):
             break
@@ -190,25 +203,73 @@ class Script:
         names = [thread.name for thread in threading.enumerate()]
         self.note("threads kept", is_right="rudder-loader" not in names)
 
+    def steered(self, sampler: Any, options: dict[str, Any], whole: list[Any]) -> None:
+        """The capacity changes all the time; a second loader goes on where the first one stood."""
+        socket = self.scratch / f"rank{torch.distributed.get_rank()}.sock"
+        random, state, again, hits = Random(1), None, list[Any](), 0
+        for stop in (len(whole) // 2, len(whole)):
+            self.g.barrier()
+            sent, counts = rows_sent_by_servers(), [RowCounts(), RowCounts()]
+            self.g.barrier()
+            run = RunOptions(control=socket, resume_from=state)
+            loader = self.loader(sampler, epochs=3, seed=5, run=run, **options)
+            while len(again) < stop:
+                for batch in loader.batches():
+                    assert batch.pair_graph is not None
+                    assert batch.negative_graph is not None
+                    self.rows("steered", (batch.input_nodes, batch.pair_graph, batch.blocks))
+                    edges = batch.negative_graph.edges()
+                    again.append((batch.input_nodes, batch.pair_graph.edata[dgl.EID], edges[1]))
+                    counts[0] += batch.accounts.rows
+                    counts[1] += batch.accounts.edge_rows
+                    change = Change(capacity_rows=random.choice([0, 40, 2000]))
+                    send_command(socket, Command(command_id=uuid.uuid4().hex, change=change), 30)
+                    if len(again) == stop:
+                        state = loader.state()
+                        break
+            loader.close()
+            for rows in counts:
+                adds_up = rows.hits + rows.rows_fetched.miss == rows.remote_rows
+                self.note("counts", is_right=adds_up)
+            hits += counts[1].hits
+        self.g.barrier()
+        fetched = torch.tensor([rows.rows_fetched.total for rows in counts])
+        torch.distributed.all_reduce(fetched)
+        self.note("hits of edges", is_right=hits > 0)
+        self.note("rows sent", is_right=rows_sent_by_servers() - sent == int(fetched.sum()))
+        pairs = zip(again, whole, strict=True)
+        same = all(torch.equal(x, y) for a, b in pairs for x, y in zip(a, b, strict=True))
+        self.note("resumed", is_right=same)
+
     def changes(self, sampler: Any, options: dict[str, Any]) -> None:
+        """Rows of nodes and edges that are written between epochs are new in the next one."""
+        shape, policy = (self.g.num_edges(), 1), self.g.get_edge_partition_policy("_E")
+        self.g.edata["turn"] = dgl.distributed.DistTensor(
+            shape, torch.int32, "turn_of_edges", part_policy=policy
+        )
         shape = (self.g.num_nodes(), 1)
         self.g.ndata["turn"] = dgl.distributed.DistTensor(shape, torch.int32, "turn")
-        for mutable in ((), ("turn",)):
-            loader = self.loader(
-                sampler, inputs=["turn"], edge_inputs=(), outputs=(), mutable=mutable, **options
-            )
+        turns, given = ["turn"], {"inputs": ["turn"], "edge_inputs": ["turn"], "outputs": ["turn"]}
+        for mutable in ((), turns):
+            loader = self.loader(sampler, mutable=mutable, **given, **options)
             for turn in range(3):
                 with loader.paused():
                     self.write(turn)
                 for batch in loader:
-                    right = bool((batch[-1][0].srcdata["turn"] == turn).all())
+                    found = [graph.edata["turn"] for graph in (batch[1], *batch[-1])]
+                    found.append(batch[-1][0].srcdata["turn"])
+                    right = all(bool((rows == turn).all()) for rows in found)
                     self.note(f"rows that change {mutable}", is_right=right)
             loader.close()
 
     def write(self, turn: int) -> None:
-        mine = self.g.get_partition_book().partid2nids(torch.distributed.get_rank())
+        book = self.g.get_partition_book()
         self.g.barrier()
-        self.g.ndata["turn"][mine] = torch.full((len(mine), 1), turn, dtype=torch.int32)
+        for data, mine in (
+            (self.g.ndata, book.partid2nids(book.partid)),
+            (self.g.edata, book.partid2eids(book.partid)),
+        ):
+            data["turn"][mine] = torch.full((len(mine), 1), turn, dtype=torch.int32)
         self.g.barrier()
 
 
@@ -234,6 +295,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--graph-name", "--part-config", "--ip-config"):
         parser.add_argument(name, required=True)
+    parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--wire", choices=["lean", "stock"], default="lean")
     args = parser.parse_args()
     if args.wire == "lean":
@@ -242,7 +304,7 @@ def main() -> None:
     torch.distributed.init_process_group("gloo")
     g = dgl.distributed.DistGraph(args.graph_name, part_config=args.part_config)
     faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
-    script = Script(g)
+    script = Script(g, args.scratch)
     script.same_as_stock()
     script.exclusion()
     if args.wire == "lean":

@@ -35,14 +35,21 @@ def run(job: Job, *, rank: int, emit: Emit) -> None:
 
 
 def checksum(batch: Batch) -> int:
-    """Of seeds, input nodes, structure and rows."""
+    """Of seeds, input nodes, structure and rows; of edges instead of labels where it has them."""
     crc = 0
     for tensor in (
         batch.seeds,
         batch.input_nodes,
         *(each for block in batch.blocks for each in block.adj_tensors("csc")),
         *(batch.blocks[0].srcdata[name] for name in ("feat", "_ID")),
-        batch.blocks[-1].dstdata["label"],
+        *pairs_of(batch),
     ):
         crc = zlib.crc32(tensor.contiguous().numpy().tobytes(), crc)
     return crc
+
+
+def pairs_of(batch: Batch) -> list[torch.Tensor]:
+    """Labels of a batch of nodes; ends of a batch's edges and negative edges."""
+    if batch.pair_graph is None or batch.negative_graph is None:
+        return [batch.blocks[-1].dstdata["label"]]
+    return [*batch.pair_graph.edges(), *batch.negative_graph.edges()]

@@ -11,6 +11,7 @@ import torch
 
 from rudder.training.errors import ConfigError
 from rudder.training.loading.arguments import (
+    TensorNames,
     device_of,
     phases_of,
     seed_ids,
@@ -49,6 +50,16 @@ def test_ids_are_a_copy_that_the_script_may_not_change() -> None:
     assert ids.tolist() == [3, 1]
 
 
+def names_of(*, mutable: Any = ()) -> TensorNames:
+    return TensorNames.of(
+        of_edges=True,
+        inputs=["feat"],
+        outputs=["class"],
+        edge_inputs=["weight"],
+        mutable=mutable,
+    )
+
+
 @pytest.mark.parametrize(
     ("refused", "parts"),
     [
@@ -61,6 +72,10 @@ def test_ids_are_a_copy_that_the_script_may_not_change() -> None:
         (lambda: tensor_names("inputs", ["a", "b", "a"]), ["['a', 'b', 'a']", "name a once"]),
         (lambda: tensor_names("outputs", [1]), ["outputs = [1]", "different names"]),
         (lambda: tensor_names("outputs", None), ["outputs = None"]),
+        (
+            lambda: names_of(mutable=["turn"]),
+            ["mutable = ['turn']", "['feat', 'weight', 'class']", "add turn to `inputs`"],
+        ),
         (lambda: device_of("gpu"), ["device = 'gpu'", 'device="cpu"']),
         (lambda: device_of(None) and device_of("cuda:99"), ["device = 'cuda:99'"]),
         (lambda: seed_ids("nodes", {"_N": [1]}, below=4), ["['_N']", "pass the ids alone"]),
@@ -86,6 +101,10 @@ def test_what_can_be_is_taken_whatever_its_type() -> None:
     assert whole_number("batch_size", np.int32(5), least=1) == 5
     assert whole_number("batch_size", torch.tensor(5), least=1) == 5
     assert tensor_names("inputs", ("a", "b")) == ("a", "b")
+    assert names_of(mutable=["weight"]).mutable == ("weight",)
+    assert list(names_of().each()) == [
+        ("inputs", "feat"), ("edge_inputs", "weight"), ("pair_outputs", "class")
+    ]  # fmt: skip
     assert device_of("cpu") == torch.device("cpu")
     assert phases_of(None, num_nodes=3) is None
     assert phases_of(torch.tensor([2, 0, 1]), num_nodes=3) is not None

@@ -8,7 +8,8 @@ import torch
 from rudder.training.buffer.policy import BatchPlan, IntArray, Resize
 from rudder.training.buffer.rows import MemoryPool
 from rudder.training.loading.assembly import Assembly
-from rudder.training.loading.batch import Fetch, InFlightBatch, WholeSample
+from rudder.training.loading.batch import Fetch, Lookup
+from rudder.training.loading.tensors import GraphTensor
 from rudder.training.wire.wire import Rows
 from tests.training.loading.small_world import HERE, ROWS, STARTS, tensor_of
 
@@ -24,18 +25,21 @@ def planned(
     plan: BatchPlan,
     *fetched: tuple[IntArray, IntArray, IntArray],
     local: IntArray = NONE,
-) -> InFlightBatch:
-    """A batch whose answers are here: of each the nodes, and which misses and targets they are."""
-    in_flight = InFlightBatch(
-        number=0, seeds=NONE, whole=WholeSample(nodes, ()), plan=plan, local=local
+) -> Lookup:
+    """A look-up with its answers: of each the nodes, and which misses and targets they are."""
+    remote = np.setdiff1d(np.arange(len(nodes)), local)
+    return Lookup(
+        nodes,
+        outputs=NONE,
+        answers={ticket: rows_of(asked) for ticket, (asked, _, _) in enumerate(fetched)},
+        local=local,
+        remote=remote,
+        remote_numbers=nodes[remote],
+        plan=plan,
+        fetches=tuple(
+            Fetch(ticket, misses, targets) for ticket, (_, misses, targets) in enumerate(fetched)
+        ),
     )
-    in_flight.remote = np.setdiff1d(np.arange(len(nodes)), local)
-    in_flight.remote_numbers = nodes[in_flight.remote]
-    in_flight.fetches = tuple(
-        Fetch(ticket, misses, targets) for ticket, (_, misses, targets) in enumerate(fetched)
-    )
-    in_flight.answers = {ticket: rows_of(asked) for ticket, (asked, _, _) in enumerate(fetched)}
-    return in_flight
 
 
 def rows_of(nodes: IntArray) -> Rows:
@@ -51,12 +55,12 @@ def assembly(capacity: int = 3) -> Assembly:
     )
 
 
-def check(made: dict[str, torch.Tensor], nodes: IntArray) -> None:
-    assert {name: rows.dtype for name, rows in made.items()} == {
+def check(made: dict[GraphTensor, torch.Tensor], nodes: IntArray) -> None:
+    assert {tensor.name: rows.dtype for tensor, rows in made.items()} == {
         "feat": torch.float32, "year": torch.int16
     }  # fmt: skip
-    for name, rows in made.items():
-        assert torch.equal(rows, ROWS[name][torch.from_numpy(nodes)])
+    for tensor, rows in made.items():
+        assert torch.equal(rows, ROWS[tensor.name][torch.from_numpy(nodes)])
 
 
 def hits(nodes: IntArray, slots: IntArray, resize: Resize | None = None) -> BatchPlan:
@@ -74,11 +78,11 @@ def test_local_missed_and_eager_rows_go_where_they_belong() -> None:
         hits=NONE, hit_slots=NONE, misses=ids(0, 1, 2), admitted=ids(2), admitted_slots=ids(1),
         targets=ids(9, 50), target_slots=ids(2, 0),
     )  # fmt: skip
-    in_flight = planned(
+    lookup = planned(
         nodes, plan, (ids(80, 50), ids(1), ids(1)), (ids(5, 7, 9), ids(0, 2), ids(0)),
         local=ids(0, 2),
     )  # fmt: skip
-    check(each.run(in_flight), nodes)
+    check(each.run(lookup), nodes)
     read(each, ids(7, 9, 50), ids(1, 2, 0))
 
 

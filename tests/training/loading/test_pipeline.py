@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
+import dgl
 import numpy as np
 import pytest
 import torch
@@ -12,11 +13,12 @@ import torch
 from rudder.training.buffer.registry import POLICIES
 from rudder.training.errors import RunError
 from rudder.training.loading.batch import Batch
-from rudder.training.loading.pipeline import Pipeline, QueueLimits
-from rudder.training.loading.tensors import NodeTensor
+from rudder.training.loading.pipeline import QueueLimits
+from rudder.training.loading.tensors import GraphTensor
+from rudder.training.metrics import RowCounts
 from rudder.training.partition_view import IntArray
 from rudder.training.settings import Change, FetchTargets
-from tests.training.loading.small_world import ROWS, World, wrong_rows
+from tests.training.loading.small_world import ROWS, World, asked_of, wrong_rows
 
 SEEDS = range(25)
 """Each decides on capacity, lookahead, and the order of answers and events."""
@@ -25,18 +27,20 @@ SEEDS = range(25)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_batches_come_in_order_with_the_rows_of_their_nodes(policy: str, seed: int) -> None:
-    world = World(seed, policy=policy)
+    world = World(seed, policy=policy, of_edges=seed % 2 > 0)
     seeds = [world.seeds() for _ in range(30)]
     world.add(seeds)
     batches = world.finish()
     assert [batch.number for batch in batches] == list(range(30))
     for batch, asked in zip(batches, seeds, strict=True):
-        assert batch.seeds.tolist() == asked.tolist()
+        assert asked_of(batch) == asked.tolist()
         assert wrong_rows(batch) == []
-        rows = batch.accounts.rows
-        assert rows.hits + rows.rows_fetched.miss == rows.remote_rows <= rows.input_rows
+        for rows in (batch.accounts.rows, batch.accounts.edge_rows):
+            assert rows.hits + rows.rows_fetched.miss == rows.remote_rows <= rows.input_rows
+        drawn = np.unique(torch.cat([block.edata[dgl.EID] for block in batch.blocks]).numpy())
+        assert batch.accounts.edge_rows.input_rows == len(drawn) * world.of_edges
     accounts = [batch.accounts for batch in batches]
-    fetched = sum(each.rows.rows_fetched.total for each in accounts)
+    fetched = sum((each.rows + each.edge_rows).rows_fetched.total for each in accounts)
     assert fetched == sum(pull.rows for each in accounts for pull in each.pulls)
     assert fetched == sum(map(len, world.wire.pulled))
     assert not world.pipeline.has_open_questions
@@ -63,7 +67,7 @@ def _structure(batch: Batch) -> list[list[int]]:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_batches_are_right_after_changes_and_after_batches_that_were_given_up(seed: int) -> None:
-    world = World(seed)
+    world = World(seed, of_edges=seed % 2 > 0)
     random, due = world.random, deque[list[int]]()
 
     def change() -> None:
@@ -91,9 +95,9 @@ def test_batches_are_right_after_changes_and_after_batches_that_were_given_up(se
             world.turn(room=len(world.ready) < 2)
         while world.ready:
             batch = world.ready.popleft()
-            assert batch.seeds.tolist() == due.popleft()
+            assert asked_of(batch) == due.popleft()
             assert wrong_rows(batch) == []
-    assert [batch.seeds.tolist() for batch in world.finish()] == list(due)
+    assert [asked_of(batch) for batch in world.finish()] == list(due)
 
 
 @pytest.fixture
@@ -108,7 +112,7 @@ def rows_as_they_were() -> Iterator[None]:
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("policy", POLICIES)
 def test_rows_that_were_written_are_new_in_every_later_batch(policy: str, seed: int) -> None:
-    world = World(seed, policy=policy)
+    world = World(seed, policy=policy, of_edges=True)
     pipeline, num_taken = world.pipeline, 0
     world.add([world.seeds() for _ in range(40)])
     while not pipeline.is_empty:
@@ -116,23 +120,24 @@ def test_rows_that_were_written_are_new_in_every_later_batch(policy: str, seed: 
             world.turn(room=len(world.ready) < 2)
         while pipeline.has_open_questions:
             pipeline.receive(0, give_up_s=60.0)
-        written = [tensor for tensor in tensors_of(pipeline) if world.random.random() < 0.5]
+        written = [tensor for tensor in tensors_of(world) if world.random.random() < 0.5]
         for tensor in written:
             ROWS[tensor.name].add_(1)
             pipeline.refresh(tensor, read_now)
             for batch in world.ready:
-                pipeline.refresh_ready(batch, tensor, read_now)
+                tensor.put(batch, read_now(tensor, tensor.ids(batch).numpy()))
         while world.ready:
             assert wrong_rows(world.ready.popleft()) == []
             num_taken += 1
     assert num_taken == 40
 
 
-def tensors_of(pipeline: Pipeline) -> tuple[NodeTensor, ...]:
-    return (*pipeline._inputs, *pipeline._outputs)
+def tensors_of(world: World) -> list[GraphTensor]:
+    stages = (world.nodes, world.edges)
+    return [tensor for stage in stages for tensor in (*stage.inputs, *stage.outputs)]
 
 
-def read_now(tensor: NodeTensor, nodes: IntArray) -> torch.Tensor:
+def read_now(tensor: GraphTensor, nodes: IntArray) -> torch.Tensor:
     return ROWS[tensor.name][torch.from_numpy(nodes)]
 
 
@@ -157,7 +162,7 @@ def test_what_a_script_keeps_of_a_batch_is_never_written_again(seed: int) -> Non
         if number % 50 == 49:
             assert all(torch.equal(view, copy) for view, copy in kept)
             kept.clear()
-        most_bytes = max(most_bytes, world.pipeline._pool.num_bytes)
+        most_bytes = max(most_bytes, world.nodes.pool.num_bytes)
     limits = QueueLimits()
     assert most_bytes <= 2 * (limits.ready + 3) * 90 * 12 * 2
 
@@ -181,6 +186,20 @@ def test_rows_fetched_while_idle_are_right_and_counted(policy: str, seed: int) -
     assert all(wrong_rows(batch) == [] for batch in batches)
     fetched = sum(batch.accounts.rows.rows_fetched.total for batch in batches)
     assert fetched == sum(map(len, world.wire.pulled))
+
+
+def test_rows_of_edges_are_kept_in_a_buffer_whose_capacity_follows_that_of_nodes() -> None:
+    world = World(0, of_edges=True)
+    edges = [world.seeds() for _ in range(20)]
+    hits, rows = [], []
+    for capacity in (0, 90, 90, 0, 5):
+        world.policy.apply(Change(capacity_rows=capacity))
+        world.add(edges)
+        counts = sum((batch.accounts.edge_rows for batch in world.finish()), RowCounts())
+        hits.append(counts.hits)
+        rows.append(world.edges.policy.settings.capacity_rows)
+    assert rows == [0, 360, 360, 0, 30]
+    assert hits[0] == hits[3] == 0 < hits[4] < hits[1] < hits[2]
 
 
 def test_rows_are_fetched_before_the_first_batch() -> None:

@@ -37,8 +37,8 @@ class InstantWire:
         none = np.empty(0, dtype=np.int64)
         return self._ask(Edges(counts=np.zeros_like(nodes), sources=none, edge_ids=None))
 
-    def pull(self, owner: int, nodes: IntArray, names: Sequence[str]) -> int:
-        rows = torch.zeros(len(nodes), _ROW_BYTES // 4)
+    def pull(self, owner: int, ids: IntArray, names: Sequence[str], *, first: int) -> int:
+        rows = torch.zeros(len(ids), _ROW_BYTES // 4)
         return self._ask(dict.fromkeys(names, rows))
 
     def receive(self, timeout_ms: int) -> tuple[int, Answer] | None:
@@ -73,12 +73,14 @@ def test_each_batch_gets_its_own_answers() -> None:
     pending = PendingRequests(InstantWire(), pacing=Pacing({}))
     first, second = _in_flight(0), _in_flight(1)
     pending.sample(first, 1, _nodes(3), LayerDraw(5, key=0))
-    ticket = pending.pull(second, 1, _nodes(7), ["feat"])
+    ticket = pending.pull(second, 1, _nodes(7), ["feat"], first=0)
     assert pending.receive(0)
     assert first.is_answered
     assert not second.is_answered
     assert pending.receive(0)
-    assert second.rows(ticket)["feat"].shape == (7, _ROW_BYTES // 4)
+    rows = second.answers[ticket]
+    assert not isinstance(rows, Edges)
+    assert rows["feat"].shape == (7, _ROW_BYTES // 4)
     assert pending.num_open == 0
 
 
@@ -86,7 +88,7 @@ def test_a_pull_is_counted_with_its_owner_and_a_sample_is_not() -> None:
     pending = PendingRequests(InstantWire(), pacing=Pacing({}))
     in_flight = _in_flight()
     pending.sample(in_flight, 1, _nodes(3), LayerDraw(5, key=0))
-    pending.pull(in_flight, 2, _nodes(7), ["feat", "label"])
+    pending.pull(in_flight, 2, _nodes(7), ["feat", "label"], first=0)
     while pending.receive(0):
         pass
     assert [(pull.owner, pull.rows) for pull in in_flight.pulls] == [(2, 7)]
@@ -97,7 +99,7 @@ def test_only_pulls_set_the_window_of_their_owner() -> None:
     pending = PendingRequests(InstantWire(), pacing=Pacing({1: link, 2: other}))
     for number in range(RATE_ANSWERS):
         pending.sample(_in_flight(number), 2, _nodes(3), LayerDraw(5, key=0))
-        pending.pull(_in_flight(number), 1, _nodes(100), ["feat"])
+        pending.pull(_in_flight(number), 1, _nodes(100), ["feat"], first=0)
     while pending.receive(0):
         pass
     assert len(link.windows) == 1
@@ -106,7 +108,7 @@ def test_only_pulls_set_the_window_of_their_owner() -> None:
 
 def test_silence_of_the_servers_is_told_with_their_partitions() -> None:
     pending = PendingRequests(InstantWire(is_silent=True), pacing=Pacing({}))
-    pending.pull(_in_flight(), 3, _nodes(1), ["feat"])
+    pending.pull(_in_flight(), 3, _nodes(1), ["feat"], first=0)
     assert not pending.receive(0)
     with pytest.raises(RunError, match=r"partitions \[3\]"):
         pending.check(timeout_s=0.0)

@@ -15,7 +15,7 @@ from dgl.distributed.kvstore import KVClient
 from rudder.training.control.endpoint import ProcessGroup
 from rudder.training.errors import ConfigError
 from rudder.training.loading import writes
-from rudder.training.loading.tensors import NodeTensor
+from rudder.training.loading.tensors import GraphTensor
 from rudder.training.loading.writes import Writes
 
 NUM_ROWS = 4
@@ -28,7 +28,7 @@ class Trainer:
 
     def __init__(self, rank: int, store: Any) -> None:
         self.rows = torch.zeros(NUM_ROWS)
-        self.tensor = NodeTensor("feat", "node~_N~feat", (), self.rows.dtype, self.rows)
+        self.tensor = GraphTensor("inputs", "feat", "node~_N~feat", (), self.rows.dtype, self.rows)
         self._counts: dict[str, writes.WriteCount] = {}
         self._enter()
         self.writes = Writes([self.tensor], ProcessGroup(store, rank=rank, world_size=2))
@@ -79,6 +79,19 @@ def test_a_write_through_the_local_partition_is_seen_by_its_trainer_at_once(
     assert one.written() == ["feat"]
     assert other.written() == ["feat"]
     assert one.written() == []
+
+
+def test_a_write_that_no_other_trainer_hears_of_is_told_once(
+    trainers: tuple[Trainer, Trainer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = Trainer(1, None)
+    for _ in range(2):
+        alone.push()
+        assert alone.written() == ["feat"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "rank 1" in line
+    assert "feat was written" in line
+    assert "init_process_group" in line
 
 
 def test_a_write_within_an_epoch_is_refused_and_not_made(

@@ -212,7 +212,7 @@ def test_one_sampler_stays_right_over_many_layers_and_past_the_last_generation()
     world = random_world(num_nodes=60, num_edges=400, parts=2)
     samplers = world.samplers()
     for sampler in samplers:
-        sampler._generation = 2**31 - 100
+        sampler._numbering._generation = 2**31 - 100
     for number in range(300):
         frontier = np.random.default_rng(number).permutation(60)[:20]
         world.check(draw_layer(samplers, number % 2, frontier, 3), frontier, 3)
