@@ -25,9 +25,9 @@ _EXAMPLE = "Example: "
 
 def cli_page() -> str:
     """All commands as Markdown, in the order of `rudder --help`; hidden ones are left out."""
-    from rudder.cli.main import app
+    from rudder.cli.main import make_app
 
-    root = typer.main.get_command(app)
+    root = typer.main.get_command(make_app())
     sections = _sections(root, typer.Context(root, info_name="rudder"), level=1)
     return "\n".join([_HEAD, *list(sections)[1:]])
 

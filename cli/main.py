@@ -3,61 +3,56 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from rudder.cli.commands import (
-    audit,
-    bench,
-    data,
-    doctor,
-    explain,
-    fit,
-    graph,
-    host,
-    mcp,
-    memory,
-    policies,
-    predict,
-    prepare,
-    replay,
-    report,
-    runs,
-    settings,
-    steer,
-    tools,
-    train,
-    watch,
-)
 from rudder.cli.help import App
 from rudder.cli.show.progress import keep_streams_open, say
 from rudder.training.errors import MachineError, RudderError
 from rudder.training.versions import own_version
 
-app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
-app.command("train")(train.train)
-app.command("predict")(predict.predict)
-app.command("prepare")(prepare.prepare)
-app.command("data")(data.data)
-app.command("mcp")(mcp.mcp)
-app.command("host")(host.host)
-app.command("top")(watch.top)
-app.command("diagnose")(watch.diagnose)
-app.command("report")(report.report)
-app.add_typer(runs.app, name="runs")
-app.command("set")(settings.set_)
-app.command("simulate")(policies.simulate)
-app.command("doctor")(doctor.doctor)
-app.add_typer(bench.app, name="bench")
-app.add_typer(steer.app, name="steer")
-app.command("graph")(graph.graph)
-app.add_typer(tools.app, name="tools")
-app.add_typer(memory.app, name="memory")
-app.add_typer(audit.app, name="audit")
-app.command("explain")(explain.explain)
-app.command("fit")(fit.fit)
-app.command("replay")(replay.replay)
+COMMANDS = {
+    "train": "train.train",
+    "predict": "predict.predict",
+    "prepare": "prepare.prepare",
+    "data": "data.data",
+    "mcp": "mcp.mcp",
+    "host": "host.host",
+    "top": "watch.top",
+    "diagnose": "watch.diagnose",
+    "report": "report.report",
+    "runs": "runs.app",
+    "set": "settings.set_",
+    "simulate": "policies.simulate",
+    "doctor": "doctor.doctor",
+    "bench": "bench.app",
+    "steer": "steer.app",
+    "graph": "graph.graph",
+    "tools": "tools.app",
+    "memory": "memory.app",
+    "audit": "audit.app",
+    "explain": "explain.explain",
+    "fit": "fit.fit",
+    "replay": "replay.replay",
+}
+"""Each command, with the module of `cli/commands` and the function, or the group, that it is."""
+
+
+def make_app(names: Sequence[str] = tuple(COMMANDS)) -> App:
+    """The command line with some commands, or with all: to import those takes seconds."""
+    app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
+    for name in names:
+        module, _, attribute = COMMANDS[name].partition(".")
+        command = getattr(import_module(f"rudder.cli.commands.{module}"), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    app.callback()(_root)
+    return app
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,7 +61,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show it.")
@@ -92,8 +86,9 @@ def main() -> None:
 
 
 def _exit_code() -> int | str | None:
+    named = sys.argv[1:2]
     try:
-        app()
+        make_app(named if named and named[0] in COMMANDS else tuple(COMMANDS))()
     except RudderError as error:
         say(f"error: {error}")
         return error.exit_code

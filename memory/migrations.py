@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
+from rudder.memory.database import Database, Migrations
 
 FIRST_HASH = "0" * 64
 RUN_FILE = Migrations("run")

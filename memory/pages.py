@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from importlib.resources import files
 
-from sqlite_utils.migrations import Migrations
-
+from rudder.memory.database import Migrations
 from rudder.memory.migrations import EXPERIENCE, RUN_FILE, fresh_database
 
 _TITLE = """# Tables

@@ -23,9 +23,8 @@ from typing import IO, Any, Self, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel, ValidationError
-from sqlite_utils import Database
-from sqlite_utils.migrations import Migrations
 
+from rudder.memory.database import Database, Migrations
 from rudder.memory.files import DamagedError, check, is_damage, move_away, refuse_network
 from rudder.memory.migrations import is_foreign, is_newer, wrong_objects
 from rudder.training.errors import DataError, MachineError

@@ -121,6 +121,17 @@ assert not hasattr(rudder, "learn")
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize("command", ["train", "set", "steer", "prepare"])
+def test_a_command_imports_no_library_that_it_does_not_need(command: str) -> None:
+    code = f"""
+import sys
+from rudder.cli.main import make_app
+make_app(["{command}"])
+assert not {{"torch", "numba", "pandas", "scipy.special", "langgraph"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_public_class_or_type_has_one_meaning() -> None:
     meanings: dict[str, set[str]] = {}
     for file in (file for folder in MAY_IMPORT for file in sources(folder)):

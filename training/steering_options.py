@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from platformdirs import user_data_path
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -99,3 +99,9 @@ class SteeringOptions(Options):
     """Unix socket that leads to the host of `llm_url`, for controllers that cannot reach it."""
     seed: int = 0
     """Seed of everything that planners draw at random."""
+
+    @property
+    def names_model(self) -> bool:
+        """Whether there is a fitted or a language model to look for before a run starts."""
+        is_fitted = self.planner in ("learned", *get_args(ClassifierName))
+        return is_fitted or self.planner_model is not None or self.llm_url is not None

@@ -84,7 +84,6 @@ def train(
 
     Example: rudder train --dataset synthetic:tiny --hosts 2 --rate 200mbit --epochs 3
     """
-    from rudder.agents.team import check_models
     from rudder.cli.show.summary import print_summary
     from rudder.training.hosts.agent import run_agent
     from rudder.training.hosts.starters import NodePlace
@@ -104,7 +103,10 @@ def train(
         effective = run_config(config, **options)
     else:
         effective = config_of_resumed(resume, config_file=config, **options)
-    check_models(effective.steering)
+    if effective.steering is not None and effective.steering.names_model:
+        from rudder.agents.team import check_models  # takes a second to import
+
+        check_models(effective.steering)
     run(effective, show=_print_json if json else print_summary, resume=resume)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
-from sqlite_utils import Database
 
+from rudder.memory.database import Database
 from rudder.memory.migrations import EXPERIENCE
 from rudder.memory.past.circumstances import circumstances, signature
 from rudder.memory.records import Episode

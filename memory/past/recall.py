@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlite_utils import Database
 
+from rudder.memory.database import Database
 from rudder.memory.journal import Recalled
 from rudder.memory.migrations import EXPERIENCE
 from rudder.memory.past.circumstances import (

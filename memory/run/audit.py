@@ -13,8 +13,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
-from sqlite_utils import Database
-
+from rudder.memory.database import Database
 from rudder.memory.journal import AuditEntry
 from rudder.memory.migrations import FIRST_HASH
 from rudder.memory.store import Key, RecordWrite, Redaction, Store, Value, insert, now, rows

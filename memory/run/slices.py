@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from sqlite_utils import Database
 
+from rudder.memory.database import Database
 from rudder.memory.store import Key, damaged, insert, rows
 from rudder.tools.estimate.past_uses import PastUses
 from rudder.training.errors import DataError

@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar
 
-from sqlite_utils import Database
-
+from rudder.memory.database import Database
 from rudder.memory.journal import AuditEntry, DecisionInputs, Journal, ModelCall, Recalled
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.past.recall import Recall

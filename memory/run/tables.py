@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import TypeAdapter
-from sqlite_utils import Database
 
+from rudder.memory.database import Database
 from rudder.memory.journal import DecisionInputs, ModelCall, Recalled
 from rudder.memory.records import Episode, Observation
 from rudder.memory.run.audit import AuditFilter, read_rows

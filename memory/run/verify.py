@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
-from sqlite_utils import Database
 
+from rudder.memory.database import Database
 from rudder.memory.migrations import RUN_FILE, wrong_objects
 from rudder.memory.run.audit import (
     CHAINED,

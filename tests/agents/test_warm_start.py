@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 from rudder.memory.past.transfer import fill
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
@@ -80,10 +80,12 @@ def test_what_is_not_true_any_more_costs_little(memory: Path, tmp_path: Path) ->
 
 def test_it_replays_and_can_be_explained(memory: Path, tmp_path: Path) -> None:
     run, _ = lived(tmp_path / "runs" / "warm", memory=memory, key="b")
-    told = CliRunner().invoke(app, ["replay", "--run", str(tmp_path / "runs" / "warm")])
+    told = CliRunner().invoke(make_app(), ["replay", "--run", str(tmp_path / "runs" / "warm")])
     assert told.exit_code == 0, told.output
     name = run.applied[0].episode_id
-    page = CliRunner().invoke(app, ["explain", name, "--run", str(tmp_path / "runs" / "warm")])
+    page = CliRunner().invoke(
+        make_app(), ["explain", name, "--run", str(tmp_path / "runs" / "warm")]
+    )
     assert page.exit_code == 0, page.output
     assert "an earlier run on the same work came to these settings" in page.output
     assert "before the first window" in page.output

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from rudder.cli.docs_page import cli_page
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -15,6 +15,7 @@ def test_the_commands_in_the_docs_are_those_of_the_code() -> None:
 
 
 def test_every_registered_command_has_a_section() -> None:
+    app = make_app()
     names = [each.name for each in app.registered_commands if not each.hidden]
     groups = [each.name for each in app.registered_groups if not each.hidden]
     sections = re.findall(r"^## rudder (\S+)$", cli_page(), re.MULTILINE)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 
 
 def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -21,14 +21,14 @@ def commands(command: Any, *path: str) -> Iterator[tuple[tuple[str, ...], Any]]:
             yield from commands(below, *path, name)
 
 
-COMMANDS = list(commands(typer.main.get_command(app)))
+COMMANDS = list(commands(typer.main.get_command(make_app())))
 
 
 @pytest.mark.parametrize(
     ("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS]
 )
 def test_names_and_words_are_whole(path: tuple[str, ...], command: Any) -> None:
-    text = CliRunner().invoke(app, [*path, "-h"], env={"COLUMNS": "80"}).output
+    text = CliRunner().invoke(make_app(), [*path, "-h"], env={"COLUMNS": "80"}).output
     assert max(map(len, text.splitlines())) <= 80
     assert "…" not in text
     words = set(text.split()) | {word.strip(",.") for word in text.split()}
@@ -40,7 +40,7 @@ def test_names_and_words_are_whole(path: tuple[str, ...], command: Any) -> None:
 
 
 def test_options_of_train_stand_by_topic() -> None:
-    text = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "80"}).output
+    text = CliRunner().invoke(make_app(), ["train", "--help"], env={"COLUMNS": "80"}).output
     topics = [line for line in text.splitlines() if line and not line.startswith((" ", "Usage"))]
     assert topics[-7:] == [
         "Graph and hosts", "Model and training", "Loader and buffer", "Steering",

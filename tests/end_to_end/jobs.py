@@ -24,6 +24,7 @@ from rudder.training.partitioned_graph import TensorChoice
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).parents[2]
+SOONER = SCRIPTS / "sooner.py"
 SERVER_END_S = 10
 
 
@@ -79,8 +80,9 @@ def run_script(
         )
         lines = [f"{address} {job.master_port - per_host}\n" for address in job.addresses]
         job.ip_config.write_text("".join(lines))
-        argv = [sys.executable, str(script), "--graph-name", job.graph_name, "--part-config",
-                str(job.part_config), "--ip-config", str(job.ip_config), *arguments]  # fmt: skip
+        argv = [sys.executable, str(SOONER), str(script), "--graph-name", job.graph_name,
+                "--part-config", str(job.part_config), "--ip-config", str(job.ip_config),
+                *arguments]  # fmt: skip
         own = dict(variables or {})
         servers = [
             _start(

@@ -54,14 +54,14 @@ def bench(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_only_a_variant_whose_controller_is_on_is_steered(tiny_parts: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = bench(
-        tmp_path, "epochs", "--data", str(tiny_parts), "--repeats", "1", "--epochs-per-turn", "20",
+        tmp_path, "epochs", "--data", str(tiny_parts), "--repeats", "1", "--epochs-per-turn", "5",
         "--variants", "lookahead:buffer=0.1,lookahead:buffer=0.1+controller=on+planner=fixed",
         "--batch-size", "64", "--out", str(out), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     report = BenchReport.model_validate_json(done.stdout)
     for result in report.results:
-        assert [len(epochs) for epochs in result.epochs_of_turns] == [20, 20]
+        assert [len(epochs) for epochs in result.epochs_of_turns] == [5, 5]
         assert result.rows_fetched < result.remote_rows
     variants = out / "rate-none" / "variants"
     assert [folder.name for folder in variants.iterdir()] == ["1"]

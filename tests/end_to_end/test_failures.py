@@ -45,8 +45,6 @@ def start(tiny_parts: Path, tmp_path: Path) -> Iterator[Start]:
     [
         ("server", "starting", "server 1 on host1 was killed by SIGKILL while it loaded"),
         ("trainer", "starting", "rank 1 on host1 was killed by SIGKILL before it was connected"),
-        ("trainer", "connected", "rank 1 on host1 was killed by SIGKILL"),
-        ("trainer", "training", "rank 1 on host1 was killed by SIGKILL while it"),
         ("trainer", "evaluating", "rank 1 on host1 was killed by SIGKILL while it"),
     ],
 )
@@ -65,11 +63,8 @@ def test_killed_process_is_named(start: Start, role: str, phase: str, said: str)
     assert "memory" in outcome.error["remedy"]
 
 
-@pytest.mark.parametrize("network", ["auto", "loopback"])
-def test_killed_server_ends_the_run_though_trainers_would_wait_for_ever(
-    start: Start, network: str
-) -> None:
-    run = start(network=network)
+def test_killed_server_ends_the_run_though_trainers_would_wait_for_ever(start: Start) -> None:
+    run = start(network="loopback")
     run.wait_for("trainer", 0, "training")
     run.kill("server", 1)
     outcome = run.outcome(within_s=SOON_S)
@@ -81,7 +76,6 @@ def test_killed_server_ends_the_run_though_trainers_would_wait_for_ever(
     ("number", "phase", "said"),
     [
         (signal.SIGINT, "training", "ended by Ctrl-C"),
-        (signal.SIGTERM, "starting", "ended by SIGTERM"),
         (signal.SIGHUP, "starting", "ended by SIGHUP"),
     ],
 )
@@ -141,10 +135,10 @@ def test_partition_that_dgl_cannot_load_names_the_host(
     assert "prepare the graph again" in outcome.error["remedy"]
 
 
-@pytest.mark.parametrize("name", ["node_feat.dgl", "graph.dgl"])
 def test_a_flipped_bit_in_a_partition_ends_the_run_before_it_trains(
-    start: Start, tiny_parts: Path, tmp_path: Path, name: str
+    start: Start, tiny_parts: Path, tmp_path: Path
 ) -> None:
+    name = "node_feat.dgl"
     data = shutil.copytree(tiny_parts, tmp_path / "data")
     content = bytearray((data / "part1" / name).read_bytes())
     content[len(content) // 2] ^= 16

@@ -12,7 +12,7 @@ import pytest
 from rudder.training.hosts.host import reserve_ports
 from rudder.training.manifest import Manifest
 from rudder.training.partition.prepare import prepare
-from tests.end_to_end.jobs import SCRIPTS
+from tests.end_to_end.jobs import SCRIPTS, SOONER
 from tests.end_to_end.runs import segments
 from tests.end_to_end.test_launchers import found_by
 
@@ -28,7 +28,7 @@ class OwnJob:
         ip_config = scratch / "ip_config.txt"
         ip_config.write_text(f"127.0.0.1 {reserve_ports(1, addresses=['127.0.0.1'], first=None)}")
         self._argv = [
-            *(sys.executable, str(SCRIPTS / "launched.py"), "--rows", str(rows)),
+            *(sys.executable, str(SOONER), str(SCRIPTS / "launched.py"), "--rows", str(rows)),
             *("--graph-name", manifest.graph_name, "--scratch", str(scratch)),
             *("--part-config", str(manifest.part_config(data)), "--ip-config", str(ip_config)),
         ]

@@ -59,14 +59,8 @@ def make(*arguments):
 """
 
 
-@pytest.mark.parametrize("kind", ["sage", "gat", "own in whole", "own by layer"])
-def test_two_hosts_find_what_one_machine_finds(kind: str, tiny_parts: Path, tmp_path: Path) -> None:
-    if kind.startswith("own"):
-        by_layer = kind == "own by layer"
-        text = OWN.replace("run", "forward_layer") if by_layer else OWN
-        (tmp_path / "own.py").write_text(text)
-        kind = f"{tmp_path}/own.py:make"
-    block, rows = whole_graph(tiny_parts)
+def accuracies(kind: str, block: dgl.DGLGraph, rows: dict[str, Tensor]) -> list[float]:
+    """Of an untrained model, over the test and the validation nodes."""
     classes = int(rows["label"].max()) + 1
     torch.manual_seed(0)
     options = ModelOptions(hidden=16, num_layers=2, heads=2)
@@ -74,18 +68,26 @@ def test_two_hosts_find_what_one_machine_finds(kind: str, tiny_parts: Path, tmp_
     model = build_model(kind, in_dim=in_dim, num_classes=classes, options=options).eval()
     with torch.no_grad():
         right = model([block, block], rows["feat"]).argmax(1) == rows["label"]
-    test_accuracy = right[rows["test_mask"].bool()].float().mean().item()
-    val_accuracy = right[rows["val_mask"].bool()].float().mean().item()
+    masks = (rows[name].bool() for name in ("test_mask", "val_mask"))
+    return [right[mask].float().mean().item() for mask in masks]
 
+
+def test_two_hosts_find_what_one_machine_finds(tiny_parts: Path, tmp_path: Path) -> None:
+    """Of models of ours, and of one's own in whole and layer by layer."""
+    (tmp_path / "whole.py").write_text(OWN)
+    (tmp_path / "by_layer.py").write_text(OWN.replace("run", "forward_layer"))
+    kinds = ["sage", "gat", *(f"{tmp_path}/{name}.py:make" for name in ("whole", "by_layer"))]
+    block, rows = whole_graph(tiny_parts)
+    wanted = {kind: accuracies(kind, block, rows) for kind in kinds}
     outputs = run_script(
-        SCRIPTS / "quality.py", "--model", kind, "--classes", str(classes),
-        data=tiny_parts, scratch=tmp_path,
+        SCRIPTS / "quality.py", "--classes", str(int(rows["label"].max()) + 1),
+        *(f"--model={kind}" for kind in kinds), data=tiny_parts, scratch=tmp_path,
     )  # fmt: skip
-    lines = [line for output in outputs for line in output.splitlines() if line.startswith("{")]
-    assert len(lines) == 2, outputs
-    for line in lines:
-        result = json.loads(line)
-        # Rounding may decide a tie of two classes the other way.
-        for found in result["found"]:
-            assert found == pytest.approx([test_accuracy, val_accuracy], abs=1e-3)
-        assert result["in_training_mode"]
+    for output in outputs:
+        lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        assert [line["model"] for line in lines] == kinds, output
+        for line in lines:
+            # Rounding may decide a tie of two classes the other way.
+            for found in line["found"]:
+                assert found == pytest.approx(wanted[line["model"]], abs=1e-3)
+            assert line["in_training_mode"]

@@ -104,25 +104,40 @@ def test_training_does_not_notice_controllers_that_are_stopped_or_killed(
     assert check_records(run_dir) == 2
 
 
-def test_steering_is_switched_off_though_the_controllers_are_stopped(
+def test_a_live_run_is_set_and_steering_is_switched_off_though_its_controllers_are_stopped(
     tiny_parts: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
+
+    def told(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return rudder(*command.split(), "--run", str(run_dir), *arguments, cwd=tmp_path)
+
     with steered_run(tiny_parts, run_dir, "--epochs", "100000", "--lookahead", "7") as run:
         for rank in range(2):
             wait_for(run_dir / "steering" / f"rank{rank}.json", run)
         for pid in controllers(run_dir):
             os.kill(pid, signal.SIGSTOP)
-        before = settings_of(run_dir)
-        assert rudder("steer", "off", "--run", str(run_dir), cwd=tmp_path).returncode == 0
+        change = ("--rank", "1", "--capacity", "123", "--lookahead", "4", "--json")
+        answer = json.loads(told("set", *change).stdout)
+        assert (answer["outcome"], answer["rank"]) == ("applied", 1)
+        first, second = settings_of(run_dir)
+        assert (second["capacity_rows"], second["lookahead_batches"]) == (123, 4)
+        assert first["capacity_rows"] != 123
+        refused = told("set", "--fetch", "owner", "--fetch-owner", "9")
+        assert refused.returncode == 2
+        assert "owner = 9" in refused.stderr
+        assert told("steer off").returncode == 0
         wait_until(
-            lambda: [each["lookahead_batches"] for each in settings_of(run_dir)] == [7, 7],
+            lambda: [each["lookahead_batches"] for each in settings_of(run_dir)] == [7, 4],
             within_s=10,
         )
-        shown = rudder("steer", "status", "--run", str(run_dir), cwd=tmp_path)
-        assert "off" in shown.stdout
-        assert len(before) == 2
+        assert "off" in told("steer status").stdout
         stopped = controllers(run_dir)
+        run.terminate()
+        _, errors = run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert "Traceback" not in errors
+    assert {path.name for path in (run_dir / "control").iterdir()} == {"steering-off"}
     for pid in stopped:
         wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), within_s=20)
 

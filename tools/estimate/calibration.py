@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,10 +23,12 @@ from rudder.tools.constants import (
     PRIOR_ERROR_UNCALIBRATED,
 )
 from rudder.tools.estimate.means import sigma_of_few
-from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
 from rudder.training.settings import FrozenExact
+
+if TYPE_CHECKING:
+    from rudder.tools.estimate.sampled import SampledTrace
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
@@ -122,6 +121,8 @@ def sigma_of_few(variance: float, *, num_free: float) -> float:
     num_free: degrees of freedom. As wide as lets +-1.96 of it, over the root of the number of
     values, hold the true mean in 95 % of all draws, as for a normal distribution of known spread.
     """
+    from scipy.special import stdtrit  # takes a fifth of a second, and few commands need it
+
     return float(stdtrit(num_free, 0.975)) / SIGMAS_95 * math.sqrt(variance)
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rudder.training.buffer.policies.lookahead import HALF_LIFE_BATCHES
-from rudder.training.buffer.policy import IntArray
+from rudder.training.buffer.policy import HALF_LIFE_BATCHES, IntArray
 
 HEAT_GROWTH = 2.0 ** (1.0 / HALF_LIFE_BATCHES)
 """By which a use weighs more than one a batch before."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
-from scipy.special import digamma
 
 from rudder.training.buffer.policy import IntArray
 from rudder.training.compiled import compiled
@@ -38,6 +36,8 @@ class Popularity:
     @classmethod
     def of(cls, uses: IntArray, *, num_batches: int) -> Popularity:
         """uses: int64[nodes] in so many batches, 0 of those that were not used; any above 0."""
+        from scipy.special import digamma  # with scipy.optimize, half a second
+
         mean = float(uses.mean())
         counts, how_many = np.unique(uses, return_counts=True)
         used = 1 - float(how_many[counts == 0].sum()) / len(uses)
@@ -90,6 +90,8 @@ class Popularity:
 
 def _root(rising: Callable[[float], float]) -> float:
     """The shape at which a rising function of its logarithm is 0, or the nearest one."""
+    from scipy.optimize import brentq
+
     low, high = np.log(_LEAST_SHAPE), np.log(_MOST_SHAPE)
     if rising(low) >= 0:
         return _LEAST_SHAPE

@@ -11,6 +11,9 @@ from rudder.training.buffer.hot_set import NO_HOT_SET, HotSet
 from rudder.training.settings import BufferSettings, Change
 
 IntArray = NDArray[np.int64]
+HALF_LIFE_BATCHES = 4096.0
+"""Batches after which a use counts half for the policy `lookahead`: longer than most epochs,
+shorter than a long run."""
 
 
 def _none() -> IntArray:

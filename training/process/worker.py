@@ -19,8 +19,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, NoReturn
+from types import ModuleType
+from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn
 
 from rudder.training.errors import MachineError, RudderError, RunError
 from rudder.training.events import Event, Failed, PhaseEntered, Progress
@@ -42,6 +44,8 @@ LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 MAX_WAITING_PROGRESS = 64
 """Windows of 16 steps: a launcher that is behind by so many shows the newest first."""
 _SENDING_SECONDS = 0.05
+UNUSED_BY_RUNS = ("pandas", "requests")
+"""Libraries that `import dgl` imports and no run uses."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +205,32 @@ def _files_checked(job: Job, place: ProcessPlace) -> Iterator[None]:
         check.result()
 
 
+class _Postponed(ModuleType):
+    """A module that is executed when something is taken from it.
+
+    importlib's LazyLoader would execute it when somebody looks through `sys.modules`, as DGL does.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        self.__class__ = ModuleType  # type: ignore[assignment]  # from now on it is a usual one
+        spec = self.__spec__
+        assert spec is not None
+        assert spec.loader is not None
+        spec.loader.exec_module(self)
+        return getattr(self, name)
+
+
+def import_later(name: str) -> None:
+    """Have a library imported when it is first used, if it is installed and was not yet."""
+    spec = None if name in sys.modules else find_spec(name)
+    if spec is not None:
+        sys.modules[name] = module = module_from_spec(spec)
+        module.__class__ = _Postponed
+
+
 def _import_dgl() -> None:
+    for name in UNUSED_BY_RUNS:
+        import_later(name)
     try:
         import dgl.distributed
     except Exception as error:

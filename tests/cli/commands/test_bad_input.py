@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 from rudder.memory.sample import write_sample_run
 from rudder.training.errors import ConfigError
 
@@ -68,7 +68,7 @@ def arguments(line: str, run: Path) -> list[str]:
 
 @pytest.mark.parametrize(("name", "line"), WRONG, ids=[line for _, line in WRONG])
 def test_what_is_wrong_is_named_with_what_is_allowed(name: str, line: str, run: Path) -> None:
-    error = CliRunner().invoke(app, arguments(line, run)).exception
+    error = CliRunner().invoke(make_app(), arguments(line, run)).exception
     assert isinstance(error, ConfigError), error
     assert error.exit_code == 2
     assert error.message.startswith(f"{name} = ")
@@ -78,7 +78,7 @@ def test_what_is_wrong_is_named_with_what_is_allowed(name: str, line: str, run: 
 
 @pytest.mark.parametrize(("name", "line"), OUT_OF_RANGE, ids=[line for _, line in OUT_OF_RANGE])
 def test_what_is_out_of_range_is_named(name: str, line: str, run: Path) -> None:
-    result = CliRunner().invoke(app, arguments(line, run))
+    result = CliRunner().invoke(make_app(), arguments(line, run))
     assert result.exit_code == 2
     assert f"Invalid value for '{name}'" in result.output
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 from rudder.memory.run.run_folder import StoredRun
 from rudder.training.errors import ConfigError, DataError
 from tests.cli.show.test_report import write_run
@@ -16,7 +16,7 @@ from tests.training.control.steered import stepping
 
 
 def rudder(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(each) for each in arguments], env={"COLUMNS": "80"})
+    return CliRunner().invoke(make_app(), [str(each) for each in arguments], env={"COLUMNS": "80"})
 
 
 def said(*arguments: object) -> str:
@@ -58,7 +58,7 @@ def test_runs_are_compared_in_columns(runs: Path) -> None:
 def test_a_run_is_removed_unless_it_trains(runs: Path) -> None:
     said("runs", "rm", runs / "one", "--yes")
     assert [path.name for path in runs.iterdir()] == ["other"]
-    result = CliRunner().invoke(app, ["runs", "rm", str(runs / "other")], input="n\n")
+    result = CliRunner().invoke(make_app(), ["runs", "rm", str(runs / "other")], input="n\n")
     assert (runs / "other").exists()
     assert "remove" in result.output
     with stepping(runs / "other"):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.errors import ConfigError
@@ -15,7 +15,7 @@ from tests.training.control.steered import stepping, workload_of
 
 
 def rudder(command: str, run: Path, *options: str) -> Result:
-    return CliRunner().invoke(app, [*command.split(), "--run", str(run), *options])
+    return CliRunner().invoke(make_app(), [*command.split(), "--run", str(run), *options])
 
 
 def write_record(run: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 from rudder.memory.run.run_reader import RunReader
 from rudder.tools.catalog import SPECS
 from rudder.training.errors import ConfigError, DataError, RudderError
@@ -29,13 +29,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answer(run: Path, *words: str) -> Any:
-    told = CliRunner().invoke(app, ["tools", "call", *words, "--run", str(run), "--json"])
+    told = CliRunner().invoke(make_app(), ["tools", "call", *words, "--run", str(run), "--json"])
     assert told.exit_code == 0, told.output
     return json.loads(told.output)
 
 
 def refusal(run: Path, *words: str) -> RudderError:
-    told = CliRunner().invoke(app, ["tools", "call", *words, "--run", str(run)])
+    told = CliRunner().invoke(make_app(), ["tools", "call", *words, "--run", str(run)])
     assert isinstance(told.exception, RudderError)
     return told.exception
 
@@ -43,7 +43,7 @@ def refusal(run: Path, *words: str) -> RudderError:
 @pytest.mark.parametrize("name", READS)
 def test_every_read_tool_answers_people_in_words_and_in_json(run: Path, name: str) -> None:
     assert answer(run, name)
-    told = CliRunner().invoke(app, ["tools", "call", name, "--run", str(run)])
+    told = CliRunner().invoke(make_app(), ["tools", "call", name, "--run", str(run)])
     assert told.exit_code == 0, told.output
     assert all(len(line) <= 100 for line in told.output.splitlines())
 

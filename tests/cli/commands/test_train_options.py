@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 from rudder.cli.options import settings as options_of
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError, DataError, MachineError, RudderError
@@ -58,7 +58,7 @@ def check_option(name: str, value: str, tmp_path: Path) -> None:
     option = f"--{name.replace('_', '-')}"
     arguments = [option] if is_flag(name) else [f"{option}={value}"]
     nowhere = str(tmp_path / "nowhere")
-    result = CliRunner().invoke(app, ["train", *arguments, "--data", nowhere])
+    result = CliRunner().invoke(make_app(), ["train", *arguments, "--data", nowhere])
     assert isinstance(result.exception, SystemExit | RudderError), repr(result.exception)
     if isinstance(result.exception, RudderError):
         assert isinstance(result.exception, ConfigError | DataError), result.exception

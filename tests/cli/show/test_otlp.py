@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from rudder.cli.main import app
+from rudder.cli.main import make_app
 from rudder.cli.show.otlp import as_otlp
 from rudder.memory.run.audit import AuditRow
 from rudder.memory.run.run_reader import RunReader
@@ -94,12 +94,12 @@ def collector(*, status: int) -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
 
 def test_traces_are_sent_to_a_collector(rows: list[AuditRow], tmp_path: Path) -> None:
     with collector(status=200) as (url, came):
-        done = CliRunner().invoke(app, ["audit", "export", str(tmp_path), url, "--otlp"])
+        done = CliRunner().invoke(make_app(), ["audit", "export", str(tmp_path), url, "--otlp"])
     assert done.exit_code == 0, done.output
     ((path, body),) = came
     assert path == "/v1/traces"
     assert len(spans_of(body.decode())) == len(spans_of(as_otlp(rows)))
     with collector(status=500) as (url, _):
-        failed = CliRunner().invoke(app, ["audit", "export", str(tmp_path), url, "--otlp"])
+        failed = CliRunner().invoke(make_app(), ["audit", "export", str(tmp_path), url, "--otlp"])
     assert isinstance(failed.exception, MachineError)
     assert "500" in failed.exception.message

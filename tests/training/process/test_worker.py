@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from rudder.training.events import Event, Failed, PhaseEntered, Progress, Reported, read_event
 from rudder.training.metrics import Memory, RankReport, RowCounts, Seconds, Window
-from rudder.training.process.worker import MAX_WAITING_PROGRESS, EventPipe, _ForgivingLog
+from rudder.training.process.worker import (
+    MAX_WAITING_PROGRESS,
+    EventPipe,
+    _ForgivingLog,
+    import_later,
+)
 from rudder.training.settings import BufferSettings
 
 
@@ -83,3 +91,27 @@ def test_a_launcher_that_has_gone_ends_the_writing_and_nothing_else() -> None:
         for event in LAST * 50:
             pipe.emit(event)
         pipe.close()
+
+
+def test_a_postponed_library_is_executed_when_something_is_taken_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "seldom_used.py").write_text("VALUE = 5")
+    monkeypatch.syspath_prepend(tmp_path)
+    import_later("seldom_used")
+    library = sys.modules["seldom_used"]
+    try:
+        assert library.__file__ == str(tmp_path / "seldom_used.py")  # as inspect looks at all
+        assert "VALUE" not in vars(library)
+        assert library.VALUE == 5
+        import_later("seldom_used")
+        assert sys.modules["seldom_used"] is library
+        with pytest.raises(AttributeError, match="OTHER"):
+            _ = library.OTHER
+    finally:
+        del sys.modules["seldom_used"]
+
+
+def test_a_library_that_is_not_installed_cannot_be_imported_later_either() -> None:
+    import_later("not_installed_anywhere")
+    assert "not_installed_anywhere" not in sys.modules

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from rudder.training.buffer.policies import lookahead_kernels as kernels
 from rudder.training.buffer.policies.slots import SlotBuffer
-from rudder.training.buffer.policy import BatchPlan, IntArray
+from rudder.training.buffer.policy import HALF_LIFE_BATCHES, BatchPlan, IntArray
 from rudder.training.buffer.records import Int32s
 from rudder.training.buffer.stacks import drain, make_stacks
 from rudder.training.buffer.targets import InclusionProbability
@@ -29,8 +29,6 @@ from rudder.training.settings import BufferSettings, Change, FetchTargets
 _MIN_SIZE = 16
 _MAX_SIZE = 2**31
 """Places are numbered by uint32; a ring of this size takes 16 GiB."""
-HALF_LIFE_BATCHES = 4096.0
-"""Batches after which a use counts half: longer than most epochs, shorter than a long run."""
 MAX_WEIGHT = 2.0**10
 """When one use adds this much heat, all heat is scaled down. Then a row that every batch uses stays
 below HIGHEST_HEAT, and heat stays within the precision of float32."""

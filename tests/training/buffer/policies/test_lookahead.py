@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rudder.training.buffer.policies.lookahead import HALF_LIFE_BATCHES, MAX_WEIGHT
+from rudder.training.buffer.policies.lookahead import MAX_WEIGHT
 from rudder.training.buffer.policies.lookahead_kernels import HIGHEST_HEAT
-from rudder.training.buffer.policy import IntArray
+from rudder.training.buffer.policy import HALF_LIFE_BATCHES, IntArray
 from rudder.training.partition_view import PartitionView
 from tests.training.buffer.player import (
     NUM_REMOTE,
