@@ -76,10 +76,10 @@ class Background(Generic[T]):
             await asyncio.wait([self._task])
 
     async def cancel(self) -> None:
-        """Give the inquiry under way up."""
+        """Give the inquiry under way up, and what has come of it."""
         if self._task is not None:
             self._task.cancel()
-            await self.settled()
+            await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
 

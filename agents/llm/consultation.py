@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from rudder.agents.llm.answers import CriticAnswer, ObserverAnswer, clean, form_of, read_answer
 from rudder.agents.llm.asker import Asker
@@ -100,15 +100,17 @@ def asks_model(rank: int, *, peers: Sequence[StepTiming] = ()) -> bool:
     return rank < min(others, default=1)
 
 
-class Adviser(Protocol):
-    """Somebody who advises planner and critic."""
+class Adviser:
+    """Advises planner and critic: this one once, with what a model had said to an earlier run."""
 
-    @property
-    def model(self) -> str:
-        """The model's name."""
+    def __init__(self, advice: Advice) -> None:
+        self._advice: Advice | None = advice
+        self.model = advice.model
 
     def take(self, observation: Observation, toolbox: Toolbox) -> Advice | None:
         """The advice that has come, once; None where there is none, or it is stale."""
+        advice, self._advice = self._advice, None
+        return advice
 
     async def offer(
         self, proposal: Plan, observation: Observation, recalled: Sequence[Recalled],
@@ -120,7 +122,7 @@ class Adviser(Protocol):
         """The advice taken last has become this plan on this observation."""
 
 
-class Consultation:
+class Consultation(Adviser):
     """Asks when something could be gained, at the first decision with estimates, when the regime
     has changed, and after a trial that was reverted; one inquiry at a time."""
 
@@ -134,21 +136,18 @@ class Consultation:
     ) -> None:
         """waits: `offer` waits for the answer, as no run does."""
         self._asker, self._roles, self._objective = asker, roles, objective
-        self._waits, self._backoff = waits, LlmBackoff()
+        self._waits, self._backoff, self.model = waits, LlmBackoff(), asker.model
         self._asked: Observation | None = None
 
-    @property
-    def model(self) -> str:
-        """The model's name."""
-        return self._asker.model
-
     def take(self, observation: Observation, toolbox: Toolbox) -> Advice | None:
-        """Stale advice is counted, and dropped."""
-        advice: Advice | None = self._asker.background.take()
-        latest = toolbox.history.latest
-        if advice is None or self._asked is None or latest is None:
+        """Stale advice is counted, and dropped; if none came, the model is asked anew."""
+        background, latest = self._asker.background, toolbox.history.latest
+        if not background.has_answer or self._asked is None or latest is None:
             return None
-        if ending(latest, self._asked):
+        advice: Advice | None = background.take()
+        if advice is None:
+            self._asked = None
+        elif ending(latest, self._asked):
             self._asker.drop_stale()
             return None
         return advice

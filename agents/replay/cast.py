@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import get_args
 
-from rudder.agents.llm.consultation import Advice
+from rudder.agents.llm.consultation import Advice, Adviser
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import PeriodicPlanner
@@ -13,33 +12,7 @@ from rudder.agents.replay.recorded_run import Scene
 from rudder.agents.roles import Planner
 from rudder.agents.team import Team, advised, critic_of, planner_of
 from rudder.agents.turns import TEAM, TeamCritic, TeamPlanner
-from rudder.memory.journal import Recalled
-from rudder.memory.records import Observation, Plan
-from rudder.tools.toolbox import Toolbox
-from rudder.training.settings import Change
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
-
-
-class _RecordedAdviser:
-    """Gives recorded advice once."""
-
-    def __init__(self, advice: Advice) -> None:
-        self._advice: Advice | None = advice
-        self.model = advice.model
-
-    def take(self, observation: Observation, toolbox: Toolbox) -> Advice | None:
-        advice, self._advice = self._advice, None
-        return advice
-
-    async def offer(
-        self, proposal: Plan, observation: Observation, recalled: Sequence[Recalled],
-        toolbox: Toolbox,
-    ) -> None:  # fmt: skip
-        """Nobody is asked."""
-
-    def used(self, observation: Observation, change: Change) -> None:
-        """Nobody's turns depend on it."""
-
 
 _PLANNERS: dict[str, PlannerName] = {
     "embedded": "embedded",
@@ -87,7 +60,7 @@ def recorded_team(scene: Scene) -> Team:
     )
     if not scene.exchanges:
         return team
-    return advised(team, _RecordedAdviser(Advice.of(scene.exchanges)))
+    return advised(team, Adviser(Advice.of(scene.exchanges)))
 
 
 def planner_named(name: PlannerName, *, scene: Scene) -> Planner:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import Callable
 
 import pytest
 
+from rudder.agents.llm.asker import Background
 from rudder.agents.llm.consultation import asks_model
+from rudder.agents.llm.errors import UnreachableError
 from rudder.agents.llm.planner import LlmCritic
 from rudder.bench.model_server.scripted_server import CallTool, ChatRequest, Fail, Step
 from rudder.memory.records import Episode, Observation, Outcome, Plan, Verdict
@@ -188,7 +191,9 @@ def test_headroom_is_of_rows_or_of_time_by_objective(
     assert seen.has_headroom(objective) == is_there  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("case", "num_asked"), [("calm", 1), ("reverted", 2), ("slower", 2)])
+@pytest.mark.parametrize(
+    ("case", "num_asked"), [("calm", 1), ("reverted", 2), ("slower", 2), ("failed", 2)]
+)
 def test_without_headroom_a_model_is_asked_at_the_start_after_a_revert_and_in_another_regime(
     case: str,
     num_asked: int,
@@ -197,7 +202,7 @@ def test_without_headroom_a_model_is_asked_at_the_start_after_a_revert_and_in_an
     observation: Observation,
     toolbox: Toolbox,
 ) -> None:
-    server = serve([Fail("500")])
+    server = serve([Fail("500"), Fail("500")] if case == "failed" else [GROW])
     calm = observation.model_copy(update=NOTHING)
     later = calm.model_copy(update={"window": calm.window + 1, "step": calm.step + 16})
 
@@ -219,3 +224,23 @@ def reverted(observation: Observation) -> Episode:
     episode = sample_episode(1, workload=sample_workload())
     outcome = Outcome(result="reverted", reason="the trainer waits longer than before")
     return episode.model_copy(update={"observation": observation, "outcome": outcome})
+
+
+def test_a_failure_that_nobody_asked_for_is_given_up_silently() -> None:
+    told: list[dict[str, object]] = []
+
+    async def fail() -> None:
+        raise UnreachableError("nobody is there")
+
+    async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        background: Background[None] = Background()
+        background.begin(fail())
+        await background.settled()
+        assert background.has_answer
+        await background.cancel()
+        assert background.is_idle
+        gc.collect()
+
+    asyncio.run(run())
+    assert told == []
