@@ -20,8 +20,13 @@ $(READY): pyproject.toml constraints.txt scripts/setup.sh
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/setup.sh
 	@touch $(READY)
 
+# Without ARGS: plain DistDGL and Rudder over a slow link, one after the other, and how they compare.
 train: setup
+ifeq ($(ARGS),)
+	@$(BIN)/rudder demo
+else
 	@$(BIN)/rudder train $(ARGS)
+endif
 
 # Tests of one process share the cores; those that start real jobs have them to themselves.
 # Coverage is measured in the tests' own processes, and in the trainers that run a script.

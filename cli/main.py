@@ -15,6 +15,7 @@ from rudder.training.errors import MachineError, RudderError
 from rudder.training.versions import own_version
 
 COMMANDS = {
+    "demo": "demo.demo",
     "train": "train.train",
     "predict": "predict.predict",
     "prepare": "prepare.prepare",
