@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from rudder.memory.database import Migrations
 from rudder.memory.migrations import EXPERIENCE, RUN_FILE, fresh_database
 
+_FACETS = ("kind", "agent", "tool", "outcome", "planner", "decision", "result", "epoch")
+"""Columns of few values, which Datasette counts beside a table."""
 _TITLE = """# Tables
 
 Made by `rudder memory schema`; do not edit. JSON columns hold the types of the same name:
@@ -62,7 +66,7 @@ def queries_page() -> str:
     head = (
         "# Ten queries\n\nMade by `rudder memory queries`; do not edit. Run one with"
         ' `sqlite-utils FILE "SQL"`, or have all\nas pages of'
-        " [Datasette](https://datasette.io), here of a made-up run:\n\n"
+        " [Datasette](https://datasette.io), here of a recorded run:\n\n"
         "    rudder memory sample runs/sample\n"
         "    rudder memory merge runs/sample --memory memory.db\n"
         "    rudder memory queries --datasette > metadata.json\n"
@@ -78,10 +82,42 @@ def queries_page() -> str:
 
 
 def datasette_metadata() -> str:
-    """A metadata file for Datasette: JSON, ending with a line break."""
-    databases: dict[str, dict[str, dict[str, object]]] = {}
+    """A metadata file for Datasette: JSON, ending with a line break.
+
+    It has the queries, what tables and columns hold, as their SQL says, and what to count by.
+    """
+    databases: dict[str, dict[str, Any]] = {
+        "rank0": {"queries": {}, "tables": _described(RUN_FILE)},
+        "memory": {"queries": {}, "tables": _described(EXPERIENCE)},
+    }
     for query in queries():
-        stored = databases.setdefault(query.database, {"queries": {}})["queries"]
-        stored[query.name] = {"title": query.title, "sql": query.sql}
+        stored = {"title": query.title, "sql": query.sql}
+        databases[query.database]["queries"][query.name] = stored
     content = {"title": "Rudder: decisions and their outcomes", "databases": databases}
     return json.dumps(content, indent=2) + "\n"
+
+
+def _described(migrations: Migrations) -> dict[str, dict[str, Any]]:
+    """Tables of a file with the comments of their SQL."""
+    with closing(fresh_database(migrations)) as db:
+        found = dict(
+            db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall()
+        )
+    tables: dict[str, dict[str, Any]] = {}
+    for name, sql in found.items():
+        lines = sql.splitlines()
+        about = [text for line in lines if (text := line.strip()).startswith("-- ")]
+        columns = dict(re.findall(r"^ +(\w+) [^-\n]*-- (.+)$", sql, re.MULTILINE))
+        facets = [
+            each
+            for each in _FACETS
+            if re.search(rf"^ +{each} ", sql, re.MULTILINE)
+            and not columns.get(each, "").startswith("JSON")
+        ]
+        if about or columns:
+            tables[name] = {
+                "description": " ".join(text.removeprefix("-- ") for text in about[:1]),
+                "columns": columns,
+                "facets": facets,
+            }
+    return tables

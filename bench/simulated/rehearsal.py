@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rudder.bench.simulated.access_traces import AccessTrace, ZipfStream
+from rudder.bench.simulated.clock import run_simulated
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.past.transfer import fill
@@ -65,3 +68,24 @@ def rehearse(folder: Path, *, runs: int, windows: int = 40, stream: AccessTrace 
         rehearsal.run(run_dir, windows=windows)
         fill(memory, run_dir)
     return memory
+
+
+def record_sample(run_dir: Path, *, windows: int) -> list[Path]:
+    """Steer two simulated trainers, and leave their record as a run does; returns its files.
+
+    The agents are those of a run, and so are their decisions, which can be replayed.
+    """
+    run_key, paths = uuid.uuid4().hex, [run_file(run_dir, rank=rank) for rank in range(2)]
+    for rank, path in enumerate(paths):
+        trainer = SimulatedTrainer(
+            replace(STREAM, seed=rank),
+            settings=BufferSettings(capacity_rows=60, lookahead_batches=16),
+            costs=Costs(row_ms=ROW_MS[1]),
+            rank=rank,
+            world_size=2,
+            seed=rank,
+        )
+        trainer.workload = trainer.workload.model_copy(update={"run_key": run_key})
+        with closing(SqliteJournal.open(path, memory=None)) as journal:
+            run_simulated(simulate(trainer, journal=journal, windows=windows))
+    return paths

@@ -16,7 +16,6 @@ from rudder.cli.show.progress import emit, say
 from rudder.memory import pages
 from rudder.memory.past import transfer
 from rudder.memory.past.experience import Added, Catalog, Experience
-from rudder.memory.sample import write_sample_run
 from rudder.training.errors import ConfigError
 from rudder.training.steering_options import default_memory
 
@@ -183,17 +182,21 @@ def stats(memory: MemoryOption = None, json: AsJson = False) -> None:
 @app.command("sample")
 def sample(
     run_dir: Annotated[Path, typer.Argument(help="New folder for the run.")],
-    episodes: Annotated[int, typer.Option(help="Decisions of each rank.", min=1)] = 8,
+    windows: Annotated[
+        int, typer.Option(help="Windows of 16 steps that each rank trains.", min=4, max=10_000)
+    ] = 60,
 ) -> None:
-    """Write a made-up run of two ranks, to try these commands with.
+    """Record a run of two simulated trainers, steered by the real agents, to try commands with.
 
     Example: rudder memory sample runs/sample
     """
     if run_dir.exists():
         raise ConfigError(f"{run_dir} exists already", remedy="name a new folder")
+    from rudder.bench.simulated.rehearsal import record_sample
+
     with writing_to(run_dir, name="run_dir"):
         run_dir.mkdir(parents=True)
-    for path in write_sample_run(run_dir, num_episodes=episodes):
+    for path in record_sample(run_dir, windows=windows):
         typer.echo(path)
 
 

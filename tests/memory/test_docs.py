@@ -63,3 +63,17 @@ def test_datasette_gets_all_ten_queries() -> None:
         query.name for query in queries()
     )
     assert len(stored_queries()) == 10
+
+
+def test_datasette_knows_what_tables_and_columns_hold(files: dict[str, Path]) -> None:
+    databases = json.loads(datasette_metadata())["databases"]
+    audit = databases["rank0"]["tables"]["audit"]
+    assert audit["description"].startswith("The append-only log of calls")
+    assert audit["columns"]["step"] == "of the trainer"
+    assert audit["facets"] == ["kind", "agent", "tool", "outcome"]
+    for name, content in databases.items():
+        with closing(sqlite3.connect(f"file:{files[name]}?mode=ro", uri=True)) as connection:
+            for table, about in content["tables"].items():
+                rows = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")
+                known = {column for (column,) in rows}
+                assert {*about["columns"], *about["facets"]} <= known, table

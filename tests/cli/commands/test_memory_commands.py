@@ -12,11 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from rudder.agents.replay.recorded_run import RecordedRun, Scene
 from rudder.cli.commands import audit, memory
 from rudder.cli.commands.explain import explain
 from rudder.cli.show.episode import episode_page
 from rudder.memory.past.transfer import fill
 from rudder.memory.records import Rejected
+from rudder.memory.run.audit import AuditFilter
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
@@ -340,11 +342,20 @@ def test_lists_without_a_row_say_so_beside_the_output(run: Path, past: Path) -> 
         assert "matches" in result.stderr
 
 
-def test_a_sample_run_is_made_once(tmp_path: Path) -> None:
-    paths = said("memory", "sample", tmp_path / "new", "--episodes", 2).split()
-    assert [Path(path).name for path in paths] == ["rank0.db", "rank1.db"]
-    assert "28 rows hold" in said("audit", "verify", tmp_path / "new")
-    assert isinstance(rudder("memory", "sample", tmp_path / "new").exception, ConfigError)
+def test_a_sample_is_a_recorded_run_whose_decisions_can_be_made_again(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    paths = [Path(path) for path in said("memory", "sample", new, "--windows", 16).split()]
+    assert [path.name for path in paths] == ["rank0.db", "rank1.db"]
+    assert said("audit", "verify", new).count("rows hold") == 2
+    for path in paths:
+        with RunReader(path) as reader:
+            scenes = list(RecordedRun(reader).decisions())
+            assert [scene for scene in scenes if not isinstance(scene, Scene)] == []
+            assert len(scenes) > 2
+            assert {row.tool for row in reader.audit(AuditFilter(kind="intent"))} == {
+                "apply_change"
+            }
+    assert isinstance(rudder("memory", "sample", new).exception, ConfigError)
 
 
 def test_ids_that_a_list_shows_are_enough_for_explain(run: Path) -> None:
