@@ -1,7 +1,7 @@
 """How many faults put into guard, trial, verify and buffer their unit tests find.
 
     python -m benchmarks.mutation                                     200 faults of each
-    python -m benchmarks.mutation --mutants 40 --parts guard,trial
+    python -m benchmarks.mutation --parts guard,trial --seconds 300   as many as that allows
 
 Run it in the repository's root. A mutant is a module with one comparison, operator, constant,
 condition or result changed, or one statement left out. Its tests run in a forked process that
@@ -16,6 +16,7 @@ import os
 import random
 import signal
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import suppress
@@ -147,14 +148,16 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
             raise RuntimeError(f"the tests of {part} fail without a mutant")
         found = [each for name in modules for each in mutants(name)]
         chosen = random.Random(options.seed).sample(found, min(options.mutants, len(found)))
-        alive = sorted(each.what for each in chosen if survives(each, tests))
-        killed = round(1 - len(alive) / len(chosen), 3)
-        tried = {"all": len(found), "tried": len(chosen)}
-        yield {"part": part, **tried, "killed": killed, "survivors": alive}
+        end = time.monotonic() + options.seconds
+        tried = [(each, survives(each, tests)) for each in chosen if time.monotonic() < end]
+        alive = sorted(each.what for each, is_alive in tried if is_alive)
+        killed = round(1 - len(alive) / len(tried), 3)
+        counts = {"all": len(found), "tried": len(tried)}
+        yield {"part": part, **counts, "killed": killed, "survivors": alive}
 
 
 if __name__ == "__main__":
     run_study(
         __doc__, measure, holds=lambda line: line["killed"] >= _LEAST_KILLED,
-        mutants=200, parts=",".join(PARTS), seed=0,
+        mutants=200, seconds=3600, parts=",".join(PARTS), seed=0,
     )  # fmt: skip
