@@ -17,7 +17,7 @@ pytestmark = pytest.mark.distributed
 
 
 def train(data: Path, folder: Path, where: str) -> subprocess.CompletedProcess[str]:
-    command = f"{RUDDER} train --data {data} --run-dir run --epochs 1 --batch-size 128"
+    command = f"{RUDDER} train --data {data} --run-dir run --epochs 1 --controller none"
     bash = ["bash", "-o", "pipefail", "-c", f"{command} {where}"]
     return subprocess.run(bash, cwd=folder, capture_output=True, text=True, timeout=200)
 
@@ -39,7 +39,8 @@ def test_why_a_run_failed_is_kept_where_standard_error_is_full(
     tiny_parts: Path, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "run"
-    arguments = ["train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--epochs", "999"]
+    arguments = ["train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--epochs", "999",
+                 "--controller", "none"]  # fmt: skip
     with Path("/dev/full").open("w") as full:
         run = subprocess.Popen([str(RUDDER), *arguments], cwd=tmp_path, stderr=full, text=True)
     wait_for(run_dir / "control" / "rank1.sock", run)

@@ -229,11 +229,10 @@ class InFlightBatch:
         if self.whole is None:
             return [layer.edge_ids for layer in reversed(self.layers) if layer.edge_ids is not None]
         if any(dgl.EID not in block.edata for block in self.whole.blocks):
-            raise ConfigError.for_field(
-                "edge_inputs", value="names of edge tensors",
-                allowed="() with this sampler, whose blocks have no dgl.EID",
+            raise ConfigError(
+                "edge_inputs needs the ids of the drawn edges, and this sampler's blocks have none",
                 remedy="have the sampler set block.edata[dgl.EID], or use a NeighborSampler",
-            )  # fmt: skip
+            )
         return [block.edata[dgl.EID].numpy() for block in self.whole.blocks]
 
     def make_blocks(self) -> list[dgl.DGLGraph]:

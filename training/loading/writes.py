@@ -27,7 +27,7 @@ class WriteCount:
     """Counts the writes to one tensor by all trainers; one object a tensor in each process."""
 
     def __init__(self, tensor: GraphTensor, group: ProcessGroup) -> None:
-        self._group, self._local, self._name = group, tensor.local, tensor.name
+        self._group, self._local, self.name = group, tensor.local, tensor.name
         self._is_told = group.store is not None or group.world_size == 1
         self._subject = f"writes/{tensor.key}"
         self._noted = tensor.local._version
@@ -50,7 +50,7 @@ class WriteCount:
             self._is_told = True
             complain(
                 f"rudder: rank {self._group.rank}: the loaders of other trainers do not hear that"
-                f" {self._name} was written, since the script forms no process group. Call"
+                f" {self.name} was written, since the script forms no process group. Call"
                 " torch.distributed.init_process_group, or name the tensor in `mutable`"
             )
 
@@ -110,7 +110,7 @@ def _counted(push: Callable[..., None]) -> Callable[..., None]:
             return
         if any(reader.is_reading for reader in count.readers):
             raise ConfigError(
-                f"{name} is written while a loader that delivers it is in an epoch",
+                f"{count.name} is written while a loader that delivers it is in an epoch",
                 remedy=_REMEDY[0].lower() + _REMEDY[1:],
             )
         push(client, name, id_tensor, data_tensor)

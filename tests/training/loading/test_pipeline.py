@@ -20,7 +20,7 @@ from rudder.training.partition_view import IntArray
 from rudder.training.settings import Change, FetchTargets
 from tests.training.loading.small_world import ROWS, World, asked_of, wrong_rows
 
-SEEDS = range(25)
+SEEDS = range(16)
 """Each decides on capacity, lookahead, and the order of answers and events."""
 
 
@@ -65,7 +65,7 @@ def _structure(batch: Batch) -> list[list[int]]:
     return [batch.input_nodes.tolist(), *ends]
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(40))
 def test_batches_are_right_after_changes_and_after_batches_that_were_given_up(seed: int) -> None:
     world = World(seed, of_edges=seed % 2 > 0)
     random, due = world.random, deque[list[int]]()
@@ -109,7 +109,7 @@ def rows_as_they_were() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("rows_as_they_were")
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("policy", POLICIES)
 def test_rows_that_were_written_are_new_in_every_later_batch(policy: str, seed: int) -> None:
     world = World(seed, policy=policy, of_edges=True)
@@ -167,7 +167,7 @@ def test_what_a_script_keeps_of_a_batch_is_never_written_again(seed: int) -> Non
     assert most_bytes <= 2 * (limits.ready + 3) * 90 * 12 * 2
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(16))
 @pytest.mark.parametrize("policy", ["lookahead", "lfu", "static"])
 def test_rows_fetched_while_idle_are_right_and_counted(policy: str, seed: int) -> None:
     world = World(seed, policy=policy)

@@ -99,7 +99,7 @@ def test_a_write_within_an_epoch_is_refused_and_not_made(
 ) -> None:
     one, _ = trainers
     one.writes.is_reading = True
-    with pytest.raises(ConfigError, match=r"written while a loader[\s\S]*`mutable`"):
+    with pytest.raises(ConfigError, match=r"^feat is written while a loader[\s\S]*`mutable`"):
         one.push()
     assert not one.rows.any()
     one.writes.is_reading = False
