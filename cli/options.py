@@ -115,10 +115,10 @@ _SETTINGS = {
         " --objective memory, how much slower a smaller buffer may be.",
         "memory_budget": "Memory for all buffers of a host: 2GiB. Default: half of what is free.",
         "memory": "File of past episodes, or `none`. Default: memory.db in the data folder.",
-        "audit_key": "File with a secret of 16 bytes or more. Where the audit logs end is signed"
-        " with it every minute.",
-        "audit_anchor": "File elsewhere, to which is appended every minute where the audit logs"
-        " end; or a command that reads these lines: '|ssh vault cat >> heads'.",
+        "audit_key": "File with a secret of 16 bytes or more that signs the ends of the audit logs"
+        " every minute.",
+        "audit_anchor": "File elsewhere, to which the ends of the audit logs are appended every"
+        " minute; or a command that reads these lines: '|ssh vault cat >> heads'.",
     },
     "Language model": {
         "llm": "Address of an OpenAI-compatible endpoint, up to /v1.",
@@ -136,8 +136,7 @@ _SETTINGS = {
         " time (10min), epochs (2epochs), or none.",
         "keep_checkpoints": "Keep this many checkpoints, the newest.",
         "record_trace": "Record the remote nodes that each rank uses, for `rudder simulate`.",
-        "track": "Trackers that are told what is measured: tensorboard, mlflow:URI, wandb, or your"
-        " own.",
+        "track": "Trackers that get the measurements: tensorboard, mlflow:URI, wandb, or your own.",
         "start_timeout": "Seconds within which all trainers must have begun to train.",
         "stall_timeout": "End the run after this many seconds without progress.",
     },

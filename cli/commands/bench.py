@@ -184,7 +184,7 @@ def harm(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for results and logs; one that has some is gone on with."
+            help="Folder for results and logs; earlier results there are continued."
             " Default: runs/bench-<time>."
         ),
     ] = None,

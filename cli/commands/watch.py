@@ -33,8 +33,8 @@ def top(
 ) -> None:
     """Watch a run from another terminal: every rank's progress, and what its agents decide.
 
-    It reads the run's record, so that it needs the folder alone. It ends when the run does, or with
-    Ctrl-C. Where standard error is no terminal, it writes a line for each decision.
+    It reads only the run's folder. It ends when the run does, or with Ctrl-C. If standard error is
+    no terminal, it writes a line for each decision.
 
     Example: rudder top runs/demo
     """
