@@ -34,6 +34,7 @@ from rudder.agents.turns import (
 from rudder.memory.journal import Journal
 from rudder.memory.records import Episode, Observation, Outcome, Verdict
 from rudder.tools.constants import (
+    FIRST_LOOKAHEAD_BATCHES,
     HIDDEN_SHARE,
     KEPT_TO_REST,
     RECENT_WINDOWS,
@@ -113,6 +114,8 @@ Refusal: TypeAlias = Literal["expired", "refused"]
 AnyTrial: TypeAlias = Trial | WarmTrial | JoinedTrial
 _STATES: dict[str, TurnState] = {"confirmed": "confirmed", "reverted": "reverted"}
 """Of a turn, by the outcome of its change; all others leave it abandoned."""
+_SEEKERS = ("embedded", "llm")
+"""Planners that change nothing where nothing can be gained; others explore, or keep to a rhythm."""
 
 
 def _always() -> bool:
@@ -183,9 +186,21 @@ class Steering:
         no decision may be made and the trainer waits for nothing."""
         latest = self.toolbox.history.latest
         is_short = self._is_short and latest is not None and not waits(latest)
-        if self._trial is None and (self._backoff.is_resting or is_short):
-            return _resting(latest)
-        return FULL_ATTENTION
+        is_quiet = self._backoff.is_resting or self._holds_all or is_short
+        return _resting(latest) if is_quiet and self._trial is None else FULL_ATTENTION
+
+    @property
+    def _holds_all(self) -> bool:
+        """Whether each remote row is fetched once, whatever else is set, and that is the aim."""
+        work, settings = self.toolbox.history.workload, self.toolbox.history.settings
+        planner, _, _ = self.team.planner.name.partition(":")
+        return (
+            planner in _SEEKERS
+            and self._criteria.objective != "memory"
+            and work.policy == "lookahead"
+            and settings.capacity_rows >= work.num_remote
+            and settings.lookahead_batches >= FIRST_LOOKAHEAD_BATCHES
+        )
 
     @property
     def is_on_trial(self) -> bool:
@@ -240,7 +255,8 @@ class Steering:
         joined = self._turns.to_join(window, most_rows=most_rows)
         if joined is not None:
             return await self._decide(self._joining, joined)
-        if not self._backoff.is_over(window) and not self._has_news:
+        is_over = self._backoff.is_over(window) and not self._holds_all
+        if not is_over and not self._has_news:
             return None
         kept = self._turns.kept(window, most_rows=most_rows)
         if kept is not None and not self._asks_model(window):

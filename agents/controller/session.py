@@ -135,10 +135,15 @@ class ControllerSession:
             self._journal.close()
             raise
         self._cpu.begin()
+        await self._attend()
 
     async def take(self, window: Window) -> None:
         """A window to decide on; the trainer is told what to show from then on."""
         await self._decide_on(window)
+        await self._attend()
+
+    async def _attend(self) -> None:
+        """Tell the trainer what its windows are to show, if that has changed."""
         wanted = self._steering.attention
         if wanted != self._attention:
             self._attention = wanted

@@ -1,19 +1,24 @@
-"""What becomes of a trial when the limits come down while it goes on."""
+"""When decisions are made, and what becomes of a trial when the limits come down."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
 
+import pytest
+
 from rudder.agents.planners.proposals import keep, propose
+from rudder.agents.steering import Steering
 from rudder.bench.simulated.run import simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.journal import AuditEntry, Journal, Recalled
 from rudder.memory.records import Observation, Plan
 from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
-from rudder.training.settings import Change
-from tests.agents.steered import SETTINGS, Believer, trainer_of
+from rudder.training.control.messages import FULL_ATTENTION
+from rudder.training.settings import BufferSettings, Change
+from rudder.training.steering_options import SteeringOptions
+from tests.agents.steered import SETTINGS, STREAM, Believer, trainer_of
 
 ROW_BYTES = 400
 
@@ -73,3 +78,45 @@ def test_a_change_that_cannot_be_taken_back_on_record_stays_on_trial_until_it_ca
     assert journal.num_refused == 1
     assert outcomes.count("reverted") == 1
     assert trainer.settings == SETTINGS
+
+
+FULL = SETTINGS.model_copy(update={"capacity_rows": STREAM.num_remote})
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "decides"),
+    [
+        (FULL, SteeringOptions(), False),
+        (FULL, SteeringOptions(objective="memory"), True),
+        (FULL, SteeringOptions(planner="heuristic"), True),
+        (FULL.model_copy(update={"lookahead_batches": 4}), SteeringOptions(), True),
+        (FULL.model_copy(update={"capacity_rows": 5999}), SteeringOptions(), True),
+    ],
+)
+def test_a_buffer_for_all_remote_rows_leaves_nothing_to_decide(
+    settings: BufferSettings, options: SteeringOptions, decides: bool
+) -> None:
+    trainer = trainer_of(settings, costs=Costs(row_ms=0.1))
+    lived = asyncio.run(simulate(trainer, windows=12, options=options))
+    assert bool(lived.episodes) == decides
+    assert any(window.accesses for window in lived.windows) == decides
+    assert decides or lived.windows[-1].num_steps > 16
+
+
+def test_a_cut_budget_is_kept_to_by_a_controller_that_rests() -> None:
+    trainer = trainer_of(FULL)
+    limits = Limits.of(trainer.workload, memory_budget_bytes=3000 * ROW_BYTES)
+    steering = Steering(
+        trainer.workload, sender=trainer, journal=Journal(), options=SteeringOptions()
+    )
+
+    async def steer() -> None:
+        await trainer.attend(steering.attention)
+        steering.note(trainer.window())
+        steering.toolbox.set_limits(limits)
+        await steering.keep_to_limits()
+        steering.note(trainer.window())
+
+    asyncio.run(steer())
+    assert trainer.settings.capacity_rows == 3000
+    assert steering.attention == FULL_ATTENTION

@@ -354,6 +354,8 @@ def test_the_last_change_is_told_however_many_decisions_to_keep_come_after(
 ) -> None:
     async def run() -> None:
         trainer = make_trainer(60)
+        bound = {"max_buffer_rows": 3000}  # with all rows nothing more would be decided
+        trainer.workload = trainer.workload.model_copy(update=bound)
         session = await opened(trainer, tmp_path)
         await steer(session, trainer, 40)
         await session.close()

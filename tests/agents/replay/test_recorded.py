@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from rudder.agents.planners.baselines import AdversarialPlanner
-from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.exploring import CollectingCritic, CollectingPlanner
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.run import simulate
@@ -93,7 +92,8 @@ def test_a_run_that_a_second_controller_went_on_with_comes_out_equal(tmp_path: P
     trainer = trainer_of()
     for _ in range(2):
         journal = SqliteJournal.open(path, memory=None)
-        asyncio.run(simulate(trainer, planner=EmbeddedPlanner(), windows=12, journal=journal))
+        planner, critic = CollectingPlanner(), CollectingCritic()
+        asyncio.run(simulate(trainer, planner=planner, critic=critic, windows=12, journal=journal))
         journal.close()
     with sqlite3.connect(path) as db:
         assert db.execute("SELECT count(DISTINCT session) FROM decision_inputs").fetchone() == (2,)
@@ -204,8 +204,10 @@ def test_decisions_on_windows_that_could_not_be_recorded_are_not_replayable(
         contextlib.closing(sqlite3.connect(path)) as other,
     ):
         trainer = trainer_of(stream=ZipfStream(num_remote=1500, draws=150))
-        planner = EmbeddedPlanner()
-        steered = simulate(trainer, planner=planner, windows=40, journal=journal, disturbance=lock)
+        planner, critic = CollectingPlanner(), CollectingCritic()
+        steered = simulate(
+            trainer, planner=planner, critic=critic, windows=40, journal=journal, disturbance=lock
+        )
         asyncio.run(steered)
     found = replayed(path)
     assert {each.reason for each in found} == {None, "windows that it rested on are missing"}

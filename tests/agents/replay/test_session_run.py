@@ -59,7 +59,7 @@ def test_a_cut_that_was_made_to_another_limit_is_different(tmp_path: Path) -> No
 
 
 def test_a_cut_has_an_outlook_and_no_other_planner(tmp_path: Path) -> None:
-    asyncio.run(steer(tmp_path, SteeringOptions(objective="traffic")))
+    asyncio.run(steer(tmp_path, SteeringOptions(objective="memory")))
     with RunReader(tmp_path / "steering" / "rank0.db") as reader:
         cuts = [each for each in what_if(reader) if each.episode.plan.planner == LIMITS]
     assert cuts
