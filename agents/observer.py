@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rudder.memory.records import Bottleneck, Observation
+from rudder.tools.calls import NotReadyError
 from rudder.tools.constants import HIDDEN_SHARE, MIN_WINDOWS
 from rudder.tools.estimate.history import History
-from rudder.tools.estimate.means import Means
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.tools.limits import Limits
+from rudder.tools.readings import MetricsReading
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import StepTiming
 
@@ -27,35 +28,37 @@ class EmbeddedObserver:
         """The observation; its bottleneck is `unknown` until a second window is there, for
         the first one begins with an empty buffer."""
         history = toolbox.history
-        means = Means.of(history.present)
-        if means is None:
+        try:
+            metrics = toolbox.read_metrics()
+        except NotReadyError:
             return _nothing_yet(history, toolbox)
-        noise, peers = history.noise, _peers(history)
+        peers = _peers(history)
+        present, wait_ms = metrics.present, metrics.present.exposed_wait_ms
         is_first = len(history.windows) < MIN_WINDOWS
-        step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
         return Observation(
-            step=history.next_step,
+            step=metrics.next_step,
             window=history.windows[-1].index,
-            steps_left=history.steps_left,
+            steps_left=metrics.steps_left,
             settings=history.settings,
-            bottleneck="unknown" if is_first else _bottleneck(means, step_ms, peers),
-            trend=history.trend("wait"),
-            hit_fraction=means.hit_fraction,
-            remote_rows=means.remote_rows,
-            rows_fetched=means.rows_fetched,
-            exposed_wait_ms=means.exposed_wait_ms,
-            step_ms=step_ms,
-            noise_rows=noise.rows,
-            noise_wait_ms=noise.wait_ms,
+            bottleneck="unknown" if is_first else _bottleneck(metrics, peers),
+            trend=metrics.wait_trend,
+            hit_fraction=present.hit_fraction,
+            remote_rows=present.remote_rows,
+            rows_fetched=present.rows_fetched,
+            exposed_wait_ms=wait_ms,
+            step_ms=present.step_ms,
+            noise_rows=metrics.noise_rows,
+            noise_wait_ms=metrics.noise_wait_ms,
             **(_headroom(toolbox.whatif, toolbox.limits) if self._estimates else _NO_HEADROOM),
-            spare_ms=toolbox.whatif.spare_ms,
+            spare_ms=metrics.spare_ms,
             drift=history.drift,
             working_set_rows=_working_set_rows(history),
             peers=peers,
-            sets_the_pace=_worst_wait_ms(peers) <= means.exposed_wait_ms + noise.wait_ms,
+            sets_the_pace=_worst_wait_ms(peers) <= wait_ms + metrics.noise_wait_ms,
             row_ms=_row_ms(toolbox.whatif),
             max_capacity_rows=toolbox.limits.max_capacity_rows,
             turn=history.windows[-1].turn,
+            times=present.times,
         )
 
 
@@ -89,11 +92,13 @@ def _row_ms(whatif: WhatIf) -> float | None:
     return cost.ms_per_row if cost is not None and cost.rows > 0 else None
 
 
-def _bottleneck(means: Means, step_ms: float, peers: Sequence[StepTiming]) -> Bottleneck:
+def _bottleneck(metrics: MetricsReading, peers: Sequence[StepTiming]) -> Bottleneck:
     """What the trainer stands still for; of a loader that is late, what it spends longest on."""
-    if means.exposed_wait_ms <= HIDDEN_SHARE * step_ms:
-        return "peers" if _worst_wait_ms(peers) > HIDDEN_SHARE * step_ms else "none"
-    return "network" if means.pull_ms >= means.sample_ms + means.assemble_ms else "loader"
+    present = metrics.present
+    if present.exposed_wait_ms <= HIDDEN_SHARE * present.step_ms:
+        worst_ms = _worst_wait_ms(peers)
+        return "peers" if worst_ms > HIDDEN_SHARE * present.step_ms else "none"
+    return "network" if present.pull_ms >= present.sample_ms + present.assemble_ms else "loader"
 
 
 def _peers(history: History) -> tuple[StepTiming, ...]:

@@ -3,7 +3,8 @@ journal, while the decision is made.
 
 Before a decision has any effect, its inputs are kept, so that it can be made again. Every call of a
 tool and every question to a language model is kept under the agent that made it, with the id of the
-decision's episode.
+decision's episode. What an agent in plain code reads is one call and one result for each tool, with
+lists of what was asked and answered, written together with the decision's inputs.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import contextlib
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import BaseModel
 
 from rudder.agents.guard import Guard
 from rudder.agents.llm.exchange import Exchange
@@ -29,7 +31,7 @@ from rudder.memory.journal import (
     Passage,
 )
 from rudder.memory.records import GuardResult, Plan, Verdict
-from rudder.tools.calls import ToolCall, ToolResult
+from rudder.tools.calls import AgentRead, ToolCall, ToolResult
 from rudder.tools.estimate.history import History
 from rudder.tools.toolbox import Toolbox
 from rudder.training.steering_options import SteeringOptions
@@ -59,6 +61,22 @@ def _heading(words: Plan | Verdict | GuardResult) -> tuple[str, str, CallOutcome
     if isinstance(words, Verdict):
         return "critic", "review", "refused" if words.decision == "refuse" else "approved"
     return "guard", "review", "approved" if words.allowed else "refused"
+
+
+def _rows_of(reads: Sequence[AgentRead], row: AuditEntry) -> Iterator[AuditEntry]:
+    """What one agent in plain code has read: a call and a result for each tool, of all that it was
+    asked. row: of the agent, without what was called."""
+    for tool in dict.fromkeys(read.tool for read in reads):
+        own = [read for read in reads if read.tool == tool]
+        named = {"tool": tool, "call_id": uuid.uuid4().hex}
+        asked, answers = _list([read.asked for read in own]), _list([read.answer for read in own])
+        yield row.model_copy(update={**named, "arguments": asked})
+        answered = {"kind": "result", "outcome": "answered", "result": answers}
+        yield row.model_copy(update={**named, **answered})
+
+
+def _list(models: Sequence[BaseModel]) -> str:
+    return f"[{','.join(each.model_dump_json(exclude_defaults=True) for each in models)}]"
 
 
 _AGENTS: dict[Node, str] = {
@@ -110,6 +128,7 @@ class DecisionRecorder(Recorder):
         self._journal, self._guard, self._options = journal, guard, options
         self._inputs: DecisionInputs | None = None
         self._step = 0
+        self._calls: list[AuditEntry] = []
 
     @property
     def _episode_id(self) -> str | None:
@@ -117,7 +136,7 @@ class DecisionRecorder(Recorder):
 
     def begin(self, toolbox: Toolbox, *, episode_id: str) -> None:
         """Look at everything before the observer does, for looking teaches the estimator."""
-        self._step = toolbox.history.next_step
+        self._step, self._calls = toolbox.history.next_step, []
         self._inputs = DecisionInputs(
             episode_id=episode_id,
             objective=self._options.objective,
@@ -140,28 +159,26 @@ class DecisionRecorder(Recorder):
             _caller.reset(token)
         if self._inputs is None:
             return
+        self._calls += _rows_of(toolbox.take_reads(), self._row(_AGENTS[node]))
         passage = Passage(node=node, begin=begin, end=toolbox.history.version)
         self._inputs = self._inputs.model_copy(
             update={"passages": (*self._inputs.passages, passage)}
         )
         if node != "observe":
-            self._journal.add_inputs(self._inputs)
+            self._journal.add_inputs(self._inputs, calls=self._calls)
+            self._calls = []
+
+    def _row(self, agent: str, tool: str = "", **values: object) -> AuditEntry:
+        """A row of this decision."""
+        at = {"step": self._step, "episode_id": self._episode_id, "call_id": uuid.uuid4().hex}
+        row = {"kind": "call", "agent": agent, "tool": tool, **at, **values}
+        return AuditEntry.model_validate(row)
 
     def said(self, words: Plan | Verdict | GuardResult) -> None:
         """Log it; a model's calls are rows of their own."""
         agent, tool, outcome = _heading(words)
-        self._journal.log(
-            AuditEntry(
-                kind="note",
-                call_id=uuid.uuid4().hex,
-                agent=agent,
-                tool=tool,
-                step=self._step,
-                episode_id=self._episode_id,
-                outcome=outcome,
-                result=words.model_dump_json(exclude={"calls"}),
-            )
-        )
+        said = words.model_dump_json(exclude={"calls"})
+        self._journal.log(self._row(agent, tool, kind="note", outcome=outcome, result=said))
 
     def on_call(self, call: ToolCall, result: ToolResult, latency_ms: float) -> None:
         """Log a call of a tool and its result, joined by the call's id."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from rudder.memory.records import Episode, Observation
@@ -166,8 +167,11 @@ class Journal:
     def add_model_call(self, call: ModelCall) -> None:
         """Keep a question to a model and its answer."""
 
-    def add_inputs(self, inputs: DecisionInputs) -> None:
-        """Keep what a decision rests on, replacing what was known of it under its id."""
+    def add_inputs(self, inputs: DecisionInputs, *, calls: Sequence[AuditEntry] = ()) -> None:
+        """Keep what a decision rests on, replacing what was known of it under its id.
+
+        calls: of tools, by its agents, to be logged with it.
+        """
 
     def next_number(self) -> int:
         """The number that the next episode takes: 0 at first, further on after a restart."""

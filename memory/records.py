@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from rudder.tools.calls import Effect, ToolCall
+from rudder.tools.calls import Effect, StepTimes, ToolCall
 from rudder.tools.estimate.means import Trend
 from rudder.training.metrics import StepTiming
 from rudder.training.settings import Applied, BufferSettings, Change, FrozenExact
@@ -34,7 +34,7 @@ class Observation(FrozenExact):
     takes over the network, which tells how fast the link is; max_capacity_rows: the largest buffer
     that memory and limits allow. Records of before version 0.2 have neither. hot_rows: rows of
     an earlier run's hot set that the trainer can fetch before its first batch; turn: the newest of
-    the job.
+    the job; times: where the time of a step goes, and what binds.
     """
 
     step: int
@@ -61,6 +61,7 @@ class Observation(FrozenExact):
     max_capacity_rows: int | None = None
     hot_rows: int = 0
     turn: RankTurn | None = None
+    times: StepTimes | None = None
 
     @property
     def exposed_fraction(self) -> float:

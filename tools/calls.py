@@ -11,10 +11,12 @@ RudderError                    of training/errors.py
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
+from rudder.tools.constants import HIDDEN_SHARE, WORTH_WAIT_SHARE
 from rudder.training.errors import RudderError
 from rudder.training.settings import Frozen, FrozenExact
 
@@ -46,16 +48,64 @@ class Range(FrozenExact):
         return Range.between(min(self.low, other.low), max(self.high, other.high))
 
 
+Binding = Literal["model", "cores", "all-reduce", "loader", "link"]
+
+
+class StepTimes(FrozenExact):
+    """Where the time of a step goes, in ms; loader and link work while the trainer does.
+
+    wait_ms: the trainer waits for data; model_ms: it computes; core_wait_ms: it could, but others
+    have the cores; blocked_ms: it sleeps within the step, as in an all-reduce; loader_ms: of the
+    loader's thread for a batch, without waiting; rows_ms: the part of that in which it takes
+    fetched rows in; link_ms: rows are under way.
+    """
+
+    wait_ms: float
+    model_ms: float
+    core_wait_ms: float
+    blocked_ms: float
+    loader_ms: float
+    rows_ms: float
+    link_ms: float
+
+    @property
+    def step_ms(self) -> float:
+        """Of the trainer."""
+        return self.wait_ms + self.model_ms + self.core_wait_ms + self.blocked_ms
+
+    @property
+    def slack_ms(self) -> float:
+        """For which the link carries no rows."""
+        return max(self.step_ms - self.link_ms, 0.0)
+
+    @property
+    def binds(self) -> Binding:
+        """What makes the step as long as it is."""
+        step_ms = self.step_ms
+        if self.wait_ms > HIDDEN_SHARE * step_ms:
+            return "link" if self.link_ms >= self.loader_ms else "loader"
+        if max(self.core_wait_ms, self.blocked_ms) <= WORTH_WAIT_SHARE * step_ms:
+            return "model"
+        return "cores" if self.core_wait_ms >= self.blocked_ms else "all-reduce"
+
+
 class Effect(FrozenExact):
     """What settings bring per step of one trainer, once their buffer has filled.
 
     rows_fetched: rows over the network; exposed_wait_ms: the trainer standing still for data;
-    buffer_bytes: memory of the buffer's rows.
+    buffer_bytes: memory of the buffer's rows; times: of estimates only.
     """
 
     rows_fetched: Range
     exposed_wait_ms: Range
     buffer_bytes: int
+    times: StepTimes | None = None
+
+
+class OptOf(FrozenExact):
+    """What may be asked in place of a change's effect: that of the best buffer of so many rows."""
+
+    opt_of_capacity_rows: int
 
 
 class FetchCost(FrozenExact):
@@ -68,6 +118,15 @@ class FetchCost(FrozenExact):
     link_ms: float
     idle_ms: float
     steps: float | None
+
+
+@dataclass(frozen=True)
+class AgentRead:
+    """What an agent in plain code asked of a read tool, and the answer."""
+
+    tool: str
+    asked: BaseModel
+    answer: BaseModel
 
 
 class ToolCall(Frozen, extra="forbid"):

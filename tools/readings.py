@@ -11,8 +11,9 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field
 
-from rudder.tools.calls import Effect, FetchCost
+from rudder.tools.calls import Binding, Effect, FetchCost, StepTimes
 from rudder.tools.estimate.means import Means, Trend
+from rudder.tools.estimate.pullcost import PullCost
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import StepTiming, Window
@@ -81,6 +82,31 @@ class PeerReading(Reading):
         )
 
 
+class PresentReading(Reading):
+    """How things are: per step of the last windows whose buffer had settled, as far as they are of
+    now; of the last window while there are none. binds: what makes a step as long as it is."""
+
+    remote_rows: float
+    rows_fetched: float
+    hit_fraction: float | None
+    exposed_wait_ms: float
+    step_ms: float
+    sample_ms: float
+    pull_ms: float
+    assemble_ms: float
+    times: StepTimes | None
+    binds: Binding | None
+
+    @classmethod
+    def of_means(cls, means: Means, cost: PullCost | None) -> Self:
+        """cost: tells the times; None where it is not known."""
+        times = None if cost is None else cost.times(means.rows_fetched)
+        step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
+        return cls.of(
+            means, step_ms=step_ms, times=times, binds=None if times is None else times.binds
+        )
+
+
 class MetricsReading(Reading):
     """read_metrics: the last windows one by one, oldest first, and what they say together.
 
@@ -100,6 +126,7 @@ class MetricsReading(Reading):
     rows_trend: Trend
     wait_trend: Trend
     spare_ms: float | None
+    present: PresentReading
     windows: tuple[WindowReading, ...]
     peers: tuple[PeerReading, ...]
 

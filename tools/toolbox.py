@@ -15,10 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from rudder.tools import catalog, readings
 from rudder.tools.calls import (
+    AgentRead,
     ConflictError,
     Effect,
     InvalidArgumentsError,
     NotReadyError,
+    OptOf,
     OutOfBoundsError,
     Range,
     ToolCall,
@@ -110,7 +112,8 @@ def _knobs(change: Change) -> tuple[Knob, ...]:
 class Toolbox:
     """History, limits and estimates of one trainer, and the tools over them.
 
-    Agents in plain code use `history`, `limits`, `whatif` and `recall`; models call tools.
+    Models call tools. Agents in plain code read the same answers as values: `read_metrics`, and
+    `whatif` for effects; what they read is kept until `take_reads`.
     """
 
     specs = catalog.SPECS
@@ -129,6 +132,8 @@ class Toolbox:
         self.history, self.whatif, self.recall = history, whatif, recall
         self.hot_rows = 0  # of an earlier run's hot set that the trainer can fetch
         self.on_call = on_call
+        self._reads: list[AgentRead] = []
+        whatif.on_answer = self._note_estimate
         self.set_limits(limits)
 
     def set_limits(self, limits: Limits) -> None:
@@ -141,8 +146,15 @@ class Toolbox:
         return Toolbox(self.history, self.limits, self.whatif, self.recall, on_call=self.on_call)
 
     def begin(self) -> None:
-        """A new decision: what was staged is forgotten."""
+        """A new decision: what was staged and read is forgotten."""
         self.staging = Staging(self.limits)
+        self._reads.clear()
+
+    def take_reads(self) -> tuple[AgentRead, ...]:
+        """What agents in plain code have read since this was asked last."""
+        reads = tuple(self._reads)
+        self._reads.clear()
+        return reads
 
     @property
     def expected(self) -> Effect | None:
@@ -151,7 +163,7 @@ class Toolbox:
 
     def call(self, call: ToolCall) -> ToolResult:
         """Carry out a call as it came; whatever is wrong with it is in the result, as an error."""
-        started = time.perf_counter()
+        started, num_reads = time.perf_counter(), len(self._reads)
         named = {"call_id": call.call_id, "tool": call.tool}
         try:
             reading = self._answer(call)
@@ -166,10 +178,38 @@ class Toolbox:
             result = ToolResult(
                 **named, outcome="refused", content=json.dumps(told), error_type=error.kind
             )
+        del self._reads[num_reads:]  # it is told of as this call
         self.on_call(call, result, 1e3 * (time.perf_counter() - started))
         return result
 
+    def read_metrics(self, num_windows: int = PRESENT_WINDOWS) -> readings.MetricsReading:
+        """What the tool of this name answers; raises NotReadyError."""
+        history = self.history
+        windows = history.recent(num_windows)
+        means, present, noise = Means.of(windows), Means.of(history.present), history.noise
+        if means is None or present is None:
+            raise _too_early("no window was measured so far")
+        reading = readings.MetricsReading.of(
+            history,
+            means,
+            self.whatif,
+            noise_rows=noise.rows,
+            noise_wait_ms=noise.wait_ms,
+            is_noise_measured=noise.is_measured,
+            rows_trend=history.trend("rows"),
+            wait_trend=history.trend("wait"),
+            present=readings.PresentReading.of_means(present, self.whatif.cost),
+            windows=readings.WindowReading.each(windows),
+            peers=readings.PeerReading.each(windows[-1].peers),
+        )
+        asked = catalog.ReadMetrics(num_windows=num_windows)
+        self._reads.append(AgentRead("read_metrics", asked, reading))
+        return reading
+
     # -- how -------------------------------------------------------------------------------
+
+    def _note_estimate(self, asked: Change | OptOf, effect: Effect) -> None:
+        self._reads.append(AgentRead("estimate_effect", asked, effect))
 
     def _answer(self, call: ToolCall) -> readings.Reading:
         match self._checked(call):
@@ -178,7 +218,7 @@ class Toolbox:
                 knobs = _knobs(self.staging.change)
                 return readings.StagedReading.of(self.staging, knobs=knobs)
             case catalog.ReadMetrics() as wanted:
-                return self._metrics(wanted.num_windows)
+                return self.read_metrics(wanted.num_windows)
             case catalog.ReadBufferState():
                 return self._buffer_state()
             case catalog.ReadWorkload():
@@ -209,25 +249,6 @@ class Toolbox:
             )
             known = ", ".join(spec.arguments.model_fields) or "none"
             raise InvalidArgumentsError(problems, remedy=f"arguments: {known}") from None
-
-    def _metrics(self, num_windows: int) -> readings.MetricsReading:
-        history = self.history
-        windows = history.recent(num_windows)
-        means, noise = Means.of(windows), history.noise
-        if means is None:
-            raise _too_early("no window was measured so far")
-        return readings.MetricsReading.of(
-            history,
-            means,
-            self.whatif,
-            noise_rows=noise.rows,
-            noise_wait_ms=noise.wait_ms,
-            is_noise_measured=noise.is_measured,
-            rows_trend=history.trend("rows"),
-            wait_trend=history.trend("wait"),
-            windows=readings.WindowReading.each(windows),
-            peers=readings.PeerReading.each(windows[-1].peers),
-        )
 
     def _buffer_state(self) -> readings.BufferReading:
         history, latest = self.history, self.history.latest

@@ -154,9 +154,10 @@ class Seconds(_Summed):
     """Where the time went.
 
     sample, pull, assemble: of the loader thread, while the main thread computes; pull: waiting
-    for rows with nothing else to do; exposed_wait: the main thread waits for a batch; compute: of
-    the main thread; blocked: the part of compute in which it slept, as in an all-reduce that
-    waits for the link.
+    for rows with nothing else to do; pull_work: the part of pull in which it took rows in;
+    exposed_wait: the main thread waits for a batch; compute: of the main thread; blocked: the part
+    of compute in which it slept, as in an all-reduce that waits for the link; core_wait: the part
+    in which it could have gone on, and others had the cores.
     """
 
     sample: float = 0.0
@@ -165,6 +166,8 @@ class Seconds(_Summed):
     exposed_wait: float = 0.0
     compute: float = 0.0
     blocked: float = 0.0
+    pull_work: float = 0.0
+    core_wait: float = 0.0
 
 
 class OwnerTraffic(Frozen):

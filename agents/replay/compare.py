@@ -63,8 +63,9 @@ class Difference:
 def differences(stored: Decision, replayed: Decision) -> list[Difference]:
     """All fields that are not equal, as far as the stored decision has them.
 
-    Reasons do not count, for a later version may put them in other words; nor do the tool calls of
-    a planner in plain code, which earlier versions made, nor the ids of a model's calls.
+    Reasons do not count, for a later version may put them in other words; nor do the times of
+    estimates, which earlier versions did not tell, the tool calls of a planner in plain code, which
+    earlier versions made, nor the ids of a model's calls.
     """
     known = stored.observation.model_fields_set
     return list(_differences("", _plain(stored, known), _plain(replayed, known)))
@@ -73,14 +74,15 @@ def differences(stored: Decision, replayed: Decision) -> list[Difference]:
 def _plain(decision: Decision, known: set[str]) -> dict[str, Any]:
     """known: fields of an observation that count."""
     is_model = decision.plan.planner.startswith("llm:")
-    ignored: Any = {"reason": True, "calls": {"__all__": {"call_id"}} if is_model else True}
-    plan = decision.plan.model_dump(mode="json", exclude=ignored)
+    calls: Any = {"__all__": {"call_id"}} if is_model else True
+    unsaid: Any = {"reason": True, "expected": {"times"}}
+    plan = decision.plan.model_dump(mode="json", exclude={**unsaid, "calls": calls})
     verdict, guard = decision.verdict, decision.guard
     return {
         "observation": decision.observation.model_dump(mode="json", include=known),
         "recalled": list(decision.recalled),
         "plan": plan,
-        "verdict": verdict.model_dump(mode="json", exclude={"reason"}) if verdict else None,
+        "verdict": verdict.model_dump(mode="json", exclude=unsaid) if verdict else None,
         "guard": guard.model_dump(mode="json", exclude={"reason"}) if guard else None,
     }
 

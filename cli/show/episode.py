@@ -13,7 +13,7 @@ from rudder.memory.journal import ModelCall, Recalled
 from rudder.memory.records import Episode, Observation, Outcome, Rejected
 from rudder.memory.run.audit import AuditFilter, AuditRow
 from rudder.memory.run.run_reader import RunReader
-from rudder.tools.calls import Effect, Range
+from rudder.tools.calls import Effect, Range, StepTimes
 from rudder.training.workload import Workload
 
 _WIDTH = 11
@@ -91,9 +91,24 @@ def _seen(seen: Observation) -> Iterator[str]:
         f"exposed wait {seen.exposed_wait_ms:.2f} ± {seen.noise_wait_ms:.2f} ms of "
         f"{seen.step_ms:.2f} ms a step ({figures.percent(seen.exposed_fraction)})"
     )
+    if seen.times is not None:
+        yield from _times(seen.times)
     if seen.headroom_rows is not None:
         yield from _headroom(seen.headroom_rows, seen)
     yield f"settings {_changed(seen.settings)}"
+
+
+def _times(times: StepTimes) -> Iterator[str]:
+    """Where the time goes, on the trainer's side and beside it."""
+    yield (
+        f"trainer: model {times.model_ms:.2f} ms, waits for a core {times.core_wait_ms:.2f} ms, "
+        f"sleeps (all-reduce) {times.blocked_ms:.2f} ms"
+    )
+    yield (
+        f"beside it: loader {times.loader_ms:.2f} ms (taking rows in {times.rows_ms:.2f} ms), "
+        f"link {times.link_ms:.2f} ms (idle {times.slack_ms:.2f} ms)"
+    )
+    yield f"the step is bound by: {times.binds}"
 
 
 def _headroom(rows: float, seen: Observation) -> Iterator[str]:
@@ -209,6 +224,8 @@ def _expected(episode: Episode) -> Iterator[str]:
     if effect is not None:
         yield f"rows fetched a step {_range(effect.rows_fetched, digits=0)}"
         yield f"exposed wait a step {_range(effect.exposed_wait_ms, digits=2)} ms"
+        if effect.times is not None:
+            yield f"link idle {effect.times.slack_ms:.2f} ms a step, bound by: {effect.times.binds}"
         yield f"buffer {figures.mebibytes(effect.buffer_bytes)}"
 
 

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -191,14 +191,14 @@ class SqliteJournal(Journal):
                 return self._past.hot_set(self._workload)
         return None
 
-    def add_inputs(self, inputs: DecisionInputs) -> None:
+    def add_inputs(self, inputs: DecisionInputs, *, calls: Sequence[AuditEntry] = ()) -> None:
         """Keep what a decision rests on; safe from a kill when this returns."""
-        self._record(
-            "decision_inputs",
-            lambda db: tables.save_inputs(
+        self._append(
+            *calls,
+            self._entry("record", "decision_inputs", episode_id=inputs.episode_id),
+            write=lambda db: tables.save_inputs(
                 db, inputs, session=self._session, first_window=self._first_window
             ),
-            episode_id=inputs.episode_id,
         )
 
     def head(self) -> LogHead | None:

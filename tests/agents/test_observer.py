@@ -32,6 +32,8 @@ def test_one_window_says_nothing() -> None:
 def test_a_tiny_buffer_is_held_up_by_the_network_and_has_headroom() -> None:
     seen = observe(toolbox_after(trainer_of(TINY)))
     assert seen.bottleneck == "network"
+    assert seen.times is not None
+    assert seen.times.binds == "link"
     assert seen.has_headroom("time")
     assert seen.exposed_fraction > 0.3
     assert seen.step == 8 * 16
@@ -40,12 +42,19 @@ def test_a_tiny_buffer_is_held_up_by_the_network_and_has_headroom() -> None:
 
 def test_a_loader_that_samples_too_slowly_is_told_from_the_network() -> None:
     slow_sampler = Costs(sample_ms=60.0, row_ms=0.0)
-    assert observe(toolbox_after(trainer_of(FULL, costs=slow_sampler))).bottleneck == "loader"
+    seen = observe(toolbox_after(trainer_of(FULL, costs=slow_sampler)))
+    assert seen.bottleneck == "loader"
+    assert seen.times is not None
+    assert seen.times.binds == "loader"
+    assert seen.times.loader_ms == pytest.approx(62.0)
 
 
 def test_a_full_buffer_leaves_nothing_to_gain() -> None:
     seen = observe(toolbox_after(trainer_of(FULL), windows=20))
     assert seen.bottleneck == "none"
+    assert seen.times is not None
+    assert seen.times.binds == "model"
+    assert seen.times.slack_ms > 10
     assert not seen.has_headroom("time")
     assert seen.spare_ms is not None
     assert seen.spare_ms > 0

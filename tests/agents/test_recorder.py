@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from rudder.bench.simulated.run import simulate
 from rudder.memory.journal import AuditEntry, DecisionInputs, Journal
@@ -19,7 +20,7 @@ class Order(Journal):
         self.events: list[str] = []
         self.episodes: list[Episode] = []
 
-    def add_inputs(self, inputs: DecisionInputs) -> None:
+    def add_inputs(self, inputs: DecisionInputs, *, calls: Sequence[AuditEntry] = ()) -> None:
         self.inputs.append(inputs)
         self.events.append(f"inputs {inputs.passages[-1].node}")
 

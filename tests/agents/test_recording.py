@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import FixedPlanner
 from rudder.agents.planners.proposals import propose
 from rudder.agents.recording import DecisionRecorder
-from rudder.memory.journal import AuditEntry, Journal, Recalled
+from rudder.memory.journal import AuditEntry, DecisionInputs, Journal, Recalled
 from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.calls import ToolCall
 from rudder.tools.toolbox import Toolbox
@@ -31,6 +32,9 @@ class Log(Journal):
     def log(self, entry: AuditEntry) -> bool:
         self.entries.append(entry)
         return True
+
+    def add_inputs(self, inputs: DecisionInputs, *, calls: Sequence[AuditEntry] = ()) -> None:
+        self.entries += calls
 
 
 class ReadingObserver(EmbeddedObserver):
@@ -85,8 +89,21 @@ def test_each_call_stands_under_the_agent_that_made_it() -> None:
     assert asked == [
         ("observer", "read_metrics"),
         ("planner", "no_such_tool"),
+        ("observer", "read_metrics"),
+        ("observer", "estimate_effect"),
+        ("planner", "estimate_effect"),
         ("critic", "read_buffer_state"),
     ]
+
+
+def test_what_plain_code_reads_is_one_call_of_a_tool_with_all_that_was_asked() -> None:
+    rows = [row for row in decided() if row.tool == "estimate_effect"]
+    seen, answer, plan, _ = rows
+    assert json.loads(seen.arguments or "") == [{}, {"opt_of_capacity_rows": 6000}]
+    assert json.loads(plan.arguments or "") == [{"capacity_rows": 2000}]
+    present, opt = json.loads(answer.result or "")
+    assert opt["rows_fetched"]["mid"] < present["rows_fetched"]["mid"]
+    assert present["times"]["model_ms"] > 0
 
 
 def test_a_result_says_what_came_of_its_call_and_in_which_episode() -> None:
@@ -95,6 +112,9 @@ def test_a_result_says_what_came_of_its_call_and_in_which_episode() -> None:
     assert results == [
         ("read_metrics", "answered", None),
         ("no_such_tool", "refused", "unknown_tool"),
+        ("read_metrics", "answered", None),
+        ("estimate_effect", "answered", None),
+        ("estimate_effect", "answered", None),
         ("read_buffer_state", "answered", None),
     ]
     assert {row.episode_id for row in rows} == {"e1"}

@@ -48,7 +48,8 @@ class Means:
     """Per-step means of some windows. Milliseconds; step_ms None where no window was timed.
 
     rows_fetched: for batches, not while idle; seed_rows: those of them that no buffer saves;
-    exposed_wait_ms: Window.stalled_seconds, all that the trainer stood still for rows.
+    exposed_wait_ms: Window.stalled_seconds, all that the trainer stood still for rows; blocked_ms:
+    it slept within the step for something else; core_wait_ms, pull_work_ms: as in Seconds.
     """
 
     num_steps: int
@@ -61,6 +62,9 @@ class Means:
     sample_ms: float
     pull_ms: float
     assemble_ms: float
+    blocked_ms: float
+    core_wait_ms: float
+    pull_work_ms: float
     step_ms: float | None
 
     @classmethod
@@ -83,8 +87,16 @@ class Means:
             sample_ms=sum(window.seconds.sample for window in windows) * per_step_ms,
             pull_ms=sum(window.seconds.pull for window in windows) * per_step_ms,
             assemble_ms=sum(window.seconds.assemble for window in windows) * per_step_ms,
+            blocked_ms=sum(_blocked_seconds(window) for window in windows) * per_step_ms,
+            core_wait_ms=sum(window.seconds.core_wait for window in windows) * per_step_ms,
+            pull_work_ms=sum(window.seconds.pull_work for window in windows) * per_step_ms,
             step_ms=_step_ms(windows),
         )
+
+
+def _blocked_seconds(window: Window) -> float:
+    seconds = window.seconds
+    return seconds.blocked - (window.stalled_seconds - seconds.exposed_wait)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rudder.tools.calls import StepTimes
 from rudder.tools.constants import (
     BUSY_SHARE,
     CHANGED_WAIT_SHARE,
@@ -96,7 +97,8 @@ def _ms_per_row(window: Window) -> float:
 
 @dataclass(frozen=True)
 class PullCost:
-    """The model, fitted; all in ms per step. rows: fetched per step at present."""
+    """The model, fitted; all in ms per step. rows: fetched per step at present; core_wait_ms,
+    blocked_ms, rows_ms: as in StepTimes, at present."""
 
     rows: float
     wait_ms: float
@@ -107,6 +109,9 @@ class PullCost:
     fixed_ms: float
     ms_per_row: float
     link: BusyLink | None = None
+    core_wait_ms: float = 0.0
+    blocked_ms: float = 0.0
+    rows_ms: float = 0.0
 
     @classmethod
     def fit(cls, windows: Sequence[Window]) -> PullCost | None:
@@ -133,6 +138,22 @@ class PullCost:
             fixed_ms=fixed,
             ms_per_row=slope,
             link=BusyLink.of(windows),
+            core_wait_ms=now.core_wait_ms,
+            blocked_ms=now.blocked_ms,
+            rows_ms=now.rows_ms,
+        )
+
+    def times(self, rows: float) -> StepTimes:
+        """Where a step's time would go with so many rows; the trainer computes as now."""
+        rows_ms = self.rows_ms * rows / self.rows if self.rows else 0.0
+        return StepTimes(
+            wait_ms=self.exposed_wait_ms(rows),
+            model_ms=max(self.trainer_ms - self.core_wait_ms - self.blocked_ms, 0.0),
+            core_wait_ms=self.core_wait_ms,
+            blocked_ms=self.blocked_ms,
+            loader_ms=self.thread_ms + rows_ms,
+            rows_ms=rows_ms,
+            link_ms=max(self.net_ms + self.ms_per_row * (rows - self.rows), 0.0),
         )
 
     def exposed_wait_ms(self, rows: float) -> float:
@@ -174,7 +195,7 @@ class PullCost:
 @dataclass(frozen=True)
 class _Point:
     """Windows, per step; busy_ms: the network, no longer than the step; pull_ms: the loader
-    thread waiting for it."""
+    thread waiting for it, and for rows_ms of that taking rows in."""
 
     rows: float
     pulls: float
@@ -183,6 +204,9 @@ class _Point:
     thread_ms: float
     busy_ms: float
     pull_ms: float
+    core_wait_ms: float
+    blocked_ms: float
+    rows_ms: float
 
     @property
     def loader_ms(self) -> float:
@@ -223,6 +247,9 @@ class _Point:
             thread_ms=thread_ms,
             busy_ms=min(busy_ms, step_ms),
             pull_ms=means.pull_ms,
+            core_wait_ms=means.core_wait_ms,
+            blocked_ms=means.blocked_ms,
+            rows_ms=means.pull_work_ms,
         )
 
 

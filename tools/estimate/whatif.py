@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
-from rudder.tools.calls import Effect, FetchCost, NotReadyError, Range
+from rudder.tools.calls import Effect, FetchCost, NotReadyError, OptOf, Range
 from rudder.tools.constants import (
     MAX_COUNTED_BATCHES,
     MIN_BATCHES,
@@ -30,7 +31,8 @@ class WhatIf:
     them are counted, at most 128 and no more than half. A lookahead buffer that grows is replayed
     over batches to come instead. Answers are kept until the next window.
 
-    `learned`: what stays from decision to decision, so that one can be made again.
+    `learned`: what stays from decision to decision, so that one can be made again; `on_answer`:
+    told of each effect that somebody asked for.
     """
 
     def __init__(self, history: History) -> None:
@@ -42,6 +44,7 @@ class WhatIf:
         self._cost: PullCost | None = None
         self._means: Means | None = None
         self._growth: Growth | None = None
+        self.on_answer: Callable[[Change | OptOf, Effect], None] = lambda asked, effect: None
 
     @property
     def is_ready(self) -> bool:
@@ -100,6 +103,7 @@ class WhatIf:
             else:
                 share = self._counted_share(self._rows(wanted, once))
             self._kept[key] = self._effect(share, wanted.capacity_rows)
+        self.on_answer(change, self._kept[key])
         return self._kept[key]
 
     def fetch_cost(self, change: Change, *, rows_after: float = 0.0) -> FetchCost | None:
@@ -148,6 +152,7 @@ class WhatIf:
         if key not in self._kept:
             share = self._counted_share(self._trace().opt(capacity_rows))
             self._kept[key] = self._effect(share, capacity_rows)
+        self.on_answer(OptOf(opt_of_capacity_rows=capacity_rows), self._kept[key])
         return self._kept[key]
 
     def note_error(self, rows_error: float) -> None:
@@ -239,24 +244,24 @@ class WhatIf:
             mid=mid + means.seed_rows,
             high=mid + half + means.seed_rows,
         )
+        cost = self._cost
+        assert cost is not None
         return Effect(
             rows_fetched=rows,
-            exposed_wait_ms=self._wait(rows, SIGMAS_95 * noise.wait_ms),
+            exposed_wait_ms=_wait(rows, cost, SIGMAS_95 * noise.wait_ms),
             buffer_bytes=capacity_rows * self._history.workload.row_bytes,
+            times=cost.times(rows.mid),
         )
 
     def _remote_rows(self, means: Means, share: float) -> float:
         """Fetched per step, for a share of the sampled ones; without seeds."""
         return means.remote_rows * self.learned.share(share)
 
-    def _wait(self, rows: Range, noise_ms: float) -> Range:
-        cost = self._cost
-        assert cost is not None
-        mid = cost.exposed_wait_ms(rows.mid)
-        low, high = cost.exposed_wait_ms(rows.low), cost.worst_wait_ms(rows.high)
-        return Range(
-            low=max(min(low, mid) - noise_ms, 0.0), mid=mid, high=max(high, mid) + noise_ms
-        )
+
+def _wait(rows: Range, cost: PullCost, noise_ms: float) -> Range:
+    mid = cost.exposed_wait_ms(rows.mid)
+    low, high = cost.exposed_wait_ms(rows.low), cost.worst_wait_ms(rows.high)
+    return Range(low=max(min(low, mid) - noise_ms, 0.0), mid=mid, high=max(high, mid) + noise_ms)
 
 
 def _parts(change: Change, settings: BufferSettings) -> tuple[BufferSettings, Change]:

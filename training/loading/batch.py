@@ -199,6 +199,7 @@ class InFlightBatch:
     observed_bytes: int = 0
     sample_seconds: float = 0.0
     pull_seconds: float = 0.0
+    pull_work_seconds: float = 0.0
     pulls: list[Pull] = field(default_factory=list)
     whole: WholeSample | None = None
     is_fetch: bool = False

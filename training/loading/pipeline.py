@@ -165,10 +165,11 @@ class Pipeline:
 
     def receive(self, timeout_ms: int, *, give_up_s: float) -> None:
         """Wait for one answer; raises RunError when there has been none for `give_up_s`."""
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.thread_time()
         self._pending.receive(timeout_ms)
         if self._pulling:
             self._pulling[0].pull_seconds += time.perf_counter() - started
+            self._pulling[0].pull_work_seconds += time.thread_time() - worked
         self._pending.check(timeout_s=give_up_s)
 
     def drop_all(self) -> None:
@@ -258,7 +259,11 @@ class Pipeline:
         accounts = StepAccounts(
             rows=self._fetched_idle + rows,
             edge_rows=of_edges[0] if of_edges else RowCounts(),
-            seconds=Seconds(sample=in_flight.sample_seconds, pull=in_flight.pull_seconds),
+            seconds=Seconds(
+                sample=in_flight.sample_seconds,
+                pull=in_flight.pull_seconds,
+                pull_work=in_flight.pull_work_seconds,
+            ),
             pulls=tuple(in_flight.pulls),
             accesses=self._sample.choose(in_flight.lookups[0].remote_numbers),
         )

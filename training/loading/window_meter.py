@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.control.peers import FinishedWindow, SampledAccesses
@@ -17,16 +18,20 @@ _SCHEDSTAT = Path("/proc/thread-self/schedstat")
 _PER_NANOSECOND = 1e-9
 
 
-def awake_seconds() -> float:
-    """Of the calling thread, since it began: on a core, and ready but waiting for one.
+class ThreadSeconds(NamedTuple):
+    """Of a thread since it began: on a core, and ready but waiting for one."""
 
-    On a kernel that does not measure the waiting: the time on a core alone.
-    """
-    try:
-        ran, waited, _ = _SCHEDSTAT.read_bytes().split()
-    except (OSError, ValueError):
-        return time.thread_time()
-    return (int(ran) + int(waited)) * _PER_NANOSECOND
+    on_core: float
+    ready: float
+
+    @classmethod
+    def now(cls) -> ThreadSeconds:
+        """Of the calling thread; on a kernel that does not measure the waiting, none."""
+        try:
+            ran, waited, _ = _SCHEDSTAT.read_bytes().split()
+        except (OSError, ValueError):
+            return cls(time.thread_time(), 0.0)
+        return cls(int(ran) * _PER_NANOSECOND, int(waited) * _PER_NANOSECOND)
 
 
 class WindowMeter:
@@ -47,7 +52,8 @@ class WindowMeter:
         self._rank, self._rate = rank, rate
         self._epoch = first_epoch - 1
         self.num_windows = first_window
-        self._begun = self._handed_over = self._awake = 0.0
+        self._begun = self._handed_over = 0.0
+        self._thread = ThreadSeconds(0.0, 0.0)
         self._reset()
 
     @property
@@ -65,7 +71,7 @@ class WindowMeter:
 
     def hand_over(self, batch: Batch) -> None:
         """It is here, and the trainer computes from now on."""
-        self._handed_over, self._awake = time.perf_counter(), awake_seconds()
+        self._handed_over, self._thread = time.perf_counter(), ThreadSeconds.now()
         self._number, self._step = batch.number, batch.accounts
 
     def leave_out(self, seconds: float) -> None:
@@ -76,9 +82,10 @@ class WindowMeter:
     def finish(self) -> None:
         """The step is done: completes the batch's accounts."""
         ended = time.perf_counter()
-        compute = ended - self._handed_over
-        blocked = min(max(compute - (awake_seconds() - self._awake), 0.0), compute)
-        self._step.seconds += Seconds(compute=compute, blocked=blocked)
+        compute, thread, before = ended - self._handed_over, ThreadSeconds.now(), self._thread
+        core_wait = min(thread.ready - before.ready, compute)
+        blocked = max(compute - core_wait - (thread.on_core - before.on_core), 0.0)
+        self._step.seconds += Seconds(compute=compute, blocked=blocked, core_wait=core_wait)
         self._wall_seconds += ended - self._begun
         if not self._steps:
             self._first_step = self._number

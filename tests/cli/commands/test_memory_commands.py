@@ -22,6 +22,7 @@ from rudder.memory.run.audit import AuditFilter
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_episode, sample_workload, write_sample_run
+from rudder.tools.calls import StepTimes
 from rudder.training.errors import ConfigError, DataError, MachineError
 
 EPISODE = sample_episode(2, workload=sample_workload())
@@ -201,6 +202,25 @@ def test_explain_says_what_the_headroom_counts_where_it_is_more_than_was_measure
     assert "estimated wait of these settings less that of OPT: 4.57 ms a step" in page
     assert "at most the 1.23 ms measured can be saved" in page
     assert "can be saved" not in episode_page(EPISODE)
+
+
+def test_explain_says_where_the_time_goes_and_what_binds() -> None:
+    times = StepTimes(
+        wait_ms=5.0, model_ms=14.0, core_wait_ms=3.0, blocked_ms=1.0, loader_ms=6.0, rows_ms=1.5,
+        link_ms=21.0,
+    )  # fmt: skip
+    seen = EPISODE.observation.model_copy(update={"times": times})
+    less = times.model_copy(update={"wait_ms": 0.0, "link_ms": 4.0})
+    expected = EPISODE.plan.expected
+    assert expected is not None
+    assert EPISODE.verdict is not None
+    expected = expected.model_copy(update={"times": less})
+    verdict = EPISODE.verdict.model_copy(update={"expected": expected})
+    page = episode_page(EPISODE.model_copy(update={"observation": seen, "verdict": verdict}))
+    assert "model 14.00 ms, waits for a core 3.00 ms, sleeps (all-reduce) 1.00 ms" in page
+    assert "loader 6.00 ms (taking rows in 1.50 ms), link 21.00 ms (idle 2.00 ms)" in page
+    assert "the step is bound by: link" in page
+    assert "link idle 14.00 ms a step, bound by: cores" in page
 
 
 def test_explain_shows_what_was_rejected_and_why() -> None:

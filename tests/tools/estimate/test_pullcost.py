@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rudder.tools.calls import StepTimes
 from rudder.tools.estimate.pullcost import PullCost
 from rudder.training.metrics import OwnerTraffic, Seconds, Window
 from rudder.training.settings import BufferSettings
@@ -157,3 +158,41 @@ def test_pulls_that_overlap_leave_the_loader_ahead() -> None:
     assert model is not None
     assert model.spare_ms == pytest.approx(10.0)
     assert model.exposed_wait_ms(1200) == 0.0
+
+
+def times(**ms: float) -> StepTimes:
+    usual = dict.fromkeys(StepTimes.model_fields, 0.0) | {"model_ms": 20.0, "loader_ms": 6.0}
+    return StepTimes(**usual | ms)
+
+
+@pytest.mark.parametrize(
+    ("ms", "binds"),
+    [
+        ({}, "model"),
+        ({"core_wait_ms": 1.0, "blocked_ms": 1.5}, "model"),
+        ({"core_wait_ms": 9.0, "blocked_ms": 4.0}, "cores"),
+        ({"core_wait_ms": 2.0, "blocked_ms": 4.0}, "all-reduce"),
+        ({"wait_ms": 4.0, "core_wait_ms": 9.0, "link_ms": 24.0}, "link"),
+        ({"wait_ms": 4.0, "loader_ms": 24.0, "link_ms": 3.0}, "loader"),
+    ],
+)
+def test_what_binds_is_what_a_trainer_waits_for_else_what_its_step_consists_of(
+    ms: dict[str, float], binds: str
+) -> None:
+    assert times(**ms).binds == binds
+
+
+def test_fewer_rows_leave_the_link_idle_and_the_loader_less_to_take_in() -> None:
+    seconds = Seconds(
+        sample=0.064, pull=0.048, pull_work=0.032, compute=0.32, blocked=0.048, core_wait=0.08
+    )
+    seen = measured(0, 1000).model_copy(update={"seconds": seconds, "wall_seconds": 0.32})
+    model = PullCost.fit([seen])
+    assert model is not None
+    now, fewer = model.times(1000), model.times(100)
+    assert (now.core_wait_ms, now.rows_ms, now.loader_ms) == pytest.approx((5.0, 2.0, 6.0))
+    assert now.step_ms == pytest.approx(20.0)
+    assert (fewer.rows_ms, fewer.loader_ms) == pytest.approx((0.2, 4.2))
+    assert fewer.link_ms < now.link_ms
+    assert fewer.slack_ms > now.slack_ms
+    assert (fewer.binds, now.binds) == ("cores", "cores")
