@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.jobs import ROOT, SCRIPTS, run_script
+from tests.end_to_end.jobs import SCRIPTS, run_script
 from tests.end_to_end.test_train import train
 
 pytestmark = pytest.mark.distributed
@@ -44,12 +44,3 @@ def test_link_prediction_learns(
     assert min(hits["test"], hits["val"]) > 1.5 * 10 / 101
     losses = [epoch["loss"] for epoch in summary["ranks"][0]["epochs"]]
     assert losses[-1] < losses[0]
-
-
-def test_the_link_prediction_example_learns(tiny_parts: Path, tmp_path: Path) -> None:
-    arguments = ("--check", "--epochs", "3", "--batch-size", "128", "--max-edges", "2000")
-    script = ROOT / "examples" / "link_prediction.py"
-    for output in run_script(script, *arguments, data=tiny_parts, scratch=tmp_path):
-        losses = [float(line.split()[-1]) for line in output.splitlines() if ", loss " in line]
-        assert len(losses) == 3
-        assert losses[-1] < 0.95 * losses[0]

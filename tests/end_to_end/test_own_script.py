@@ -1,4 +1,4 @@
-"""`examples/own_script.py` trains as it stands, with servers that know nothing of Rudder."""
+"""Both examples train as they stand, with servers that know nothing of Rudder."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ def test_own_script_trains_and_gets_identical_rows(tiny_parts: Path, tmp_path: P
         assert len(losses) == 3
         assert losses[-1] < 0.8 * losses[0]
         assert "identical to DistTensor reads: True" in output
+
+
+def test_the_link_prediction_example_learns(tiny_parts: Path, tmp_path: Path) -> None:
+    arguments = ("--check", "--epochs", "3", "--batch-size", "128", "--max-edges", "2000")
+    script = ROOT / "examples" / "link_prediction.py"
+    for output in run_script(script, *arguments, data=tiny_parts, scratch=tmp_path):
+        losses = [float(line.split()[-1]) for line in output.splitlines() if ", loss " in line]
+        assert len(losses) == 3
+        assert losses[-1] < 0.95 * losses[0]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/own-script.md"])
