@@ -115,19 +115,26 @@ def _lines(content: dict[str, Any]) -> list[RenderableType]:
         for key, value in content.items()
         if isinstance(value, list) and value and isinstance(value[0], dict)
     }
-    plain = [(key, _cell(value)) for key, value in content.items() if key not in tables]
+    plain = [(key, _measure(key, value)) for key, value in content.items() if key not in tables]
     lines: list[RenderableType] = [figures.table(_PLAIN, plain, text=_PLAIN)] if plain else []
     for key, parts in tables.items():
         names = [n for n in parts[0] if max(len(_cell(each.get(n))) for each in parts) <= _SHORT]
-        rows = [[_cell(part.get(name)) for name in names] for part in parts]
+        rows = [[_measure(name, part.get(name)) for name in names] for part in parts]
         heads = [name.replace("_", " ") for name in names]
         lines.append(figures.titled(key, figures.table(heads, rows)))
     return lines
+
+
+def _measure(key: str, value: object) -> str:
+    """A cell; numbers of bytes have their unit."""
+    if key.endswith("_bytes") and isinstance(value, int):
+        return figures.mebibytes(value)
+    return _cell(value)
 
 
 def _cell(value: object) -> str:
     if value is None:
         return figures.ABSENT
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_measure(key, each)}" for key, each in value.items())
     return figures.plain(value)

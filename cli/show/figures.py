@@ -81,16 +81,23 @@ def table(
     words = [width for name, width in zip(names, widths, strict=True) if name in text]
     free = WIDTH - len(names) - (sum(widths) - sum(words))
     room = next((n for n in range(WIDTH, 1, -1) if sum(min(n, w) for w in words) <= free), 1)
+    folded = [
+        [_folded(cell, room) if name in text else cell for name, cell in each]
+        for each in (zip(names, row, strict=True) for row in rows)
+    ]
     made = Table(box=None, pad_edge=False)
     made.collapse_padding = sum(widths) + 2 * len(names) > WIDTH
-    for name, width in zip(names, widths, strict=True):
+    for name, width, *cells in zip(names, widths, *folded, strict=True):
         if name in text:
-            made.add_column(name, overflow="fold", min_width=min(width, room))
+            lines = [line for cell in (name, *cells) for line in str(cell).splitlines()]
+            longest = max(map(len, lines), default=0)
+            least = min(width, room, longest)
+            # A column of single words is not what rich makes narrower.
+            made.add_column(name, overflow="fold", min_width=least, no_wrap=longest <= least)
         else:
             made.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in rows:
-        cells = zip(names, row, strict=True)
-        made.add_row(*[_folded(cell, room) if name in text else cell for name, cell in cells])
+    for row in folded:
+        made.add_row(*row)
     return made
 
 

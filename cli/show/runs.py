@@ -60,17 +60,20 @@ def fact_texts(facts: RunFacts) -> dict[str, str]:
 
 def run_table(runs: Sequence[RunFacts]) -> Group:
     """A line a run."""
-    names = ("run", "state", "loader", "steered by", "epochs", "epoch seconds", "hits", "score")
+    names = ("run", "state", "loader, agents", "epochs", "epoch seconds", "hits", "score")
     rows = [
         (
-            facts.name, facts.state, facts.loader or figures.ABSENT, _steered_by(facts),
-            figures.count(facts.epochs), figures.seconds(facts.epoch_seconds),
+            facts.name,
+            facts.state,
+            f"{facts.loader or figures.ABSENT}, {_steered_by(facts)}",
+            figures.count(facts.epochs),
+            figures.seconds(facts.epoch_seconds),
             figures.percent(facts.hit_fraction),
             figures.score(facts.score, name=facts.score_name or ""),
         )
         for facts in runs
-    ]  # fmt: skip
-    return Group(figures.table(names, rows, text=names[:4]))
+    ]
+    return Group(figures.table(names, rows, text=names[:3]))
 
 
 def comparison(runs: Sequence[RunFacts]) -> Group:

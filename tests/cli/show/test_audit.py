@@ -60,12 +60,12 @@ def test_lines_name_seq_time_rank_step_agent_what_and_episode(rows: list[AuditRo
         "1",
         "0",
         "planner",
-        "set_buffer_capacity",
+        "set",
         "call",
         "5a4d91e0-1-0",
     ]
     assert below.strip().startswith("capacity_rows=")
-    assert "set_buffer_capacity staged" in second
+    assert "set staged" in second
 
 
 def test_episodes_are_named_by_as_much_as_tells_them_apart() -> None:

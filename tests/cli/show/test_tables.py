@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,13 +39,18 @@ from rudder.cli.show.display import RunProgress
 from rudder.cli.show.memory import memory_table
 from rudder.cli.show.policies import cost_table, traffic_table
 from rudder.cli.show.replay import alternative_table, difference_table, what_if_table
+from rudder.cli.show.runs import comparison, diagnosis_table, run_table
 from rudder.cli.show.steering_lines import SteeringWatch
+from rudder.memory.run.diagnosis import diagnose
+from rudder.memory.run.run_folder import RunFacts
+from rudder.memory.run.series import RankSeries
 from rudder.memory.sample import sample_episode, sample_workload
 from rudder.training.config import RunConfig
 from rudder.training.events import PhaseEntered
 from rudder.training.metrics import (
     LastChange,
     ModelUse,
+    OwnerTraffic,
     RowCounts,
     RowsFetched,
     Seconds,
@@ -52,6 +58,7 @@ from rudder.training.metrics import (
 )
 from rudder.training.settings import Change
 from tests.cli.show import test_display, test_memory, test_policies, test_summary
+from tests.memory.run import test_series
 
 WIDE = Spread(min=99.01, median=99.12, max=99.23)
 MODEL = ModelUse(
@@ -151,6 +158,27 @@ def cost() -> Cost:
     )  # fmt: skip
 
 
+def facts() -> RunFacts:
+    return RunFacts(
+        name="20261126-115355-synthetic-community-200k", folder="runs/x", state="cut short",
+        began_at=datetime(2026, 11, 26, tzinfo=UTC), trained_on="synthetic:community-200k",
+        hosts=250, trainers_per_host=64, rate="12.25gbit", model="sage", loader="rudder",
+        planner="embedded", llm_model="a-language-model:70b", epochs=1_000_000,
+        epoch_seconds=1234.5, all_epochs_seconds=1.2e9, hit_fraction=1.0, rows_fetched=10**12,
+        bytes_fetched=10**14, score_name="accuracy", score=1.0,
+    )  # fmt: skip
+
+
+def bound() -> list[RankSeries]:
+    """Ranks that a slow owner binds, with large numbers."""
+    owners = tuple(
+        OwnerTraffic(part=part, rows=10**9, pulls=10, seconds=999.0 if part == 2 else 1.0)
+        for part in (1, 2, 3)
+    )
+    values = {"compute": 12_345.6, "wait": 12_345.6, "pull": 12_345.6}
+    return [test_series.rank(number, owners=owners, **values) for number in range(63, 65)]
+
+
 def replays() -> Iterator[RenderableType]:
     other = Difference("plan.change.capacity_rows", list(range(200)), {"reason": "word " * 20})
     yield difference_table(
@@ -189,6 +217,9 @@ SHOWN: dict[str, Callable[[Console], object]] = {
     "costs": lambda console: console.print(cost_table([cost()])),
     "traffic": lambda console: console.print(traffic_table(test_policies.ROWS, title="t")),
     "memory": lambda console: console.print(memory_table([test_memory.line()])),
+    "runs": lambda console: console.print(run_table([facts()] * 2)),
+    "runs side by side": lambda console: console.print(comparison([facts()] * 3)),
+    "what binds ranks": lambda console: console.print(diagnosis_table(diagnose(bound()))),
     "replays": lambda console: console.print(Group(*replays())),
 }
 
