@@ -81,6 +81,7 @@ def record_sample(run_dir: Path, *, windows: int) -> list[Path]:
             replace(STREAM, seed=rank),
             settings=BufferSettings(capacity_rows=60, lookahead_batches=16),
             costs=Costs(row_ms=ROW_MS[1]),
+            max_buffer_rows=STREAM.num_remote // 2,  # with all rows nothing more would be decided
             rank=rank,
             world_size=2,
             seed=rank,
