@@ -35,7 +35,7 @@ from benchmarks.shared import run_study
 _ATTACKS = "tests/memory/test_attacks.py"
 _BUFFER = ("directory", "rows", "targets", "policies/slots", "policies/lookahead")
 PARTS = {
-    "guard": (["agents/guard"], ["tests/agents/test_guard.py"]),
+    "guard": (["agents/guard"], ["tests/agents/test_guard.py", "tests/agents/test_turns.py"]),
     "trial": (["agents/trial"], ["tests/agents/test_trial.py"]),
     "verify": (["memory/run/verify", "memory/run/verify_run"], ["tests/memory/run", _ATTACKS]),
     "buffer": ([f"training/buffer/{name}" for name in _BUFFER], ["tests/training/buffer"]),
@@ -112,7 +112,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
             yield "value", value + 1, f"{value} + 1"
         case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
             yield "test", ast.UnaryOp(ast.Not(), test), f"if not {ast.unparse(test)}"
-        case ast.Return(value=ast.AST() as value):
+        case ast.Return(value=ast.AST() as value) if ast.unparse(value) not in ("None", "False"):
             yield "value", ast.Constant(None), f"None in place of {ast.unparse(value)}"
     body = getattr(node, "body", None)
     for at, line in enumerate(body if isinstance(body, list) else []):

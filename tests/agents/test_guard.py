@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rudder.agents.guard import Guard
+from rudder.agents.guard import Guard, Steps, limit_plan
 from rudder.memory.records import GuardResult
 from rudder.tools.limits import Limits
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.workload import RefusedKnob
-from tests.agents.steered import SETTINGS, observation_of, trainer_of, window_of
+from tests.agents.steered import SETTINGS, observation_of, toolbox_after, trainer_of, window_of
 
 WORKLOAD = trainer_of().workload.model_copy(
     update={"refused_knobs": (RefusedKnob(knob="replacement_interval", reason="no rounds"),)}
@@ -96,6 +96,45 @@ def test_of_100_000_odd_changes_none_out_of_bounds_passes() -> None:
 )
 def test_the_broken_rule_is_named(change: Change, rule: str) -> None:
     assert review(change).rule == rule
+
+
+class NoBounds:
+    def problem(self, change: Change, *, settings: BufferSettings | None = None) -> str | None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (Change(replacement_interval=16), None),
+        (Change(replacement_interval=15), "step_size"),
+        (Change(replacement_interval=64), None),
+        (Change(replacement_interval=65), "step_size"),
+        (Change(replacement_interval=0), None),
+        (Change(capacity_rows=624), "step_size"),
+        (Change(capacity_rows=625), None),
+        (Change(capacity_rows=5001), "step_size"),
+        (Change(capacity_rows=5000), None),
+        (Change(lookahead_batches=7), "step_size"),
+        (Change(lookahead_batches=8), None),
+        (Change(lookahead_batches=128), None),
+        (Change(lookahead_batches=129), "step_size"),
+    ],
+)
+def test_a_step_may_go_to_its_bounds_and_no_further(change: Change, rule: str | None) -> None:
+    steps = Steps(max_growth=2.0, max_shrink=4.0, free_rows=100, free_batches=16)
+    seen = observation_of(settings=SETTINGS.model_copy(update={"replacement_interval": 32}))
+    found = Guard(steps).review(change, observation=seen, bounds=NoBounds(), now_step=160)
+    assert found.rule == rule
+
+
+@pytest.mark.parametrize(("budget_rows", "wanted"), [(2500, None), (2499, 2499)])
+def test_a_buffer_over_its_limit_shrinks_to_it(budget_rows: int, wanted: int | None) -> None:
+    trainer = trainer_of()
+    budget = budget_rows * trainer.workload.row_bytes
+    assert limit_plan(toolbox_after(trainer, windows=0, budget_bytes=budget)) is None
+    plan = limit_plan(toolbox_after(trainer, windows=1, budget_bytes=budget))
+    assert (None if plan is None else plan.change.capacity_rows) == wanted
 
 
 def test_a_rescue_may_grow_by_much_in_one_step() -> None:
