@@ -1,4 +1,4 @@
-"""Whether a controller grows: 100,000 decisions over 12 hours of training, in simulated time.
+"""Whether a controller grows: 100,000 decisions, and 12 hours of training or more, simulated.
 
     python -m benchmarks.soak                                   an hour of a core
     python -m benchmarks.soak --decisions 2000 --hours 0.2
