@@ -200,6 +200,7 @@ class Steering:
             and work.policy == "lookahead"
             and settings.capacity_rows >= work.num_remote
             and settings.lookahead_batches >= FIRST_LOOKAHEAD_BATCHES
+            and not self._is_to_ask
         )
 
     @property
@@ -284,6 +285,14 @@ class Steering:
     def _asks_model(self, window: Window) -> bool:
         """Whether this rank's decisions are those in which the job's model is asked."""
         return self.team.asker is not None and asks_model(window.rank, peers=window.peers)
+
+    @property
+    def _is_to_ask(self) -> bool:
+        """Whether this rank is the one to ask the job's model, and has not asked it yet."""
+        asker, latest = self.team.asker, self.toolbox.history.latest
+        if asker is None or latest is None or asker.has_asked:
+            return False
+        return self._asks_model(latest)
 
     @property
     def _has_news(self) -> bool:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from rudder.training.settings import (
     MAX_INTERVAL_BATCHES,
@@ -162,17 +162,8 @@ class ToolSpec:
         return cls(name, "write" if arguments is Set else "read", description, arguments)
 
     def schema(self) -> dict[str, Any]:
-        """JSON schema of the arguments: flat, nothing else allowed; without titles and class docs,
-        which only cost tokens."""
-        schema = self.arguments.model_json_schema()
-        return {
-            "type": "object",
-            "properties": {
-                name: _flat(field) for name, field in schema.get("properties", {}).items()
-            },
-            "required": schema.get("required", []),
-            "additionalProperties": False,
-        }
+        """JSON schema of the arguments."""
+        return flat_schema(self.arguments)
 
     def function(self) -> dict[str, Any]:
         """The tool as OpenAI-compatible endpoints take it."""
@@ -186,8 +177,19 @@ class ToolSpec:
         }
 
 
+def flat_schema(form: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema of a form: flat, nothing else allowed; without titles and class docs, which only
+    cost tokens, and without the null that stands for leaving a field out."""
+    schema = form.model_json_schema()
+    return {
+        "type": "object",
+        "properties": {name: _flat(field) for name, field in schema.get("properties", {}).items()},
+        "required": schema.get("required", []),
+        "additionalProperties": False,
+    }
+
+
 def _flat(field: dict[str, Any]) -> dict[str, Any]:
-    """A field's schema, without the null that stands for leaving it out."""
     kind = field.get("anyOf", [{}])[0]
     return {k: v for k, v in {**field, **kind}.items() if k not in ("title", "default", "anyOf")}
 

@@ -229,9 +229,9 @@ class ControllerSession:
 
     async def close(self) -> None:
         """The run is over."""
+        self._abandon(RUN_ENDED)
         if (asker := self._steering.team.asker) is not None:
             await asker.close()
-        self._abandon(RUN_ENDED)
         self._tell(ENDED)
         self._journal.close()
         await self._place.close()

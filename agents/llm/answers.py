@@ -7,11 +7,11 @@ import math
 from collections.abc import Collection, Sequence
 from typing import Annotated, Literal, NoReturn, TypeVar
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
 
 from rudder.agents.llm.errors import InvalidAnswerError
 from rudder.agents.llm.messages import MAX_TEXT, JsonObject, Reply, ToolForm
-from rudder.tools.catalog import MAX_REASON, Reason
+from rudder.tools.catalog import MAX_REASON, Reason, flat_schema
 from rudder.training.settings import FrozenExact
 
 # Reads one JSON object out of a model's text, or says what is wrong with it.
@@ -141,21 +141,8 @@ A = TypeVar("A", bound=_Answer)
 
 
 def form_of(answer: type[_Answer], *, name: str) -> ToolForm:
-    """An answer as a tool of that name: a flat schema that requires everything."""
-    schema: JsonObject = answer.model_json_schema()
-    fields = schema["properties"]
-    assert isinstance(fields, dict)
-    parameters: JsonObject = {
-        "type": "object",
-        "properties": {key: _untitled(value) for key, value in fields.items()},
-        "required": list(fields),
-        "additionalProperties": False,
-    }
-    return ToolForm(name=name, description=answer.__doc__ or "", parameters=parameters)
-
-
-def _untitled(field: JsonValue) -> JsonValue:
-    return {k: v for k, v in field.items() if k != "title"} if isinstance(field, dict) else field
+    """An answer as a tool of that name; its schema requires everything."""
+    return ToolForm(name=name, description=answer.__doc__ or "", parameters=flat_schema(answer))
 
 
 def read_calls(reply: Reply, *, names: Sequence[str]) -> list[tuple[str, JsonObject]]:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 from rudder.agents.llm.breaker import Breaker, Budget
 from rudder.agents.llm.errors import (
@@ -27,7 +27,6 @@ from rudder.training.metrics import ModelUse
 T = TypeVar("T")
 ReplyReader = Callable[[Reply], T]
 
-_MODES: tuple[Mode, ...] = ("tools", "structured", "text")
 _MISSES_TO_DOUBT_A_MODE = 3
 _MIN_TIME_LEFT_S = 0.01
 _MAX_TRACE = 4000
@@ -115,6 +114,11 @@ class Asker:
         """The model's name."""
         return self._chat.model
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether any question was put to it."""
+        return self._budget.num_calls > 0
+
     def report(self) -> ModelUse:
         """Counts of questions, answers and tokens until now."""
         return self._tally.report(model=self.model, mode=self._mode)
@@ -176,7 +180,7 @@ class Asker:
             return await self._call(again, read, seen, mode=self._mode, attempt=2), 2
 
     async def _try_modes(self, question: Question, read: ReplyReader[T], seen: Observation) -> T:
-        self._untried = self._untried or list(_MODES)
+        self._untried = self._untried or list(get_args(Mode))
         while True:
             mode = self._untried[0]
             try:

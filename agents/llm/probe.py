@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import get_args
 
 from rudder.agents.llm.consultation import planner_question
 from rudder.agents.llm.errors import ChatError, EndpointError, TooSlowError
@@ -18,7 +19,6 @@ from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import FrozenExact
 
-MODES: tuple[Mode, ...] = ("tools", "structured", "text")
 _MOST_CHARS_PER_TOKEN = 7
 """Of figures and terse English; most tokenizers have 3 to 4."""
 
@@ -94,7 +94,7 @@ async def probe(
         repeats = 1
     reports = [
         await _try(chat, question, toolbox, mode=mode, repeats=repeats, deadline_s=deadline_s)
-        for mode in MODES
+        for mode in get_args(Mode)
     ]
     return ProbeReport(
         model=chat.model,

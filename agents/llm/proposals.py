@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from typing import get_args
 
 from pydantic import JsonValue, ValidationError
 
@@ -24,14 +25,8 @@ MAX_LOOK_UPS = 3
 """Read calls about one observation."""
 _MAX_ANSWER = 700
 """Characters of a look-up's answer in a prompt: all of an estimate, two windows of metrics."""
-_KNOBS: dict[str, Knob] = {
-    "capacity_rows": "capacity_rows",
-    "lookahead_batches": "lookahead_batches",
-    "eviction_threshold": "eviction_threshold",
-    "replacement_interval": "replacement_interval",
-    "fetch_row_budget": "fetch_targets",
-    "replace_now": "replace_now",
-}
+_KNOBS: dict[str, Knob] = {each: each for each in get_args(Knob)}
+_KNOBS |= {"fetch_row_budget": "fetch_targets"}
 """What an argument sets."""
 _KINDS: dict[str, InvalidKind] = {
     "out_of_bounds": "limits",

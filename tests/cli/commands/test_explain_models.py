@@ -79,7 +79,8 @@ def test_a_question_is_a_call_and_a_result_of_its_episode(run: Path) -> None:
 
 def test_what_a_model_looked_up_stands_in_the_log_under_the_decision_that_asked(run: Path) -> None:
     with RunReader(run_file(run, rank=0)) as reader:
-        rows = [row for name in LOOK_UPS for row in reader.audit(AuditFilter(tool=name))]
+        found = [row for name in LOOK_UPS for row in reader.audit(AuditFilter(tool=name))]
+        rows = [row for row in found if row.call_id.startswith("look-up")]
         asking = {each.episode_id for each in reader.model_calls()}
     assert {row.kind for row in rows} == {"call", "result"}
     assert {row.agent for row in rows} == {"planner"}
