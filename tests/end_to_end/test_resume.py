@@ -82,7 +82,7 @@ def steps(run: Run, rank: int) -> set[str]:
 
 
 HARMS = (kill_trainer, kill_launcher, kill_server)
-EDGES = {"task": "link-prediction", "max_seeds": 1500, "epochs": 2}
+EDGES = {"task": "link-prediction", "max_seeds": 1500, "epochs": 2, "controller": "none"}
 
 
 @pytest.mark.parametrize(
