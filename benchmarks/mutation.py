@@ -143,15 +143,15 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     for name in _IMPORTED_ONCE:
         import_module(name)
     for part in options.parts.split(","):
+        end = time.monotonic() + options.seconds
         modules, tests = PARTS[part]
         if not survives(None, tests):
             raise RuntimeError(f"the tests of {part} fail without a mutant")
         found = [each for name in modules for each in mutants(name)]
         chosen = random.Random(options.seed).sample(found, min(options.mutants, len(found)))
-        end = time.monotonic() + options.seconds
         tried = [(each, survives(each, tests)) for each in chosen if time.monotonic() < end]
         alive = sorted(each.what for each, is_alive in tried if is_alive)
-        killed = round(1 - len(alive) / len(tried), 3)
+        killed = round(1 - len(alive) / max(len(tried), 1), 3)
         counts = {"all": len(found), "tried": len(tried)}
         yield {"part": part, **counts, "killed": killed, "survivors": alive}
 
