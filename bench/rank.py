@@ -95,7 +95,7 @@ class Bench:
         memories = [source.memory() for source in self._sources.values()]
         return RankReport(
             rank=self._rank,
-            host=f"host{self._rank // self._job.config.trainers_per_host}",
+            host=self._job.host_of(self._rank),
             epochs=self._loop.epochs,
             memory=max(memories, key=lambda memory: memory.peak_rss_bytes),
         )

@@ -51,10 +51,13 @@ _SETTINGS = {
         "test_mask": "Node tensor: 1 for the nodes to test on.",
         "edge_weight": "Edge tensor; neighbours are drawn in proportion to it. Default: evenly.",
         "hosts": "Local hosts, one partition each; or machines, reached by ssh: node1,node2.",
-        "launcher": "What starts the processes of each host: this command, ssh, Slurm, or another"
-        " scheduler (env), which starts this command on every machine.",
+        "launcher": "What starts the processes of each host: this command, ssh, Slurm, Ray, or"
+        " another scheduler (env), which starts this command on every machine.",
+        "spare_hosts": "Machines for --max-restarts to use in place of lost ones: node4,node5.",
         "ssh": "Command that reaches a machine, with options: 'ssh -p 2222'.",
         "remote_python": "Python interpreter on the machines; default: the path of the one here.",
+        "allow_public_addresses": "Take machines that the internet reaches. DistDGL runs code for"
+        " whoever reaches its ports: use this only behind a firewall.",
         "trainers_per_host": "Trainers on each host.",
         "servers_per_host": "Graph servers on each host.",
         "network": "namespace: each local host has a network link of its own; loopback: they share"
@@ -137,6 +140,8 @@ _SETTINGS = {
         "keep_checkpoints": "Keep this many checkpoints, the newest.",
         "record_trace": "Record the remote nodes that each rank uses, for `rudder simulate`.",
         "track": "Trackers that get the measurements: tensorboard, mlflow:URI, wandb, or your own.",
+        "max_restarts": "Start the run again up to so many times, from its last checkpoint, after a"
+        " process or a machine was lost.",
         "start_timeout": "Seconds within which all trainers must have begun to train.",
         "stall_timeout": "End the run after this many seconds without progress.",
     },
@@ -144,7 +149,7 @@ _SETTINGS = {
 """The help of each setting that the command line can set, by the panels of `--help`."""
 _AS_TEXT = (
     "hosts", "model", "optimizer", "scheduler", "class_weights", "metric", "fanout", "buffer",
-    "feature", "llm_roles", "track", "policy", "objective", "checkpoint_every",
+    "feature", "spare_hosts", "llm_roles", "track", "policy", "objective", "checkpoint_every",
 )  # fmt: skip
 
 

@@ -15,9 +15,9 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from rudder.training.checkpoint.format import CheckpointInterval
 from rudder.training.errors import ConfigError
-from rudder.training.hosts.names import machine_settings
+from rudder.training.hosts.names import check_hosts, machine_settings, to_machines
 from rudder.training.model.own import OwnModel
-from rudder.training.options import as_config_error
+from rudder.training.options import as_config_error, kilobits_of
 from rudder.training.partitioned_graph import TensorChoice
 from rudder.training.sampling.edge_split import EdgeSplit
 from rudder.training.settings import (
@@ -39,9 +39,6 @@ from rudder.training.workload import POLICY_CHOICES, LivePolicy
 
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
-_RATE = re.compile(r"^(\d{1,9}(?:\.\d{1,9})?)([kmg])bit$", re.ASCII)
-_KILOBITS = {"k": 1, "m": 10**3, "g": 10**6}
-_MAX_KILOBITS = 10**9
 CONFIG_FILE = "config.toml"
 """In the folder of a run: its configuration."""
 BUFFER_FORMS = "auto, a share of the halo (0.25), rows (20000) or bytes (64MiB)"
@@ -196,11 +193,6 @@ def _to_interval(value: object) -> object:
     return CheckpointInterval.parse(value) if isinstance(value, str) else value
 
 
-def _is_rate(text: str) -> bool:
-    match = _RATE.match(text)
-    return match is not None and 1 <= float(match[1]) * _KILOBITS[match[2]] <= _MAX_KILOBITS
-
-
 def _to_live_policy(value: Any) -> Any:
     if value not in get_args(LivePolicy):
         raise ValueError(f"it is one of {POLICY_CHOICES}")
@@ -227,10 +219,12 @@ class RunConfig(FrozenExact):
     test_mask: str | None = None
     edge_weight: str | None = None
     hosts: int = Field(2, ge=1, le=250)
-    launcher: Literal["local", "ssh", "slurm", "env"] = "local"
+    launcher: Literal["local", "ssh", "slurm", "ray", "env"] = "local"
     machines: tuple[str, ...] = ()
+    spare_hosts: Annotated[tuple[str, ...], BeforeValidator(to_machines)] = ()
     ssh: str = Field("ssh", min_length=1)
     remote_python: str | None = None
+    allow_public_addresses: bool = False
     trainers_per_host: int = Field(1, ge=1, le=64)
     servers_per_host: int = Field(1, ge=1, le=64)
     max_seeds: int | None = Field(None, ge=1)
@@ -292,6 +286,7 @@ class RunConfig(FrozenExact):
     rate: str | None = None
     port: int | None = Field(None, ge=1024, le=65000)
     track: Annotated[tuple[str, ...], BeforeValidator(_to_names)] = ()
+    max_restarts: int = Field(0, ge=0, le=10_000)
     start_timeout: float = Field(180.0, gt=0, le=_MAX_SECONDS)
     stall_timeout: float = Field(300.0, gt=0, le=_MAX_SECONDS)
 
@@ -305,8 +300,8 @@ class RunConfig(FrozenExact):
             )
         if self.model == "gat" and self.hidden % self.heads:
             raise ValueError(f"heads is {self.heads}, but gat's must divide hidden ({self.hidden})")
-        if self.rate is not None and not _is_rate(self.rate):
-            raise ValueError("rate is a number and a unit, 1kbit to 1000gbit: 200mbit, 1gbit")
+        if self.rate is not None:
+            kilobits_of(self.rate)
         if self.record_trace and self.loader == "stock":
             raise ValueError("record_trace needs loader rudder; stock has no buffer to trace")
         if (self.llm is None) != (self.llm_model is None):
@@ -326,10 +321,7 @@ class RunConfig(FrozenExact):
             raise ValueError("task = link-prediction has MRR and Hits@10, no metric and no classes")
         if self.memory_budget is not None:
             parse_bytes(self.memory_budget)
-        if (self.launcher == "ssh") != bool(self.machines):
-            raise ValueError("launcher ssh and the names of machines belong together")
-        if self.machines and len(self.machines) != self.hosts:
-            raise ValueError(f"hosts is {self.hosts}, but {len(self.machines)} machines are named")
+        check_hosts(self.launcher, self.machines, hosts=self.hosts, spares=self.spare_hosts)
         if self.rate is not None and self.launcher != "local":
             raise ValueError("rate limits the links of local hosts only; leave it out")
         if self.rate is not None and self.network == "loopback":

@@ -29,9 +29,13 @@ class Job(Frozen):
     ip_config: Path
     addresses: tuple[str, ...]
     """Address of each host, in the order of partitions."""
+    hosts: tuple[str, ...] = ()
+    """Name of each host, in the same order: of a machine, where hosts are machines."""
     network: Literal["namespace", "loopback", "machines"]
     shm_prefix: str = ""
     """Prefix of shared-memory names; set where hosts share one /dev/shm."""
+    control_dir: Path | None = None
+    """Where sockets and switches are; None: in the run folder."""
     master_port: int
     """Port of torch's rendezvous, on the first host."""
     resume_from: Path | None = None
@@ -40,6 +44,11 @@ class Job(Frozen):
     """Module that the trainers execute; see `rudder.training.process.program`."""
     program_options: JsonValue = None
     """Options of the program, which only the program reads."""
+
+    def host_of(self, rank: int) -> str:
+        """Name of a trainer's host."""
+        index = rank // self.config.trainers_per_host
+        return self.hosts[index] if self.hosts else f"host{index}"
 
     @property
     def graph_name(self) -> str:
@@ -58,7 +67,12 @@ class Job(Frozen):
 
     def socket_of(self, rank: int) -> Path:
         """Control socket of a trainer (a path: network namespaces share it)."""
-        return self.run_dir / "control" / f"rank{rank}.sock"
+        return self.control / f"rank{rank}.sock"
+
+    @property
+    def control(self) -> Path:
+        """Folder of the control sockets and switches."""
+        return self.control_dir or self.run_dir / "control"
 
     def trace_of(self, rank: int) -> Path | None:
         """File for the trace of a trainer; None where none is recorded."""
@@ -70,9 +84,9 @@ class Job(Frozen):
     @property
     def llm_socket(self) -> Path | None:
         """Socket through which controllers reach the language model; None: they reach it alone."""
-        if self.network != "namespace" or self.config.llm is None:
+        if self.network == "loopback" or self.config.llm is None:
             return None
-        return self.run_dir / "control" / "llm.sock"
+        return self.control / "llm.sock"
 
     @property
     def steering(self) -> SteeringOptions | None:

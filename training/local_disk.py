@@ -82,7 +82,7 @@ def control_folder_of(run: Path) -> Path:
     own folder. Raises OSError if that cannot be had either.
     """
     folder = run / "control"
-    if folder.is_symlink() and folder.readlink() == (local := local_folder_of(run) / "control"):
+    if folder.is_symlink() and _leads_to(folder, local := local_folder_of(run) / "control"):
         local.mkdir(exist_ok=True)
     reason = _why_no_sockets(folder)
     if reason is None:
@@ -93,13 +93,23 @@ def control_folder_of(run: Path) -> Path:
         folder.rmdir()
     with suppress(OSError):
         folder.symlink_to(local)
-    if not (folder.is_symlink() and folder.readlink() == local):
+    if not _leads_to(folder, local):
+        with suppress(OSError):
+            folder.unlink()
         folder = local
     complain(
         f"rudder: {run} cannot hold sockets ({reason}); they are in {local}. On this machine"
         f" `rudder set` and `rudder steer` reach its trainers with --run {folder.parent}"
     )
     return folder
+
+
+def _leads_to(link: Path, target: Path) -> bool:
+    """Whether it is a link there that can be read; sshfs reads none to a place outside itself."""
+    try:
+        return link.is_symlink() and link.readlink() == target
+    except OSError:
+        return False
 
 
 def _why_no_sockets(folder: Path) -> str | None:

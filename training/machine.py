@@ -47,12 +47,13 @@ def kills_for_memory() -> int:
     return int(match.group(1)) if match else 0
 
 
-def die_with(parent_pid: int | str | None) -> None:
+def die_with(parent_pid: int | str | None, *, number: signal.Signals = signal.SIGKILL) -> None:
     """Have the kernel kill this process when its parent ends for any reason (Linux prctl(2)).
 
-    Ends at once if the parent has ended already; None: which one it was is not known.
+    number: the signal; ends at once if the parent has ended already; None: which one it was is not
+    known.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
     if parent_pid is not None and os.getppid() != int(parent_pid):
         os._exit(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
@@ -48,3 +49,17 @@ def as_config_error(
         f"{shown} = {first['input']!r} is not allowed: {reason}{source}",
         remedy=f"set {option} within that range",
     )
+
+
+_RATE = re.compile(r"^(\d{1,9}(?:\.\d{1,9})?)([kmg])bit$", re.ASCII)
+_KILOBITS = {"k": 1, "m": 10**3, "g": 10**6}
+_MAX_KILOBITS = 10**9
+
+
+def kilobits_of(rate: str) -> float:
+    """Kilobits a second of a link; raises ValueError that says how a rate is written."""
+    match = _RATE.match(rate)
+    kilobits = float(match[1]) * _KILOBITS[match[2]] if match else 0.0
+    if not 1 <= kilobits <= _MAX_KILOBITS:
+        raise ValueError("rate is a number and a unit, 1kbit to 1000gbit: 200mbit, 1gbit")
+    return kilobits

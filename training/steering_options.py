@@ -43,6 +43,9 @@ def _objective(value: object) -> object:
 
 
 Objective = Annotated[Literal["time", "traffic", "memory"], BeforeValidator(_objective)]
+KEY_VARIABLE = "RUDDER_LLM_KEY"
+KEY_FILE_VARIABLE = "RUDDER_LLM_KEY_FILE"
+"""Path of a file that holds the key, as secrets are handed to containers and jobs."""
 DEFAULT_ANSWER_TOKENS = 2048
 """Of a language model's answer; most need 150, but reasoning counts, too, and 1,024 cut it."""
 

@@ -327,6 +327,7 @@ class Trainer:
     def __init__(self, job: Job, rank: int, graph: Any, emit: Emit) -> None:
         self._config: RunConfig = job.config
         self._rank, self._graph, self._emit = rank, graph, emit
+        self._host = job.host_of(rank)
         collectives = Collectives(torch.device(job.config.device))
         resumed = None if job.resume_from is None else load_checkpoint(job.resume_from, collectives)
         self._source: Source = make_source(
@@ -442,7 +443,7 @@ class Trainer:
     def _report(self) -> RankReport:
         return RankReport(
             rank=self._rank,
-            host=f"host{self._rank // self._config.trainers_per_host}",
+            host=self._host,
             epochs=self._loop.epochs,
             memory=self._source.memory(),
             settings=self._source.settings,

@@ -15,11 +15,13 @@ from pydantic import Field, SecretStr
 from rudder.agents.llm.messages import JsonObject
 from rudder.training.errors import ConfigError
 from rudder.training.settings import FrozenExact
-from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS, SteeringOptions
+from rudder.training.steering_options import (
+    DEFAULT_ANSWER_TOKENS,
+    KEY_FILE_VARIABLE,
+    KEY_VARIABLE,
+    SteeringOptions,
+)
 
-KEY_VARIABLE = "RUDDER_LLM_KEY"
-KEY_FILE_VARIABLE = "RUDDER_LLM_KEY_FILE"
-"""Path of a file that holds the key, as secrets are handed to containers and jobs."""
 _KEY_VARIABLES = (KEY_VARIABLE, KEY_FILE_VARIABLE)
 NO_KEY = "not-needed"
 """Sent if no key is set: local servers need none, but some insist on a header."""

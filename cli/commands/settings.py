@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rudder.cli.options import AsJson, RunOption
+from rudder.training.control.door import Control, LocalControl, control_of, rank_of_socket
 from rudder.training.errors import ConfigError, RudderError
 
 if TYPE_CHECKING:
@@ -78,12 +79,13 @@ def set_(
         fetch_targets=targets,
         replace_now=replace_now,
     )
-    sockets = _chosen(run, rank)
+    control = control_for(run)
+    sockets = _chosen(control, run, rank)
     for each in map(rank_of_socket, sockets):
         _check_capacity(capacity, workload_of(run, each), rank=each)
     answers: list[Applied] = []
     for socket in sockets:
-        answers.append(ask(socket, change, timeout_s=timeout))
+        answers.append(ask(control, socket, change, timeout_s=timeout))
         said = f"rank {answers[-1].rank} {settings_line(run, answers[-1], change)}"
         typer.echo(answers[-1].model_dump_json() if json else said)
     refused = [answer for answer in answers if answer.outcome == "refused"]
@@ -127,8 +129,8 @@ def _check_capacity(capacity: int | None, work: Workload | None, *, rank: int) -
         )
 
 
-def _chosen(run: Path, rank: int | None) -> list[Path]:
-    found = sockets_in(run / "control")
+def _chosen(control: Control, run: Path, rank: int | None) -> list[Path]:
+    found = control.sockets()
     chosen = [path for path in found if rank is None or rank_of_socket(path) == rank]
     if chosen:
         return chosen
@@ -144,33 +146,31 @@ def _chosen(run: Path, rank: int | None) -> list[Path]:
 # -- shared with `rudder steer` ----------------------------------------------------------------
 
 
-def sockets_in(folder: Path) -> list[Path]:
-    """The control sockets in a folder, in the order of ranks.
+def control_for(run: Path) -> Control:
+    """The control folder of a run, on this machine or behind its launcher's door.
 
-    Raises ConfigError where the folder is on the local disk of another machine.
+    Raises ConfigError where it is on the disk of a machine that nothing leads to.
     """
-    if folder.is_symlink() and not folder.exists():
+    folder, control = run / "control", control_of(run)
+    if isinstance(control, LocalControl) and folder.is_symlink() and not folder.exists():
         raise ConfigError(
-            f"the control sockets of {folder.parent} were in {folder.readlink()}, which this"
-            " machine does not have",
+            f"the control sockets of {run} were in {folder.readlink()}, which this machine does"
+            " not have",
             remedy="give this command on the machine of the trainer; if that has no such folder"
             " either, the run is over",
         )
-    return sorted(folder.glob("rank*.sock"), key=rank_of_socket)
+    return control
 
 
-def rank_of_socket(socket: Path) -> int:
-    """The rank of the trainer behind a control socket."""
-    return int(socket.stem.removeprefix("rank"))
-
-
-def ask(socket: Path, change: Change | None = None, *, timeout_s: float) -> Applied:
+def ask(
+    control: Control, socket: Path, change: Change | None = None, *, timeout_s: float
+) -> Applied:
     """Send a change to a trainer, or only ask for its settings."""
     from rudder.training.control.messages import send_command
     from rudder.training.settings import Change, Command
 
     command = Command(command_id=uuid.uuid4().hex, change=change or Change())
-    return send_command(socket, command, timeout_s)
+    return send_command(socket, command, timeout_s, connect=control.connect)
 
 
 def workload_of(run: Path, rank: int) -> Workload | None:

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from rudder.cli.commands.settings import ask, rank_of_socket, settings_line, sockets_in, workload_of
+from rudder.cli.commands.settings import ask, control_for, settings_line, workload_of
 from rudder.cli.help import App
 from rudder.cli.options import AsJson, RunOption
+from rudder.training.control.door import Control, LocalControl, rank_of_socket
 from rudder.training.errors import ConfigError
 
 app = App("Switch steering of a running job off and on, see its state, limit its memory.")
@@ -26,7 +27,7 @@ def off(run: RunOption) -> None:
     """
     from rudder.training.control.steering import OFF_FILE
 
-    (control_folder(run) / OFF_FILE).touch()
+    control_in_use(run).write(OFF_FILE, "")
     typer.echo("steering is off; trainers go back to their defaults within 16 steps")
 
 
@@ -38,7 +39,7 @@ def on(run: RunOption) -> None:
     """
     from rudder.training.control.steering import OFF_FILE
 
-    (control_folder(run) / OFF_FILE).unlink(missing_ok=True)
+    control_in_use(run).remove(OFF_FILE)
     typer.echo("steering is on")
 
 
@@ -53,20 +54,20 @@ def status(
     Example: rudder steer status --run runs/demo
     """
     from rudder.agents.controller.report import read_report
-    from rudder.training.control.controller_process import pid_file_of
     from rudder.training.control.steering import OFF_FILE
 
-    folder = control_folder(run)
-    is_on = not (folder / OFF_FILE).exists()
+    control = control_in_use(run)
+    is_on = control.read(OFF_FILE) is None
     trainers: list[dict[str, object]] = []
     lines = [f"steering is {'on' if is_on else 'off'}"]
-    for socket in sockets_in(folder):
+    for socket in control.sockets():
         rank = rank_of_socket(socket)
-        if not _listens(socket):
+        if not _listens(control, socket):
             trainers.append({"rank": rank, "listens": False})
             lines.append(f"rank {rank}: no trainer listens; it ended without closing its loader")
             continue
-        answer, pid = ask(socket, timeout_s=timeout), _running(pid_file_of(socket))
+        answer = ask(control, socket, timeout_s=timeout)
+        pid, machine = _controller(control, socket), _machine_of(control, rank)
         told = {"step": answer.step, "settings": answer.settings.model_dump(), "controller": pid}
         trainers.append({"rank": rank, "listens": True, **told})
         controller = "no controller" if pid is None else f"controller {pid}"
@@ -75,7 +76,7 @@ def status(
             trainers[-1] |= {"phase": report.phase, "shortage": report.shortage}
             why = f", gives memory back: {report.shortage}" if report.shortage else ""
             controller += f" ({report.phase}{why})"
-        lines.append(f"rank {rank}: {settings_line(run, answer)}; {controller}")
+        lines.append(f"rank {rank}{machine}: {settings_line(run, answer)}; {controller}")
     if json:
         typer.echo(json_text.dumps({"is_on": is_on, "trainers": trainers}, indent=2))
     else:
@@ -101,25 +102,22 @@ def budget(
         num_bytes = parse_bytes(size)
     except ValueError:
         raise ConfigError.for_field("budget", value=size, allowed="512MiB, 2GiB, 5000") from None
-    file = control_folder(run) / BUDGET_FILE
-    fresh = file.with_suffix(".tmp")
-    fresh.write_text(f"{num_bytes}\n")
-    fresh.replace(file)
+    control_in_use(run).write(BUDGET_FILE, f"{num_bytes}\n")
     typer.echo(f"buffers of a host may take {figures.mebibytes(num_bytes)}")
     if problem := _why_no_buffer(run, num_bytes):
         typer.echo(problem, err=True)
 
 
-def control_folder(run: Path) -> Path:
+def control_in_use(run: Path) -> Control:
     """Where a run's sockets and switches are; raises ConfigError for a run that is over."""
-    folder = run / "control"
-    sockets = sockets_in(folder)
-    if not folder.is_dir():
+    control = control_for(run)
+    if isinstance(control, LocalControl) and not (run / "control").is_dir():
         raise ConfigError(
             f"run = {str(run)!r} is not a run that is training now",
             remedy="name a run that is training; this one is over, or has not started",
         )
-    if sockets and not any(map(_listens, sockets)):
+    sockets = control.sockets()
+    if sockets and not any(_listens(control, socket) for socket in sockets):
         names = ", ".join(socket.stem for socket in sockets)
         raise ConfigError(
             f"none of the trainers of run = {str(run)!r} ({names}) listens on this machine: they"
@@ -127,20 +125,22 @@ def control_folder(run: Path) -> Path:
             remedy="if the run goes on, give this command on a machine that trains;"
             f" `rudder audit list {run}` shows what was done",
         )
-    return folder
+    return control
 
 
-def _listens(socket: Path) -> bool:
+def _listens(control: Control, socket: Path) -> bool:
     """Whether a trainer is at its socket; a busy one is."""
-    from rudder.training.control import unix_socket
-
     try:
-        unix_socket.connect(socket, timeout_s=_CONNECT_S).close()
+        control.connect(socket, timeout_s=_CONNECT_S).close()
     except TimeoutError:
         return True
     except OSError:
         return False
     return True
+
+
+def _machine_of(control: Control, rank: int) -> str:
+    return f" on {control.hosts[rank]}" if rank < len(control.hosts) else ""
 
 
 def _why_no_buffer(run: Path, num_bytes: int) -> str | None:
@@ -153,11 +153,18 @@ def _why_no_buffer(run: Path, num_bytes: int) -> str | None:
     return why_no_buffer(num_bytes, trainers=work.trainers_on_host, row_bytes=work.row_bytes)
 
 
-def _running(pid_file: Path) -> int | None:
-    """The process that a pid file names, if it runs."""
+def _controller(control: Control, socket: Path) -> int | None:
+    """The process id of a trainer's controller, on the trainer's machine; None where none runs.
+
+    The file of a controller that was killed stays. What is on another machine is not looked at:
+    its agent sends the file while it is there.
+    """
+    from rudder.training.control.controller_process import pid_file_of
+
     try:
-        pid = int(pid_file.read_text())
-        os.kill(pid, 0)
+        pid = int(control.read(pid_file_of(socket).name) or "")
+        if not control.hosts:
+            os.kill(pid, 0)
     except (OSError, ValueError):
         return None
     return pid

@@ -10,6 +10,8 @@ command.
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -194,14 +196,22 @@ def read_message(line: bytes) -> Message | None:
     return message.workload if isinstance(message, WorkloadMessage) else message
 
 
-def send_command(path: Path, command: Command, timeout_s: float) -> Applied:
+def send_command(
+    path: Path,
+    command: Command,
+    timeout_s: float,
+    *,
+    connect: Callable[..., socket.socket] = unix_socket.connect,
+) -> Applied:
     """Send a command to the trainer at `path` and wait for its answer.
+
+    connect: called with the path and `timeout_s`, where the path is on another machine.
 
     Raises RunError where nobody listens, the command is rejected, or no answer comes in time.
     """
     try:
         with (
-            unix_socket.connect(path, timeout_s=timeout_s) as client,
+            connect(path, timeout_s=timeout_s) as client,
             client.makefile("rb") as lines,
         ):
             client.sendall(to_line(command))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
+import itertools
 import os
 import shutil
 import signal
@@ -26,7 +27,7 @@ import psutil
 
 from rudder.training.checksums import checksum
 from rudder.training.errors import MachineError, RudderError
-from rudder.training.hosts.host import reserve_ports
+from rudder.training.hosts.host import Holder, reserve_ports
 from rudder.training.hosts.host_process import is_stopped, signal_group
 from rudder.training.hosts.local import claim_shared_memory
 from rudder.training.hosts.messages import (
@@ -34,6 +35,7 @@ from rudder.training.hosts.messages import (
     HEARTBEAT_SECONDS,
     LENGTHS,
     MAGIC,
+    PARENT_VARIABLE,
     SILENCE_SECONDS,
     TOKEN_VARIABLE,
     Alive,
@@ -48,9 +50,11 @@ from rudder.training.hosts.messages import (
     FromHost,
     Goodbye,
     HostReport,
+    Listen,
     Output,
     Ports,
     PutFile,
+    RemoveFile,
     ReservePorts,
     Signal,
     Start,
@@ -63,7 +67,7 @@ from rudder.training.hosts.messages import (
 )
 from rudder.training.hosts.mirror import LOGS, HostFolder, write_at
 from rudder.training.local_disk import local_base, own_folder
-from rudder.training.machine import available_memory_bytes, kills_for_memory
+from rudder.training.machine import available_memory_bytes, die_with, kills_for_memory
 from rudder.training.process.worker import LAUNCHER_VARIABLE
 from rudder.training.versions import installed_versions
 
@@ -71,6 +75,7 @@ _GRACE_SECONDS = 1.0
 _LOG_SECONDS = 0.3
 _MIRROR_SECONDS = 10.0
 _CONNECT_SECONDS = 300.0
+_ADDRESS_SECONDS = 5.0
 _LONGEST_FOLDER = 60
 """Characters: a control socket's path below it must fit into 107."""
 
@@ -101,6 +106,7 @@ class HostAgent:
         self._mirroring = asyncio.Lock()
         self._children: dict[int, _Child] = {}
         self._sockets: dict[int, asyncio.StreamWriter] = {}
+        self._listeners: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.was_heard = False
         """Whether the launcher has said anything."""
@@ -121,6 +127,8 @@ class HostAgent:
                 await self._answer(frame)
         finally:
             await self._end_children()
+            for listener in self._listeners:
+                listener.close()
             for task in list(self._tasks):
                 task.cancel()
 
@@ -161,6 +169,10 @@ class HostAgent:
                 stream.write(frame.data)
             case Signal(number=number, signal=which) if number in self._children:
                 self._children[number].signal(which)
+            case RemoveFile(path=path):
+                path.unlink(missing_ok=True)
+            case Listen(path=path):
+                await self._listen(path)
             case Connect(number=number, path=path):
                 await self._connect(number, path)
             case Carry(number=number) if number in self._sockets:
@@ -230,6 +242,20 @@ class HostAgent:
             return
         self._sockets[number] = writer
         self._spawn(self._pump(number, reader))
+
+    async def _listen(self, path: str) -> None:
+        """A socket of the launcher's, as it seems to this machine."""
+        numbers = itertools.count(-1, -1)
+
+        async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            number = next(numbers)
+            self._sockets[number] = writer
+            await self._send(Connect(number=number, path=path))
+            await self._pump(number, reader)
+
+        place = self._folder / path
+        place.parent.mkdir(exist_ok=True)
+        self._listeners.append(await asyncio.start_unix_server(accept, place))
 
     async def _pump(self, number: int, reader: asyncio.StreamReader) -> None:
         with suppress(ConnectionError):
@@ -317,9 +343,11 @@ def _own_folder() -> Iterator[Path]:
             os.close(lock)
     folder = Path(tempfile.mkdtemp(dir=parent, prefix="run-"))
     lock = _lock(folder)
+    janitor = Holder("true", str(folder), after='sleep 1; rm -rf -- "$1"')  # if this one is killed
     try:
         yield folder
     finally:
+        janitor.close()
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
@@ -354,12 +382,17 @@ def _report(folder: Path, shm_prefix: str) -> HostReport:
         num_cores=len(os.sched_getaffinity(0)),
         memory_bytes=available_memory_bytes(),
         shm_bytes=shutil.disk_usage("/dev/shm").free,
-        addresses={
-            name: tuple(each.address for each in found if each.family is socket.AF_INET)
-            for name, found in psutil.net_if_addrs().items()
-        },
+        addresses=own_interfaces(),
         versions=installed_versions(),
     )
+
+
+def own_interfaces() -> dict[str, tuple[str, ...]]:
+    """This machine's IPv4 addresses by network interface."""
+    return {
+        name: tuple(each.address for each in found if each.family is socket.AF_INET)
+        for name, found in psutil.net_if_addrs().items()
+    }
 
 
 async def _streams(head: str | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -378,14 +411,19 @@ async def _streams(head: str | None) -> tuple[asyncio.StreamReader, asyncio.Stre
 
 
 async def _connection(head: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to a launcher that may not listen yet, opened with the run's token."""
-    address, _, port = head.rpartition(":")
+    """A connection to a launcher that may not listen yet, opened with the run's token.
+
+    head: ADDRESS:PORT, or ADDRESS,ADDRESS:PORT where one of the launcher's is to be tried after
+    the other.
+    """
+    addresses, _, port = head.rpartition(":")
     until = asyncio.get_running_loop().time() + _CONNECT_SECONDS
-    while True:
+    for address in itertools.cycle(addresses.split(",")):
         try:
-            reader, writer = await asyncio.open_connection(address.strip("[]"), int(port))
+            async with asyncio.timeout(_ADDRESS_SECONDS):
+                reader, writer = await asyncio.open_connection(address.strip("[]"), int(port))
             break
-        except OSError as error:
+        except (OSError, TimeoutError) as error:
             if asyncio.get_running_loop().time() > until:
                 raise MachineError(
                     f"the launcher at {head} cannot be reached: {error}",
@@ -418,6 +456,8 @@ async def _main(head: str | None) -> None:
 
 def run_agent(head: str | None) -> None:
     """Be the agent of this machine until the run is over; head: None for standard input."""
+    if (parent := os.environ.get(PARENT_VARIABLE)) is not None:
+        die_with(parent, number=signal.SIGTERM)
     asyncio.run(_main(head))
 
 

@@ -136,7 +136,8 @@ class Host:
 
     `prefix` goes before a command (`nsenter ...` here, `ssh host` or `srun ...` elsewhere), and
     must end as the command itself: signals and exit codes are the command's.
-    `interface` is the network interface that carries `address`; `num_cores` this host's share.
+    `interface` is the network interface that carries `address`; `num_cores` this host's share;
+    `may_be_public`: the user answers for an address that strangers can reach.
     """
 
     name: str
@@ -144,10 +145,11 @@ class Host:
     interface: str
     num_cores: int
     prefix: tuple[str, ...] = ()
+    may_be_public: bool = False
 
     def __post_init__(self) -> None:
         """Refuse an address that strangers can reach; raises MachineError."""
-        refuse_public_address(self.address, name=self.name)
+        check_address(self.address, name=self.name, may_be_public=self.may_be_public)
 
     @property
     def machine(self) -> str:
@@ -232,8 +234,10 @@ class Cluster(ABC):
         self._stack.close()
 
 
-def refuse_public_address(address: str, *, name: str) -> None:
+def check_address(address: str, *, name: str, may_be_public: bool = False) -> None:
     """Raise MachineError unless `address` is a loopback, private or link-local one.
+
+    may_be_public: the user says that no stranger reaches it.
 
     DistDGL unpickles what arrives on its ports: whoever can reach them can run code.
     """
@@ -244,8 +248,10 @@ def refuse_public_address(address: str, *, name: str) -> None:
             f"{name} has the address {address!r}, which is not an IP address",
             remedy="name hosts by their IPv4 address in the private network",
         ) from None
-    if parsed.is_global or parsed.is_unspecified or parsed.is_multicast:
+    if parsed.is_unspecified or parsed.is_multicast or (parsed.is_global and not may_be_public):
         raise MachineError(
-            f"{name} has the public address {address}; DistDGL runs code for whoever reaches it",
-            remedy="use addresses of a private network (10.*, 172.16-31.*, 192.168.*)",
+            f"{name} has the public address {address}. DistDGL unpickles what arrives at its"
+            " ports, so whoever reaches this address can run code as you while the run goes on",
+            remedy="use addresses of a private network (10.*, 172.16-31.*, 192.168.*); if a"
+            " firewall lets nobody but these machines through, --allow-public-addresses",
         )

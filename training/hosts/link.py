@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
+from rudder.training.control import unix_socket
 from rudder.training.errors import MachineError
 from rudder.training.hosts.messages import (
     CHUNK_BYTES,
@@ -141,12 +142,13 @@ class RemoteProcess:
 class HostLink:
     """Asks the agent of one host, and takes in what it sends. Threads read, ping and watch.
 
-    Files that the run writes there are written into `run_dir`. `lost` says why the host is lost,
-    and is empty while it is not.
+    Files that the run writes there are written into `run_dir`, those of its folder `control` into
+    the one of that name here. `lost` says why the host is lost, and is empty while it is not.
     """
 
-    def __init__(self, stream: Stream, *, name: str, run_dir: Path) -> None:
-        self.name, self._stream, self._folder = name, stream, RunFolder(run_dir)
+    def __init__(self, stream: Stream, *, name: str, run_dir: Path, control: Path) -> None:
+        self.name, self._stream = name, stream
+        self._folder = RunFolder(run_dir, control=control)
         self.lost = ""
         self.memory_kills = 0
         self._writing, self._asking = threading.Lock(), threading.Lock()
@@ -196,9 +198,12 @@ class HostLink:
     def connect(self, client: socket.socket, *, path: str) -> None:
         """Carry a client's bytes to the socket `path` of the run's folder there, and back."""
         number = self._number()
-        client.settimeout(_STUCK_CLIENT_SECONDS)
         self._clients[number] = client
         self.send(Connect(number=number, path=path))
+        self._begin_to_carry(number, client)
+
+    def _begin_to_carry(self, number: int, client: socket.socket) -> None:
+        client.settimeout(_STUCK_CLIENT_SECONDS)
         threading.Thread(target=self._carry, args=(number, client), daemon=True).start()
 
     def close(self) -> None:
@@ -234,7 +239,10 @@ class HostLink:
                 if not self.lost and time.monotonic() < until:
                     continue
                 why = self.lost or f"no answer within {timeout_s:g} s"
-                raise MachineError(f"host {self.name}: {why}", remedy=_LOOK) from None
+                remedy = remedy_for(why, name=self.name)
+                raise MachineError(
+                    f"host {self.name}: {why}", remedy=remedy, lost_hosts=(self.name,)
+                ) from None
             if isinstance(found, Trouble):
                 raise MachineError(f"host {self.name}: {found.message}", remedy=found.remedy)
             if isinstance(found, kind):
@@ -285,10 +293,22 @@ class HostLink:
                 self._folder.take(piece, frame.data)
             case Removed(path=path):
                 self._folder.remove(path)
+            case Connect(number=number, path=path):
+                self._connect_here(number, self._folder.inside(path))
             case Carry(number=number):
                 self._give(number, frame.data)
             case message:
                 self._answers.put(message)  # type: ignore[arg-type]  # from_host reads no others
+
+    def _connect_here(self, number: int, path: Path) -> None:
+        """A process there wants a socket of the launcher's."""
+        try:
+            client = unix_socket.connect(path, timeout_s=_STUCK_CLIENT_SECONDS)
+        except OSError:
+            self.send(Carry(number=number))
+            return
+        self._clients[number] = client
+        self._begin_to_carry(number, client)
 
     def _give(self, number: int, data: bytes) -> None:
         client = self._clients.get(number)
@@ -342,4 +362,22 @@ class HostLink:
             process.note_end(-signal.SIGKILL)
 
 
-_LOOK = "see whether the machine is up, and what `ssh` or the scheduler says of it"
+_REMEDIES = {
+    "Host key verification failed": "this machine does not know the key of that one, or another"
+    " one: compare it once with `ssh {name}`, and accept it",
+    "Permission denied": "let yourself in without a password: `ssh-copy-id {name}`",
+    "Could not resolve hostname": "mend its name in --hosts, or give it an address in"
+    " ~/.ssh/config",
+    "No such file or directory": "install Rudder there, in the same place, or name the interpreter"
+    " with --remote-python",
+    "No module named": "install Rudder there, in the same version, or name the interpreter that"
+    " has it with --remote-python",
+}
+"""By what ssh, or the shell on the machine, said last."""
+
+
+def remedy_for(why: str, *, name: str) -> str:
+    """What to do about a machine that is lost or not reached. why: what it said last."""
+    look = "see whether the machine is up, and what `ssh {name}` or the scheduler says of it"
+    found = next((remedy for text, remedy in _REMEDIES.items() if text in why), look)
+    return found.format(name=name)

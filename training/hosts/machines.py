@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -17,7 +16,6 @@ from typing import TypeVar
 import xxhash
 
 from rudder.training.checksums import checksum
-from rudder.training.control.unix_socket import listen
 from rudder.training.database_copy import copy_database
 from rudder.training.errors import ConfigError, MachineError, RudderError
 from rudder.training.hosts.host import Cluster, Host, Network, Room
@@ -35,6 +33,7 @@ from rudder.training.hosts.messages import (
 )
 from rudder.training.hosts.names import Machine
 from rudder.training.job import Job
+from rudder.training.model.own import OwnModel
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.versions import installed_versions
 
@@ -80,12 +79,17 @@ class MachineCluster(Cluster):
         num_hosts: int,
         start: Starter,
         run_dir: Path,
+        control: Path,
         machines: Sequence[Machine] = (),
         timeout_s: float,
+        may_be_public: bool = False,
     ) -> None:
+        """control: folder of the run's sockets here; may_be_public: addresses may be such that the
+        whole internet reaches."""
         super().__init__(num_hosts=num_hosts)
         self._begin, self._run_dir, self._timeout_s = start, run_dir, timeout_s
-        self._machines = machines
+        self._control = control
+        self._machines, self._may_be_public = machines, may_be_public
         self._remote: tuple[RemoteHost, ...] = ()
 
     def _start(self, stack: ExitStack) -> tuple[Host, ...]:
@@ -94,7 +98,7 @@ class MachineCluster(Cluster):
             f"number {index + 1}" for index in range(len(streams))
         ]
         links = [
-            HostLink(stream, name=name, run_dir=self._run_dir)
+            HostLink(stream, name=name, run_dir=self._run_dir, control=self._control)
             for name, stream in zip(names, streams, strict=True)
         ]
         stack.callback(_each, links, HostLink.close)
@@ -104,7 +108,8 @@ class MachineCluster(Cluster):
             pairs.sort(key=lambda pair: _natural(pair[1].name))
         wishes = self._machines or [Machine(report.name) for _, report in pairs]
         self._remote = tuple(
-            _host(link, report, wish) for (link, report), wish in zip(pairs, wishes, strict=True)
+            _host(link, report, wish, may_be_public=self._may_be_public)
+            for (link, report), wish in zip(pairs, wishes, strict=True)
         )
         _check_addresses(self._remote)
         return self._remote
@@ -133,9 +138,11 @@ class MachineCluster(Cluster):
             )
 
 
-def _host(link: HostLink, report: HostReport, machine: Machine) -> RemoteHost:
+def _host(
+    link: HostLink, report: HostReport, machine: Machine, *, may_be_public: bool
+) -> RemoteHost:
     link.name = machine.name
-    address = machine.address or _address(report, machine.name)
+    address = machine.address or address_of(report.addresses, machine.name)
     interface = next((name for name, all_of in report.addresses.items() if address in all_of), None)
     if interface is None and not address.startswith("127."):
         known = ", ".join(sorted({a for every in report.addresses.values() for a in every}))
@@ -148,16 +155,20 @@ def _host(link: HostLink, report: HostReport, machine: Machine) -> RemoteHost:
         address=address,
         interface=interface or _LOOPBACK,
         num_cores=report.num_cores,
+        may_be_public=may_be_public,
         link=link,
         report=report,
     )
 
 
-def _address(report: HostReport, name: str) -> str:
-    """The address that the name stands for, else the only one that is no loopback."""
+def address_of(interfaces: Mapping[str, Sequence[str]], name: str) -> str:
+    """The address that a machine's name stands for, else its only one that is no loopback.
+
+    interfaces: its addresses by network interface. Raises MachineError where it has several.
+    """
     own = [
         address
-        for interface, addresses in report.addresses.items()
+        for interface, addresses in interfaces.items()
         if interface != _LOOPBACK
         for address in addresses
     ]
@@ -221,24 +232,40 @@ def _give(job: Job, host: RemoteHost, *, part: int, memory: Path | None) -> Job:
     if (model := job.config.planner_model) is not None:
         updates["planner_model"] = folder / ".planner"
         _send_file(link, model, folder / ".planner")
+    if own := OwnModel.parse(job.config.model):
+        updates["model"] = str(_place_of_model(link, own, folder / ".model"))
     resumed = None
     if job.resume_from is not None:
         resumed = folder / job.resume_from.relative_to(job.run_dir)
         for path in _files_to_go_on(job, part=part):
             _send_file(link, path, folder / path.relative_to(job.run_dir))
-    own = job.model_copy(
+    view = job.model_copy(
         update={
             "resume_from": resumed,
             "config": job.config.model_copy(update=updates),
             "run_dir": folder,
+            "control_dir": None,
             "graph": job.graph.model_copy(update={"part_config": data_dir / job.part_config.name}),
             "ip_config": folder / job.ip_config.name,
             "shm_prefix": host.report.shm_prefix,
         }
     )
-    _send_bytes(link, job.ip_config.read_bytes(), own.ip_config)
-    _send_bytes(link, own.model_dump_json(indent=2).encode(), own.file)
-    return own
+    send_bytes(link, job.ip_config.read_bytes(), view.ip_config)
+    send_bytes(link, view.model_dump_json(indent=2).encode(), view.file)
+    return view
+
+
+def _place_of_model(link: HostLink, own: OwnModel, folder: Path) -> OwnModel:
+    """A person's own model as the host finds it: in the same place, else in `folder`.
+
+    The file may import its neighbours, so all Python files beside it are sent.
+    """
+    files = sorted(own.file.parent.glob("*.py"))
+    if not _missing(link, own.file.parent, {path.name: path.stat().st_size for path in files}):
+        return own
+    for path in files:
+        _send_file(link, path, folder / path.name)
+    return OwnModel(folder / own.file.name, own.name)
 
 
 def _files_to_go_on(job: Job, *, part: int) -> Iterator[Path]:
@@ -315,7 +342,8 @@ def _send_file(link: HostLink, source: Path, target: Path) -> None:
     link.ask(PutFile(path=target, offset=offset, digest=digest), Stored, data)
 
 
-def _send_bytes(link: HostLink, content: bytes, target: Path) -> None:
+def send_bytes(link: HostLink, content: bytes, target: Path) -> None:
+    """Write a small file there; raises MachineError."""
     digest = xxhash.xxh3_128_hexdigest(content)
     link.ask(PutFile(path=target, offset=0, digest=digest), Stored, content)
 
@@ -336,39 +364,6 @@ def _each(items: Sequence[Item], do: Callable[[Item], Result]) -> list[Result]:
     if problems:
         message = "\n  ".join(each.message for each in problems)
         remedies = dict.fromkeys(each.remedy for each in problems)
-        raise MachineError(message, remedy="; ".join(remedies))
+        lost = {name for each in problems for name in getattr(each, "lost_hosts", ())}
+        raise MachineError(message, remedy="; ".join(remedies), lost_hosts=tuple(sorted(lost)))
     return found  # type: ignore[return-value]  # no None without a problem
-
-
-# -- control sockets ----------------------------------------------------------------------------
-
-
-@contextmanager
-def control_sockets(job: Job, hosts: Sequence[Host]) -> Iterator[None]:
-    """Listen at the control sockets of trainers on other machines, and carry to them."""
-    per_host = job.config.trainers_per_host
-    with ExitStack() as stack:
-        for index, host in enumerate(hosts):
-            if isinstance(host, RemoteHost):
-                for rank in range(index * per_host, (index + 1) * per_host):
-                    stack.enter_context(_forwarded(job.socket_of(rank), host.link))
-        yield
-
-
-@contextmanager
-def _forwarded(path: Path, link: HostLink) -> Iterator[None]:
-    listener = listen(path)
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = listener.accept()
-                link.connect(client, path=f"control/{path.name}")
-
-    threading.Thread(target=accept, name=f"rudder-{path.stem}", daemon=True).start()
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            listener.shutdown(socket.SHUT_RDWR)
-        listener.close()

@@ -23,6 +23,8 @@ CHUNK_BYTES = 1 << 18
 """Of a file or a stream, in one frame."""
 TOKEN_VARIABLE = "RUDDER_TOKEN"
 """Environment variable with the secret that an agent says when it connects."""
+PARENT_VARIABLE = "RUDDER_AGENT_PARENT"
+"""Environment variable with the process id of an agent's parent, if the agent ends with it."""
 HEARTBEAT_SECONDS = 2.0
 SILENCE_SECONDS = 20.0
 """Either side takes the other for lost that has said nothing for so long."""
@@ -64,6 +66,13 @@ class PutFile(Frozen):
     digest: str | None = None
 
 
+class RemoveFile(Frozen):
+    """Remove a file, if it is there."""
+
+    kind: Literal["remove"] = "remove"
+    path: Path
+
+
 class ReservePorts(Frozen):
     """Which consecutive ports are free on the address? first: the wish of the user."""
 
@@ -101,11 +110,10 @@ class Signal(Frozen):
     signal: int
 
 
-class Connect(Frozen):
-    """Open the Unix socket at `path`, in the run's folder; `number` names the connection."""
+class Listen(Frozen):
+    """Listen at the Unix socket `path` in the run's folder; what connects is for the launcher."""
 
-    kind: Literal["connect"] = "connect"
-    number: int
+    kind: Literal["listen"] = "listen"
     path: str
 
 
@@ -116,6 +124,17 @@ class Finish(Frozen):
 
 
 # -- in both directions -----------------------------------------------------------------------
+
+
+class Connect(Frozen):
+    """Open the Unix socket at `path` in the run's folder on the other side.
+
+    number: names the connection; the host's own are negative.
+    """
+
+    kind: Literal["connect"] = "connect"
+    number: int
+    path: str
 
 
 class Carry(Frozen):
@@ -235,7 +254,18 @@ class Goodbye(Frozen):
 
 
 ToHost = (
-    Ping | FindFiles | PutFile | ReservePorts | Start | Write | Signal | Connect | Carry | Finish
+    Ping
+    | FindFiles
+    | PutFile
+    | RemoveFile
+    | ReservePorts
+    | Start
+    | Write
+    | Signal
+    | Listen
+    | Connect
+    | Carry
+    | Finish
 )
 FromHost = (
     HostReport
@@ -249,6 +279,7 @@ FromHost = (
     | Exited
     | Mirror
     | Removed
+    | Connect
     | Carry
     | Goodbye
 )

@@ -13,7 +13,8 @@ from rudder.training.hosts.messages import CHUNK_BYTES, Frame, Mirror, Removed
 
 LOGS = "logs"
 _OF_THE_HOST = frozenset({"control", "job.json", "ip_config.txt", "rendezvous"})
-"""Files and folders of the run that mean nothing on another machine."""
+"""Files and folders of the run that mean nothing on another machine, but for the files that say
+which controllers run."""
 _SQLITE_PARTS = ("-wal", "-shm", "-journal")
 
 
@@ -53,9 +54,10 @@ class HostFolder:
     def _is_wanted(self, path: Path) -> bool:
         parts = path.relative_to(self._folder).parts
         is_hidden = any(part.startswith(".") for part in parts)
+        is_of_host = parts[0] in {*_OF_THE_HOST, LOGS} and path.suffix != ".pid"
         return (
             path.is_file()
-            and parts[0] not in {*_OF_THE_HOST, LOGS}
+            and not is_of_host
             and not is_hidden
             and not path.name.endswith(_SQLITE_PARTS)
         )
@@ -101,14 +103,17 @@ def write_at(path: Path, offset: int, data: bytes) -> None:
 
 
 class RunFolder:
-    """The run's folder on the launcher's machine: takes in what hosts have written."""
+    """The run's folder on the launcher's machine: takes in what hosts have written.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    control: stands for the folder of this name in it.
+    """
+
+    def __init__(self, folder: Path, *, control: Path) -> None:
+        self._folder, self._control = folder, control
 
     def take(self, piece: Mirror, data: bytes) -> None:
         """Write a piece; logs go on behind what is there. Raises MachineError for a bad path."""
-        path = self._inside(piece.path)
+        path = self.inside(piece.path)
         path.parent.mkdir(parents=True, exist_ok=True)
         if piece.is_log:
             with path.open("ab") as stream:
@@ -121,16 +126,19 @@ class RunFolder:
 
     def remove(self, name: str) -> None:
         """Remove a file that the host has removed, and its folder if it is empty then."""
-        path = self._inside(name)
+        path = self.inside(name)
         path.unlink(missing_ok=True)
         with suppress(OSError):
             path.parent.rmdir()
 
-    def _inside(self, name: str) -> Path:
+    def inside(self, name: str) -> Path:
+        """A path below the folder; raises MachineError for any other."""
         parts = PurePosixPath(name)
         if parts.is_absolute() or ".." in parts.parts:
             raise MachineError(
                 f"a host sent the file {name!r}, which is not in the run's folder",
                 remedy="install the same version of Rudder on all hosts",
             )
+        if parts.parts[:1] == ("control",):
+            return self._control.joinpath(*parts.parts[1:])
         return self._folder / parts

@@ -20,6 +20,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
+import psutil
+
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.hosts.link import Stream
 from rudder.training.hosts.messages import TOKEN_VARIABLE
@@ -27,7 +29,8 @@ from rudder.training.hosts.names import Machine
 
 HEAD_VARIABLE = "RUDDER_HEAD"
 RANK_VARIABLE = "RUDDER_NODE_RANK"
-_AGENT = ("-P", "-m", "rudder.training.hosts.agent")
+AGENT = ("-P", "-m", "rudder.training.hosts.agent")
+"""Arguments of Python: the agent of a host."""
 _SSH_OPTIONS = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=5",
                 "-o", "ServerAliveCountMax=4", "-T")  # fmt: skip
 _LONGEST_TOKEN = 256
@@ -43,16 +46,22 @@ def over_ssh(
     command: `ssh` with the options that a user wants; python: the interpreter on the machines,
     None: the same path as here.
     """
-    agent = shlex.join([python or sys.executable, *_AGENT])
-    prefix = [*shlex.split(command), *_SSH_OPTIONS]
     with ExitStack() as stack:
         yield [
             _piped(
-                [*prefix, machine.name, f"exec {agent}"],
+                ssh_command(machine, command=command, python=python, module=AGENT),
                 complaints=stack.enter_context(tempfile.TemporaryFile()),
             )
             for machine in machines
         ]
+
+
+def ssh_command(
+    machine: Machine, *, command: str, python: str | None, module: Sequence[str]
+) -> list[str]:
+    """The command line that runs a module of Rudder on a machine; see `over_ssh`."""
+    there = shlex.join([python or sys.executable, *module])
+    return [*shlex.split(command), *_SSH_OPTIONS, machine.name, f"exec {there}"]
 
 
 def _piped(command: Sequence[str], *, complaints: IO[bytes]) -> Stream:
@@ -69,10 +78,7 @@ def _piped(command: Sequence[str], *, complaints: IO[bytes]) -> Stream:
             start_new_session=True,
         )
     except FileNotFoundError:
-        raise MachineError(
-            f"there is no command {command[0]}",
-            remedy="install an ssh client, or name another one with --ssh",
-        ) from None
+        raise no_ssh(command[0]) from None
     assert process.stdin is not None
     assert process.stdout is not None
 
@@ -88,6 +94,14 @@ def _piped(command: Sequence[str], *, complaints: IO[bytes]) -> Stream:
 
     return Stream(
         process.stdout, process.stdin, close, lambda: _last_words(command[0], process, complaints)
+    )
+
+
+def no_ssh(command: str) -> MachineError:
+    """The error where the command that is to reach machines is not there."""
+    return MachineError(
+        f"there is no command {command}",
+        remedy="install an ssh client, or name another one with --ssh",
     )
 
 
@@ -168,7 +182,7 @@ def by_environment(count: int, *, timeout_s: float) -> Iterator[list[Stream]]:
     with ExitStack() as stack:
         head = AgentListener(token=place.token, port=int(place.head.rpartition(":")[2]))
         stack.callback(head.close)
-        own = [sys.executable, *_AGENT, "--head", f"127.0.0.1:{head.port}"]
+        own = [sys.executable, *AGENT, "--head", f"127.0.0.1:{head.port}"]
         agent = subprocess.Popen(own, start_new_session=True)
         stack.callback(_end_step, agent)
         yield head.accept(count, timeout_s=timeout_s)
@@ -180,10 +194,10 @@ def by_slurm(count: int, *, timeout_s: float) -> Iterator[list[Stream]]:
     with ExitStack() as stack:
         head = AgentListener(token=None)
         stack.callback(head.close)
-        address = f"{own_address()}:{head.port}"
+        address = f"{','.join(own_addresses())}:{head.port}"
         command = ["srun", f"--nodes={count}", f"--ntasks={count}", "--ntasks-per-node=1",
                    "--kill-on-bad-exit=0", "--overlap", "--input=none",
-                   sys.executable, *_AGENT, "--head", address]  # fmt: skip
+                   sys.executable, *AGENT, "--head", address]  # fmt: skip
         variables = {**os.environ, TOKEN_VARIABLE: head.token}
         try:
             step = subprocess.Popen(command, env=variables, start_new_session=True)
@@ -204,12 +218,18 @@ def _end_step(step: subprocess.Popen[bytes]) -> None:
         step.wait()
 
 
-def own_address() -> str:
-    """The address by which other machines reach this one: that of its name."""
-    try:
-        return socket.gethostbyname(socket.gethostname())
-    except OSError:
-        return "127.0.0.1"
+def own_addresses() -> list[str]:
+    """The addresses by which other machines may reach this one; that of its name is the first."""
+    found = [
+        each.address
+        for name, all_of in psutil.net_if_addrs().items()
+        for each in all_of
+        if each.family is socket.AF_INET and not each.address.startswith("127.")
+    ]
+    named: list[str] = []
+    with suppress(OSError):
+        named = socket.gethostbyname_ex(socket.gethostname())[2]
+    return sorted(found, key=lambda address: address not in named) or ["127.0.0.1"]
 
 
 @dataclass(frozen=True)

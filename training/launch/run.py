@@ -14,10 +14,12 @@ from rudder.training.config import CONFIG_FILE, RunConfig, write_config
 from rudder.training.control.steering import BUDGET_FILE, OFF_FILE
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
+from rudder.training.hosts.control import control_over
 from rudder.training.hosts.host import Cluster
 from rudder.training.hosts.local import open_cluster
-from rudder.training.hosts.machines import MachineCluster, control_sockets
+from rudder.training.hosts.machines import MachineCluster
 from rudder.training.hosts.names import Machine
+from rudder.training.hosts.on_ray import by_ray
 from rudder.training.hosts.starters import by_environment, by_slurm, over_ssh
 from rudder.training.job import DEFAULT_PROGRAM, Job
 from rudder.training.launch.preflight import (
@@ -68,19 +70,22 @@ def launch(
         else:
             _clear_run_dir(run_dir)
         with (
-            _open_cluster(config, run_dir) as cluster,
-            _sockets_in(run_dir / "control"),
+            _sockets_in(run_dir / "control") as control,
+            _open_cluster(config, run_dir, control) as cluster,
         ):
             for room in cluster.rooms():
                 require_memory(config, graph, room)
             job = _make_job(config, graph, run_dir, cluster)
             own = {"program": program, "program_options": program_options}
-            job = job.model_copy(update={**own, "resume_from": resume_from})
+            elsewhere = control if control != run_dir / "control" else None
+            job = job.model_copy(
+                update={**own, "resume_from": resume_from, "control_dir": elsewhere}
+            )
             job.file.write_text(job.model_dump_json(indent=2) + "\n")
             jobs = cluster.hand_over(job)
             with (
                 _way_to_model(job),
-                control_sockets(job, cluster.hosts),
+                control_over(job, cluster.hosts),
                 WorkerGroup(jobs, cluster.hosts, logs=run_dir / "logs") as group,
             ):
                 return Supervisor(
@@ -121,6 +126,7 @@ def _make_job(config: RunConfig, graph: PartitionedGraph, run_dir: Path, cluster
         run_dir=run_dir,
         ip_config=run_dir / "ip_config.txt",
         addresses=addresses,
+        hosts=tuple(host.name for host in cluster.hosts),
         network=cluster.network,
         shm_prefix=cluster.shm_prefix,
         master_port=port + config.servers_per_host,
@@ -130,7 +136,9 @@ def _make_job(config: RunConfig, graph: PartitionedGraph, run_dir: Path, cluster
     return job
 
 
-def _open_cluster(config: RunConfig, run_dir: Path) -> AbstractContextManager[Cluster]:
+def _open_cluster(
+    config: RunConfig, run_dir: Path, control: Path
+) -> AbstractContextManager[Cluster]:
     """The hosts of the run: here, or on other machines."""
     if config.launcher == "local":
         return open_cluster(config.network, num_hosts=config.hosts, rate=config.rate)
@@ -139,13 +147,16 @@ def _open_cluster(config: RunConfig, run_dir: Path) -> AbstractContextManager[Cl
         "ssh": lambda: over_ssh(machines, command=config.ssh, python=config.remote_python),
         "slurm": lambda: by_slurm(config.hosts, timeout_s=config.start_timeout),
         "env": lambda: by_environment(config.hosts, timeout_s=config.start_timeout),
+        "ray": lambda: by_ray(config.hosts, timeout_s=config.start_timeout),
     }[config.launcher]
     return MachineCluster(
         num_hosts=config.hosts,
         start=start,
         run_dir=run_dir,
+        control=control,
         machines=machines,
         timeout_s=config.start_timeout,
+        may_be_public=config.allow_public_addresses,
     )
 
 
@@ -162,16 +173,16 @@ def _way_to_model(job: Job) -> Iterator[None]:
 
 
 @contextmanager
-def _sockets_in(folder: Path) -> Iterator[None]:
-    """A folder for the control sockets of the trainers, removed at the end."""
-    if control_folder_of(folder.parent) != folder:
-        raise MachineError(
-            f"{folder.parent} can hold neither sockets nor links", remedy="use another --run-dir"
-        )
+def _sockets_in(folder: Path) -> Iterator[Path]:
+    """A folder for the control sockets of the trainers, removed at the end.
+
+    It is on the local disk where `folder` can be neither it nor a link to it.
+    """
+    control = control_folder_of(folder.parent)
     try:
-        yield
+        yield control
     finally:
-        _remove_sockets(folder)
+        _remove_sockets(control)
 
 
 def _remove_sockets(folder: Path) -> None:

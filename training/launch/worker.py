@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -24,6 +25,7 @@ from rudder.training.job import HOST_VARIABLE, JOB_VARIABLE, Job
 from rudder.training.machine import TRAINERS_VARIABLE
 from rudder.training.metrics import RankReport
 from rudder.training.process.worker import LAUNCHER_VARIABLE
+from rudder.training.steering_options import KEY_FILE_VARIABLE, KEY_VARIABLE
 
 RoleName = Literal["server", "trainer"]
 _ARGV = (sys.executable, "-P", "-m", "rudder.training.process.worker")
@@ -142,6 +144,7 @@ class WorkerGroup:
     def __init__(self, jobs: Sequence[Job], hosts: Sequence[Host], *, logs: Path) -> None:
         """jobs: the job as each host sees it, in the order of hosts; logs: folder for all logs."""
         self._jobs, self._hosts, self._logs = jobs, hosts, logs
+        self._key = _key_for_machines(jobs[0])
         self.servers: list[Worker] = []
         self.trainers: list[Worker] = []
 
@@ -195,9 +198,20 @@ class WorkerGroup:
             HOST_VARIABLE: str(index),
             LAUNCHER_VARIABLE: str(os.getpid()),
             **common_variables(job, role.host),
+            **self._key,
             **own,
         }
         return Worker(role, _ARGV, variables=variables, log=self._logs / f"{name}{role.rank}.log")
+
+
+def _key_for_machines(job: Job) -> dict[str, str]:
+    """The language model's key, for machines that have neither this environment nor its files."""
+    if job.network != "machines" or job.config.llm is None:
+        return {}
+    if (file := os.environ.get(KEY_FILE_VARIABLE)) and not os.environ.get(KEY_VARIABLE):
+        with suppress(OSError):  # the controllers say so, too, where they cannot read it
+            return {KEY_VARIABLE: Path(file).read_text().strip()}
+    return {name: os.environ[name] for name in (KEY_VARIABLE,) if name in os.environ}
 
 
 def common_variables(job: Job, host: Host) -> dict[str, str]:

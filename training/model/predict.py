@@ -55,7 +55,7 @@ def run(job: Job, *, rank: int, emit: Emit) -> None:
         emit(PhaseEntered(role="trainer", rank=rank, phase=phase))
     alive = ProgressSignal(lambda: emit(_evaluating(rank)))
     _Predictor(job, graph).run(on_progress=alive.beat)
-    host = f"host{rank // job.config.trainers_per_host}"
+    host = job.host_of(rank)
     memory = Memory(peak_rss_bytes=peak_rss_bytes())
     emit(Reported(report=RankReport(rank=rank, host=host, epochs=(), memory=memory)))
     leave()

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rudder.agents.controller.report import SteeringReport, write_report
-from rudder.cli.commands.settings import rank_of_socket
 from rudder.cli.commands.steer import app
 from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.control.controller_process import pid_file_of
+from rudder.training.control.door import rank_of_socket
 from rudder.training.errors import ConfigError, RudderError
 from rudder.training.settings import Change
 from tests.training.control.steered import stepping, until, workload_of

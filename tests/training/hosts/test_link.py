@@ -17,14 +17,18 @@ import psutil
 import pytest
 import xxhash
 
+from rudder.training.control.steering import BUDGET_FILE, OFF_FILE
 from rudder.training.control.unix_socket import listen
 from rudder.training.errors import MachineError
-from rudder.training.hosts.link import HostLink, RemoteProcess
+from rudder.training.hosts.control import copied_switches
+from rudder.training.hosts.link import HostLink, RemoteProcess, remedy_for
+from rudder.training.hosts.machines import RemoteHost
 from rudder.training.hosts.messages import (
     FileSize,
     FindFiles,
     Found,
     HostReport,
+    Listen,
     Ports,
     PutFile,
     ReservePorts,
@@ -44,7 +48,7 @@ class Hosted:
         streams = over_ssh([Machine("node1")], command=command, python=None)
         (stream,) = stack.enter_context(streams)
         self.run_dir = run_dir
-        self.link = HostLink(stream, name="node1", run_dir=run_dir)
+        self.link = HostLink(stream, name="node1", run_dir=run_dir, control=run_dir / "control")
         stack.callback(self.link.close)
 
     def report(self) -> HostReport:
@@ -204,6 +208,55 @@ def test_socket_that_is_not_there_closes_the_client(hosted: Hosted) -> None:
         assert ours.recv(100) == b""
 
 
+def test_process_there_talks_to_a_socket_of_the_launcher(hosted: Hosted) -> None:
+    hosted.report()
+    hosted.link.send(Listen(path="control/llm.sock"))
+    with listen(hosted.run_dir / "control" / "llm.sock") as listener:
+        process = hosted.run(
+            "import socket; s = socket.socket(socket.AF_UNIX); s.connect('control/llm.sock');"
+            "s.sendall(b'ask'); print(s.recv(100), s.recv(100), flush=True)"
+        )
+        listener.settimeout(WAIT_SECONDS)
+        with listener.accept()[0] as server:
+            assert server.recv(100) == b"ask"
+            server.sendall(b"answer")
+            assert until(lambda: process.read() == b"" and process.exit_code is None)
+        assert process.wait(time.monotonic() + WAIT_SECONDS)
+        assert process.read() == b"b'answer' b''\n"
+
+
+def test_socket_that_the_launcher_lacks_closes_the_connection(hosted: Hosted) -> None:
+    hosted.report()
+    hosted.link.send(Listen(path="control/llm.sock"))
+    process = hosted.run(
+        "import socket; s = socket.socket(socket.AF_UNIX); s.connect('control/llm.sock');"
+        "print(s.recv(100))"
+    )
+    assert process.wait(time.monotonic() + WAIT_SECONDS)
+    assert process.read() == b"b''\n"
+
+
+def test_switches_are_copied_to_the_machines_and_removed_there(
+    hosted: Hosted, tmp_path: Path
+) -> None:
+    report = hosted.report()
+    host = RemoteHost(
+        name="node1", address="127.0.0.1", interface="lo", num_cores=1, link=hosted.link,
+        report=report,
+    )  # fmt: skip
+    control = tmp_path / "control"
+    control.mkdir(exist_ok=True)
+    (control / OFF_FILE).touch()
+    there = report.folder / "control"
+    with copied_switches(control, [host]):
+        assert (there / OFF_FILE).exists()  # before any trainer starts
+        (control / BUDGET_FILE).write_text("512")
+        assert until((there / BUDGET_FILE).exists)
+        assert (there / BUDGET_FILE).read_text() == "512"
+        (control / OFF_FILE).unlink()
+        assert until(lambda: not (there / OFF_FILE).exists())
+
+
 def test_launchers_end_ends_the_agent_and_its_processes(tmp_path: Path) -> None:
     with ExitStack() as stack:
         hosted = Hosted(tmp_path, stack)
@@ -229,18 +282,17 @@ def test_killed_agent_takes_its_processes_with_it_and_the_host_is_lost(hosted: H
     assert until(lambda: not psutil.pid_exists(process.pid))
     with pytest.raises(MachineError, match="host node1: "):
         hosted.run("pass")
-    assert folder.exists()  # the next agent of this user removes it
+    assert until(lambda: not folder.exists())
 
 
-def test_next_agent_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+def test_next_agent_removes_what_a_killed_machine_left(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        first = Hosted(tmp_path / "a", stack)
-        left = first.report().folder
-        psutil.Process(first.run("import time; time.sleep(9)").pid).parent().kill()  # type: ignore[union-attr]
-        assert until(lambda: first.link.lost)
-        second = Hosted(tmp_path / "b", stack)
-        assert second.report().folder != left
+        kept = Hosted(tmp_path / "a", stack).report().folder
+        left = kept.with_name("run-left")  # as after a power cut: nobody has locked it
+        left.mkdir()
+        Hosted(tmp_path / "b", stack).report()
         assert not left.exists()
+        assert kept.exists()
 
 
 def test_banner_of_a_login_shell_is_skipped(tmp_path: Path) -> None:
@@ -260,8 +312,22 @@ def test_banner_of_a_login_shell_is_skipped(tmp_path: Path) -> None:
 def test_machine_that_is_not_reached_says_why(tmp_path: Path, command: str, why: str) -> None:
     with ExitStack() as stack:
         hosted = Hosted(tmp_path, stack, command=command)
-        with pytest.raises(MachineError, match=f"host node1: {why}"):
+        with pytest.raises(MachineError, match=f"host node1: {why}") as caught:
             hosted.report()
+        assert caught.value.lost_hosts == ("node1",)
+
+
+@pytest.mark.parametrize(
+    ("why", "remedy"),
+    [
+        ("Host key verification failed.", "`ssh node1`, and accept it"),
+        ("me@node1: Permission denied (publickey).", "ssh-copy-id node1"),
+        ("bash: /opt/venv/bin/python: No such file or directory", "--remote-python"),
+        ("Connection timed out", "whether the machine is up"),
+    ],
+)
+def test_words_of_ssh_come_with_what_to_do(why: str, remedy: str) -> None:
+    assert remedy in remedy_for(why, name="node1")
 
 
 def test_command_that_does_not_exist_is_named(tmp_path: Path) -> None:

@@ -150,7 +150,10 @@ def test_agents_of_a_scheduler_find_the_launcher(
         monkeypatch.setenv(name, value)
     command = [sys.executable, "-m", "rudder.training.hosts.agent", "--head", f"127.0.0.1:{port}"]
     with subprocess.Popen(command) as further, by_environment(2, timeout_s=60) as streams:
-        links = [HostLink(each, name=f"n{k}", run_dir=tmp_path) for k, each in enumerate(streams)]
+        links = [
+            HostLink(each, name=f"n{k}", run_dir=tmp_path, control=tmp_path / "control")
+            for k, each in enumerate(streams)
+        ]
         assert {link.report(timeout_s=60).name for link in links} == {socket.gethostname()}
         for link in links:
             link.close()
