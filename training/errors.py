@@ -69,18 +69,34 @@ class MachineError(RudderError):
 
     exit_code = 4
 
+    def __init__(self, message: str, *, remedy: str, lost_hosts: tuple[str, ...] = ()) -> None:
+        """lost_hosts: machines that could not be used at all."""
+        super().__init__(message, remedy=remedy)
+        self.lost_hosts = lost_hosts
+
 
 class RunError(RudderError):
-    """A process of the run failed; `host` and `rank` say which one."""
+    """A process of the run failed; `host` and `rank` say which one.
+
+    lost_hosts: machines that were lost; is_wanted: a user ended the run.
+    """
 
     exit_code = 5
 
     def __init__(
-        self, message: str, *, remedy: str, host: str | None = None, rank: int | None = None
+        self,
+        message: str,
+        *,
+        remedy: str,
+        host: str | None = None,
+        rank: int | None = None,
+        lost_hosts: tuple[str, ...] = (),
+        is_wanted: bool = False,
     ) -> None:
         super().__init__(message, remedy=remedy)
         self.host = host
         self.rank = rank
+        self.lost_hosts, self.is_wanted = lost_hosts, is_wanted
 
 
 class StoppedError(RunError):

@@ -235,7 +235,7 @@ def _train(
     from rudder.training.checkpoint.format import checkpoints_of
     from rudder.training.errors import RunError, StoppedError
     from rudder.training.job import Job
-    from rudder.training.launch.run import launch
+    from rudder.training.launch.restarts import launch_with_restarts
     from rudder.training.versions import installed_versions
 
     steered = run_dir if config.steering is not None else None
@@ -254,12 +254,13 @@ def _train(
                 note(event)
                 display.on_event(event)
 
-            reports = launch(
+            reports = launch_with_restarts(
                 config,
                 graph=graph,
                 run_dir=run_dir,
                 on_event=tell_both,
                 resume_from=resume_from,
+                tell=_nothing if quiet else say,
             )
     except StoppedError:
         raise

@@ -79,6 +79,16 @@ def find_checkpoint(place: Path, config: RunConfig, graph: PartitionedGraph) -> 
         raise DataError(error.message, remedy=remedy) from None
 
 
+def newest_checkpoint(
+    run_dir: Path, config: RunConfig, graph: PartitionedGraph
+) -> Checkpoint | None:
+    """The newest checkpoint of a run that can be used; None where there is none."""
+    identity = Identity.of(config, graph)
+    folders = checkpoints_of(run_dir)
+    found = next((each for each in folders if _is_usable(each, identity)), None)
+    return None if found is None else _usable(found, identity)
+
+
 def _usable(folder: Path, identity: Identity) -> Checkpoint:
     manifest = read_manifest(folder)
     if difference := manifest.identity.difference(identity):

@@ -67,6 +67,7 @@ def as_error(failures: Mapping[Worker, str], *, ran_out_of_memory: bool) -> RunE
         remedy=remedy,
         host=worker.role.host.name,
         rank=worker.role.trainer_rank,
+        lost_hosts=tuple(sorted({each.role.host.name for each in failures if each.lost})),
     )
     if worker.failed is not None:
         error.exit_code = worker.failed.exit_code
@@ -299,6 +300,7 @@ class Supervisor:
         return RunError(
             f"the run was ended by {by}\n  logs: {self._servers[0].log.parent}",
             remedy="start it again, with another run folder",
+            is_wanted=True,
         )
 
     def _stopped(self) -> RunError:
