@@ -18,7 +18,7 @@ from rudder.training.errors import RudderError
 from rudder.training.hosts.host import reserve_ports
 from rudder.training.hosts.local import NamespaceCluster
 from rudder.training.hosts.shared_memory import SHM_FOLDER, leftovers
-from rudder.training.local_disk import file_system_of, is_network
+from rudder.training.local_disk import file_system_of, is_network, local_base
 from rudder.training.machine import available_memory_bytes
 from rudder.training.partition.prepare import data_parent
 from rudder.training.versions import DISTRIBUTION, fits, installed_version, required_versions
@@ -43,6 +43,19 @@ class Check:
 def checks(*, data_dir: Path | None = None, run_dir: Path | None = None) -> list[Check]:
     """Look at everything that a run needs; takes a few seconds."""
     return list(_checks(data_dir or data_parent(), run_dir or Path("runs")))
+
+
+def checks_of_machine() -> Iterator[Check]:
+    """What matters on one of several machines, whose hosts are the machines themselves."""
+    yield check_python(platform.python_version())
+    yield check_import()
+    yield check_kernel_cache()
+    yield check_shared_memory(SHM_FOLDER)
+    yield check_leftovers(SHM_FOLDER)
+    yield check_port()
+    yield check_memory(available_memory_bytes())
+    yield check_disk("temporary folder", local_base())
+    yield check_cores(len(os.sched_getaffinity(0)))
 
 
 def _checks(data_dir: Path, run_dir: Path) -> Iterator[Check]:

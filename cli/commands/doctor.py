@@ -14,8 +14,10 @@ from rudder.agents.llm.endpoint import Endpoint
 from rudder.cli.options import AsJson, LlmModel
 from rudder.cli.show import figures
 from rudder.cli.show.progress import emit, say
+from rudder.training.config import run_config
 from rudder.training.doctor import checks
 from rudder.training.errors import ConfigError
+from rudder.training.hosts.names import Machine, hosts_in
 from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS
 
 if TYPE_CHECKING:
@@ -50,12 +52,32 @@ def doctor(
         str | None,
         typer.Option(help="JSON object with further fields for each request, with --llm."),
     ] = None,
+    hosts: Annotated[
+        str | None, typer.Option(help="Check these machines instead, over ssh: node1,node2.")
+    ] = None,
+    hosts_file: Annotated[
+        Path | None,
+        typer.Option(help="File with a machine a line, instead of --hosts: NAME, or NAME ADDRESS."),
+    ] = None,
+    ssh: Annotated[str, typer.Option(help="Command that reaches a machine, with options.")] = "ssh",
+    remote_python: Annotated[
+        str | None,
+        typer.Option(help="Interpreter on the machines; default: the same path as here."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Check versions, shared memory, namespaces, ports, apt lists, memory and disk.
 
-    Example: rudder doctor --llm http://localhost:11434/v1 --model NAME
+    With --hosts or --hosts-file all machines are checked side by side, and whether each reaches
+    the others; exit code 4 if one of them cannot train.
+
+    Example: rudder doctor --hosts-file hosts.txt
     """
+    if hosts_file is not None:
+        hosts = hosts_in(hosts_file)
+    if hosts is not None:
+        doctor_machines(hosts, ssh=ssh, python=remote_python, json=json)
+        return
     if llm is not None:
         doctor_llm(
             llm, model=model or "", deadline_s=deadline, warm_up_s=warm_up,
@@ -72,6 +94,33 @@ def doctor(
     names = ("check", "state", "found", "how to mend it")
     emit(found, figures.table(names, rows, text=names), json=json)
     if any(check.state == "fail" for check in found):
+        raise typer.Exit(_FAILED)
+
+
+def doctor_machines(hosts: str, *, ssh: str, python: str | None, json: bool) -> None:
+    """Check all machines at once, print what was found, and exit with 4 if one cannot train."""
+    from rudder.training.hosts.inspection import inspect
+
+    config = run_config(hosts=hosts, ssh=ssh)
+    machines = [Machine.parse(each) for each in config.machines]
+    if not machines:
+        raise ConfigError.for_field("hosts", value=hosts, allowed="machines: node1,node2")
+    found = inspect(machines, ssh=ssh, python=python)
+    names = ("machine", "state", "address", "cores", "memory", "shared memory")
+    states = [each.worst for each in found]
+    rows: list[list[str | Text]] = [
+        [each.machine, Text(state, _COLOURS[state]), *(each.found(name) for name in names[2:])]
+        for each, state in zip(found, states, strict=True)
+    ]
+    problems = [
+        f"{each.machine}: {check.name}: {check.found}\n  what to do: {check.remedy}"
+        for each in found
+        for check in each.checks
+        if check.state != "ok"
+    ]
+    shown = figures.table(names, rows, text=names)
+    emit(found, Group(shown, *map(Text, problems)), json=json)
+    if "fail" in states:
         raise typer.Exit(_FAILED)
 
 
