@@ -26,6 +26,7 @@ COMMANDS = {
     "diagnose": "watch.diagnose",
     "report": "report.report",
     "runs": "runs.app",
+    "plan": "plan.plan",
     "set": "settings.set_",
     "simulate": "policies.simulate",
     "doctor": "doctor.doctor",

@@ -7,14 +7,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.end_to_end.runs import Outcome, Run, segments, wait_until
+from rudder.training.launch.plan import plan
+from tests.end_to_end.runs import SHM_FOLDER, Outcome, Run, segments, wait_until
+from tests.training.launch.test_plan import TINY
 
 pytestmark = pytest.mark.distributed
 SSH_HERE = Path(__file__).parents[1] / "training" / "hosts" / "ssh_here.sh"
@@ -48,6 +49,11 @@ def processes(run: Run, module: str) -> list[psutil.Process]:
     return [each for each in below if module in each.cmdline()]
 
 
+def shared_bytes() -> int:
+    """Of all runs on this machine."""
+    return sum((SHM_FOLDER / name).stat().st_size for name in segments())
+
+
 def losses(outcome: Outcome) -> list[tuple[int, int, float]]:
     assert outcome.exit_code == 0, outcome.error
     done = [event for event in outcome.events if event["kind"] == "epoch"]
@@ -77,6 +83,7 @@ def test_trainer_on_a_machine_is_set_from_here_and_its_record_comes_here(
         answer = subprocess.check_output([*set_rows, "--rank", "1", "--capacity", "321"], text=True)
         assert "rank 1 applied from step" in answer
         assert "capacity 321 rows" in answer
+        assert plan(TINY).of("shared memory") == pytest.approx(shared_bytes() / 2, rel=0.05)
         run.signal(signal.SIGINT)
         assert "ended by Ctrl-C" in run.outcome(within_s=END_SECONDS).message
         records = {path.name for path in (tmp_path / "run" / "steering").iterdir()}
@@ -85,26 +92,18 @@ def test_trainer_on_a_machine_is_set_from_here_and_its_record_comes_here(
         run.close()
 
 
-@pytest.mark.parametrize(
-    ("harm", "message"),
-    [
-        (lambda run: agents(run)[0].kill(), "is lost with its host: "),
-        (lambda run: workers(run)[0].kill(), "was killed by SIGKILL"),
-    ],
-    ids=["agent", "worker"],
-)
-def test_what_is_killed_on_a_machine_is_named_and_nothing_stays(
-    tiny_parts: Path, tmp_path: Path, harm: Callable[[Run], None], message: str
+def test_host_whose_agent_is_killed_is_named_and_nothing_stays(
+    tiny_parts: Path, tmp_path: Path
 ) -> None:
     before = segments()
     run = Run(tiny_parts, tmp_path / "run", epochs=9999, **machines())
     try:
         run.wait_for("trainer", 1, "training")
         gone = workers(run)
-        harm(run)
+        agents(run)[0].kill()
         outcome = run.outcome(within_s=END_SECONDS)
         assert outcome.exit_code == 5
-        assert message in outcome.message
+        assert "is lost with its host: " in outcome.message
         assert " on node" in outcome.message
         wait_until(lambda: not any(each.is_running() for each in gone), within_s=END_SECONDS)
         wait_until(lambda: segments() <= before, within_s=END_SECONDS)
