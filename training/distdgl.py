@@ -11,14 +11,16 @@ from dgl.distributed import role, rpc
 
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.partition_view import PartitionView
+from rudder.training.versions import check_stack
 
 
 def view_of(graph: Any, *, with_edge_ids: bool = False) -> PartitionView:
     """See the local partition of a `dgl.distributed.DistGraph` without copying its edges.
 
     Raises ConfigError for another kind of graph, DataError for a heterogeneous graph and for a
-    partition without in-edges in CSC.
+    partition without in-edges in CSC. Raises MachineError for a dgl that Rudder was not made for.
     """
+    check_stack()
     if not isinstance(graph, dgl.distributed.DistGraph):
         raise ConfigError.for_field(
             "graph", value=type(graph).__name__, allowed="a dgl.distributed.DistGraph",

@@ -13,7 +13,7 @@ from rudder.training.hosts.host import Room
 from rudder.training.hosts.shared_memory import SHM_FOLDER
 from rudder.training.manifest import read_contents
 from rudder.training.partitioned_graph import PartitionedGraph
-from rudder.training.versions import installed_version, required_versions
+from rudder.training.versions import check_stack, installed_version, required_versions
 
 _LEAST_DISK_BYTES = 16 << 20
 
@@ -105,6 +105,7 @@ def check_import_pair() -> None:
         raise MachineError(
             f"dgl {installed_version('dgl')} has no library for torch {torch}", remedy=remedy
         )
+    check_stack()
 
 
 def has_library_for(torch: str, folder: Path) -> bool:
