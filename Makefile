@@ -10,9 +10,11 @@ LOADING := training/loader.py,training/loading/*
 LOADING_FLOOR := 93
 AGENTS := agents/*
 AGENTS_FLOOR := 94
+AS_ROOT := $(shell test "$$(id -u)" = 0 || ! sudo -n true 2> /dev/null || \
+  echo sudo -n --preserve-env=RUDDER_NO_CLUSTER env PYTHONDONTWRITEBYTECODE=1)
 SCRIPT_TESTS := tests/end_to_end/test_own_script.py
 
-.PHONY: setup train test test-slow coverage check lint types format docs clean
+.PHONY: setup train test test-slow test-cluster coverage check lint types format docs clean
 
 setup: $(READY)
 
@@ -33,14 +35,14 @@ endif
 test: setup
 ifeq ($(ARGS),)
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not slow and not distributed" --numprocesses auto --cov --cov-report=
+	$(BIN)/pytest -m "not slow and not distributed and not cluster" --numprocesses auto --cov --cov-report=
 	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
 	  $(BIN)/pytest -m "not slow" $(SCRIPT_TESTS)
 	$(BIN)/pytest -m "not slow and distributed" $(addprefix --ignore=,$(SCRIPT_TESTS))
 	$(BIN)/coverage combine --quiet --append
 	@$(MAKE) --no-print-directory coverage
 else
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(BIN)/pytest -m "not slow and not cluster" $(ARGS)
 endif
 
 # What the last `make test` has covered; fails below the floors.
@@ -50,6 +52,15 @@ coverage:
 
 test-slow: setup
 	$(BIN)/pytest -m slow $(ARGS)
+
+# Trains on three machines made of namespaces, which takes root and a few Debian packages. With
+# RUDDER_NO_CLUSTER="why" nothing is tested, and the end of the output says so.
+test-cluster: setup
+	@missing=$$(sh tests/cluster/needs.sh); \
+	if [ -n "$$missing" ] && [ -z "$$RUDDER_NO_CLUSTER" ]; then \
+	  echo "make test-cluster needs some packages: sudo apt-get install $$missing" >&2; exit 1; \
+	fi
+	$(AS_ROOT) $(BIN)/pytest -m cluster -p no:cacheprovider tests/cluster $(ARGS)
 
 check: lint types docs test
 
