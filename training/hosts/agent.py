@@ -347,8 +347,8 @@ def _own_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        janitor.close()
         shutil.rmtree(folder, ignore_errors=True)
+        janitor.close()
         if lock is not None:
             os.close(lock)
 

@@ -15,6 +15,9 @@ from rudder.training.hosts.link import Stream
 from rudder.training.hosts.messages import PARENT_VARIABLE, TOKEN_VARIABLE
 from rudder.training.hosts.starters import AGENT, AgentListener, own_addresses
 
+_END_SECONDS = 10.0
+"""Agents end by themselves when the run is over; then their actors are killed."""
+
 
 class _Node:
     """An actor: the parent of one agent, which ends with it."""
@@ -39,13 +42,15 @@ def by_ray(count: int, *, timeout_s: float) -> Iterator[list[Stream]]:
         group = _nodes(ray, count, timeout_s=timeout_s)
         stack.callback(ray.util.remove_placement_group, group)
         command = [*AGENT, "--head", f"{','.join(own_addresses())}:{head.port}"]
+        ends: list[Any] = []
         for index in range(count):
             place = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
                 group, placement_group_bundle_index=index
             )
             actor = ray.remote(_Node).options(num_cpus=1, scheduling_strategy=place).remote()
             stack.callback(ray.kill, actor)
-            actor.run.remote(command, {TOKEN_VARIABLE: head.token})
+            ends.append(actor.run.remote(command, {TOKEN_VARIABLE: head.token}))
+        stack.callback(ray.wait, ends, num_returns=count, timeout=_END_SECONDS)
         yield head.accept(count, timeout_s=timeout_s)
 
 
