@@ -69,7 +69,7 @@ def test_job_near_its_time_limit_writes_a_checkpoint_and_goes_on_when_it_is_requ
     job.wait(lambda: TRAINING in job.told)
     job.update(TimeLimit=2)  # Slurm sends the signal 120 s before the end
     job.wait(lambda: job.state == "PENDING", within_s=LIMIT_SECONDS)
-    assert "the run was stopped by USR1" in job.told
+    assert "the run was stopped by SIGUSR1" in job.told
     job.update(TimeLimit=60)
     job.wait(lambda: job.state == "COMPLETED")
     assert "going on after" in job.told
