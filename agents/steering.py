@@ -295,6 +295,11 @@ class Steering:
         return self._asks_model(latest)
 
     @property
+    def last(self) -> Episode | None:
+        """The last decision that agents made, as it is in the record."""
+        return self._episode
+
+    @property
     def _has_news(self) -> bool:
         """Whether a model has answered since the last decision."""
         return self.team.asker is not None and self.team.asker.background.has_answer

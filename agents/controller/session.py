@@ -228,7 +228,10 @@ class ControllerSession:
             self._abandon(_reason(error))
 
     async def close(self) -> None:
-        """The run is over."""
+        """The run is over. A decision that was cut off after it was recorded counts, too."""
+        last, told = self._steering.last, self._report.last
+        if last is not None and (told is None or last.number > told.number):
+            self._count(last)
         self._abandon(RUN_ENDED)
         if (asker := self._steering.team.asker) is not None:
             await asker.close()

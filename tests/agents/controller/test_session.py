@@ -20,6 +20,7 @@ from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.cli.after_run import steering_of
 from rudder.memory.past.experience import Experience
+from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader, run_file
 from rudder.training.buffer.hot_set import HotSet, hot_set_beside
 from rudder.training.config import run_config
@@ -425,3 +426,22 @@ def test_rows_fetched_before_the_first_window_count_as_a_decision_that_was_appli
     asyncio.run(run())
     counts = report_of(tmp_path).counts
     assert (counts.decisions, counts.applied, counts.confirmed) == (1, 1, 1)
+
+
+def test_a_decision_that_was_cut_off_after_it_was_recorded_is_counted(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(60)
+        session = await opened(trainer, tmp_path)
+        told = len(read_episodes(tmp_path))
+        while len(read_episodes(tmp_path)) == told:
+            await session._steering.take(trainer.window())
+        assert session._report.counts.decisions == told
+        await session.close()
+
+    asyncio.run(run())
+    assert report_of(tmp_path).counts.decisions == len(read_episodes(tmp_path))
+
+
+def read_episodes(folder: Path) -> list[Episode]:
+    with RunReader(run_file(folder, rank=0)) as reader:
+        return reader.episodes()
