@@ -16,6 +16,7 @@ from rudder.agents.graph import Graph, build_graph, decide
 from rudder.agents.guard import Guard, limit_plan
 from rudder.agents.llm.consultation import asks_model
 from rudder.agents.observer import EmbeddedObserver
+from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.recall import EpisodeRecall
 from rudder.agents.recording import DecisionRecorder
 from rudder.agents.regime import FILLING, moves
@@ -114,8 +115,6 @@ Refusal: TypeAlias = Literal["expired", "refused"]
 AnyTrial: TypeAlias = Trial | WarmTrial | JoinedTrial
 _STATES: dict[str, TurnState] = {"confirmed": "confirmed", "reverted": "reverted"}
 """Of a turn, by the outcome of its change; all others leave it abandoned."""
-_SEEKERS = ("embedded", "llm")
-"""Planners that change nothing where nothing can be gained; others explore, or keep to a rhythm."""
 
 
 def _always() -> bool:
@@ -191,11 +190,14 @@ class Steering:
 
     @property
     def _holds_all(self) -> bool:
-        """Whether each remote row is fetched once, whatever else is set, and that is the aim."""
+        """Whether each remote row is fetched once, whatever else is set, and that is the aim.
+
+        Only of the embedded planner: others explore, keep to a rhythm, or are a model's to judge.
+        """
         work, settings = self.toolbox.history.workload, self.toolbox.history.settings
-        planner, _, _ = self.team.planner.name.partition(":")
         return (
-            planner in _SEEKERS
+            self.team.planner.name == EmbeddedPlanner.name
+            and self.team.asker is None
             and self._criteria.objective != "memory"
             and work.policy == "lookahead"
             and settings.capacity_rows >= work.num_remote
