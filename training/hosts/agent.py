@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -76,6 +77,7 @@ _LOG_SECONDS = 0.3
 _MIRROR_SECONDS = 10.0
 _CONNECT_SECONDS = 300.0
 _ADDRESS_SECONDS = 5.0
+_REMOVE_SECONDS = 3.0
 _LONGEST_FOLDER = 60
 """Characters: a control socket's path below it must fit into 107."""
 
@@ -347,7 +349,10 @@ def _own_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        until = time.monotonic() + _REMOVE_SECONDS
+        while folder.exists() and time.monotonic() < until:  # a controller may write its last
+            shutil.rmtree(folder, ignore_errors=True)
+            time.sleep(_LOG_SECONDS * (folder.exists()))
         janitor.close()
         if lock is not None:
             os.close(lock)
