@@ -21,7 +21,7 @@ from rudder.training.hosts.names import Machine, hosts_in
 from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS
 
 if TYPE_CHECKING:
-    from rudder.agents.llm.probe import ProbeReport
+    from rudder.cli.endpoint_probe import ProbeReport
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 _FAILED = 4
@@ -180,7 +180,7 @@ def doctor_llm(
 async def _probed(endpoint: Endpoint, *, deadline_s: float, warm_up_s: float) -> ProbeReport:
     """The endpoint's report, with the connection closed again."""
     from rudder.agents.llm.openai_chat import OpenAIChat  # its client takes a second
-    from rudder.agents.llm.probe import probe
+    from rudder.cli.endpoint_probe import probe
 
     chat = OpenAIChat(endpoint)
     try:

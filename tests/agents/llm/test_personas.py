@@ -16,7 +16,6 @@ import pytest
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.llm.openai_chat import OpenAIChat
-from rudder.agents.llm.probe import ProbeReport, probe
 from rudder.bench.model_server.scripted_server import (
     ChatRequest,
     Fail,
@@ -27,6 +26,7 @@ from rudder.bench.model_server.scripted_server import (
     with_calls,
     with_text,
 )
+from rudder.cli.endpoint_probe import ProbeReport, probe
 from rudder.memory.records import Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change

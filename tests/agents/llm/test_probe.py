@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from rudder.agents.llm.endpoint import Endpoint
-from rudder.agents.llm.probe import ProbeReport
 from rudder.bench.model_server.scripted_server import (
     CallTool,
     ChatRequest,
@@ -24,6 +23,7 @@ from rudder.bench.model_server.scripted_server import (
     with_text,
 )
 from rudder.cli.commands.doctor import doctor_llm, llm_page
+from rudder.cli.endpoint_probe import ProbeReport
 from tests.agents.llm.conftest import Serve
 
 ARGUMENTS = json.dumps({"reason": "fine"})
