@@ -71,7 +71,7 @@ def test_job_near_its_time_limit_writes_a_checkpoint_and_goes_on_when_it_is_requ
     job.wait(lambda: job.state == "PENDING", within_s=LIMIT_SECONDS)
     assert "the run was stopped by SIGUSR1" in job.told
     job.update(TimeLimit=60)
-    job.wait(lambda: job.state == "COMPLETED")
+    job.wait(lambda: job.state == "COMPLETED", within_s=300)
     assert "going on after" in job.told
     run_dir = job.folder / "runs" / f"slurm-{job.number}"
     summary = Summary.model_validate_json((run_dir / "summary.json").read_text())
