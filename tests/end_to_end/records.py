@@ -41,7 +41,7 @@ def check_record(path: Path) -> None:
     if report is not None and has_one_session(path):
         effects = sum(row.kind == "effect" for row in applied)
         assert effects == report.counts.applied + report.counts.reverted, path
-        assert len(episodes) == report.counts.decisions, path
+        assert len(episodes) == report.counts.decisions + report.counts.joined, path
 
 
 def check_approvals(rows: Iterable[AuditRow]) -> None:
