@@ -53,10 +53,15 @@ class RowStage:
             inputs, capacity=policy.settings.capacity_rows, first=view.first, pool=self.pool
         )
         self._counter = RowCounter(view, inputs, outputs)
+        self._numbering = Numbering()
 
     def needed(self, in_flight: InFlightBatch) -> Lookup:
-        """Which rows a sampled batch needs."""
-        return Lookup(in_flight.nodes, in_flight.seeds, answers=in_flight.answers)
+        """Which rows a sampled batch needs; each once, though a script may give seeds twice."""
+        ids, seeds, answers = in_flight.nodes, in_flight.seeds, in_flight.answers
+        if len(np.unique(seeds)) == len(seeds):
+            return Lookup(ids, seeds, answers=answers)
+        ids, places = self._numbering.number(ids)
+        return Lookup(ids, seeds, answers=answers, places=torch.from_numpy(places))
 
     def observe(self, in_flight: InFlightBatch) -> None:
         """Tell local from remote rows of a sampled batch, and show the policy the remote ones."""
@@ -146,7 +151,6 @@ class EdgeStage(RowStage):
         super().__init__(*args, **options)
         self._nodes, self._edges_per_node = nodes, edges_per_node
         self._followed = nodes.settings
-        self._numbering = Numbering()
 
     def needed(self, in_flight: InFlightBatch) -> Lookup:
         """Each edge once, though several blocks may have it."""

@@ -46,6 +46,20 @@ def test_batches_come_in_order_with_the_rows_of_their_nodes(policy: str, seed: i
     assert not world.pipeline.has_open_questions
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_node_whose_seed_is_given_twice_is_looked_up_and_fetched_once(policy: str) -> None:
+    for seed in SEEDS:
+        world = World(seed, policy=policy)
+        seeds = [np.repeat(world.seeds(), 2) for _ in range(30)]
+        world.add(seeds)
+        for batch, asked in zip(world.finish(), seeds, strict=True):
+            assert asked_of(batch) == asked.tolist()
+            assert wrong_rows(batch) == []
+            remote = np.unique(batch.input_nodes.numpy())
+            remote = remote[(remote < world.nodes.view.first) | (remote >= world.nodes.view.last)]
+            assert batch.accounts.rows.remote_rows == len(remote)
+
+
 def test_batches_depend_neither_on_the_order_of_answers_nor_on_settings() -> None:
     seeds = [World(0).seeds() for _ in range(30)]
     drawn = []
