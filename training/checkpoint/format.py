@@ -42,7 +42,7 @@ MAY_CHANGE = frozenset(
         *("epochs", "eval_every", "device", "data", "run_dir", "record_trace", "start_timeout"),
         *("stall_timeout", "network", "rate", "port", "checkpoint_every", "keep_checkpoints"),
         *("launcher", "machines", "spare_hosts", "ssh", "remote_python", "allow_public_addresses"),
-        *("max_restarts", "audit_key", "audit_anchor"),
+        *("max_restarts", "audit_key", "audit_anchor", "track"),
         *("policy", "buffer", "lookahead", "eviction_threshold", "replacement_interval", "alpha"),
         *("start", "score_faithful", "static_source", "controller", "planner", "planner_model"),
         *("planner_refit_every", "objective", "tolerance", "memory_budget", "memory", "llm"),
