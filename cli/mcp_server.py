@@ -66,7 +66,7 @@ class RunServer:
         """Says by plain rules what binds each trainer of a run (compute, processors, link, owner,
         imbalance, memory), with the figures that say so and what helps."""
         found = diagnose(self._run(run).series(num_points=_POINTS))
-        return _record([{**asdict(each), "remedy": each.remedy} for each in found])
+        return _record([each.to_dict() for each in found])
 
     def list_decisions(
         self, run: RunName, last: Annotated[int, Field(ge=1, le=200)] = 20

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from rudder.cli.show.progress import say
 from rudder.cli.show.steering_lines import SteeringWatch
-from rudder.training.config import RunConfig
+from rudder.training.config import CONFIG_FILE, RunConfig
 from rudder.training.errors import ConfigError
 from rudder.training.events import EpochDone, Evaluated, Event, Progress
 from rudder.training.metrics import EpochMetrics, Evaluation, RowCounts, Window
@@ -169,13 +169,16 @@ def tracking(config: RunConfig, run_dir: Path) -> Iterator[Callable[[Event], Non
     if not config.track:
         yield lambda event: None
         return
+    from rudder.cli.show.report import FILE_NAME
+    from rudder.memory.run.run_folder import SUMMARY_FILE
+
     factories = {name: partial(_open, name, config, run_dir) for name in config.track}
     watch = None if config.steering is None else SteeringWatch(run_dir)
     tracker = Tracker(factories, watch=watch)
     try:
         yield tracker.note
     finally:
-        found = [run_dir / name for name in ("summary.json", "report.html", "config.toml")]
+        found = [run_dir / name for name in (SUMMARY_FILE, FILE_NAME, CONFIG_FILE)]
         models = sorted((run_dir / "model").glob("best.*"))
         tracker.close([path for path in (*found, *models) if path.is_file()])
 

@@ -217,18 +217,18 @@ async def _planned(
     """The model's plan, after as many look-ups as it may make, which the briefing then has."""
     seen = briefing.observation
 
-    def read(reply: Reply) -> tuple[tuple[LookUp, ...], Reply]:
+    def read(reply: Reply) -> tuple[tuple[LookUp, ...], Plan | None, Reply]:
         found = look_ups(reply, question.tools, toolbox)
-        if not found:
-            read_plan(reply, toolbox, step=seen.step, model=asker.model)
-        return found, reply
+        if found:
+            return found, None, reply
+        return found, read_plan(reply, toolbox, step=seen.step, model=asker.model), reply
 
     while True:
         question = planner_question(briefing)
-        found, reply = await asker.ask(question, read, seen=seen)
-        if not found:
+        found, plan, reply = await asker.ask(question, read, seen=seen)
+        if plan is not None:
             answers["planner"] = question, reply
-            return briefing, read_plan(reply, toolbox, step=seen.step, model=asker.model)
+            return briefing, plan
         known = (*briefing.look_ups, *found)[:MAX_LOOK_UPS]
         briefing = replace(briefing, look_ups=known)
 

@@ -12,7 +12,7 @@ import typer
 from rudder.cli.commands.settings import ask, control_for, settings_line, workload_of
 from rudder.cli.help import App
 from rudder.cli.options import AsJson, RunOption
-from rudder.training.control.door import Control, LocalControl, rank_of_socket
+from rudder.training.control.door import Control, LocalControl, listens, rank_of_socket
 from rudder.training.errors import ConfigError
 
 app = App("Switch steering of a running job off and on, see its state, limit its memory.")
@@ -62,7 +62,7 @@ def status(
     lines = [f"steering is {'on' if is_on else 'off'}"]
     for socket in control.sockets():
         rank = rank_of_socket(socket)
-        if not _listens(control, socket):
+        if not listens(control, socket, timeout_s=_CONNECT_S):
             trainers.append({"rank": rank, "listens": False})
             lines.append(f"rank {rank}: no trainer listens; it ended without closing its loader")
             continue
@@ -117,7 +117,7 @@ def control_in_use(run: Path) -> Control:
             remedy="name a run that is training; this one is over, or has not started",
         )
     sockets = control.sockets()
-    if sockets and not any(_listens(control, socket) for socket in sockets):
+    if sockets and not any(listens(control, socket, timeout_s=_CONNECT_S) for socket in sockets):
         names = ", ".join(socket.stem for socket in sockets)
         raise ConfigError(
             f"none of the trainers of run = {str(run)!r} ({names}) listens on this machine: they"
@@ -126,17 +126,6 @@ def control_in_use(run: Path) -> Control:
             f" `rudder audit list {run}` shows what was done",
         )
     return control
-
-
-def _listens(control: Control, socket: Path) -> bool:
-    """Whether a trainer is at its socket; a busy one is."""
-    try:
-        control.connect(socket, timeout_s=_CONNECT_S).close()
-    except TimeoutError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 def _machine_of(control: Control, rank: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,5 +116,4 @@ def diagnose(
         raise DataError(
             f"in {run} nothing was measured", remedy="wait for its first epoch, or see its logs"
         )
-    values = [{**asdict(each), "remedy": each.remedy} for each in found]
-    emit(values, diagnosis_table(found), json=json)
+    emit([each.to_dict() for each in found], diagnosis_table(found), json=json)

@@ -43,8 +43,6 @@ _FACTS: dict[str, Callable[[RunFacts], str | None]] = {
     "bytes fetched": lambda facts: figures.mebibytes(facts.bytes_fetched),
     "test score": lambda facts: _score(facts),
 }
-_FINISHED = list(_FACTS)[8:]
-"""Known of finished runs only."""
 
 
 def _score(facts: RunFacts) -> str | None:

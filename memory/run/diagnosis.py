@@ -9,9 +9,9 @@ in the all-reduce.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 from rudder.memory.run.series import Point, RankSeries
 from rudder.training.metrics import OwnerTraffic
@@ -52,6 +52,10 @@ class Diagnosis:
     def remedy(self) -> str:
         """What to do about it."""
         return _REMEDIES[self.bound]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, plain, as for JSON."""
+        return {**asdict(self), "remedy": self.remedy}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rudder.memory.run.run_reader import FOLDER, run_files
 from rudder.memory.run.series import RankSeries, read_series
 from rudder.training.config import CONFIG_FILE
-from rudder.training.control import unix_socket
+from rudder.training.control.door import LocalControl, listens
 from rudder.training.errors import DataError
 from rudder.training.job import JOB_VARIABLE
 from rudder.training.metrics import Summary
@@ -77,11 +77,12 @@ class StoredRun:
     @property
     def is_live(self) -> bool:
         """Whether it trains now, as far as this machine can tell."""
-        control = self.folder / "control"
-        if not control.exists():
+        folder = self.folder / "control"
+        if not folder.exists():
             return False
-        job = str(self.folder.absolute() / "job.json")
-        return any(map(_listens, control.glob("rank*.sock"))) or job in live_jobs()
+        control, job = LocalControl(folder), str(self.folder.absolute() / "job.json")
+        answers = (listens(control, path, timeout_s=_CONNECT_S) for path in control.sockets())
+        return any(answers) or job in live_jobs()
 
     @property
     def began_at(self) -> datetime:
@@ -112,17 +113,6 @@ def _job_files() -> Iterator[str]:
         with suppress(psutil.Error):
             if (job := process.environ().get(JOB_VARIABLE)) is not None:
                 yield job
-
-
-def _listens(socket: Path) -> bool:
-    """Whether a trainer is at its socket; a busy one is."""
-    try:
-        unix_socket.connect(socket, timeout_s=_CONNECT_S).close()
-    except TimeoutError:
-        return True
-    except OSError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)

@@ -180,6 +180,17 @@ def control_of(run: Path) -> Control:
     return RemoteControl(place, run=run)
 
 
+def listens(control: Control, path: Path, *, timeout_s: float) -> bool:
+    """Whether a trainer is at its socket; one that is too busy to answer in time is."""
+    try:
+        control.connect(path, timeout_s=timeout_s).close()
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 def rank_of_socket(path: Path) -> int:
     """The rank of the trainer behind a control socket."""
     return int(path.stem.removeprefix("rank"))

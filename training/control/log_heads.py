@@ -7,7 +7,7 @@ where the log of the next rank ends: whoever changes some ranks' logs, but not a
 from __future__ import annotations
 
 from rudder.training.control.messages import LogHead
-from rudder.training.control.peers import KeyValueStore
+from rudder.training.control.peers import KeyValueStore, SharedKeys
 
 
 class LogHeads:
@@ -26,20 +26,22 @@ class LogHeads:
     ) -> None:
         """Without a store, or with one rank only, nothing is passed."""
         self._store = store if world_size > 1 else None
-        self._own, self._next = (
+        self._own, following = (
             f"rudder/log_head/{run_key}/{each % world_size}" for each in (rank, rank + 1)
         )
+        self._next = SharedKeys([following])
 
     def exchange(self, head: LogHead) -> LogHead | None:
         """Tell where this rank's log ends; returns the same of the next rank, None: not known yet.
 
-        Takes two round trips and waits for no rank.
+        Takes two round trips, at first three, and waits for no rank.
         """
         if self._store is None:
             return None
         try:
             self._store.set(self._own, head.model_dump_json())
-            found = self._store.compare_set(self._next, "", "")  # reads, or makes it empty
+            (key,) = self._next.found(self._store)
+            found = self._store.get(key).strip()
             return LogHead.model_validate_json(found) if found else None
         except (RuntimeError, OSError, ValueError):
             self._store = None

@@ -82,11 +82,11 @@ class Peers:
         self._is_small = len(groups) <= 1
         if not self._is_small:
             self._own_keys.append(summary_key(run_key, own))
-        self._of_group = _Keys(timing_key(run_key, each) for each in members if each != rank)
-        self._of_others = _Keys(summary_key(run_key, each) for each in groups if each != own)
+        self._of_group = SharedKeys(timing_key(run_key, each) for each in members if each != rank)
+        self._of_others = SharedKeys(summary_key(run_key, each) for each in groups if each != own)
         self._group: tuple[StepTiming, ...] = ()
         self._turn_key = f"rudder/{run_key}/turn"
-        self._of_turn = _Keys([self._turn_key] if world_size > 1 else [])
+        self._of_turn = SharedKeys([self._turn_key] if world_size > 1 else [])
         self._turn_text = b""
 
     @property
@@ -145,14 +145,15 @@ class Peers:
         return (summary_of(self._group), *others)
 
 
-class _Keys:
+class SharedKeys:
     """Keys of others, which exist before they are read, so that reading them never waits."""
 
     def __init__(self, keys: Iterable[str]) -> None:
+        """keys: their names."""
         self._unseen, self._seen = list(keys), list[str]()
 
     def found(self, store: KeyValueStore) -> list[str]:
-        """Those that exist; some more are made each time."""
+        """Those that exist, blank where nobody has written; some more are made each time."""
         looked_for = self._unseen[:_FIRST_LOOKS_AT_ONCE]
         for key in looked_for:
             _make(store, key)
