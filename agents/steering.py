@@ -22,12 +22,10 @@ from rudder.agents.recording import DecisionRecorder
 from rudder.agents.regime import FILLING, moves
 from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
-from rudder.agents.team import Team, make_team, steps_of
+from rudder.agents.team import Team, joining_team, make_team, steps_of
 from rudder.agents.trial import Trial, TrialCriteria
 from rudder.agents.turns import (
     JoinedTrial,
-    TeamCritic,
-    TeamPlanner,
     TurnStore,
     TurnTaking,
     goes_together,
@@ -148,7 +146,7 @@ class Steering:
         self._episode_recall = EpisodeRecall(journal, workload=workload)
         self.toolbox = self._make_toolbox(workload, options)
         self._graph = self._make_graph(self.team)
-        self._joining = self._make_graph(Team(EmbeddedObserver(), TeamPlanner(), TeamCritic()))
+        self._joining = self._make_graph(joining_team(self.team.adviser))
         self._turns = TurnTaking(turns, workload)
         self._criteria = TrialCriteria(
             windows=options.trial_windows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -39,7 +39,12 @@ from rudder.agents.planners.published import (
     WillingCritic,
 )
 from rudder.agents.roles import Critic, Observer, Planner
+from rudder.agents.turns import TEAM, own_change
+from rudder.memory.journal import Recalled
+from rudder.memory.records import Observation, Plan, Verdict
+from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import RudderError
+from rudder.training.settings import Change
 from rudder.training.steering_options import SteeringOptions
 from rudder.training.workload import Workload
 
@@ -59,13 +64,59 @@ _WARM_UP = Question(
 @dataclass(frozen=True)
 class Team:
     """Who decides; asker: the way to the model that some of them ask, None: nobody does; second:
-    the planner that is asked where the first one's plan comes to nothing, None: nobody is."""
+    the planner that is asked where the first one's plan comes to nothing, None: nobody is; adviser:
+    what asks the model and hears it, None: nothing does."""
 
     observer: Observer
     planner: Planner
     critic: Critic
     asker: Asker | None = None
     second: Planner | None = None
+    adviser: Adviser | None = None
+
+
+class TeamPlanner:
+    """Proposes the change of the rank whose turn it is. Where this rank asks the job's model, it
+    asks in this decision too, so that no turn of another rank holds the question up."""
+
+    name = TEAM
+
+    def __init__(self, adviser: Adviser | None = None) -> None:
+        self._adviser = adviser
+
+    async def plan(
+        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
+    ) -> Plan:
+        """Its share of the turn's change; empty where there is none."""
+        turn, most = observation.turn, toolbox.limits.max_capacity_rows
+        if turn is None:
+            return Plan(planner=TEAM, change=Change(), expected=None, reason="there is no turn")
+        change = own_change(turn, observation.settings, most_rows=most)
+        reason = f"rank {turn.rank} makes this change, and is in like circumstances"
+        plan = Plan(planner=TEAM, change=change, expected=None, reason=reason, turn=turn.number)
+        if self._adviser is not None:
+            await self._adviser.offer(plan, observation, recalled, toolbox)
+        return plan
+
+
+class TeamCritic:
+    """Approves: the critic of the rank whose turn it is has spoken."""
+
+    name = TEAM
+
+    async def review(
+        self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
+    ) -> Verdict:
+        """Always the whole plan."""
+        reason = "the critic of the rank that proposed it has approved"
+        return Verdict(
+            decision="approve", critic=TEAM, change=plan.change, expected=None, reason=reason
+        )
+
+
+def joining_team(adviser: Adviser | None = None) -> Team:
+    """The agents of a rank that goes along with another; adviser: what this rank asks meanwhile."""
+    return Team(EmbeddedObserver(), TeamPlanner(adviser), TeamCritic())
 
 
 def ignore_exchange(exchange: Exchange) -> None:
@@ -113,7 +164,7 @@ def advised(team: Team, adviser: Adviser) -> Team:
     planner replaced is asked."""
     planner = LlmPlanner(adviser, fallback=team.planner)
     critic = LlmCritic(planner, fallback=team.critic)
-    return Team(team.observer, planner, critic, second=team.planner)
+    return Team(team.observer, planner, critic, second=team.planner, adviser=adviser)
 
 
 def preference_of(options: SteeringOptions) -> Preference:

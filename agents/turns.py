@@ -9,12 +9,10 @@ they are. A rank that is lost holds nobody up: its turn ends after a stated numb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from rudder.agents.trial import Trial
-from rudder.memory.journal import Recalled
-from rudder.memory.records import Episode, Observation, Outcome, Plan, Verdict
+from rudder.memory.records import Episode, Outcome
 from rudder.tools.constants import (
     CHANGED_ROWS_SHARE,
     HIDDEN_SHARE,
@@ -23,7 +21,6 @@ from rudder.tools.constants import (
     SLOWEST_FIRST_WINDOWS,
     TURN_STEPS,
 )
-from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.turn import RankTurn, TurnState
@@ -250,38 +247,6 @@ def _wait_ms(window: Window) -> float:
 
 def _step_ms(window: Window) -> float:
     return 1e3 * window.trained_seconds / max(window.num_steps, 1)
-
-
-class TeamPlanner:
-    """Proposes the change of the rank whose turn it is."""
-
-    name = TEAM
-
-    async def plan(
-        self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
-    ) -> Plan:
-        """Its share of the turn's change; empty where there is none."""
-        turn, most = observation.turn, toolbox.limits.max_capacity_rows
-        if turn is None:
-            return Plan(planner=TEAM, change=Change(), expected=None, reason="there is no turn")
-        change = own_change(turn, observation.settings, most_rows=most)
-        reason = f"rank {turn.rank} makes this change, and is in like circumstances"
-        return Plan(planner=TEAM, change=change, expected=None, reason=reason, turn=turn.number)
-
-
-class TeamCritic:
-    """Approves: the critic of the rank whose turn it is has spoken."""
-
-    name = TEAM
-
-    async def review(
-        self, observation: Observation, recalled: Sequence[Recalled], plan: Plan, toolbox: Toolbox
-    ) -> Verdict:
-        """Always the whole plan."""
-        reason = "the critic of the rank that proposed it has approved"
-        return Verdict(
-            decision="approve", critic=TEAM, change=plan.change, expected=None, reason=reason
-        )
 
 
 class JoinedTrial:

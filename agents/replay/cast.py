@@ -10,8 +10,8 @@ from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import PeriodicPlanner
 from rudder.agents.replay.recorded_run import Scene
 from rudder.agents.roles import Planner
-from rudder.agents.team import Team, advised, critic_of, planner_of
-from rudder.agents.turns import TEAM, TeamCritic, TeamPlanner
+from rudder.agents.team import Team, advised, critic_of, joining_team, planner_of
+from rudder.agents.turns import TEAM
 from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
 
 _PLANNERS: dict[str, PlannerName] = {
@@ -51,7 +51,7 @@ def _is_plan(exchange: Exchange) -> bool:
 def recorded_team(scene: Scene) -> Team:
     """The agents of the decision, which hear what a model had answered."""
     if scene.episode.plan.planner == TEAM:
-        return Team(observer=EmbeddedObserver(), planner=TeamPlanner(), critic=TeamCritic())
+        return joining_team()
     name = _PLANNERS.get(scene.episode.plan.planner, "embedded")
     team = Team(
         observer=EmbeddedObserver(),

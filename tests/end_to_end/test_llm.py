@@ -39,7 +39,7 @@ def test_a_slow_model_outside_the_hosts_networks_advises_one_rank_and_nobody_wai
             "train", "--data", str(tiny_parts), "--run-dir", str(tmp_path / "run"), "--json",
             "--llm", server.url, "--llm-model", "scripted", "--memory", "none",
             "--rate", "10mbit", "--buffer", "0.25", "--lookahead", "16",
-            "--batch-size", "64", "--epochs", "12",
+            "--batch-size", "64", "--epochs", "16",
             cwd=tmp_path,
         )  # fmt: skip
         requests = list(server.requests)
