@@ -5,6 +5,7 @@ A turn is some epochs. Round 0 warms up buffers, memory and threads, and does no
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,13 @@ class BenchPlan(Frozen):
     variants: tuple[Variant, ...] = Field(min_length=1)
     repeats: int = Field(3, ge=1, le=1000)
     epochs_per_turn: int = Field(2, ge=1, le=1000)
+    least_turn_steps: int = Field(0, ge=0)
+    """A turn has more epochs where these have fewer steps than this."""
+
+    def for_epochs_of(self, num_steps: int) -> BenchPlan:
+        """The plan with turns that are long enough; num_steps: of an epoch."""
+        least = math.ceil(self.least_turn_steps / max(1, num_steps))
+        return self.model_copy(update={"epochs_per_turn": max(self.epochs_per_turn, least)})
 
     @property
     def turns(self) -> tuple[Turn, ...]:

@@ -57,6 +57,7 @@ def run(
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
     graph = data_of(config, progress=say)
     config = fitted(config, graph)
+    plan = plan.for_epochs_of(graph.num_train // (config.batch_size * config.num_trainers))
     report = BenchReport(
         dataset=graph.dataset,
         command=shlex.join(["rudder", *sys.argv[1:]]),

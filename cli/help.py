@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -11,12 +12,26 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
+from rudder.training.errors import ConfigError
+
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 _NAME_WIDTH = 28
 """Of most options, so that meanings stand below one another, whatever their topic."""
 
 
 class _Command(TyperCommand):
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; raises ConfigError for a name that is too long for a file."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise ConfigError(
+                f"no file can have so long a name: {str(error.filename)[:60]}...",
+                remedy="name a file or folder that is there; a part of its path may have 255 bytes",
+            ) from None
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help of a command; nothing is left to the formatter."""
         _print_help(ctx)

@@ -15,7 +15,8 @@ import typer
 from rudder.memory.run.audit import AuditFilter
 from rudder.memory.run.run_reader import FOLDER
 from rudder.memory.store import stored
-from rudder.training.config import RunConfig
+from rudder.training.config import RunConfig, run_config
+from rudder.training.datasets.registry import DatasetSpec
 from rudder.training.errors import ConfigError, MachineError
 
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -206,6 +207,13 @@ def with_options(options: Sequence[inspect.Parameter]) -> Callable[[Command], Co
 
 
 # -- lists ------------------------------------------------------------------------------------
+
+
+def configs_of(datasets: Sequence[str], **options: Any) -> list[RunConfig]:
+    """The same run of each graph; raises ConfigError where one is unknown, before any is begun."""
+    for name in datasets:
+        DatasetSpec.parse(name)
+    return [run_config(dataset=name, **options) for name in datasets]
 
 
 def parts(name: str, text: str) -> list[str]:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 import tomli_w
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from rudder.training.checkpoint.format import CheckpointInterval
 from rudder.training.errors import ConfigError
@@ -82,12 +89,12 @@ class BufferSize(Frozen):
         try:
             amount = float(text)
         except ValueError:
-            raise ValueError(f"buffer is {BUFFER_FORMS}") from None
+            raise ValueError(f"it is {BUFFER_FORMS}") from None
         if "." in text and 0 <= amount <= 1:
             return cls(amount=amount, unit="halo_fraction")
         if amount.is_integer() and amount >= 0 and "." not in text:
             return cls(amount=amount, unit="rows")
-        raise ValueError(f"buffer is {BUFFER_FORMS}")
+        raise ValueError(f"it is {BUFFER_FORMS}")
 
     def rows(self, *, num_halo: int, row_bytes: int, auto: int) -> int:
         """Capacity in rows, for a partition of `num_halo` halo nodes and rows of `row_bytes`.
@@ -167,7 +174,7 @@ BALANCED = "balanced"
 def to_buffer_size(value: object) -> object:
     """Read the text forms and numbers; raises ValueError that names the forms."""
     if isinstance(value, bool):
-        raise ValueError(f"buffer is {BUFFER_FORMS}")
+        raise ValueError(f"it is {BUFFER_FORMS}")
     return BufferSize.parse(str(value)) if isinstance(value, str | int | float) else value
 
 
@@ -176,8 +183,14 @@ def _to_fanout(value: object) -> object:
         try:
             return tuple(int(part) for part in value.split(","))
         except ValueError:
-            raise ValueError("fanout is a comma-separated list of whole numbers: 5,10") from None
+            raise ValueError("it is a comma-separated list of whole numbers: 5,10") from None
     return tuple(value) if isinstance(value, list) else value
+
+
+def _check_fanout(fanout: tuple[int, ...]) -> tuple[int, ...]:
+    if not fanout or any(k == 0 or k < -1 for k in fanout):
+        raise ValueError("it is one number per layer, each 1 or more, or -1 for all")
+    return fanout
 
 
 def _to_names(value: object) -> object:
@@ -233,7 +246,9 @@ class RunConfig(FrozenExact):
     hidden: int = Field(64, ge=1, le=65536)
     heads: int = Field(4, ge=1, le=64)
     dropout: float = Field(0.5, ge=0, lt=1)
-    fanout: Annotated[tuple[int, ...], BeforeValidator(_to_fanout)] = (5, 10)
+    fanout: Annotated[
+        tuple[int, ...], BeforeValidator(_to_fanout), AfterValidator(_check_fanout)
+    ] = (5, 10)
     batch_size: int = Field(512, ge=1, le=10_000_000)
     epochs: int = Field(5, ge=1, le=1_000_000)
     task: TaskName = "classification"
@@ -290,18 +305,28 @@ class RunConfig(FrozenExact):
     start_timeout: float = Field(180.0, gt=0, le=_MAX_SECONDS)
     stall_timeout: float = Field(300.0, gt=0, le=_MAX_SECONDS)
 
+    @field_validator("rate")
+    @classmethod
+    def _check_rate(cls, text: str | None) -> str | None:
+        if text is not None:
+            kilobits_of(text)
+        return text
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _check_budget(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_bytes(text)
+        return text
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if not self.fanout or any(k == 0 or k < -1 for k in self.fanout):
-            raise ValueError("fanout needs one number per layer, each 1 or more, or -1 for all")
         if self.num_layers is not None and self.num_layers != len(self.fanout):
             raise ValueError(
                 f"num_layers is {self.num_layers} but fanout names {len(self.fanout)} layers"
             )
         if self.model == "gat" and self.hidden % self.heads:
             raise ValueError(f"heads is {self.heads}, but gat's must divide hidden ({self.hidden})")
-        if self.rate is not None:
-            kilobits_of(self.rate)
         if self.record_trace and self.loader == "stock":
             raise ValueError("record_trace needs loader rudder; stock has no buffer to trace")
         if (self.llm is None) != (self.llm_model is None):
@@ -319,8 +344,6 @@ class RunConfig(FrozenExact):
             raise ValueError("class_weights are of classes; task = regression has none")
         if self.task == "link-prediction" and (self.metric or self.class_weights):
             raise ValueError("task = link-prediction has MRR and Hits@10, no metric and no classes")
-        if self.memory_budget is not None:
-            parse_bytes(self.memory_budget)
         check_hosts(self.launcher, self.machines, hosts=self.hosts, spares=self.spare_hosts)
         if self.rate is not None and self.launcher != "local":
             raise ValueError("rate limits the links of local hosts only; leave it out")

@@ -61,5 +61,5 @@ def kilobits_of(rate: str) -> float:
     match = _RATE.match(rate)
     kilobits = float(match[1]) * _KILOBITS[match[2]] if match else 0.0
     if not 1 <= kilobits <= _MAX_KILOBITS:
-        raise ValueError("rate is a number and a unit, 1kbit to 1000gbit: 200mbit, 1gbit")
+        raise ValueError("a rate is a number and a unit, 1kbit to 1000gbit: 200mbit, 1gbit")
     return kilobits

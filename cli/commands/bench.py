@@ -22,6 +22,7 @@ from rudder.cli.options import (
     Capacities,
     Lookaheads,
     NewFolder,
+    configs_of,
     parts,
     settings,
     whole_numbers,
@@ -162,8 +163,8 @@ def harm(
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            help="Graph; repeatable. [dim]\\[default: tiny, community-200k, debian, drift,"
-            " products-s][/dim]"
+            help="Graph: see `rudder prepare --help`; repeatable."
+            f" [dim]\\[default: {', '.join(DATASETS)}][/dim]"
         ),
     ] = None,
     rate: Annotated[
@@ -193,16 +194,15 @@ def harm(
 ) -> None:
     """Compare steered with unsteered training from the same start, for each graph and rate.
 
-    Both take turns in the same job. A round's speed is the unsteered seconds over the steered ones;
-    shown are its median and, from 6 rounds on, a 95 % interval. A case takes 1 to 5 minutes, all 15
-    an hour. Each finished round is kept: the same command with the same --out goes on where it was
-    stopped, and with more --repeats it adds rounds to cases that are unclear.
+    Both take turns of at least 180 steps in the same job. A round's speed is the unsteered seconds
+    over the steered ones; shown are its median and, from 6 rounds on, a 95 % interval. A case takes
+    1 to 5 minutes, all 15 an hour. Each finished round is kept: the same command with the same
+    --out goes on where it was stopped, and with more --repeats it adds rounds to cases that are
+    unclear.
 
     Example: rudder bench harm --dataset synthetic:tiny --rate 200mbit --out runs/harm
     """
-    configs = [
-        run_config(dataset=name, controller="none", **options) for name in dataset or DATASETS
-    ]
+    configs = configs_of(dataset or DATASETS, controller="none", **options)
 
     def show(report: HarmReport) -> None:
         if not report.is_complete:

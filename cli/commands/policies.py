@@ -21,6 +21,7 @@ from rudder.cli.options import (
     Capacities,
     Lookaheads,
     NewFolder,
+    configs_of,
     parts,
     settings,
     whole_numbers,
@@ -29,7 +30,7 @@ from rudder.cli.options import (
 from rudder.cli.show.policies import check_picture, cost_table, draw_traffic, traffic_table
 from rudder.cli.show.progress import emit, say
 from rudder.memory.run.run_folder import SUMMARY_FILE
-from rudder.training.config import BUFFER_FORMS, BufferSize, RunConfig, run_config
+from rudder.training.config import BUFFER_FORMS, BufferSize, RunConfig
 from rudder.training.errors import ConfigError
 from rudder.training.settings import MAX_LOOKAHEAD_BATCHES
 from rudder.training.simulate.recording import find_traces, read_recording
@@ -105,7 +106,7 @@ def traffic(
     Example: rudder bench traffic --dataset synthetic:community-200k --dataset debian
     """
     asked = study(policies, capacity, lookahead, warm_epochs=warm_epochs)
-    configs = [run_config(dataset=name, **options) for name in dataset or DATASETS]
+    configs = configs_of(dataset or DATASETS, **options)
     answers: dict[str, list[Traffic]] = {}
     try:
         for config in configs:

@@ -208,8 +208,7 @@ def harm_table(report: HarmReport) -> Table:
     training."""
     rows = [
         (
-            case.dataset,
-            case.rate,
+            f"{case.dataset}\n{case.rate}",
             figures.seconds(case.unsteered_seconds),
             f"{case.speed:.3f}",
             f"{interval.low:.3f}-{interval.high:.3f}\n({interval.confidence:.0%})",
@@ -223,10 +222,10 @@ def harm_table(report: HarmReport) -> Table:
         for interval in (case.interval,)
     ]
     names = (
-        "dataset", "rate", "unsteered s", "speed", "interval", "rounds", "changes", "cpu",
-        "core", "verdict",
+        "graph, rate", "unsteered s", "speed", "interval", "rounds", "changes", "cpu", "core",
+        "verdict",
     )  # fmt: skip
-    return figures.table(names, rows, text=("dataset", "rate"))
+    return figures.table(names, rows, text=("graph, rate",))
 
 
 def planner_table(found: Sequence[Standing]) -> Table:

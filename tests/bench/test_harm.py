@@ -73,7 +73,9 @@ def measure(out: Path, *, start: str = "", repeats: int = 2) -> HarmReport:
 
 
 def test_a_case_whose_rounds_are_done_is_not_run_again(tmp_path: Path) -> None:
-    setup = "2 hosts, batch size 512, fan-out 5,10, 3 epochs a turn, start as by default"
+    setup = (
+        "2 hosts, batch size 512, fan-out 5,10, 3 epochs or 180 steps a turn, start as by default"
+    )
     done = case(1.0, 1.02).model_copy(update={"dataset": "synthetic:tiny"})
     (tmp_path / "harm.json").write_text(HarmReport(setup=setup).with_case(done).model_dump_json())
     assert measure(tmp_path) == HarmReport(setup=setup, cases=(done,), is_complete=True)

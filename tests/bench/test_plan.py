@@ -34,3 +34,9 @@ def test_variants_have_folders_of_their_own_and_know_how_long_they_train() -> No
     assert len({PLAN.folder_of(variant) for variant in PLAN.variants}) == 3
     own = [turn for turn in PLAN.turns if turn.variant == PLAN.variants[0]]
     assert PLAN.epochs_of_variant == sum(turn.num_epochs for turn in own) == 8
+
+
+def test_turns_of_few_steps_get_more_epochs() -> None:
+    plan = PLAN.model_copy(update={"least_turn_steps": 180})
+    assert [plan.for_epochs_of(n).epochs_per_turn for n in (5, 58, 90, 1000)] == [36, 4, 2, 2]
+    assert PLAN.for_epochs_of(0) == PLAN

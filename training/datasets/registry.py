@@ -107,7 +107,8 @@ def _fingerprint(path: Path) -> str:
 
 def _unknown(text: str) -> ConfigError:
     known = [form for forms in FORMS.values() for form in forms]
-    close = difflib.get_close_matches(text, known, n=3)
+    same = [form for form in known if form.partition(":")[2] == text]
+    close = same or difflib.get_close_matches(text, known, n=3)
     return ConfigError.for_field(
         "dataset",
         value=text,

@@ -42,6 +42,9 @@ WRONG = [
     ("planner", "train --collect --planner embedded"),
     ("planner", "train --collect --llm http://127.0.0.1:9/v1 --llm-model m"),
     ("hosts", "bench epochs --hosts node1,node2 --out {none}"),
+    ("dataset", "bench harm --dataset synthetic:tiny --dataset drift --out {none}"),
+    ("rate", "bench harm --dataset synthetic:tiny --rate none --rate soon --out {none}"),
+    ("dataset", "bench traffic --dataset synthetic:tiny --dataset drift --out {none}"),
 ]
 OUT_OF_RANGE = [
     ("--rank", "audit list {run} --rank -1"),
@@ -74,6 +77,12 @@ def test_what_is_wrong_is_named_with_what_is_allowed(name: str, line: str, run: 
     assert error.message.startswith(f"{name} = ")
     assert error.remedy
     assert not (run.parent / "none").exists()
+
+
+@pytest.mark.parametrize("line", [line for _, line in WRONG if "{none}" in line])
+def test_a_name_that_no_file_can_have_is_an_error_of_the_users(line: str, run: Path) -> None:
+    words = line.format(run=run, none="x" * 5000).split()
+    assert isinstance(CliRunner().invoke(make_app(), words).exception, ConfigError)
 
 
 @pytest.mark.parametrize(("name", "line"), OUT_OF_RANGE, ids=[line for _, line in OUT_OF_RANGE])

@@ -48,9 +48,10 @@ def test_an_unknown_name_is_refused_with_all_that_are_known(text: str) -> None:
         assert known in refused.value.message
 
 
-def test_a_near_miss_is_answered_with_what_was_meant() -> None:
+@pytest.mark.parametrize("text", ["synthetic:comunity-200k", "community-200k"])
+def test_a_near_miss_is_answered_with_what_was_meant(text: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        DatasetSpec.parse("synthetic:comunity-200k")
+        DatasetSpec.parse(text)
     assert "did you mean synthetic:community-200k" in refused.value.remedy
 
 
