@@ -35,10 +35,7 @@ from rudder.training.settings import (
     FrozenExact,
 )
 from rudder.training.steering_options import (
-    DEFAULT_ANSWER_TOKENS,
-    LlmRoles,
-    Objective,
-    PlannerName,
+    AgentOptions,
     SteeringOptions,
     default_memory,
 )
@@ -217,7 +214,7 @@ def _to_model(value: object) -> str:
     return str(value) if own is None else str(own)
 
 
-class RunConfig(FrozenExact):
+class RunConfig(AgentOptions, FrozenExact):
     """Every option of a training run, as `rudder train --help` describes them.
 
     The stored `config.toml` of a run has these names.
@@ -273,23 +270,11 @@ class RunConfig(FrozenExact):
     score_faithful: bool = False
     static_source: Literal["degree", "presample", "vip"] = "presample"
     controller: Literal["on", "none"] = "on"
-    planner: PlannerName = "embedded"
-    planner_model: Path | None = None
-    planner_refit_every: int | None = Field(None, ge=1)
-    objective: Objective = "time"
-    tolerance: float = Field(0.01, ge=0, le=1)
     memory_budget: str | None = None
-    memory: Path | None = None
     audit_key: Path | None = None
     audit_anchor: str | None = None
     llm: str | None = None
-    llm_model: str | None = None
-    llm_roles: LlmRoles = ("planner",)
     llm_deadline: float = Field(20.0, gt=0)
-    llm_answer_tokens: int = Field(DEFAULT_ANSWER_TOKENS, ge=16, le=32_768)
-    llm_extra: str | None = None
-    llm_max_calls: int = Field(200, ge=0)
-    llm_max_tokens: int = Field(1_000_000, ge=0)
     seed: int = Field(0, ge=0, lt=2**31)
     record_trace: bool = False
     checkpoint_every: Annotated[CheckpointInterval, BeforeValidator(_to_interval)] = (
@@ -356,22 +341,17 @@ class RunConfig(FrozenExact):
         """Options of this run's controllers; None where it has none."""
         if self.controller == "none" or self.loader == "stock":
             return None
+        shared = {name: getattr(self, name) for name in AgentOptions.model_fields}
+        own = {
+            "planner": "llm" if self.llm and self.planner != "published" else self.planner,
+            "planner_model": self.planner_model and self.planner_model.absolute(),
+            "memory": _memory_file(self.memory),
+        }
         return SteeringOptions(
-            planner="llm" if self.llm and self.planner != "published" else self.planner,
-            planner_model=self.planner_model and self.planner_model.absolute(),
-            planner_refit_every=self.planner_refit_every,
-            objective=self.objective,
-            tolerance=self.tolerance,
+            **shared | own,
             memory_budget_bytes=self.memory_budget_bytes,
-            memory=_memory_file(self.memory),
             llm_url=self.llm,
-            llm_model=self.llm_model,
-            llm_roles=self.llm_roles,
             llm_deadline_s=self.llm_deadline,
-            llm_answer_tokens=self.llm_answer_tokens,
-            llm_extra=self.llm_extra,
-            llm_max_calls=self.llm_max_calls,
-            llm_max_tokens=self.llm_max_tokens,
             seed=self.seed,
         )
 

@@ -9,6 +9,7 @@ from platformdirs import user_data_path
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from rudder.training.options import Options
+from rudder.training.settings import Frozen
 
 __all__ = ["SteeringOptions"]
 
@@ -55,12 +56,8 @@ def default_memory() -> Path:
     return user_data_path("rudder") / "memory.db"
 
 
-class SteeringOptions(Options):
-    """How agents steer a loader or a run; every field has a default.
-
-    The key of a language model is never here: controllers read it from the environment variable
-    RUDDER_LLM_KEY, or from the file that RUDDER_LLM_KEY_FILE names.
-    """
+class AgentOptions(Frozen):
+    """What a loader and a run tell their agents under the same names."""
 
     planner: PlannerName = "embedded"
     """Who proposes changes. `collect` explores; a classifier's name or `learned` uses a fitted
@@ -76,20 +73,12 @@ class SteeringOptions(Options):
     `tolerance` of the best."""
     tolerance: float = Field(0.01, ge=0, le=1)
     """Fraction of a step that is no difference; with `memory`, what a smaller buffer may cost."""
-    memory_budget_bytes: int | None = Field(None, ge=0)
-    """Bytes for all buffers of one host together. None: half of what the host has left."""
     memory: Path | None = None
     """File of past episodes. None: nothing is recalled from other runs."""
-    trial_windows: int = Field(2, ge=1, le=64)
-    """Windows on which a change is judged."""
-    llm_url: str | None = None
-    """Address of an OpenAI-compatible endpoint, up to `/v1`."""
     llm_model: str | None = None
     """The model's name at that endpoint."""
     llm_roles: LlmRoles = ("planner",)
     """As what the model is asked: `planner`, and `observer` before it and `critic` after it."""
-    llm_deadline_s: float = Field(20.0, gt=0)
-    """Seconds for all questions about one observation; no decision waits for them."""
     llm_answer_tokens: int = Field(DEFAULT_ANSWER_TOKENS, ge=16, le=32_768)
     """Most tokens of one answer, reasoning included."""
     llm_extra: str | None = None
@@ -98,6 +87,23 @@ class SteeringOptions(Options):
     """Questions that a trainer's controller may ask in a run."""
     llm_max_tokens: int = Field(1_000_000, ge=0)
     """Tokens that a trainer's controller may use in a run."""
+
+
+class SteeringOptions(AgentOptions, Options):
+    """How agents steer a loader or a run; every field has a default.
+
+    The key of a language model is never here: controllers read it from the environment variable
+    RUDDER_LLM_KEY, or from the file that RUDDER_LLM_KEY_FILE names.
+    """
+
+    memory_budget_bytes: int | None = Field(None, ge=0)
+    """Bytes for all buffers of one host together. None: half of what the host has left."""
+    trial_windows: int = Field(2, ge=1, le=64)
+    """Windows on which a change is judged."""
+    llm_url: str | None = None
+    """Address of an OpenAI-compatible endpoint, up to `/v1`."""
+    llm_deadline_s: float = Field(20.0, gt=0)
+    """Seconds for all questions about one observation; no decision waits for them."""
     llm_socket: Path | None = None
     """Unix socket that leads to the host of `llm_url`, for controllers that cannot reach it."""
     seed: int = 0
