@@ -25,6 +25,7 @@ from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.guard import Guard
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.replay.recorded_run import toolbox_of
+from rudder.cli.commands.settings import control_for, sockets_of
 from rudder.cli.show.changes import change_text
 from rudder.cli.show.episode import recorded_page
 from rudder.cli.show.report import FILE_NAME, write_report
@@ -156,8 +157,10 @@ class RunServer:
         command = Command(
             command_id=uuid.uuid4().hex, change=change, origin="mcp", objection=objection
         )
-        socket = self._run(run).folder / "control" / f"rank{rank}.sock"
-        return send_command(socket, command, _TIMEOUT_S)
+        folder = self._run(run).folder
+        control = control_for(folder)
+        (socket,) = sockets_of(control, folder, rank)
+        return send_command(socket, command, _TIMEOUT_S, connect=control.connect)
 
 
 async def _objection(reader: RunReader, change: Change, reason: str) -> str | None:

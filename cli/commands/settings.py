@@ -80,7 +80,7 @@ def set_(
         replace_now=replace_now,
     )
     control = control_for(run)
-    sockets = _chosen(control, run, rank)
+    sockets = sockets_of(control, run, rank)
     for each in map(rank_of_socket, sockets):
         _check_capacity(capacity, workload_of(run, each), rank=each)
     answers: list[Applied] = []
@@ -129,21 +129,7 @@ def _check_capacity(capacity: int | None, work: Workload | None, *, rank: int) -
         )
 
 
-def _chosen(control: Control, run: Path, rank: int | None) -> list[Path]:
-    found = control.sockets()
-    chosen = [path for path in found if rank is None or rank_of_socket(path) == rank]
-    if chosen:
-        return chosen
-    if found:
-        known = ", ".join(str(rank_of_socket(path)) for path in found)
-        raise ConfigError.for_field("rank", value=rank, allowed=f"the trainers of the run: {known}")
-    raise RudderError(
-        f"no trainer listens in {run}: the run is over, has not started, or uses --loader stock",
-        remedy="give the folder of a run that is training now",
-    )
-
-
-# -- shared with `rudder steer` ----------------------------------------------------------------
+# -- shared with `rudder steer` and `rudder mcp` -----------------------------------------------
 
 
 def control_for(run: Path) -> Control:
@@ -160,6 +146,21 @@ def control_for(run: Path) -> Control:
             " either, the run is over",
         )
     return control
+
+
+def sockets_of(control: Control, run: Path, rank: int | None) -> list[Path]:
+    """The socket of a trainer, or of all; raises ConfigError, or RudderError for none at all."""
+    found = control.sockets()
+    chosen = [path for path in found if rank is None or rank_of_socket(path) == rank]
+    if chosen:
+        return chosen
+    if found:
+        known = ", ".join(str(rank_of_socket(path)) for path in found)
+        raise ConfigError.for_field("rank", value=rank, allowed=f"the trainers of the run: {known}")
+    raise RudderError(
+        f"no trainer listens in {run}: the run is over, has not started, or uses --loader stock",
+        remedy="give the folder of a run that is training now",
+    )
 
 
 def ask(

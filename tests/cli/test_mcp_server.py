@@ -23,6 +23,7 @@ from rudder.cli.mcp_server import make_server
 from rudder.memory.run.run_reader import RunReader
 from rudder.tools.catalog import SPECS
 from rudder.training.control import unix_socket
+from rudder.training.control.door import DOOR_FILE, Door
 from rudder.training.control.messages import Intervention, Subscribe, read_message, to_line
 from tests.agents.replay.made import FOLDER
 from tests.training.control.steered import Trainer
@@ -113,6 +114,24 @@ def test_a_change_is_reviewed_sent_and_recorded_as_of_mcp(runs: Path) -> None:
     assert [(each.agent, each.tool) for each in told] == [("mcp", "set_buffer")] * 2
     outcomes = [each.applied.outcome for each in told if each.applied]
     assert outcomes == ["refused", "applied"]
+
+
+def test_a_trainer_of_another_machine_is_reached_through_the_door(
+    runs: Path, tmp_path: Path
+) -> None:
+    shutil.copy(FOLDER / "llm.db", runs / "demo" / "steering" / "rank0.db")
+    there = tmp_path / "there"
+    there.mkdir()
+    control = there / "control"
+    with (
+        Trainer(there, rank=0, rows=1000) as trainer,
+        Door(there, control=control, addresses=["127.0.0.1"], hosts=["node1"]),
+    ):
+        shutil.copy(there / DOOR_FILE, runs / "demo")
+        asked = {"reason": "more", "capacity_rows": 500}
+        _, (made,) = ask(make_server(runs, may_write=True), ("change_buffer", {**RUN, **asked}))
+        assert trainer.settings.capacity_rows == 500
+    assert made["record"]["outcome"] == "applied"
 
 
 def interventions(path: Path) -> Iterator[Intervention]:
