@@ -1,4 +1,4 @@
-"""docs/schema.md, and ten example queries for sqlite-utils and Datasette."""
+"""docs/schema.md, and example queries for sqlite-utils and Datasette."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 
 from rudder.memory.database import Migrations
 from rudder.memory.migrations import EXPERIENCE, RUN_FILE, fresh_database
+from rudder.memory.run.export import TABLES
 
-_FACETS = ("kind", "agent", "tool", "outcome", "planner", "decision", "result", "epoch")
+_FACETS = ("kind", "agent", "tool", "outcome", "planner", "decision", "result", "model", "epoch")
 """Columns of few values, which Datasette counts beside a table."""
 _TITLE = """# Tables
 
@@ -46,7 +47,7 @@ def _section(title: str, migrations: Migrations) -> str:
 
 @dataclass(frozen=True)
 class Query:
-    """database: rank0 (any rank's file) or memory."""
+    """database: run (made by `rudder runs export`) or memory."""
 
     name: str
     title: str
@@ -57,23 +58,29 @@ class Query:
 def queries() -> tuple[Query, ...]:
     """Those of queries.sql, which stands beside this file."""
     text = files("rudder.memory").joinpath("queries.sql").read_text()
-    found = re.findall(r"^-- (rank0|memory) (\w+): (.+)\n([^;]+);", text, re.MULTILINE)
+    found = re.findall(r"^-- (run|memory) (\w+): (.+)\n([^;]+);", text, re.MULTILINE)
     return tuple(Query(name, title, database, sql) for database, name, title, sql in found)
 
 
 def queries_page() -> str:
     """docs/queries.md: Markdown, ending with a line break."""
     head = (
-        "# Ten queries\n\nMade by `rudder memory queries`; do not edit. Run one with"
-        ' `sqlite-utils FILE "SQL"`, or have all\nas pages of'
-        " [Datasette](https://datasette.io), here of a recorded run:\n\n"
+        "# Queries\n\nMade by `rudder memory queries`; do not edit. `rudder runs export` copies the"
+        " records of all ranks into one file, also while\nthe run goes on. Have its queries, and"
+        " those of `memory.db`, as pages of [Datasette](https://datasette.io), here of a\nrecorded"
+        " run:\n\n"
         "    rudder memory sample runs/sample\n"
+        "    rudder runs export runs/sample run.db\n"
         "    rudder memory merge runs/sample --memory memory.db\n"
         "    rudder memory queries --datasette > metadata.json\n"
-        "    datasette runs/sample/steering/rank0.db memory.db --metadata metadata.json\n\n"
-        "A run of yours is in `runs/RUN/steering/`, one file a rank, and what runs have left behind"
-        " in `memory.db` of the data folder\n(`rudder memory stats` reads it). Queries of a rank"
-        " are kept for a file named `rank0.db`. Datasette 1.0\ntakes the file by `--config`.\n"
+        "    datasette run.db memory.db --metadata metadata.json\n\n"
+        "Datasette finds the queries by the names of the files. The page of an episode leads to its"
+        " rows of the audit log, and each of these\nto its episode. Datasette 1.0 takes"
+        " `metadata.json` by `--config`. Without Datasette, in which an empty rank means all of"
+        " them:\n\n"
+        "    sqlite-utils run.db \"SELECT ... WHERE :rank = '' OR rank = :rank\" -p rank 0\n\n"
+        "What runs have left behind is in `memory.db` of the data folder; `rudder memory stats`"
+        " reads it.\n"
     )
     return head + "".join(
         f"\n## {query.title}\n\nIn `{query.database}.db`:\n\n```sql\n{query.sql};\n```\n"
@@ -86,8 +93,10 @@ def datasette_metadata() -> str:
 
     It has the queries, what tables and columns hold, as their SQL says, and what to count by.
     """
+    of_rank = _described(RUN_FILE)
+    tables_of_run = {name: _with_rank(of_rank[name]) for name in TABLES}
     databases: dict[str, dict[str, Any]] = {
-        "rank0": {"queries": {}, "tables": _described(RUN_FILE)},
+        "run": {"queries": {}, "tables": tables_of_run},
         "memory": {"queries": {}, "tables": _described(EXPERIENCE)},
     }
     for query in queries():
@@ -95,6 +104,12 @@ def datasette_metadata() -> str:
         databases[query.database]["queries"][query.name] = stored
     content = {"title": "Rudder: decisions and their outcomes", "databases": databases}
     return json.dumps(content, indent=2) + "\n"
+
+
+def _with_rank(table: dict[str, Any]) -> dict[str, Any]:
+    """A table of the file that has the rows of all ranks."""
+    columns = {"rank": "of the trainer"} | table["columns"]
+    return table | {"columns": columns, "facets": ["rank", *table["facets"]]}
 
 
 def _described(migrations: Migrations) -> dict[str, dict[str, Any]]:

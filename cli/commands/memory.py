@@ -215,7 +215,7 @@ def queries(
         bool, typer.Option("--datasette", help="As a metadata file for Datasette.")
     ] = False,
 ) -> None:
-    """Print ten queries as Markdown, as in docs/queries.md, or for Datasette.
+    """Print example queries as Markdown, as in docs/queries.md, or for Datasette.
 
     Example: rudder memory queries --datasette > metadata.json
     """

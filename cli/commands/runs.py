@@ -17,7 +17,7 @@ from rudder.training.errors import ConfigError
 if TYPE_CHECKING:
     from rudder.memory.run.run_folder import RunFacts
 
-app = App("List, show, compare and remove runs, also those that train now.")
+app = App("List, show, compare, export and remove runs, also those that train now.")
 Folder = Annotated[Path, typer.Option("--folder", help="Folder in which the runs are.")]
 Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.")]
 RUNS = Path("runs")
@@ -62,6 +62,29 @@ def compare(runs: Runs, json: AsJson = False) -> None:
     Example: rudder runs compare runs/stock runs/demo
     """
     _show(runs, json=json)
+
+
+@app.command("export")
+def export(
+    run: Annotated[Path, typer.Argument(help="Folder of a steered run, finished or not.")],
+    out: Annotated[Path, typer.Argument(help="New SQLite file.")],
+    json: AsJson = False,
+) -> None:
+    """Copy the records of all ranks into one SQLite file, for SQL and Datasette.
+
+    Every table has the column `rank`. `rudder memory queries` has queries for it.
+
+    Example: rudder runs export runs/demo run.db
+    """
+    from rudder.memory.run.export import export_run
+    from rudder.memory.run.run_reader import run_files
+
+    if out.exists():
+        raise ConfigError(f"{out} exists already", remedy="name a new file, or remove that one")
+    with writing_to(out, name="out"):
+        counts = export_run(run_files(run), out)
+    told = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
+    emit(counts, f"{out}: {told}", json=json)
 
 
 @app.command("rm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,16 @@ def test_runs_are_compared_in_columns(runs: Path) -> None:
     assert lines["faster than the first"] == ["1.00x", "1.00x"]
     assert lines["state"] == ["finished", "finished"]
     assert "accuracy 75.0 %" in said("runs", "show", runs / "one")
+
+
+def test_records_of_all_ranks_are_copied_into_one_new_file(runs: Path) -> None:
+    text = said("runs", "export", runs / "one", "run.db")
+    assert re.fullmatch(r"run\.db: \d sessions, \d+ episodes, .*model calls\n", text)
+    again = rudder("runs", "export", runs / "one", "run.db").exception
+    assert isinstance(again, ConfigError)
+    nowhere = rudder("runs", "export", runs / "one", "no/run.db").exception
+    assert isinstance(nowhere, ConfigError)
+    assert "no/run.db" in str(nowhere)
 
 
 def test_a_run_is_removed_unless_it_trains(runs: Path) -> None:
