@@ -28,7 +28,7 @@ from rudder.bench.results import BenchReport, TurnDone
 from rudder.bench.run import run
 from rudder.bench.variants import Variant
 from rudder.cli.commands.steer import budget
-from rudder.cli.show.bench import tell_turn
+from rudder.cli.show.bench import TurnLines
 from rudder.cli.show.progress import say
 from rudder.memory.run.run_reader import RunReader, run_file, run_files
 from rudder.training.config import run_config
@@ -65,12 +65,13 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     )
     last = [turn for turn in plan.turns if turn.round == BEFORE][-1]
     out = Path(options.out or time.strftime("runs/steering-%Y%m%d-%H%M%S"))
+    tell = TurnLines()
     for repeat in range(options.repeats):
         job = out / f"{what}{repeat}"
         own = job / f"rate-{rate}" / plan.folder_of(Variant(text=steered))
 
         def watch(done: TurnDone, report: BenchReport, own: Path = own) -> None:
-            tell_turn(done, report)
+            tell(done, report)
             if done.turn == last and what == "rate":
                 change_rate(options.to)
             if done.turn == last and what == "budget":

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rudder.cli.help import App
-from rudder.cli.show.progress import keep_streams_open, say
+from rudder.cli.show.progress import Verbosity, keep_streams_open, say
 from rudder.training.errors import MachineError, RudderError
 from rudder.training.versions import own_version
 
@@ -92,7 +92,7 @@ def _exit_code() -> int | str | None:
     try:
         make_app(named if named and named[0] in COMMANDS else tuple(COMMANDS))()
     except RudderError as error:
-        say(f"error: {error}")
+        say(f"error: {error}", least=Verbosity.QUIET)
         return error.exit_code
     except SystemExit as ended:
         return ended.code

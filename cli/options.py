@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import typer
 
+from rudder.cli.show.progress import Verbosity, speaking
 from rudder.memory.run.audit import AuditFilter
 from rudder.memory.run.run_reader import FOLDER
 from rudder.memory.store import stored
@@ -158,11 +160,7 @@ def option(
     name: str, kind: Any, *, text: str, panel: str, least: int | None = None
 ) -> inspect.Parameter:
     """An option for `with_options`, None where it is not given; text, panel: of `--help`."""
-    annotated: Any = Annotated
-    info = typer.Option(help=text, rich_help_panel=panel, min=least)
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotated[kind, info]
-    )
+    return _keyword(name, kind, None, typer.Option(help=text, rich_help_panel=panel, min=least))
 
 
 def settings(*names: str, **texts: str) -> list[inspect.Parameter]:
@@ -204,6 +202,50 @@ def with_options(options: Sequence[inspect.Parameter]) -> Callable[[Command], Co
         return command
 
     return add
+
+
+def long_command(command: Command) -> Command:
+    """Give a command that takes long -q, -v and --log-file."""
+
+    @functools.wraps(command)
+    def run(
+        *places: Any,
+        quiet: bool = False,
+        verbose: bool = False,
+        log_file: Path | None = None,
+        **named: Any,
+    ) -> object:
+        if quiet and verbose:
+            raise ConfigError.for_field("verbose", value=True, allowed="only without --quiet")
+        with speaking(Verbosity(Verbosity.NORMAL + verbose - quiet), log_file=log_file):
+            return command(*places, **named)
+
+    return with_options(_HOW_MUCH_IS_TOLD)(cast("Command", run))
+
+
+def _keyword(name: str, kind: Any, default: object, info: Any) -> inspect.Parameter:
+    annotated: Any = Annotated
+    place = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, place, default=default, annotation=annotated[kind, info])
+
+
+_HOW_MUCH_IS_TOLD = [
+    _keyword(
+        "quiet", bool, False, typer.Option("--quiet", "-q", help="Tell only results and errors.")
+    ),
+    _keyword(
+        "verbose",
+        bool,
+        False,
+        typer.Option("--verbose", "-v", help="Tell details, too, and the traceback of an error."),
+    ),
+    _keyword(
+        "log_file",
+        Path | None,
+        None,
+        typer.Option(help="Append all that -v tells to this file, each line with its time."),
+    ),
+]
 
 
 # -- lists ------------------------------------------------------------------------------------

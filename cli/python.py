@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rudder.cli.commands.train import config_of_resumed, run
+from rudder.cli.show.progress import Verbosity, speaking
 from rudder.training.config import run_config
 
 if TYPE_CHECKING:
@@ -37,11 +38,12 @@ def train(
         RunError: A process failed or was killed; StoppedError after SIGTERM or SIGUSR1.
     """
     file = None if config is None else Path(config)
-    if resume is None:
-        return run(run_config(file, **settings), show=_nothing, quiet=quiet)
-    place = Path(resume)
-    resumed = config_of_resumed(place, config_file=file, **settings)
-    return run(resumed, show=_nothing, resume=place, quiet=quiet)
+    with speaking(Verbosity.QUIET if quiet else Verbosity.NORMAL):
+        if resume is None:
+            return run(run_config(file, **settings), show=_nothing)
+        place = Path(resume)
+        resumed = config_of_resumed(place, config_file=file, **settings)
+        return run(resumed, show=_nothing, resume=place)
 
 
 def _nothing(summary: Summary) -> None:

@@ -13,12 +13,16 @@ from rudder.training.settings import Frozen
 
 
 class PhaseEntered(Frozen):
-    """A process has begun a phase; the last one shows where a silent process has stopped."""
+    """A process has begun a phase; the last one shows where a silent process has stopped.
+
+    share: of its work that is done, 0 to 1, where that is known.
+    """
 
     kind: Literal["phase"] = "phase"
     role: Literal["server", "trainer"]
     rank: int
     phase: Literal["starting", "connected", "training", "evaluating", "finished"]
+    share: float | None = None
 
 
 class BufferMade(Frozen):

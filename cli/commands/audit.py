@@ -18,6 +18,7 @@ from rudder.cli.options import (
     Where,
     check_memory_file,
     check_run,
+    long_command,
     rows_that_fit,
     with_options,
     writing_to,
@@ -117,6 +118,7 @@ def model(
 
 
 @app.command("verify")
+@long_command
 def verify(
     where: Where,
     memory: Annotated[

@@ -23,12 +23,13 @@ from rudder.cli.options import (
     Lookaheads,
     NewFolder,
     configs_of,
+    long_command,
     parts,
     settings,
     whole_numbers,
     with_options,
 )  # fmt: skip
-from rudder.cli.show.bench import as_markdown, draw, grid_table, harm_table, report_text, tell_turn
+from rudder.cli.show.bench import TurnLines, as_markdown, draw, grid_table, harm_table, report_text
 from rudder.cli.show.progress import emit, say
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError, MachineError
@@ -66,6 +67,7 @@ def _end_in_order() -> None:
 
 
 @app.command("epochs")
+@long_command
 @with_options([*_WORK, *_OF_EPOCHS])
 def epochs(
     *,
@@ -115,10 +117,11 @@ def epochs(
         else:
             emit(report, report_text(report), json=json)
 
-    run(plan, config, rates=rate or ["none"], out=where, say=say, watch=tell_turn, show=show)
+    run(plan, config, rates=rate or ["none"], out=where, say=say, watch=TurnLines(), show=show)
 
 
 @app.command("grid")
+@long_command
 @with_options(_WORK)
 def grid(
     *,
@@ -145,7 +148,7 @@ def grid(
         say(f"picture: {draw(bench, where)}")
         emit(bench, grid_table(points, bench), json=json)
 
-    run(plan, config, rates=[rate], out=where, say=say, watch=tell_turn, show=show)
+    run(plan, config, rates=[rate], out=where, say=say, watch=TurnLines(), show=show)
 
 
 def grid_of(capacity: str, lookahead: str) -> Grid:
@@ -157,6 +160,7 @@ def grid_of(capacity: str, lookahead: str) -> Grid:
 
 
 @app.command("harm")
+@long_command
 @with_options(settings("batch_size", "fanout", hosts=LOCAL_HOSTS))
 def harm(
     *,
@@ -211,5 +215,5 @@ def harm(
 
     measure_harm(
         configs, rates=rate or RATES, start=start, repeats=repeats, epochs=epochs_per_turn,
-        out=out or new_folder(), say=say, watch=tell_turn, show=show,
+        out=out or new_folder(), say=say, watch=TurnLines(), show=show,
     )  # fmt: skip

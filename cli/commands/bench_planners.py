@@ -19,9 +19,9 @@ from rudder.bench.planners_live import (
 )
 from rudder.bench.results import results_in
 from rudder.bench.run import new_folder
-from rudder.cli.options import AsJson, LlmModel, NewFolder, parts
-from rudder.cli.show.bench import live_table, planner_table, tell_turn
-from rudder.cli.show.progress import emit, say
+from rudder.cli.options import AsJson, LlmModel, NewFolder, long_command, parts
+from rudder.cli.show.bench import TurnLines, live_table, planner_table
+from rudder.cli.show.progress import Verbosity, counting, emit, say
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError
 from rudder.training.steering_options import SteeringOptions
@@ -35,6 +35,7 @@ PLAIN = ("fixed", "periodic", "heuristic", "embedded")
 _LIVE_BATCH = 64
 
 
+@long_command
 def planners(
     planners: Annotated[
         str,
@@ -109,7 +110,7 @@ def planners(
         names += ["llm", *[PUBLISHED_LLM] * (PUBLISHED in names)]
     chosen = _live_variants(names, files, start=start)
     compare_live(
-        chosen, config, rate=rate, turns=turns, jobs=jobs, out=where, say=say, watch=tell_turn,
+        chosen, config, rate=rate, turns=turns, jobs=jobs, out=where, say=say, watch=TurnLines(),
         show=show,
     )  # fmt: skip
 
@@ -127,12 +128,15 @@ def _compare_simulated(
 
     cases = all_cases(seeds=seeds, policy=policy)
     report = Comparison(workloads_planned=len(cases))
-    with results_in(out / "planners.json", say=say, show=show) as keep:
-        for number, case in enumerate(cases, start=1):
-            what = f"{case.stream}, {case.row_ms} ms a row, {case.start}"
-            say(f"workload {number}/{len(cases)}: {what}")
+    with (
+        results_in(out / "planners.json", say=say, show=show) as keep,
+        counting("comparing", total=len(cases), unit="workloads") as advance,
+    ):
+        for case in cases:
+            say(f"{case.stream}, {case.row_ms} ms a row, {case.start}", least=Verbosity.VERBOSE)
             report = report.with_workload(compare(teams, case, windows=windows))
             keep(report)
+            advance(1)
 
 
 def _plain_teams(names: list[str], *, allowed: tuple[str, ...]) -> dict[str, TeamMaker]:

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from rudder.cli.options import long_command
 from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
 
 
+@long_command
 def demo(
     rate: Annotated[str, typer.Option(help="Rate of the link between the two hosts.")] = "200mbit",
     epochs: Annotated[int, typer.Option(help="Epochs of each run.", min=2)] = 3,

@@ -22,13 +22,14 @@ from rudder.cli.options import (
     Lookaheads,
     NewFolder,
     configs_of,
+    long_command,
     parts,
     settings,
     whole_numbers,
     with_options,
 )
 from rudder.cli.show.policies import check_picture, cost_table, draw_traffic, traffic_table
-from rudder.cli.show.progress import emit, say
+from rudder.cli.show.progress import counting, emit, say
 from rudder.memory.run.run_folder import SUMMARY_FILE
 from rudder.training.config import BUFFER_FORMS, BufferSize, RunConfig
 from rudder.training.errors import ConfigError
@@ -47,6 +48,7 @@ POLICIES = (
 )
 
 
+@long_command
 def simulate(
     trace: Annotated[
         list[Path],
@@ -81,6 +83,7 @@ def simulate(
     emit(rows, traffic_table(rows, title=title), json=json)
 
 
+@long_command
 @with_options(settings("hosts", "batch_size", "fanout", "epochs"))
 def traffic(
     *,
@@ -123,6 +126,7 @@ def traffic(
             emit(answers, "", json=True)
 
 
+@long_command
 def policy(
     policies: Annotated[
         str | None,
@@ -152,13 +156,18 @@ def policy(
         emit(report, cost_table(report.root), json=json)
 
     rows: list[Cost] = []
-    with results_in((out or new_folder()) / "policy.json", say=say, show=show) as keep:
-        for variant in parts("policies", policies) if policies else policy_cost.VARIANTS:
+    variants = parts("policies", policies) if policies else policy_cost.VARIANTS
+    with (
+        results_in((out or new_folder()) / "policy.json", say=say, show=show) as keep,
+        counting("timing", total=len(variants), unit="policies") as advance,
+    ):
+        for variant in variants:
             say(f"timing {variant}")
             rows += policy_cost.series(
                 variant, capacities, sizes, inputs=inputs, num_batches=batches
             )
             keep(RootModel[list[Cost]](rows))
+            advance(1)
 
 
 def study(policies: str, capacity: str, lookahead: str, *, warm_epochs: int) -> Study:
@@ -181,7 +190,8 @@ def _replayed(places: Sequence[Path], asked: Study) -> list[Traffic]:
     for each in recordings:
         if not each.is_whole:
             say(f"rank {each.header.rank} was killed: {each.num_observed} batches read")
-    return answer(recordings, asked)
+    with counting("replaying", total=asked.num_replays, unit="replays") as advance:
+        return answer(recordings, asked, on_replay=lambda: advance(1))
 
 
 def recorded_run(config: RunConfig, out: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
@@ -11,15 +12,17 @@ from typing import Annotated
 
 import typer
 
-from rudder.cli.options import AsJson
+from rudder.cli.options import AsJson, long_command
 from rudder.cli.show import figures
-from rudder.cli.show.progress import emit, say
+from rudder.cli.show.progress import counting, emit, say
 from rudder.training.checkpoint.reader import Which
 from rudder.training.errors import ConfigError, DataError
+from rudder.training.events import Event, PhaseEntered
 from rudder.training.model.predict import PROGRAM, Predictions, Split
 from rudder.training.partitioned_graph import PartitionedGraph
 
 
+@long_command
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
@@ -53,17 +56,33 @@ def predict(
     _check(model, graph, embeddings=embeddings)
     what = Predictions(model=model, split=split, out=out.absolute(), embeddings=embeddings)
     scratch = Path(tempfile.mkdtemp(prefix="predict-", dir=run_dir))
-    launch(
-        config,
-        graph=graph,
-        run_dir=scratch,
-        on_event=lambda event: None,
-        program=PROGRAM,
-        program_options=what.model_dump(mode="json"),
-    )
+    with counting("inferring", total=100, unit="percent") as advance:
+        launch(
+            config,
+            graph=graph,
+            run_dir=scratch,
+            on_event=_Inferred(config.num_trainers, advance),
+            program=PROGRAM,
+            program_options=what.model_dump(mode="json"),
+        )
     shutil.rmtree(scratch, ignore_errors=True)
     found = _summary(out)
     emit(found, _text(found), json=json)
+
+
+class _Inferred:
+    """Listens to the ranks, and tells what they have done together."""
+
+    def __init__(self, num_ranks: int, advance: Callable[[int], None]) -> None:
+        self._shares, self._advance, self._told = [0.0] * num_ranks, advance, 0
+
+    def __call__(self, event: Event) -> None:
+        """Take in an event."""
+        if isinstance(event, PhaseEntered) and event.share is not None:
+            self._shares[event.rank] = event.share
+            percent = int(100 * sum(self._shares) / len(self._shares))
+            self._advance(percent - self._told)
+            self._told = percent
 
 
 def _check(model: Path, graph: PartitionedGraph, *, embeddings: bool) -> None:

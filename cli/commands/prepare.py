@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from rudder.cli.options import AsJson
-from rudder.cli.show.progress import emit, say
+from rudder.cli.options import AsJson, long_command
+from rudder.cli.show.progress import emit, stages
 from rudder.training.partition.prepare import default_data_dir
 from rudder.training.partition.prepare import prepare as prepare_parts
 
 
+@long_command
 def prepare(
     dataset: Annotated[
         str,
@@ -43,10 +44,11 @@ def prepare(
     out = out or default_data_dir(
         dataset, parts, seed, undirected=undirected, feature_dtype=feature_dtype, method=method
     )
-    manifest = prepare_parts(
-        dataset, num_parts=parts, out=out, seed=seed, undirected=undirected,
-        feature_dtype=feature_dtype, method=method, progress=say,
-    )  # fmt: skip
+    with stages() as tell:
+        manifest = prepare_parts(
+            dataset, num_parts=parts, out=out, seed=seed, undirected=undirected,
+            feature_dtype=feature_dtype, method=method, progress=tell,
+        )  # fmt: skip
     text = (
         f"{out}: {manifest.num_nodes:,} nodes, {manifest.num_edges:,} edges,"
         f" {manifest.num_parts} parts, {manifest.cut_fraction:.1%} of edges cut"

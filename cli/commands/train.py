@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rudder.cli.options import AsJson, settings, with_options
+from rudder.cli.options import AsJson, long_command, settings, with_options
 from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
 from rudder.training.hosts.names import hosts_in
@@ -44,6 +44,7 @@ def new_run_dir(dataset: str, *, parent: Path = Path("runs")) -> Path:
     return next(path for name in candidates if not (path := parent / name).exists())
 
 
+@long_command
 @with_options(settings())
 def train(
     *,
@@ -164,21 +165,15 @@ def _print_json(summary: Summary) -> None:
     typer.echo(summary.model_dump_json(indent=2))
 
 
-def _nothing(text: str) -> None:
-    """Say nothing."""
-
-
 def run(
     config: RunConfig,
     *,
     show: Callable[[Summary], object],
     resume: Path | None = None,
-    quiet: bool = False,
 ) -> Summary:
     """Prepare what is missing, train, write the run's summary and show it.
 
-    resume: a run, or one of its checkpoints, to go on with; config has its folder; quiet: write no
-    progress to standard error.
+    resume: a run, or one of its checkpoints, to go on with; config has its folder.
     Raises MachineError where that, or anything else of the record, cannot be written; RunError,
     also written to `error.txt` in the run's folder, where the run failed.
     """
@@ -191,15 +186,14 @@ def run(
     if own := OwnModel.parse(config.model):
         own.check()
     keeper = HeadKeeper(config)
-    tell: Callable[[str], None] = _nothing if quiet else say
     check_trackers(config.track)
-    graph = data_of(config, progress=tell)
+    graph = data_of(config, progress=say)
     run_dir = config.run_dir or new_run_dir(graph.dataset)
     config = fitted(config, graph).model_copy(update={"run_dir": run_dir})
     checkpoint = None if resume is None else find_checkpoint(resume, config, graph)
     if checkpoint is not None:
         (run_dir / ERROR_FILE).unlink(missing_ok=True)
-        tell(f"going on after {checkpoint.manifest.step:,} steps, from {checkpoint.folder}")
+        say(f"going on after {checkpoint.manifest.step:,} steps, from {checkpoint.folder}")
     tell_of_budget(config, row_bytes=graph.row_bytes)
     with tracking(config, run_dir) as note:
         return _train(
@@ -210,7 +204,6 @@ def run(
             keeper=keeper,
             show=show,
             resume_from=None if checkpoint is None else checkpoint.folder.absolute(),
-            quiet=quiet,
         )
 
 
@@ -223,11 +216,8 @@ def _train(
     keeper: HeadKeeper,
     show: Callable[[Summary], object],
     resume_from: Path | None,
-    quiet: bool,
 ) -> Summary:
     """Train, and write summary and page; note: told of every event."""
-    from rich.console import Console
-
     from rudder.cli.after_run import keep_record, keep_report, steering_of
     from rudder.cli.show.display import make_display
     from rudder.cli.show.summary import summarise
@@ -245,7 +235,6 @@ def _train(
                 num_ranks=config.num_trainers,
                 epochs=config.epochs,
                 steered=steered,
-                console=Console(quiet=True) if quiet else None,
             ) as display,
             keeper.watch(run_dir),
         ):
@@ -260,7 +249,7 @@ def _train(
                 run_dir=run_dir,
                 on_event=tell_both,
                 resume_from=resume_from,
-                tell=_nothing if quiet else say,
+                tell=say,
             )
     except StoppedError:
         raise

@@ -16,7 +16,7 @@ from rudder.bench.planners_live import LivePlanner
 from rudder.bench.results import BenchReport, Spread, TurnDone, VariantResult
 from rudder.bench.variants import FLOOR, STOCK, Grid
 from rudder.cli.show import figures
-from rudder.cli.show.progress import say
+from rudder.cli.show.progress import Pace, say
 
 if TYPE_CHECKING:  # importing the agents' graph takes half a second
     from rudder.bench.simulated.compare import Standing
@@ -68,12 +68,21 @@ def draw(report: BenchReport, out: Path) -> Path:
     return path
 
 
-def tell_turn(done: TurnDone, report: BenchReport) -> None:
-    """Tell a person, on standard error, how long the epochs of a turn took."""
-    number = done.turn.round
-    name = f"repeat {number}/{report.repeats}" if number else "warm-up"
-    seconds = figures.seconds(done.mean_seconds)
-    say(f"rate {done.rate}, {name}, {done.turn.variant.text}: {seconds} s an epoch")
+class TurnLines:
+    """Tells how long the epochs of a turn took, and how many turns and how much time are left."""
+
+    def __init__(self) -> None:
+        self._pace = Pace()
+
+    def __call__(self, done: TurnDone, report: BenchReport) -> None:
+        """Tell of a turn; of several benchmarks one after the other, each has its own pace."""
+        if report.turns_done == 1:
+            self._pace = Pace(after=1)
+        number = done.turn.round
+        name = f"repeat {number}/{report.repeats}" if number else "warm-up"
+        seconds = figures.seconds(done.mean_seconds)
+        pace = self._pace.text(report.turns_done, report.turns_planned, "turns")
+        say(f"rate {done.rate}, {name}, {done.turn.variant.text}: {seconds} s an epoch; {pace}")
 
 
 # -- rudder bench epochs -----------------------------------------------------------------------

@@ -16,7 +16,9 @@ from rich.live import Live
 from rich.table import Table
 
 from rudder.cli.show import figures
+from rudder.cli.show.progress import Verbosity, drawing_on, say, verbosity
 from rudder.cli.show.steering_lines import SteeringWatch
+from rudder.training.checkpoint.format import Written
 from rudder.training.events import (
     BufferMade,
     CheckpointWritten,
@@ -35,6 +37,10 @@ _PAUSE_S = 10.0
 _COLUMNS = (
     "rank", "phase", "epoch", "step", "steps/s", "hits", "rows fetched", "wait ms a step",
 )  # fmt: skip
+
+
+class Detail(str):
+    """A line that only -v and --log-file tell."""
 
 
 @dataclass
@@ -88,9 +94,8 @@ class RunProgress:
         return [line for rank in self._ranks for line in self._watch.last_news(rank)]
 
     def _line(self, event: Event) -> str | None:
-        if isinstance(event, PhaseEntered) and event.role == "trainer":
-            self._ranks[event.rank].phase = event.phase
-            return self._training_line()
+        if isinstance(event, PhaseEntered):
+            return self._phase_line(event)
         if isinstance(event, BufferMade):
             self._buffers[event.rank] = event.memory
         if isinstance(event, Progress):
@@ -103,8 +108,8 @@ class RunProgress:
             )
         if isinstance(event, EpochDone):
             return self._epoch_line(event.rank, event.metrics)
-        if isinstance(event, CheckpointWritten) and event.written.error is not None:
-            return f"a checkpoint could not be written: {event.written.error}"
+        if isinstance(event, CheckpointWritten):
+            return _checkpoint_line(event.written)
         if isinstance(event, Evaluated):
             self.evaluations.append(event.evaluation)
             return self._evaluation_line(event.evaluation)
@@ -152,6 +157,13 @@ class RunProgress:
         has_buffer = rows.hits > 0 or any(each.settings.capacity_rows for each in windows)
         return rows.hit_fraction if has_buffer else None
 
+    def _phase_line(self, event: PhaseEntered) -> str:
+        detail = Detail(f"{event.role} {event.rank}: {event.phase}")
+        if event.role == "server":
+            return detail
+        self._ranks[event.rank].phase = event.phase
+        return self._training_line() or detail
+
     def _training_line(self) -> str | None:
         if self._is_training or any(rank.phase != "training" for rank in self._ranks.values()):
             return None
@@ -173,12 +185,10 @@ class RunProgress:
         if len(done) < len(self._ranks):
             return None
         del self._done[metrics.epoch]
-        if not self._is_told("epoch", metrics.epoch):
-            return None
         slowest = max(done, key=lambda rank: done[rank].seconds_total)
         of_slowest = done[slowest]
         rows = sum((metrics.rows for metrics in done.values()), RowCounts())
-        return (
+        line = (
             f"epoch {metrics.epoch + 1}/{self._epochs}:"
             f" {figures.seconds(of_slowest.seconds_total)} s (slowest: rank {slowest}),"
             f" exposed wait {figures.seconds(of_slowest.seconds.exposed_wait)} s,"
@@ -186,10 +196,9 @@ class RunProgress:
             f" rows fetched {figures.count(rows.rows_fetched.total)},"
             f" loss {figures.decimal(_mean_loss(list(done.values())))}"
         )
+        return line if self._is_told("epoch", metrics.epoch) else Detail(line)
 
     def _evaluation_line(self, evaluation: Evaluation) -> str | None:
-        if not self._is_told("evaluation", evaluation.epoch):
-            return None
         main, *others = evaluation.scores
         told = [
             f"test {main.name} {figures.score(main.test, name=main.name)}",
@@ -197,7 +206,14 @@ class RunProgress:
             *[f"{each.name} {figures.score(each.test, name=each.name)}" for each in others],
         ]
         seconds = figures.seconds(evaluation.seconds)
-        return f"epoch {evaluation.epoch + 1}/{self._epochs}: {', '.join(told)} ({seconds} s)"
+        line = f"epoch {evaluation.epoch + 1}/{self._epochs}: {', '.join(told)} ({seconds} s)"
+        return line if self._is_told("evaluation", evaluation.epoch) else Detail(line)
+
+
+def _checkpoint_line(written: Written) -> str:
+    if written.error is not None:
+        return f"a checkpoint could not be written: {written.error}"
+    return Detail(f"checkpoint after step {written.step:,}")
 
 
 def _of_buffers(made: list[Memory]) -> str:
@@ -240,15 +256,19 @@ class PlainDisplay:
 
     def _tell(self, lines: Sequence[str]) -> None:
         for line in lines:
-            self._console.print(line, soft_wrap=True, highlight=False, markup=False)
+            is_detail = isinstance(line, Detail)
+            say(line, least=Verbosity.VERBOSE if is_detail else Verbosity.NORMAL)
 
     def __enter__(self) -> Self:
         """Begin to show."""
+        self._drawing = drawing_on(self._console)
+        self._drawing.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Tell what is left to tell."""
         self._tell(self._progress.last_news())
+        self._drawing.__exit__(None, None, None)
 
 
 class LiveDisplay(PlainDisplay):
@@ -269,7 +289,7 @@ class LiveDisplay(PlainDisplay):
     def __enter__(self) -> Self:
         """Begin to draw."""
         self._live.start(refresh=True)
-        return self
+        return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
         """Remove the table; the lines stay."""
@@ -287,6 +307,5 @@ def make_display(
     watch = None if steered is None else SteeringWatch(steered)
     progress = RunProgress(num_ranks=num_ranks, epochs=epochs, watch=watch)
     console = Console(stderr=True) if console is None else console
-    return (
-        LiveDisplay(console, progress) if console.is_terminal else PlainDisplay(console, progress)
-    )
+    is_drawn = console.is_terminal and verbosity() >= Verbosity.NORMAL
+    return LiveDisplay(console, progress) if is_drawn else PlainDisplay(console, progress)

@@ -6,18 +6,199 @@ import io
 import os
 import select
 import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from pathlib import Path
+from typing import TextIO
 
 import typer
 from pydantic_core import to_json
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from rudder.training.errors import ConfigError, RudderError
 
 _PATIENCE_S = 1.0
 """How long a progress line waits for a reader that has stopped (Ctrl-S, a pager)."""
+_REDRAW_S = 0.1
+_LINE_S = 10.0
+"""How often a bar is drawn, and how often a line is written where there is no terminal."""
 
 
-def say(text: str) -> None:
-    """Write a line for a person to standard error; standard output is for results."""
-    typer.echo(text, err=True)
+class Verbosity(IntEnum):
+    """How much a person wants to be told; a line has the least that it is told at."""
+
+    QUIET = 0
+    NORMAL = 1
+    VERBOSE = 2
+
+
+@dataclass(frozen=True)
+class _Voice:
+    """log: a file that gets every line; console: what draws on the terminal now."""
+
+    level: Verbosity = Verbosity.NORMAL
+    log: TextIO | None = None
+    console: Console | None = None
+
+
+_voice = _Voice()
+
+
+def say(text: str, *, least: Verbosity = Verbosity.NORMAL) -> None:
+    """Write a line for a person to standard error; standard output is for results.
+
+    least: VERBOSE for a detail, which only -v and --log-file show; QUIET for an error.
+    """
+    if _voice.log is not None:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=_voice.log)
+    if _voice.level < least:
+        return
+    if _voice.console is None:
+        typer.echo(text, err=True)
+    else:
+        _voice.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+
+def verbosity() -> Verbosity:
+    """How much is told now."""
+    return _voice.level
+
+
+@contextmanager
+def speaking(level: Verbosity, *, log_file: Path | None = None) -> Iterator[None]:
+    """Tell so much within the block, and add every line to a file, with its time.
+
+    Raises ConfigError where the file cannot be opened.
+    """
+    global _voice
+    before, log = _voice, None
+    if log_file is not None:
+        try:
+            log = log_file.open("a", buffering=1)
+        except OSError as error:
+            raise ConfigError.for_field(
+                "log_file",
+                value=str(log_file),
+                allowed="a file that can be written",
+                remedy=f"choose another place: {error.strerror}",
+            ) from None
+    _voice = replace(_voice, level=level, log=log or _voice.log)
+    try:
+        yield
+    except RudderError as error:
+        _note_failure(error, log)
+        raise
+    finally:
+        _voice = before
+        if log is not None:
+            log.close()
+
+
+def _note_failure(error: RudderError, log: TextIO | None) -> None:
+    """`main` tells the error itself when the file is closed already."""
+    if log is not None:
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} error: {error}", file=log)
+    say("".join(traceback.format_exception(error)).rstrip(), least=Verbosity.VERBOSE)
+
+
+@contextmanager
+def drawing_on(console: Console) -> Iterator[None]:
+    """Have lines written by what draws on the terminal, above what it draws."""
+    global _voice
+    before = _voice
+    _voice = replace(_voice, console=console)
+    try:
+        yield
+    finally:
+        _voice = before
+
+
+class Pace:
+    """How fast work goes, and how long the rest takes if it goes on so."""
+
+    def __init__(self, *, after: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
+        """after: what is done when the time begins to count; clock: seconds."""
+        self._after, self._clock = after, clock
+        self._began = clock()
+
+    def text(self, done: int, total: int, unit: str) -> str:
+        """Such as `12 of 40 rows, 3 a second, 9 s left`."""
+        told = f"{done:,} of {total:,} {unit}"
+        elapsed = self._clock() - self._began
+        if done <= self._after or not elapsed:
+            return told
+        rate = (done - self._after) / elapsed
+        speed = f"{rate:,.0f} a second" if rate >= 2 else f"{duration(1 / rate)} each"
+        return f"{told}, {speed}, {duration(max(total - done, 0) / rate)} left"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that people would use: 0.4 s, 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 2 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def counting(
+    what: str,
+    *,
+    total: int,
+    unit: str,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Callable[[int], None]]:
+    """Tell how far work is: a bar on a terminal, else a line now and then; with rate and time left.
+
+    what: `replaying`; unit: of the total: `rows`; clock: seconds. Yields what to call with the
+    number of units that were done since the last call.
+    """
+    console = console or Console(stderr=True)
+    is_drawn = console.is_terminal and verbosity() >= Verbosity.NORMAL
+    pace, done, told_at = Pace(clock=clock), 0, clock()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+    bar = Progress(*columns, console=console, transient=True, disable=not is_drawn)
+    task = bar.add_task(what, total=total, text="")
+
+    def advance(count: int) -> None:
+        nonlocal done, told_at
+        done += count
+        if clock() - told_at < (_REDRAW_S if is_drawn else _LINE_S):
+            return
+        told_at = clock()
+        text = pace.text(done, total, unit)
+        if is_drawn:
+            bar.update(task, completed=done, text=text)
+        else:
+            say(f"{what}: {text}")
+
+    with bar, drawing_on(console) if is_drawn else nullcontext():
+        yield advance
+
+
+@contextmanager
+def stages(*, console: Console | None = None) -> Iterator[Callable[[str], None]]:
+    """Tell the stages of work whose length nobody knows; on a terminal, how long each takes.
+
+    Yields what to call with a line at the start of each.
+    """
+    console = console or Console(stderr=True)
+    is_drawn = console.is_terminal and verbosity() >= Verbosity.NORMAL
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    bar = Progress(*columns, console=console, transient=True, disable=not is_drawn)
+    task = bar.add_task("", total=None)
+
+    def tell(text: str) -> None:
+        say(text)
+        bar.reset(task, description=text)
+
+    with bar, drawing_on(console) if is_drawn else nullcontext():
+        yield tell
 
 
 def emit(value: object, text: RenderableType, *, json: bool) -> None:

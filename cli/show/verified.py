@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rudder.cli.show.progress import counting
 from rudder.memory.past.experience import Catalog
 from rudder.memory.run.audit import Head
-from rudder.memory.run.run_reader import LogOrigin
+from rudder.memory.run.run_reader import LogOrigin, RunReader, run_files
 from rudder.memory.run.verify import Verification
 from rudder.memory.run.verify_run import Finding, Known, verify_run
+from rudder.training.errors import DataError
 from rudder.training.steering_options import default_memory
 
 
@@ -23,9 +25,20 @@ def verified(
     """What verify finds in each file of a run, and which files are missing; or in one file.
 
     memory: keeps where logs ended; default: memory.db in the data folder; anchor, key: as
-    `verify_run` takes them.
+    `verify_run` takes them. How far it is, is told.
     """
-    return verify_run(where, known=_known_to(memory), anchor=anchor, key=key)
+    total = sum(_num_rows(path) for path in run_files(where))
+    with counting("verifying", total=total, unit="rows") as advance:
+        return verify_run(where, known=_known_to(memory), anchor=anchor, key=key, on_row=advance)
+
+
+def _num_rows(path: Path) -> int:
+    """0 for a file that cannot be read, which verify tells of."""
+    try:
+        with RunReader(path) as reader:
+            return reader.num_chained_rows()
+    except DataError:
+        return 0
 
 
 def _known_to(memory: Path | None) -> Known:

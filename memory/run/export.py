@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +15,7 @@ TABLES = ("sessions", "episodes", "windows", "audit", "model_calls")
 _ROWS_AT_ONCE = 1000
 
 
-def export_run(files: Sequence[Path], out: Path) -> dict[str, int]:
+def export_run(files: list[Path], out: Path) -> dict[str, int]:
     """Copy the records of ranks into a new file; returns the number of rows of each table.
 
     Each table has the column `rank`. Rows of `audit` and `model_calls` refer to their episode, by

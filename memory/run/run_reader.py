@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from rudder.memory.journal import DecisionInputs, KeptInputs, ModelCall, Recalled
 from rudder.memory.migrations import RUN_FILE
 from rudder.memory.records import Episode
-from rudder.memory.run.audit import AuditFilter, AuditRow, Head, read_head, read_rows
+from rudder.memory.run.audit import CHAINED, AuditFilter, AuditRow, Head, read_head, read_rows
 from rudder.memory.run.slices import PrunedUses, read_pruned_uses, read_slice
 from rudder.memory.run.tables import RECALLED, parse_episode
 from rudder.memory.run.verify import Verification, verify
@@ -189,15 +189,28 @@ class RunReader(Reader):
         """Where the audit log ends."""
         return self.read(lambda: read_head(self.db))
 
-    def verify(self, *, known: tuple[Head, ...] = ()) -> Verification:
-        """Whether the file is as it was written, at one moment of a run; never raises."""
+    def verify(
+        self,
+        *,
+        known: tuple[Head, ...] = (),
+        on_row: Callable[[int], object] = lambda count: None,
+    ) -> Verification:
+        """Whether the file is as it was written, at one moment of a run; never raises.
+
+        on_row: called with 1 after each of the rows that `num_chained_rows` counts.
+        """
         with contextlib.suppress(sqlite3.Error):
             self.db.conn.execute("BEGIN")  # what a controller writes meanwhile is not seen
         try:
-            return verify(self.db, known=known)
+            return verify(self.db, known=known, on_row=on_row)
         finally:
             with contextlib.suppress(sqlite3.Error):
                 self.db.conn.rollback()
+
+    def num_chained_rows(self) -> int:
+        """Rows of the log, and of the tables whose rows have their digests in it."""
+        sums = [f"(SELECT count(*) FROM {table})" for table in ("audit", *CHAINED)]
+        return int(self.rows(f"SELECT {' + '.join(sums)} AS number")[0]["number"])
 
     def _episodes(self, where: str, *values: Value) -> list[Episode]:
         found = self.rows(f"SELECT episode_id, content, checksum FROM episodes {where}", *values)

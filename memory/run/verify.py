@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel
@@ -64,13 +64,20 @@ class _BrokenError(Exception):
         self.row = row
 
 
-def verify(db: Database, *, known: Sequence[Head] = (), last: int | None = None) -> Verification:
+def verify(
+    db: Database,
+    *,
+    known: Sequence[Head] = (),
+    last: int | None = None,
+    on_row: Callable[[int], object] = lambda count: None,
+) -> Verification:
     """Walk the chain, and compare the rows of all other tables with their digests in it.
 
     known: ends that the log is known to have had; last: look at that many rows of the log only,
-    which is what a controller does that goes on with a file.
+    which is what a controller does that goes on with a file; on_row: called with 1 after each row
+    of any table.
     """
-    walk = _Walk()
+    walk = _Walk(on_row)
     try:
         _check_file(db, whole=last is None)
         walk.run(db, first=0 if last is None else max(0, read_head(db).number - last))
@@ -86,7 +93,8 @@ def verify(db: Database, *, known: Sequence[Head] = (), last: int | None = None)
 class _Walk:
     """A pass over the rows; `head` is the last one that holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_row: Callable[[int], object]) -> None:
+        self._on_row = on_row
         self.head = Head()
         self.num_rows = 0
         self.unannounced: list[int] = []
@@ -104,6 +112,7 @@ class _Walk:
             self.head = _row_before(db, first)
         for row in self._rows(db, first):
             self._check(row)
+            self._on_row(1)
         with _broken_if_unreadable("the log's end cannot be read"):
             end = read_head(db)
         if end.number != self.head.number:
@@ -129,6 +138,7 @@ class _Walk:
                     raise _BrokenError(f"{name} {why}")
                 missing.remove(name)
                 self._num_table_rows += 1
+                self._on_row(1)
         if missing:
             raise _BrokenError(f"{min(missing)} is missing")
 

@@ -53,13 +53,14 @@ def verify_run(
     known: Known = lambda origin: (),
     anchor: Path | None = None,
     key: bytes | None = None,
+    on_row: Callable[[int], object] = lambda count: None,
 ) -> list[Finding]:
     """Verify a run's folder or one rank's file.
 
     known: heads that a memory has; anchor: a file of HeadsLines; key: what lines must be signed
-    with, those in the run's folder, too.
+    with, those in the run's folder, too; on_row: as `RunReader.verify` calls it.
     """
-    findings = [_verified(path) for path in run_files(where)]
+    findings = [_verified(path, on_row) for path in run_files(where)]
     run_dir = where if where.is_dir() else where.absolute().parent.parent
     anchors: dict[Path, list[HeadsLine]] = {}
     damaged: list[Finding] = []
@@ -77,11 +78,11 @@ def verify_run(
     return findings + damaged
 
 
-def _verified(path: Path) -> Finding:
+def _verified(path: Path, on_row: Callable[[int], object]) -> Finding:
     """What verify found; if the file cannot even be opened, why."""
     try:
         with RunReader(path) as reader:
-            return Finding(path, reader.verify())
+            return Finding(path, reader.verify(on_row=on_row))
     except LaterVersionError:
         raise
     except DataError as error:

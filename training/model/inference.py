@@ -6,7 +6,7 @@ once per layer and rank that needs it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -132,15 +132,15 @@ def infer_nodes(
     view: PartitionView | None = None,
     feature_name: str = "feat",
     batch_rows: int = 65_536,
-    on_progress: Callable[[], object] = lambda: None,
+    on_progress: Callable[[float], object] = lambda share: None,
     num_layers: int | None = None,
 ) -> NodeOutputs:
     """Outputs from all neighbours, of those of the partition's `wanted` nodes that this rank has.
 
     g: dgl.distributed.DistGraph; model: of `build_model`; wanted: bool[inner nodes of the
     partition]; view: the partition, where not all its edges count, for models of layers;
-    on_progress: called now and then; num_layers: the first layers that are computed, None: all of
-    them. Every rank calls this at the same time.
+    on_progress: called now and then with the share that is done; num_layers: the first layers that
+    are computed, None: all of them. Every rank calls this at the same time.
     A model of layers (see `layers_of`) goes layer by layer, over torch's process group and shared
     memory. Any other model is called with blocks of all neighbours, which are sampled over DGL's
     RPC: no other thread may use it.
@@ -170,7 +170,8 @@ def infer_nodes(
         chunks = _outputs_of_whole(
             g, model, seeds, feature_name=feature_name, device=device, most_inputs=batch_rows
         )
-        rows = collectives.filled(chunks, num_rows=len(seeds), on_chunk=on_progress)
+        progress = _Progress(len(seeds), on_progress)
+        rows = collectives.filled(progress.of(chunks), num_rows=len(seeds))
     model.train(was_training)
     return NodeOutputs(torch.from_numpy(nodes), rows)
 
@@ -238,7 +239,7 @@ def infer(
     wanted: IntArray,
     device: torch.device,
     batch_rows: int,
-    on_progress: Callable[[], object] = lambda: None,
+    on_progress: Callable[[float], object] = lambda share: None,
     num_layers: int | None = None,
 ) -> Tensor:
     """float32[len(wanted), classes] for own nodes; features: [inner nodes of the partition, dim].
@@ -248,25 +249,41 @@ def infer(
     num_layers = num_layers or model.num_layers
     plans = plan_layers(shard, collectives, wanted=wanted, num_layers=num_layers)
     read = _reader(features, nodes=plans[0].inputs)
+    progress = _Progress(sum(len(p.inputs) + len(p.outputs) for p in plans), on_progress)
     for index, plan in enumerate(plans):
         step = _LayerStep(model, index, plan, shard, device=device, batch_rows=batch_rows)
         own = len(plan.inputs)
-        rows = collectives.filled(
-            step.messages(read), num_rows=own + len(plan.foreign), on_chunk=on_progress
-        )
+        messages = progress.of(step.messages(read))
+        rows = collectives.filled(messages, num_rows=own + len(plan.foreign))
         collectives.swap_in_rounds(
             rows[own:],
             rows[:own],
             torch.from_numpy(plan.sent),
             received=plan.received,
             sent=plan.num_sent,
-            on_round=on_progress,
+            on_round=progress.tell,
         )
-        h = collectives.filled(
-            step.outputs(rows, read), num_rows=len(plan.outputs), on_chunk=on_progress
-        )
+        h = collectives.filled(progress.of(step.outputs(rows, read)), num_rows=len(plan.outputs))
         read = _reader(h, nodes=np.arange(len(h)))
     return h
+
+
+class _Progress:
+    """Counts the rows of chunks that are done."""
+
+    def __init__(self, num_rows: int, on_progress: Callable[[float], object]) -> None:
+        self._num_rows, self._done, self._on_progress = max(num_rows, 1), 0, on_progress
+
+    def tell(self) -> None:
+        """What is done has not changed, but work goes on."""
+        self._on_progress(self._done / self._num_rows)
+
+    def of(self, chunks: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The chunks, counted."""
+        for chunk in chunks:
+            yield chunk
+            self._done += len(chunk)
+            self.tell()
 
 
 def _reader(rows: Tensor, *, nodes: IntArray) -> Read:

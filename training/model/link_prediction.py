@@ -83,7 +83,7 @@ class LinkPrediction:
             view=without_held_out(view, self.split),
             wanted=torch.ones(view.num_inner, dtype=torch.bool),
             device=device,
-            on_progress=on_progress,
+            on_progress=lambda share: on_progress(),
         ).rows
         pool = self._pool(shard, collectives, outputs)
         on_progress()

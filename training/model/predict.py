@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,16 +54,17 @@ def run(job: Job, *, rank: int, emit: Emit) -> None:
     graph = join_job(job, rank)
     for phase in ("connected", "training"):
         emit(PhaseEntered(role="trainer", rank=rank, phase=phase))
-    alive = ProgressSignal(lambda: emit(_evaluating(rank)))
-    _Predictor(job, graph).run(on_progress=alive.beat)
+    predictor = _Predictor(job, graph)
+    alive = ProgressSignal(lambda: emit(_evaluating(rank, predictor.share)))
+    predictor.run(on_progress=alive.beat)
     host = job.host_of(rank)
     memory = Memory(peak_rss_bytes=peak_rss_bytes())
     emit(Reported(report=RankReport(rank=rank, host=host, epochs=(), memory=memory)))
     leave()
 
 
-def _evaluating(rank: int) -> PhaseEntered:
-    return PhaseEntered(role="trainer", rank=rank, phase="evaluating")
+def _evaluating(rank: int, share: float) -> PhaseEntered:
+    return PhaseEntered(role="trainer", rank=rank, phase="evaluating", share=share)
 
 
 def _predicted(outputs: Tensor, card: ModelCard) -> dict[str, Tensor]:
@@ -75,7 +77,7 @@ def _predicted(outputs: Tensor, card: ModelCard) -> dict[str, Tensor]:
 
 
 class _Predictor:
-    """One rank's nodes, from inference to the file."""
+    """One rank's nodes, from inference to the file; share: of the inference that is done."""
 
     def __init__(self, job: Job, graph: Any) -> None:
         import torch
@@ -84,6 +86,7 @@ class _Predictor:
         from rudder.training.model.saved import load_model, read_card
         from rudder.training.model.shard import Collectives
 
+        self.share = 0.0
         self._what = Predictions.model_validate(job.program_options)
         self._graph, self._first = graph, view_of(graph).first
         self._device = torch.device(job.config.device)
@@ -125,8 +128,14 @@ class _Predictor:
         from rudder.training.model.inference import infer_nodes, layers_of, local_rows
 
         wanted = torch.ones_like(splits, dtype=torch.bool) if wanted is None else wanted
+        passes = 2 if self._what.embeddings else 1
+
+        def note(share: float, *, before: int = 0) -> None:
+            self.share = (before + share) / passes
+            on_progress()
+
         found = infer_nodes(
-            self._graph, self._model, wanted=wanted, device=self._device, on_progress=on_progress
+            self._graph, self._model, wanted=wanted, device=self._device, on_progress=note
         )
         ids = found.nodes + self._first
         if self._node_ids is not None:
@@ -151,7 +160,7 @@ class _Predictor:
                 wanted=wanted,
                 device=self._device,
                 num_layers=self._model.num_layers - 1,
-                on_progress=on_progress,
+                on_progress=partial(note, before=1),
             )
             columns["embedding"] = before.rows
         return columns

@@ -90,9 +90,7 @@ class Collectives:
             out[coming] = arrived
             on_round()
 
-    def filled(
-        self, chunks: Iterable[Tensor], *, num_rows: int, on_chunk: Callable[[], object]
-    ) -> Tensor:
+    def filled(self, chunks: Iterable[Tensor], *, num_rows: int) -> Tensor:
         """float32[num_rows, width], its first rows those of all chunks.
 
         A rank without a chunk learns the width from the others.
@@ -102,7 +100,6 @@ class Collectives:
             out = torch.empty(num_rows, chunk.shape[1]) if out is None else out
             out[end : end + len(chunk)] = chunk
             end += len(chunk)
-            on_chunk()
         width = max(self.gather(0 if out is None else out.shape[1]))
         return torch.empty(num_rows, width) if out is None else out
 

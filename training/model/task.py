@@ -119,7 +119,7 @@ class _NodeTask(ABC):
             wanted=masks[0] | masks[1],
             device=device,
             feature_name=FEATURE,
-            on_progress=on_progress,
+            on_progress=lambda share: on_progress(),
         )
         labels = self._checked(local_rows(graph, LABEL)[found.nodes])
         collectives, sets = Collectives(device), [mask[found.nodes] for mask in masks]

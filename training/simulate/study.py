@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rudder.training.buffer.policy import Policy
@@ -84,6 +84,11 @@ class Study:
     lookaheads: tuple[int, ...]
     warm_epochs: int = 0
 
+    @property
+    def num_replays(self) -> int:
+        """Of all ranks together: OPT and the policies, at each capacity."""
+        return len(self.capacities) * (1 + len(self.policies) * len(self.lookaheads))
+
 
 @dataclass(frozen=True)
 class _Rank:
@@ -121,8 +126,15 @@ class _Rank:
         return replay_trace(policy_of_rank, self.recording)[self.first :]
 
 
-def answer(recordings: Sequence[Recording], study: Study) -> list[Traffic]:
+def answer(
+    recordings: Sequence[Recording],
+    study: Study,
+    *,
+    on_replay: Callable[[], object] = lambda: None,
+) -> list[Traffic]:
     """For each capacity: OPT, then the policies; recordings: of all ranks of a run.
+
+    on_replay: called after each of the `Study.num_replays`.
 
     Raises ConfigError if a policy is unknown or no batch would be counted.
     """
@@ -136,6 +148,7 @@ def answer(recordings: Sequence[Recording], study: Study) -> list[Traffic]:
             row = _traffic(ranks, size, policy, ahead, opt_rows=opt_rows)
             opt_rows = row.opt_rows
             found.append(row)
+            on_replay()
     return found
 
 

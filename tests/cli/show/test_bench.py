@@ -12,7 +12,7 @@ from rudder.bench.measure import Turns
 from rudder.bench.plan import BenchPlan
 from rudder.bench.results import BenchReport, MachineFacts, Skipped, Spread, VariantResult
 from rudder.bench.variants import parse_variants
-from rudder.cli.show.bench import as_markdown, draw, report_text, tell_turn
+from rudder.cli.show.bench import TurnLines, as_markdown, draw, report_text
 from rudder.training.config import RunConfig
 from rudder.training.events import EpochDone
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
@@ -88,7 +88,8 @@ def test_a_turn_is_told_once_all_ranks_have_done_it(
     report: BenchReport, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = BenchPlan(variants=parse_variants("stock,none"), repeats=1, epochs_per_turn=2)
-    turns = Turns(plan, rate="1gbit", num_ranks=2, on_turn=lambda done: tell_turn(done, report))
+    tell = TurnLines()
+    turns = Turns(plan, rate="1gbit", num_ranks=2, on_turn=lambda done: tell(done, report))
     for epoch, seconds in enumerate((1.0, 2.0, 3.0, 4.0)):
         for rank in (0, 1):
             metrics = EpochMetrics(
@@ -96,10 +97,12 @@ def test_a_turn_is_told_once_all_ranks_have_done_it(
                 seconds=Seconds(), rows=RowCounts(), loss=None,
             )  # fmt: skip
             turns(EpochDone(rank=rank, metrics=metrics))
-    assert capsys.readouterr().err.splitlines() == [
+    told = [line.split("; ") for line in capsys.readouterr().err.splitlines()]
+    assert [line for line, _ in told] == [
         "rate 1gbit, warm-up, stock: 1.500 s an epoch",
         "rate 1gbit, warm-up, none: 3.500 s an epoch",
     ]
+    assert all(pace.startswith("24 of 24 turns, ") for _, pace in told)
 
 
 def test_a_stopped_benchmark_says_how_far_it_got(report: BenchReport) -> None:

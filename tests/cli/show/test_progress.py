@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from rudder.cli.show.progress import counting, duration, say
 from rudder.memory.sample import write_sample_run
 
 RUDDER = Path(sys.executable).parent / "rudder"
@@ -24,9 +29,16 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("long") / "run"
+    write_sample_run(run, num_episodes=400)
+    return run
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    write_sample_run(tmp_path / "run", num_episodes=400)
+def folder(tmp_path: Path, long_run: Path) -> Path:
+    shutil.copytree(long_run, tmp_path / "run")
     return tmp_path
 
 
@@ -49,6 +61,72 @@ def test_work_is_done_though_nothing_can_be_told_of_it(where: str, folder: Path)
     assert done.returncode in (0, 4)
     assert "parts" in shell("rudder prepare synthetic:tiny --out parts", folder).stdout
     assert (folder / "parts" / "manifest.json").is_file()
+
+
+def test_quiet_tells_only_results_and_errors(folder: Path) -> None:
+    done = shell("rudder prepare synthetic:tiny --out parts -q", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "nodes" in done.stdout
+    failed = shell("rudder prepare synthetic:none --out other -q", folder)
+    assert [line.split(":")[0] for line in failed.stderr.splitlines()] == [
+        "error", "  what to do",
+    ]  # fmt: skip
+
+
+def test_a_log_file_gets_every_line_with_its_time_and_the_error(folder: Path) -> None:
+    for name in ("tiny", "none"):
+        shell(f"rudder prepare synthetic:{name} --out parts -q --log-file log", folder)
+    text = (folder / "log").read_text()
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d wrote /.*parts$", text, re.MULTILINE)
+    assert re.search(r"^[-\d]+ [:\d]+ error: .*synthetic:none", text, re.MULTILINE)
+    nowhere = shell("rudder prepare synthetic:tiny --log-file no/log", folder)
+    assert nowhere.returncode == 2
+    assert "log_file = 'no/log'" in nowhere.stderr
+
+
+def test_verbose_shows_where_an_error_came_from(folder: Path) -> None:
+    told = shell("rudder prepare synthetic:none -v", folder).stderr
+    assert "Traceback" in told
+    assert told.count("error: ") == 1
+    assert shell("rudder prepare synthetic:none -v -q", folder).returncode == 2
+
+
+def console_of(*, is_terminal: bool) -> Console:
+    return Console(file=StringIO(), force_terminal=is_terminal, width=80)
+
+
+def test_counting_tells_rate_and_time_left_now_and_then(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+    with counting(
+        "reading", total=100, unit="rows", console=console_of(is_terminal=False), clock=lambda: now
+    ) as advance:
+        for second in range(1, 26):
+            now = float(second)
+            advance(2)
+    assert capsys.readouterr().err.splitlines() == [
+        "reading: 20 of 100 rows, 2 a second, 40 s left",
+        "reading: 40 of 100 rows, 2 a second, 30 s left",
+    ]
+
+
+def test_counting_draws_a_bar_on_a_terminal_with_lines_above_it() -> None:
+    console, now = console_of(is_terminal=True), 0.0
+    with counting("reading", total=9, unit="rows", console=console, clock=lambda: now) as advance:
+        now = 30.0
+        advance(3)
+        say("a line")
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]  # StringIO
+    assert "3 of 9 rows, 10 s each, 60 s left" in drawn
+    assert "a line\n" in drawn
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.44, "0.4 s"), (45, "45 s"), (600, "10 min"), (12_600, "3.5 h")]
+)
+def test_durations_have_the_unit_that_people_use(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
 
 
 def test_an_error_keeps_its_exit_code_without_standard_error(folder: Path) -> None:

@@ -113,7 +113,7 @@ def infer_here(
     *,
     batch_rows: int,
     collectives: Collectives | None = None,
-    on_progress: Callable[[], object] = lambda: None,
+    on_progress: Callable[[float], object] = lambda share: None,
 ) -> dict[int, Tensor]:
     """Outputs by global id of those of `wanted` that belong to this rank."""
     collectives = collectives or Collectives(CPU)
@@ -139,7 +139,7 @@ def infer_on_ranks(
     starts: IntArray,
     wanted: IntArray,
     *,
-    on_progress: list[int] | None = None,
+    on_progress: list[float] | None = None,
 ) -> dict[int, Tensor]:
     """The same on one thread per entry of `parts`, which says whose partition it has."""
     group = ProcessGroup(len(parts))
@@ -154,7 +154,7 @@ def infer_on_ranks(
             wanted,
             batch_rows=17,
             collectives=collectives,
-            on_progress=lambda: beats.append(rank),
+            on_progress=beats.append,
         )
 
     with ThreadPoolExecutor(len(parts)) as pool:
@@ -219,12 +219,14 @@ def test_rows_go_between_ranks_in_pieces_that_show_progress(
         np.arange(NUM_NODES),
         np.array([0, 100, NUM_NODES]),
     )
-    beats: list[int] = []
+    beats: list[float] = []
     assert_equal(sample, infer_on_ranks(sample, [0, 1], starts, wanted, on_progress=beats), wanted)
     few = len(beats)
     monkeypatch.setattr(shard, "_ROUND_BYTES", 5 * 4 * 8)
     assert_equal(sample, infer_on_ranks(sample, [0, 1], starts, wanted, on_progress=beats), wanted)
     assert len(beats) - few > few + 10
+    assert min(beats) < 0.2
+    assert max(beats) == 1
 
 
 @pytest.mark.parametrize("wanted", [[], [0], [NUM_NODES - 1]])

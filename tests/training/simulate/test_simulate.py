@@ -112,8 +112,9 @@ def test_no_policy_fetches_fewer_rows_than_opt(recording: Recording, policy: str
     if policy == "static":
         policy = "static:source=degree"
     asked = Study((policy,), tuple(map(BufferSize.parse, ("0.1", "40", "400B"))), (0, 3, 60))
-    rows = answer([recording], asked)
-    assert len(rows) == 3 * (1 + 3)
+    replays: list[None] = []
+    rows = answer([recording], asked, on_replay=lambda: replays.append(None))
+    assert len(rows) == len(replays) == asked.num_replays == 3 * (1 + 3)
     for row in rows:
         assert row.rows_fetched >= row.opt_rows
         assert row.rows_fetched == row.by_cause.total
