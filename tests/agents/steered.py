@@ -99,6 +99,7 @@ def window_of(
     settings: BufferSettings,
     rows: float = 200.0,
     wait_ms: float = 5.0,
+    compute_ms: float = 20.0,
     buffered_rows: int | None = None,
 ) -> Window:
     """Sixteen steps with 400 remote rows each."""
@@ -113,7 +114,7 @@ def window_of(
             hits=6400 - round(16 * rows),
             rows_fetched=RowsFetched(miss=round(16 * rows)),
         ),
-        seconds=Seconds(exposed_wait=16 * wait_ms / 1000, compute=16 * 0.02),
+        seconds=Seconds(exposed_wait=16 * wait_ms / 1000, compute=16 * compute_ms / 1000),
         settings=settings,
         buffered_rows=settings.capacity_rows if buffered_rows is None else buffered_rows,
         waiting_batches=0,

@@ -51,6 +51,7 @@ def test_what_helps_is_confirmed_with_its_error() -> None:
     outcome = outcome_of(trial_of(LARGER, expected=effect_of(100.0, 1.0)), rows=105.0, wait_ms=1.0)
     assert outcome.result == "confirmed"
     assert (outcome.rows_before, outcome.rows_after) == (200.0, 105.0)
+    assert (outcome.wait_ms_before, outcome.wait_ms_after) == (5.0, pytest.approx(1.0, rel=1e-6))
     assert outcome.rows_error == pytest.approx(0.05)
 
 
@@ -171,20 +172,23 @@ def test_undo_puts_back_what_was_changed_and_nothing_else() -> None:
     assert trial_of(targets).undo.is_empty
 
 
-@given(rows=st.integers(0, 5000), ahead=st.integers(0, 1024), threshold=st.floats(0, 1, width=16))
-def test_undo_leads_back_from_any_change(rows: int, ahead: int, threshold: float) -> None:
-    change = Change(capacity_rows=rows, lookahead_batches=ahead, eviction_threshold=threshold)
-    now: BufferSettings = change.over(SETTINGS)
-    assert trial_of(change).undo.over(now) == SETTINGS
-
-
 def waits(trial: Trial, *wait_ms: float) -> Outcome | None:
     """The outcome after windows that waited so long; two of them settle the buffer."""
-    settings, outcome = trial.change.over(SETTINGS), None
-    for number, wait in enumerate((5.0, *wait_ms)):
-        window = window_of(160 + 16 * number, settings=settings, rows=200.0, wait_ms=wait)
-        outcome = trial.feed(window)
-    return outcome
+    return fed(trial, wait_ms=(5.0, *wait_ms))[-1]
+
+
+def fed(trial: Trial, **values: Sequence[float]) -> list[Outcome | None]:
+    """What is known after each of some windows, of which these values are told."""
+    settings = trial.change.over(SETTINGS)
+    windows = [
+        window_of(160 + 16 * number, settings=settings, **dict(zip(values, each, strict=True)))  # type: ignore[arg-type]
+        for number, each in enumerate(zip(*values.values(), strict=True))
+    ]
+    return [trial.feed(window) for window in windows]
+
+
+def results(outcomes: Sequence[Outcome | None]) -> list[str | None]:
+    return [None if each is None else each.result for each in outcomes]
 
 
 def test_one_window_that_a_busy_host_held_up_is_outvoted_by_more() -> None:
@@ -205,6 +209,9 @@ def test_the_noisier_the_rows_the_more_windows_are_judged() -> None:
     assert waits(trial_of(SMALLER), 5.0, 5.0) is not None
     assert waits(trial_of(SMALLER, before=noisy), 5.0, 5.0, 5.0) is None
     assert waits(trial_of(SMALLER, before=noisy), 5.0, 5.0, 5.0, 5.0) is not None
+    fairly = observation_of(noise_rows=1.7 * 4.0)
+    assert waits(trial_of(SMALLER, before=fairly), 5.0, 5.0) is None
+    assert waits(trial_of(SMALLER, before=fairly), 5.0, 5.0, 5.0) is not None
 
 
 def test_fewer_rows_are_kept_where_the_wait_is_for_others() -> None:
@@ -217,3 +224,156 @@ def test_a_larger_buffer_is_judged_when_its_rows_have_been_replaced() -> None:
     trial = trial_of(LARGER, before=observation_of(rows_fetched=100.0, noise_rows=0.1))
     full = [window_of(160 + 16 * number, settings=settings, rows=100.0) for number in range(6)]
     assert [trial.feed(window) is not None for window in full] == [False] * 4 + [True, True]
+
+
+EXPECTED = effect_of(100.0, 5.0)
+LONG = observation_of(step_ms=100.0)
+"""Its steps tolerate a wait that is longer by 1 ms, exactly."""
+
+
+def test_without_an_estimate_less_waiting_is_confirmed_at_once() -> None:
+    assert results(fed(trial_of(SMALLER, before=LONG), wait_ms=[4.0])) == [None]
+    helped = trial_of(SMALLER, before=LONG)
+    assert results(fed(helped, wait_ms=[3.9])) == ["confirmed"]
+    assert results(fed(trial_of(SMALLER, before=LONG, expected=EXPECTED), wait_ms=[3.9])) == [None]
+
+
+@pytest.mark.parametrize("change", [SMALLER, Change(lookahead_batches=16)])
+def test_rows_that_never_rest_are_judged_after_six_windows(change: Change) -> None:
+    trial = trial_of(change, expected=EXPECTED, criteria=TrialCriteria(windows=1))
+    assert results(fed(trial, rows=[200, 100, 200, 100, 200, 100, 200])) == [None] * 6 + [
+        "confirmed"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "is_settled"),
+    [
+        ({"rows": [200, 210]}, True),
+        ({"rows": [200, 211]}, False),
+        ({"buffered_rows": [1000, 1030]}, True),
+        ({"buffered_rows": [1000, 1031]}, False),
+    ],
+)
+def test_a_buffer_has_settled_once_neither_rows_nor_filling_go_on(
+    values: dict[str, Sequence[float]], is_settled: bool
+) -> None:
+    trial = trial_of(SMALLER, criteria=TrialCriteria(windows=1))
+    assert [each is not None for each in fed(trial, **values)] == [False, is_settled]
+
+
+def test_rows_within_their_noise_are_at_rest_and_count_once_settled_however_they_move() -> None:
+    noisy = observation_of(noise_rows=10.0)
+    assert results(fed(trial_of(SMALLER, before=noisy), rows=[200, 219, 240, 219, 240])) == [
+        None, None, None, None, "reverted",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "wait_ms", "result"),
+    [
+        (204, 5.0, "confirmed"),
+        (205, 5.0, "reverted"),
+        (205, 3.9, "confirmed"),
+        (205, 4.0, "reverted"),
+        (196, 7.0, "reverted"),
+        (195, 7.0, "confirmed"),
+        (200, 6.96, "confirmed"),
+    ],
+)
+def test_more_rows_or_waiting_than_the_noise_need_less_of_the_other(
+    rows: float, wait_ms: float, result: str
+) -> None:
+    before = observation_of(noise_wait_ms=1.0)
+    trial = trial_of(SMALLER, before=before, expected=effect_of(200.0, 5.0))
+    assert outcome_of(trial, rows=rows, wait_ms=wait_ms).result == result
+
+
+def test_only_a_smaller_buffer_gives_memory_back() -> None:
+    criteria = TrialCriteria(objective="memory")
+    trial = trial_of(Change(lookahead_batches=16), criteria=criteria)
+    assert outcome_of(trial, rows=220.0).result == "reverted"
+
+
+@pytest.mark.parametrize(
+    ("change", "rows", "wait_ms", "is_one"),
+    [
+        (SMALLER, 200, 11.25, False),
+        (SMALLER, 200, 11.3, True),
+        (LARGER, 250, 11.3, False),
+        (LARGER, 251, 11.3, True),
+    ],
+)
+def test_a_catastrophe_is_a_quarter_of_the_step_unless_a_larger_buffer_fetches_no_more(
+    change: Change, rows: float, wait_ms: float, is_one: bool
+) -> None:
+    outcomes = fed(trial_of(change), rows=[rows], wait_ms=[wait_ms])
+    assert results(outcomes) == ["reverted" if is_one else None]
+
+
+def test_a_catastrophe_after_the_buffer_has_settled_has_its_error() -> None:
+    trial = trial_of(SMALLER, expected=EXPECTED, criteria=TrialCriteria(windows=4))
+    *_, outcome = fed(trial, wait_ms=[5.0, 5.0, 15.0])
+    assert outcome is not None
+    assert (outcome.result, outcome.rows_error) == ("reverted", 1.0)
+
+
+def test_a_change_that_all_ranks_make_is_judged_by_the_step_not_by_the_wait() -> None:
+    for is_joint, wait_ms, compute_ms, result in (
+        (True, 9.0, 16.0, "confirmed"),
+        (False, 9.0, 16.0, "reverted"),
+        (True, 5.0, 24.0, "reverted"),
+        (False, 5.0, 24.0, "confirmed"),
+    ):
+        trial = trial_of(SMALLER, criteria=TrialCriteria(is_joint=is_joint))
+        outcomes = fed(trial, wait_ms=[wait_ms] * 3, compute_ms=[compute_ms] * 3)
+        assert results(outcomes)[-1] == result
+    *_, exact = fed(
+        trial_of(SMALLER, before=LONG, criteria=TrialCriteria(is_joint=True)),
+        wait_ms=[6.0] * 3, compute_ms=[95.0] * 3,
+    )  # fmt: skip
+    assert exact is not None
+    assert exact.result == "confirmed"
+
+
+def test_one_window_at_what_is_tolerated_leaves_no_doubt() -> None:
+    assert results(fed(trial_of(SMALLER, before=LONG), wait_ms=[5.0, 5.0, 6.0])) == [
+        None, None, "confirmed",
+    ]  # fmt: skip
+
+
+def test_rows_are_compared_at_as_many_remote_rows_where_these_are_known() -> None:
+    for remote, rows in ((200.0, 100.0), (0.0, 200.0)):
+        before = observation_of(remote_rows=remote)
+        assert trial_of(SMALLER, before=before).measured(window_of(160, settings=SETTINGS)) == (
+            outcome_with(before, rows)
+        )
+
+
+def outcome_with(before: Observation, rows: float) -> Outcome:
+    return Outcome(
+        result="confirmed", rows_before=before.rows_fetched, rows_after=rows, wait_ms_before=5.0,
+        wait_ms_after=5.0, noise_rows=before.noise_rows, noise_wait_ms=before.noise_wait_ms,
+        reason="",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows_before", "rows_expected", "error"), [(0.0, 0.0, None), (2.0, 0.5, 1.0)]
+)
+def test_where_no_rows_were_fetched_there_is_no_error(
+    rows_before: float, rows_expected: float, error: float | None
+) -> None:
+    trial = trial_of(
+        SMALLER,
+        before=observation_of(rows_fetched=rows_before),
+        expected=effect_of(rows_expected, 5.0),
+    )
+    assert outcome_of(trial, rows=1.0).rows_error == error
+
+
+@given(rows=st.integers(0, 5000), ahead=st.integers(0, 1024), threshold=st.floats(0, 1, width=16))
+def test_undo_leads_back_from_any_change(rows: int, ahead: int, threshold: float) -> None:
+    change = Change(capacity_rows=rows, lookahead_batches=ahead, eviction_threshold=threshold)
+    now: BufferSettings = change.over(SETTINGS)
+    assert trial_of(change).undo.over(now) == SETTINGS
