@@ -125,7 +125,7 @@ class Fail:
 class Slow:
     """Another step, after a while."""
 
-    step: Say | CallTool
+    step: Say | CallTool | Send
     seconds: float
 
 

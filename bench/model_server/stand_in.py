@@ -1,9 +1,9 @@
-"""Stands in for a model server: answers at random within the schema, takes the best what-if line
-of each prompt, or fails as it is told to.
+"""A stand-in for a model server: answers at random, takes the best what-if line, or fails.
 
     python -m rudder.bench.model_server.stand_in --port 8399               # answers at random
     python -m rudder.bench.model_server.stand_in --port 8399 --best        # takes the best line
     python -m rudder.bench.model_server.stand_in --port 8399 --fault hang  # or any fault, or mixed
+    python -m rudder.bench.model_server.stand_in --port 8399 --persona kimi    # or another provider
 
 For trying out an installation, and for measuring what a bad model and one that reads do.
 """
@@ -20,6 +20,7 @@ from typing import Any, Final, Literal
 
 from rudder.agents.llm.messages import SCHEMA_IN_WORDS, ToolForm
 from rudder.bench.model_server.best_line import BestLineChat
+from rudder.bench.model_server.personas import PERSONAS
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.model_server.scripted_server import (
     FAULTS,
@@ -59,6 +60,11 @@ def _answering(model: RandomChat | BestLineChat, *, delay_s: float) -> Script:
     return script
 
 
+def like(persona: str, answers: Script) -> Script:
+    """Refuses what this provider refuses, and writes answers as its models do."""
+    return lambda request: PERSONAS[persona].step(request, answers)
+
+
 def failing(fault: Fault | Literal["mixed"]) -> Script:
     """Every request meets this fault; `mixed`: all of them in turn."""
     faults = itertools.cycle(FAULTS if fault == MIXED else (fault,))
@@ -95,10 +101,15 @@ def main() -> None:
     parser.add_argument("--best", action="store_true", help="take the best what-if line instead")
     parser.add_argument("--delay", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--fault", choices=[*FAULTS, MIXED], help="fail this way instead")
+    parser.add_argument(
+        "--persona", choices=PERSONAS, help="refuse and write as this provider does"
+    )
     told = parser.parse_args()
     answers = at_random(told.seed, wildness=told.wildness, delay_s=told.delay)
     if told.best:
         answers = at_best(delay_s=told.delay)
+    if told.persona:
+        answers = like(told.persona, answers)
     try:
         server = ScriptedServer(failing(told.fault) if told.fault else answers, port=told.port)
     except OSError as error:
