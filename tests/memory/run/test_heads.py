@@ -100,14 +100,6 @@ def test_a_log_that_is_shorter_than_others_know_may_be_an_older_copy(
     )
 
 
-def test_an_anchor_without_a_line_about_a_log_knows_nothing_of_it(
-    run: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "anchor").write_text("")
-    reasons = {each.found.reason for each in verify_run(run, anchor=tmp_path / "anchor")}
-    assert reasons == {f"{tmp_path / 'anchor'} has no line about it"}
-
-
 def test_a_forged_row_that_is_not_of_its_kind_is_broken(run: Path) -> None:
     path = run_file(run, rank=0)
     with without_triggers(path) as connection:
