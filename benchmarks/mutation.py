@@ -31,6 +31,7 @@ from typing import Any
 import pytest
 
 from benchmarks.shared import run_study
+from rudder.training import compiled
 
 _VERIFY = ("run/test_verify", "run/test_audit", "run/test_heads", "test_attacks")
 _BUFFER = ("directory", "rows", "targets", "policies/slots", "policies/lookahead")
@@ -62,12 +63,26 @@ _OTHER: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one change, which is also a finder of modules; what: its place and change."""
+    """A module with one change, which is also a finder of modules.
+
+    what: its place and change; is_compiled: the change is in a loop that numba compiles, and whose
+    cache knows it by its byte code alone, which a changed constant leaves as it is.
+    """
 
     module: str
     path: Path
     what: str
     code: CodeType
+    is_compiled: bool
+
+    def put_in_place(self) -> None:
+        """Have imports find the mutant, and its loops compiled anew."""
+        sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # it has what is used
+        if self.is_compiled:
+            cache_of = compiled._cache_of
+            compiled._cache_of = lambda loop: (
+                None if loop.__module__ == self.module else cache_of(loop)
+            )
 
     def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
         """Where Python finds the mutant in place of its module."""
@@ -82,14 +97,25 @@ def mutants(name: str) -> Iterator[Mutant]:
     """All mutants of a module."""
     path = Path(f"{name}.py").absolute()
     tree = ast.parse(path.read_text())
+    loops = set(_lines_of_loops(tree))
     for node in _code(tree):
         for field, value, how in _changes(node):
             before = getattr(node, field)
             setattr(node, field, value)
             code = compile(ast.fix_missing_locations(tree), str(path), "exec")
             setattr(node, field, before)
-            what = f"{name}:{getattr(node, 'lineno', 1)}: {how}"
-            yield Mutant(f"rudder.{name.replace('/', '.')}", path, what, code)
+            line = getattr(node, "lineno", 1)
+            module = f"rudder.{name.replace('/', '.')}"
+            yield Mutant(module, path, f"{name}:{line}: {how}", code, line in loops)
+
+
+def _lines_of_loops(tree: ast.Module) -> Iterator[int]:
+    """Lines of functions that numba compiles."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            decorators = map(ast.unparse, node.decorator_list)
+            if {"compiled", "inlined"}.intersection(decorators):
+                yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
@@ -131,7 +157,7 @@ def survives(mutant: Mutant | None, tests: list[str]) -> bool:
         for number in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         if mutant is not None:
-            sys.meta_path.insert(0, mutant)  # type: ignore[arg-type]  # it has what is used
+            mutant.put_in_place()
         signal.alarm(_MAX_SECONDS)  # ends the process
         os._exit(pytest.main([*_PYTEST, *tests]))
     _, status = os.waitpid(pid, 0)

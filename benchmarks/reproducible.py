@@ -1,7 +1,7 @@
 """Equal seeds and partitions give equal batches, losses and accuracy, whatever agents do meanwhile.
 
     python -m benchmarks.reproducible --data PARTS                       20 seeds
-    python -m benchmarks.reproducible --data PARTS --seeds 2 --epochs 3
+    python -m benchmarks.reproducible --data PARTS --first 5 --seeds 5      the seeds 5 to 9
 
 For each seed, `rudder train` runs on the partitions once as a reference, without agents, and then
 once per kind: without agents again; steered; steered by controllers that are killed (SIGKILL) as
@@ -60,7 +60,7 @@ def _kill_controllers(launcher: int) -> None:
 
 
 def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         sizes = {"seed": seed, "epochs": options.epochs, "batch_size": options.batch_size}
         reference = outcome(options.data, kind="unsteered", **sizes)
         for kind in get_args(Kind):
@@ -70,6 +70,6 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
 
 if __name__ == "__main__":
     run_study(
-        __doc__, measure, holds=lambda line: line["equal"], data=Path("parts"), seeds=20, epochs=4,
-        batch_size=128,
+        __doc__, measure, holds=lambda line: line["equal"], data=Path("parts"), seeds=20, first=0,
+        epochs=4, batch_size=128,
     )  # fmt: skip
