@@ -110,22 +110,25 @@ def mutants(name: str) -> Iterator[Mutant]:
 
 
 def _lines_of_loops(tree: ast.Module) -> Iterator[int]:
-    """Lines of functions that numba compiles."""
+    """Lines of functions that numba compiles, and of constants that these may use."""
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            decorators = map(ast.unparse, node.decorator_list)
-            if {"compiled", "inlined"}.intersection(decorators):
-                yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        decorators = map(ast.unparse, getattr(node, "decorator_list", []))
+        if isinstance(node, ast.Assign) or {"compiled", "inlined"}.intersection(decorators):
+            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and those below it, without annotations and decorators."""
+    """A node and those below it, without annotations, decorators and what only saves time."""
     yield node
     for name, value in ast.iter_fields(node):
         if name not in ("annotation", "returns", "decorator_list"):
             for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST):
+                if isinstance(child, ast.AST) and not _is_prefetch(child):
                     yield from _code(child)
+
+
+def _is_prefetch(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and ast.unparse(node).startswith("prefetch(")
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
@@ -146,7 +149,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
     body = getattr(node, "body", None)
     for at, line in enumerate(body if isinstance(body, list) else []):
         is_text = isinstance(getattr(line, "value", None), ast.Constant)
-        if isinstance(line, _LEFT_OUT) and not (is_text or isinstance(node, ast.Module)):
+        is_code = not (is_text or _is_prefetch(line) or isinstance(node, ast.Module))
+        if isinstance(line, _LEFT_OUT) and is_code:
             yield "body", [*body[:at], ast.Pass(), *body[at + 1 :]], f"no {ast.unparse(line)}"
 
 

@@ -19,6 +19,7 @@ from rudder.training.buffer.directory import (
 )
 from rudder.training.buffer.policy import IntArray
 from rudder.training.buffer.registry import PolicyOptions, make_policy, parse_variant
+from rudder.training.errors import MachineError
 from rudder.training.settings import BufferSettings
 from tests.training.buffer.player import view_of
 
@@ -65,6 +66,14 @@ def test_nodes_beyond_32_bits_are_told_apart() -> None:
         assert find_hashed(nodes, table, 10, numbers, count, found) == 5
         assert found.tolist() == [0, 1, 2, 3, 4]
     assert numbers[:5].tolist() == nodes.tolist()
+
+
+def test_more_nodes_than_32_bits_can_number_are_refused() -> None:
+    directory = SeenDirectory(1000)
+    directory._count = 2**31 - 3
+    with pytest.raises(MachineError, match="2147483645 remote nodes were seen"):
+        directory.find(np.arange(3))
+    assert directory.find(np.arange(0)).tolist() == []
 
 
 def test_a_hash_table_becomes_an_array_where_that_takes_less() -> None:

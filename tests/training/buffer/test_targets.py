@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.training.buffer.directory import Directory, SeenDirectory, WholeDirectory
-from rudder.training.buffer.targets import choose_all
+from rudder.training.buffer.targets import InclusionProbability, choose_all, refusal_of_targets
 from rudder.training.settings import FetchTargets
 from tests.training.buffer.player import view_of
 
@@ -108,3 +108,55 @@ def test_any_choice_is_absent_distinct_and_within_the_budget(
     chosen = choose(wanted, present=present)
     assert len(set(chosen)) == len(chosen) <= budget
     assert not set(chosen) & present
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"source": "owner", "owner": 0}, None),
+        ({"source": "owner", "owner": 2}, None),
+        (
+            {"source": "owner", "owner": 1},
+            "fetch_targets.owner = 1 is not another partition; allowed: 0 to 2 without 1",
+        ),
+        (
+            {"source": "owner", "owner": 3},
+            "fetch_targets.owner = 3 is not another partition; allowed: 0 to 2 without 1",
+        ),
+        ({"source": "ids", "ids": IDS}, None),
+        (
+            {"source": "ids", "ids": (*IDS, 9999)},
+            "fetch_targets.ids must be remote nodes of this graph; these are not: [9999]",
+        ),
+        (
+            {"source": "ids"},
+            "fetch_targets.ids must be remote nodes of this graph; there are none",
+        ),
+        (
+            {"source": "hot_set"},
+            "no hot set of an earlier run on the same work is known; use vip",
+        ),
+        (
+            {"source": "hot_set", "ids": (9999,)},
+            "fetch_targets.ids must be remote nodes of this graph; these are not: [9999]",
+        ),
+        (
+            {"source": "vip"},
+            "fetch_targets.source = vip needs fan-outs, which this sampler does not have",
+        ),
+        ({"source": "degree"}, None),
+    ],
+)
+def test_a_refusal_says_what_is_wrong(values: dict[str, object], reason: str | None) -> None:
+    wanted = FetchTargets.model_validate({"row_budget": 5, **values})
+    assert refusal_of_targets(wanted, VIEW, vip=None) == reason
+
+
+@pytest.mark.parametrize(("batch_size", "is_likely"), [(30, True), (31, False)])
+def test_likely_are_rows_of_which_an_epoch_needs_half_or_more(
+    batch_size: int, is_likely: bool
+) -> None:
+    """Of 60 seeds two batches of 30, each of which needs the row with a probability of 1 / 4."""
+    probability = InclusionProbability(VIEW, (-1,), batch_size, np.arange(60))
+    probability.__dict__["of_halo"] = np.full(len(VIEW.halo), 0.25)
+    assert probability.of_likely.any() == is_likely

@@ -52,6 +52,32 @@ def test_it_is_near_the_share_of_batches_that_sampling_reaches(fanouts: tuple[in
     assert np.corrcoef(analytic, sampled)[0, 1] > 0.97
 
 
+@pytest.mark.parametrize(
+    ("fanouts", "seeds", "expected"),
+    [
+        ((1,), [0], [1 / 2, 0]),
+        ((1,), [0, 99], [1 / 4, 0]),
+        ((2,), [0], [1, 0]),
+        ((-1,), [0], [1, 0]),
+        ((1, 1), [0], [1 - (1 - 3 / 4) * (1 - 1 / 8), 1 / 8]),
+        ((2, 1), [0], [1, 1 / 4]),
+    ],
+)
+def test_of_two_inner_nodes_it_is_what_paper_and_pencil_say(
+    fanouts: tuple[int, ...], seeds: list[int], expected: list[float]
+) -> None:
+    """Node 0 has the neighbours 1 and 2; node 1 has 0, 2, 3 and 0 again."""
+    view = PartitionView(
+        part=0,
+        starts=np.array([0, 2, 4]),
+        indptr=np.array([0, 2, 6]),
+        indices=np.array([1, 2, 0, 2, 3, 0]),
+        halo=np.array([2, 3]),
+    )
+    found = InclusionProbability(view, fanouts, 1, np.array(seeds)).of_halo
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_all_inner_nodes_are_seeds_where_none_are_named() -> None:
     view = random_view()
     every = InclusionProbability(view, (2, 2), 3, np.arange(NUM_INNER)).of_halo
