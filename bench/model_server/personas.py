@@ -22,9 +22,9 @@ from rudder.bench.model_server.scripted_server import (
     completion,
 )
 
-Body = dict[str, Any]
-Answer = Say | CallTool
-Rule = tuple[Callable[[Body], bool], str]
+RequestBody = dict[str, Any]
+Said = Say | CallTool
+Refused = tuple[Callable[[RequestBody], bool], str]
 """Which requests are refused, and the server's words."""
 
 
@@ -33,9 +33,9 @@ class Persona:
     """refuses: by the first rule that holds; written: an answer in the model's way of writing;
     changes: how many fields of a request are changed for it; mode: that is found to work."""
 
-    refuses: tuple[Rule, ...] = ()
+    refuses: tuple[Refused, ...] = ()
     status: Fault = "400"
-    written: Callable[[Answer], Answer | Send] = lambda answer: answer
+    written: Callable[[Said], Said | Send] = lambda answer: answer
     changes: int = 0
     mode: str = "tools"
 
@@ -53,18 +53,18 @@ class Persona:
                 return step
 
 
-def _has(field: str, words: str = "Unsupported parameter: '{}'") -> Rule:
+def _has(field: str, words: str = "Unsupported parameter: '{}'") -> Refused:
     return lambda body: field in body, words.format(field)
 
 
-def _has_text(text: str, words: str) -> Rule:
+def _has_text(text: str, words: str) -> Refused:
     return lambda body: text in json.dumps(body), words
 
 
 _BARE_LIMIT = _has(
     "max_tokens", "Unsupported parameter: '{}'. Use 'max_completion_tokens' instead."
 )
-_BOTH_LIMITS: Rule = (
+_BOTH_LIMITS: Refused = (
     lambda body: {"max_tokens", "max_completion_tokens"} <= body.keys(),
     "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
 )
@@ -73,14 +73,14 @@ _STRICT = _has_text('"strict"', "tools.0.custom.strict: Extra inputs are not per
 _BOUNDS = _has_text(
     '"maximum"', "For 'integer' type, properties maximum, minimum are not supported"
 )
-_TOOLS_AND_REASONS: Rule = (
+_TOOLS_AND_REASONS: Refused = (
     lambda body: "tools" in body and body.get("reasoning_effort") != "none",
     "Function tools with reasoning_effort are not supported.",
 )
 _NO_TOOLS = _has("tools", "this model does not support {}")
 
 
-def _text(answer: Answer) -> str:
+def _text(answer: Said) -> str:
     """The answer without a call; a call of a look-up tool keeps its name."""
     if isinstance(answer, Say) or not answer.calls:
         return answer.text if isinstance(answer, Say) else ""
@@ -88,7 +88,7 @@ def _text(answer: Answer) -> str:
     return str(arguments) if name == "set" else _call_in_text(answer, "parameters")
 
 
-def _call_in_text(answer: Answer, arguments_are: str) -> str:
+def _call_in_text(answer: Said, arguments_are: str) -> str:
     """The first call as an object in text; what calls nothing stays as it is."""
     if isinstance(answer, Say) or not answer.calls:
         return _text(answer)
@@ -96,13 +96,13 @@ def _call_in_text(answer: Answer, arguments_are: str) -> str:
     return f'{{"name": {json.dumps(name)}, "{arguments_are}": {arguments}}}'
 
 
-def _as_objects(answer: Answer) -> Answer:
+def _as_objects(answer: Said) -> Said:
     if isinstance(answer, Say):
         return answer
     return replace(answer, calls=[(name, json.loads(str(text))) for name, text in answer.calls])
 
 
-def _as_two_calls(answer: Answer) -> Answer:
+def _as_two_calls(answer: Said) -> Said:
     """Two calls that set what one would."""
     if isinstance(answer, Say) or [name for name, _ in answer.calls] != ["set"]:
         return answer
@@ -113,7 +113,7 @@ def _as_two_calls(answer: Answer) -> Answer:
     return replace(answer, calls=[("set", json.dumps(reason | half)) for half in halves])
 
 
-def _long_winded(answer: Answer) -> Say:
+def _long_winded(answer: Said) -> Say:
     text = _text(answer)
     try:
         return Say(json.dumps(json.loads(text) | {"reason": "so " * 400}))
@@ -121,7 +121,7 @@ def _long_winded(answer: Answer) -> Say:
         return Say(text)
 
 
-def _in_parts(answer: Answer) -> Send:
+def _in_parts(answer: Said) -> Send:
     parts = {"role": "assistant", "content": [{"type": "text", "text": _text(answer)}]}
     return Send(json.dumps(completion(parts)).encode())  # type: ignore[arg-type]
 
