@@ -26,7 +26,6 @@ from rudder.training.settings import Frozen
 DOOR_FILE = "launcher.json"
 _LONGEST_LINE = 64 * 2**10
 _WAIT_S = 10.0
-_CHUNK_BYTES = 64 * 2**10
 
 
 class DoorPlace(Frozen):
@@ -267,7 +266,7 @@ class _Handler(socketserver.StreamRequestHandler):
             case "connect":
                 with control.connect(server.folder / name, timeout_s=_WAIT_S) as trainer:
                     self._say(_Answer())
-                    _join(self.connection, trainer)
+                    unix_socket.join(self.connection, trainer)
 
     def _say(self, answer: _Answer) -> None:
         self.connection.sendall(answer.model_dump_json().encode() + b"\n")
@@ -315,21 +314,3 @@ def _line_from(connection: socket.socket) -> bytes:
             break
         found += byte
     return found
-
-
-def _join(one: socket.socket, other: socket.socket) -> None:
-    """Carry bytes both ways until both ends are closed."""
-    for each in (one, other):
-        each.settimeout(None)
-    back = threading.Thread(target=_copy, args=(other, one), daemon=True)
-    back.start()
-    _copy(one, other)
-    back.join()
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while chunk := source.recv(_CHUNK_BYTES):
-            target.sendall(chunk)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)

@@ -1,4 +1,5 @@
-"""Unix-domain sockets at paths of any length, readable by their owner only."""
+"""Unix-domain sockets at paths of any length, readable by their owner only; and what joins two
+sockets of any kind."""
 
 from __future__ import annotations
 
@@ -7,9 +8,10 @@ import os
 import secrets
 import socket
 import stat
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rudder.training.errors import RunError
@@ -17,6 +19,7 @@ from rudder.training.errors import RunError
 MAX_ADDRESS_BYTES = 100
 """The kernel takes 108 bytes, some systems 104."""
 _RETRY_S = 0.005
+_CHUNK_BYTES = 64 * 2**10
 
 
 def listen(path: Path, *, backlog: int = 128) -> socket.socket:
@@ -74,6 +77,24 @@ def connect(path: Path, *, timeout_s: float) -> socket.socket:
     except BaseException:
         client.close()
         raise
+
+
+def join(one: socket.socket, other: socket.socket) -> None:
+    """Carry bytes both ways, until both ends say that nothing follows or either breaks."""
+    for each in (one, other):
+        each.settimeout(None)
+    back = threading.Thread(target=_copy, args=(other, one), daemon=True)
+    back.start()
+    _copy(one, other)
+    back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(_CHUNK_BYTES):
+            target.sendall(chunk)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
 
 
 def _remove_stale(path: Path) -> None:

@@ -8,15 +8,13 @@ which runs with the launcher, carries the bytes to the model's address and to no
 from __future__ import annotations
 
 import socket
-import stat
 import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from rudder.training.errors import ConfigError
+from rudder.training.control import unix_socket
 
-_CHUNK_BYTES = 64 * 2**10
 _CONNECT_TIMEOUT_S = 30.0
 
 
@@ -26,24 +24,14 @@ class Relay:
     def __init__(self, path: Path, *, host: str, port: int) -> None:
         """Bytes that come at `path` go to `host`:`port`, and back."""
         self._path, self._host, self._port = path, host, port
-        self._listener = socket.socket(socket.AF_UNIX)
         self._thread = threading.Thread(target=self._accept, name="rudder-relay", daemon=True)
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._is_over = False
 
     def __enter__(self) -> Self:
-        """Listen; raises ConfigError where the path cannot be bound."""
-        try:
-            self._listener.bind(str(self._path))
-            self._path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-            self._listener.listen()
-        except OSError as error:
-            self._listener.close()
-            raise ConfigError(
-                f"the socket {self._path} to the language model cannot be made: {error}",
-                remedy="choose a run folder with a shorter path: --run-dir",
-            ) from None
+        """Listen; raises RunError where the path is taken or cannot be made."""
+        self._listener = unix_socket.listen(self._path)
         self._thread.start()
         return self
 
@@ -75,12 +63,8 @@ class Relay:
                 self._drop(here)  # to the client it looks as if nobody listened
                 return
             with there:
-                there.settimeout(None)
                 self._keep(there)
-                back = threading.Thread(target=_copy, args=(there, here), daemon=True)
-                back.start()
-                _copy(here, there)
-                back.join()
+                unix_socket.join(here, there)
                 self._drop(here)
                 self._drop(there)
 
@@ -93,15 +77,6 @@ class Relay:
     def _drop(self, each: socket.socket) -> None:
         with self._lock:
             self._open.discard(each)
-
-
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Copy until the source ends or either breaks; then tell the target that nothing follows."""
-    with suppress(OSError):
-        while chunk := source.recv(_CHUNK_BYTES):
-            target.sendall(chunk)
-    with suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
 
 
 def _shut(each: socket.socket) -> None:

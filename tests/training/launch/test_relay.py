@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.training.errors import ConfigError
+from rudder.training.errors import RunError
 from rudder.training.launch.relay import Relay
 
 
@@ -79,7 +79,9 @@ def test_a_connection_that_is_open_does_not_keep_it_from_closing(echo: int, tmp_
             assert client.recv(100) == b""
 
 
-def test_a_path_that_cannot_be_bound_is_told(tmp_path: Path) -> None:
-    relay = Relay(tmp_path / "missing" / "llm.sock", host="127.0.0.1", port=1)
-    with pytest.raises(ConfigError, match="shorter path"), relay:
+def test_a_path_that_is_taken_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "llm.sock"
+    path.write_text("notes")
+    with pytest.raises(RunError, match="is no socket"), Relay(path, host="127.0.0.1", port=1):
         pass
+    assert path.read_text() == "notes"
