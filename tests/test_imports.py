@@ -34,6 +34,7 @@ KNOW_DISTRIBUTED_DGL = {
     "partition/worker.py",
     "process/graph_server.py",
     "process/loopback_shim.py",
+    "process/lost_trainers.py",
     "process/segment_names.py",
     "process/worker.py",
     "sources.py",

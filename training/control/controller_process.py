@@ -177,16 +177,22 @@ def sockets_of_host(socket: Path, *, rank: int) -> dict[int, Path]:
     return {each: socket.with_name(f"rank{each}{rest}") for each in _ranks_on_host(rank)}
 
 
-def _ranks_on_host(rank: int) -> range:
-    """As torch's launchers tell a trainer; only its own where none has."""
+def _ranks_on_host(rank: int) -> Sequence[int]:
+    """As torch's launchers or srun tell a trainer; only its own rank where none has.
+
+    srun lists the tasks of a node, which need not follow each other, and may be servers, too.
+    """
+    values = os.environ
+    if "LOCAL_RANK" not in values and values.get("SLURM_PROCID") == str(rank):
+        tasks = [int(task) for task in values.get("SLURM_GTIDS", "").split(",") if task.isdecimal()]
+        trainers = range(int(values.get("WORLD_SIZE", rank + 1)))
+        return sorted({rank, *(task for task in tasks if task in trainers)})
     try:
-        local, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        local, count = int(values["LOCAL_RANK"]), int(values["LOCAL_WORLD_SIZE"])
     except (KeyError, ValueError):
-        return range(rank, rank + 1)
+        return [rank]
     first = rank - local
-    return (
-        range(first, first + count) if 0 <= local < count and first >= 0 else range(rank, rank + 1)
-    )
+    return range(first, first + count) if 0 <= local < count and first >= 0 else [rank]
 
 
 def pid_file_of(socket: Path) -> Path:

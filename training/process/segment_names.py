@@ -16,6 +16,7 @@ from dgl.distributed import dist_graph, graph_partition_book, kvstore, rpc, shar
 from rudder.training.hosts.shared_memory import Claim, claim_of_job
 
 _prefix = ""
+_claims: dict[str, Claim] = {}
 
 
 def set_prefix(prefix: str) -> None:
@@ -33,20 +34,25 @@ def keep_job_apart() -> None:
     it from the graph that they are sent.
     """
     read = rpc.read_ip_config
-    claims: dict[str, Claim] = {}
 
     def read_ip_config(filename: str, num_servers: int) -> dict[int, list[Any]]:
         servers: dict[int, list[Any]] = read(filename, num_servers)
         key = str(servers)
-        if key not in claims:
-            claims[key] = claim_of_job(servers)
-        set_prefix(claims[key].prefix)
+        if key not in _claims:
+            _claims[key] = claim_of_job(servers)
+        set_prefix(_claims[key].prefix)
         return servers
 
     rpc.read_ip_config = read_ip_config
     dist_graph.DistGraph.__reduce__ = lambda graph: (
         _graph_of, (_prefix, graph.__getstate__()),
     )  # fmt: skip
+
+
+def leave_job() -> None:
+    """Give up the job's shared memory, as at a normal end of this process."""
+    for claim in _claims.values():
+        claim.leave()
 
 
 def _graph_of(prefix: str, state: Any) -> Any:

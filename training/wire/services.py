@@ -9,7 +9,8 @@ import torch
 from dgl.distributed import rpc
 
 from rudder.training.distdgl import partition_view
-from rudder.training.process.segment_names import keep_job_apart
+from rudder.training.process.lost_trainers import end_without_trainers
+from rudder.training.process.segment_names import keep_job_apart, leave_job
 from rudder.training.sampling.neighbor import LayerDraw, NeighborSampling
 
 __all__ = ["register_services"]
@@ -144,13 +145,15 @@ def register_services() -> None:
     Servers and trainers must both call it. Servers then sample with Rudder's code, and equal seeds
     give equal batches; DGL's own requests are sampled with a generator that no trainer can seed.
     The job's shared memory gets names of its own, so that several jobs may use one graph on one
-    machine at once, and what killed jobs of this user have left there is removed.
+    machine at once, and what killed jobs of this user have left there is removed. A server ends
+    about 20 seconds after its last trainer was lost.
 
     Raises:
         MachineError: When `initialize` is called: shared memory cannot be written.
     """
     register_requests()
     keep_job_apart()
+    end_without_trainers(leave_job)
 
 
 def register_requests() -> None:

@@ -145,29 +145,46 @@ def test_the_command_names_trainers_options_and_folder(tmp_path: Path) -> None:
     assert SteeringOptions.model_validate_json(values["--options"]) == options
 
 
+LOCAL = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "SLURM_GTIDS", "WORLD_SIZE")
+
+
+def torch_says(local_rank: str, local_world_size: str) -> dict[str, str]:
+    return {"LOCAL_RANK": local_rank, "LOCAL_WORLD_SIZE": local_world_size}
+
+
+def srun_says(rank: str, tasks: str) -> dict[str, str]:
+    """Of a step with 6 trainers."""
+    return {"SLURM_PROCID": rank, "SLURM_GTIDS": tasks, "WORLD_SIZE": "6"}
+
+
 @pytest.mark.parametrize(
-    ("local", "name", "ranks"),
+    ("told", "name", "ranks"),
     [
-        (("1", "4"), "rank5.sock", [4, 5, 6, 7]),
-        (("0", "2"), "rank5-3.sock", [5, 6]),
-        ((None, None), "rank5.sock", [5]),
-        (("1", "4"), "mine.sock", [5]),
-        (("6", "4"), "rank5.sock", [5]),
-        (("6", "8"), "rank5.sock", [5]),
-        (("a", "8"), "rank5.sock", [5]),
+        (torch_says("1", "4"), "rank5.sock", [4, 5, 6, 7]),
+        (torch_says("0", "2"), "rank5-3.sock", [5, 6]),
+        ({}, "rank5.sock", [5]),
+        (torch_says("1", "4"), "mine.sock", [5]),
+        (torch_says("6", "4"), "rank5.sock", [5]),
+        (torch_says("6", "8"), "rank5.sock", [5]),
+        (torch_says("a", "8"), "rank5.sock", [5]),
+        (srun_says("5", "4,5"), "rank5.sock", [4, 5]),
+        (srun_says("5", "3,5,7"), "rank5.sock", [3, 5]),  # 7 is a server
+        (srun_says("0", "0,1"), "rank5.sock", [5]),  # an inherited variable
+        ({"SLURM_PROCID": "5"}, "rank5.sock", [5]),
+        (srun_says("5", "4,5") | torch_says("0", "1"), "rank5.sock", [5]),
     ],
 )
 def test_the_first_trainer_of_a_host_starts_the_controller_of_all(
-    local: tuple[str | None, str | None],
+    told: dict[str, str],
     name: str,
     ranks: list[int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for variable, value in zip(("LOCAL_RANK", "LOCAL_WORLD_SIZE"), local, strict=True):
+    for variable in LOCAL:
         monkeypatch.delenv(variable, raising=False)
-        if value is not None:
-            monkeypatch.setenv(variable, value)
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
     sockets = sockets_of_host(tmp_path / name, rank=5)
     assert list(sockets) == ranks
     assert sockets[5] == tmp_path / name
