@@ -18,8 +18,7 @@ import signal
 import socket
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -77,7 +76,6 @@ _LOG_SECONDS = 0.3
 _MIRROR_SECONDS = 10.0
 _CONNECT_SECONDS = 300.0
 _ADDRESS_SECONDS = 5.0
-_REMOVE_SECONDS = 3.0
 _LONGEST_FOLDER = 60
 """Characters: a control socket's path below it must fit into 107."""
 
@@ -114,25 +112,26 @@ class HostAgent:
         """Whether the launcher has said anything."""
 
     async def serve(self) -> None:
-        """Serve until the launcher has finished or is lost; nothing is left running."""
+        """Serve until the launcher has finished or is lost; then close it."""
         self._writer.write(MAGIC)
         await self._send(self._report)
         for work in (self._beat(), self._send_logs(), self._send_files()):
             self._spawn(work)
-        try:
-            async for frame in self._frames():
-                if isinstance(frame.message, Finish):
-                    await self._end_children()
-                    await self._mirror_all()
-                    await self._send(Goodbye())
-                    return
-                await self._answer(frame)
-        finally:
-            await self._end_children()
-            for listener in self._listeners:
-                listener.close()
-            for task in list(self._tasks):
-                task.cancel()
+        async for frame in self._frames():
+            if isinstance(frame.message, Finish):
+                await self._end_children()
+                await self._mirror_all()
+                await self._send(Goodbye())
+                return
+            await self._answer(frame)
+
+    async def close(self) -> None:
+        """Leave nothing running."""
+        await self._end_children()
+        for listener in self._listeners:
+            listener.close()
+        for task in list(self._tasks):
+            task.cancel()
 
     async def _frames(self) -> AsyncIterator[Frame]:
         """What the launcher says, until it is lost."""
@@ -222,8 +221,9 @@ class HostAgent:
         await self._send(Exited(number=child.number, code=code, memory_kills=kills))
 
     async def _end_children(self) -> None:
-        """SIGTERM, a short wait, SIGKILL."""
+        """SIGTERM, a short wait, SIGKILL; nothing that they have started writes any more."""
         running = [each for each in self._children.values() if each.process.returncode is None]
+        controllers = [each for child in running for each in _started_by(child.process.pid)]
         for child in running:
             child.signal(signal.SIGTERM)
             child.signal(signal.SIGCONT)
@@ -232,6 +232,7 @@ class HostAgent:
             await asyncio.wait(waits, timeout=_GRACE_SECONDS)
         for child in self._children.values():
             child.signal(signal.SIGKILL)
+        await asyncio.to_thread(_kill, controllers)
         await asyncio.gather(*waits)
 
     # -- sockets of trainers --------------------------------------------------------------------
@@ -304,6 +305,20 @@ class HostAgent:
                 await self._writer.drain()
 
 
+def _started_by(pid: int) -> list[psutil.Process]:
+    """Also what has left the process group."""
+    with suppress(psutil.Error):
+        return list(psutil.Process(pid).children(recursive=True))
+    return []
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for each in processes:
+        with suppress(psutil.Error):
+            each.kill()
+    psutil.wait_procs(processes, timeout=_GRACE_SECONDS)
+
+
 def _found(folder: Path, names: tuple[str, ...]) -> tuple[FileSize, ...]:
     paths = ((name, folder / name) for name in names)
     return tuple(
@@ -349,10 +364,7 @@ def _own_folder() -> Iterator[Path]:
     try:
         yield folder
     finally:
-        until = time.monotonic() + _REMOVE_SECONDS
-        while folder.exists() and time.monotonic() < until:  # a controller may write its last
-            shutil.rmtree(folder, ignore_errors=True)
-            time.sleep(_LOG_SECONDS * (folder.exists()))
+        shutil.rmtree(folder, ignore_errors=True)
         janitor.close()
         if lock is not None:
             os.close(lock)
@@ -449,8 +461,11 @@ async def _main(head: str | None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, serving.cancel)
-        with suppress(asyncio.CancelledError, ConnectionError):
-            await serving
+        try:
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await serving
+        finally:
+            await agent.close()  # a second signal does not end it: Slurm and its srun send one each
         if head is not None and not agent.was_heard:
             raise MachineError(
                 f"the launcher at {head} did not take this host",

@@ -46,7 +46,8 @@ class Holder:
         after: str = "",
         timeout_seconds: float = 20.0,
     ) -> None:
-        wait = f"echo {_READY} && cat > /dev/null; {after}" if after else _WAIT
+        ears = "trap '' HUP INT TERM"  # a scheduler sends one to all, and then kills
+        wait = f"{ears}; echo {_READY} && cat > /dev/null; {after}" if after else _WAIT
         self._process = subprocess.Popen(
             [*prefix, "sh", "-c", f"{script} && {wait}", "holder", *arguments],
             stdin=subprocess.PIPE,

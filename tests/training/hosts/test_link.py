@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -79,6 +79,13 @@ def until(is_so: Callable[[], object]) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def agents_of(folder: Path) -> list[psutil.Process]:
@@ -265,6 +272,34 @@ def test_launchers_end_ends_the_agent_and_its_processes(tmp_path: Path) -> None:
         assert agents_of(folder)
         hosted.link._stream.writer.close()  # as the kernel does when the launcher is killed
         assert until(lambda: not agents_of(folder) and not folder.exists())
+
+
+def test_scheduler_that_signals_all_processes_twice_leaves_nothing(hosted: Hosted) -> None:
+    """As scancel does: srun hands the signal on, too. Neither a process ends by it nor its child,
+    which goes on writing."""
+    folder = hosted.report().folder
+    ignores = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    writes = f"""{ignores}
+from pathlib import Path
+while True:
+    Path({str(folder)!r}, "late").mkdir(parents=True, exist_ok=True)
+    time.sleep(0.01)"""
+    process = hosted.run(
+        f"{ignores} import subprocess;"
+        f"subprocess.Popen([sys.executable, '-c', {writes!r}], start_new_session=True);"
+        "time.sleep(60)"
+    )
+    assert until((folder / "late").exists)
+    agent = psutil.Process(process.pid).parent()
+    assert agent is not None
+    all_of_them = [*agent.children(recursive=True), agent]
+    for pause_s in (0.2, 0.0):
+        for each in all_of_them:
+            with suppress(psutil.Error):
+                each.terminate()
+        time.sleep(pause_s)
+    assert until(lambda: not any(map(lives, all_of_them)))
+    assert not folder.exists()
 
 
 def test_killed_agent_takes_its_processes_with_it_and_the_host_is_lost(hosted: Hosted) -> None:
