@@ -31,6 +31,7 @@ from rudder.agents.planners.baselines import (
 )
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.planners.exploring import COLLECTING_STEPS, CollectingCritic, CollectingPlanner
+from rudder.agents.planners.own import OwnPlanner
 from rudder.agents.planners.published import (
     PUBLISHED_STEPS,
     Fitted,
@@ -45,7 +46,7 @@ from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import RudderError
 from rudder.training.settings import Change
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import OWN_PLANNERS, SteeringOptions
 from rudder.training.workload import Workload
 
 WARM_UP_S = 180.0
@@ -175,8 +176,10 @@ def preference_of(options: SteeringOptions) -> Preference:
 def planner_of(options: SteeringOptions) -> Planner:
     """The planner of that name; for `llm` the one that takes over from the model.
 
-    Raises ConfigError, DataError or MachineError where a learned one cannot be opened.
+    Raises ConfigError, DataError or MachineError where a package's or learned one cannot be opened.
     """
+    if OWN_PLANNERS.is_own(options.planner):
+        return OwnPlanner.of(options)
     if is_learned(options.planner):
         return open_planner(options)
     if options.planner == "collect":
@@ -211,10 +214,12 @@ def steps_of(options: SteeringOptions) -> Steps:
 
 
 def check_models(options: SteeringOptions | None) -> None:
-    """Before a run starts: whether a fitted model can be used, and the endpoint's address and key
-    can be ones. Raises ConfigError, DataError and MachineError."""
+    """Before a run starts: whether a package's planner or a fitted model can be used, and the
+    endpoint's address and key can be ones. Raises ConfigError, DataError and MachineError."""
     if options is not None and _needs_file(options):
         open_planner(options)
+    if options is not None and OWN_PLANNERS.is_own(options.planner):
+        planner_of(options)
     if options is not None and options.llm_url is not None:
         endpoint_of(options)
 

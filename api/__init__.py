@@ -9,7 +9,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rudder.agents.planners.own import (
+        Change,
+        Observation,
+        Plan,
+        Planner,
+        Recalled,
+        Toolbox,
+    )
     from rudder.cli.python import train
+    from rudder.training.buffer.own import NewBuffer, OwnBuffer
     from rudder.training.errors import (
         ConfigError,
         DataError,
@@ -35,27 +44,40 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BufferOptions",
+    "Change",
     "ConfigError",
     "DataError",
     "EdgeLoader",
     "EdgeSplit",
     "InBatchNegatives",
     "MachineError",
+    "NewBuffer",
     "NodeLoader",
+    "Observation",
+    "OwnBuffer",
     "PerSourceNegatives",
+    "Plan",
+    "Planner",
+    "Recalled",
     "RudderError",
     "RunError",
     "RunOptions",
     "SamplingOptions",
     "SteeringOptions",
     "StoppedError",
+    "Toolbox",
     "UniformNegatives",
     "load_model",
     "register_services",
     "train",
 ]
 
+_OWN_PLANNER, _OWN_POLICY = "rudder.agents.planners.own", "rudder.training.buffer.own"
 _MODULES = {
+    **dict.fromkeys(
+        ("Change", "Observation", "Plan", "Planner", "Recalled", "Toolbox"), _OWN_PLANNER
+    ),
+    **dict.fromkeys(("NewBuffer", "OwnBuffer"), _OWN_POLICY),
     "load_model": "rudder.training.model.saved",
     "register_services": "rudder.training.wire.services",
     "train": "rudder.cli.python",

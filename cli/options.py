@@ -97,7 +97,8 @@ _SETTINGS = {
     },
     "Loader and buffer": {
         "loader": "Rudder's loader, or plain DistDGL.",
-        "policy": "What decides which rows are kept: lookahead, score, static, lfu or none.",
+        "policy": "What decides which rows are kept: lookahead, score, static, lfu or none; or"
+        " NAME[:ARGUMENT] of an installed package.",
         "buffer": "auto (as many rows as the memory budget holds, at most all remote ones), a share"
         " of the halo nodes (0.25), rows (20000) or bytes (64MiB).",
         "lookahead": "Batches that are sampled ahead.",
@@ -112,7 +113,9 @@ _SETTINGS = {
     },
     "Steering": {
         "controller": "Agents that steer the buffer while it trains.",
-        "planner": "What proposes changes; adversarial proposes the worst ones, for tests.",
+        "planner": "What proposes changes: embedded, heuristic, periodic, published, fixed, collect"
+        " (tries settings); lr, rf, svm, mlp, xgb, tabnet or learned, with --planner-model;"
+        " adversarial (the worst changes, for tests); or NAME[:ARGUMENT] of an installed package.",
         "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
         "planner_refit_every": "Fit a fitted planner again after this many measured changes.",
         "objective": "What to optimise: time (least step time; of equal ones, fewest rows fetched),"
@@ -153,6 +156,7 @@ _SETTINGS = {
 _AS_TEXT = (
     "hosts", "model", "optimizer", "scheduler", "class_weights", "metric", "fanout", "buffer",
     "feature", "spare_hosts", "llm_roles", "track", "policy", "objective", "checkpoint_every",
+    "planner",
 )  # fmt: skip
 
 

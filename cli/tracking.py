@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +22,11 @@ from rudder.training.config import CONFIG_FILE, RunConfig
 from rudder.training.errors import ConfigError
 from rudder.training.events import EpochDone, Evaluated, Event, Progress
 from rudder.training.metrics import EpochMetrics, Evaluation, RowCounts, Window
+from rudder.training.plugins import Plugins
 
-GROUP = "rudder.sinks"
-_BUILT_IN = ("tensorboard", "mlflow", "wandb")
+_BUILT_IN = ("mlflow", "tensorboard", "wandb")
 """Functions in sinks.py, each of the name of the library that it needs."""
+_OWN = Plugins("rudder.sinks", field="track", ours=_BUILT_IN)
 _MAX_WAITING = 10_000
 """Events for sinks that are slower than training; later ones are dropped, and counted."""
 _GOODBYE_S = 30.0
@@ -74,17 +74,14 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 def _factory(name: str) -> SinkFactory:
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    found |= {each: EntryPoint(each, f"rudder.cli.sinks:{each}", GROUP) for each in _BUILT_IN}
-    if name not in found:
-        raise ConfigError.for_field("track", value=name, allowed=", ".join(sorted(found)))
+    if _OWN.is_own(name):
+        return _OWN.load(name)
     try:
-        if name in _BUILT_IN:
-            import_module(name)
-        factory: SinkFactory = found[name].load()
+        import_module(name)
     except ImportError as error:
         remedy = f"pip install 'rudder-gnn[{name}]', or leave out --track"
         raise ConfigError(f"--track {name} cannot be used: {error}", remedy=remedy) from None
+    factory: SinkFactory = getattr(import_module("rudder.cli.sinks"), name)
     return factory
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,3 +38,23 @@ def _own_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
         del os.environ["XDG_DATA_HOME"]
     else:
         os.environ["XDG_DATA_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def own_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example package as pip installs it, to be put on the path."""
+    source = Path(__file__).parents[1] / "examples" / "own_plugins"
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copy(source / "own_plugins.py", folder)
+    facts = folder / f"own_plugins-{project['version']}.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{name}={place}\n" for name, place in each.items())
+        for group, each in project["entry-points"].items()
+    )
+    (facts / "entry_points.txt").write_text(points)
+    return folder

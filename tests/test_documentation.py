@@ -20,7 +20,7 @@ PAGES = (
     *sorted(path for path in ROOT.glob("docs/*.md") if path.name != "cli.md"),
     ROOT / "benchmarks" / "README.md",
 )
-EXAMPLES = sorted(ROOT.glob("examples/*.py"))
+EXAMPLES = sorted(ROOT.glob("examples/**/*.py"))
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 _EDGE = re.compile(r"^\s*(\w+) -(?:\. (?:&nbsp;)?(.*?)(?:&nbsp;)? \.)?-?> (\w+);?$", re.MULTILINE)
 _CODE = re.compile(r"`(rudder [^`\n]+)`|^(?: {4}|\$ )(rudder (?:[^\n\\]|\\\n)+)", re.MULTILINE)

@@ -18,7 +18,7 @@ from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import StepTiming, Window
 from rudder.training.settings import BufferSettings, FrozenExact
-from rudder.training.workload import Knob, PolicyName
+from rudder.training.workload import Knob
 
 _DISTANCES = (1, 4, 16, 64)
 _HOT_SHARE = 0.1
@@ -155,7 +155,7 @@ class BoundReading(Reading):
 class WorkloadReading(Reading):
     """read_workload: graph, partition, sampler, batches, time left and memory room."""
 
-    policy: PolicyName
+    policy: str
     world_size: int
     trainers_on_host: int
     num_parts: int

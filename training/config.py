@@ -26,6 +26,7 @@ from rudder.training.hosts.names import check_hosts, machine_settings, to_machin
 from rudder.training.model.own import OwnModel
 from rudder.training.options import as_config_error, kilobits_of
 from rudder.training.partitioned_graph import TensorChoice
+from rudder.training.plugins import ChosenName
 from rudder.training.sampling.edge_split import EdgeSplit
 from rudder.training.settings import (
     DEFAULT_LOOKAHEAD_BATCHES,
@@ -35,11 +36,12 @@ from rudder.training.settings import (
     FrozenExact,
 )
 from rudder.training.steering_options import (
+    OWN_PLANNERS,
     AgentOptions,
     SteeringOptions,
     default_memory,
 )
-from rudder.training.workload import POLICY_CHOICES, LivePolicy
+from rudder.training.workload import OWN_POLICIES, POLICY_CHOICES, LivePolicy, PolicyName
 
 _BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
@@ -204,7 +206,7 @@ def _to_interval(value: object) -> object:
 
 
 def _to_live_policy(value: Any) -> Any:
-    if value not in get_args(LivePolicy):
+    if value in get_args(PolicyName) and value not in get_args(LivePolicy):
         raise ValueError(f"it is one of {POLICY_CHOICES}")
     return value
 
@@ -260,7 +262,7 @@ class RunConfig(AgentOptions, FrozenExact):
     eval_every: int = Field(0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
     loader: Literal["rudder", "stock"] = "rudder"
-    policy: Annotated[LivePolicy, BeforeValidator(_to_live_policy)] = "lookahead"
+    policy: Annotated[ChosenName, BeforeValidator(_to_live_policy)] = "lookahead"
     buffer: Annotated[BufferSize, BeforeValidator(to_buffer_size)] = AUTO
     lookahead: int = Field(DEFAULT_LOOKAHEAD_BATCHES, ge=0, le=MAX_LOOKAHEAD_BATCHES)
     eviction_threshold: float | None = Field(None, ge=0, le=1)
@@ -433,10 +435,13 @@ def run_config(file: Path | None = None, **options: Any) -> RunConfig:
     if isinstance(hosts, str) and not hosts.strip().isdecimal():
         values.update(machine_settings(name.strip() for name in hosts.split(",")))
     try:
-        return RunConfig(**values)
+        config = RunConfig(**values)
     except ValidationError as error:
         source = f" (from {file} or the command line)" if file else ""
         raise as_config_error(error, RunConfig, source=source) from None
+    OWN_POLICIES.check(config.policy, choices=POLICY_CHOICES)
+    OWN_PLANNERS.check(config.planner)
+    return config
 
 
 def write_config(config: RunConfig, file: Path) -> None:

@@ -317,14 +317,16 @@ def make_source(
 def buffer_options(config: RunConfig) -> BufferOptions:
     """What a run's config says of its buffer."""
     options = {
-        "score": f"interval={config.replacement_interval}+alpha={config.alpha}"
-        f"+start={config.start}+faithful={str(config.score_faithful).lower()}",
-        "static": f"source={config.static_source}",
+        "score": [
+            f"interval={config.replacement_interval}+alpha={config.alpha}"
+            f"+start={config.start}+faithful={str(config.score_faithful).lower()}"
+        ],
+        "static": [f"source={config.static_source}"],
     }
     return BufferOptions(
         size=config.buffer,
         memory_budget_bytes=config.memory_budget_bytes,
-        policy=f"{config.policy}:{options.get(config.policy, '')}",
+        policy=":".join([config.policy, *options.get(config.policy, ())]),
         lookahead=config.lookahead,
         eviction_threshold=config.eviction_threshold,
     )

@@ -9,6 +9,7 @@ from platformdirs import user_data_path
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from rudder.training.options import Options
+from rudder.training.plugins import ChosenName, Plugins
 from rudder.training.settings import Frozen
 
 __all__ = ["SteeringOptions"]
@@ -26,6 +27,7 @@ PlannerName = Literal[
     ClassifierName,
     "adversarial",
 ]
+OWN_PLANNERS = Plugins("rudder.planners", field="planner", ours=get_args(PlannerName))
 LlmRole = Literal["observer", "planner", "critic"]
 
 
@@ -59,10 +61,11 @@ def default_memory() -> Path:
 class AgentOptions(Frozen):
     """What a loader and a run tell their agents under the same names."""
 
-    planner: PlannerName = "embedded"
+    planner: ChosenName = "embedded"
     """Who proposes changes. `collect` explores; a classifier's name or `learned` uses a fitted
     model; `published` answers yes or no to a round of replacement, with the policy `score`;
-    `adversarial` is for tests and proposes harmful changes."""
+    `adversarial` is for tests and proposes harmful changes. A package may add planners
+    (docs/plugins.md)."""
     planner_model: Path | None = None
     """File of a fitted planner, as `rudder fit` writes it."""
     planner_refit_every: int | None = Field(None, ge=1)
@@ -111,6 +114,7 @@ class SteeringOptions(AgentOptions, Options):
 
     @property
     def names_model(self) -> bool:
-        """Whether there is a fitted or a language model to look for before a run starts."""
+        """Whether there is a model, or a package's planner, to look for before a run starts."""
         is_fitted = self.planner in ("learned", *get_args(ClassifierName))
+        is_fitted = is_fitted or OWN_PLANNERS.is_own(self.planner)
         return is_fitted or self.planner_model is not None or self.llm_url is not None

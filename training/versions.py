@@ -42,13 +42,16 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-def installed_versions() -> dict[str, str]:
-    """Python's version, Rudder's, and those of the training stack, as a run records them."""
+def installed_versions(*others: tuple[str, str] | None) -> dict[str, str]:
+    """Python's version, Rudder's, and those of the training stack, as a run records them.
+
+    others: name and version of each package that adds something to the run.
+    """
     versions = {"python": platform.python_version()}
     for name in (DISTRIBUTION, *STACK):
         if (version := installed_version(name)) is not None:
             versions[name] = version
-    return versions
+    return versions | dict(filter(None, others))
 
 
 @cache

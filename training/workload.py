@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
+from rudder.training.plugins import ChosenName, Plugins
 from rudder.training.settings import BufferSettings, Frozen
 
 Knob = Literal[
@@ -23,6 +24,7 @@ POLICY_CHOICES = (
 )
 PolicyName = Literal["lookahead", "score", "static", "lru", "lfu", "s3fifo", "sieve", "none"]
 """The policies that a record may name; runs of earlier versions trained with all of these."""
+OWN_POLICIES = Plugins("rudder.policies", field="policy", ours=get_args(PolicyName))
 ROUND_POLICIES: tuple[PolicyName, ...] = ("score", "static")
 """They admit no row that passes by; a round fetches what is to enter, all at once."""
 
@@ -37,7 +39,8 @@ class RefusedKnob(Frozen):
 class Workload(Frozen):
     """One trainer's run, sent once to each client that subscribes to its windows.
 
-    It has numbers and Rudder's own names only, so that it may be shown to a language model.
+    It has numbers and Rudder's own names only, so that it may be shown to a language model; but for
+    the policy, which a person may have chosen from another package (`shown_policy`).
 
     run_key: random hexadecimal name of the run, the same on all ranks; num_halo, num_remote:
     nodes of other partitions within one hop, and all of them; row_bytes: of one node's inputs;
@@ -59,7 +62,7 @@ class Workload(Frozen):
     batches_per_epoch: int
     epochs: int | None
     fanouts: tuple[int, ...] | None
-    policy: PolicyName
+    policy: ChosenName
     defaults: BufferSettings
     max_buffer_rows: int = Field(
         description="rows that this trainer's share of the host's memory holds"
@@ -70,6 +73,11 @@ class Workload(Frozen):
     def num_steps(self) -> int | None:
         """Steps of the whole run, where the number of epochs is known."""
         return None if self.epochs is None else self.epochs * self.batches_per_epoch
+
+    @property
+    def shown_policy(self) -> str:
+        """The policy as a language model is told of it."""
+        return "own" if OWN_POLICIES.is_own(self.policy) else self.policy
 
     def refusal(self, knob: Knob) -> str | None:
         """Why the policy has no use for a knob, or None."""

@@ -25,7 +25,7 @@ from rudder.tools.constants import HIDDEN_SHARE, SAME_ROWS_SHARE, SIGMAS_95
 from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import ARCHIVE_ERRORS, ConfigError, DataError, MachineError
 from rudder.training.settings import Change, FrozenExact
-from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
+from rudder.training.steering_options import ClassifierName, SteeringOptions
 from rudder.training.workload import PolicyName, Workload
 
 if TYPE_CHECKING:
@@ -298,7 +298,7 @@ def metrics_of(classifier: Classifier, *, train: Examples, test: Examples) -> Me
 
 
 def read_planner(
-    path: Path, *, kind: PlannerName = "learned", refit_every: int | None = None
+    path: Path, *, kind: str = "learned", refit_every: int | None = None
 ) -> LearnedPlanner:
     """Of a file that `rudder fit` wrote; kind: what it should be, `learned`: any. Raises DataError,
     and MachineError if the model's library is missing."""
@@ -428,7 +428,7 @@ class LearnedPlanner:
             self._num_new = 0
 
 
-def is_learned(planner: PlannerName) -> TypeGuard[ClassifierName | Literal["learned"]]:
+def is_learned(planner: str) -> TypeGuard[ClassifierName | Literal["learned"]]:
     """Whether a planner needs the file of a model."""
     return planner == "learned" or planner in get_args(ClassifierName)
 

@@ -134,7 +134,7 @@ def _workload(briefing: Briefing) -> Iterator[str]:
     left = briefing.observation.steps_left
     yield f"GOAL: {_OBJECTIVES[briefing.objective]}"
     yield (
-        f"WORKLOAD: policy {work.policy}; {_n(work.world_size)} trainers,"
+        f"WORKLOAD: policy {work.shown_policy}; {_n(work.world_size)} trainers,"
         f" {_n(work.trainers_on_host)} on this host; {_n(work.num_parts)} partitions; nodes here"
         f" {_n(work.num_inner)}, halo {_n(work.num_halo)}, remote {_n(work.num_remote)};"
         f" {_n(work.row_bytes)} bytes a row; batches of {_n(work.batch_size)},"

@@ -8,11 +8,17 @@ from rudder.agents.llm.consultation import Advice, Adviser
 from rudder.agents.llm.exchange import Exchange
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import PeriodicPlanner
+from rudder.agents.planners.own import OWN
 from rudder.agents.replay.recorded_run import Scene
 from rudder.agents.roles import Planner
 from rudder.agents.team import Team, advised, critic_of, joining_team, planner_of
 from rudder.agents.turns import TEAM
-from rudder.training.steering_options import ClassifierName, PlannerName, SteeringOptions
+from rudder.training.steering_options import (
+    OWN_PLANNERS,
+    ClassifierName,
+    PlannerName,
+    SteeringOptions,
+)
 
 _PLANNERS: dict[str, PlannerName] = {
     "embedded": "embedded",
@@ -36,6 +42,9 @@ def why_not_recorded(scene: Scene) -> str | None:
                 return "its model was asked as earlier versions did, within the decision"
             if not any(_is_plan(each) for each in scene.exchanges):
                 return _nobody("planner", plan.planner)
+        elif plan.planner.startswith(OWN):
+            if missing := OWN_PLANNERS.problem(plan.planner.removeprefix(OWN)):
+                return missing
         elif plan.planner not in _PLANNERS:
             return _nobody("planner", plan.planner)
     critic = scene.episode.verdict.critic if scene.episode.verdict else "embedded"
@@ -52,7 +61,10 @@ def recorded_team(scene: Scene) -> Team:
     """The agents of the decision, which hear what a model had answered."""
     if scene.episode.plan.planner == TEAM:
         return joining_team()
-    name = _PLANNERS.get(scene.episode.plan.planner, "embedded")
+    planner = scene.episode.plan.planner
+    name: str = _PLANNERS.get(planner, "embedded")
+    if planner.startswith(OWN):
+        name = planner.removeprefix(OWN)
     team = Team(
         observer=EmbeddedObserver(),
         planner=planner_named(name, scene=scene),
@@ -63,14 +75,14 @@ def recorded_team(scene: Scene) -> Team:
     return advised(team, Adviser(Advice.of(scene.exchanges)))
 
 
-def planner_named(name: PlannerName, *, scene: Scene) -> Planner:
+def planner_named(name: str, *, scene: Scene) -> Planner:
     """A planner of this name, in the state that it had when the decision was made."""
     if name == "periodic":
         return PeriodicPlanner(last_step=scene.last_round_step)
     return planner_of(_options(scene, name))
 
 
-def _options(scene: Scene, name: PlannerName) -> SteeringOptions:
+def _options(scene: Scene, name: str) -> SteeringOptions:
     inputs = scene.inputs
     return SteeringOptions(
         planner=name, objective=inputs.objective, tolerance=inputs.tolerance, seed=inputs.seed

@@ -20,7 +20,7 @@ from rudder.tools.limits import Limits
 from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import ConfigError
 from rudder.training.metrics import Window
-from rudder.training.workload import Workload
+from rudder.training.workload import OWN_POLICIES, Workload
 
 RUNS = Path("runs")
 
@@ -159,7 +159,7 @@ class RecordedRun:
     ) -> Scene | NotReplayable:
         if kept is None or session is None:
             return NotReplayable(episode, "what it rested on was not kept")
-        reason = session.catch_up(kept.inputs)
+        reason = OWN_POLICIES.problem(session.workload.policy) or session.catch_up(kept.inputs)
         recalled = self._reader.recalled(episode)
         reason = reason or session.missing_episode(episode, recalled)
         if reason is not None:

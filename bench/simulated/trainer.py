@@ -35,7 +35,7 @@ from rudder.training.metrics import (
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import Applied, BufferSettings, Change
 from rudder.training.turn import RankTurn
-from rudder.training.workload import Knob, PolicyName, RefusedKnob, Workload
+from rudder.training.workload import Knob, RefusedKnob, Workload
 
 READY_BATCHES = 2
 AHEAD_BATCHES = 6
@@ -90,7 +90,7 @@ class SimulatedTrainer:
         *,
         settings: BufferSettings,
         costs: Costs = Costs(),
-        policy: PolicyName = "lookahead",
+        policy: str = "lookahead",
         steps: int = 1600,
         row_bytes: int = 400,
         max_buffer_rows: int | None = None,
@@ -280,7 +280,7 @@ class SimulatedTrainer:
         )
 
 
-def _policy_of(name: PolicyName, num_remote: int, settings: BufferSettings) -> Policy:
+def _policy_of(name: str, num_remote: int, settings: BufferSettings) -> Policy:
     """A policy for two partitions: one inner node, and all others in its halo by one edge each."""
     view = PartitionView(
         part=0,
@@ -294,7 +294,7 @@ def _policy_of(name: PolicyName, num_remote: int, settings: BufferSettings) -> P
 
 def _workload(
     policy: Policy,
-    name: PolicyName,
+    name: str,
     steps: int,
     num_remote: int,
     row_bytes: int,

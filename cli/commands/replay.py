@@ -15,7 +15,7 @@ from rudder.cli.options import AsJson, LlmModel, check_run
 from rudder.cli.show.progress import emit
 from rudder.memory.run.run_reader import RunReader
 from rudder.training.errors import ConfigError
-from rudder.training.steering_options import PlannerName, SteeringOptions
+from rudder.training.steering_options import SteeringOptions
 
 if TYPE_CHECKING:
     from rudder.agents.replay.other import Alternative
@@ -33,7 +33,7 @@ def replay(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All episodes of all runs in runs/.")] = False,
     planner: Annotated[
-        PlannerName | None, typer.Option(help="Ask this planner what it would decide.")
+        str | None, typer.Option(help="Ask this planner what it would decide.")
     ] = None,
     planner_model: Annotated[
         Path | None, typer.Option(help="Ask this fitted model: a file that `rudder fit` wrote.")
@@ -85,7 +85,7 @@ def _found(names: list[str], run: Path | None, all_: bool) -> list[WantedEpisode
 
 
 def _options(
-    planner: PlannerName | None,
+    planner: str | None,
     planner_model: Path | None,
     refit_every: int | None,
     llm: str | None,

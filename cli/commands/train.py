@@ -226,7 +226,9 @@ def _train(
     from rudder.training.errors import RunError, StoppedError
     from rudder.training.job import Job
     from rudder.training.launch.restarts import launch_with_restarts
+    from rudder.training.steering_options import OWN_PLANNERS
     from rudder.training.versions import installed_versions
+    from rudder.training.workload import OWN_POLICIES
 
     steered = run_dir if config.steering is not None else None
     try:
@@ -267,7 +269,9 @@ def _train(
         dataset=graph.dataset,
         run_dir=run_dir,
         network=Job.read(run_dir / "job.json").network,
-        versions=installed_versions(),
+        versions=installed_versions(
+            OWN_POLICIES.package(config.policy), OWN_PLANNERS.package(config.planner)
+        ),
         steering=steering_of(config, run_dir),
     )
     try:

@@ -23,7 +23,8 @@ class BufferOptions(Options):
     half of the memory that the host has left."""
     policy: str = "lookahead"
     """Decides which remote rows stay: `lookahead`, `lfu`, `static`, `score` or `none`, with options
-    after a colon, such as `score:interval=32+alpha=0.05`; docs/policies.md describes them."""
+    after a colon, such as `score:interval=32+alpha=0.05` (docs/policies.md). A package may add
+    policies (docs/plugins.md)."""
     lookahead: int = Field(DEFAULT_LOOKAHEAD_BATCHES, ge=0, le=MAX_LOOKAHEAD_BATCHES)
     """Batches that are sampled ahead."""
     eviction_threshold: float | None = Field(None, ge=0, le=1)

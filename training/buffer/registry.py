@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from rudder.training.buffer.own import NewBuffer
 from rudder.training.buffer.policies.lfu import LfuBuffer
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
 from rudder.training.buffer.policies.score import DEFAULT_INTERVAL, ScoreBuffer, StartContents
@@ -17,7 +18,7 @@ from rudder.training.buffer.targets import InclusionProbability
 from rudder.training.errors import ConfigError
 from rudder.training.partition_view import PartitionView
 from rudder.training.settings import MAX_INTERVAL_BATCHES, BufferSettings, Change
-from rudder.training.workload import POLICY_CHOICES, LivePolicy
+from rudder.training.workload import OWN_POLICIES, POLICY_CHOICES, LivePolicy
 
 
 class NoBuffer(Policy):
@@ -68,7 +69,10 @@ def make_policy(
     settings: BufferSettings,
     options: PolicyOptions = PolicyOptions(),
 ) -> Policy:
-    """Make the policy of that name; raises ConfigError if there is none, or it needs fan-outs."""
+    """Make the policy of that name; raises ConfigError if there is none, or it needs fan-outs.
+
+    name: NAME or NAME:ARGUMENT for a policy of an installed package.
+    """
     vip = None
     if options.fanouts is not None:
         vip = InclusionProbability(view, options.fanouts, options.batch_size, options.seeds)
@@ -97,7 +101,26 @@ def make_policy(
         return StaticBuffer(
             view, settings, source=options.source, epoch_batches=options.epoch_batches, vip=vip
         )
-    raise ConfigError.for_field("policy", value=name, allowed=POLICY_CHOICES)
+    return _own_policy(name, view, settings, options)
+
+
+def _own_policy(
+    name: str, view: PartitionView, settings: BufferSettings, options: PolicyOptions
+) -> Policy:
+    OWN_POLICIES.check(name, choices=POLICY_CHOICES)
+    new = NewBuffer(
+        view=view,
+        settings=settings,
+        fanouts=options.fanouts,
+        batch_size=options.batch_size,
+        epoch_batches=options.epoch_batches,
+        seed=options.seed,
+    )
+    policy = OWN_POLICIES.make(name, new)
+    if not isinstance(policy, Policy):
+        returned = f"its function returned {type(policy).__name__}, no OwnBuffer"
+        raise OWN_POLICIES.failure(name, returned)
+    return policy
 
 
 def _with_interval(settings: BufferSettings, interval: int) -> BufferSettings:
@@ -112,12 +135,16 @@ def parse_variant(
 ) -> tuple[str, PolicyOptions]:
     """Read `policy` or `policy:key=value+key=value`, such as `score:interval=32+alpha=0.05`.
 
-    allowed: names of policies. Raises ConfigError that names what is allowed.
+    allowed: names of policies; those of installed packages are, too, and keep their argument.
+    Raises ConfigError that names what is allowed.
     """
     options = defaults or PolicyOptions()
     name, _, rest = text.strip().partition(":")
+    choices = POLICY_CHOICES if allowed == POLICIES else ", ".join(allowed)
+    if OWN_POLICIES.is_own(name):
+        OWN_POLICIES.check(name, choices=choices)
+        return text.strip(), options
     if name not in allowed:
-        choices = POLICY_CHOICES if allowed == POLICIES else ", ".join(allowed)
         raise ConfigError.for_field("policy", value=name, allowed=choices)
     keys = _VARIANT_OPTIONS.get(name, {})
     for item in filter(None, rest.split("+")):

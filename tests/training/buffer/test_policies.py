@@ -16,8 +16,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from rudder.training.buffer.own import NewBuffer, OwnBuffer
 from rudder.training.buffer.policies.lookahead import LookaheadBuffer
-from rudder.training.buffer.policy import Policy
+from rudder.training.buffer.policy import IntArray, Policy
 from rudder.training.buffer.registry import POLICIES as BY_NAME
 from rudder.training.buffer.registry import NoBuffer, PolicyOptions, make_policy, parse_variant
 from rudder.training.partition_view import PartitionView
@@ -38,6 +39,22 @@ def of_variant(variant: str) -> MakePolicy:
     return lambda view, settings: make_policy(name, view, settings, options)
 
 
+class LastUsed(OwnBuffer):
+    """LRU, as somebody else may write it."""
+
+    def __init__(self, buffer: NewBuffer) -> None:
+        super().__init__(buffer)
+        self.batch = 0
+        self.last = np.zeros(self.num_nodes, dtype=np.int64)
+
+    def use(self, nodes: IntArray) -> None:
+        self.batch += 1
+        self.last[nodes] = self.batch
+
+    def worth(self, nodes: IntArray) -> IntArray:
+        return self.last[nodes]
+
+
 VARIANTS = (
     *BY_NAME,
     "score:interval=1",
@@ -51,6 +68,7 @@ POLICIES: dict[str, MakePolicy] = {variant: of_variant(variant) for variant in V
     "lookahead that forgets fast": lambda view, settings: LookaheadBuffer(
         view, settings, half_life_batches=0.5
     ),
+    "own": lambda view, settings: LastUsed(NewBuffer(view, settings)),
 }
 ADMITTING = [name for name in POLICIES if not name.startswith("score")]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 
 from rudder.training.buffer.registry import POLICIES, PolicyOptions, make_policy, parse_variant
-from rudder.training.config import RunConfig
+from rudder.training.config import run_config
 from rudder.training.errors import ConfigError
 from rudder.training.settings import BufferSettings
 from tests.training.buffer.player import view_of
@@ -24,8 +22,11 @@ def test_every_policy_can_be_made_by_its_name_and_observes_and_plans(name: str) 
     assert len(policy.plan(np.arange(4)).misses) == 4
 
 
-def test_the_config_names_the_same_policies() -> None:
-    assert set(get_args(RunConfig.model_fields["policy"].annotation)) == set(POLICIES)
+def test_the_config_takes_the_same_policies() -> None:
+    assert [run_config(policy=name).policy for name in POLICIES] == list(POLICIES)
+    for name in ("fifo", "lru", "score:interval=8 "):
+        with pytest.raises(ConfigError, match="policy"):
+            run_config(policy=name)
 
 
 def test_a_variant_sets_options() -> None:
