@@ -23,12 +23,12 @@ from typing import Any
 import psutil
 
 from benchmarks.shared import run_study
-from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.report import read_report
 from rudder.agents.controller.session import ControllerSession
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.run.run_reader import run_file
+from rudder.tools.cpu_budget import CpuBudget, ProcessShare
 from rudder.training.settings import BufferSettings
 from rudder.training.steering_options import SteeringOptions
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "host": "host.host",
     "top": "watch.top",
     "diagnose": "watch.diagnose",
+    "ask": "ask.ask",
     "report": "report.report",
     "runs": "runs.app",
     "plan": "plan.plan",

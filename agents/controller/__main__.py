@@ -21,8 +21,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rudder.agents.controller.cpu_budget import ALONE, CpuBudget, ProcessShare
 from rudder.agents.controller.link import TrainerLink
+from rudder.tools.cpu_budget import ALONE, CpuBudget, ProcessShare
 from rudder.training.control.messages import Intervention, LogHead, Message, SteeringState
 from rudder.training.errors import RudderError, complain
 from rudder.training.metrics import Window

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 from rudder.agents.actuator import Actuator, NoAnswerError, Sender, UnrecordedError
-from rudder.agents.controller.cpu_budget import ALONE, CpuBudget, ProcessShare
-from rudder.agents.controller.memory_watch import MemoryWatch
 from rudder.agents.controller.report import (
     ENDED,
     RESTING,
@@ -28,8 +26,10 @@ from rudder.memory.journal import AuditEntry
 from rudder.memory.records import Episode, Outcome
 from rudder.memory.run.record_place import RecordPlace
 from rudder.memory.run.sqlite_journal import SqliteJournal
+from rudder.tools.cpu_budget import ALONE, CpuBudget, ProcessShare
 from rudder.tools.estimate.means import waits
 from rudder.tools.limits import Limits
+from rudder.tools.memory_watch import MemoryWatch
 from rudder.training.buffer.hot_set import hot_set_beside
 from rudder.training.control.messages import (
     FULL_ATTENTION,

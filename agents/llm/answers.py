@@ -110,11 +110,11 @@ def _short_int(text: str) -> int:
 _MAX_PROBLEMS = 3
 
 
-class _Answer(FrozenExact, strict=True):
+class TypedAnswer(FrozenExact, strict=True):
     """No defaults, nothing extra, no coercion: what is missing or odd is an invalid answer."""
 
 
-class ObserverAnswer(_Answer):
+class ObserverAnswer(TypedAnswer):
     """What holds the trainer back, and where it goes."""
 
     reason: Reason
@@ -122,14 +122,14 @@ class ObserverAnswer(_Answer):
     trend: Literal["better", "steady", "worse"]
 
 
-class YesNoAnswer(_Answer):
+class YesNoAnswer(TypedAnswer):
     """Whether to run a replacement round now."""
 
     reason: Reason
     replace_now: Literal["yes", "no"]
 
 
-class CriticAnswer(_Answer):
+class CriticAnswer(TypedAnswer):
     """A verdict; capacity_rows: of the plan, or smaller to trim it."""
 
     reason: Reason
@@ -137,10 +137,10 @@ class CriticAnswer(_Answer):
     capacity_rows: Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
-A = TypeVar("A", bound=_Answer)
+A = TypeVar("A", bound=TypedAnswer)
 
 
-def form_of(answer: type[_Answer], *, name: str) -> ToolForm:
+def form_of(answer: type[TypedAnswer], *, name: str) -> ToolForm:
     """An answer as a tool of that name; its schema requires everything."""
     return ToolForm(name=name, description=answer.__doc__ or "", parameters=flat_schema(answer))
 

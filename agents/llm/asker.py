@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import traceback
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar, get_args
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar, get_args
 
 from rudder.agents.llm.breaker import Breaker, Budget
 from rudder.agents.llm.errors import (
@@ -21,10 +22,31 @@ from rudder.agents.llm.errors import (
 )
 from rudder.agents.llm.exchange import Asked, Came, Exchange, Tally
 from rudder.agents.llm.messages import Chat, Mode, Question, Reply
-from rudder.memory.records import Observation
 from rudder.training.metrics import ModelUse
 
 T = TypeVar("T")
+
+
+class Moment(Protocol):
+    """When a question is asked: all about one window share a deadline."""
+
+    @property
+    def window(self) -> int:
+        """Its number."""
+
+    @property
+    def step(self) -> int:
+        """For the record."""
+
+
+@dataclass(frozen=True)
+class AskTurn:
+    """A question of no decision; window: its number."""
+
+    window: int
+    step: int = 0
+
+
 ReplyReader = Callable[[Reply], T]
 
 _MISSES_TO_DOUBT_A_MODE = 3
@@ -132,9 +154,9 @@ class Asker:
         await self.background.cancel()
         await self._chat.close()
 
-    async def ask(self, question: Question, read: ReplyReader[T], *, seen: Observation) -> T:
+    async def ask(self, question: Question, read: ReplyReader[T], *, seen: Moment) -> T:
         """A usable answer, as `read` makes it of a reply; raises ChatError within the deadline.
-        `read` raises InvalidAnswerError where it cannot; seen: what is decided on."""
+        `read` raises InvalidAnswerError where it cannot; seen: when."""
         try:
             value, attempt = await self._ask_once(question, read, seen)
         except ChatError as error:
@@ -144,7 +166,7 @@ class Asker:
         return value
 
     async def _ask_once(
-        self, question: Question, read: ReplyReader[T], seen: Observation
+        self, question: Question, read: ReplyReader[T], seen: Moment
     ) -> tuple[T, int]:
         if self._breaker.pause_left_s > 0:
             raise NotAskedError("the endpoint failed too often and is left alone for now")
@@ -168,9 +190,7 @@ class Asker:
         elif self._due - now < _MIN_TIME_LEFT_S:
             raise NotAskedError("the time for all questions is used up")
 
-    async def _find(
-        self, question: Question, read: ReplyReader[T], seen: Observation
-    ) -> tuple[T, int]:
+    async def _find(self, question: Question, read: ReplyReader[T], seen: Moment) -> tuple[T, int]:
         if self._mode is None:
             return await self._try_modes(question, read, seen), 1
         try:
@@ -179,7 +199,7 @@ class Asker:
             again = question.model_copy(update={"complaint": error.reason})
             return await self._call(again, read, seen, mode=self._mode, attempt=2), 2
 
-    async def _try_modes(self, question: Question, read: ReplyReader[T], seen: Observation) -> T:
+    async def _try_modes(self, question: Question, read: ReplyReader[T], seen: Moment) -> T:
         self._untried = self._untried or list(get_args(Mode))
         while True:
             mode = self._untried[0]
@@ -202,7 +222,7 @@ class Asker:
             self._mode, self._num_misses = self._chat.mode, 0
 
     async def _call(
-        self, question: Question, read: ReplyReader[T], seen: Observation, *, mode: Mode,
+        self, question: Question, read: ReplyReader[T], seen: Moment, *, mode: Mode,
         attempt: int = 1,
     ) -> T:  # fmt: skip
         tokens = question.estimated_tokens(mode)

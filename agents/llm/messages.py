@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from rudder.training.settings import FrozenExact
 
 Mode = Literal["tools", "structured", "text"]
-AgentRole = Literal["observer", "planner", "critic", "probe"]
+AgentRole = Literal["observer", "planner", "critic", "probe", "ask"]
 TokensSource = Literal["server", "estimated", "missing"]
 JsonObject = dict[str, JsonValue]
 

@@ -10,7 +10,6 @@ from rudder.agents.guard import LIMITS
 from rudder.agents.llm.asker import Asker
 from rudder.agents.replay.cast import recorded_team
 from rudder.agents.replay.compare import Decision
-from rudder.agents.replay.offline import no_sockets
 from rudder.agents.replay.recorded import decide_again
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.agents.roles import Planner
@@ -18,6 +17,7 @@ from rudder.agents.team import Team, asker_of, open_chat, planner_of, with_llm
 from rudder.agents.turns import TEAM
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
+from rudder.tools.offline import no_sockets
 from rudder.training.steering_options import SteeringOptions
 
 _NO_CHOICE = {

@@ -14,12 +14,12 @@ from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.recording import Recorder
 from rudder.agents.replay.cast import recorded_team, why_not_recorded
 from rudder.agents.replay.compare import Decision, Difference, differences
-from rudder.agents.replay.offline import no_sockets
 from rudder.agents.replay.recorded_run import NotReplayable, RecordedRun, Scene
 from rudder.agents.team import Team
 from rudder.memory.journal import Node
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader
+from rudder.tools.offline import no_sockets
 from rudder.tools.toolbox import Toolbox
 from rudder.training.versions import own_version
 

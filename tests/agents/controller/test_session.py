@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 
 from rudder.agents.actuator import NoAnswerError
-from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
-from rudder.agents.controller.memory_watch import MemoryWatch
 from rudder.agents.controller.report import SteeringReport, read_report
 from rudder.agents.controller.session import ControllerSession
 from rudder.bench.simulated.access_traces import ZipfStream
@@ -22,6 +20,8 @@ from rudder.cli.after_run import steering_of
 from rudder.memory.past.experience import Experience
 from rudder.memory.records import Episode
 from rudder.memory.run.run_reader import RunReader, run_file
+from rudder.tools.cpu_budget import CpuBudget, ProcessShare
+from rudder.tools.memory_watch import MemoryWatch
 from rudder.training.buffer.hot_set import HotSet, hot_set_beside
 from rudder.training.config import run_config
 from rudder.training.control.messages import SteeringState

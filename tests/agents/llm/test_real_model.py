@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.session import ControllerSession
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.bench.model_server.real_model import why_not
 from rudder.cli.endpoint_probe import probe
 from rudder.memory.run.run_reader import RunReader, run_file
+from rudder.tools.cpu_budget import CpuBudget, ProcessShare
 from rudder.training.metrics import ModelUse
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.controller.test_session import make_trainer

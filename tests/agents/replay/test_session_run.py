@@ -6,11 +6,11 @@ import asyncio
 import sqlite3
 from pathlib import Path
 
-from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.session import ControllerSession
 from rudder.agents.guard import LIMITS
 from rudder.agents.replay.what_if import what_if
 from rudder.memory.run.run_reader import RunReader
+from rudder.tools.cpu_budget import CpuBudget, ProcessShare
 from rudder.training.control.steering import BUDGET_FILE
 from rudder.training.steering_options import SteeringOptions
 from tests.agents.replay.conftest import replayed

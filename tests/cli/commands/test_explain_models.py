@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from rudder.agents.controller.cpu_budget import CpuBudget, ProcessShare
 from rudder.agents.controller.session import ControllerSession
 from rudder.agents.llm.proposals import LOOK_UPS
 from rudder.bench.model_server.scripted_server import ScriptedServer
@@ -18,6 +17,7 @@ from rudder.cli.commands.explain import explain
 from rudder.cli.show.audit import attributes
 from rudder.memory.run.audit import AuditFilter, AuditRow
 from rudder.memory.run.run_reader import RunReader, run_file
+from rudder.tools.cpu_budget import CpuBudget, ProcessShare
 from rudder.training.steering_options import LlmRole, SteeringOptions
 from tests.agents.controller.test_session import make_trainer
 

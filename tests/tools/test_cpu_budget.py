@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rudder.agents.controller.cpu_budget import CALM_CORE_FRACTION, MAX_CORE_FRACTION, CpuBudget
+from rudder.tools.cpu_budget import CALM_CORE_FRACTION, MAX_CORE_FRACTION, CpuBudget
 
 
 def test_what_is_spent_is_no_longer_left() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from rudder.agents.controller.memory_watch import CALM_S, CUT_PAUSE_S, LOOK_S, MemoryWatch
+from rudder.tools.memory_watch import CALM_S, CUT_PAUSE_S, LOOK_S, MemoryWatch
 from rudder.training.host_memory import HostMemory
 
 MIB = 2**20

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from rudder.agents.replay.offline import SocketOpenedError, no_sockets
+from rudder.tools.offline import SocketOpenedError, no_sockets
 
 
 def test_no_socket_can_be_opened() -> None:
