@@ -118,6 +118,8 @@ _SETTINGS = {
         " adversarial (the worst changes, for tests); or NAME[:ARGUMENT] of an installed package.",
         "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
         "planner_refit_every": "Fit a fitted planner again after this many measured changes.",
+        "goal": "What to seek, in words: 'at most 2 GB, spare the network'. You are shown which of"
+        " the next options that means, and confirm it. With --llm, the model reads the words.",
         "objective": "What to optimise: time (least step time; of equal ones, fewest rows fetched),"
         " traffic (fewest rows) or memory (the smallest buffer that is as fast).",
         "tolerance": "Differences below this share of the step time do not count; with"

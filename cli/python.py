@@ -29,7 +29,7 @@ def train(
         resume: Folder of a run, or one of its checkpoints, to go on with.
         quiet: Write no progress to standard error.
         settings: The options of `rudder train`, by name: `batch_size=512`, `fanout=(5, 10)`. Those
-            that are left out, or None, have their defaults.
+            that are left out, or None, have their defaults. A `goal` is not asked about.
 
     Raises:
         ConfigError: A setting is unknown or outside its range.
@@ -37,6 +37,10 @@ def train(
         MachineError: The machine lacks something, or a file cannot be written.
         RunError: A process failed or was killed; StoppedError after SIGTERM or SIGUSR1.
     """
+    if settings.get("goal") is not None:
+        from rudder.cli.goal import with_goal
+
+        settings = with_goal(settings, yes=True)
     file = None if config is None else Path(config)
     with speaking(Verbosity.QUIET if quiet else Verbosity.NORMAL):
         if resume is None:

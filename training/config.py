@@ -272,6 +272,7 @@ class RunConfig(AgentOptions, FrozenExact):
     score_faithful: bool = False
     static_source: Literal["degree", "presample", "vip"] = "presample"
     controller: Literal["on", "none"] = "on"
+    goal: str | None = Field(None, max_length=500)
     memory_budget: str | None = None
     audit_key: Path | None = None
     audit_anchor: str | None = None

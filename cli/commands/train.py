@@ -71,6 +71,12 @@ def train(
             rich_help_panel="Run",
         ),
     ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Do not ask before using --goal.", rich_help_panel="Steering"
+        ),
+    ] = False,
     hosts_file: Annotated[
         Path | None,
         typer.Option(
@@ -98,6 +104,10 @@ def train(
     if place is not None and place.rank > 0:
         run_agent(place.head)
         return
+    if options["goal"] is not None:
+        from rudder.cli.goal import with_goal
+
+        options = with_goal(options, yes=yes)
     roles = options["llm_roles"]
     options["llm_roles"] = tuple(roles.split(",")) if roles else None
     if resume is None:
