@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rudder.training.manifest import Manifest
+from tests.cluster.jobs import END_SECONDS, START_SECONDS
 from tests.cluster.machines import Machine, Machines
 
 pytestmark = pytest.mark.cluster
@@ -57,7 +58,7 @@ def servers(starts: Iterator[subprocess.Popen[str]]) -> Iterator[None]:
         for server in running:
             stack.callback(server.kill)
         yield
-        assert [server.wait(20) for server in running] == [0] * len(running)
+        assert [server.wait(END_SECONDS) for server in running] == [0] * len(running)
 
 
 def check(output: str) -> None:
@@ -91,7 +92,7 @@ def test_script_trains_under_launch_py(machines: Machines, third: Machine, parts
 
     with servers(map(server, NODES)):
         trainers = list(map(trainer, NODES))
-        outputs = [each.communicate(timeout=120)[0] for each in trainers]
+        outputs = [each.communicate(timeout=START_SECONDS)[0] for each in trainers]
     check("\n".join(outputs))
 
 
@@ -101,5 +102,5 @@ def test_script_trains_in_a_job_of_slurm(slurm: Machines, third: Machine, parts:
                f"--chdir={slurm.workplace()}")  # fmt: skip
     arguments = ("--graph-name", manifest.graph_name, "--check", "--steer", "--epochs", 2)
     job = (JOB, manifest.part_config(parts), SCRIPT, *arguments)
-    third.run("sbatch", *options, *job, timeout_s=180)
+    third.run("sbatch", *options, *job, timeout_s=START_SECONDS)
     check(output.read_text())

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rudder.training.metrics import Summary
-from tests.cluster.jobs import ENDLESS, SHORT, Training, losses
+from tests.cluster.jobs import ENDLESS, START_SECONDS, Training, losses
 from tests.cluster.machines import Machine, Machines
 
 pytestmark = [
@@ -24,32 +23,24 @@ PORT = 6379
 def ray(machines: Machines) -> Iterator[Machine]:
     """A Ray cluster of node1 and node2; yields its first node."""
     nodes, command = machines.all[:2], Path(sys.executable).with_name("ray")
+    common = ("--num-cpus=2", "--object-store-memory=100000000", "--disable-usage-stats")
+    where = ["--head", f"--port={PORT}", "--include-dashboard=false"]
     for machine in nodes:
-        head = machine is nodes[0]
-        where = ("--head", f"--port={PORT}") if head else (f"--address={nodes[0].address}:{PORT}",)
-        options = ("--num-cpus=2", "--object-store-memory=100000000", "--disable-usage-stats",
-                   "--include-dashboard=false") if head else ("--num-cpus=2",
-                   "--object-store-memory=100000000", "--disable-usage-stats")  # fmt: skip
-        machine.run(command, "start", f"--node-ip-address={machine.address}", *where, *options)
+        address = f"--node-ip-address={machine.address}"
+        machine.run(command, "start", address, *where, *common, timeout_s=START_SECONDS)
+        where = [f"--address={nodes[0].address}:{PORT}"]
     yield nodes[0]
     for machine in nodes:
         machine.run(command, "stop", "--force")
 
 
-def test_nodes_of_ray_train_as_local_hosts_do(
-    ray: Machine, parts: Path, local_run: Summary
-) -> None:
-    options = ("--data", parts, "--launcher", "ray", "--hosts", 2)
-    with Training(ray, *options, *SHORT) as training:
-        assert losses(training.summary()) == losses(local_run)
-
-
-def test_actor_that_is_killed_takes_its_host_with_it(
-    ray: Machine, machines: Machines, parts: Path
+def test_nodes_train_as_local_hosts_do_and_a_killed_actor_takes_its_host_with_it(
+    ray: Machine, machines: Machines, parts: Path, local_losses: list[str]
 ) -> None:
     options = ("--data", parts, "--launcher", "ray", "--hosts", 2)
     with Training(ray, *options, *ENDLESS) as training:
-        training.wait_until_training()
+        training.wait_until_told("epoch 2/")
+        assert losses(training.told) == local_losses
         (actor,) = machines.all[1].processes("ray::_Node")
         actor.kill()
         assert training.end() == 5
