@@ -120,6 +120,10 @@ MAX_CALIBRATION = 2.0
 WARM_BATCHES = 64
 """Batches before the drawn ones that fill the buffer as it is, and after them that it looks ahead
 at. By hand: above LONG_LOOKAHEAD_BATCHES."""
+CHANGED_NODES_SHARE = 0.05
+"""Of the uses that quarters of the kept batches have in common: where the first and the last one
+have so many fewer than neighbours, hot nodes become others. By hand: chance makes up 3 %, and hot
+nodes that become others within some epochs 10 % and more."""
 JUDGED_STEPS = MIN_BATCHES
 """Steps over which the rows of a growth are counted, once the buffer has settled: as many as a
 trial sees."""

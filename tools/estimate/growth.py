@@ -3,21 +3,25 @@
 The new slots must be filled first, and the batches that fill them use nodes that were not used
 before. A full buffer replayed over the last batches would tell neither: in the first epoch most of
 what they miss is new, and a buffer for nearly all nodes takes hundreds of batches to fill. So the
-growth is replayed over batches to come, drawn from what is known of each node; and, the more the
-longer the run, over the last batches, as if the buffer had grown before them.
+growth is replayed over batches to come, drawn from what is known of each node. Where hot nodes
+become others, no batch to come is like those: the more the longer the run, the growth is replayed
+over the last batches, as if the buffer had grown before them.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rudder.tools.constants import (
     APPLIED_AFTER_STEPS,
+    CHANGED_NODES_SHARE,
     CHANGES_AT,
     FORETOLD_STEPS,
     GROWTH_ERROR,
@@ -31,7 +35,7 @@ from rudder.tools.constants import (
 from rudder.tools.estimate.calibration import Share
 from rudder.tools.estimate.lookahead_replay import KnownUses, lookahead_misses
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
-from rudder.tools.estimate.popularity import Popularity
+from rudder.tools.estimate.popularity import Popularity, SeenUses
 from rudder.tools.estimate.sampled import SampledTrace
 from rudder.training.buffer.policy import IntArray
 from rudder.training.metrics import Window
@@ -93,21 +97,28 @@ class Growth:
     widths: IntArray
 
     @classmethod
-    def of(cls, trace: SampledTrace, *, num_nodes: int, held_rows: IntArray) -> Growth:
+    def of(
+        cls, trace: SampledTrace, *, num_nodes: int, held_rows: IntArray, epoch_steps: int
+    ) -> Growth:
         """num_nodes: that the sample would hold if all of them were used; held_rows:
-        int64[num_batches], the buffer's capacity in each batch, in rows of all nodes.
+        int64[num_batches], the buffer's capacity in each batch, in rows of all nodes; epoch_steps:
+        of an epoch, after which all seeds come again.
 
         The same trace leads to the same batches.
         """
         random = np.random.default_rng(trace.first_step + trace.num_batches)
         num_nodes = min(max(num_nodes, trace.num_nodes), MOST_NODES * trace.num_nodes)
         end = trace.bounds[trace.num_batches]
-        seen = np.bincount(trace.nodes[:end], minlength=num_nodes)
-        popularity = Popularity.of(seen, num_batches=trace.num_batches)
-        count = MAX_SETTLING_STEPS + FORETOLD_STEPS + WARM_BATCHES
-        nodes, bounds = popularity.batches_to_come(
-            seen, num_batches=trace.num_batches, count=count, random=random
+        seen = SeenUses.of(
+            trace.real_nodes,
+            steps=trace.steps,
+            widths=trace.widths,
+            num_nodes=num_nodes,
+            epoch_steps=epoch_steps,
         )
+        popularity = Popularity.of(seen, random=random)
+        count = MAX_SETTLING_STEPS + FORETOLD_STEPS + WARM_BATCHES
+        nodes, bounds = popularity.batches_to_come(count, random=random)
         num_warm = min(WARM_BATCHES, trace.num_batches)
         first = trace.num_batches - num_warm
         warm = trace.nodes[trace.bounds[first] : end]
@@ -157,8 +168,10 @@ class Growth:
             course[: len(seen)] = (1 - weight) * course[: len(seen)] + weight * seen
         return course
 
-    @property
+    @cached_property
     def _weight_of_seen(self) -> float:
+        if not _drifts(self.trace):
+            return 0.0
         weight = (self.trace.num_batches - WARM_BATCHES) / (MAX_BATCHES - WARM_BATCHES)
         return min(max(weight, 0.0), 1.0)
 
@@ -182,10 +195,10 @@ class Growth:
         self, settings: BufferSettings, settling_steps: int, filled_rows: int
     ) -> tuple[IntArray, IntArray]:
         """int64[steps] each: what the last batches fetch, and use, of the sample, had the buffer
-        grown before them; empty where they are too few."""
+        grown before them; empty where they are too few, or tell nothing that is not drawn."""
         trace = self.trace
         at = trace.num_batches - settling_steps - JUDGED_STEPS
-        if at < 0:
+        if at < 0 or not self._weight_of_seen:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         limits = np.full(trace.num_batches, settings.capacity_rows)
         limits[:at] = self.held_rows[-1]
@@ -219,6 +232,18 @@ def _misses(
     limits = np.insert(limits, filled_at, limits[filled_at])
     misses = lookahead_misses(known, num_planned=end + 1, settings=settings, limits=limits)
     return np.delete(misses, filled_at)
+
+
+def _drifts(trace: SampledTrace) -> bool:
+    """Whether the first and the last quarter of the batches have fewer uses in common than the last
+    two do."""
+    bounds = trace.bounds[trace.num_batches * np.arange(5) // 4]
+    first, _, third, last = (
+        np.bincount(trace.nodes[begin:end], minlength=trace.num_nodes)
+        for begin, end in itertools.pairwise(bounds)
+    )
+    lately = float(third @ last) / max(third.sum(), 1)
+    return float(first @ last) / max(first.sum(), 1) < (1 - CHANGED_NODES_SHARE) * lately
 
 
 def _heat_after(trace: SampledTrace, batch: int, num_nodes: int) -> Heat:

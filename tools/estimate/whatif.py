@@ -211,6 +211,7 @@ class WhatIf:
                 trace,
                 num_nodes=round(trace.rate * history.workload.num_remote),
                 held_rows=held_rows(history.windows, steps=trace.steps),
+                epoch_steps=history.workload.batches_per_epoch,
             )
         grown = wanted.capacity_rows - history.settings.capacity_rows
         steps = settling_steps(grown, rows_per_step=present.rows_fetched)
