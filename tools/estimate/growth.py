@@ -242,8 +242,9 @@ def _drifts(trace: SampledTrace) -> bool:
         np.bincount(trace.nodes[begin:end], minlength=trace.num_nodes)
         for begin, end in itertools.pairwise(bounds)
     )
-    lately = float(third @ last) / max(third.sum(), 1)
-    return float(first @ last) / max(first.sum(), 1) < (1 - CHANGED_NODES_SHARE) * lately
+    lately = float(third @ last) / max(float(third.sum()), 1.0)
+    in_all = float(first @ last) / max(float(first.sum()), 1.0)
+    return in_all < (1 - CHANGED_NODES_SHARE) * lately
 
 
 def _heat_after(trace: SampledTrace, batch: int, num_nodes: int) -> Heat:

@@ -19,6 +19,7 @@ from rudder.training.buffer.policy import IntArray
 from rudder.training.compiled import compiled
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 _PROBABILITIES = (0.04, 0.15, 0.35, 0.65, 0.92)
 _EXPECTED = (0.4, 0.3, 0.2, 0.05, 0.05)
 """Shares of these where nothing tells them apart, as in the first epoch. By hand: a fan-out of 5,10
@@ -133,8 +134,8 @@ class Popularity:
             seen.steps_left / seen.epoch_steps,
             random.random((len(self.kinds), len(begins))),
         )
-        chances = random.random(int(uses.sum()), dtype=np.float32)
-        return _sorted_by_batch(uses, begins, seen.epoch_steps, chances, count)
+        places = random.random(int(uses.sum()), dtype=np.float32)
+        return _sorted_by_batch(uses, begins, seen.epoch_steps, places, count)
 
 
 def _kinds(seen: SeenUses) -> tuple[IntArray, Floats, Floats]:
@@ -230,11 +231,11 @@ def _quantile(tries: int, p: float, quantile: float) -> int:
 
 @compiled
 def _sorted_by_batch(
-    uses: IntArray, begins: IntArray, epoch_steps: int, chances: Floats, count: int
+    uses: IntArray, begins: IntArray, epoch_steps: int, places: Singles, count: int
 ) -> tuple[IntArray, IntArray]:
-    """begins: int64[epochs], the first batch of each; below 0 where a part of it is over. chances:
+    """begins: int64[epochs], the first batch of each; below 0 where a part of it is over. places:
     0 to 1, where in its epoch each use is. A batch holds each node once."""
-    batches = np.empty(len(chances), dtype=np.int32)
+    batches = np.empty(len(places), dtype=np.int32)
     latest = np.full(count, -1, dtype=np.int64)
     bounds = np.zeros(count + 1, dtype=np.int64)
     place = 0
@@ -243,7 +244,7 @@ def _sorted_by_batch(
             begin = max(begins[epoch], 0)
             length = begins[epoch] + epoch_steps - begin
             for _ in range(uses[node, epoch]):
-                batch = begin + min(int(chances[place] * length), length - 1)
+                batch = begin + min(int(places[place] * length), length - 1)
                 is_new = batch < count and latest[min(batch, count - 1)] != node
                 if is_new:
                     latest[batch] = node

@@ -143,7 +143,7 @@ def make_data() -> None:
         for name in names:
             path = Path(folder) / f"{name}.db"
             seed = 9 if name == "llm" else 0
-            make_run(path, Make(name, seed=seed, windows=28, num_remote=1000, draws=120))
+            make_run(path, Make(name, seed=seed, windows=32, num_remote=1000, draws=120))
             connection = sqlite3.connect(path)
             connection.execute("PRAGMA page_size = 1024")
             connection.execute("VACUUM")
