@@ -39,6 +39,10 @@ WRONG = [
     ("run", "steer off --run {none}"),
     ("run", "steer budget --run {none} 5MiB"),
     ("run", "replay --run {none}"),
+    ("planner", "replay --run {run} --planner nobody"),
+    ("planner", "train --planner nobody --run-dir {none}"),
+    ("policy", "train --policy nothing:7 --run-dir {none}"),
+    ("goal", "train --goal nonsense --run-dir {none}"),
     ("planner", "train --collect --planner embedded"),
     ("planner", "train --collect --llm http://127.0.0.1:9/v1 --llm-model m"),
     ("hosts", "bench epochs --hosts node1,node2 --out {none}"),
@@ -54,7 +58,6 @@ OUT_OF_RANGE = [
     ("--since", "audit list {run} --since never"),
     ("--keep", "memory prune --keep -1"),
     ("--timeout", "steer status --run {run} --timeout -1"),
-    ("--planner", "replay --run {run} --planner nobody"),
 ]
 
 
