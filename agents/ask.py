@@ -19,7 +19,7 @@ from rudder.agents.llm.asker import Asker, AskTurn
 from rudder.agents.llm.messages import JsonObject, Question, Reply, ToolForm
 from rudder.tools.figures import CheckedText, check_figures
 
-_MAX_TURNS, _MAX_CALLS, _MAX_ANSWER = 8, 4, 6000
+_MAX_TURNS, _MAX_CALLS, _MAX_ANSWER = 8, 4, 4000
 """Turns in which the model may look things up, calls in a turn, characters of an answer."""
 _RECURSION = 2 * _MAX_TURNS + 8
 _SYSTEM = """You answer a question about one run of Rudder, which trains GNNs on DistDGL and steers
@@ -92,7 +92,9 @@ def build_ask_graph(
         looked = state.get("looked", ())
         for number, (name, arguments) in enumerate(state["said"][:_MAX_CALLS], len(looked) + 1):
             told = ", ".join(f"{key} {json.dumps(value)}" for key, value in arguments.items())
-            answer = tools.call(name, arguments)[:_MAX_ANSWER]
+            answer = tools.call(name, arguments)
+            if len(answer) > _MAX_ANSWER:
+                answer = f"{answer[:_MAX_ANSWER]} ... (cut here; ask for less)"
             looked = (*looked, LookedUp(number, f"{name}({told})", answer))
             on_look(looked[-1])
         return {"looked": looked}

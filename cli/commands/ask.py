@@ -25,6 +25,9 @@ def ask(
         str | None, typer.Option(help="Address of an OpenAI-compatible endpoint, up to /v1.")
     ] = None,
     model: LlmModel = None,
+    llm_extra: Annotated[
+        str | None, typer.Option(help="JSON object with further fields for each request.")
+    ] = None,
     llm_deadline: Annotated[
         float, typer.Option(help="Seconds for each turn of the model.", min=1)
     ] = 120.0,
@@ -42,7 +45,11 @@ def ask(
         _diagnose(run, llm=llm, model=model, json=json)
         return
     options = SteeringOptions(
-        planner="llm", llm_url=llm, llm_model=model, llm_deadline_s=llm_deadline
+        planner="llm",
+        llm_url=llm,
+        llm_model=model,
+        llm_extra=llm_extra,
+        llm_deadline_s=llm_deadline,
     )
     checked, looked = asyncio.run(_asked(run, question, options))
     sources = [{"number": each.number, "call": each.call} for each in looked]
@@ -83,9 +90,7 @@ def _tell(looked: LookedUp) -> None:
 
 
 def _page(checked: CheckedText, looked: tuple[LookedUp, ...]) -> str:
-    from rich.markup import escape
-
-    lines = [escape(checked.text)]
+    lines = ["".join(c for c in checked.text if c.isprintable() or c == "\n")]
     if looked:
         lines += ["", "Looked up:", *(f"  [{each.number}] {each.call}" for each in looked)]
     if checked.unsupported:

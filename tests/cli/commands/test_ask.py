@@ -26,6 +26,7 @@ from rudder.training.errors import ConfigError
 from tests.agents.replay.made import FOLDER
 
 METRICS = ("read_metrics", '{"rank": 0, "num_windows": 1}')
+ALL = '{"rank": 0, "num_windows": 16}'
 
 
 @pytest.fixture
@@ -128,6 +129,17 @@ def test_a_model_that_only_looks_things_up_is_made_to_answer(run: Path) -> None:
     found, asked = ask(run, script)
     assert found["answer"] == "Enough."
     assert len(asked) == 9
+
+
+def test_a_long_answer_of_a_tool_is_cut_and_a_terminal_is_spared_what_it_would_obey(
+    run: Path,
+) -> None:
+    script = [CallTool([("read_metrics", ALL)]), answer("Fine.\x1b[K\nSo be it.")]
+    with ScriptedServer(script) as server:
+        done = rudder("ask", run, "why?", "--llm", server.url, "--model", "m")
+        assert "(cut here; ask for less)" in server.requests[1].text
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("Fine.[K\nSo be it.\n\nLooked up:\n  [1] read_metrics(")
 
 
 def test_an_endpoint_that_fails_or_says_nothing_usable_ends_in_an_error(run: Path) -> None:
