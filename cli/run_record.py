@@ -67,7 +67,18 @@ class RunRecord:
 
     def reader(self, rank: int) -> RunReader:
         """The record of one trainer, to be closed."""
-        return RunReader(run_file(self._run.folder, rank=rank))
+        path = run_file(self._run.folder, rank=rank)
+        if path not in self._run.files:
+            ranks = ", ".join(each.stem.removeprefix("rank") for each in self._run.files)
+            raise ConfigError.for_field(
+                "rank", value=rank, allowed=ranks or "none: the run has no record of decisions"
+            )
+        return RunReader(path)
+
+    def without_paths(self, text: str) -> str:
+        """A message without the path of the run's folder."""
+        folder = self._run.folder
+        return text.replace(str(folder.absolute()), "the run").replace(str(folder), "the run")
 
     def read(self, spec: ToolSpec, rank: int, arguments: dict[str, Any]) -> Any:
         """What a read tool of the agents answers after the last window of a trainer."""
@@ -135,7 +146,7 @@ class RecordTools:
             answer = {"error": f"wrong or missing arguments: {', '.join(fields)}"}
         except RudderError as error:
             answer = {"error": error.message, "what_to_do": error.remedy}
-        return json.dumps(answer, default=str)
+        return self._record.without_paths(json.dumps(answer, default=str))
 
     def _answer(self, spec: ToolSpec, arguments: JsonObject) -> object:
         if spec.arguments in _OF_RUN:

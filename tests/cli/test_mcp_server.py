@@ -94,7 +94,7 @@ def test_what_cannot_be_done_is_told_with_what_to_do(runs: Path) -> None:
     )
     assert "allowed: a name that list_runs has" in answers[0]
     assert "num_windows" in answers[1]
-    assert "rank7.db does not exist" in answers[2]
+    assert "rank = 7 is not allowed; allowed: 0" in answers[2]
     assert "nothing is to be changed" in answers[3]
     assert "no trainer listens" in answers[4]
 

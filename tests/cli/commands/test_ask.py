@@ -104,9 +104,17 @@ def test_the_model_is_told_what_was_wrong_with_a_call(run: Path) -> None:
     ]
     _, asked = ask(run, [CallTool(calls), answer("I looked.")])
     assert "wrong or missing arguments: rank" in asked[1]
-    assert "rank7.db" in asked[1] or "rank = 7" in asked[1]
+    assert "rank = 7 is not allowed; allowed: 0" in asked[1]
     assert "there is no episode ffffffff" in asked[1]
     assert '"planner": "embedded"' in asked[1]
+
+
+def test_a_damaged_record_is_told_of_without_its_path(run: Path) -> None:
+    (run / "steering" / "rank0.db").write_bytes(b"no database" * 500)
+    found, asked = ask(run, [CallTool([METRICS]), answer("The record cannot be read.")])
+    assert '"error": "the run/steering/rank0.db' in asked[1]
+    assert str(run) not in asked[1]
+    assert found["answer"] == "The record cannot be read."
 
 
 def test_an_endpoint_without_tools_answers_in_text(run: Path, capacity: int) -> None:
