@@ -4,39 +4,39 @@
     python -m benchmarks.mutation --parts guard,trial --seconds 300   as many as that allows
 
 Run it in the repository's root. A mutant is a module with one comparison, operator, constant,
-condition or result changed, or one statement left out. Its tests run in a forked process that
-imports it in place of the module; it is killed if one fails, or if they take too long. Prints a
-line for each part. Exits 1 if fewer than 85 % of a part's mutants are killed.
+condition or result in a function changed, or one statement left out. The tests are collected once;
+for each mutant a forked process takes its function and runs them until one fails, or takes a
+minute: then it is killed. Loops that numba compiles are left out. Prints a line for each part.
+Exits 1 if fewer than 85 % of a part's mutants are killed.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
+import inspect
+import io
 import os
 import random
 import signal
-import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
-from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
 
 from benchmarks.shared import run_study
-from rudder.training import compiled
 
 _VERIFY = ("run/test_verify", "run/test_audit", "run/test_heads", "test_attacks")
 _BUFFER = ("directory", "rows", "targets", "policies/slots", "policies/lookahead")
 PARTS = {
-    "guard": (["agents/guard"], ["tests/agents/test_guard.py", "tests/agents/test_turns.py"]),
+    "guard": (["agents/guard"], ["tests/agents/test_turns.py", "tests/agents/test_guard.py"]),
     "trial": (["agents/trial"], ["tests/agents/test_trial.py"]),
     "verify": (
         ["memory/run/verify", "memory/run/verify_run"],
@@ -46,12 +46,8 @@ PARTS = {
 }
 """Modules and their tests, the quick ones first."""
 _LEAST_KILLED = 0.85
-_MAX_SECONDS = 60
-_IMPORTED_ONCE = (
-    "numba", "hypothesis", "sqlite_utils", "torch", "langgraph.graph", "scipy.optimize",
-)  # fmt: skip
 _PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not slow",
-           "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
+           "--timeout=60", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
 _LEFT_OUT = (ast.Expr, ast.Assign, ast.AugAssign, ast.Raise)
 _OTHER: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -63,58 +59,61 @@ _OTHER: dict[type[ast.AST], type[ast.AST]] = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module with one change, which is also a finder of modules.
+    """Functions of a module with one change; what: its place and change."""
 
-    what: its place and change; is_compiled: the change is in a loop that numba compiles, and whose
-    cache knows it by its byte code alone, which a changed constant leaves as it is.
-    """
-
-    module: str
-    path: Path
     what: str
-    code: CodeType
-    is_compiled: bool
+    module: str
+    codes: dict[str, CodeType]
 
     def put_in_place(self) -> None:
-        """Have imports find the mutant, and its loops compiled anew."""
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # it has what is used
-        if self.is_compiled:
-            cache_of = compiled._cache_of
-            compiled._cache_of = lambda loop: (
-                None if loop.__module__ == self.module else cache_of(loop)
-            )
-
-    def find_spec(self, name: str, path: object, target: object = None) -> ModuleSpec | None:
-        """Where Python finds the mutant in place of its module."""
-        if name != self.module:
-            return None
-        loader = SourceFileLoader(name, str(self.path))
-        loader.get_code = lambda fullname: self.code  # type: ignore[method-assign]
-        return spec_from_file_location(name, self.path, loader=loader)
+        """Have the module's functions do what these do."""
+        for function in _functions(self.module):
+            if function.__qualname__ in self.codes:
+                function.__code__ = self.codes[function.__qualname__]
 
 
 def mutants(name: str) -> Iterator[Mutant]:
-    """All mutants of a module."""
-    path = Path(f"{name}.py").absolute()
+    """All mutants of a module's functions."""
+    path, module = Path(f"{name}.py").absolute(), f"rudder.{name.replace('/', '.')}"
     tree = ast.parse(path.read_text())
-    loops = set(_lines_of_loops(tree))
+    whole = _codes(compile(tree, str(path), "exec"))
+    wanted = {function.__qualname__ for function in _functions(module)} & whole.keys()
     for node in _code(tree):
-        for field, value, how in _changes(node):
-            before = getattr(node, field)
-            setattr(node, field, value)
-            code = compile(ast.fix_missing_locations(tree), str(path), "exec")
-            setattr(node, field, before)
-            line = getattr(node, "lineno", 1)
-            module = f"rudder.{name.replace('/', '.')}"
-            yield Mutant(module, path, f"{name}:{line}: {how}", code, line in loops)
+        for part, value, how in _changes(node):
+            before = getattr(node, part)
+            setattr(node, part, value)
+            codes = _codes(compile(ast.fix_missing_locations(tree), str(path), "exec"))
+            setattr(node, part, before)
+            changed = {each: codes[each] for each in wanted if codes[each] != whole[each]}
+            if changed:
+                yield Mutant(f"{name}:{getattr(node, 'lineno', 1)}: {how}", module, changed)
 
 
-def _lines_of_loops(tree: ast.Module) -> Iterator[int]:
-    """Lines of functions that numba compiles, and of constants that these may use."""
-    for node in tree.body:
-        decorators = map(ast.unparse, getattr(node, "decorator_list", []))
-        if isinstance(node, ast.Assign) or {"compiled", "inlined"}.intersection(decorators):
-            yield from range(node.lineno, (node.end_lineno or node.lineno) + 1)
+def _codes(code: CodeType) -> dict[str, CodeType]:
+    """The code of each function in a module's, by the function's qualified name."""
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    found = {each.co_qualname: each for each in inner}
+    return found | {name: each for one in inner for name, each in _codes(one).items()}
+
+
+def _functions(module: str) -> Iterator[FunctionType]:
+    """Those of a module and its classes, but for what numba compiled."""
+    own = [each for each in vars(import_module(module)).values() if _module_of(each) == module]
+    methods = [each for one in own if isinstance(one, type) for each in vars(one).values()]
+    for value in (*own, *methods):
+        match value:
+            case property():
+                value = value.fget
+            case classmethod() | staticmethod():
+                value = value.__func__
+            case cached_property():
+                value = value.func
+        if isinstance(function := inspect.unwrap(value), FunctionType):
+            yield function
+
+
+def _module_of(value: object) -> str | None:
+    return getattr(value, "__module__", None)
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
@@ -154,18 +153,44 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
             yield "body", [*body[:at], ast.Pass(), *body[at + 1 :]], f"no {ast.unparse(line)}"
 
 
-def survives(mutant: Mutant | None, tests: list[str]) -> bool:
-    """Whether all tests pass with it, in time; None: with the modules as they are."""
+@dataclass
+class Campaign:
+    """A plugin of pytest that runs the collected tests once for each mutant, in `seconds`.
+
+    is_sound: whether they pass without one; tried: each mutant with whether it survived.
+    """
+
+    mutants: list[Mutant]
+    seconds: float
+    is_sound: bool = False
+    tried: list[tuple[Mutant, bool]] = field(default_factory=list)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """In place of pytest's own loop."""
+        end = time.monotonic() + self.seconds
+        self.is_sound = _survives(None, session)
+        for mutant in self.mutants if self.is_sound else ():
+            if time.monotonic() < end:
+                self.tried.append((mutant, _survives(mutant, session)))
+        return True
+
+
+def _survives(mutant: Mutant | None, session: pytest.Session) -> bool:
+    """Whether all tests pass with it, in a forked process; None: with everything as it is."""
     if (pid := os.fork()) == 0:
         os.setsid()
         for number in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         if mutant is not None:
             mutant.put_in_place()
-        signal.alarm(_MAX_SECONDS)  # ends the process
-        os._exit(pytest.main([*_PYTEST, *tests]))
+        for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if session.testsfailed:
+                os._exit(1)
+        os._exit(0)
     _, status = os.waitpid(pid, 0)
-    with suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(status) == 0
 
@@ -173,19 +198,18 @@ def survives(mutant: Mutant | None, tests: list[str]) -> bool:
 def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """The parts, with mutants drawn by the seed."""
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder)
-    for name in _IMPORTED_ONCE:
-        import_module(name)
     for part in options.parts.split(","):
-        end = time.monotonic() + options.seconds
         modules, tests = PARTS[part]
-        if not survives(None, tests):
-            raise RuntimeError(f"the tests of {part} fail without a mutant")
         found = [each for name in modules for each in mutants(name)]
         chosen = random.Random(options.seed).sample(found, min(options.mutants, len(found)))
-        tried = [(each, survives(each, tests)) for each in chosen if time.monotonic() < end]
-        alive = sorted(each.what for each, is_alive in tried if is_alive)
-        killed = round(1 - len(alive) / max(len(tried), 1), 3)
-        counts = {"all": len(found), "tried": len(tried)}
+        campaign = Campaign(chosen, options.seconds)
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            pytest.main([*_PYTEST, f"--basetemp={folder / 'tests'}", *tests], plugins=[campaign])
+        if not campaign.is_sound:
+            raise RuntimeError(f"the tests of {part} fail without a mutant: {said.getvalue()}")
+        alive = sorted(each.what for each, is_alive in campaign.tried if is_alive)
+        killed = round(1 - len(alive) / max(len(campaign.tried), 1), 3)
+        counts = {"all": len(found), "tried": len(campaign.tried)}
         yield {"part": part, **counts, "killed": killed, "survivors": alive}
 
 

@@ -147,6 +147,7 @@ def test_one_change_is_in_flight() -> None:
     guard = Guard()
     guard.opened()
     assert review(Change(capacity_rows=2000), guard).rule == "in_flight"
+    assert review(Change(capacity_rows=2000), Guard(state=guard.state)).rule == "in_flight"
     guard.closed(is_revert=False, step=160)
     assert review(Change(capacity_rows=2000), guard).allowed
 
@@ -155,6 +156,7 @@ def test_who_is_acquitted_need_not_wait_but_the_next_pause_is_no_shorter() -> No
     guard = Guard()
     guard.closed(is_revert=True, step=160)
     assert review(Change(capacity_rows=2000), guard).rule == "cool_down"
+    assert review(Change(capacity_rows=2000), Guard(state=guard.state)).rule == "cool_down"
     guard.acquit()
     assert not guard.is_quiet(0)
     assert review(Change(capacity_rows=2000), guard).allowed

@@ -239,6 +239,14 @@ def test_without_an_estimate_less_waiting_is_confirmed_at_once() -> None:
     assert results(fed(trial_of(SMALLER, before=LONG, expected=EXPECTED), wait_ms=[3.9])) == [None]
 
 
+def test_a_growth_by_one_row_is_a_growth() -> None:
+    """It is judged when its estimate says, and not when its rows rest."""
+    trial = trial_of(
+        Change(capacity_rows=SETTINGS.capacity_rows + 1), criteria=TrialCriteria(windows=1)
+    )
+    assert results(fed(trial, rows=[200, 100])) == [None, "confirmed"]
+
+
 @pytest.mark.parametrize("change", [SMALLER, Change(lookahead_batches=16)])
 def test_rows_that_never_rest_are_judged_after_six_windows(change: Change) -> None:
     trial = trial_of(change, expected=EXPECTED, criteria=TrialCriteria(windows=1))
