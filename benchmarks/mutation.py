@@ -146,11 +146,12 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
         case ast.Return(value=ast.AST() as value) if ast.unparse(value) not in ("None", "False"):
             yield "value", ast.Constant(None), f"None in place of {ast.unparse(value)}"
     body = getattr(node, "body", None)
-    for at, line in enumerate(body if isinstance(body, list) else []):
+    lines = body if isinstance(body, list) else []
+    for at, line in enumerate(lines):
         is_text = isinstance(getattr(line, "value", None), ast.Constant)
         is_code = not (is_text or _is_prefetch(line) or isinstance(node, ast.Module))
         if isinstance(line, _LEFT_OUT) and is_code:
-            yield "body", [*body[:at], ast.Pass(), *body[at + 1 :]], f"no {ast.unparse(line)}"
+            yield "body", [*lines[:at], ast.Pass(), *lines[at + 1 :]], f"no {ast.unparse(line)}"
 
 
 @dataclass
