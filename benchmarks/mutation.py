@@ -117,17 +117,13 @@ def _module_of(value: object) -> str | None:
 
 
 def _code(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and those below it, without annotations, decorators and what only saves time."""
+    """A node and those below it, without annotations and decorators."""
     yield node
     for name, value in ast.iter_fields(node):
         if name not in ("annotation", "returns", "decorator_list"):
             for child in value if isinstance(value, list) else [value]:
-                if isinstance(child, ast.AST) and not _is_prefetch(child):
+                if isinstance(child, ast.AST):
                     yield from _code(child)
-
-
-def _is_prefetch(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and ast.unparse(node).startswith("prefetch(")
 
 
 def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
@@ -149,8 +145,7 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
     lines = body if isinstance(body, list) else []
     for at, line in enumerate(lines):
         is_text = isinstance(getattr(line, "value", None), ast.Constant)
-        is_code = not (is_text or _is_prefetch(line) or isinstance(node, ast.Module))
-        if isinstance(line, _LEFT_OUT) and is_code:
+        if isinstance(line, _LEFT_OUT) and not (is_text or isinstance(node, ast.Module)):
             yield "body", [*lines[:at], ast.Pass(), *lines[at + 1 :]], f"no {ast.unparse(line)}"
 
 
