@@ -178,17 +178,24 @@ def _survives(mutant: Mutant | None, session: pytest.Session) -> bool:
         os.setsid()
         for number in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-        if mutant is not None:
-            mutant.put_in_place()
-        for item, following in zip(session.items, [*session.items[1:], None], strict=True):
-            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
-            if session.testsfailed:
-                os._exit(1)
-        os._exit(0)
+        with contextlib.suppress(BaseException):
+            if mutant is not None:
+                mutant.put_in_place()
+            _run(session)
+            os._exit(bool(session.testsfailed))
+        os._exit(1)
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(status) == 0
+
+
+def _run(session: pytest.Session) -> None:
+    """Run the tests until one fails."""
+    for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.testsfailed:
+            return
 
 
 def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
