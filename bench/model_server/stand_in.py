@@ -83,7 +83,8 @@ def _answer(model: RandomChat | BestLineChat, body: dict[str, Any]) -> Say | Cal
     words = prompt.partition(SCHEMA_IN_WORDS)[2].strip()
     if not words:
         return Say("There is no schema in this question.")
-    return Say(model.arguments(json.JSONDecoder().raw_decode(words)[0], prompt))
+    schema = json.JSONDecoder().raw_decode(words)[0]
+    return Say(model.arguments(schema, prompt) if "properties" in schema else "ready")
 
 
 def _form(function: dict[str, Any]) -> ToolForm:

@@ -14,12 +14,12 @@ import pytest
 from rudder.agents.llm.consultation import planner_question
 from rudder.agents.llm.endpoint import Endpoint
 from rudder.agents.llm.errors import InvalidAnswerError, ServerFailedError
-from rudder.agents.llm.messages import Mode
+from rudder.agents.llm.messages import SCHEMA_IN_WORDS, Mode
 from rudder.agents.llm.openai_chat import OpenAIChat
 from rudder.agents.llm.prompts import Briefing
 from rudder.agents.llm.proposals import stage
-from rudder.bench.model_server.scripted_server import FAULTS, ChatRequest, Fail, Script
-from rudder.bench.model_server.stand_in import MIXED, at_random, failing
+from rudder.bench.model_server.scripted_server import FAULTS, ChatRequest, Fail, Say, Script
+from rudder.bench.model_server.stand_in import MIXED, at_best, at_random, failing
 from rudder.memory.records import Observation
 from rudder.tools.toolbox import Toolbox
 from tests.agents.llm.conftest import Serve
@@ -47,6 +47,12 @@ def test_random_answers_follow_the_schema_in_every_mode(
     found = asyncio.run(ask())
     assert "staged" in found
     assert set(found) <= {"staged", "limits"}  # of the fetch targets' budget the form has no limit
+
+
+@pytest.mark.parametrize("answers", [at_random(1), at_best()])
+def test_asked_for_no_fields_as_a_run_does_to_warm_it_up_it_is_ready(answers: Script) -> None:
+    question = f"Say that you are ready.\n\n{SCHEMA_IN_WORDS}\n{{}}"
+    assert answers(ChatRequest("/", {}, {"messages": [{"content": question}]})) == Say("ready")
 
 
 def test_the_same_seed_gives_the_same_answers() -> None:
