@@ -16,6 +16,7 @@ import ast
 import contextlib
 import inspect
 import io
+import multiprocessing
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -164,8 +166,8 @@ class Campaign:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of pytest's own loop."""
-        end = time.monotonic() + self.seconds
         self.is_sound = _survives(None, session)
+        end = time.monotonic() + self.seconds
         for mutant in self.mutants if self.is_sound else ():
             if time.monotonic() < end:
                 self.tried.append((mutant, _survives(mutant, session)))
@@ -173,7 +175,11 @@ class Campaign:
 
 
 def _survives(mutant: Mutant | None, session: pytest.Session) -> bool:
-    """Whether all tests pass with it, in a forked process; None: with everything as it is."""
+    """Whether all tests pass with it, in a forked process; None: with everything as it is.
+
+    A test that kills one comes first for the next.
+    """
+    at = multiprocessing.Value("i", 0)
     if (pid := os.fork()) == 0:
         os.setsid()
         for number in (1, 2):
@@ -181,21 +187,25 @@ def _survives(mutant: Mutant | None, session: pytest.Session) -> bool:
         with contextlib.suppress(BaseException):
             if mutant is not None:
                 mutant.put_in_place()
-            _run(session)
-            os._exit(bool(session.testsfailed))
+            os._exit(_has_failure(session, at))
         os._exit(1)
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(status) == 0
+    if status and mutant is not None:
+        session.items.insert(0, session.items.pop(at.value))
+    return status == 0
 
 
-def _run(session: pytest.Session) -> None:
-    """Run the tests until one fails."""
-    for item, following in zip(session.items, [*session.items[1:], None], strict=True):
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+def _has_failure(session: pytest.Session, at: Synchronized[int]) -> bool:
+    """Run the tests until one fails; at: the number of the one that runs."""
+    following = [*session.items[1:], None]
+    for number, item in enumerate(session.items):
+        at.value = number
+        item.ihook.pytest_runtest_protocol(item=item, nextitem=following[number])
         if session.testsfailed:
-            return
+            return True
+    return False
 
 
 def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
