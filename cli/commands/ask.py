@@ -73,6 +73,7 @@ async def _asked(
     run: Path, question: str, options: SteeringOptions
 ) -> tuple[CheckedText, tuple[LookedUp, ...]]:
     from rudder.agents.ask import ask as answered
+    from rudder.agents.llm.errors import ChatError
     from rudder.agents.team import asker_of, open_chat
     from rudder.cli.run_record import RecordTools, RunRecord
     from rudder.memory.run.run_folder import StoredRun
@@ -81,6 +82,9 @@ async def _asked(
     asker = asker_of(open_chat(options), options=options)
     try:
         return await answered(question, asker=asker, tools=tools, on_look=_tell)
+    except ChatError as error:
+        error.remedy += f"; without a model: rudder diagnose {run}"
+        raise
     finally:
         await asker.close()
 

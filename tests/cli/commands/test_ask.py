@@ -151,7 +151,7 @@ def test_a_long_answer_of_a_tool_is_cut_and_a_terminal_is_spared_what_it_would_o
 
 
 def test_an_endpoint_that_fails_or_says_nothing_usable_ends_in_an_error(run: Path) -> None:
-    with pytest.raises(ServerFailedError):
+    with pytest.raises(ServerFailedError, match=f"without a model: rudder diagnose {run}"):
         ask(run, [Fail("500")])
     with pytest.raises(InvalidAnswerError):
         ask(run, [Fail("prose")])
