@@ -77,8 +77,9 @@ class Preference:
         """Why an effect is worse than the present one, or None where it is not."""
         rows = effect.rows_fetched.mid - present.rows_fetched.mid
         wait = effect.exposed_wait_ms.mid - present.exposed_wait_ms.mid
-        if wait > self.tolerated_wait_ms(observation):
-            return "the trainer would wait longer"
+        work = _work_ms(effect, present)
+        if wait + work > self.tolerated_wait_ms(observation):
+            return "steps would take longer" if work > 0 else "the trainer would wait longer"
         if rows <= self.rows_margin(observation):
             return None
         gives_back = self.saves_memory and effect.buffer_bytes < present.buffer_bytes
@@ -86,6 +87,14 @@ class Preference:
         if gives_back or (waits_less and self.objective != "traffic"):
             return None
         return "more rows would be fetched, for nothing in return"
+
+
+def _work_ms(effect: Effect, present: Effect) -> float:
+    """By how much taking in more rows delays a step, which it does where ranks share cores."""
+    then, now = effect.times, present.times
+    if then is None or now is None or not now.shares_cores:
+        return 0.0
+    return then.rows_ms - now.rows_ms
 
 
 DEFAULT_PREFERENCE = Preference()

@@ -59,6 +59,7 @@ class EmbeddedObserver:
             max_capacity_rows=toolbox.limits.max_capacity_rows,
             turn=history.windows[-1].turn,
             times=present.times,
+            noise_step_ms=history.noise.step_ms,
         )
 
 

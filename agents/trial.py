@@ -40,8 +40,7 @@ class TrialCriteria:
     """How a trial is judged.
 
     windows: settled ones to be seen, more where rows are noisy; tolerance: share of the step time
-    by which the trainer may wait longer; is_joint: other ranks make the change, too, so that the
-    step time of the job is compared in place of this trainer's wait.
+    by which the trainer may wait longer; is_joint: other ranks make the change, too.
     """
 
     windows: int = MIN_WINDOWS
@@ -163,7 +162,8 @@ class Trial:
         rows_gain = self._before.rows_fetched - self._comparable_rows(self._settled)
         rows_noise = max(self._before.noise_rows, SAME_ROWS_SHARE * self._before.rows_fetched)
         if -wait_gain > self._tolerated_wait_ms and rows_gain <= rows_noise:
-            return self._outcome(self._settled, "reverted", "the trainer waits longer than before")
+            longer = "steps take" if self._compares_steps else "the trainer waits"
+            return self._outcome(self._settled, "reverted", f"{longer} longer than before")
         if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
             return self._outcome(
                 self._settled,
@@ -175,7 +175,20 @@ class Trial:
     @property
     def _tolerated_wait_ms(self) -> float:
         tolerance = max(self._criteria.tolerance, HIDDEN_SHARE)
-        return max(SIGMAS_95 * self._before.noise_wait_ms, tolerance * self._before.step_ms)
+        return max(SIGMAS_95 * self._noise_ms, tolerance * self._before.step_ms)
+
+    @property
+    def _compares_steps(self) -> bool:
+        """Whether the job's step time is compared in place of this trainer's wait: where other
+        ranks change, too, and where ranks share cores, for which rows' work then is no wait."""
+        times = self._before.times
+        return self._criteria.is_joint or (times is not None and times.shares_cores)
+
+    @property
+    def _noise_ms(self) -> float:
+        """Of what is compared."""
+        steps = self._before.noise_step_ms if self._compares_steps else None
+        return self._before.noise_wait_ms if steps is None else steps
 
     def _may_fetch_more(self, wait_gain: float) -> bool:
         """More rows are the price of less waiting, or under `memory` of memory given back."""
@@ -183,7 +196,7 @@ class Trial:
             return False
         now, then = self._applied.settings.capacity_rows, self._before.settings.capacity_rows
         gives_back = self._criteria.objective == "memory" and now < then
-        return gives_back or wait_gain > self._before.noise_wait_ms
+        return gives_back or wait_gain > self._noise_ms
 
     def _is_catastrophe(self, window: Window) -> bool:
         """A larger buffer that fetches no more rows is not what makes its trainer wait: links
@@ -193,12 +206,12 @@ class Trial:
             return False
         return self._longer_ms([window]) > max(
             CATASTROPHE_SHARE * self._before.step_ms,
-            SIGMAS_SURE * self._before.noise_wait_ms,
+            SIGMAS_SURE * self._noise_ms,
         )
 
     def _longer_ms(self, windows: Sequence[Window]) -> float:
         """By how much the trainer waits longer than before, or all ranks take longer, per step."""
-        if self._criteria.is_joint:
+        if self._compares_steps:
             return statistics.median(map(_step_ms, windows)) - self._before.step_ms
         return _usual_wait_ms(windows) - self._before.exposed_wait_ms
 

@@ -28,13 +28,13 @@ class Observation(FrozenExact):
 
     step: the last window's first step after its end; window: its index; headroom_rows,
     headroom_wait_ms: what OPT at the largest allowed capacity would save;
-    noise_rows, noise_wait_ms: spread between windows that no setting explains; drift: share of
-    the last window's sampled nodes that the windows before it did not use (0 to 1) less what is
-    usual; spare_ms: by how much the loader is ahead of the trainer, per step; row_ms: what a row
-    takes over the network, which tells how fast the link is; max_capacity_rows: the largest buffer
-    that memory and limits allow. Records of before version 0.2 have neither. hot_rows: rows of
-    an earlier run's hot set that the trainer can fetch before its first batch; turn: the newest of
-    the job; times: where the time of a step goes, and what binds.
+    noise_rows, noise_wait_ms, noise_step_ms: spread between windows that no setting explains;
+    drift: share of the last window's sampled nodes that the windows before it did not use (0 to 1)
+    less what is usual; spare_ms: by how much the loader is ahead of the trainer, per step; row_ms:
+    what a row takes over the network, which tells how fast the link is; max_capacity_rows: the
+    largest buffer that memory and limits allow. Records of before version 0.2 have neither.
+    hot_rows: rows of an earlier run's hot set that the trainer can fetch before its first batch;
+    turn: the newest of the job; times: where the time of a step goes, and what binds.
     """
 
     step: int
@@ -62,6 +62,7 @@ class Observation(FrozenExact):
     hot_rows: int = 0
     turn: RankTurn | None = None
     times: StepTimes | None = None
+    noise_step_ms: float | None = None
 
     @property
     def exposed_fraction(self) -> float:

@@ -74,6 +74,11 @@ class StepTimes(FrozenExact):
         return self.wait_ms + self.model_ms + self.core_wait_ms + self.blocked_ms
 
     @property
+    def shares_cores(self) -> bool:
+        """Whether others have the cores for so long that work besides the model's delays it."""
+        return self.core_wait_ms > WORTH_WAIT_SHARE * self.step_ms
+
+    @property
     def slack_ms(self) -> float:
         """For which the link carries no rows."""
         return max(self.step_ms - self.link_ms, 0.0)

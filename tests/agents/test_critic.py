@@ -12,6 +12,7 @@ from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Episode, Outcome, Plan, Verdict
+from rudder.tools.calls import Effect, StepTimes
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.steering_options import Objective
@@ -140,3 +141,21 @@ def test_before_anything_is_known_every_change_is_refused() -> None:
     assert review(Change(capacity_rows=1500), toolbox_after(trainer_of(), windows=2)).decision == (
         "refuse"
     )
+
+
+@pytest.mark.parametrize(("core_wait_ms", "harm"), [(5.0, "steps would take longer"), (1.0, None)])
+def test_where_ranks_share_cores_taking_in_more_rows_makes_steps_longer(
+    core_wait_ms: float, harm: str | None
+) -> None:
+    def of(rows: float, rows_ms: float) -> Effect:
+        times = StepTimes(
+            wait_ms=0.0, model_ms=20.0, core_wait_ms=core_wait_ms, blocked_ms=0.0, loader_ms=9.0,
+            rows_ms=rows_ms, link_ms=4.0,
+        )  # fmt: skip
+        return effect_of(rows, 5.0, buffer_bytes=int(1000 - rows)).model_copy(
+            update={"times": times}
+        )
+
+    seen = observation_of(sets_the_pace=True)
+    preference = Preference(objective="memory")
+    assert preference.harm(of(300.0, 6.0), present=of(200.0, 4.0), observation=seen) == harm

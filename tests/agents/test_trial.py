@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from rudder.agents.trial import Trial, TrialCriteria
 from rudder.memory.records import Observation, Outcome
-from rudder.tools.calls import Effect
+from rudder.tools.calls import Effect, StepTimes
 from rudder.tools.constants import MAX_SETTLING_STEPS
 from rudder.training.settings import BufferSettings, Change, FetchTargets
 from rudder.training.steering_options import Objective
@@ -38,10 +38,14 @@ def trial_of(
     )
 
 
-def outcome_of(trial: Trial, *, rows: float = 200.0, wait_ms: float = 5.0) -> Outcome:
+def outcome_of(
+    trial: Trial, *, rows: float = 200.0, wait_ms: float = 5.0, compute_ms: float = 20.0
+) -> Outcome:
     settings = trial.change.over(SETTINGS)
     for number in range(20):
-        window = window_of(160 + 16 * number, settings=settings, rows=rows, wait_ms=wait_ms)
+        window = window_of(
+            160 + 16 * number, settings=settings, rows=rows, wait_ms=wait_ms, compute_ms=compute_ms
+        )
         if (outcome := trial.feed(window)) is not None:
             return outcome
     raise AssertionError("the trial never ended")
@@ -386,3 +390,28 @@ def test_undo_leads_back_from_any_change(rows: int, ahead: int, threshold: float
     change = Change(capacity_rows=rows, lookahead_batches=ahead, eviction_threshold=threshold)
     now: BufferSettings = change.over(SETTINGS)
     assert trial_of(change).undo.over(now) == SETTINGS
+
+
+SHARED_CORES = StepTimes(
+    wait_ms=5.0, model_ms=12.0, core_wait_ms=6.0, blocked_ms=2.0, loader_ms=9.0, rows_ms=4.0,
+    link_ms=10.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("compute_ms", "result"), [(20.2, "confirmed"), (23.0, "reverted")])
+@pytest.mark.parametrize("are_shared", [True, False])
+def test_where_ranks_share_cores_a_smaller_buffer_is_judged_by_the_step_time(
+    compute_ms: float, result: str, are_shared: bool
+) -> None:
+    """Its rows take processor time of the model, and the trainer waits no longer for them."""
+    before = observation_of(times=SHARED_CORES if are_shared else None, noise_step_ms=0.4)
+    trial = trial_of(SMALLER, before=before, criteria=TrialCriteria(objective="memory"))
+    outcome = outcome_of(trial, rows=220.0, compute_ms=compute_ms)
+    assert outcome.result == (result if are_shared else "confirmed")
+    if outcome.result == "reverted":
+        assert outcome.reason == "steps take longer than before"
+
+
+def test_steps_that_differ_by_their_noise_are_as_long_as_before() -> None:
+    before = observation_of(times=SHARED_CORES, noise_step_ms=2.0)
+    assert outcome_of(trial_of(LARGER, before=before), compute_ms=23.0).result == "confirmed"

@@ -28,7 +28,7 @@ from rudder.tools.constants import (
 from rudder.training.metrics import Window
 
 Trend = Literal["better", "steady", "worse", "unknown"]
-Measure = Literal["rows", "wait"]
+Measure = Literal["rows", "wait", "step"]
 Floats = NDArray[np.float64]
 _MAD_TO_SIGMA = 1.4826
 """A normal distribution's sigma over its median absolute deviation."""
@@ -104,11 +104,12 @@ class Noise:
     """Spread (one sigma) of a window's per-step mean that no setting explains.
 
     The fewer windows it comes from, the wider (Student's t). is_measured: whether it comes from
-    enough windows, or is a prior: 5 % of the rows and 2 % of the step time.
+    enough windows, or is a prior: 5 % of the rows and 2 % of the step time, for waits and steps.
     """
 
     rows: float
     wait_ms: float
+    step_ms: float
     is_measured: bool
 
     @classmethod
@@ -117,14 +118,16 @@ class Noise:
         groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
         rows = _pooled([_differences(group, "rows") for group in groups])
         wait_ms = _pooled([_differences(group, "wait") for group in groups])
-        if rows is None or wait_ms is None:
+        step_ms = _pooled([_differences(group, "step") for group in groups])
+        if rows is None or wait_ms is None or step_ms is None:
             means = Means.of(windows)
             if means is None:
-                return cls(0.0, MIN_WAIT_NOISE_MS, is_measured=False)
+                return cls(0.0, MIN_WAIT_NOISE_MS, MIN_WAIT_NOISE_MS, is_measured=False)
             step_ms = means.step_ms or means.compute_ms + means.exposed_wait_ms
-            rows, wait_ms = CHANGED_ROWS_SHARE * means.rows_fetched, CHANGED_WAIT_SHARE * step_ms
-            return cls(rows, max(wait_ms, MIN_WAIT_NOISE_MS), is_measured=False)
-        return cls(rows, max(wait_ms, MIN_WAIT_NOISE_MS), is_measured=True)
+            wait_ms = max(CHANGED_WAIT_SHARE * step_ms, MIN_WAIT_NOISE_MS)
+            return cls(CHANGED_ROWS_SHARE * means.rows_fetched, wait_ms, wait_ms, is_measured=False)
+        least = MIN_WAIT_NOISE_MS
+        return cls(rows, max(wait_ms, least), max(step_ms, least), is_measured=True)
 
 
 def sigma_of_few(variance: float, *, num_free: float) -> float:
@@ -179,7 +182,7 @@ def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend
     )
     if sigma is None:
         sigma = noise
-    elif measure == "wait":
+    elif measure != "rows":
         sigma = max(sigma, MIN_WAIT_NOISE_MS)
     change = float(np.mean(last) - np.median(before))
     if abs(change) <= SIGMAS_95 * sigma * (1 / len(last) + 1 / len(before)) ** 0.5:
@@ -188,7 +191,9 @@ def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend
 
 
 def value_of(window: Window, measure: Measure) -> float:
-    """A window's rows fetched, or its exposed wait in ms, per step."""
+    """A window's rows fetched, or its exposed wait or all its time in ms, per step."""
+    if measure == "step":
+        return _trained_ms(window)
     steps = max(window.num_steps, 1)
     if measure == "rows":
         return window.rows.rows_fetched.of_batches / steps
