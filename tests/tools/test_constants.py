@@ -28,6 +28,8 @@ PATHS = [
 ]
 TECHNICAL = {"catalog", "lookahead_replay", "past_uses", "popularity", "sampled"}
 """Bounds of types, sizes of tables and limits of solvers steer nothing."""
+BUDGETS = {"cpu_budget", "memory_watch"}
+"""Of processes, not of a decision."""
 STATISTICS = {"_MAD_TO_SIGMA", "_STANDS_OUT", "_MAX_OUTLIERS", "_MANY", "_MIN_FREE"}
 READINGS = {"_HOT_SHARE", "_BYTES_PER_EDGE", "_WAITING_SHARE"}
 
@@ -52,5 +54,5 @@ def test_each_constant_is_followed_by_its_reason() -> None:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_no_other_file_of_the_decision_path_has_tuned_numbers(path: Path) -> None:
-    if path.stem not in TECHNICAL:
+    if path.stem not in TECHNICAL | BUDGETS:
         assert set(numbers(path)) <= STATISTICS | READINGS
