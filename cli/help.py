@@ -46,12 +46,13 @@ class _Group(TyperGroup):
 class App(typer.Typer):
     """A group of commands with this help, also under `-h`."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, completion: bool = False) -> None:
+        """completion: offer --install-completion and --show-completion, of the whole program."""
         super().__init__(
             help=text,
             cls=_Group,
             no_args_is_help=True,
-            add_completion=False,
+            add_completion=completion,
             pretty_exceptions_enable=False,
             context_settings={"help_option_names": ["-h", "--help"]},
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Annotated
 
@@ -46,7 +47,7 @@ COMMANDS = {
 
 def make_app(names: Sequence[str] = tuple(COMMANDS)) -> App:
     """The command line with some commands, or with all: to import those takes seconds."""
-    app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.")
+    app = App("Train GNNs on DistDGL with a prefetch buffer that agents steer.", completion=True)
     for name in names:
         module, _, attribute = COMMANDS[name].partition(".")
         command = getattr(import_module(f"rudder.cli.commands.{module}"), attribute)
@@ -89,12 +90,32 @@ def main() -> None:
 
 
 def _exit_code() -> int | str | None:
-    named = sys.argv[1:2]
     try:
-        make_app(named if named and named[0] in COMMANDS else tuple(COMMANDS))()
+        _app_for(sys.argv, os.environ)()
     except RudderError as error:
         say(f"error: {error}", least=Verbosity.QUIET)
         return error.exit_code
     except SystemExit as ended:
         return ended.code
     return 0
+
+
+def _app_for(arguments: Sequence[str], variables: Mapping[str, str]) -> App:
+    """The app with the command that is called, or whose words a shell completes, else with all.
+
+    While a shell completes the command itself, the others have names only.
+    """
+    typed = (variables.get("COMP_WORDS") or variables.get("_TYPER_COMPLETE_ARGS") or "").split()
+    named = (typed or arguments)[1:2]
+    if named and named[0] in COMMANDS:
+        return make_app(named)
+    if not typed:
+        return make_app()
+    app = make_app([])
+    for name in COMMANDS:
+        app.command(name)(_nothing)
+    return app
+
+
+def _nothing() -> None:
+    """Stands for a command of which only the name is needed."""

@@ -23,11 +23,28 @@ from rudder.training.errors import ConfigError, MachineError
 
 Command = TypeVar("Command", bound=Callable[..., object])
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RunOption = Annotated[Path, typer.Option("--run", help="Folder of the run.", show_default=False)]
+
+
+def run_folders(incomplete: str) -> list[str]:
+    """Folders in runs/, or in the folder that is typed, which a shell completes to."""
+    parent = Path(incomplete).parent if "/" in incomplete else Path("runs")
+    found = sorted(str(path) for path in parent.glob("*") if path.is_dir())
+    return [path for path in found if path.startswith(incomplete)]
+
+
+RunOption = Annotated[
+    Path,
+    typer.Option(
+        "--run", help="Folder of the run.", show_default=False, autocompletion=run_folders
+    ),
+]
+RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=run_folders)]
 LlmModel = Annotated[
     str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
 ]
-Where = Annotated[Path, typer.Argument(help="Folder of a run, or one rank's file.")]
+Where = Annotated[
+    Path, typer.Argument(help="Folder of a run, or one rank's file.", autocompletion=run_folders)
+]
 Rank = Annotated[int | None, typer.Option(help="Only this rank.", min=0)]
 Capacities = Annotated[
     str,

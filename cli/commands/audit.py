@@ -15,6 +15,7 @@ from rudder.cli.options import (
     FILTERS,
     AsJson,
     Rank,
+    RunFolder,
     Where,
     check_memory_file,
     check_run,
@@ -41,7 +42,6 @@ Wide = Annotated[
 AuditKey = Annotated[
     Path | None, typer.Option(help="File with the secret that lines are signed with.")
 ]
-RunDir = Annotated[Path, typer.Argument(help="Folder of a run.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Comma-separated values, with a header.")]
 
 
@@ -163,7 +163,7 @@ def verify(
 
 
 @app.command("heads")
-def heads(where: RunDir, audit_key: AuditKey = None) -> None:
+def heads(where: RunFolder, audit_key: AuditKey = None) -> None:
     """Print where the logs of a run end now, as the lines of an anchor.
 
     Example: rudder audit heads runs/demo >> /mnt/vault/heads.jsonl

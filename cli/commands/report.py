@@ -7,11 +7,16 @@ from typing import Annotated
 
 import typer
 
-from rudder.cli.options import writing_to
+from rudder.cli.options import run_folders, writing_to
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, side by side on the page.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folders of runs, side by side on the page.", autocompletion=run_folders
+        ),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(

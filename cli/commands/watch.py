@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rudder.cli.commands.runs import RUNS
-from rudder.cli.options import AsJson
+from rudder.cli.options import AsJson, RunFolder, run_folders
 from rudder.cli.show.progress import emit
 from rudder.training.errors import ConfigError, DataError
 
@@ -26,7 +26,10 @@ _MOST_POINTS = 400
 def top(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a run; default: the newest in runs/ that trains now."),
+        typer.Argument(
+            help="Folder of a run; default: the newest in runs/ that trains now.",
+            autocompletion=run_folders,
+        ),
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Show it once, and end.")] = False,
 ) -> None:
@@ -96,7 +99,7 @@ def _events(run: StoredRun, seen: dict[Path, int]) -> Iterator[Event]:
 
 
 def diagnose(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
+    run: RunFolder,
     json: AsJson = False,
 ) -> None:
     """Say what binds each rank: compute, processors, link, owner, imbalance or memory.
