@@ -8,19 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic_core import to_json
 
 from rudder.cli.help import App
-from rudder.cli.options import AsJson, writing_to
+from rudder.cli.options import AsJson, RunFolder, run_folders, writing_to
 from rudder.cli.show.progress import emit, say
 from rudder.training.errors import ConfigError
 
 if TYPE_CHECKING:
     from rudder.memory.run.run_folder import RunFacts
 
-app = App("List, show, compare, export and remove runs, also those that train now.")
+app = App("List, show, compare, wait for, export and remove runs, also those that train now.")
 Folder = Annotated[Path, typer.Option("--folder", help="Folder in which the runs are.")]
-Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.")]
+Runs = Annotated[list[Path], typer.Argument(help="Folders of runs.", autocompletion=run_folders)]
 RUNS = Path("runs")
+_TIMED_OUT = 124
+"""As of `timeout` of coreutils."""
 
 
 @app.command("list")
@@ -45,9 +48,7 @@ def list_(
 
 
 @app.command("show")
-def show(
-    run: Annotated[Path, typer.Argument(help="Folder of a run.")], json: AsJson = False
-) -> None:
+def show(run: RunFolder, json: AsJson = False) -> None:
     """Show what a run was asked for, and what has come of it.
 
     Example: rudder runs show runs/demo
@@ -64,9 +65,38 @@ def compare(runs: Runs, json: AsJson = False) -> None:
     _show(runs, json=json)
 
 
+@app.command("wait")
+def wait(
+    run: RunFolder,
+    timeout: Annotated[
+        float | None, typer.Option(help="Seconds after which the exit code is 124.", min=0)
+    ] = None,
+) -> None:
+    """Wait until a run is over, and print what has come of it as a line of JSON.
+
+    Exit code 0: it finished; 75: it was stopped, or killed, and `rudder train --resume` goes on
+    with it; 5: it failed. `summary.json` in its folder has all figures.
+
+    Example: rudder runs wait runs/demo
+    """
+    from rudder.cli.detached import wait_for
+    from rudder.memory.run.run_folder import RunFacts, StoredRun
+    from rudder.training.checkpoint.format import checkpoints_of
+    from rudder.training.errors import RunError, StoppedError
+
+    if not wait_for(StoredRun(run), timeout_s=timeout):
+        say(f"{run} still trains after {timeout:g} s")
+        raise typer.Exit(_TIMED_OUT)
+    facts = RunFacts.of(StoredRun(run))
+    typer.echo(to_json(facts).decode())
+    if facts.state != "finished":
+        goes_on = facts.state == "cut short" and checkpoints_of(run)
+        raise typer.Exit((StoppedError if goes_on else RunError).exit_code)
+
+
 @app.command("export")
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a steered run, finished or not.")],
+    run: RunFolder,
     out: Annotated[Path, typer.Argument(help="New SQLite file.")],
     json: AsJson = False,
 ) -> None:

@@ -6,13 +6,14 @@ import itertools
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rudder.cli.detached import Parting, part
 from rudder.cli.options import AsJson, long_command, settings, with_options
 from rudder.cli.show.progress import say
 from rudder.training.config import RunConfig, run_config
@@ -84,6 +85,15 @@ def train(
             rich_help_panel="Graph and hosts",
         ),
     ] = None,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Print a line of JSON when all trainers train, and go on in the background:"
+            " see `rudder runs wait`.",
+            rich_help_panel="Run",
+        ),
+    ] = False,
     json: AsJson = False,
     **options: Any,
 ) -> None:
@@ -118,7 +128,11 @@ def train(
         from rudder.agents.team import check_models  # takes a second to import
 
         check_models(effective.steering)
-    run(effective, show=_print_json if json else print_summary, resume=resume)
+    pipe = None
+    if detach and (pipe := part()) is None:
+        return
+    show = _print_json if json else print_summary
+    run(effective, show=show, resume=resume, foreground=pipe)
 
 
 def config_of_resumed(resume: Path, *, config_file: Path | None, **options: Any) -> RunConfig:
@@ -180,10 +194,12 @@ def run(
     *,
     show: Callable[[Summary], object],
     resume: Path | None = None,
+    foreground: int | None = None,
 ) -> Summary:
     """Prepare what is missing, train, write the run's summary and show it.
 
-    resume: a run, or one of its checkpoints, to go on with; config has its folder.
+    resume: a run, or one of its checkpoints, to go on with; config has its folder; foreground: what
+    `rudder.cli.detached.part` returned.
     Raises MachineError where that, or anything else of the record, cannot be written; RunError,
     also written to `error.txt` in the run's folder, where the run failed.
     """
@@ -206,11 +222,15 @@ def run(
         say(f"going on after {checkpoint.manifest.step:,} steps, from {checkpoint.folder}")
     tell_of_budget(config, row_bytes=graph.row_bytes)
     with tracking(config, run_dir) as note:
+        watchers = [note]
+        if foreground is not None:
+            ranks = config.num_trainers
+            watchers.append(Parting(foreground, num_ranks=ranks, run_dir=run_dir))
         return _train(
             config,
             graph=graph,
             run_dir=run_dir,
-            note=note,
+            watchers=watchers,
             keeper=keeper,
             show=show,
             resume_from=None if checkpoint is None else checkpoint.folder.absolute(),
@@ -222,12 +242,12 @@ def _train(
     *,
     graph: PartitionedGraph,
     run_dir: Path,
-    note: Callable[[Event], None],
+    watchers: Sequence[Callable[[Event], None]],
     keeper: HeadKeeper,
     show: Callable[[Summary], object],
     resume_from: Path | None,
 ) -> Summary:
-    """Train, and write summary and page; note: told of every event."""
+    """Train, and write summary and page; watchers: told of every event."""
     from rudder.cli.after_run import keep_record, keep_report, steering_of
     from rudder.cli.show.display import make_display
     from rudder.cli.show.summary import summarise
@@ -251,15 +271,15 @@ def _train(
             keeper.watch(run_dir),
         ):
 
-            def tell_both(event: Event) -> None:
-                note(event)
-                display.on_event(event)
+            def tell_all(event: Event) -> None:
+                for watch in (*watchers, display.on_event):
+                    watch(event)
 
             reports = launch_with_restarts(
                 config,
                 graph=graph,
                 run_dir=run_dir,
-                on_event=tell_both,
+                on_event=tell_all,
                 resume_from=resume_from,
                 tell=say,
             )

@@ -56,6 +56,20 @@ def test_runs_are_compared_in_columns(runs: Path) -> None:
     assert "accuracy 75.0 %" in said("runs", "show", runs / "one")
 
 
+def test_waiting_for_a_run_ends_as_the_run_did(runs: Path) -> None:
+    ended = rudder("runs", "wait", runs / "one")
+    assert ended.exit_code == 0
+    assert json.loads(ended.stdout)["state"] == "finished"
+    (runs / "one" / "error.txt").write_text("a trainer was killed\n")
+    assert rudder("runs", "wait", runs / "one").exit_code == 5
+
+
+def test_a_run_that_trains_is_waited_for_no_longer_than_asked(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    with stepping(tmp_path):
+        assert rudder("runs", "wait", tmp_path, "--timeout", "0.1").exit_code == 124
+
+
 def test_records_of_all_ranks_are_copied_into_one_new_file(runs: Path) -> None:
     text = said("runs", "export", runs / "one", "run.db")
     assert re.fullmatch(r"run\.db: \d sessions, \d+ episodes, .*model calls\n", text)
