@@ -19,8 +19,8 @@ Exit codes: 0 all is well; 1 a check does not hold; 2 wrong usage or settings; 3
 data; 4 something is missing on this machine; 5 a run failed, or no trainer answers; 75 a signal
 ended a run after its last checkpoint.
 
-`rudder --install-completion` has bash, zsh, fish or PowerShell complete commands, options and folders
-of runs from the next session on; `rudder --show-completion` prints what it would install.
+`rudder --install-completion` has bash, zsh, fish or PowerShell complete commands, options and
+folders of runs from the next session on; `rudder --show-completion` prints what it would install.
 """
 _MARKUP = re.compile(r"\[/?dim\]|\\(?=\[)")
 _EXAMPLE = "Example: "

@@ -38,7 +38,7 @@ RunOption = Annotated[
         "--run", help="Folder of the run.", show_default=False, autocompletion=run_folders
     ),
 ]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=run_folders)]
+FolderOfRun = Annotated[Path, typer.Argument(help="Folder of a run.", autocompletion=run_folders)]
 LlmModel = Annotated[
     str | None, typer.Option("--model", "--llm-model", help="Name of the language model.")
 ]

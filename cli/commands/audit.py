@@ -14,8 +14,8 @@ from rudder.cli.help import App
 from rudder.cli.options import (
     FILTERS,
     AsJson,
+    FolderOfRun,
     Rank,
-    RunFolder,
     Where,
     check_memory_file,
     check_run,
@@ -163,7 +163,7 @@ def verify(
 
 
 @app.command("heads")
-def heads(where: RunFolder, audit_key: AuditKey = None) -> None:
+def heads(where: FolderOfRun, audit_key: AuditKey = None) -> None:
     """Print where the logs of a run end now, as the lines of an anchor.
 
     Example: rudder audit heads runs/demo >> /mnt/vault/heads.jsonl

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from rudder.cli.options import AsJson, RunFolder, long_command
+from rudder.cli.options import AsJson, FolderOfRun, long_command
 from rudder.cli.show import figures
 from rudder.cli.show.progress import counting, emit, say
 from rudder.training.checkpoint.reader import Which
@@ -24,7 +24,7 @@ from rudder.training.partitioned_graph import PartitionedGraph
 
 @long_command
 def predict(
-    run: RunFolder,
+    run: FolderOfRun,
     out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
     split: Annotated[Split, typer.Option(help="Which nodes.")] = "test",
     which: Annotated[Which, typer.Option(help="The best model of the run, or the last.")] = "best",

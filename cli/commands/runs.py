@@ -11,7 +11,7 @@ import typer
 from pydantic_core import to_json
 
 from rudder.cli.help import App
-from rudder.cli.options import AsJson, RunFolder, run_folders, writing_to
+from rudder.cli.options import AsJson, FolderOfRun, run_folders, writing_to
 from rudder.cli.show.progress import emit, say
 from rudder.training.errors import ConfigError
 
@@ -48,7 +48,7 @@ def list_(
 
 
 @app.command("show")
-def show(run: RunFolder, json: AsJson = False) -> None:
+def show(run: FolderOfRun, json: AsJson = False) -> None:
     """Show what a run was asked for, and what has come of it.
 
     Example: rudder runs show runs/demo
@@ -67,7 +67,7 @@ def compare(runs: Runs, json: AsJson = False) -> None:
 
 @app.command("wait")
 def wait(
-    run: RunFolder,
+    run: FolderOfRun,
     timeout: Annotated[
         float | None, typer.Option(help="Seconds after which the exit code is 124.", min=0)
     ] = None,
@@ -96,7 +96,7 @@ def wait(
 
 @app.command("export")
 def export(
-    run: RunFolder,
+    run: FolderOfRun,
     out: Annotated[Path, typer.Argument(help="New SQLite file.")],
     json: AsJson = False,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rudder.cli.commands.runs import RUNS
-from rudder.cli.options import AsJson, RunFolder, run_folders
+from rudder.cli.options import AsJson, FolderOfRun, run_folders
 from rudder.cli.show.progress import emit
 from rudder.training.errors import ConfigError, DataError
 
@@ -99,7 +99,7 @@ def _events(run: StoredRun, seen: dict[Path, int]) -> Iterator[Event]:
 
 
 def diagnose(
-    run: RunFolder,
+    run: FolderOfRun,
     json: AsJson = False,
 ) -> None:
     """Say what binds each rank: compute, processors, link, owner, imbalance or memory.
