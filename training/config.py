@@ -467,7 +467,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(
             f"there is no config file {file}", remedy="check the path given to --config"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # TOMLDecodeError is a ValueError
         raise ConfigError(
             f"config file {file} cannot be read: {error}",
             remedy="mend the file; `rudder train --help` lists the names it may set",

@@ -54,7 +54,7 @@ class StoredRun:
     @cached_property
     def config(self) -> dict[str, Any]:
         """What the run was asked to do; empty where a script of one's own asked."""
-        with suppress(OSError, tomllib.TOMLDecodeError):
+        with suppress(OSError, ValueError, RecursionError):
             return tomllib.loads((self.folder / CONFIG_FILE).read_text())
         return {}
 

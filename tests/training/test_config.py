@@ -137,6 +137,8 @@ def test_the_command_line_wins_over_the_file(file: Path) -> None:
     ("text", "message"),
     [
         ("epochs = ", "cannot be read"),
+        ("epochs = " + "9" * 5000, "cannot be read"),
+        ("epochs = " + "[" * 5000, "cannot be read"),
         ("epochs = 0", r"epochs = 0 is not allowed.*config\.toml"),
         ("colour = 1", r"colour is not a setting.*config\.toml"),
         ("buffer = true", "buffer"),
