@@ -106,7 +106,7 @@ def wait_for(path: Path, run: subprocess.Popen[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--fanout", "5,x"), "fanout is a comma-separated list"),
+        (("--fanout", "5,x"), "it is a comma-separated list"),
         (("--buffer", "lots"), "a share of the halo (0.25), rows (20000) or bytes (64MiB)"),
         (("--epochs", "0"), "epochs = 0 is not allowed"),
         (("--num-layers", "3"), "num_layers is 3 but fanout names 2 layers"),
