@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ def machines() -> Iterator[Machines]:
     if (why := why_not()) is not None:
         _why[:] = [why]
         pytest.skip(why)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `timeout` ends tests with it
     folder = Path(tempfile.mkdtemp(prefix="rudder-cluster-", dir="/var/tmp"))
     machines = Machines(folder, count=3)
     try:

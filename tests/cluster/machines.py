@@ -25,7 +25,8 @@ WHY_VARIABLE = "RUDDER_NO_CLUSTER"
 """Environment variable that says why the machines cannot be had, if somebody knows."""
 _NETWORK = "10.87.0"
 _TRY = """mount --make-rprivate / && mount -t tmpfs tmpfs /run && mount -t proc proc /proc \
-&& ip link add try type bridge && ip link add one type veth peer name two && hostname try"""
+&& ip link add try type bridge && ip link add one type veth peer name two \
+&& tc qdisc add dev one root tbf rate 200mbit burst 256kb latency 200ms && hostname try"""
 _DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 _OF_THE_MACHINE = {"sh", "sleep", "sshd", "munged", "slurmd", "slurmctld", "slurmstepd", "sshfs"}
 _BOOT_SECONDS = 120

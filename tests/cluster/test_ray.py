@@ -37,11 +37,14 @@ def ray(machines: Machines) -> Iterator[Machine]:
 def test_nodes_train_as_local_hosts_do_and_a_killed_actor_takes_its_host_with_it(
     ray: Machine, machines: Machines, parts: Path, local_losses: list[str]
 ) -> None:
-    options = ("--data", parts, "--launcher", "ray", "--hosts", 2)
+    """The first time the run begins anew, the second time it ends."""
+    options = ("--data", parts, "--launcher", "ray", "--hosts", 2, "--max-restarts", 1)
     with Training(ray, *options, *ENDLESS) as training:
-        training.wait_until_told("epoch 2/")
-        assert losses(training.told) == local_losses
-        (actor,) = machines.all[1].processes("ray::_Node")
-        actor.kill()
+        for times in (1, 2):
+            training.wait_until_told("epoch 2/", times=times)
+            assert losses(training.told)[-2:] == local_losses
+            (actor,) = machines.all[1].processes("ray::_Node")
+            actor.kill()
         assert training.end() == 5
-        assert "on node2 is lost with its host" in training.told
+    assert "starting again from the beginning" in training.told
+    assert training.told.count("on node2 is lost with its host") == 2

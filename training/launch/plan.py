@@ -23,9 +23,10 @@ LIBRARY_BYTES = 320 * _MIB
 """Files of Python, torch and DGL in memory; all processes of a host share them. Measured."""
 SERVER_BYTES = 320 * _MIB
 TRAINER_BYTES = 380 * _MIB
-CONTROLLER_BYTES = 175 * _MIB
 AGENT_BYTES = 40 * _MIB
 """Of processes alone, without any data. Measured."""
+CONTROLLER_BYTES = 195 * _MIB
+"""Of the process that steers all trainers of a host; measured with 8 of them."""
 MAP_BYTES = 24
 """Of a trainer, for each remote node that it has met: record, place in the directory, id."""
 BATCH_NODE_BYTES = 8 + 4 + 4
