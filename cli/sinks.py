@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from rudder.cli.tracking import Sink, TrackedRun
+from rudder.memory.run.run_folder import ERROR_FILE, SUMMARY_FILE
 
 
 class _TensorBoard:
@@ -50,19 +53,25 @@ def tensorboard(argument: str, run: TrackedRun) -> Sink:
     return _TensorBoard(Path(argument) if argument else run.folder / "tensorboard", run)
 
 
+_MLFLOW_BATCH = 100
+"""Settings that MLflow takes in one request."""
+
+
 class _Mlflow:
     """A run of the experiment `rudder`; decisions are lines of `decisions.txt`."""
 
     def __init__(self, uri: str, run: TrackedRun) -> None:
         from mlflow import MlflowClient
+        from mlflow.entities import Param
 
         self._client = MlflowClient(uri or None)
         found = self._client.get_experiment_by_name("rudder")
         experiment = found.experiment_id if found else self._client.create_experiment("rudder")
         made = self._client.create_run(experiment, run_name=run.name)
-        self._id, self._decisions = made.info.run_id, [""]
-        for name, value in run.settings.items():
-            self._client.log_param(self._id, name, value)
+        self._id, self._folder, self._decisions = made.info.run_id, run.folder, [""]
+        settings = [Param(name, str(value)) for name, value in run.settings.items()]
+        for start in range(0, len(settings), _MLFLOW_BATCH):
+            self._client.log_batch(self._id, params=settings[start : start + _MLFLOW_BATCH])
 
     def scalars(self, values: Mapping[str, float], *, step: int) -> None:
         """In one request."""
@@ -78,11 +87,16 @@ class _Mlflow:
         self._decisions.append(text)
 
     def close(self, files: Sequence[Path]) -> None:
-        """Store the files as artifacts."""
+        """Store the files as artifacts, and how the run ended."""
         self._client.log_text(self._id, "\n".join(self._decisions[1:]), "decisions.txt")
         for path in files:
             self._client.log_artifact(self._id, str(path))
-        self._client.set_terminated(self._id)
+        if (self._folder / ERROR_FILE).exists():
+            state = "FAILED"
+        else:
+            state = "FINISHED" if (self._folder / SUMMARY_FILE) in files else "KILLED"
+        with redirect_stdout(io.StringIO()):  # it prints addresses where results go
+            self._client.set_terminated(self._id, state)
 
 
 def mlflow(argument: str, run: TrackedRun) -> Sink:

@@ -117,16 +117,23 @@ def test_tensorboard_reads_what_was_tracked(tmp_path: Path) -> None:
     assert b"| batch_size | 512 |" in text.tensor_proto.string_val[0]
 
 
-def test_mlflow_has_what_was_tracked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_has_what_was_tracked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow = pytest.importorskip("mlflow", reason="the extra `mlflow` is not installed")
     uri = (tmp_path / "mlruns").as_uri()
     track(tmp_path / "run", f"mlflow:{uri}")
+    assert capsys.readouterr().out == ""  # of `rudder train --json` it is JSON
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("rudder")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.run_name == "run"
     assert run.info.status == "FINISHED"
     assert run.data.params["batch_size"] == "512"
+    (tmp_path / "run" / "error.txt").write_text("a trainer was killed")
+    track(tmp_path / "run", f"mlflow:{uri}")
+    found = client.search_runs([experiment.experiment_id])
+    assert sorted(each.info.status for each in found) == ["FAILED", "FINISHED"]
     (metric,) = client.get_metric_history(run.info.run_id, "rank1/capacity_rows")
     assert (metric.step, metric.value) == (32, 500.0)
