@@ -108,7 +108,7 @@ PRIOR_ERROR = SAME_ROWS_SHARE
 PRIOR_ERROR_UNCALIBRATED = CHANGED_ROWS_SHARE
 """The same while no settled window confirmed the sample."""
 GROWTH_ERROR = 0.04
-"""The same of growths, beside replays of what then came (`benchmarks/estimates.py`)."""
+"""The same of growths, beside replays of what then came (`benchmarks/growths.py`)."""
 LEAST_EXPECTED_SHARE = 0.2
 """Of the rows before: errors are shares of the rows expected, or of these where fewer are expected.
 So an error of 1 % of the rows before counts as 5 %: of a buffer for all rows nearly none are left,
