@@ -68,8 +68,11 @@ class Batch:
 def test_requeued_job_goes_on_and_jobs_that_slurm_ends_leave_nothing(
     slurm: Machines, parts: Path, local_losses: list[str]
 ) -> None:
-    """Both train on the same graph and the same machines at once."""
-    command = " ".join(map(str, (RUDDER, "train", "--data", parts, *ENDLESS)))
+    """Both train on the same graph and the same machines at once; in one of them srun starts the
+    same command on each machine, as schedulers do that Rudder does not know."""
+    head = f"RUDDER_HEAD={slurm.all[0].address}:29400"
+    train = (RUDDER, "train", "--launcher", "env", "--hosts", 2, "--data", parts, *ENDLESS)
+    command = " ".join(map(str, ("srun", "env", head, "RUDDER_TOKEN=secret", *train)))
     limited = Batch(slurm, "--output=limited-%j.log", f"--wrap=exec {command}")
     job = Batch(
         slurm, SCRIPT, *SEEDED, "--epochs", 100000, "--controller", "none",
