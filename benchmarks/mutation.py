@@ -5,8 +5,8 @@
 
 Run it in the repository's root. A mutant is a module with one comparison, operator, constant,
 condition or result in a function changed, or one statement left out. The tests are collected once;
-for each mutant a forked process takes its function and runs them until one fails, or takes a
-minute: then it is killed. Loops that numba compiles are left out. Prints a line for each part.
+for each mutant a forked process takes its function and runs them until one fails, or takes
+two minutes: then it is killed. Loops that numba compiles are left out. Prints a line for each part.
 Exits 1 if fewer than 85 % of a part's mutants are killed.
 """
 
@@ -49,7 +49,7 @@ PARTS = {
 """Modules and their tests, the quick ones first."""
 _LEAST_KILLED = 0.85
 _PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not slow",
-           "--timeout=60", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
+           "--timeout=120", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
 _LEFT_OUT = (ast.Expr, ast.Assign, ast.AugAssign, ast.Raise)
 _OTHER: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
