@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from rudder.agents.controller.report import read_report
 from rudder.memory.run.run_reader import RunReader
 from rudder.training.config import run_config
 from rudder.training.metrics import Summary
@@ -26,12 +27,12 @@ def rudder(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, **more)
 
 
-def train(tiny_parts: Path, tmp_path: Path, *arguments: str) -> dict[str, Any]:
+def train(tiny_parts: Path, tmp_path: Path, *arguments: str, **more: Any) -> dict[str, Any]:
     run_dir = tmp_path / "run"
     done = rudder(
         "train", "--data", str(tiny_parts), "--run-dir", str(run_dir), "--json",
         "--controller", "none", *arguments,
-        cwd=tmp_path,
+        cwd=tmp_path, **more,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -80,11 +81,14 @@ def test_stock_and_rudder_learn_alike(tiny_parts: Path, tmp_path: Path) -> None:
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.03)
 
 
-def test_several_trainers_and_servers_share_a_host(tiny_parts: Path, tmp_path: Path) -> None:
+def test_several_trainers_share_a_host_with_the_policy_and_planner_of_a_package(
+    tiny_parts: Path, tmp_path: Path, own_plugins: Path
+) -> None:
     summary = train(
         tiny_parts, tmp_path, "--trainers-per-host", "2", "--servers-per-host", "2",
         "--epochs", "1", "--model", "gat", "--buffer", "2000", "--batch-size", "256",
-        "--controller", "on", "--memory", "none",
+        "--controller", "on", "--memory", "none", "--policy", "faded:50", "--planner", "doubling",
+        env=os.environ | {"PYTHONPATH": str(own_plugins)},
     )  # fmt: skip
     with RunReader(tmp_path / "run" / "steering" / "rank0.db") as reader:
         (work,) = reader.workloads().values()
@@ -93,6 +97,12 @@ def test_several_trainers_and_servers_share_a_host(tiny_parts: Path, tmp_path: P
     assert 4 * work.max_buffer_rows * work.row_bytes < 0.5 * machine_bytes
     assert [rank["rank"] for rank in summary["ranks"]] == [0, 1, 2, 3]
     assert {rank["settings"]["capacity_rows"] for rank in summary["ranks"]} == {2000}
+    reports = [read_report(tmp_path / "run", rank) for rank in range(4)]
+    assert {report.planner for report in reports if report} == {"own:doubling"}
+    assert (work.policy, summary["policy"]) == ("faded:50", "faded:50")
+    assert summary["versions"]["own-plugins"] == "0.1"
+    assert all(rank["memory"]["buffer_rows"] == 2000 for rank in summary["ranks"])
+    assert 0 < summary["hit_fraction"] < 1
 
 
 def wait_for(path: Path, run: subprocess.Popen[str]) -> None:
