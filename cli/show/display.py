@@ -139,7 +139,7 @@ class RunProgress:
         busy_s = window.seconds.compute + window.seconds.exposed_wait
         return [
             phase,
-            f"{rank.epoch + 1}/{self._epochs}",
+            f"{rank.epoch + 1}/{self._epochs}" if self._epochs else f"{rank.epoch + 1}",
             rank.step,
             f"{window.num_steps / busy_s:.1f}" if busy_s else figures.ABSENT,
             figures.percent(self._hit_fraction(window.rows)),

@@ -217,6 +217,13 @@ def test_of_slow_epochs_each_is_told() -> None:
     assert all(told)
 
 
+def test_epochs_of_a_script_whose_number_nobody_knows_are_counted() -> None:
+    watched = RunProgress(num_ranks=1, epochs=0)
+    watched.note(progress(0))
+    (cell,) = watched.table().columns[2].cells
+    assert cell == "1"
+
+
 def test_evaluations_are_kept() -> None:
     with make_display(num_ranks=1, epochs=1, console=Console(file=io.StringIO())) as display:
         display.on_event(Evaluated(evaluation=EVALUATION))
