@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from rudder.memory.run.run_reader import FOLDER, run_files
 from rudder.memory.run.series import RankSeries, read_series
 from rudder.training.config import CONFIG_FILE
-from rudder.training.control.door import LocalControl, listens
+from rudder.training.control.door import LocalControl, launcher_answers, listens
 from rudder.training.errors import DataError
 from rudder.training.job import JOB_VARIABLE
 from rudder.training.metrics import Summary
@@ -27,7 +27,7 @@ SUMMARY_FILE = "summary.json"
 ERROR_FILE = "error.txt"
 """Why the run failed, also where nobody read standard error."""
 RunState = Literal["live", "finished", "failed", "cut short"]
-_CONNECT_S = 0.2
+_CONNECT_S, _DOOR_S = 0.2, 1.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class StoredRun:
 
     @property
     def state(self) -> RunState:
-        """Live where a process of it runs on this machine, or a trainer listens."""
+        """Live where a process of it runs on this machine, or a trainer or its launcher answers."""
         if self.is_live:
             return "live"
         if self.error is not None:
@@ -77,12 +77,13 @@ class StoredRun:
     @property
     def is_live(self) -> bool:
         """Whether it trains now, as far as this machine can tell."""
-        folder = self.folder / "control"
-        if not folder.exists():
-            return False
-        control, job = LocalControl(folder), str(self.folder.absolute() / "job.json")
-        answers = (listens(control, path, timeout_s=_CONNECT_S) for path in control.sockets())
-        return any(answers) or job in live_jobs()
+        folder, job = self.folder / "control", str(self.folder.absolute() / "job.json")
+        control = LocalControl(folder)
+        return (
+            any(listens(control, path, timeout_s=_CONNECT_S) for path in control.sockets())
+            or (folder.exists() and job in live_jobs())
+            or launcher_answers(self.folder, timeout_s=_DOOR_S)
+        )
 
     @property
     def began_at(self) -> datetime:

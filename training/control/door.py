@@ -108,8 +108,9 @@ class LocalControl:
 class RemoteControl:
     """The control folder behind the launcher's door; raises RunError where that is shut."""
 
-    def __init__(self, place: DoorPlace, *, run: Path) -> None:
+    def __init__(self, place: DoorPlace, *, run: Path, timeout_s: float = _WAIT_S) -> None:
         self._place, self._run, self.hosts = place, run, place.hosts
+        self._timeout_s = timeout_s
 
     def sockets(self) -> list[Path]:
         """The trainers' sockets, in the order of ranks."""
@@ -146,14 +147,16 @@ class RemoteControl:
         return answer
 
     def _open(
-        self, do: str, name: str = "", text: str = "", *, timeout_s: float = _WAIT_S
+        self, do: str, name: str = "", text: str = "", *, timeout_s: float | None = None
     ) -> tuple[socket.socket, _Answer]:
         request = {"token": self._place.token, "do": do, "name": name, "text": text}
         line = _Request.model_validate(request).model_dump_json().encode() + b"\n"
         why: Exception | None = None
         for address in self._place.addresses:
             try:
-                client = socket.create_connection((address, self._place.port), timeout_s)
+                client = socket.create_connection(
+                    (address, self._place.port), timeout_s or self._timeout_s
+                )
             except OSError as error:
                 why = error
                 continue
@@ -177,6 +180,16 @@ def control_of(run: Path) -> Control:
     if place is None or _is_here(here):
         return here
     return RemoteControl(place, run=run)
+
+
+def launcher_answers(run: Path, *, timeout_s: float) -> bool:
+    """Whether the door of a run is open, on whatever machine its launcher is."""
+    with suppress(ConfigError, RunError):
+        place = _place_in(run)
+        if place is not None:
+            RemoteControl(place, run=run, timeout_s=timeout_s).sockets()
+            return True
+    return False
 
 
 def listens(control: Control, path: Path, *, timeout_s: float) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rudder.memory.run.run_folder import StoredRun
 from rudder.training.control.door import DOOR_FILE, Door, RemoteControl, control_of
 from rudder.training.control.messages import send_command
 from rudder.training.control.steering import OFF_FILE
@@ -66,6 +67,14 @@ def test_launcher_that_has_gone_is_named(run: Path) -> None:
     (run / DOOR_FILE).write_text(json.dumps(place | {"port": 1, "machine": "node7"}))
     with pytest.raises(RunError, match="on node7 cannot be reached"):
         control_of(run).sockets()
+
+
+def test_a_run_is_live_as_long_as_its_launcher_answers(run: Path) -> None:
+    (run / "config.toml").write_text("")
+    assert StoredRun(run).state == "live"  # no trainer listens here
+    place = json.loads((run / DOOR_FILE).read_text())
+    (run / DOOR_FILE).write_text(json.dumps(place | {"port": 1}))
+    assert StoredRun(run).state == "cut short"
 
 
 def test_only_the_user_may_read_the_token_and_it_goes_with_the_run(tmp_path: Path) -> None:
