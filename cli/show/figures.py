@@ -51,8 +51,12 @@ def score(value: float | None, *, name: str) -> str:
 
 
 def mebibytes(value: int | None) -> str:
-    """12.3 MiB."""
-    return ABSENT if value is None else f"{value / _MEBIBYTE:,.1f} MiB"
+    """12.3 MiB; less than a tenth of one in KiB."""
+    if value is None:
+        return ABSENT
+    if 0 < abs(value) < _MEBIBYTE / 10:
+        return f"{value / 1024:,.1f} KiB"
+    return f"{value / _MEBIBYTE:,.1f} MiB"
 
 
 def plain(value: object) -> str:

@@ -37,8 +37,8 @@ def test_asking_says_what_is_in_force_and_a_change_that_it_was_applied(tmp_path:
 def test_capacities_have_bytes_where_a_record_says_how_large_a_row_is(tmp_path: Path) -> None:
     write_record(tmp_path)
     with stepping(tmp_path):
-        assert "capacity 100 rows (0.0 MiB)" in rudder("set", tmp_path).stdout
-        assert "(0.0 MiB)" in rudder("steer status", tmp_path).stdout
+        assert "capacity 100 rows (39.1 KiB)" in rudder("set", tmp_path).stdout
+        assert "(39.1 KiB)" in rudder("steer status", tmp_path).stdout
 
 
 def test_more_rows_than_a_rank_has_remote_nodes_are_refused_with_the_range(tmp_path: Path) -> None:
