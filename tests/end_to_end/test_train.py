@@ -86,8 +86,8 @@ def test_several_trainers_share_a_host_with_the_policy_and_planner_of_a_package(
 ) -> None:
     summary = train(
         tiny_parts, tmp_path, "--trainers-per-host", "2", "--servers-per-host", "2",
-        "--epochs", "1", "--model", "gat", "--buffer", "2000", "--batch-size", "256",
-        "--controller", "on", "--memory", "none", "--policy", "faded:50", "--planner", "doubling",
+        "--epochs", "8", "--model", "gat", "--buffer", "2000", "--batch-size", "128",
+        "--controller", "on", "--memory", "none", "--policy", "faded:50", "--planner", "doubling:1",
         env=os.environ | {"PYTHONPATH": str(own_plugins)},
     )  # fmt: skip
     with RunReader(tmp_path / "run" / "steering" / "rank0.db") as reader:
@@ -98,7 +98,7 @@ def test_several_trainers_share_a_host_with_the_policy_and_planner_of_a_package(
     assert [rank["rank"] for rank in summary["ranks"]] == [0, 1, 2, 3]
     assert {rank["settings"]["capacity_rows"] for rank in summary["ranks"]} == {2000}
     reports = [read_report(tmp_path / "run", rank) for rank in range(4)]
-    assert {report.planner for report in reports if report} == {"own:doubling"}
+    assert {report.planner for report in reports if report} == {"own:doubling:1"}
     assert (work.policy, summary["policy"]) == ("faded:50", "faded:50")
     assert summary["versions"]["own-plugins"] == "0.1"
     assert all(rank["memory"]["buffer_rows"] == 2000 for rank in summary["ranks"])
