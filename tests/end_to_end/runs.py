@@ -128,6 +128,14 @@ def segments() -> set[str]:
     return {path.name for path in SHM_FOLDER.glob("rudder.*")}
 
 
+def lives(process: psutil.Process) -> bool:
+    """Also False where it has ended, and nobody has asked for its exit status yet."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
 def wait_until(condition: Any, *, within_s: float) -> None:
     until = time.monotonic() + within_s
     while not condition():

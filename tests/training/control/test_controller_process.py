@@ -21,6 +21,7 @@ from rudder.training.control.controller_process import (
     sockets_of_host,
 )
 from rudder.training.steering_options import SteeringOptions
+from tests.end_to_end.runs import lives
 from tests.training.control.steered import stepping, until
 from tests.training.control.test_steering import SMALL_CONTROLLER
 
@@ -32,7 +33,7 @@ def python(code: str) -> list[str]:
 
 
 def is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return psutil.pid_exists(pid) and lives(psutil.Process(pid))
 
 
 def test_it_leaves_by_itself_when_its_trainer_hangs_up(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from rudder.training.hosts.messages import (
 )
 from rudder.training.hosts.names import Machine
 from rudder.training.hosts.starters import over_ssh
+from tests.end_to_end.runs import lives
 
 HERE = Path(__file__).parent / "ssh_here.sh"
 WAIT_SECONDS = 60.0
@@ -79,13 +80,6 @@ def until(is_so: Callable[[], object]) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-def lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
 
 
 def agents_of(folder: Path) -> list[psutil.Process]:
