@@ -194,8 +194,7 @@ def measure_harm(
     say, watch, show: as in `bench.run.run`, whose errors are raised, too. Raises ConfigError where
     `harm.json` is of another setup.
     """
-    for config in configs:
-        links_for(config, rates)  # a wrong rate is told before hours of rounds
+    links_for(configs[0], rates)  # a wrong rate is told before hours of rounds
     variants = (
         Variant(text=f"lookahead:{start}" if start else "lookahead"),
         Variant(text=f"{STEERED}+{start}" if start else STEERED),

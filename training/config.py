@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -216,6 +218,10 @@ def _to_model(value: object) -> str:
     return str(value) if own is None else str(own)
 
 
+_READ_BY: dict[str, Callable[[str], object]] = {"rate": kilobits_of, "memory_budget": parse_bytes}
+"""Settings that stay text, and what raises ValueError where it cannot be read."""
+
+
 class RunConfig(AgentOptions, FrozenExact):
     """Every option of a training run, as `rudder train --help` describes them.
 
@@ -293,18 +299,11 @@ class RunConfig(AgentOptions, FrozenExact):
     start_timeout: float = Field(180.0, gt=0, le=_MAX_SECONDS)
     stall_timeout: float = Field(300.0, gt=0, le=_MAX_SECONDS)
 
-    @field_validator("rate")
+    @field_validator(*_READ_BY)
     @classmethod
-    def _check_rate(cls, text: str | None) -> str | None:
+    def _check_text(cls, text: str | None, info: ValidationInfo) -> str | None:
         if text is not None:
-            kilobits_of(text)
-        return text
-
-    @field_validator("memory_budget")
-    @classmethod
-    def _check_budget(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_bytes(text)
+            _READ_BY[str(info.field_name)](text)
         return text
 
     @model_validator(mode="after")

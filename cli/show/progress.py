@@ -55,7 +55,7 @@ def say(text: str, *, least: Verbosity = Verbosity.NORMAL) -> None:
     least: VERBOSE for a detail, which only -v and --log-file show; QUIET for an error.
     """
     if _voice.log is not None:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=_voice.log)
+        _log(text, _voice.log)
     if _voice.level < least:
         return
     if _voice.console is None:
@@ -99,10 +99,14 @@ def speaking(level: Verbosity, *, log_file: Path | None = None) -> Iterator[None
             log.close()
 
 
+def _log(text: str, log: TextIO) -> None:
+    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=log)
+
+
 def _note_failure(error: RudderError, log: TextIO | None) -> None:
     """`main` tells the error itself when the file is closed already."""
     if log is not None:
-        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} error: {error}", file=log)
+        _log(f"error: {error}", log)
     say("".join(traceback.format_exception(error)).rstrip(), least=Verbosity.VERBOSE)
 
 
