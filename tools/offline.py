@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import sys
+import socket
 import threading
 from collections.abc import Iterator
+from typing import Any, NoReturn
 
 from rudder.training.errors import RudderError
 
-_EVENTS = frozenset({"socket.__new__", "socket.connect", "socket.getaddrinfo", "socket.bind"})
+_METHODS = ("__init__", "connect", "connect_ex", "bind")
 
 
 class SocketOpenedError(RudderError):
@@ -22,46 +23,59 @@ class SocketOpenedError(RudderError):
         )
 
 
-class _Hook:
-    """Python's own audit hook, which no import gets around; it stays for the process's life, and
-    does nothing outside `no_sockets`."""
+class _Guard:
+    """Puts a refusal in place of the methods of Python's socket class, whatever name a library
+    has imported it by, and takes it away again. It is no audit hook of Python: such a hook stays
+    for the process's life, and debuggers and coverage tools then fail in new threads."""
 
     def __init__(self) -> None:
-        self._is_installed = False
-        self.depth = 0
         self.attempts = 0
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._depth = 0
+        self._lookup = socket.getaddrinfo
+        self._own = {name: vars(socket.socket).get(name) for name in _METHODS}
 
-    def install(self) -> None:
-        if not self._is_installed:
-            self._is_installed = True
-            sys.addaudithook(self._hear)
+    def enter(self) -> None:
+        with self._lock:
+            self._depth += 1
+            if self._depth > 1:
+                return
+            for name in _METHODS:
+                setattr(socket.socket, name, self._refuse)
+            socket.getaddrinfo = self._refuse
 
-    def _hear(self, event: str, _: tuple[object, ...]) -> None:
-        if self.depth and event in _EVENTS:
-            self.attempts += 1
-            raise SocketOpenedError
+    def leave(self) -> None:
+        with self._lock:
+            self._depth -= 1
+            if self._depth:
+                return
+            for name, method in self._own.items():
+                if method is None:  # inherited
+                    delattr(socket.socket, name)
+                else:
+                    setattr(socket.socket, name, method)
+            socket.getaddrinfo = self._lookup
+
+    def _refuse(self, *_args: Any, **_options: Any) -> NoReturn:
+        self.attempts += 1
+        raise SocketOpenedError
 
 
-_hook = _Hook()
+_guard = _Guard()
 
 
 @contextlib.contextmanager
 def no_sockets() -> Iterator[None]:
-    """In all threads nothing may open, connect or bind a socket, or ask for an address.
+    """In all threads no Python code may open, connect or bind a socket, or ask for an address.
 
     An attempt raises SocketOpenedError where it is made; where that was swallowed there, it is
-    raised again at the end.
+    raised again at the end. A connection that was open before is not looked at.
     """
-    with _hook.lock:
-        _hook.install()
-        _hook.depth += 1
-        before = _hook.attempts
+    _guard.enter()
+    before = _guard.attempts
     try:
         yield
     finally:
-        with _hook.lock:
-            _hook.depth -= 1
-            attempts = _hook.attempts - before
-    if attempts:
+        _guard.leave()
+    if _guard.attempts > before:
         raise SocketOpenedError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -64,3 +66,22 @@ def test_sockets_work_again_afterwards_and_an_event_loop_works_within() -> None:
     with no_sockets(), no_sockets():
         pass
     socket.socket().close()
+
+
+def test_methods_of_sockets_are_as_before_afterwards() -> None:
+    methods, lookup = dict(vars(socket.socket)), socket.getaddrinfo
+    with no_sockets():
+        assert socket.getaddrinfo is not lookup
+    assert dict(vars(socket.socket)) == methods
+    assert socket.getaddrinfo is lookup
+
+
+def test_no_audit_hook_is_left_in_the_process() -> None:
+    """Beside one, a new thread may fail where a debugger or a coverage tool traces it."""
+    code = (
+        "import sys; from rudder.tools.offline import no_sockets; added = []\n"
+        "sys.addaudithook(lambda event, _: event == 'sys.addaudithook' and added.append(event))\n"
+        "with no_sockets(): pass\n"
+        "sys.exit(len(added))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
