@@ -11,7 +11,6 @@ from typing import Any
 
 import dgl
 import torch
-from torch import distributed
 
 from rudder.training.config import run_config
 from rudder.training.errors import RunError
@@ -21,6 +20,7 @@ from rudder.training.manifest import FEATURE, LABEL
 from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.trainer import TrainingLoop
 from tests.training.partitioned import partitioned_graph
+from tests.training.process_group import process_group
 
 GRAPH = partitioned_graph(feature_dim=6, num_classes=4)
 NUM_STEPS = (4, 3)
@@ -51,11 +51,8 @@ def _block(num_src: int, num_dst: int) -> dgl.DGLGraph:
     return dgl.create_block((src, dst), num_src_nodes=num_src, num_dst_nodes=num_dst)
 
 
-def main(rank: int, folder: Path, on_nan: str) -> None:
+def main(rank: int, on_nan: str) -> None:
     """Be one rank, and print what became of it."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
-    )
     told: list[Event] = []
     config = run_config(hidden=8, on_nan=on_nan)
     loop = TrainingLoop(config, GRAPH, None, rank=rank, num_steps=NUM_STEPS[rank], emit=told.append)
@@ -115,4 +112,6 @@ def test_a_nan_may_be_trained_on(tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    rank, folder, on_nan = sys.argv[1:]
+    with process_group(int(rank), size=2, meeting=Path(folder) / "meet"):
+        main(int(rank), on_nan)

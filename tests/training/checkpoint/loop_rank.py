@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
-from torch import distributed
-
 from tests.training.checkpoint.test_training_loop import outcome, stopped_and_resumed, whole
+from tests.training.process_group import process_group
 
 
-def main(rank: int, meeting: str, model: str) -> int:
+def main(rank: int, meeting: Path, model: str) -> int:
     """0: losses and weights are the same."""
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=4)
     options: dict[str, Any] = {"model": model, "hidden": 64, "heads": 2, "fanout": (5, 5)}
-    same = [
-        outcome(stopped_and_resumed(stop, first_batch=100 * rank, **options))
-        == outcome(whole(first_batch=100 * rank, **options))
-        for stop in (1, 3)
-    ]
-    print(same, flush=True)
-    distributed.barrier()
+    with process_group(rank, size=4, meeting=meeting):
+        same = [
+            outcome(stopped_and_resumed(stop, first_batch=100 * rank, **options))
+            == outcome(whole(first_batch=100 * rank, **options))
+            for stop in (1, 3)
+        ]
+        print(same, flush=True)
     return 0 if all(same) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    sys.exit(main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

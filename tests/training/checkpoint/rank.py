@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import distributed
 
 from rudder.training.checkpoint.format import CheckpointInterval, Identity, checkpoints_of
 from rudder.training.checkpoint.session import (
@@ -25,6 +24,7 @@ from rudder.training.loading.state import LoaderState
 from rudder.training.model.shard import Collectives
 from rudder.training.process.stop import note_stop_signals
 from rudder.training.settings import BufferSettings
+from tests.training.process_group import process_group
 
 STEPS, EPOCHS = 5, 3
 
@@ -65,9 +65,6 @@ class Run:
 
 def main(rank: int, folder: Path, interval: str, stop_at: int) -> None:
     """Run, and print what came of it; at step `stop_at` the last rank is told to stop."""
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet{stop_at}", rank=rank, world_size=2
-    )
     note_stop_signals()
     collectives, run = Collectives(torch.device("cpu")), Run(rank)
     found = checkpoints_of(folder)
@@ -94,7 +91,6 @@ def main(rank: int, folder: Path, interval: str, stop_at: int) -> None:
         "last": None if written is None else written.name,
     }
     print(json.dumps(result))
-    distributed.barrier()
 
 
 def train(run: Run, checkpoints: Checkpoints, *, stop_at: int) -> bool:
@@ -113,4 +109,6 @@ def train(run: Run, checkpoints: Checkpoints, *, stop_at: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    rank, folder, interval, stop_at = sys.argv[1:]
+    with process_group(int(rank), size=2, meeting=Path(folder) / f"meet{stop_at}"):
+        main(int(rank), Path(folder), interval, int(stop_at))

@@ -12,7 +12,7 @@ import pytest
 
 from rudder.training.checkpoint.format import checkpoints_of
 
-SCRIPT = Path(__file__).parent / "rank.py"
+COMMAND = (sys.executable, "-m", "tests.training.checkpoint.rank")
 
 
 def run(folder: Path, *, interval: str, stop_at: int = -1) -> list[dict[str, Any]]:
@@ -20,7 +20,7 @@ def run(folder: Path, *, interval: str, stop_at: int = -1) -> list[dict[str, Any
     folder.mkdir(exist_ok=True)
     ranks = [
         subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(rank), str(folder), interval, str(stop_at)],
+            [*COMMAND, str(rank), str(folder), interval, str(stop_at)],
             stdout=subprocess.PIPE,
             text=True,
         )

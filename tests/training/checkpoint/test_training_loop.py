@@ -13,7 +13,6 @@ from typing import Any, cast
 import dgl
 import pytest
 import torch
-from torch import distributed
 
 from rudder.training.checkpoint.session import packed, unpacked
 from rudder.training.config import run_config
@@ -22,6 +21,7 @@ from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.sources import Source
 from rudder.training.trainer import TrainingLoop
+from tests.training.process_group import process_group
 
 GRAPH: Any = SimpleNamespace(feature_dim=6, num_classes=3, multilabel=False)
 NUM_STEPS = 5
@@ -95,14 +95,9 @@ def stopped_and_resumed(stop_after: int, *, first_batch: int = 0, **options: Any
 def test_losses_and_weights_are_those_of_a_run_that_did_not_stop(
     stop_after: int, tmp_path: Path
 ) -> None:
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
-    )
     options: dict[str, Any] = {"model": "gat", "hidden": 8, "heads": 2}
-    try:
+    with process_group(0, size=1, meeting=tmp_path / "meet"):
         assert outcome(stopped_and_resumed(stop_after, **options)) == outcome(whole(**options))
-    finally:
-        distributed.destroy_process_group()
 
 
 def test_sums_over_four_ranks_are_in_the_same_order_after_a_resume(tmp_path: Path) -> None:

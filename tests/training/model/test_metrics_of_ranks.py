@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed
 
 from rudder.training.config import NamedOptions
 from rudder.training.model.scores import make_metric, score_of
 from rudder.training.model.shard import Collectives
+from tests.training.process_group import process_group
 
 METRICS = ("AUC", "macro-F1", "average-precision")
 SPLITS = (40, 0, 13)
@@ -35,9 +35,8 @@ def scores(rank: int, collectives: Collectives) -> list[float | None]:
 
 
 def main(rank: int, folder: Path) -> None:
-    meeting = f"file://{folder}/meet"
-    distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    found = scores(rank, Collectives(torch.device("cpu")))
+    with process_group(rank, size=2, meeting=folder / "meet"):
+        found = scores(rank, Collectives(torch.device("cpu")))
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
 
 
