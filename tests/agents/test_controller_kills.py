@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.agents.controller_kills import KilledControllers
 from tests.agents.played_trainer import Score
+from tests.waiting import WAIT_SECONDS
 
 KILLS = 3
 
@@ -21,4 +22,4 @@ def test_killed_controllers_lose_nothing_and_repeat_nothing(tmp_path: Path) -> N
     assert toll.applied <= toll.rows  # a busy machine may be too late for any change
     assert toll.rows > 0
     own = [took - waited for took, waited in zip(toll.recovery_s, toll.waiting_s, strict=True)]
-    assert max(own) <= 5.0
+    assert max(own) <= WAIT_SECONDS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from rudder.memory.run.verify_run import verify_run
 from rudder.memory.sample import record, sample_episode, sample_workload
 from rudder.training.config import RunConfig, run_config
 from rudder.training.errors import ConfigError, MachineError, RunError
+from tests.waiting import until
 
 WORK = sample_workload()
 KEY = b"sixteen bytes and more"
@@ -29,13 +29,12 @@ def config_with(folder: Path, **options: Any) -> RunConfig:
 
 def written(path: Path, *, least: int) -> list[int]:
     """The last row of rank 0 in each line, once there are so many lines."""
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        lines = list(read_anchor(path)) if path.exists() else []
-        if len(lines) >= least:
-            return [line.heads[0].number for line in lines]
-        time.sleep(0.01)
-    raise AssertionError(f"{path} has no {least} lines")
+
+    def lines() -> list[int]:
+        found = list(read_anchor(path)) if path.exists() else []
+        return [line.heads[0].number for line in found] if len(found) >= least else []
+
+    return until(lines)
 
 
 def test_heads_are_written_as_logs_grow_and_last_of_all_at_the_end(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -25,8 +24,10 @@ from rudder.tools.catalog import SPECS
 from rudder.training.control import unix_socket
 from rudder.training.control.door import DOOR_FILE, Door
 from rudder.training.control.messages import Intervention, Subscribe, read_message, to_line
+from rudder.training.hosts.host import reserve_ports
 from tests.agents.replay.made import FOLDER
 from tests.training.control.steered import Trainer
+from tests.waiting import WAIT_SECONDS, until
 
 RUN = {"run": "demo", "rank": 0}
 
@@ -158,18 +159,14 @@ def test_it_is_served_over_pipes_and_over_http(runs: Path) -> None:
     over_pipes = StdioServerParameters(command=sys.executable, args=command)
     names, answers = ask(stdio_client(over_pipes), ("list_runs", {}))
     assert [each["name"] for each in answers[0]["record"]] == ["demo"]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = reserve_ports(1, addresses=["127.0.0.1"], first=None)
     server = subprocess.Popen([sys.executable, *command, "--http", str(port), "--write"])
     try:
-        until = time.monotonic() + 60
-        while not is_open(port) and time.monotonic() < until:
-            time.sleep(0.2)
+        until(lambda: is_open(port))
         more, _ = ask(f"http://127.0.0.1:{port}/mcp")
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(WAIT_SECONDS)
     assert set(more) - set(names) == {"change_buffer"}
 
 

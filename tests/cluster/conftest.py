@@ -14,7 +14,7 @@ import pytest
 from rudder.training.partition.prepare import prepare
 from tests.cluster.jobs import END_SECONDS, SHORT, Training, losses
 from tests.cluster.machines import Machine, Machines, start_slurm, why_not
-from tests.end_to_end.runs import wait_until
+from tests.waiting import until
 
 _why: list[str] = []
 
@@ -49,7 +49,7 @@ def _nothing_stays(machines: Machines) -> Iterator[None]:
     """However a test has ended its runs, they leave nothing on any machine."""
     yield
     try:
-        wait_until(lambda: not machines.leftovers(), within_s=END_SECONDS)
+        until(lambda: not machines.leftovers(), within_s=END_SECONDS)
     except AssertionError:
         left = machines.leftovers()
         for machine in machines.all:

@@ -14,7 +14,7 @@ import psutil
 
 from rudder.training.metrics import Summary
 from tests.cluster.machines import Machine
-from tests.end_to_end.runs import wait_until
+from tests.waiting import until
 
 RUDDER = Path(sys.executable).with_name("rudder")
 SEEDED = ("--memory", "none", "--seed", "7", "--max-seeds", "4000")
@@ -67,7 +67,7 @@ class Training:
             assert self._process.poll() is None, self.told
             return False
 
-        wait_until(is_told, within_s=START_SECONDS)
+        until(is_told, within_s=START_SECONDS)
 
     def end(self) -> int:
         """Wait for the end; returns the exit code."""

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from tests.end_to_end.runs import wait_until
+from tests.waiting import until
 
 HERE = Path(__file__).parent
 WHY_VARIABLE = "RUDDER_NO_CLUSTER"
@@ -73,7 +73,7 @@ class Machine:
                    "--kill-child", "sh", HERE / "machine.sh", self.name, self.folder)  # fmt: skip
         with (self._own / "log" / "boot").open("w") as log:
             self._unshare = subprocess.Popen([*_DIES_WITH_US, *command], stdout=log, stderr=log)
-        wait_until((self._own / "ready").exists, within_s=_BOOT_SECONDS)
+        until((self._own / "ready").exists, within_s=_BOOT_SECONDS)
         (self._first,) = psutil.Process(self._unshare.pid).children()
         cable = f"c{self.name}"
         _in_network(switch, f"ip link add {cable} type veth peer name eth0 netns {self._first.pid}")
@@ -171,7 +171,7 @@ class Machines:
         (folder / "hosts").write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
         switch = ("unshare", "--net", "--mount", "sleep", "infinity")
         self._switch = subprocess.Popen([*_DIES_WITH_US, *switch])
-        wait_until(self._has_own_network, within_s=_BOOT_SECONDS)
+        until(self._has_own_network, within_s=_BOOT_SECONDS)
         _in_network(self._switch.pid, "ip link add br0 type bridge")
         _in_network(self._switch.pid, "ip link set br0 up")
         for machine in self.all:
@@ -247,7 +247,7 @@ def start_slurm(machines: Machines) -> None:
     first.run("slurmctld")
     for machine in machines.all:
         machine.run("slurmd", "-N", machine.name)
-    wait_until(lambda: _are_idle(first, count), within_s=_BOOT_SECONDS)
+    until(lambda: _are_idle(first, count), within_s=_BOOT_SECONDS)
 
 
 def _are_idle(first: Machine, count: int) -> bool:
@@ -257,13 +257,13 @@ def _are_idle(first: Machine, count: int) -> bool:
 
 
 def _await_sshd(source: Machine, target: Machine) -> None:
-    until = time.monotonic() + _BOOT_SECONDS
+    end = time.monotonic() + _BOOT_SECONDS
     while True:
         try:
             source.run("ssh", target.name, "true")
             return
         except AssertionError:
-            if time.monotonic() > until:
+            if time.monotonic() > end:
                 raise
             time.sleep(0.1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cluster.jobs import END_SECONDS, ENDLESS, START_SECONDS, Training
 from tests.cluster.machines import Machine, Machines
-from tests.end_to_end.runs import wait_until
+from tests.waiting import until
 
 pytestmark = pytest.mark.cluster
 
@@ -29,7 +29,7 @@ def wait_until_it_trains_again(training: Training, *, times: int) -> None:
     again = "starting again from "
     training.wait_until_told("more times at most", times=times)
     assert training.told.count(again) == times  # none from the beginning
-    wait_until(lambda: ", loss " in training.told.rpartition(again)[2], within_s=START_SECONDS)
+    until(lambda: ", loss " in training.told.rpartition(again)[2], within_s=START_SECONDS)
 
 
 def test_run_names_each_fault_and_goes_on_from_its_checkpoint(
@@ -50,7 +50,7 @@ def test_run_names_each_fault_and_goes_on_from_its_checkpoint(
         assert "server 1 on node2 was killed by SIGKILL" in training.told
 
         second.pull_cable()
-        wait_until(lambda: not second.leftovers(), within_s=END_SECONDS)
+        until(lambda: not second.leftovers(), within_s=END_SECONDS)
         wait_until_it_trains_again(training, times=3)
         second.plug()
         assert "node2 is lost with its host: no word for 20 s" in training.told

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.jobs import ENDLESS, RUDDER, SEEDED, START_SECONDS, losses
 from tests.cluster.machines import Machines
-from tests.end_to_end.runs import wait_until
+from tests.waiting import until
 
 pytestmark = pytest.mark.cluster
 SCRIPT = Path(__file__).parents[2] / "examples" / "cluster" / "train.sbatch"
@@ -56,7 +56,7 @@ class Batch:
     def wait(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition; fails with what the job has printed."""
         try:
-            wait_until(condition, within_s=START_SECONDS)
+            until(condition, within_s=START_SECONDS)
         except AssertionError:
             pytest.fail(f"{self.state}\n{self.told}")
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.jobs import ENDLESS, RUDDER, SHORT, START_SECONDS, Training, losses
 from tests.cluster.machines import Machine, Machines
-from tests.end_to_end.runs import wait_until
+from tests.waiting import until
 
 pytestmark = pytest.mark.cluster
 HOSTS = ("--hosts", "node1,node2")
@@ -67,11 +67,11 @@ def test_run_is_steered_from_a_machine_that_takes_no_part_until_its_launcher_is_
         assert "controller" in status.splitlines()[2]
         assert "on node2" in status.splitlines()[2]
         third.run(*steer, "off", "--run", run)
-        wait_until(lambda: "steer_off" in _log(third, run, rank=1), within_s=START_SECONDS)
+        until(lambda: "steer_off" in _log(third, run, rank=1), within_s=START_SECONDS)
         assert third.run(*steer, "status", "--run", run).startswith("steering is off\n")
         third.run(*steer, "budget", "--run", run, "1MiB")
         third.run(*steer, "on", "--run", run)
-        wait_until(lambda: "applied" in _log(third, run, rank=0), within_s=START_SECONDS)
+        until(lambda: "applied" in _log(third, run, rank=0), within_s=START_SECONDS)
         training.launcher.kill()
     assert third.run(RUDDER, "audit", "verify", run)
     second.free_link()

@@ -21,11 +21,11 @@ from rudder.training.launch.worker import (
 )
 from rudder.training.partition.described import describe
 from rudder.training.partitioned_graph import TensorChoice
+from tests.waiting import RUN_SECONDS, WAIT_SECONDS
 
 SCRIPTS = Path(__file__).parent / "scripts"
 ROOT = Path(__file__).parents[2]
 SOONER = SCRIPTS / "sooner.py"
-SERVER_END_S = 10
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def run_script(
     *arguments: str,
     data: Path,
     scratch: Path,
-    timeout_s: float = 240,
+    timeout_s: float = RUN_SECONDS,
     per_host: int = 1,
     launcher: Launcher = each_trainer,
     variables: Mapping[str, str] | None = None,
@@ -100,7 +100,7 @@ def run_script(
             outputs = _outputs(trainers, timeout_s)
             failed = [trainer.returncode for trainer in trainers if trainer.returncode]
             assert not failed, "\n".join(outputs)
-            assert [server.wait(SERVER_END_S) for server in servers] == [0] * len(servers)
+            assert [server.wait(WAIT_SECONDS) for server in servers] == [0] * len(servers)
         finally:
             for process in (*servers, *trainers):
                 process.kill()
@@ -110,9 +110,9 @@ def run_script(
 
 def _outputs(trainers: Sequence[subprocess.Popen[str]], timeout_s: float) -> list[str]:
     """Outputs once all have ended; when one fails or the time is up, the others are killed."""
-    until = time.monotonic() + timeout_s
+    end = time.monotonic() + timeout_s
     while any(trainer.poll() is None for trainer in trainers):
-        if any(trainer.poll() for trainer in trainers) or time.monotonic() > until:
+        if any(trainer.poll() for trainer in trainers) or time.monotonic() > end:
             for trainer in trainers:
                 trainer.kill()
         time.sleep(0.05)

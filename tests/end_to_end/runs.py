@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from tests.waiting import WAIT_SECONDS
+
 SCRIPT = Path(__file__).parent / "scripts" / "launch.py"
 SHM_FOLDER = Path("/dev/shm")
 
@@ -95,10 +97,12 @@ class Run:
         """Send a signal to the launcher alone."""
         self._launcher.send_signal(number)
 
-    def outcome(self, *, within_s: float) -> Outcome:
+    def outcome(self, *, within_s: float = WAIT_SECONDS) -> Outcome:
         """The end, which has to come soon."""
+        end = time.monotonic() + within_s
         list(self._read())
-        exit_code = self._launcher.wait(within_s)
+        exit_code = self._launcher.wait(WAIT_SECONDS)
+        assert time.monotonic() < end, f"it took longer than {within_s:g} s"
         self.close()
         errors = [event for event in self._events if event["kind"] == "error"]
         return Outcome(exit_code, errors[0] if errors else {}, self._events)
@@ -126,18 +130,3 @@ def _variable(process: psutil.Process) -> str | None:
 def segments() -> set[str]:
     """Shared memory of runs on this machine."""
     return {path.name for path in SHM_FOLDER.glob("rudder.*")}
-
-
-def lives(process: psutil.Process) -> bool:
-    """Also False where it has ended, and nobody has asked for its exit status yet."""
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
-
-
-def wait_until(condition: Any, *, within_s: float) -> None:
-    until = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)

@@ -17,6 +17,7 @@ from rudder.agents.controller.report import read_reports
 from rudder.bench.harm import HarmReport
 from rudder.bench.results import BenchReport
 from rudder.bench.variants import Grid
+from tests.waiting import RUN_SECONDS, WAIT_SECONDS
 
 pytestmark = pytest.mark.distributed
 RUDDER = Path(sys.executable).parent / "rudder"
@@ -28,7 +29,7 @@ def test_variants_take_turns_in_one_job(tiny_parts: Path, tmp_path: Path) -> Non
         [str(RUDDER), "bench", "epochs", "--data", str(tiny_parts), "--variants",
          "stock,lookahead,none:lookahead=4", "--floor", "--repeats", "1", "--epochs-per-turn", "2",
          "--batch-size", "128", "--out", str(out), "--json"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+        cwd=tmp_path, capture_output=True, text=True, timeout=RUN_SECONDS,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((out / "bench.json").read_text())
@@ -48,7 +49,7 @@ def test_variants_take_turns_in_one_job(tiny_parts: Path, tmp_path: Path) -> Non
 
 def bench(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [str(RUDDER), "bench", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=RUN_SECONDS)
 
 
 def test_only_a_variant_whose_controller_is_on_is_steered(tiny_parts: Path, tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_benchmark_that_is_killed_keeps_its_turns(
         who, _, name = victim.partition(", ")
         pid = bench.pid if who == "launcher" else a_trainer_of(bench.pid)
         os.kill(pid, signal.Signals[name])
-        printed, _ = bench.communicate(timeout=60)
+        printed, _ = bench.communicate(timeout=WAIT_SECONDS)
     assert bench.returncode != 0
     report = BenchReport.model_validate_json((out / "bench.json").read_text())
     assert [result.variant for result in report.results] == ["lookahead", "none"]
@@ -150,8 +151,7 @@ def a_trainer_of(launcher: int) -> int:
 def test_a_wrong_option_ends_in_one_clear_error(
     arguments: tuple[str, ...], says: str, tiny_parts: Path, tmp_path: Path
 ) -> None:
-    command = [str(RUDDER), "bench", "epochs", "--data", str(tiny_parts), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = bench(tmp_path, "epochs", "--data", str(tiny_parts), *arguments)
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.end_to_end.runs import lives
+from tests.waiting import RUN_SECONDS, lives
 
 RUDDER = Path(sys.executable).parent / "rudder"
 
@@ -21,7 +21,7 @@ RUDDER = Path(sys.executable).parent / "rudder"
 def rudder(*arguments: object, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [str(RUDDER), *map(str, arguments)]
     # Returns once nobody has its output open any more, the background process included.
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=RUN_SECONDS)
 
 
 @pytest.mark.distributed

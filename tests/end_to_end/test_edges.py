@@ -18,7 +18,7 @@ def test_batches_of_edges_are_those_of_dgl(wire: str, tiny_parts: Path, tmp_path
     """On two hosts; with the lean wire of two servers and two trainers each."""
     outputs = run_script(
         SCRIPTS / "edges.py", "--wire", wire, "--scratch", str(tmp_path),
-        data=tiny_parts, scratch=tmp_path, timeout_s=300, per_host=2 if wire == "lean" else 1,
+        data=tiny_parts, scratch=tmp_path, per_host=2 if wire == "lean" else 1,
     )  # fmt: skip
     for output in outputs:
         (line,) = (line for line in output.splitlines() if line.startswith("{"))

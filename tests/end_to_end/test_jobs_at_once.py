@@ -15,6 +15,7 @@ from rudder.training.partition.prepare import prepare
 from tests.end_to_end.jobs import SCRIPTS, SOONER
 from tests.end_to_end.runs import segments
 from tests.end_to_end.test_launchers import found_by
+from tests.waiting import RUN_SECONDS, WAIT_SECONDS
 
 pytestmark = pytest.mark.distributed
 
@@ -58,10 +59,10 @@ def test_two_jobs_of_one_graph_get_their_own_rows(tmp_path: Path) -> None:
     before = segments()
     jobs = [OwnJob(data, tmp_path / str(rows), rows=rows) for rows in (1.5, 2.5)]
     try:
-        outputs = [job.trainer.communicate(timeout=240)[0] for job in jobs]
+        outputs = [job.trainer.communicate(timeout=RUN_SECONDS)[0] for job in jobs]
         assert [job.trainer.returncode for job in jobs] == [0, 0], "\n".join(outputs)
         assert all(each["same"] for each in found_by(outputs)), outputs
-        assert [job.server.wait(20) for job in jobs] == [0, 0]
+        assert [job.server.wait(WAIT_SECONDS) for job in jobs] == [0, 0]
     finally:
         for job in jobs:
             job.close()

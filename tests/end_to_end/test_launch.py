@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.runs import Outcome, Run, segments
+from tests.waiting import RUN_SECONDS
 
 pytestmark = pytest.mark.distributed
 
@@ -25,7 +26,7 @@ def test_two_runs_at_once_on_loopback_do_not_disturb_each_other(
         Run(tiny_parts, tmp_path / name, network="loopback", epochs=2) for name in ("one", "other")
     ]
     for run in runs:
-        trained(run.outcome(within_s=5), num_trainers=2)
+        trained(run.outcome(within_s=RUN_SECONDS), num_trainers=2)
         assert run.processes() == []
     assert segments() <= before
 
@@ -36,7 +37,7 @@ def test_hosts_with_several_servers_and_trainers_train(tiny_parts: Path, tmp_pat
         tiny_parts, tmp_path / "run", epochs=2, servers_per_host=2, trainers_per_host=2,
         variables={"TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": "3", "WORLD_SIZE": "4"},
     )  # fmt: skip
-    trained(run.outcome(within_s=5), num_trainers=4)
+    trained(run.outcome(within_s=RUN_SECONDS), num_trainers=4)
     logs = sorted(path.name for path in (tmp_path / "run" / "logs").iterdir())
     assert logs == sorted([f"{kind}{rank}.log" for kind in ("rank", "server") for rank in range(4)])
     assert not (tmp_path / "run" / "control").exists()

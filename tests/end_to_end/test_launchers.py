@@ -17,6 +17,7 @@ from rudder.training.job import Job
 from rudder.training.manifest import Manifest
 from rudder.training.partition.prepare import prepare
 from tests.end_to_end.jobs import SCRIPTS, Command, run_script
+from tests.waiting import RUN_SECONDS
 
 pytestmark = pytest.mark.distributed
 SCRIPT = SCRIPTS / "launched.py"
@@ -99,7 +100,7 @@ def test_one_process_trains_without_servers(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
         env=variables | {"PYTHONWARNINGS": "ignore"},
-        stdout=subprocess.PIPE, text=True, check=True, timeout=120,
+        stdout=subprocess.PIPE, text=True, check=True, timeout=RUN_SECONDS,
     )  # fmt: skip
     (found,) = found_by([done.stdout])
     assert are_right([found], trainers_on_host=1)

@@ -14,13 +14,13 @@ import psutil
 import pytest
 
 from rudder.training.launch.plan import plan
-from tests.end_to_end.runs import SHM_FOLDER, Outcome, Run, segments, wait_until
+from tests.end_to_end.runs import SHM_FOLDER, Outcome, Run, segments
 from tests.training.launch.test_plan import TINY
+from tests.waiting import RUN_SECONDS, lives, until
 
 pytestmark = pytest.mark.distributed
 SSH_HERE = Path(__file__).parents[1] / "training" / "hosts" / "ssh_here.sh"
 RUDDER = (sys.executable, "-c", "from rudder.cli.main import main; main()")
-END_SECONDS = 30
 
 
 def machines() -> dict[str, Any]:
@@ -66,7 +66,7 @@ def test_machines_train_as_local_hosts_do_and_send_their_files(
     before = segments(), folders()
     there = Run(tiny_parts, tmp_path / "there", epochs=2, **machines())
     here = Run(tiny_parts, tmp_path / "here", epochs=2, seed=7)
-    assert losses(there.outcome(within_s=5)) == losses(here.outcome(within_s=5))
+    assert losses(there.outcome(within_s=RUN_SECONDS)) == losses(here.outcome(within_s=RUN_SECONDS))
     logs = {path.name for path in (tmp_path / "there" / "logs").iterdir()}
     assert logs == {"rank0.log", "rank1.log", "server0.log", "server1.log"}
     assert (segments(), folders()) == before
@@ -86,16 +86,16 @@ def test_run_on_machines_is_set_from_here_until_an_agent_is_killed_and_nothing_s
         assert "capacity 321 rows" in answer
         assert plan(TINY).of("shared memory") == pytest.approx(shared_bytes() / 2, rel=0.05)
         for name in ("rank0.db", "rank1.db"):
-            wait_until((records / name).exists, within_s=END_SECONDS)
+            until((records / name).exists)
 
         gone = workers(run)
         agents(run)[0].kill()
-        outcome = run.outcome(within_s=END_SECONDS)
+        outcome = run.outcome()
         assert outcome.exit_code == 5
         assert "is lost with its host: " in outcome.message
         assert " on node" in outcome.message
-        wait_until(lambda: not any(each.is_running() for each in gone), within_s=END_SECONDS)
-        wait_until(lambda: segments() <= before, within_s=END_SECONDS)
+        until(lambda: not any(map(lives, gone)))
+        until(lambda: segments() <= before)
     finally:
         run.close()
 
@@ -107,7 +107,7 @@ def test_killed_launcher_leaves_nothing_on_the_machines(tiny_parts: Path, tmp_pa
         run.wait_for("trainer", 1, "training")
         gone = [*agents(run), *workers(run)]
         run.signal(signal.SIGKILL)
-        wait_until(lambda: not any(each.is_running() for each in gone), within_s=END_SECONDS)
-        wait_until(lambda: (segments(), folders()) == before, within_s=END_SECONDS)
+        until(lambda: not any(map(lives, gone)))
+        until(lambda: (segments(), folders()) == before)
     finally:
         run.close()

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.end_to_end.test_train import RUDDER, wait_for
+from tests.waiting import RUN_SECONDS, WAIT_SECONDS
 
 pytestmark = pytest.mark.distributed
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.distributed
 def train(data: Path, folder: Path, where: str) -> subprocess.CompletedProcess[str]:
     command = f"{RUDDER} train --data {data} --run-dir run --epochs 1 --controller none"
     bash = ["bash", "-o", "pipefail", "-c", f"{command} {where}"]
-    return subprocess.run(bash, cwd=folder, capture_output=True, text=True, timeout=200)
+    return subprocess.run(bash, cwd=folder, capture_output=True, text=True, timeout=RUN_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -51,5 +52,5 @@ def test_why_a_run_failed_is_kept_where_standard_error_is_full(
         if process.environ().get("RUDDER_JOB") == job and process.environ().get("RANK") == "1"
     )
     os.kill(trainer.pid, signal.SIGKILL)
-    assert run.wait(60) == 5
+    assert run.wait(WAIT_SECONDS) == 5
     assert "rank 1" in (run_dir / "error.txt").read_text()

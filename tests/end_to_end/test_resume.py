@@ -11,6 +11,7 @@ import pytest
 
 from rudder.training.checkpoint.format import checkpoints_of
 from tests.end_to_end.runs import Outcome, Run
+from tests.waiting import RUN_SECONDS
 
 pytestmark = pytest.mark.distributed
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -22,7 +23,6 @@ OPTIONS = {
     "memory": "none",
 }
 WRITING = {"checkpoint_every": "0.5s", "controller": "on"}
-END_S = 300
 STEPS_BETWEEN = 30
 Start = Callable[..., Run]
 
@@ -98,7 +98,7 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
     harms: Sequence[Callable[[Run], None]], more: dict[str, Any], start: Start
 ) -> None:
     whole = start("whole", checkpoint_every="none", **more)
-    reference = whole.outcome(within_s=END_S)
+    reference = whole.outcome(within_s=RUN_SECONDS)
     assert reference.exit_code == 0, reference.error
     assert not checkpoints_of(whole.run_dir)
     writing = WRITING | more
@@ -106,15 +106,15 @@ def test_a_run_that_is_killed_again_and_again_equals_one_that_was_not(
     for harm in harms:
         step = run.wait_for_checkpoint(after=step + STEPS_BETWEEN)
         harm(run)
-        assert run.outcome(within_s=END_S).exit_code in (5, -signal.SIGKILL)
+        assert run.outcome(within_s=RUN_SECONDS).exit_code in (5, -signal.SIGKILL)
         run = start("killed", resume=True, **writing)
     run.wait_for_checkpoint(after=step + STEPS_BETWEEN)
     run.signal(signal.SIGTERM)
-    stopped = run.outcome(within_s=END_S)
+    stopped = run.outcome(within_s=RUN_SECONDS)
     assert stopped.exit_code == 75, stopped
     assert "by SIGTERM" in stopped.message
     assert f"rudder train --resume {run.run_dir}" in stopped.error["remedy"]
-    done = start("killed", resume=True, **writing).outcome(within_s=END_S)
+    done = start("killed", resume=True, **writing).outcome(within_s=RUN_SECONDS)
     assert done.exit_code == 0, done.error
     assert quality(done) == quality(reference)
     assert losses(done) == losses(reference)

@@ -19,6 +19,7 @@ import pytest
 from rudder.memory.run.run_reader import run_file
 from tests.end_to_end.records import check_records, has_one_session
 from tests.end_to_end.test_train import RUDDER, rudder, wait_for
+from tests.waiting import RUN_SECONDS, WAIT_SECONDS, lives, until
 
 pytestmark = pytest.mark.distributed
 
@@ -34,7 +35,7 @@ def steered_run(data: Path, run_dir: Path, *options: str) -> Iterator[subprocess
         yield run
     finally:
         run.terminate()
-        run.communicate(timeout=60)
+        run.communicate(timeout=WAIT_SECONDS)
 
 
 def settings_of(run_dir: Path) -> list[dict[str, Any]]:
@@ -50,20 +51,13 @@ def controllers(run_dir: Path) -> list[int]:
     return found
 
 
-def wait_until(is_so: Any, *, within_s: float) -> None:
-    until = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.1)
-
-
 def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     bad = ("--buffer", "0.01", "--lookahead", "0", "--rate", "10mbit", "--epochs", "12")
     (tmp_path / "key").write_bytes(b"k" * 32)
     outside = ("--audit-key", str(tmp_path / "key"), "--audit-anchor", str(tmp_path / "anchor"))
     with steered_run(tiny_parts, run_dir, *bad, *outside) as run:
-        _, errors = run.communicate(timeout=180)
+        _, errors = run.communicate(timeout=RUN_SECONDS)
     assert run.returncode == 0, errors
     summary = json.loads((run_dir / "summary.json").read_text())
     steering = summary["steering"]
@@ -95,7 +89,7 @@ def test_training_does_not_notice_controllers_that_are_stopped_or_killed(
             for pid in controllers(run_dir):
                 with suppress(ProcessLookupError):
                     os.kill(pid, rng.choice([signal.SIGKILL, signal.SIGSTOP]))
-        _, errors = run.communicate(timeout=180)
+        _, errors = run.communicate(timeout=RUN_SECONDS)
     assert run.returncode == 0, errors
     summary = json.loads((run_dir / "summary.json").read_text())
     assert len(summary["epoch_seconds"]) == 50
@@ -127,19 +121,15 @@ def test_a_live_run_is_set_and_steering_is_switched_off_though_its_controllers_a
         assert refused.returncode == 2
         assert "owner = 9" in refused.stderr
         assert told("steer off").returncode == 0
-        wait_until(
-            lambda: [each["lookahead_batches"] for each in settings_of(run_dir)] == [7, 4],
-            within_s=10,
-        )
+        until(lambda: [each["lookahead_batches"] for each in settings_of(run_dir)] == [7, 4])
         assert "off" in told("steer status").stdout
         stopped = controllers(run_dir)
         run.terminate()
-        _, errors = run.communicate(timeout=60)
+        _, errors = run.communicate(timeout=WAIT_SECONDS)
     assert run.returncode != 0
     assert "Traceback" not in errors
     assert {path.name for path in (run_dir / "control").iterdir()} == {"steering-off"}
-    for pid in stopped:
-        wait_until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), within_s=20)
+    until(lambda: not any(map(lives, stopped)))
 
 
 @pytest.mark.parametrize("moment", ["starting", "steering"])
@@ -152,7 +142,7 @@ def test_a_killed_launcher_leaves_no_controller(
         if moment == "steering":
             wait_for(run_dir / "steering" / "rank1.json", run)
         run.kill()
-        wait_until(lambda: not processes_about(run_dir), within_s=20)
+        until(lambda: not processes_about(run_dir))
 
 
 def processes_about(run_dir: Path) -> list[psutil.Process]:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,15 @@ from rudder.agents.controller.report import read_report
 from rudder.memory.run.run_reader import RunReader
 from rudder.training.config import run_config
 from rudder.training.metrics import Summary
+from tests.waiting import RUN_SECONDS, WAIT_SECONDS, until
 
 pytestmark = pytest.mark.distributed
 RUDDER = Path(sys.executable).parent / "rudder"
 
 
 def rudder(*arguments: str, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    command = [str(RUDDER), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=200, **more)
+    more = {"cwd": cwd, "capture_output": True, "text": True, "timeout": RUN_SECONDS, **more}
+    return subprocess.run([str(RUDDER), *arguments], **more)
 
 
 def train(tiny_parts: Path, tmp_path: Path, *arguments: str, **more: Any) -> dict[str, Any]:
@@ -106,11 +106,13 @@ def test_several_trainers_share_a_host_with_the_policy_and_planner_of_a_package(
 
 
 def wait_for(path: Path, run: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 90
-    while not path.exists():
-        assert run.poll() is None, run.communicate()
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    """Wait for a file that a run writes while it goes on."""
+
+    def is_there() -> bool:
+        assert path.exists() or run.poll() is None, run.communicate()
+        return path.exists()
+
+    until(is_there, within_s=2 * WAIT_SECONDS)
 
 
 @pytest.mark.parametrize(

@@ -149,10 +149,10 @@ def _mask(ids: npt.NDArray[Any], num_nodes: int) -> BoolArray:
 @contextmanager
 def _telling_growth(folder: Path, progress: Callable[[str], None]) -> Iterator[None]:
     """Tell now and then how much a download has brought into `folder`."""
-    over = threading.Event()
+    over, at_first = threading.Event(), _num_bytes(folder)
 
     def watch() -> None:
-        at_first = last = _num_bytes(folder)
+        last = at_first
         while not over.wait(_SECONDS_BETWEEN_NEWS):
             if (now := _num_bytes(folder)) > last:
                 progress(f"{(now - at_first) / 2**20:,.0f} MiB more in {folder}")

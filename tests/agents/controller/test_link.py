@@ -15,7 +15,7 @@ from rudder.training.control.service import ControlPort
 from rudder.training.metrics import Window
 from rudder.training.settings import BufferSettings
 from rudder.training.turn import RankTurn
-from tests.training.control.steered import until
+from tests.waiting import until
 
 TORCH: Any = distributed
 TURN = RankTurn(

@@ -246,7 +246,7 @@ def test_a_mode_that_takes_too_long_has_the_next_one_tried_in_time_of_its_own(
 def test_all_questions_about_one_observation_share_one_deadline(
     serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
 ) -> None:
-    server = serve([Slow(Say("no"), 0.3), Slow(GROW, 0.3)])
+    server = serve([Slow(Say("no"), 1.0), Slow(GROW, 1.0)])
     asker = asker_at(server.url, deadline_s=SHORT_DEADLINE_S)
     plan, report = plan_with(asker, observation, toolbox)
     assert plan.planner == "embedded"

@@ -17,7 +17,7 @@ from rudder.bench.simulated.compare import CaseResult, Comparison, Standing, com
 from rudder.cli.show.bench import planner_table
 from rudder.training.steering_options import PlannerName, SteeringOptions
 from rudder.training.workload import Workload
-from tests.end_to_end.runs import wait_until
+from tests.waiting import WAIT_SECONDS, until
 
 POOR = Case("skewed", 0.1, "poor", 0)
 
@@ -88,9 +88,9 @@ def test_a_comparison_that_is_stopped_keeps_and_shows_its_workloads(tmp_path: Pa
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as bench:
-        wait_until(lambda: report(tmp_path).workloads_done >= 2, within_s=60)
+        until(lambda: report(tmp_path).workloads_done >= 2)
         bench.send_signal(signal.SIGTERM)
-        printed, _ = bench.communicate(timeout=60)
+        printed, _ = bench.communicate(timeout=WAIT_SECONDS)
     assert bench.returncode == 128 + signal.SIGTERM
     found = report(tmp_path)
     assert 2 <= found.workloads_done < found.workloads_planned == 36

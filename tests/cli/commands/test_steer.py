@@ -18,7 +18,8 @@ from rudder.training.control.controller_process import pid_file_of
 from rudder.training.control.door import rank_of_socket
 from rudder.training.errors import ConfigError, RudderError
 from rudder.training.settings import Change
-from tests.training.control.steered import stepping, until, workload_of
+from tests.training.control.steered import stepping, workload_of
+from tests.waiting import until
 
 
 def steer(*arguments: str) -> Result:

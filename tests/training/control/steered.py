@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -16,8 +16,6 @@ from rudder.training.control.steering import OFF_FILE, CommandHandler, MemoryQuo
 from rudder.training.settings import BufferSettings
 from rudder.training.workload import Workload
 from tests.training.buffer.player import buffer_of
-
-WAIT_S = 20.0
 
 
 class Trainer:
@@ -71,13 +69,6 @@ class Trainer:
             self._steering.attend(self.step)
             self.step += 1
             time.sleep(0.001)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.002)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from rudder.training.control.service import ControlPort
 from rudder.training.metrics import RowCounts, Seconds, StepTiming, Window
 from rudder.training.settings import Applied, BufferSettings
 from rudder.training.workload import RefusedKnob, Workload
-from tests.training.control.steered import WAIT_S, until
+from tests.waiting import WAIT_SECONDS, until
 
 TORCH: Any = distributed
 """Its stubs lack some methods of stores."""
@@ -78,7 +78,7 @@ def test_a_subscriber_is_told_the_workload_then_the_state_then_windows(tmp_path:
     with ControlPort(path, rank=3, workload=WORKLOAD) as port:
         port.tell(STATE)
         with (
-            unix_socket.connect(path, timeout_s=WAIT_S) as client,
+            unix_socket.connect(path, timeout_s=WAIT_SECONDS) as client,
             client.makefile("rb") as stream,
         ):
             client.sendall(to_line(Subscribe(subscribe="windows")) * 2)
@@ -93,7 +93,7 @@ def test_a_subscriber_that_rests_is_sent_long_windows_without_accesses_until_it_
 ) -> None:
     path = tmp_path / "rank3.sock"
     with ControlPort(path, rank=3) as port:
-        with unix_socket.connect(path, timeout_s=WAIT_S) as client:
+        with unix_socket.connect(path, timeout_s=WAIT_SECONDS) as client:
             client.sendall(to_line(Subscribe(subscribe="windows")))
             until(lambda: port.wants_accesses)
             client.sendall(to_line(Attention(window_steps=64, accesses=False)))
@@ -107,7 +107,7 @@ def test_accesses_are_packed_by_the_ports_thread_and_only_for_subscribers(tmp_pa
     batches = tuple(np.arange(n, dtype=np.int32) for n in (3, 0, 5))
     with (
         ControlPort(path, rank=3) as port,
-        unix_socket.connect(path, timeout_s=WAIT_S) as client,
+        unix_socket.connect(path, timeout_s=WAIT_SECONDS) as client,
         client.makefile("rb") as stream,
     ):
         port.publish(FinishedWindow(WINDOW, SampledAccesses(0.5, batches)))
@@ -138,7 +138,7 @@ def test_windows_carry_the_other_ranks_paces(tmp_path: Path) -> None:
     peers = WatchedPeers(store, rank=0, world_size=2, run_key="5e")
     with (
         ControlPort(path, rank=0, peers=peers) as port,
-        unix_socket.connect(path, timeout_s=WAIT_S) as client,
+        unix_socket.connect(path, timeout_s=WAIT_SECONDS) as client,
         client.makefile("rb") as stream,
     ):
         client.sendall(to_line(Subscribe(subscribe="windows")))

@@ -21,9 +21,9 @@ from rudder.training.control.controller_process import (
     sockets_of_host,
 )
 from rudder.training.steering_options import SteeringOptions
-from tests.end_to_end.runs import lives
-from tests.training.control.steered import stepping, until
+from tests.training.control.steered import stepping
 from tests.training.control.test_steering import SMALL_CONTROLLER
+from tests.waiting import WAIT_SECONDS, lives, until
 
 QUICK = RestartBackoff(first=0.02, longest=0.1, restarts=3, settled=5.0, leave=0.3, terminate=0.3)
 
@@ -32,15 +32,16 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def is_running(pid: int) -> bool:
-    return psutil.pid_exists(pid) and lives(psutil.Process(pid))
-
-
 def test_it_leaves_by_itself_when_its_trainer_hangs_up(tmp_path: Path) -> None:
     with stepping(tmp_path) as trainer:
         command = [sys.executable, str(SMALL_CONTROLLER), str(trainer.path)]
         pid_file = pid_file_of(trainer.path)
-        process = ControllerProcess(command, log=tmp_path / "c.log", pid_files=[pid_file])
+        process = ControllerProcess(
+            command,
+            log=tmp_path / "c.log",
+            pid_files=[pid_file],
+            backoff=RestartBackoff(leave=WAIT_SECONDS),
+        )
         until(lambda: trainer.settings.capacity_rows == 5)
         pid = process.pid
         assert pid is not None
@@ -51,8 +52,8 @@ def test_it_leaves_by_itself_when_its_trainer_hangs_up(tmp_path: Path) -> None:
         assert environment["OMP_NUM_THREADS"] == environment["NUMBA_NUM_THREADS"] == "1"
     started = time.monotonic()
     process.close()
-    assert time.monotonic() - started < 4
-    assert not is_running(pid)
+    assert time.monotonic() - started < WAIT_SECONDS
+    assert not lives(pid)
     assert not pid_file.exists()
     assert (tmp_path / "c.log").read_text() == ""
 
@@ -78,7 +79,7 @@ def test_one_that_fails_again_and_again_is_given_up_after_growing_pauses(
     command = python("import time; print(time.monotonic(), flush=True); raise SystemExit(3)")
     started = time.monotonic()
     process = ControllerProcess(command, log=log, backoff=QUICK)
-    process._thread.join(20)
+    process._thread.join(WAIT_SECONDS)
     assert time.monotonic() - started > 0.02 + 0.04 + 0.08
     assert len(log.read_text().splitlines()) == QUICK.restarts + 1
     said = capfd.readouterr().err
@@ -108,7 +109,7 @@ def test_one_that_does_not_leave_is_ended(tmp_path: Path, code: str) -> None:
     pid = process.pid
     assert pid is not None
     process.close()
-    assert not is_running(pid)
+    assert not lives(pid)
     process.close()
 
 
@@ -121,14 +122,14 @@ def test_a_stopped_one_is_ended(tmp_path: Path) -> None:
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     process.close()
-    assert not is_running(pid)
+    assert not lives(pid)
 
 
 def test_a_program_that_is_not_there_costs_nothing_but_a_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     process = ControllerProcess([str(tmp_path / "nothing")], log=tmp_path / "c.log", backoff=QUICK)
-    process._thread.join(20)
+    process._thread.join(WAIT_SECONDS)
     assert capfd.readouterr().err.count("given up") == 1
     process.close()
 

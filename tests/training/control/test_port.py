@@ -29,7 +29,7 @@ from rudder.training.control.service import (
 from rudder.training.errors import RunError
 from rudder.training.metrics import RowCounts, Seconds, Window
 from rudder.training.settings import Applied, BufferSettings, Change, Command, FetchTargets
-from tests.training.control.steered import WAIT_S, until
+from tests.waiting import WAIT_SECONDS, until
 
 SETTINGS = BufferSettings(capacity_rows=100)
 
@@ -47,7 +47,7 @@ def port(path: Path) -> Iterator[ControlPort]:
 
 @contextmanager
 def client_of(path: Path) -> Iterator[socket.socket]:
-    with unix_socket.connect(path, timeout_s=WAIT_S) as client:
+    with unix_socket.connect(path, timeout_s=WAIT_SECONDS) as client:
         yield client
 
 
@@ -103,15 +103,6 @@ def next_line(client: socket.socket) -> bytes:
         return stream.readline()
 
 
-def await_command(port: ControlPort) -> Command:
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if (command := port.take()) is not None:
-            return command
-        time.sleep(0.002)
-    raise AssertionError("no command came")
-
-
 def test_a_command_reaches_the_trainer_and_its_answer_the_client(
     port: ControlPort, path: Path
 ) -> None:
@@ -124,14 +115,14 @@ def test_a_command_reaches_the_trainer_and_its_answer_the_client(
         ),
     )
     with trainer(port) as seen:
-        answer = send_command(path, command, timeout_s=WAIT_S)
+        answer = send_command(path, command, timeout_s=WAIT_SECONDS)
     assert seen == [command]
     assert answer == applied(command)
 
 
 def test_an_empty_change_asks_for_the_settings_in_force(port: ControlPort, path: Path) -> None:
     with trainer(port):
-        answer = send_command(path, Command(command_id="state"), timeout_s=WAIT_S)
+        answer = send_command(path, Command(command_id="state"), timeout_s=WAIT_SECONDS)
     assert answer.settings == SETTINGS
 
 
@@ -147,7 +138,7 @@ def test_a_command_may_arrive_byte_by_byte(port: ControlPort, path: Path) -> Non
     with client_of(path) as client:
         for byte in to_line(Command(command_id="slow")):
             client.sendall(bytes([byte]))
-        assert await_command(port).command_id == "slow"
+        assert until(port.take).command_id == "slow"
 
 
 def test_the_largest_fetch_targets_fit_into_a_line(port: ControlPort, path: Path) -> None:
@@ -157,7 +148,7 @@ def test_the_largest_fetch_targets_fit_into_a_line(port: ControlPort, path: Path
         change=Change(fetch_targets=FetchTargets(source="ids", row_budget=1, ids=ids)),
     )
     with trainer(port) as seen:
-        send_command(path, command, timeout_s=WAIT_S)
+        send_command(path, command, timeout_s=WAIT_SECONDS)
     assert seen == [command]
 
 
@@ -193,7 +184,7 @@ def test_a_bad_line_is_refused_with_the_reason_and_changes_nothing(
 def test_a_refusal_does_not_end_the_connection(port: ControlPort, path: Path) -> None:
     with client_of(path) as client:
         client.sendall(b"garbage\n" + to_line(Command(command_id="good")))
-        assert await_command(port).command_id == "good"
+        assert until(port.take).command_id == "good"
 
 
 def test_a_client_that_sends_only_garbage_is_cut_off(port: ControlPort, path: Path) -> None:
@@ -205,7 +196,7 @@ def test_a_client_that_sends_only_garbage_is_cut_off(port: ControlPort, path: Pa
                 answers += 1
     assert answers <= 8
     with trainer(port):
-        send_command(path, Command(command_id="next"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="next"), timeout_s=WAIT_SECONDS)
 
 
 def test_a_line_without_end_is_cut_off(port: ControlPort, path: Path) -> None:
@@ -213,24 +204,24 @@ def test_a_line_without_end_is_cut_off(port: ControlPort, path: Path) -> None:
         client.sendall(b"x" * (MAX_LINE_BYTES + 2**20))
         assert "bytes" in json.loads(next_line(client))["reason"]
     with trainer(port):
-        send_command(path, Command(command_id="next"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="next"), timeout_s=WAIT_SECONDS)
 
 
 def test_half_a_message_changes_nothing(port: ControlPort, path: Path) -> None:
     with client_of(path) as client:
         client.sendall(to_line(Command(command_id="half"))[:-1])
     with trainer(port) as seen:
-        send_command(path, Command(command_id="whole"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="whole"), timeout_s=WAIT_SECONDS)
     assert [command.command_id for command in seen] == ["whole"]
 
 
 def test_a_client_that_leaves_before_its_answer_harms_nobody(port: ControlPort, path: Path) -> None:
     with client_of(path) as client:
         client.sendall(to_line(Command(command_id="gone")))
-        command = await_command(port)
+        command = until(port.take)
     port.answer(applied(command))
     with trainer(port):
-        send_command(path, Command(command_id="next"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="next"), timeout_s=WAIT_SECONDS)
 
 
 def test_too_many_waiting_commands_are_refused(port: ControlPort, path: Path) -> None:
@@ -240,7 +231,7 @@ def test_too_many_waiting_commands_are_refused(port: ControlPort, path: Path) ->
         answer = json.loads(next_line(client))
     assert answer["command_id"] == f"c{MAX_PENDING_COMMANDS}"
     assert "try again" in answer["reason"]
-    taken = [await_command(port) for _ in range(MAX_PENDING_COMMANDS)]
+    taken = [until(port.take) for _ in range(MAX_PENDING_COMMANDS)]
     assert len(taken) == MAX_PENDING_COMMANDS
     assert port.take() is None
 
@@ -249,7 +240,7 @@ def test_an_id_that_waits_is_refused_a_second_time(port: ControlPort, path: Path
     with client_of(path) as client:
         client.sendall(to_line(Command(command_id="twin")) * 2)
         assert "waiting" in json.loads(next_line(client))["reason"]
-    assert await_command(port).command_id == "twin"
+    assert until(port.take).command_id == "twin"
     assert port.take() is None
 
 
@@ -257,7 +248,7 @@ def test_a_subscriber_is_sent_every_window(port: ControlPort, path: Path) -> Non
     with client_of(path) as client, client.makefile("rb") as stream:
         client.sendall(to_line(Subscribe(subscribe="windows")))
         client.sendall(to_line(Command(command_id="sync")))
-        port.answer(applied(await_command(port)))
+        port.answer(applied(until(port.take)))
         assert json.loads(stream.readline())["command_id"] == "sync"
         for index in range(5):
             port.publish(FinishedWindow(window(index)))
@@ -273,7 +264,7 @@ def test_a_subscriber_that_does_not_read_loses_the_oldest_windows(
         client.sendall(
             to_line(Subscribe(subscribe="windows")) + to_line(Command(command_id="sync"))
         )
-        port.answer(applied(await_command(port)))
+        port.answer(applied(until(port.take)))
         for index in range(num_windows):
             port.publish(FinishedWindow(window(index)))
             if index % MAX_WAITING_WINDOWS == 0:
@@ -295,15 +286,15 @@ def test_publishing_to_nobody_costs_nothing_and_keeps_nothing(
         client.sendall(
             to_line(Subscribe(subscribe="windows")) + to_line(Command(command_id="sync"))
         )
-        port.answer(applied(await_command(port)))
+        port.answer(applied(until(port.take)))
         assert json.loads(next_line(client))["command_id"] == "sync"
 
 
 def test_fifty_idle_connections_do_not_lock_the_port(port: ControlPort, path: Path) -> None:
-    clients = [unix_socket.connect(path, timeout_s=WAIT_S) for _ in range(50)]
+    clients = [unix_socket.connect(path, timeout_s=WAIT_SECONDS) for _ in range(50)]
     try:
         with trainer(port):
-            send_command(path, Command(command_id="through"), timeout_s=WAIT_S)
+            send_command(path, Command(command_id="through"), timeout_s=WAIT_SECONDS)
     finally:
         for client in clients:
             client.close()
@@ -312,10 +303,11 @@ def test_fifty_idle_connections_do_not_lock_the_port(port: ControlPort, path: Pa
 def test_more_connections_than_the_port_holds_push_out_the_idle(
     port: ControlPort, path: Path
 ) -> None:
-    clients = [unix_socket.connect(path, timeout_s=WAIT_S) for _ in range(MAX_CONNECTIONS + 20)]
+    more = range(MAX_CONNECTIONS + 20)
+    clients = [unix_socket.connect(path, timeout_s=WAIT_SECONDS) for _ in more]
     try:
         with trainer(port):
-            send_command(path, Command(command_id="through"), timeout_s=WAIT_S)
+            send_command(path, Command(command_id="through"), timeout_s=WAIT_SECONDS)
     finally:
         for client in clients:
             client.close()
@@ -352,7 +344,7 @@ def test_a_flood_takes_at_most_a_third_of_a_core(port: ControlPort, path: Path) 
         thread.join()
     assert share < 0.33
     with trainer(port):
-        send_command(path, Command(command_id="next"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="next"), timeout_s=WAIT_SECONDS)
 
 
 @settings(
@@ -367,7 +359,7 @@ def test_no_bytes_at_all_reach_the_trainer_unless_they_are_a_command(
             client.sendall(piece)
     assert port.take() is None
     with trainer(port) as seen:
-        send_command(path, Command(command_id="after"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="after"), timeout_s=WAIT_SECONDS)
     assert [command.command_id for command in seen] == ["after"]
 
 
@@ -385,7 +377,7 @@ def test_a_corrupted_command_is_refused_or_valid_but_never_fatal(
     with suppress(OSError), client_of(path) as client:
         client.sendall(line)
     with trainer(port) as seen:
-        send_command(path, Command(command_id="after"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="after"), timeout_s=WAIT_SECONDS)
     assert seen[-1].command_id == "after"
 
 
@@ -414,13 +406,13 @@ def test_closing_tells_the_clients_that_wait(path: Path) -> None:
 
     def ask() -> None:
         try:
-            send_command(path, Command(command_id="late"), timeout_s=WAIT_S)
+            send_command(path, Command(command_id="late"), timeout_s=WAIT_SECONDS)
         except RunError as error:
             failures.append(error)
 
     client = threading.Thread(target=ask)
     client.start()
-    await_command(port)
+    until(port.take)
     port.close()
     client.join()
     assert "the trainer has finished" in failures[0].message
@@ -431,14 +423,14 @@ def test_a_socket_file_that_a_dead_process_left_is_replaced(path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
     with ControlPort(path, rank=0) as port, trainer(port):
-        send_command(path, Command(command_id="a"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="a"), timeout_s=WAIT_SECONDS)
 
 
 def test_a_socket_in_use_is_not_taken_over(port: ControlPort, path: Path) -> None:
     with pytest.raises(RunError, match="another process listens"):
         ControlPort(path, rank=0)
     with trainer(port):
-        send_command(path, Command(command_id="a"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="a"), timeout_s=WAIT_SECONDS)
 
 
 def test_a_file_that_is_no_socket_is_kept(path: Path) -> None:
@@ -460,7 +452,7 @@ def test_a_path_longer_than_the_kernels_limit_works(tmp_path: Path) -> None:
     open_files = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     with ControlPort(path, rank=0) as port, trainer(port):
         assert path.is_socket()
-        send_command(path, Command(command_id="a"), timeout_s=WAIT_S)
+        send_command(path, Command(command_id="a"), timeout_s=WAIT_SECONDS)
     assert not path.exists()
     assert len(os.listdir("/proc/self/fd")) == open_files  # noqa: PTH208
 
@@ -480,7 +472,7 @@ def test_a_refusal_by_the_trainer_is_an_answer(port: ControlPort, path: Path) ->
         command_id="a", outcome="refused", rank=3, step=1, settings=SETTINGS, reason="too big"
     )
     with trainer(port, answer_of=lambda command: refused):
-        assert send_command(path, Command(command_id="a"), timeout_s=WAIT_S) == refused
+        assert send_command(path, Command(command_id="a"), timeout_s=WAIT_SECONDS) == refused
 
 
 def test_no_control_is_silent() -> None:

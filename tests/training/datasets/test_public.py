@@ -6,7 +6,6 @@ import errno
 import json
 import queue
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from rudder.training.datasets.public import (
     load_ogb,
 )
 from rudder.training.errors import DataError, MachineError
+from tests.waiting import WAIT_SECONDS
 
 N = 8
 SRC, DST = np.arange(N), (np.arange(N) + 1) % N
@@ -202,6 +202,5 @@ def test_a_growing_download_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     arrived.write_bytes(b"x" * 3 * 2**20)
     told: queue.Queue[str] = queue.Queue()
     with public._telling_growth(folder, told.put):
-        time.sleep(0.2)
         arrived.rename(folder / "new")
-        assert told.get(timeout=10) == f"3 MiB more in {folder}"
+        assert told.get(timeout=WAIT_SECONDS) == f"3 MiB more in {folder}"

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from rudder.training.errors import MachineError
 from rudder.training.hosts.host import Holder
+from tests.waiting import lives, until
 
 KEEP = """
 import sys, time
@@ -20,26 +19,11 @@ time.sleep(60)
 """
 
 
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_until_gone(pid: int) -> None:
-    until = time.monotonic() + 5
-    while is_running(pid):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def test_holder_lives_until_it_is_closed() -> None:
     holder = Holder("true")
-    assert is_running(holder.pid)
+    assert lives(holder.pid)
     holder.close()
-    assert not is_running(holder.pid)
+    assert not lives(holder.pid)
 
 
 def test_script_that_fails_is_quoted() -> None:
@@ -62,5 +46,5 @@ def test_holder_ends_and_cleans_up_when_its_owner_is_killed(tmp_path: Path) -> N
     holder = int(owner.stdout.readline())
     owner.kill()
     owner.communicate()
-    wait_until_gone(holder)
+    until(lambda: not lives(holder))
     assert not leftover.exists()

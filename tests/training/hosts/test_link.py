@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -36,10 +36,9 @@ from rudder.training.hosts.messages import (
 )
 from rudder.training.hosts.names import Machine
 from rudder.training.hosts.starters import over_ssh
-from tests.end_to_end.runs import lives
+from tests.waiting import WAIT_SECONDS, lives, until
 
 HERE = Path(__file__).parent / "ssh_here.sh"
-WAIT_SECONDS = 60.0
 
 
 class Hosted:
@@ -71,15 +70,6 @@ def _own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def hosted(tmp_path: Path) -> Iterator[Hosted]:
     with ExitStack() as stack:
         yield Hosted(tmp_path, stack)
-
-
-def until(is_so: Callable[[], object]) -> bool:
-    end = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < end:
-        if is_so():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def agents_of(folder: Path) -> list[psutil.Process]:
@@ -124,7 +114,7 @@ def test_stopped_process_is_known(hosted: Hosted) -> None:
     hosted.report()
     process = hosted.run("import time; time.sleep(60)")
     process.signal(signal.SIGSTOP)
-    assert until(lambda: process.is_stopped)
+    until(lambda: process.is_stopped)
 
 
 def test_standard_error_comes_to_the_log_before_the_end_is_known(hosted: Hosted) -> None:
@@ -151,7 +141,7 @@ def test_files_of_the_run_come_at_the_end_and_nothing_stays(tmp_path: Path) -> N
         assert names == {"logs/rank0.log", "steering/rank0.json", "steering/rank0.db"}
         with sqlite3.connect(tmp_path / "steering" / "rank0.db") as database:
             assert database.execute("SELECT seven FROM t").fetchall() == [(7,)]
-        assert until(lambda: not report.folder.exists())
+        until(lambda: not report.folder.exists())
         assert not list(Path("/dev/shm").glob(f"{report.shm_prefix}*"))
 
 
@@ -221,7 +211,7 @@ def test_process_there_talks_to_a_socket_of_the_launcher(hosted: Hosted) -> None
         with listener.accept()[0] as server:
             assert server.recv(100) == b"ask"
             server.sendall(b"answer")
-            assert until(lambda: process.read() == b"" and process.exit_code is None)
+            until(lambda: process.read() == b"" and process.exit_code is None)
         assert process.wait(time.monotonic() + WAIT_SECONDS)
         assert process.read() == b"b'answer' b''\n"
 
@@ -252,10 +242,10 @@ def test_switches_are_copied_to_the_machines_and_removed_there(
     with copied_switches(control, [host]):
         assert (there / OFF_FILE).exists()  # before any trainer starts
         (control / BUDGET_FILE).write_text("512")
-        assert until((there / BUDGET_FILE).exists)
+        until((there / BUDGET_FILE).exists)
         assert (there / BUDGET_FILE).read_text() == "512"
         (control / OFF_FILE).unlink()
-        assert until(lambda: not (there / OFF_FILE).exists())
+        until(lambda: not (there / OFF_FILE).exists())
 
 
 def test_launchers_end_ends_the_agent_and_its_processes(tmp_path: Path) -> None:
@@ -265,7 +255,7 @@ def test_launchers_end_ends_the_agent_and_its_processes(tmp_path: Path) -> None:
         hosted.run("import time; time.sleep(60)")
         assert agents_of(folder)
         hosted.link._stream.writer.close()  # as the kernel does when the launcher is killed
-        assert until(lambda: not agents_of(folder) and not folder.exists())
+        until(lambda: not agents_of(folder) and not folder.exists())
 
 
 def test_scheduler_that_signals_all_processes_twice_leaves_nothing(hosted: Hosted) -> None:
@@ -283,7 +273,7 @@ while True:
         f"subprocess.Popen([sys.executable, '-c', {writes!r}], start_new_session=True);"
         "time.sleep(60)"
     )
-    assert until((folder / "late").exists)
+    until((folder / "late").exists)
     agent = psutil.Process(process.pid).parent()
     assert agent is not None
     all_of_them = [*agent.children(recursive=True), agent]
@@ -292,7 +282,7 @@ while True:
             with suppress(psutil.Error):
                 each.terminate()
         time.sleep(pause_s)
-    assert until(lambda: not any(map(lives, all_of_them)))
+    until(lambda: not any(map(lives, all_of_them)))
     assert not folder.exists()
 
 
@@ -303,15 +293,15 @@ def test_killed_agent_takes_its_processes_with_it_and_the_host_is_lost(hosted: H
         "die_with(os.environ['RUDDER_LAUNCHER']); print('ready', flush=True); time.sleep(60)"
     )
     process = hosted.run(code)
-    assert until(lambda: b"ready" in process.read())
+    until(lambda: b"ready" in process.read())
     psutil.Process(process.pid).parent().kill()  # type: ignore[union-attr]  # it has one
     assert process.wait(time.monotonic() + WAIT_SECONDS)
     assert process.exit_code == -signal.SIGKILL
     assert "ended with exit code" in process.lost
-    assert until(lambda: not psutil.pid_exists(process.pid))
+    until(lambda: not lives(process.pid))
     with pytest.raises(MachineError, match="host node1: "):
         hosted.run("pass")
-    assert until(lambda: not folder.exists())
+    until(lambda: not folder.exists())
 
 
 def test_next_agent_removes_what_a_killed_machine_left(tmp_path: Path) -> None:

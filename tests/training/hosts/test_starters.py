@@ -4,8 +4,8 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import pytest
 from rudder.cli.commands.train import slurm_hosts
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError, MachineError
-from rudder.training.hosts.link import HostLink
+from rudder.training.hosts.host import reserve_ports
+from rudder.training.hosts.link import HostLink, Stream
 from rudder.training.hosts.names import Machine, hosts_in
 from rudder.training.hosts.starters import AgentListener, NodePlace, by_environment
+from tests.waiting import WAIT_SECONDS
 
 PLACE = {"RUDDER_HEAD": "10.0.0.1:29400", "RUDDER_TOKEN": "secret"}
 NO_CHOICE = {"hosts": None, "launcher": None, "network": None}
@@ -119,19 +121,24 @@ def test_place_that_is_incomplete_is_refused_by_name(change: dict[str, str], nam
         NodePlace.from_environment(PLACE | change)
 
 
-def test_head_takes_only_who_says_the_token(head: AgentListener) -> None:
-    def say(text: bytes) -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", head.port))
-        client.sendall(text)
-        return client
+def said_to(head: AgentListener, text: bytes) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", head.port))
+    client.sendall(text)
+    return client
 
-    with say(b"guess\n") as wrong, say(b"secret\nhello\n") as right:
-        (stream,) = head.accept(1, timeout_s=20)
+
+def close(stream: Stream) -> None:
+    stream.writer.close()
+    stream.reader.close()
+    stream.close()
+
+
+def test_head_takes_only_who_says_the_token(head: AgentListener) -> None:
+    with said_to(head, b"guess\n") as wrong, said_to(head, b"secret\nhello\n") as right:
+        (stream,) = head.accept(1, timeout_s=WAIT_SECONDS)
         assert stream.reader.readline() == b"hello\n"
         assert wrong.recv(1) == b""
-        stream.writer.close()
-        stream.reader.close()
-        stream.close()
+        close(stream)
         assert right.recv(1) == b""
 
 
@@ -143,21 +150,22 @@ def test_head_says_how_many_hosts_have_come(head: AgentListener) -> None:
 def test_agents_of_a_scheduler_find_the_launcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("", 0)) as free:
-        port = free.getsockname()[1]
+    port = reserve_ports(1, addresses=["127.0.0.1"], first=None)
     for name, value in {"RUDDER_HEAD": f"127.0.0.1:{port}", "RUDDER_TOKEN": "secret",
                         "RUDDER_NODE_RANK": "0"}.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     command = [sys.executable, "-m", "rudder.training.hosts.agent", "--head", f"127.0.0.1:{port}"]
-    with subprocess.Popen(command) as further, by_environment(2, timeout_s=60) as streams:
+    with subprocess.Popen(command) as further, by_environment(2, timeout_s=WAIT_SECONDS) as streams:
         links = [
             HostLink(each, name=f"n{k}", run_dir=tmp_path, control=tmp_path / "control")
             for k, each in enumerate(streams)
         ]
-        assert {link.report(timeout_s=60).name for link in links} == {socket.gethostname()}
+        assert {link.report(timeout_s=WAIT_SECONDS).name for link in links} == {
+            socket.gethostname()
+        }
         for link in links:
             link.close()
-        assert further.wait(20) == 0
+        assert further.wait(WAIT_SECONDS) == 0
 
 
 def test_agent_with_another_token_says_so() -> None:
@@ -166,15 +174,11 @@ def test_agent_with_another_token_says_so() -> None:
                    "--head", f"127.0.0.1:{head.port}"]  # fmt: skip
         variables = os.environ | {"RUDDER_TOKEN": "guess"}
         agent = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
-        accepting = threading.Thread(target=_accept_none, args=(head,))
-        accepting.start()
-        _, complaint = agent.communicate(timeout=60)
-        assert agent.returncode == 1
-        assert "did not take this host" in complaint
-        assert "RUDDER_TOKEN" in complaint
-        accepting.join()
-
-
-def _accept_none(head: AgentListener) -> None:
-    with pytest.raises(MachineError):
-        head.accept(1, timeout_s=15)
+        with ThreadPoolExecutor() as pool:
+            accepting = pool.submit(head.accept, 1, timeout_s=WAIT_SECONDS)
+            _, complaint = agent.communicate(timeout=WAIT_SECONDS)
+            with said_to(head, b"secret\n"):
+                close(accepting.result()[0])
+    assert agent.returncode == 1
+    assert "did not take this host" in complaint
+    assert "RUDDER_TOKEN" in complaint

@@ -12,6 +12,7 @@ import pytest
 
 from rudder.training.errors import RunError
 from rudder.training.launch.relay import Relay
+from tests.waiting import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def echo() -> Iterator[int]:
 
 def asked(path: Path, question: bytes) -> bytes:
     with closing(socket.socket(socket.AF_UNIX)) as client:
-        client.settimeout(10)
+        client.settimeout(WAIT_SECONDS)
         client.connect(str(path))
         answer = b""
         with suppress(ConnectionError):  # closed, with something unread
@@ -74,7 +75,7 @@ def test_a_connection_that_is_open_does_not_keep_it_from_closing(echo: int, tmp_
         with Relay(path, host="127.0.0.1", port=echo):
             client.connect(str(path))
             client.sendall(b"half a question")
-        client.settimeout(10)
+        client.settimeout(WAIT_SECONDS)
         with suppress(ConnectionResetError):
             assert client.recv(100) == b""
 

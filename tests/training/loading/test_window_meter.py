@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import pytest
 import torch
 
 from rudder.training.control.messages import WINDOW_STEPS
@@ -83,32 +82,35 @@ def test_windows_follow_each_other_over_epochs_without_a_gap() -> None:
 def test_a_step_is_its_wait_and_the_time_until_the_next_batch_is_wanted() -> None:
     meter = WindowMeter(0)
     meter.start_epoch()
+    took = 0.0
     for number in range(WINDOW_STEPS):
+        began = time.perf_counter()
         step(meter, number, wait=0.002, compute=0.003)
+        took += time.perf_counter() - began
         time.sleep(0.005)  # between epochs, say
     found = window(meter).window
     assert found.wall_seconds is not None
     assert found.seconds.compute >= WINDOW_STEPS * 0.003
-    assert found.wall_seconds >= WINDOW_STEPS * 0.005
-    assert found.wall_seconds == pytest.approx(
-        found.seconds.compute + found.seconds.exposed_wait, rel=0.3
-    )
-    assert found.wall_seconds < WINDOW_STEPS * 0.009
+    assert found.wall_seconds >= found.seconds.compute + WINDOW_STEPS * 0.002
+    assert found.wall_seconds <= took
 
 
 def test_what_is_left_out_is_no_compute() -> None:
     meter = WindowMeter(0)
     meter.start_epoch()
+    began, left_out = time.perf_counter(), 0.0
     for number in range(WINDOW_STEPS):
         meter.begin()
         meter.hand_over(batch_of(number, StepAccounts(RowCounts(), Seconds())))
+        paused = time.perf_counter()
         time.sleep(0.004)
-        meter.leave_out(0.004)
+        left_out += (seconds := time.perf_counter() - paused)
+        meter.leave_out(seconds)
         meter.finish()
+    took = time.perf_counter() - began
     found = window(meter).window
     assert found.wall_seconds is not None
-    assert 0 <= found.seconds.compute < WINDOW_STEPS * 0.003
-    assert 0 <= found.wall_seconds < WINDOW_STEPS * 0.003
+    assert 0 <= found.seconds.compute <= found.wall_seconds <= took - left_out + 1e-6
 
 
 def test_a_window_with_a_step_whose_accesses_are_unknown_shows_none() -> None:

@@ -19,11 +19,13 @@ from rudder.training.partition.prepare import (
     default_data_dir,
     prepare,
 )
+from tests.waiting import lives, until
 
 PREPARE = """
 import sys
 from pathlib import Path
 from rudder.training.partition.prepare import prepare
+
 prepare("synthetic:tiny", num_parts=2, out=Path(sys.argv[1]),
         progress=lambda text: print(text, flush=True))
 """
@@ -177,8 +179,7 @@ def test_a_killed_call_leaves_no_worker_and_the_next_one_cleans_up(own_graph: Pa
             assert killed.poll() is None
         (worker,) = psutil.Process(killed.pid).children()
         killed.kill()
-        psutil.wait_procs([worker], timeout=10)
-    assert not worker.is_running()
+    until(lambda: not lives(worker))
     assert not out.exists()
     assert len(list(out.parent.glob(".out.partial-*"))) == 1
     prepare(f"npz:{own_graph}", num_parts=1, out=out, progress=silent)

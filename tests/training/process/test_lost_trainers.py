@@ -8,6 +8,7 @@ import sys
 import time
 
 from rudder.training.hosts.host import reserve_ports
+from tests.waiting import WAIT_SECONDS
 
 SERVER = """
 import sys, time
@@ -45,7 +46,7 @@ def test_server_ends_when_its_last_trainer_is_gone_and_not_before() -> None:
         trainers.pop().close()
         assert server.stdout.readline() == "serves\n"  # with one that is left
         trainers.pop().close()
-        output, errors = server.communicate(timeout=30)
+        output, errors = server.communicate(timeout=WAIT_SECONDS)
     assert server.returncode == 1
     assert output == "cleaned up\n"
     assert "all trainers of this server are gone" in errors
