@@ -1,19 +1,20 @@
-"""Folders on this machine's own disk, for what a run folder cannot hold.
+"""Files that are written whole, and folders on this machine's own disk.
 
-Network file systems (Lustre, sshfs, some NFS) have no Unix sockets, or no locks that SQLite's
-write-ahead log can rely on. Such files are then in a folder of the user's on the local disk:
-$SLURM_TMPDIR, else the temporary folder.
+The folders are for what a run folder cannot hold: network file systems (Lustre, sshfs, some NFS)
+have no Unix sockets, or no locks that SQLite's write-ahead log can rely on. Such files are in a
+folder of the user's on the local disk: $SLURM_TMPDIR, else the temporary folder.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import stat
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -25,6 +26,28 @@ _NETWORK = re.compile(
     r"nfs4?|cifs|smb3|smbfs|lustre|gpfs|beegfs|ceph|glusterfs|afs|ncpfs|9p|orangefs|pvfs2"
     r"|fuse\.(sshfs|glusterfs|ceph|s3fs|rclone|beegfs|lustre)"
 )
+
+
+def can_replace(path: Path) -> bool:
+    """Whether a file can take this place: a device or a pipe is no file to replace."""
+    return path.resolve().parent.is_dir() and (path.is_file() or not path.exists())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write a file that takes the place of `path` if the block ends without an error.
+
+    So there is the whole file, or what was there before. Raises OSError.
+    """
+    target = path.resolve()
+    if not can_replace(target):
+        raise OSError(errno.EINVAL, "it is no place for a file", str(path))
+    unfinished = target.with_name(f".{target.name}.part")
+    try:
+        yield unfinished
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def file_system_of(path: Path, *, mounts: Mapping[Path, str] | None = None) -> str | None:

@@ -24,6 +24,7 @@ from rudder.memory.records import Episode, Observation, Plan
 from rudder.tools.constants import HIDDEN_SHARE, SAME_ROWS_SHARE, SIGMAS_95
 from rudder.tools.toolbox import Toolbox
 from rudder.training.errors import ARCHIVE_ERRORS, ConfigError, DataError, MachineError
+from rudder.training.local_disk import replacing
 from rudder.training.settings import Change, FrozenExact
 from rudder.training.steering_options import ClassifierName, SteeringOptions
 from rudder.training.workload import PolicyName, Workload
@@ -258,11 +259,9 @@ def fit(memory: Path, *, planner: ClassifierName, out: Path, seed: int = 0) -> H
     )
     written = header.model_dump_json().encode()
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
+    with replacing(out) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file:
         for name, content in zip(_PARTS, (written, model, kept), strict=True):
             file.writestr(name, content)
-    part.replace(out)
     return header
 
 

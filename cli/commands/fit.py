@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rudder.agents.learned import planner as learned
-from rudder.cli.options import AsJson
+from rudder.cli.options import AsJson, writing_to
 from rudder.cli.show import figures
 from rudder.cli.show.progress import emit
 from rudder.training.steering_options import ClassifierName, default_memory
@@ -40,7 +40,8 @@ def fit(
     Example: rudder fit --planner xgb --memory memory.db --out xgb.model
     """
     where = out or Path(f"rudder-{planner}.model")
-    header = learned.fit(memory or default_memory(), planner=planner, out=where, seed=seed)
+    with writing_to(where, name="out"):
+        header = learned.fit(memory or default_memory(), planner=planner, out=where, seed=seed)
     metrics = header.metrics
     constant = max(metrics.base_rate, 1 - metrics.base_rate)
     text = f"""\

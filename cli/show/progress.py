@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
@@ -73,7 +73,8 @@ def verbosity() -> Verbosity:
 def speaking(level: Verbosity, *, log_file: Path | None = None) -> Iterator[None]:
     """Tell so much within the block, and add every line to a file, with its time.
 
-    Raises ConfigError where the file cannot be opened.
+    A line that a full disk does not take is written with a later one; what is missing at the end is
+    told. Raises ConfigError where the file cannot be opened.
     """
     global _voice
     before, log = _voice, None
@@ -96,11 +97,19 @@ def speaking(level: Verbosity, *, log_file: Path | None = None) -> Iterator[None
     finally:
         _voice = before
         if log is not None:
-            log.close()
+            _close(log)
 
 
 def _log(text: str, log: TextIO) -> None:
-    print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=log)
+    with suppress(OSError):
+        print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}", file=log)
+
+
+def _close(log: TextIO) -> None:
+    try:
+        log.close()
+    except OSError as error:
+        say(f"{log.name} lacks lines: {error.strerror}")
 
 
 def _note_failure(error: RudderError, log: TextIO | None) -> None:

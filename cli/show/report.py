@@ -28,6 +28,7 @@ from rudder.memory.run.series import Mark, MarkKind, Point, RankSeries
 from rudder.memory.store import Redaction
 from rudder.training.config import CONFIG_FILE
 from rudder.training.errors import DataError
+from rudder.training.local_disk import replacing
 
 FILE_NAME = "report.html"
 _POINTS = 1600
@@ -216,9 +217,8 @@ def report_page(runs: Sequence[StoredRun]) -> str:
 
 def write_report(runs: Sequence[StoredRun], out: Path) -> None:
     """Write the page, whole or not at all; raises OSError."""
-    unfinished = out.with_name(out.name + ".part")
-    unfinished.write_text(report_page(runs))
-    unfinished.replace(out)
+    with replacing(out) as unfinished:
+        unfinished.write_text(report_page(runs))
 
 
 def _panels(views: Sequence[RunView], x: Axis, unit: TimeUnit) -> Iterator[list[Chart]]:

@@ -1,4 +1,4 @@
-"""A run folder that cannot hold sockets has them on the local disk."""
+"""A run folder that cannot hold sockets has them on the local disk; files are written whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from rudder.training.control.steering import OFF_FILE
 from rudder.training.launch.run import _sockets_in
-from rudder.training.local_disk import control_folder_of, local_folder_of
+from rudder.training.local_disk import control_folder_of, local_folder_of, replacing
 from tests.training.mounts import run_python
 
 _LISTEN = """
@@ -25,6 +25,32 @@ for turn in range(2):  # two trainers
     unix_socket.connect(run / "control" / path.name, timeout_s=1).close()
     print(path.resolve())
 """
+
+
+def write_half(path: Path) -> None:
+    path.write_text("half")
+    raise InterruptedError
+
+
+def test_a_file_takes_the_place_of_another_when_it_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "one").write_text("before")
+    (tmp_path / "link").symlink_to("one")
+    with pytest.raises(InterruptedError), replacing(tmp_path / "link") as unfinished:
+        write_half(unfinished)
+    assert (tmp_path / "one").read_text() == "before"
+    with replacing(tmp_path / "link") as unfinished:
+        unfinished.write_text("after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "one").read_text() == "after"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "one"]
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/null"), tmp_path, tmp_path / "no" / "file"):
+        with pytest.raises(OSError, match="no place for a file"), replacing(place):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_sockets_stay_in_a_folder_that_can_hold_them(

@@ -17,6 +17,7 @@ import numpy as np
 from rudder.training.errors import ConfigError
 from rudder.training.events import Emit, PhaseEntered, Reported
 from rudder.training.job import Job
+from rudder.training.local_disk import replacing
 from rudder.training.machine import peak_rss_bytes
 from rudder.training.manifest import LABEL, NODE_IDS
 from rudder.training.metrics import Memory, RankReport
@@ -181,9 +182,7 @@ class _Predictor:
             return
         import pyarrow.parquet
 
-        out = self._what.out
-        unfinished = out.with_name(f".{out.name}.part")
-        with ExitStack() as stack:
+        with replacing(self._what.out) as unfinished, ExitStack() as stack:
             files: list[Any] = []
 
             def write(columns: dict[str, Tensor]) -> None:
@@ -193,12 +192,7 @@ class _Predictor:
                     files.append(stack.enter_context(writer))
                 files[0].write_table(table)
 
-            try:
-                yield write
-            except BaseException:
-                unfinished.unlink(missing_ok=True)
-                raise
-        unfinished.replace(out)
+            yield write
 
 
 def as_table(columns: dict[str, Tensor]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,7 @@ WRONG = [
     ("hosts", "bench epochs --hosts node1,node2 --out {none}"),
     ("dataset", "bench harm --dataset synthetic:tiny --dataset drift --out {none}"),
     ("rate", "bench harm --dataset synthetic:tiny --rate none --rate soon --out {none}"),
+    ("out", "report {run} --out {pipe}"),
     ("dataset", "bench traffic --dataset synthetic:tiny --dataset drift --out {none}"),
 ]
 OUT_OF_RANGE = [
@@ -65,11 +67,12 @@ OUT_OF_RANGE = [
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "run"
     write_sample_run(folder, num_episodes=2)
+    os.mkfifo(folder.parent / "pipe")
     return folder
 
 
 def arguments(line: str, run: Path) -> list[str]:
-    return line.format(run=run, none=run.parent / "none").split()
+    return line.format(run=run, none=run.parent / "none", pipe=run.parent / "pipe").split()
 
 
 @pytest.mark.parametrize(("name", "line"), WRONG, ids=[line for _, line in WRONG])
@@ -80,6 +83,7 @@ def test_what_is_wrong_is_named_with_what_is_allowed(name: str, line: str, run: 
     assert error.message.startswith(f"{name} = ")
     assert error.remedy
     assert not (run.parent / "none").exists()
+    assert (run.parent / "pipe").is_fifo()
 
 
 @pytest.mark.parametrize("line", [line for _, line in WRONG if "{none}" in line])

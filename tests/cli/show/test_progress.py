@@ -79,6 +79,9 @@ def test_a_log_file_gets_every_line_with_its_time_and_the_error(folder: Path) ->
     text = (folder / "log").read_text()
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d wrote /.*parts$", text, re.MULTILINE)
     assert re.search(r"^[-\d]+ [:\d]+ error: .*synthetic:none", text, re.MULTILINE)
+    full = shell("rudder prepare synthetic:tiny --out parts --log-file /dev/full", folder)
+    assert full.returncode == 0
+    assert full.stderr.splitlines()[-1] == "/dev/full lacks lines: No space left on device"
     nowhere = shell("rudder prepare synthetic:tiny --log-file no/log", folder)
     assert nowhere.returncode == 2
     assert "log_file = 'no/log'" in nowhere.stderr

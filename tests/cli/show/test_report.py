@@ -159,7 +159,7 @@ def test_a_page_that_cannot_be_written_harms_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / "run")
-    (run.folder / "report.html.part").symlink_to("/dev/full")
+    (run.folder / ".report.html.part").symlink_to("/dev/full")
     keep_report(run.folder)
     assert "no report.html was written: [Errno 28]" in capsys.readouterr().err
     keep_report(tmp_path / "nowhere")
