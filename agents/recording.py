@@ -102,6 +102,15 @@ _caller: ContextVar[_Caller] = ContextVar("caller", default=_NOBODY)
 """An inquiry that a node begins and leaves to go on in the background goes on as its caller."""
 
 
+@contextlib.contextmanager
+def _calling(caller: _Caller) -> Iterator[None]:
+    token = _caller.set(caller)
+    try:
+        yield
+    finally:
+        _caller.reset(token)
+
+
 class Recorder:
     """Told by the graph of each decision's way through it; one decision at a time. Keeps nothing:
     DecisionRecorder does."""
@@ -152,11 +161,8 @@ class DecisionRecorder(Recorder):
     def passing(self, node: Node, toolbox: Toolbox) -> Iterator[None]:
         """Note how many windows are known before and after; calls within are the node's agent's."""
         begin = toolbox.history.version
-        token = _caller.set(_Caller(_AGENTS[node], self._step, self._episode_id))
-        try:
+        with _calling(_Caller(_AGENTS[node], self._step, self._episode_id)):
             yield
-        finally:
-            _caller.reset(token)
         if self._inputs is None:
             return
         self._calls += _rows_of(toolbox.take_reads(), self._row(_AGENTS[node]))
@@ -167,6 +173,10 @@ class DecisionRecorder(Recorder):
         if node != "observe":
             self._journal.add_inputs(self._inputs, calls=self._calls)
             self._calls = []
+
+    def asking(self, step: int) -> AbstractContextManager[None]:
+        """What is called within, or begun there, is the planner's, in no decision."""
+        return _calling(_Caller(_AGENTS["plan"], step))
 
     def _row(self, agent: str, tool: str = "", **values: object) -> AuditEntry:
         """A row of this decision."""

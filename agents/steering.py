@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 from rudder.agents.actuator import Actuator, Sender
 from rudder.agents.graph import Graph, build_graph, decide
 from rudder.agents.guard import Guard, limit_plan
-from rudder.agents.llm.consultation import asks_model
+from rudder.agents.llm.consultation import Adviser, asks_model
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.recall import EpisodeRecall
@@ -25,13 +25,14 @@ from rudder.agents.starting_point import WarmTrial
 from rudder.agents.team import Team, joining_team, make_team, steps_of
 from rudder.agents.trial import Trial, TrialCriteria
 from rudder.agents.turns import (
+    TEAM,
     JoinedTrial,
     TurnStore,
     TurnTaking,
     goes_together,
 )
 from rudder.memory.journal import Journal
-from rudder.memory.records import Episode, Observation, Outcome, Verdict
+from rudder.memory.records import Episode, Observation, Outcome, Plan, Verdict
 from rudder.tools.constants import (
     FIRST_LOOKAHEAD_BATCHES,
     HIDDEN_SHARE,
@@ -190,12 +191,11 @@ class Steering:
     def _holds_all(self) -> bool:
         """Whether each remote row is fetched once, whatever else is set, and that is the aim.
 
-        Only of the embedded planner: others explore, keep to a rhythm, or are a model's to judge.
+        Only of the embedded planner, with a model or without: others explore, or keep to a rhythm.
         """
         work, settings = self.toolbox.history.workload, self.toolbox.history.settings
         return (
-            self.team.planner.name == EmbeddedPlanner.name
-            and self.team.asker is None
+            (self.team.second or self.team.planner).name == EmbeddedPlanner.name
             and self._criteria.objective != "memory"
             and work.policy == "lookahead"
             and settings.capacity_rows >= work.num_remote
@@ -264,14 +264,25 @@ class Steering:
             await self._keep_as(kept)
             return None
         self._is_short = not self._may_decide()
-        if self._is_short or not await self._turns.take(window):
+        if self._is_short:
             return None
-        return await self._decide_in_turn()
+        if await self._turns.take(window):
+            return await self._decide_in_turn()
+        if self._is_to_ask and self.team.adviser is not None:
+            await self._ask_out_of_turn(self.team.adviser)
+        return None
 
     async def _keep_as(self, turn: RankTurn) -> None:
         """Keep things, for another rank in like circumstances came to that."""
         seen = await EmbeddedObserver(estimates=False).observe(self.toolbox)
         self._backoff.begin(seen.model_copy(update={"headroom_wait_ms": turn.headroom_wait_ms}))
+
+    async def _ask_out_of_turn(self, adviser: Adviser) -> None:
+        """Ask the job's model for the first time, though another rank makes a change."""
+        nothing = Plan(planner=TEAM, change=Change(), expected=None, reason="")
+        with self.recorder.asking(self.toolbox.history.next_step):
+            seen = await EmbeddedObserver().observe(self.toolbox)
+            await adviser.offer(nothing, seen, (), self.toolbox)
 
     async def _decide_in_turn(self) -> Episode | None:
         episode = None

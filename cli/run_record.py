@@ -17,7 +17,7 @@ from rudder.memory.run.diagnosis import diagnose
 from rudder.memory.run.run_folder import RunFacts, StoredRun
 from rudder.memory.run.run_reader import RunReader, read_runs, run_file
 from rudder.tools.calls import ToolCall
-from rudder.tools.catalog import SPECS, Arguments, ToolSpec, flat_schema
+from rudder.tools.catalog import SPECS, Arguments, ToolSpec, flat_schema, problems
 from rudder.training.errors import ConfigError, RudderError
 
 _POINTS = 400
@@ -142,8 +142,7 @@ class RecordTools:
         try:
             answer = self._answer(spec, arguments)
         except ValidationError as error:
-            fields = sorted({str(each["loc"][0]) for each in error.errors() if each["loc"]})
-            answer = {"error": f"wrong or missing arguments: {', '.join(fields)}"}
+            answer = {"error": problems(error, known=("rank", *spec.arguments.model_fields))}
         except RudderError as error:
             answer = {"error": error.message, "what_to_do": error.remedy}
         return self._record.without_paths(json.dumps(answer, default=str))

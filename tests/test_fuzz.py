@@ -20,12 +20,14 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from langchain_core.messages import AIMessage
 
 from rudder.agents.controller.report import SteeringReport, read_report, report_file, write_report
 from rudder.agents.learned.planner import fit, read_planner
 from rudder.agents.llm.answers import read_object
 from rudder.agents.llm.errors import ChatError
-from rudder.agents.llm.openai_chat import _RawChatOpenAI
+from rudder.agents.llm.messages import Question
+from rudder.agents.llm.openai_chat import _RawChatOpenAI, _reply
 from rudder.agents.replay.recorded import replay
 from rudder.bench.simulated.rehearsal import rehearse
 from rudder.memory.past.experience import Catalog
@@ -72,6 +74,7 @@ COMPLETION = {
             {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}}],
     "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
 }  # fmt: skip
+QUESTION = Question(role="probe", system="s", user="u", tools=(), schema_={})
 CHAT = _RawChatOpenAI(model="m", api_key="key", base_url="http://127.0.0.1:9/v1")
 
 
@@ -125,7 +128,9 @@ def completion(path: Path) -> None:
     with suppress(ValueError, RecursionError):
         content = json.loads(path.read_bytes())
         if isinstance(content, dict):
-            CHAT._create_chat_result(content)
+            message = CHAT._create_chat_result(content).generations[0].message
+            assert isinstance(message, AIMessage)
+            _reply(message, QUESTION, "text")
 
 
 def manifest_of(folder: Path) -> Manifest:

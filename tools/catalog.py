@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from rudder.training.settings import (
     MAX_INTERVAL_BATCHES,
@@ -26,6 +27,7 @@ from rudder.training.settings import (
 MAX_ROWS = 2**31 - 1
 _MAX_EXPECTED = 1e12
 MAX_REASON = 300
+_MAX_PROBLEMS = 3
 
 Capacity = Annotated[int, Field(ge=0, le=MAX_ROWS, description="rows the buffer holds")]
 Threshold = Annotated[
@@ -211,3 +213,14 @@ SPECS: tuple[ToolSpec, ...] = tuple(
 def tool_schemas() -> list[dict[str, Any]]:
     """All tools in the form of OpenAI's function calling."""
     return [spec.function() for spec in SPECS]
+
+
+def problems(error: ValidationError, *, known: Collection[str]) -> str:
+    """What is wrong with which argument; a name that is not known is not repeated."""
+
+    def name(location: tuple[int | str, ...]) -> str:
+        named = [str(each) for each in location[:1] if each in known]
+        return named[0] if named else "an unknown argument" if location else "arguments"
+
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{name(each['loc'])}: {each['msg']}" for each in found[:_MAX_PROBLEMS])

@@ -242,13 +242,10 @@ class Toolbox:
         try:
             return spec.arguments.model_validate(call.arguments)
         except ValidationError as error:
-            found = error.errors(include_url=False, include_input=False, include_context=False)
-            problems = "; ".join(
-                f"{'.'.join(map(str, each['loc'])) or spec.name}: {each['msg']}"
-                for each in found[:5]
-            )
-            known = ", ".join(spec.arguments.model_fields) or "none"
-            raise InvalidArgumentsError(problems, remedy=f"arguments: {known}") from None
+            fields = spec.arguments.model_fields
+            problems = catalog.problems(error, known=fields)
+            remedy = f"arguments: {', '.join(fields) or 'none'}"
+            raise InvalidArgumentsError(problems, remedy=remedy) from None
 
     def _buffer_state(self) -> readings.BufferReading:
         history, latest = self.history, self.history.latest

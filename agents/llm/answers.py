@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, NoReturn, TypeVar
 
 from pydantic import Field, ValidationError
 
 from rudder.agents.llm.errors import InvalidAnswerError
 from rudder.agents.llm.messages import MAX_TEXT, JsonObject, Reply, ToolForm
-from rudder.tools.catalog import MAX_REASON, Reason, flat_schema
+from rudder.tools.catalog import MAX_REASON, Reason, flat_schema, problems
 from rudder.training.settings import FrozenExact
 
 # Reads one JSON object out of a model's text, or says what is wrong with it.
@@ -107,9 +107,6 @@ def _short_int(text: str) -> int:
     return int(text)
 
 
-_MAX_PROBLEMS = 3
-
-
 class TypedAnswer(FrozenExact, strict=True):
     """No defaults, nothing extra, no coercion: what is missing or odd is an invalid answer."""
 
@@ -192,17 +189,6 @@ def validated(model: type[A], content: JsonObject) -> A:
         return model.model_validate(content)
     except ValidationError as error:
         raise InvalidAnswerError("schema", problems(error, known=model.model_fields)) from None
-
-
-def problems(error: ValidationError, *, known: Collection[str]) -> str:
-    """What is wrong with which field; fields that are not known are not named."""
-    found = []
-    for each in error.errors(include_url=False, include_context=False, include_input=False)[
-        :_MAX_PROBLEMS
-    ]:
-        field = str(each["loc"][0]) if each["loc"] else "answer"
-        found.append(f"{field if field in known else 'a field'}: {each['type']}")
-    return "; ".join(found)
 
 
 def clean(text: str, *, limit: int = MAX_REASON) -> str:

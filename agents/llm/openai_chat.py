@@ -173,7 +173,9 @@ class _RawChatOpenAI(ChatOpenAI):
     ) -> ChatResult:
         try:
             told = response if isinstance(response, dict) else response.model_dump(warnings=False)
-            calls = told["choices"][0]["message"].pop("tool_calls", None) or []
+            message = told["choices"][0]["message"]
+            message["role"] = "assistant"  # whatever a server calls it
+            calls = message.pop("tool_calls", None) or []
             result = super()._create_chat_result(told, generation_info)
             answer = result.generations[0].message
             answer.additional_kwargs[_RAW_CALLS] = [_raw(call) for call in calls]

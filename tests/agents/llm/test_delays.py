@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from rudder.agents.critic import EmbeddedCritic
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
+from rudder.agents.steering import Steering
 from rudder.agents.team import Team, asker_of, with_llm
 from rudder.bench.model_server.best_line import BestLineChat
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.simulated.cases import Case
 from rudder.bench.simulated.clock import run_simulated
+from rudder.bench.simulated.job import Board
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
+from rudder.memory.journal import Journal
 from rudder.training.metrics import ModelUse
-from rudder.training.settings import BufferSettings
+from rudder.training.settings import BufferSettings, Change
 from rudder.training.steering_options import SteeringOptions
-from tests.agents.steered import STREAM
+from rudder.training.turn import RankTurn
+from tests.agents.steered import STREAM, trainer_of
 
 OPTIONS = SteeringOptions(llm_roles=("observer", "planner", "critic"))
 """The default deadline of 20 s."""
@@ -106,3 +112,41 @@ def test_an_answer_about_a_regime_that_has_ended_is_dropped() -> None:
     assert use.stale == 1
     heard = [each for each in run.episodes for plan in each.plans if plan.asked_step is not None]
     assert all(each.observation.step > 8 * 16 for each in heard)
+
+
+def test_a_buffer_for_all_remote_rows_is_left_alone_once_the_model_was_asked() -> None:
+    settings = BufferSettings(capacity_rows=STREAM.num_remote, lookahead_batches=32)
+    run, use = steered(BestLineChat(), trainer_of(settings))
+    assert use is not None
+    assert use.questions >= 1
+    assert not run.applied
+    assert sum(bool(window.accesses) for window in run.windows) <= 6
+
+
+def test_a_turn_of_another_rank_does_not_hold_the_first_question_up() -> None:
+    own = trainer_of(BufferSettings(capacity_rows=1500, lookahead_batches=40))
+    own.workload = own.workload.model_copy(update={"world_size": 2})
+    shrinks = RankTurn(
+        number=1, rank=1, state="on_trial", step=0, until_step=10**6, settings=own.settings,
+        change=Change(capacity_rows=100), is_joint=False,
+    )  # fmt: skip
+    board, journal = Board(), Journal()
+    board.turn = shrinks
+    team = Team(EmbeddedObserver(), EmbeddedPlanner(), EmbeddedCritic())
+    asker = asker_of(BestLineChat(delay_s=1.0), options=OPTIONS)
+    steering = Steering(
+        own.workload, sender=own, journal=journal, options=OPTIONS, turns=board,
+        team=with_llm(team, asker, options=OPTIONS),
+    )  # fmt: skip
+
+    async def run() -> list[int]:
+        asked = []
+        for _ in range(6):
+            window = own.window().model_copy(update={"turn": shrinks})
+            assert await steering.take(window) == ()
+            await asyncio.sleep(0.1)
+            asked.append(asker.report().questions + asker.has_asked)
+        await asker.close()
+        return asked
+
+    assert run_simulated(run()) == [0, 0, 1, 1, 1, 1]

@@ -43,6 +43,12 @@ def test_content_may_come_in_parts(serve: Serve) -> None:
     assert read(serve, body({"content": parts})).text == '{"a":1}'
 
 
+@pytest.mark.parametrize("role", ["model", "user", "tool", "", None])
+def test_a_choice_s_message_is_the_model_s_whatever_role_it_has(role: str, serve: Serve) -> None:
+    reply = read(serve, body({"content": "yes", "role": role}))
+    assert (reply.text, reply.usage.source) == ("yes", "server")
+
+
 @pytest.mark.parametrize(
     ("arguments", "kept"),
     [('{"a":1,"a":2}', '{"a":1,"a":2}'), ({"rows": 9}, '{"rows": 9}'), (None, None), ("", "")],

@@ -103,7 +103,7 @@ def test_the_model_is_told_what_was_wrong_with_a_call(run: Path) -> None:
         ("list_decisions", '{"last": 2}'),
     ]
     _, asked = ask(run, [CallTool(calls), answer("I looked.")])
-    assert "wrong or missing arguments: rank" in asked[1]
+    assert "rank: Input should be a valid integer" in asked[1]
     assert "rank = 7 is not allowed; allowed: 0" in asked[1]
     assert "there is no episode ffffffff" in asked[1]
     assert '"planner": "embedded"' in asked[1]
