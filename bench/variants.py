@@ -10,7 +10,7 @@ from rudder.training.errors import ConfigError
 from rudder.training.settings import Frozen
 
 STOCK, FLOOR = "stock", "floor"
-_OF_CONTROLLERS = ("planner", "planner_model", "objective", "asks")
+_OF_CONTROLLERS = ("planner", "planner_model", "llm_model", "objective", "asks")
 _OPTIONS = ("buffer", "lookahead", "eviction_threshold", "controller", *_OF_CONTROLLERS)
 
 
@@ -19,8 +19,9 @@ class Variant(Frozen):
 
     Names: stock (plain DistDGL), floor (Rudder's sampling, no feature reads: the limit of any
     prefetcher), and every policy. Options: those of the policy, and buffer, lookahead,
-    eviction_threshold, controller (none unless it is on), planner, planner_model, objective and
-    asks; the run's language model is asked by planner=llm, and by planner=published+asks=llm.
+    eviction_threshold, controller (none unless it is on), planner, planner_model, objective, asks
+    and llm_model; the run's language model, or another one of that name at the same endpoint, is
+    asked by planner=llm, and by planner=published+asks=llm.
     """
 
     text: str

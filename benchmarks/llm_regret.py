@@ -1,92 +1,114 @@
 """How far a run stays behind the best fixed settings, by who advises the embedded planner.
 
     python -m benchmarks.llm_regret --seeds 2 --delay 2
-    python -m benchmarks.llm_regret --seeds 1 --llm http://127.0.0.1:8080/v1 --model NAME
+    python -m benchmarks.llm_regret --llm http://127.0.0.1:8080/v1 --model NAME --mode structured
 
 `best-line` takes the best what-if line of its prompt, `random` answers at random; both think for
---delay simulated seconds. `alone`: no embedded planner decides before them, or in their place. A
-real model takes real time, and the simulated trainer goes on at real time meanwhile.
+--delay simulated seconds. A real model is heard at once, however long it takes: only what it
+proposes counts. `alone`: no embedded planner decides before them, or in their place.
+
+Prints a line for each workload with the times of all over the best fixed settings', then one for
+each planner with geometric means and ranges. The workloads come in an order drawn at random; with
+--minutes, no further one begins after so long, and --skip leaves the first ones out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import statistics
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 
 from benchmarks.shared import run_study
+from rudder.agents.llm.endpoint import endpoint_of
 from rudder.agents.llm.messages import Chat
-from rudder.agents.team import asker_of, make_team, open_chat, with_llm
+from rudder.agents.llm.openai_chat import OpenAIChat
+from rudder.agents.team import asker_of, make_team, with_llm
 from rudder.bench.model_server.best_line import BestLineChat
 from rudder.bench.model_server.random_model import RandomChat
 from rudder.bench.simulated.cases import all_cases
 from rudder.bench.simulated.clock import run_simulated
-from rudder.bench.simulated.compare import CaseResult, Runner, TeamMaker, compare, standings
+from rudder.bench.simulated.compare import CaseResult, Runner, TeamMaker, compare
 from rudder.training.steering_options import SteeringOptions
 
-EMBEDDED = SteeringOptions()
+EMBEDDED, ALONE = SteeringOptions(), SteeringOptions(planner="fixed")
+DEADLINE_S = 900.0
+"""For a real model on a share of a core."""
 
 
-ALONE = SteeringOptions(planner="fixed")
-
-
-def advised(
-    chat: Callable[[], Chat], options: SteeringOptions, *, others: SteeringOptions = EMBEDDED
-) -> TeamMaker:
-    """The planner of the other options, which also hears this model."""
-    return lambda workload: with_llm(
-        make_team(others, workload), asker_of(chat(), options=options), options=options
-    )
-
-
-def teams_of(delay_s: float, llm: str, model: str) -> tuple[dict[str, TeamMaker], Runner]:
+def teams_of(told: Namespace) -> tuple[dict[str, TeamMaker], Runner]:
     """Who is compared, and in whose time."""
-    embedded: dict[str, TeamMaker] = {"embedded": lambda workload: make_team(EMBEDDED, workload)}
-    chats: dict[str, Callable[[], Chat]]
-    if llm:
-        options = SteeringOptions(planner="llm", llm_url=llm, llm_model=model)
-        chats = {model: lambda: open_chat(options)}
-        return embedded | _with_and_alone(chats, options), asyncio.run
-    chats = {
-        "best-line": lambda: BestLineChat(delay_s=delay_s),
-        "random": lambda: RandomChat(0, delay_s=delay_s),
-    }
-    return embedded | _with_and_alone(chats, EMBEDDED), run_simulated
+    if not told.llm:
+        stand_ins: dict[str, Callable[[], Chat]] = {
+            "best-line": lambda: BestLineChat(delay_s=told.delay),
+            "random": lambda: RandomChat(0, delay_s=told.delay),
+        }
+        return _teams(stand_ins, EMBEDDED, waits=False), run_simulated
+    options = SteeringOptions(
+        planner="llm",
+        llm_url=told.llm,
+        llm_model=told.model,
+        llm_deadline_s=DEADLINE_S,
+        llm_answer_tokens=told.answer_tokens,
+    )
+    chats = {told.model: lambda: OpenAIChat(endpoint_of(options), mode=told.mode or None)}
+    return _teams(chats, options, waits=True), asyncio.run
 
 
-def _with_and_alone(
-    chats: dict[str, Callable[[], Chat]], options: SteeringOptions
+def _teams(
+    chats: dict[str, Callable[[], Chat]], options: SteeringOptions, *, waits: bool
 ) -> dict[str, TeamMaker]:
-    both = {name: advised(chat, options) for name, chat in chats.items()}
-    alone = {f"{name} alone": advised(chats[name], options, others=ALONE) for name in chats}
-    return both | alone
+    """The embedded planner, with each of the models and without, and each of them alone."""
+
+    def advised(chat: Callable[[], Chat], others: SteeringOptions) -> TeamMaker:
+        return lambda workload: with_llm(
+            make_team(others, workload),
+            asker_of(chat(), options=options),
+            options=options,
+            waits=waits,
+        )
+
+    embedded: TeamMaker = lambda workload: make_team(EMBEDDED, workload)  # noqa: E731
+    both = {f"hears {name}": advised(chat, EMBEDDED) for name, chat in chats.items()}
+    alone = {f"{name} alone": advised(chat, ALONE) for name, chat in chats.items()}
+    return {"embedded": embedded} | both | alone
 
 
 def measure(told: Namespace, _: Path) -> Iterator[dict[str, object]]:
-    """Run all cases; times are over the best of the fixed settings, and over the embedded
-    planner's own."""
-    teams, runner = teams_of(told.delay, told.llm, told.model)
-    found: list[CaseResult] = []
-    for case in all_cases(seeds=told.seeds):
-        found += compare(teams, case, windows=told.windows, runner=runner)
-    own = {_case(each): each.seconds for each in found if each.planner == "embedded"}
-    for each in standings(found):
-        ratios = [one.seconds / own[_case(one)] for one in found if one.planner == each.planner]
+    """Run the cases, then sum up: times are over the best of the fixed settings', and over the
+    embedded planner's own."""
+    teams, runner = teams_of(told)
+    found: list[list[CaseResult]] = []
+    cases, began = all_cases(seeds=told.seeds), time.monotonic()
+    for case in Random(0).sample(cases, len(cases))[told.skip :]:
+        if told.minutes and time.monotonic() - began > 60 * told.minutes:
+            break
+        found.append(list(compare(teams, case, windows=told.windows, runner=runner)))
         yield {
-            "planner": each.planner,
-            "to_best": round(each.to_best, 4),
-            "worst_to_best": round(each.worst_to_best, 4),
-            "to_embedded": round(sum(ratios) / len(ratios), 4),
-            "worst_to_embedded": round(max(ratios), 4),
-            "changes": each.applied,
-            "reverted": each.reverted,
+            "workload": f"{case.stream}, {case.row_ms} ms a row, {case.start} start, {case.seed}",
+            **{each.planner: round(each.to_best, 4) for each in found[-1]},
+        }
+    for number, planner in enumerate(teams):
+        own = [each[number] for each in found]
+        yield {
+            "planner": planner,
+            "to_best": _spread([each.to_best for each in own]),
+            "to_embedded": _spread([each[number].seconds / each[0].seconds for each in found]),
+            "changes": sum(each.applied for each in own),
+            "reverted": sum(each.reverted for each in own),
         }
 
 
-def _case(result: CaseResult) -> tuple[str, float, str, int]:
-    return result.stream, result.row_ms, result.start, result.seed
+def _spread(ratios: list[float]) -> dict[str, float]:
+    found = {"mean": statistics.geometric_mean(ratios), "least": min(ratios), "most": max(ratios)}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 if __name__ == "__main__":
-    run_study(__doc__, measure, seeds=2, windows=60, delay=2.0, llm="", model="")
+    run_study(
+        __doc__, measure, seeds=2, windows=60, delay=2.0, llm="", model="", mode="",
+        answer_tokens=256, minutes=0.0, skip=0,
+    )  # fmt: skip

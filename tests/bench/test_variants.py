@@ -67,6 +67,8 @@ def test_the_run_s_language_model_is_asked_by_the_planner_llm_alone() -> None:
     assert (steered["embedded"].planner, steered["embedded"].llm_url) == ("embedded", None)
     assert steered["llm"] is not None
     assert (steered["llm"].planner, steered["llm"].llm_model) == ("llm", "m")
+    other = Variant(text="lookahead:controller=on+planner=llm+llm_model=n").config(base)
+    assert (other.llm, other.llm_model) == (base.llm, "n")
     with pytest.raises(ConfigError, match="needs an address"):
         Variant(text="lookahead:controller=on+planner=llm").config(BASE)
 
