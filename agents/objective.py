@@ -18,10 +18,11 @@ from rudder.tools.constants import (
 from rudder.training.steering_options import Objective
 
 
-@dataclass(frozen=True)
+@dataclass
 class Preference:
-    """objective: what is sought; tolerance: share of the step time that is no difference, and that
-    a smaller buffer may cost where the objective is `memory`."""
+    """objective: what is sought, which a person may change in a run; tolerance: share of the step
+    time that is no difference, and that a smaller buffer may cost where the objective is `memory`.
+    Agents of a trainer share one."""
 
     objective: Objective = "time"
     tolerance: float = HIDDEN_SHARE

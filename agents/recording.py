@@ -22,19 +22,12 @@ from pydantic import BaseModel
 
 from rudder.agents.guard import Guard
 from rudder.agents.llm.exchange import Exchange
-from rudder.memory.journal import (
-    AuditEntry,
-    CallOutcome,
-    DecisionInputs,
-    Journal,
-    Node,
-    Passage,
-)
+from rudder.agents.objective import Preference
+from rudder.memory.journal import AuditEntry, CallOutcome, DecisionInputs, Journal, Node, Passage
 from rudder.memory.records import GuardResult, Plan, Verdict
 from rudder.tools.calls import AgentRead, ToolCall, ToolResult
 from rudder.tools.estimate.history import History
 from rudder.tools.toolbox import Toolbox
-from rudder.training.steering_options import SteeringOptions
 
 
 def fingerprint(history: History) -> int | None:
@@ -132,9 +125,12 @@ NO_RECORDER = Recorder()
 class DecisionRecorder(Recorder):
     """Writes into the journal; `on_call` is for a toolbox, `on_exchange` for an asker."""
 
-    def __init__(self, journal: Journal, *, guard: Guard, options: SteeringOptions) -> None:
-        """guard: the one of the graph; options: what its roles were made of."""
-        self._journal, self._guard, self._options = journal, guard, options
+    def __init__(
+        self, journal: Journal, *, guard: Guard, preference: Preference, seed: int = 0
+    ) -> None:
+        """guard, preference, seed: of the graph and its roles."""
+        self._journal, self._guard = journal, guard
+        self._preference, self._seed = preference, seed
         self._inputs: DecisionInputs | None = None
         self._step = 0
         self._calls: list[AuditEntry] = []
@@ -148,9 +144,9 @@ class DecisionRecorder(Recorder):
         self._step, self._calls = toolbox.history.next_step, []
         self._inputs = DecisionInputs(
             episode_id=episode_id,
-            objective=self._options.objective,
-            tolerance=self._options.tolerance,
-            seed=self._options.seed,
+            objective=self._preference.objective,
+            tolerance=self._preference.tolerance,
+            seed=self._seed,
             memory_budget_bytes=toolbox.limits.memory_budget_bytes,
             learned=toolbox.whatif.learned,
             guard=self._guard.state,

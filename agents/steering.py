@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from rudder.agents.actuator import Actuator, Sender
@@ -22,15 +21,9 @@ from rudder.agents.recording import DecisionRecorder
 from rudder.agents.regime import FILLING, moves
 from rudder.agents.roles import DecisionState
 from rudder.agents.starting_point import WarmTrial
-from rudder.agents.team import Team, joining_team, make_team, steps_of
+from rudder.agents.team import Team, joining_team, make_team, preference_of, steps_of
 from rudder.agents.trial import Trial, TrialCriteria
-from rudder.agents.turns import (
-    TEAM,
-    JoinedTrial,
-    TurnStore,
-    TurnTaking,
-    goes_together,
-)
+from rudder.agents.turns import TEAM, JoinedTrial, TurnStore, TurnTaking, goes_together
 from rudder.memory.journal import Journal
 from rudder.memory.records import Episode, Observation, Outcome, Plan, Verdict
 from rudder.tools.constants import (
@@ -50,7 +43,7 @@ from rudder.tools.toolbox import Toolbox
 from rudder.training.control.messages import FULL_ATTENTION, MAX_WINDOW_STEPS, Attention
 from rudder.training.metrics import Window
 from rudder.training.settings import Applied, Change
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import Objective, SteeringOptions
 from rudder.training.turn import RankTurn, TurnState
 from rudder.training.workload import Workload
 
@@ -140,8 +133,13 @@ class Steering:
         ranks agree over, None: this one decides whenever it wants to.
         """
         self._guard = Guard(steps_of(options))
-        self.recorder = DecisionRecorder(journal, guard=self._guard, options=options)
-        self.team = team or make_team(options, workload, on_exchange=self.recorder.on_exchange)
+        self._preference, self._trial_windows = preference_of(options), options.trial_windows
+        self.recorder = DecisionRecorder(
+            journal, guard=self._guard, preference=self._preference, seed=options.seed
+        )
+        self.team = team or make_team(
+            options, workload, self._preference, on_exchange=self.recorder.on_exchange
+        )
         self.actuator = Actuator(sender, journal=journal)
         self._journal, self._may_decide = journal, may_decide
         self._episode_recall = EpisodeRecall(journal, workload=workload)
@@ -149,11 +147,6 @@ class Steering:
         self._graph = self._make_graph(self.team)
         self._joining = self._make_graph(joining_team(self.team.adviser))
         self._turns = TurnTaking(turns, workload)
-        self._criteria = TrialCriteria(
-            windows=options.trial_windows,
-            objective=options.objective,
-            tolerance=options.tolerance,
-        )
         self._next_number = 0
         self._episode: Episode | None = None
         self._trial: AnyTrial | None = None
@@ -196,7 +189,7 @@ class Steering:
         work, settings = self.toolbox.history.workload, self.toolbox.history.settings
         return (
             (self.team.second or self.team.planner).name == EmbeddedPlanner.name
-            and self._criteria.objective != "memory"
+            and not self._preference.saves_memory
             and work.policy == "lookahead"
             and settings.capacity_rows >= work.num_remote
             and settings.lookahead_batches >= FIRST_LOOKAHEAD_BATCHES
@@ -321,6 +314,14 @@ class Steering:
         self.toolbox.history.add(window)
         self._journal.add_window(window)
 
+    def seek(self, objective: Objective) -> bool:
+        """Decide by this objective from now on; whether it is another one."""
+        if objective == self._preference.objective:
+            return False
+        self._preference.objective = objective
+        self.wake()
+        return True
+
     def wake(self) -> None:
         """Something has changed that windows do not show: decide again on the next one."""
         self._backoff.end()
@@ -441,7 +442,12 @@ class Steering:
             before=before,
             expected=verdict.expected,
             course=whatif.course(verdict.change, applied_step=step) if whatif.is_ready else (),
-            criteria=replace(self._criteria, is_joint=is_joint),
+            criteria=TrialCriteria(
+                windows=self._trial_windows,
+                objective=self._preference.objective,
+                tolerance=self._preference.tolerance,
+                is_joint=is_joint,
+            ),
         )
 
     def _take_number(self) -> int:

@@ -151,12 +151,18 @@ def asker_of(
     )
 
 
-def with_llm(team: Team, asker: Asker, *, options: SteeringOptions, waits: bool = False) -> Team:
+def with_llm(
+    team: Team,
+    asker: Asker,
+    *,
+    options: SteeringOptions,
+    preference: Preference | None = None,
+    waits: bool = False,
+) -> Team:
     """The team that also hears a model, which is asked in the background; waits: each decision
     waits for it, as no run's does."""
-    consultation = Consultation(
-        asker, roles=options.llm_roles, objective=options.objective, waits=waits
-    )
+    preference = preference or preference_of(options)
+    consultation = Consultation(asker, roles=options.llm_roles, preference=preference, waits=waits)
     return replace(advised(team, consultation), asker=asker)
 
 
@@ -173,8 +179,10 @@ def preference_of(options: SteeringOptions) -> Preference:
     return Preference(objective=options.objective, tolerance=options.tolerance)
 
 
-def planner_of(options: SteeringOptions) -> Planner:
+def planner_of(options: SteeringOptions, preference: Preference | None = None) -> Planner:
     """The planner of that name; for `llm` the one that takes over from the model.
+
+    preference: what is called better; None: what the options do.
 
     Raises ConfigError, DataError or MachineError where a package's or learned one cannot be opened.
     """
@@ -189,22 +197,22 @@ def planner_of(options: SteeringOptions) -> Planner:
     if options.planner == "periodic":
         return PeriodicPlanner()
     if options.planner == "heuristic":
-        return HeuristicPlanner(preference=preference_of(options))
+        return HeuristicPlanner(preference=preference or preference_of(options))
     if options.planner == "published":
         fitted = options.planner_model is not None
         return PublishedPlanner(Fitted(open_planner(options)) if fitted else Rule())
     if options.planner == "adversarial":
         return AdversarialPlanner(seed=options.seed)
-    return EmbeddedPlanner(preference=preference_of(options))
+    return EmbeddedPlanner(preference=preference or preference_of(options))
 
 
-def critic_of(options: SteeringOptions) -> Critic:
+def critic_of(options: SteeringOptions, preference: Preference | None = None) -> Critic:
     """The embedded critic; for a run that explores the one that lets it."""
     if options.planner == "collect":
         return CollectingCritic()
     if options.planner == "published":
         return WillingCritic()
-    return EmbeddedCritic(preference=preference_of(options))
+    return EmbeddedCritic(preference=preference or preference_of(options))
 
 
 def steps_of(options: SteeringOptions) -> Steps:
@@ -263,15 +271,14 @@ async def warm_up(options: SteeringOptions, *, rank: int) -> None:
 def make_team(
     options: SteeringOptions,
     workload: Workload,
+    preference: Preference | None = None,
     *,
     on_exchange: Callable[[Exchange], None] = ignore_exchange,
 ) -> Team:
-    """Observer, planner and critic of one trainer; raises ConfigError where a model is misnamed."""
-    team = Team(
-        observer=EmbeddedObserver(),
-        planner=planner_of(options),
-        critic=critic_of(options),
-    )
+    """Observer, planner and critic of one trainer, which share what they call better; raises
+    ConfigError where a model is misnamed."""
+    planner, critic = planner_of(options, preference), critic_of(options, preference)
+    team = Team(observer=EmbeddedObserver(), planner=planner, critic=critic)
     if not _asks_model(options):
         return team
     asker = asker_of(
@@ -279,4 +286,4 @@ def make_team(
     )
     if options.planner == "published":
         return replace(team, planner=PublishedPlanner(ModelAnswer(asker)), asker=asker)
-    return with_llm(team, asker, options=options)
+    return with_llm(team, asker, options=options, preference=preference)

@@ -166,9 +166,7 @@ class Trial:
             return self._outcome(self._settled, "reverted", f"{longer} longer than before")
         if rows_gain < -rows_noise and not self._may_fetch_more(wait_gain):
             return self._outcome(
-                self._settled,
-                "reverted",
-                "more rows are fetched, for nothing in return",
+                self._settled, "reverted", "more rows are fetched, for nothing in return"
             )
         return self._outcome(self._settled, "confirmed", "no worse than before")
 
@@ -205,8 +203,7 @@ class Trial:
         if self._is_growth and self._comparable_rows([window]) <= most:
             return False
         return self._longer_ms([window]) > max(
-            CATASTROPHE_SHARE * self._before.step_ms,
-            SIGMAS_SURE * self._noise_ms,
+            CATASTROPHE_SHARE * self._before.step_ms, SIGMAS_SURE * self._noise_ms
         )
 
     def _longer_ms(self, windows: Sequence[Window]) -> float:

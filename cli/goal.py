@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rudder.agents.llm.answers import TypedAnswer, clean, form_of, read_answer
 from rudder.agents.llm.asker import AskTurn
 from rudder.agents.llm.errors import ChatError, InvalidAnswerError
 from rudder.agents.llm.messages import Question
 from rudder.agents.team import asker_of, open_chat
-from rudder.cli.show.progress import say
-from rudder.training.config import parse_bytes
+from rudder.cli.show.progress import say, this_clock
 from rudder.training.errors import ConfigError
+from rudder.training.options import parse_bytes
+from rudder.training.schedule import SCHEDULE_FORMS, DaySchedule, Hours, Period
 from rudder.training.steering_options import Objective, SteeringOptions
 
 _DEADLINE_S = 60.0
-_SYSTEM = """You read what a person wants of a training run, and express it in fields of `goal`.
-The run has one objective and one memory budget per host, the same at all hours: wishes for certain
-hours, and all else that no field expresses, go into left_out. Leave fields out that the words do
-not name."""
+_SYSTEM = f"""You read what a person wants of a training run, and express it in fields of `goal`.
+What holds at all hours goes into objective and memory_budget_mib. What holds at certain hours of
+every day goes into schedule, which is written {SCHEDULE_FORMS}; it may set objective and
+memory_budget (bytes: 512MiB, 2GiB). The night is 22:00-06:00. What no field expresses, such as days
+of the week, goes into left_out. Leave fields out that the words do not name."""
 _SPARE = r"(?:spare|save|reduce|relieve|minimi[sz]e|use (?:less|little)|least|less|little|low)"
 _MOST = r"(?:at most|no more than|not more than|up to|within|under|below|max(?:imum)?(?: of)?)"
 _PHRASES: dict[Objective, str] = {
@@ -40,13 +44,20 @@ _BUDGET = re.compile(
     r"(?: (?:of )?(?:memory|ram))?(?: (?:per|a) host)?"
 )
 _SLOWER = re.compile(rf"(?:{_MOST} )?(\d+(?:\.\d+)?)\s*(?:%|percent) slower")
-_HOURS = re.compile(
-    r"\b(?:at night|overnight|by (?:day|night)|(?:in|during) the (?:day|night|morning|evening)"
-    r"|(?:on|at) weekends?|(?:between|from) [\d:]+(?: ?[ap]m)? (?:and|to|until) [\d:]+(?: ?[ap]m)?"
-    r"|(?:after|before|until|from) [\d:]+(?: ?[ap]m)?)(?![\w:])"
-)
+_TIME = r"(\d{1,2})(?::(\d{2}))? ?([ap]m)?"
+_FROM_TO = rf"(?:between|from) {_TIME} (?:and|to|until|till) {_TIME}"
+_PARTS_OF_DAY = {
+    r"(?:at|by|(?:in|during) the) night|overnight": ("22:00", "6:00"),
+    r"by day|(?:in|during) the day": ("6:00", "22:00"),
+    r"in the mornings?": ("6:00", "12:00"),
+    r"in the evenings?": ("18:00", "22:00"),
+}
+_HOURS = re.compile(rf"\b(?:{'|'.join([*_PARTS_OF_DAY, _FROM_TO])})(?![\w:])")
+_PLACE = re.compile(r"@(\d+)")
+"""Where hours were, before a goal is cut into phrases: `between 1 and 2` is no two phrases."""
 KNOWN = (
-    "fast | spare the network (traffic, link) | spare memory | at most 2 GB | at most 2 % slower"
+    "fast | spare the network (traffic, link) | spare memory | at most 2 GB | at most 2 % slower;"
+    " all but the last with hours: at night | from 22:00 to 6:00"
 )
 """What the plain reader understands, with commas between phrases."""
 
@@ -58,6 +69,7 @@ class Goal:
     objective: Objective | None = None
     memory_budget: str | None = None
     tolerance: float | None = None
+    schedule: str | None = None
     left_out: tuple[str, ...] = ()
 
     @property
@@ -67,36 +79,76 @@ class Goal:
             "objective": self.objective,
             "memory_budget": self.memory_budget,
             "tolerance": self.tolerance,
+            "schedule": self.schedule,
         }
         return {name: value for name, value in named.items() if value is not None}
 
+    @property
+    def as_typed(self) -> list[str]:
+        """The options as a shell takes them."""
+        return [
+            f"--{name.replace('_', '-')} {quote(str(value))}"
+            for name, value in self.options.items()
+        ]
+
     def lines(self) -> Iterator[str]:
         """For a person to confirm."""
-        for name, value in self.options.items():
-            yield f"  --{name.replace('_', '-')} {value}"
-        for words in self.left_out:
-            yield f"  left out: {words}"
+        yield from (f"  {each}" for each in self.as_typed)
+        if self.schedule is not None:
+            yield f"  hours are by {this_clock()}"
+        yield from (f"  left out: {words}" for words in self.left_out)
 
 
 def read_plain(text: str) -> Goal:
     """By plain rules; raises ConfigError for what they do not know, and for two objectives."""
-    words = " ".join(text.lower().split())
-    hours = _HOURS.findall(words)
-    left_out = tuple(f"{each}: hours are not supported, a run has one goal" for each in hours)
-    phrases = re.split(r"\s*(?:[,;]|\.(?=\s|$)|\band\b|\bbut\b)\s*", _HOURS.sub("", words))
+    words = " ".join(text.lower().split()).replace("@", "")
+    hours = list(map(_hours_of, _HOURS.finditer(words)))
+    places = itertools.count()
+    cut = re.split(
+        r"\s*(?:[,;]|\.(?=\s|$)|\band\b|\bbut\b)\s*",
+        _HOURS.sub(lambda _: f"@{next(places)}", words),
+    )
     found: dict[str, Any] = {}
-    for phrase in filter(None, map(str.strip, phrases)):
-        name, value = _meaning(phrase)
-        if found.setdefault(name, value) != value:
+    periods: list[Period] = []
+    for phrase in filter(None, map(str.strip, cut)):
+        place = _PLACE.search(phrase)
+        name, value = _meaning(_PLACE.sub("", phrase, count=1).strip())
+        if place is not None and name != "tolerance":
+            periods.append(Period(hours[int(place[1])], **{name: value}))
+        elif place is not None or found.setdefault(name, value) != value:
             raise ConfigError.for_field(
                 "goal",
                 value=text,
                 allowed=f"one {name} for the whole run",
-                remedy=f"leave one of {found[name]} and {value} out",
+                remedy=f"leave one of {found.get(name, 'its hours')} and {value} out",
             )
-    if not found:
+    if not found and not periods:
         raise _not_understood(text)
-    return Goal(**found, left_out=left_out)
+    return Goal(**found, schedule=_schedule_of(periods))
+
+
+def _hours_of(words: re.Match[str]) -> Hours:
+    for part, (begin, end) in _PARTS_OF_DAY.items():
+        if re.fullmatch(part, words[0]):
+            return Hours.parse(begin, end)
+    begin, end = (_on_the_clock(*words.groups()[at : at + 3]) for at in (0, 3))
+    try:
+        return Hours.parse(begin, end)
+    except ValueError as error:
+        raise ConfigError(f"goal: {error}", remedy="write hours so: from 22:00 to 6:00") from None
+
+
+def _on_the_clock(hour: str, minute: str | None, half: str | None) -> str:
+    """`10`, None and `pm` as 22:00."""
+    number = int(hour) if half is None else int(hour) % 12 + 12 * (half == "pm")
+    return f"{number}:{minute or '00'}"
+
+
+def _schedule_of(periods: Sequence[Period]) -> str | None:
+    try:
+        return str(DaySchedule(tuple(periods))) if periods else None
+    except ValueError as error:
+        raise ConfigError(f"goal: {error}", remedy="give each hour one of them") from None
 
 
 def _meaning(phrase: str) -> tuple[str, Any]:
@@ -126,7 +178,7 @@ def _not_understood(text: str) -> ConfigError:
         value=text,
         allowed=KNOWN,
         remedy="use these words with commas between them; or --llm URL --llm-model NAME, for a"
-        " language model to read yours; or --objective, --memory-budget and --tolerance",
+        " language model to read yours; or --objective, --memory-budget, --tolerance, --schedule",
     )
 
 
@@ -153,7 +205,7 @@ def with_goal(options: Mapping[str, Any], *, yes: bool) -> dict[str, Any]:
 
 
 def _confirm(goal: Goal) -> None:
-    meant = " ".join(line.strip() for line in goal.lines() if line.strip().startswith("--"))
+    meant = " ".join(goal.as_typed)
     if not sys.stdin.isatty():
         raise ConfigError(
             "a goal is to be confirmed, and there is no terminal",
@@ -189,10 +241,18 @@ class GoalAnswer(TypedAnswer):
         Field(description="time: shortest step; traffic: fewest rows; memory: smallest buffer"),
     ] | None = None  # fmt: skip
     memory_budget_mib: Annotated[int, Field(ge=0, le=2**40, description="of a host")] | None = None
+    schedule: Annotated[
+        str, Field(max_length=500, description="22:00-06:00 objective=traffic; or empty")
+    ] | None = None  # fmt: skip
     slower_percent: Annotated[float, Field(ge=0, le=100, description="tolerated")] | None = None
     left_out: Annotated[
         str, Field(max_length=300, description="words of the goal that no field expresses, or none")
     ]
+
+    @field_validator("schedule")
+    @classmethod
+    def _check_schedule(cls, text: str | None) -> str | None:
+        return str(DaySchedule.parse(text)) if text else None
 
     @property
     def goal(self) -> Goal:
@@ -202,6 +262,7 @@ class GoalAnswer(TypedAnswer):
             objective=self.objective,
             memory_budget=None if mib is None else f"{mib}MiB",
             tolerance=None if percent is None else round(percent / 100, 6),
+            schedule=self.schedule,
             left_out=tuple(filter(None, [clean(self.left_out)])),
         )
 

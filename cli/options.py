@@ -135,13 +135,16 @@ _SETTINGS = {
         " adversarial (the worst changes, for tests); or NAME[:ARGUMENT] of an installed package.",
         "planner_model": "File that `rudder fit` wrote, for a fitted planner.",
         "planner_refit_every": "Fit a fitted planner again after this many measured changes.",
-        "goal": "What to seek, in words: 'at most 2 GB, spare the network'. You are shown which of"
-        " the next options that means, and confirm it. With --llm, the model reads the words.",
+        "goal": "What to seek, in words: 'at most 2 GB, spare the network at night'. You are shown"
+        " which of the next options that means, and confirm it. With --llm, the model reads the"
+        " words.",
         "objective": "What to optimise: time (least step time; of equal ones, fewest rows fetched),"
         " traffic (fewest rows) or memory (the smallest buffer that is as fast).",
         "tolerance": "Differences below this share of the step time do not count; with"
         " --objective memory, how much slower a smaller buffer may be.",
         "memory_budget": "Memory for all buffers of a host: 2GiB. Default: half of what is free.",
+        "schedule": "Another objective or memory budget at some hours of each day, by this"
+        " machine's clock: '22:00-06:00 objective=traffic; 12:00-13:00 memory_budget=1GiB'.",
         "memory": "File of past episodes, or `none`. Default: memory.db in the data folder.",
         "audit_key": "File with a secret of 16 bytes or more that signs the ends of the audit logs"
         " every minute.",
@@ -355,7 +358,9 @@ def writing_memory(path: Path) -> Iterator[Path]:
 # -- rows of the audit log --------------------------------------------------------------------
 
 _Kind = Literal["call", "result", "intent", "effect", "note", "record"]
-_Agent = Literal["observer", "planner", "critic", "guard", "act", "user", "mcp", "trainer"]
+_Agent = Literal[
+    "observer", "planner", "critic", "guard", "act", "user", "schedule", "mcp", "trainer"
+]
 _Outcome = Literal[
     "answered", "staged", "approved", "refused", "applied", "confirmed", "reverted", "expired",
     "failed",

@@ -33,8 +33,8 @@ class AuditEntry(Frozen):
     kind: `call` and `result` are joined by call_id; an `intent` comes before the `effect` that it
     announces; a `note` stands alone; a `record` carries the digests of rows that were written to
     other tables, or where another rank's log ended. agent: observer, planner, critic, guard, act,
-    user or trainer; arguments, result: JSON; model, input_tokens, output_tokens: of a question to a
-    language model.
+    user, schedule, mcp or trainer; arguments, result: JSON; model, input_tokens, output_tokens: of
+    a question to a language model.
     """
 
     kind: Literal["call", "result", "intent", "effect", "note", "record"]

@@ -26,10 +26,11 @@ from rudder.training.checkpoint.format import CheckpointInterval
 from rudder.training.errors import ConfigError
 from rudder.training.hosts.names import check_hosts, machine_settings, to_machines
 from rudder.training.model.own import OwnModel
-from rudder.training.options import as_config_error, kilobits_of
+from rudder.training.options import BYTES, as_config_error, kilobits_of, parse_bytes
 from rudder.training.partitioned_graph import TensorChoice
 from rudder.training.plugins import ChosenName
 from rudder.training.sampling.edge_split import EdgeSplit
+from rudder.training.schedule import DaySchedule
 from rudder.training.settings import (
     DEFAULT_LOOKAHEAD_BATCHES,
     MAX_INTERVAL_BATCHES,
@@ -45,29 +46,13 @@ from rudder.training.steering_options import (
 )
 from rudder.training.workload import OWN_POLICIES, POLICY_CHOICES, LivePolicy, PolicyName
 
-_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
 CONFIG_FILE = "config.toml"
 """In the folder of a run: its configuration."""
 BUFFER_FORMS = "auto, a share of the halo (0.25), rows (20000) or bytes (64MiB)"
-_MAX_BYTES = 2**63
 _MAX_SECONDS = 10_000_000
 """Of a timeout: 115 days."""
 NO_MEMORY = Path("none")
 """In place of a file of past episodes: none is kept."""
-
-
-def parse_bytes(text: str) -> int:
-    """Read `64MiB`, `2gb` or `5000`; raises ValueError that says how bytes are written."""
-    if text.strip().isdecimal() and len(text) < len(str(_MAX_BYTES)):
-        return int(text)
-    match = _BYTES.match(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is no number of bytes; write 64MiB, 2GiB or 5000")
-    number = float(match.group(1)) * _BINARY_UNITS[match.group(2).lower()]
-    if number >= _MAX_BYTES:
-        raise ValueError(f"{text[:40]!r} is more bytes than any machine has")
-    return int(number)
 
 
 class BufferSize(Frozen):
@@ -85,7 +70,7 @@ class BufferSize(Frozen):
         """Read one of the text forms; raises ValueError that names them."""
         if text.strip() == "auto":
             return AUTO
-        if _BYTES.match(text.strip()):
+        if BYTES.match(text.strip()):
             return cls(amount=parse_bytes(text), unit="bytes")
         try:
             amount = float(text)
@@ -218,7 +203,11 @@ def _to_model(value: object) -> str:
     return str(value) if own is None else str(own)
 
 
-_READ_BY: dict[str, Callable[[str], object]] = {"rate": kilobits_of, "memory_budget": parse_bytes}
+_READ_BY: dict[str, Callable[[str], object]] = {
+    "rate": kilobits_of,
+    "memory_budget": parse_bytes,
+    "schedule": DaySchedule.parse,
+}
 """Settings that stay text, and what raises ValueError where it cannot be read."""
 
 
@@ -280,6 +269,7 @@ class RunConfig(AgentOptions, FrozenExact):
     controller: Literal["on", "none"] = "on"
     goal: str | None = Field(None, max_length=500)
     memory_budget: str | None = None
+    schedule: str | None = None
     audit_key: Path | None = None
     audit_anchor: str | None = None
     llm: str | None = None
@@ -332,6 +322,8 @@ class RunConfig(AgentOptions, FrozenExact):
         if self.task == "link-prediction" and (self.metric or self.class_weights):
             raise ValueError("task = link-prediction has MRR and Hits@10, no metric and no classes")
         check_hosts(self.launcher, self.machines, hosts=self.hosts, spares=self.spare_hosts)
+        if self.schedule is not None and self.steering is None:
+            raise ValueError("schedule is what agents keep to; it needs controller on, no stock")
         if self.rate is not None and self.launcher != "local":
             raise ValueError("rate limits the links of local hosts only; leave it out")
         if self.rate is not None and self.network == "loopback":
@@ -393,6 +385,11 @@ class RunConfig(AgentOptions, FrozenExact):
     def memory_budget_bytes(self) -> int | None:
         """Bytes of all buffers of a host; None where the run does not say."""
         return None if self.memory_budget is None else parse_bytes(self.memory_budget)
+
+    @property
+    def hours(self) -> DaySchedule | None:
+        """What holds at which hours; None: the same at all of them."""
+        return None if self.schedule is None else DaySchedule.parse(self.schedule)
 
     @property
     def tensor_names(self) -> TensorChoice:

@@ -51,6 +51,25 @@ def as_config_error(
     )
 
 
+_BINARY_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+BYTES = re.compile(r"^(\d+(?:\.\d+)?)\s*([kmgt]?)i?b$", re.IGNORECASE)
+"""How bytes are written with a unit."""
+_MAX_BYTES = 2**63
+
+
+def parse_bytes(text: str) -> int:
+    """Read `64MiB`, `2gb` or `5000`; raises ValueError that says how bytes are written."""
+    if text.strip().isdecimal() and len(text) < len(str(_MAX_BYTES)):
+        return int(text)
+    match = BYTES.match(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no number of bytes; write 64MiB, 2GiB or 5000")
+    number = float(match.group(1)) * _BINARY_UNITS[match.group(2).lower()]
+    if number >= _MAX_BYTES:
+        raise ValueError(f"{text[:40]!r} is more bytes than any machine has")
+    return int(number)
+
+
 _RATE = re.compile(r"^(\d{1,9}(?:\.\d{1,9})?)([kmg])bit$", re.ASCII)
 _KILOBITS = {"k": 1, "m": 10**3, "g": 10**6}
 _MAX_KILOBITS = 10**9

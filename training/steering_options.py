@@ -45,7 +45,9 @@ def _objective(value: object) -> object:
     return "time" if value == "wait" else value
 
 
-Objective = Annotated[Literal["time", "traffic", "memory"], BeforeValidator(_objective)]
+ObjectiveName = Literal["time", "traffic", "memory"]
+Objective = Annotated[ObjectiveName, BeforeValidator(_objective)]
+OBJECTIVES: tuple[Objective, ...] = get_args(ObjectiveName)
 KEY_VARIABLE = "RUDDER_LLM_KEY"
 KEY_FILE_VARIABLE = "RUDDER_LLM_KEY_FILE"
 """Path of a file that holds the key, as secrets are handed to containers and jobs."""

@@ -38,7 +38,13 @@ from rudder.training.control.messages import (
     LogHead,
     SteeringState,
 )
-from rudder.training.control.steering import BUDGET_FILE, read_budget
+from rudder.training.control.steering import (
+    BUDGET_FILE,
+    OBJECTIVE_FILE,
+    HostSetting,
+    read_budget,
+    read_objective,
+)
 from rudder.training.errors import RudderError, complain
 from rudder.training.metrics import SteeringCounts, Window
 from rudder.training.settings import Change
@@ -102,6 +108,7 @@ class ControllerSession:
         memory."""
         self._workload, self._options, self._folder = workload, options, folder
         self._budget_file, self._socket = socket.parent / BUDGET_FILE, socket
+        self._objective_file = socket.parent / OBJECTIVE_FILE
         self._budget_bytes = options.memory_budget_bytes
         self._memory = memory or MemoryWatch()
         self._is_on = True
@@ -152,6 +159,7 @@ class ControllerSession:
 
     async def _decide_on(self, window: Window) -> None:
         self._look_at_budget()
+        self._look_at_objective()
         self._look_at_memory()
         self._place.copy_now_and_then()
         self._cpu.earn(window.trained_seconds, is_needed=waits(window))
@@ -276,10 +284,18 @@ class ControllerSession:
         """A budget that has changed holds from the next decision on."""
         budget = read_budget(self._budget_file, self._options.memory_budget_bytes)
         if budget != self._budget_bytes:
-            self._note("user", "steer_budget", arguments=json.dumps({"num_bytes": budget}))
+            who = HostSetting.of(self._budget_file).by
+            self._note(who, "steer_budget", arguments=json.dumps({"num_bytes": budget}))
             self._budget_bytes = budget
             self._memory.forget()
             self._set_budget(budget)
+
+    def _look_at_objective(self) -> None:
+        """So does an objective."""
+        objective = read_objective(self._objective_file, self._options.objective)
+        if self._steering.seek(objective):
+            who = HostSetting.of(self._objective_file).by
+            self._note(who, "steer_objective", arguments=json.dumps({"objective": objective}))
 
     def _look_at_memory(self) -> None:
         """While the host runs short of memory its budget is cut."""

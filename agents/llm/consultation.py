@@ -32,13 +32,14 @@ from rudder.agents.llm.proposals import (
     set_form,
     stage,
 )
+from rudder.agents.objective import DEFAULT_PREFERENCE, Preference
 from rudder.agents.regime import ending
 from rudder.memory.journal import Recalled
 from rudder.memory.records import Episode, Observation, Plan
 from rudder.tools.toolbox import Toolbox
 from rudder.training.metrics import StepTiming
 from rudder.training.settings import Change
-from rudder.training.steering_options import LlmRole, Objective
+from rudder.training.steering_options import LlmRole
 
 OBSERVER_TOOL, CRITIC_TOOL = "describe", "give_verdict"
 Answers: TypeAlias = dict[AgentRole, tuple[Question, Reply]]
@@ -131,11 +132,11 @@ class Consultation(Adviser):
         asker: Asker,
         *,
         roles: tuple[LlmRole, ...] = ("planner",),
-        objective: Objective = "time",
+        preference: Preference = DEFAULT_PREFERENCE,
         waits: bool = False,
     ) -> None:
         """waits: `offer` waits for the answer, as no run does."""
-        self._asker, self._roles, self._objective = asker, roles, objective
+        self._asker, self._roles, self._preference = asker, roles, preference
         self._waits, self._backoff, self.model = waits, LlmBackoff(), asker.model
         self._asked: Observation | None = None
 
@@ -160,9 +161,8 @@ class Consultation(Adviser):
         if not self._is_due(observation, toolbox):
             return
         self._asked = observation
-        briefing = brief(
-            observation, recalled, toolbox, objective=self._objective, proposal=proposal.change
-        )
+        objective, change = self._preference.objective, proposal.change
+        briefing = brief(observation, recalled, toolbox, objective=objective, proposal=change)
         inquiry = consult(self._asker, briefing, roles=self._roles, toolbox=toolbox.apart())
         self._asker.background.begin(inquiry)
         if self._waits:
@@ -183,7 +183,9 @@ class Consultation(Adviser):
             return True
         if _reverted_since(asked.step, toolbox):
             return True
-        return observation.has_headroom(self._objective) and self._backoff.may_plan(observation)
+        return observation.has_headroom(self._preference.objective) and self._backoff.may_plan(
+            observation
+        )
 
 
 def _reverted_since(step: int, toolbox: Toolbox) -> bool:

@@ -46,11 +46,7 @@ class AdversarialPlanner:
             else None
         )
         return propose(
-            self.name,
-            chosen[-1],
-            whatif=toolbox.whatif,
-            reason="all will be well",
-            expected=praise,
+            self.name, chosen[-1], whatif=toolbox.whatif, reason="all will be well", expected=praise
         )
 
 
@@ -107,17 +103,11 @@ class PeriodicPlanner:
     ) -> Plan:
         """A round, where one is due."""
         if self._last_step is not None and observation.step < self._last_step + self._period:
-            return keep(
-                self.name,
-                f"the last round was less than {self._period} steps ago",
-            )
+            return keep(self.name, f"the last round was less than {self._period} steps ago")
         self._last_step = observation.step
         change = Change(replace_now=True)
         return propose(
-            self.name,
-            change,
-            whatif=toolbox.whatif,
-            reason=f"{self._period} steps have gone by",
+            self.name, change, whatif=toolbox.whatif, reason=f"{self._period} steps have gone by"
         )
 
 
@@ -132,7 +122,7 @@ class HeuristicPlanner:
     name = "heuristic"
 
     def __init__(self, *, preference: Preference = DEFAULT_PREFERENCE) -> None:
-        self._saves_memory = preference.saves_memory
+        self._preference = preference
 
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
@@ -140,7 +130,7 @@ class HeuristicPlanner:
         """What the first rule says that applies."""
         settings, limits = observation.settings, toolbox.limits
         is_hidden = observation.exposed_fraction < HIDDEN_SHARE
-        if self._saves_memory and is_hidden and settings.capacity_rows > 1:
+        if self._preference.saves_memory and is_hidden and settings.capacity_rows > 1:
             change = Change(capacity_rows=settings.capacity_rows * 3 // 4)
             return propose(
                 self.name, change, whatif=toolbox.whatif, reason="all communication is hidden"

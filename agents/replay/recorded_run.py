@@ -215,11 +215,7 @@ class _Session:
     """One controller's history and own episodes, which grow from decision to decision."""
 
     def __init__(
-        self,
-        number: int,
-        workload: Workload,
-        windows: list[Window],
-        pruned: PrunedUses | None,
+        self, number: int, workload: Workload, windows: list[Window], pruned: PrunedUses | None
     ) -> None:
         self.number, self.workload = number, workload
         self.history = History(workload)

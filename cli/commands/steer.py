@@ -1,11 +1,12 @@
-"""`rudder steer`: switch steering of a running job off and on, see how it stands, limit memory."""
+"""`rudder steer`: switch steering of a running job off and on, see how it stands, change aims."""
 
 from __future__ import annotations
 
 import json as json_text
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +15,12 @@ from rudder.cli.help import App
 from rudder.cli.options import AsJson, RunOption
 from rudder.training.control.door import Control, LocalControl, listens, rank_of_socket
 from rudder.training.errors import ConfigError
+from rudder.training.steering_options import ObjectiveName
 
-app = App("Switch steering of a running job off and on, see its state, limit its memory.")
+if TYPE_CHECKING:
+    from rudder.training.control.steering import HostSetting
+
+app = App("Switch steering of a running job off and on, see its state, change its aims.")
 _CONNECT_S = 1.0
 
 
@@ -57,9 +62,9 @@ def status(
     from rudder.training.control.steering import OFF_FILE
 
     control = control_in_use(run)
-    is_on = control.read(OFF_FILE) is None
+    is_on, changed = control.read(OFF_FILE) is None, _changed(control)
     trainers: list[dict[str, object]] = []
-    lines = [f"steering is {'on' if is_on else 'off'}"]
+    lines = [f"steering is {'on' if is_on else 'off'}", *_changed_lines(changed)]
     for socket in control.sockets():
         rank = rank_of_socket(socket)
         if not listens(control, socket, timeout_s=_CONNECT_S):
@@ -78,7 +83,10 @@ def status(
             controller += f" ({report.phase}{why})"
         lines.append(f"rank {rank}{machine}: {settings_line(run, answer)}; {controller}")
     if json:
-        typer.echo(json_text.dumps({"is_on": is_on, "trainers": trainers}, indent=2))
+        said = {name: {"value": each.value, "by": each.by} for name, each in changed.items()}
+        typer.echo(
+            json_text.dumps({"is_on": is_on, "changed": said, "trainers": trainers}, indent=2)
+        )
     else:
         typer.echo("\n".join(lines))
 
@@ -95,8 +103,8 @@ def budget(
     Example: rudder steer budget --run runs/demo 512MiB
     """
     from rudder.cli.show import figures
-    from rudder.training.config import parse_bytes
     from rudder.training.control.steering import BUDGET_FILE
+    from rudder.training.options import parse_bytes
 
     try:
         num_bytes = parse_bytes(size)
@@ -106,6 +114,24 @@ def budget(
     typer.echo(f"buffers of a host may take {figures.mebibytes(num_bytes)}")
     if problem := _why_no_buffer(run, num_bytes):
         typer.echo(problem, err=True)
+
+
+@app.command()
+def objective(
+    run: RunOption,
+    sought: Annotated[
+        ObjectiveName,
+        typer.Argument(help="What to optimise.", show_default=False, metavar="OBJECTIVE"),
+    ],
+) -> None:
+    """Change what a running job's agents seek, from their next decision on.
+
+    Example: rudder steer objective --run runs/demo traffic
+    """
+    from rudder.training.control.steering import OBJECTIVE_FILE, HostSetting
+
+    control_in_use(run).write(OBJECTIVE_FILE, str(HostSetting(sought)))
+    typer.echo(f"the objective is {sought} from the agents' next decision on")
 
 
 def control_in_use(run: Path) -> Control:
@@ -126,6 +152,25 @@ def control_in_use(run: Path) -> Control:
             f" `rudder audit list {run}` shows what was done",
         )
     return control
+
+
+def _changed(control: Control) -> dict[str, HostSetting]:
+    """What a person or the schedule has changed for all trainers, by the option's name."""
+    from rudder.training.control.steering import BUDGET_FILE, OBJECTIVE_FILE, HostSetting
+
+    files = {"objective": OBJECTIVE_FILE, "memory_budget": BUDGET_FILE}
+    said = {name: HostSetting.parse(control.read(file)) for name, file in files.items()}
+    return {name: each for name, each in said.items() if each.value is not None}
+
+
+def _changed_lines(changed: dict[str, HostSetting]) -> Iterator[str]:
+    from rudder.cli.show import figures
+
+    for name, each in changed.items():
+        value = str(each.value)
+        shown = figures.mebibytes(int(value)) if value.isdecimal() else value
+        who = "the schedule" if each.by == "schedule" else "a person"
+        yield f"{name.replace('_', ' ')}: {shown}, set by {who}"
 
 
 def _machine_of(control: Control, rank: int) -> str:

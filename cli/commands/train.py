@@ -15,7 +15,7 @@ import typer
 
 from rudder.cli.detached import Parting, part
 from rudder.cli.options import AsJson, long_command, settings, with_options
-from rudder.cli.show.progress import say
+from rudder.cli.show.progress import say, this_clock
 from rudder.training.config import RunConfig, run_config
 from rudder.training.hosts.names import hosts_in
 from rudder.training.machine import why_no_buffer
@@ -221,6 +221,8 @@ def run(
         (run_dir / ERROR_FILE).unlink(missing_ok=True)
         say(f"going on after {checkpoint.manifest.step:,} steps, from {checkpoint.folder}")
     tell_of_budget(config, row_bytes=graph.row_bytes)
+    if config.hours is not None and config.goal is None:
+        say(f"schedule {config.hours}, by {this_clock()}")
     with tracking(config, run_dir) as note:
         watchers = [note]
         if foreground is not None:

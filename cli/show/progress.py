@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import TextIO
@@ -148,6 +149,11 @@ class Pace:
         rate = (done - self._after) / elapsed
         speed = f"{rate:,.0f} a second" if rate >= 2 else f"{duration(1 / rate)} each"
         return f"{told}, {speed}, {duration(max(total - done, 0) / rate)} left"
+
+
+def this_clock() -> str:
+    """The clock that schedules go by, and what it shows."""
+    return f"the clock of this machine, where it is {datetime.now().astimezone():%H:%M %Z}"
 
 
 def duration(seconds: float) -> str:

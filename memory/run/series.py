@@ -221,10 +221,10 @@ _KEPT = ("confirmed", "kept")
 
 
 def _others(reader: RunReader, rows: Sequence[AuditRow], times: dict[int, float]) -> Iterator[Mark]:
-    """What a person did, faults, and controllers that began anew."""
+    """What a person or the schedule did, faults, and controllers that began anew."""
     for row in rows:
         is_fault = row.agent == "trainer" or row.error_type or row.tool in ("gap", "damaged_file")
-        if row.agent in ("user", "mcp") or is_fault:
+        if row.agent in ("user", "schedule", "mcp") or is_fault:
             yield Mark(times[row.number], row.step, "fault" if is_fault else "person", row=row)
     again = reader.audit(AuditFilter(kind="record", tool="begin_session"))[1:]
     yield from (Mark(times[row.number], row.step, "fault", row=row) for row in again)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from rudder.agents.graph import build_graph, decide
 from rudder.agents.guard import Guard
+from rudder.agents.objective import Preference
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.baselines import FixedPlanner
 from rudder.agents.planners.proposals import propose
@@ -18,7 +19,6 @@ from rudder.memory.records import Observation, Plan, Verdict
 from rudder.tools.calls import ToolCall
 from rudder.tools.toolbox import Toolbox
 from rudder.training.settings import Change
-from rudder.training.steering_options import SteeringOptions
 from tests.agents.steered import Believer, toolbox_after, trainer_of
 from tests.tools.runs import call_of
 
@@ -69,7 +69,7 @@ class Shrinking(FixedPlanner):
 def decided() -> list[AuditEntry]:
     log = Log()
     guard = Guard()
-    recorder = DecisionRecorder(log, guard=guard, options=SteeringOptions())
+    recorder = DecisionRecorder(log, guard=guard, preference=Preference())
     toolbox = toolbox_after(trainer_of())
     toolbox.on_call = recorder.on_call
     graph = build_graph(

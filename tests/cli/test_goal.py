@@ -24,12 +24,25 @@ NIGHT = "at most 2 GB, spare the network at night"
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        (NIGHT, {"objective": "traffic", "memory_budget": "2GB"}),
+        (NIGHT, {"memory_budget": "2GB", "schedule": "22:00-06:00 objective=traffic"}),
         ("As fast as possible.", {"objective": "time"}),
         ("spare memory and at most 2% slower", {"objective": "memory", "tolerance": 0.02}),
         ("up to 512 MiB of memory", {"memory_budget": "512MIB"}),
-        ("use less bandwidth from 22:00 to 6:00; fast at weekends", None),
-        ("save the link between 22:00 and 6:00", {"objective": "traffic"}),
+        ("use less bandwidth; fast", None),
+        (
+            "fast, save the link between 10 pm and 6:30",
+            {
+                "objective": "time",
+                "schedule": "22:00-06:30 objective=traffic",
+            },
+        ),
+        (
+            "by day at most 1 GB and spare the link, fast from 18 to 6",
+            {
+                "objective": "traffic",
+                "schedule": "06:00-22:00 memory_budget=1GB; 18:00-06:00 objective=time",
+            },
+        ),
         ("at most 1.5 gb of ram per host", {"memory_budget": "1.5GB"}),
     ],
 )
@@ -42,19 +55,37 @@ def test_plain_rules_read_a_small_set_of_phrases(words: str, options: Any) -> No
     run_config(**options)
 
 
-def test_hours_are_told_to_be_not_supported() -> None:
-    (left_out,) = read_plain(NIGHT).left_out
-    assert left_out.startswith("at night: hours are not supported")
-
-
 @pytest.mark.parametrize(
     "words",
-    ["", "at night", "be nice", "at most 2 GB of disk", "fast, please", "up to 9999999999 TB"],
+    [
+        "",
+        "at night",
+        "be nice",
+        "at most 2 GB of disk",
+        "fast, please",
+        "up to 9999999999 TB",
+        "fast at weekends",
+        "fast after 22:00",
+        "fast @0",
+    ],
 )
 def test_other_words_are_refused_with_those_that_are_known(words: str) -> None:
     with pytest.raises(ConfigError, match="goal") as error:
         read_plain(words)
     assert "at most 2 GB" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("fast at night, spare the link from 5:00 to 7:00", "overlap, and both set objective"),
+        ("spare memory from 22:00 to 25:00", "25:00 is no time of day"),
+        ("at most 2% slower at night", "one tolerance for the whole run"),
+    ],
+)
+def test_hours_that_cannot_be_kept_to_are_refused(words: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        read_plain(words)
 
 
 def test_a_goal_does_not_contradict_an_option() -> None:
@@ -65,12 +96,14 @@ def test_a_goal_does_not_contradict_an_option() -> None:
 
 
 def test_a_goal_is_shown_and_needs_a_yes(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ConfigError, match="--objective traffic --memory-budget 2GB"):
+    with pytest.raises(ConfigError, match="--memory-budget 2GB --schedule '22:00-06:00 "):
         with_goal({"goal": NIGHT}, yes=False)  # pytest's standard input is no terminal
     shown = capsys.readouterr().err
-    assert f'goal "{NIGHT}" means:\n  --objective traffic\n  --memory-budget 2GB\n' in shown
+    meant = "--memory-budget 2GB\n  --schedule '22:00-06:00 objective=traffic'"
+    assert f'goal "{NIGHT}" means:\n  {meant}\n  hours are by the clock of this machine' in shown
     config = run_config(**with_goal({"goal": NIGHT}, yes=True))
-    assert (config.goal, config.objective, config.memory_budget) == (NIGHT, "traffic", "2GB")
+    assert (config.goal, config.objective, config.memory_budget) == (NIGHT, "time", "2GB")
+    assert config.schedule == "22:00-06:00 objective=traffic"
 
 
 def train(answer: str, cwd: Path) -> str:
@@ -102,11 +135,12 @@ def read_by(step: Step, words: str) -> dict[str, Any]:
 
 
 def test_a_model_reads_any_words(capsys: pytest.CaptureFixture[str]) -> None:
-    said = {"objective": "traffic", "memory_budget_mib": 2048, "left_out": "at night"}
+    night = "22:00-06:00 objective=traffic"
+    said = {"memory_budget_mib": 2048, "schedule": night, "left_out": "gentle"}
     words = "be gentle with our switch at night, two gigs are fine"
     found = read_by(CallTool([("goal", json.dumps(said))]), words)
-    assert found == {"goal": words, "objective": "traffic", "memory_budget": "2048MiB"}
-    assert "left out: at night" in capsys.readouterr().err
+    assert found == {"goal": words, "memory_budget": "2048MiB", "schedule": night}
+    assert "left out: gentle" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -116,6 +150,7 @@ def test_a_model_reads_any_words(capsys: pytest.CaptureFixture[str]) -> None:
         Fail("prose"),
         CallTool([("goal", '{"left_out": "all of it"}')]),
         CallTool([("goal", '{"objective": "money", "left_out": ""}')]),
+        CallTool([("goal", '{"schedule": "at night objective=time", "left_out": ""}')]),
     ],
 )
 def test_plain_rules_take_over_from_a_model_that_fails(

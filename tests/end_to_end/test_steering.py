@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from rudder.memory.run.run_reader import run_file
+from rudder.memory.run.run_reader import RunReader, run_file
 from tests.end_to_end.records import check_records, has_one_session
 from tests.end_to_end.test_train import RUDDER, rudder, wait_for
 from tests.waiting import RUN_SECONDS, WAIT_SECONDS, lives, until
@@ -56,7 +56,8 @@ def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path)
     bad = ("--buffer", "0.01", "--lookahead", "0", "--rate", "10mbit", "--epochs", "12")
     (tmp_path / "key").write_bytes(b"k" * 32)
     outside = ("--audit-key", str(tmp_path / "key"), "--audit-anchor", str(tmp_path / "anchor"))
-    with steered_run(tiny_parts, run_dir, *bad, *outside) as run:
+    always = "0:00-12:00 memory_budget=1TiB; 12:00-24:00 memory_budget=1TiB"
+    with steered_run(tiny_parts, run_dir, *bad, *outside, "--schedule", always) as run:
         _, errors = run.communicate(timeout=RUN_SECONDS)
     assert run.returncode == 0, errors
     summary = json.loads((run_dir / "summary.json").read_text())
@@ -71,6 +72,11 @@ def test_agents_rescue_a_run_from_bad_settings(tiny_parts: Path, tmp_path: Path)
     assert "capacity" in errors  # told while it goes on
     assert check_records(run_dir) == 2
     assert all(has_one_session(run_file(run_dir, rank=rank)) for rank in range(2))
+    for rank in range(2):
+        with RunReader(run_file(run_dir, rank=rank)) as reader:
+            (note,) = [row for row in reader.audit() if row.agent == "schedule"]
+        assert (note.tool, note.arguments) == ("steer_budget", f'{{"num_bytes": {2**40}}}')
+    assert not (run_dir / "control").exists()
     shown = rudder("audit", "verify", str(run_dir), *outside, cwd=tmp_path)
     assert (shown.returncode, "not known" in shown.stdout) == (0, False), shown
     assert all(f"rank {rank}'s log knows its rows up to" in shown.stdout for rank in range(2))

@@ -45,9 +45,9 @@ MAY_CHANGE = frozenset(
         *("max_restarts", "audit_key", "audit_anchor", "track"),
         *("policy", "buffer", "lookahead", "eviction_threshold", "replacement_interval", "alpha"),
         *("start", "score_faithful", "static_source", "controller", "planner", "planner_model"),
-        *("planner_refit_every", "goal", "objective", "tolerance", "memory_budget", "memory"),
-        *("llm", "llm_model", "llm_roles", "llm_deadline", "llm_answer_tokens", "llm_extra"),
-        *("llm_max_calls", "llm_max_tokens", "on_nan", "early_stop"),
+        *("planner_refit_every", "goal", "objective", "tolerance", "memory_budget", "schedule"),
+        *("memory", "llm", "llm_model", "llm_roles", "llm_deadline", "llm_answer_tokens"),
+        *("llm_extra", "llm_max_calls", "llm_max_tokens", "on_nan", "early_stop"),
     )
 )
 """Settings that a resumed run may change: they decide neither batches nor model."""

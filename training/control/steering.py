@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Self
 
 from rudder.training.buffer.hot_set import MAX_HOT_ROWS, NO_HOT_SET, HotSet
 from rudder.training.buffer.policy import Policy
@@ -17,12 +19,18 @@ from rudder.training.control.service import ControlPort
 from rudder.training.errors import complain
 from rudder.training.machine import rows_per_trainer
 from rudder.training.settings import Applied, Change, Command, Origin
+from rudder.training.steering_options import OBJECTIVES, Objective
 from rudder.training.workload import Workload
 
 OFF_FILE = "steering-off"
 """While a file of this name is beside the sockets, controllers are not obeyed."""
 BUDGET_FILE = "memory-budget"
 """A file of this name holds the host's memory budget in bytes, if it was changed in the run."""
+OBJECTIVE_FILE = "objective"
+"""A file of this name holds the run's objective, if it was changed in the run."""
+SWITCH_FILES = (OFF_FILE, BUDGET_FILE, OBJECTIVE_FILE)
+"""What people and schedules write beside the sockets of a run, and every host gets."""
+_OWN = "default"
 HEARTBEAT_TIMEOUT_S = 30.0
 LOOK_EVERY_STEPS = 16
 _NO_CHANGE = Change()
@@ -80,15 +88,46 @@ class MemoryQuota:
         )
 
 
+@dataclass(frozen=True)
+class HostSetting:
+    """What one of the SWITCH_FILES says, and who wrote it; value None: the run's own holds."""
+
+    value: str | None = None
+    by: Literal["user", "schedule"] = "user"
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """Read the file's text; None: there is no file."""
+        words = (text or "").split()
+        value = words[0] if words and words[0] != _OWN else None
+        return cls(value, "schedule" if words[1:] == ["schedule"] else "user")
+
+    @classmethod
+    def of(cls, file: Path | None) -> Self:
+        """Read the file; one that cannot be read says nothing."""
+        try:
+            return cls.parse(None if file is None else file.read_text())
+        except (OSError, ValueError):
+            return cls()
+
+    def __str__(self) -> str:
+        value = self.value or _OWN
+        return f"{value}\n" if self.by == "user" else f"{value} {self.by}\n"
+
+
 def read_budget(file: Path | None, otherwise: int | None) -> int | None:
     """The budget in bytes that the file holds; `otherwise` where it holds no valid one."""
-    if file is None:
-        return otherwise
     try:
-        budget = int(file.read_text())
-    except (OSError, ValueError):
+        budget = int(HostSetting.of(file).value or "")
+    except ValueError:
         return otherwise
     return budget if budget >= 0 else otherwise
+
+
+def read_objective(file: Path, otherwise: Objective) -> Objective:
+    """The objective that the file holds; `otherwise` where it holds none."""
+    value = HostSetting.of(file).value
+    return next((each for each in OBJECTIVES if each == value), otherwise)
 
 
 class NoCommandHandler:

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rudder.training.control.door import Door
-from rudder.training.control.steering import BUDGET_FILE, OFF_FILE
+from rudder.training.control.steering import SWITCH_FILES
 from rudder.training.control.unix_socket import listen
 from rudder.training.errors import MachineError
 from rudder.training.hosts.host import Host
@@ -73,7 +73,7 @@ def _forwarded(path: Path, link: HostLink) -> Iterator[None]:
 @contextmanager
 def copied_switches(folder: Path, hosts: Sequence[RemoteHost]) -> Iterator[None]:
     """Copy what users switch off or limit to all machines, as long as the run goes on."""
-    known: dict[str, str | None] = {OFF_FILE: None, BUDGET_FILE: None}
+    known: dict[str, str | None] = dict.fromkeys(SWITCH_FILES)
 
     def copy() -> None:
         for name, before in known.items():

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import JsonValue
 
 from rudder.training.config import CONFIG_FILE, RunConfig, write_config
-from rudder.training.control.steering import BUDGET_FILE, OFF_FILE
+from rudder.training.control.steering import SWITCH_FILES
 from rudder.training.errors import ConfigError, MachineError
 from rudder.training.events import Event
 from rudder.training.hosts.control import control_over
@@ -22,6 +22,7 @@ from rudder.training.hosts.names import Machine
 from rudder.training.hosts.on_ray import by_ray
 from rudder.training.hosts.starters import by_environment, by_slurm, over_ssh
 from rudder.training.job import DEFAULT_PROGRAM, Job
+from rudder.training.launch.hours import keeping_to
 from rudder.training.launch.preflight import (
     check_import_pair,
     check_parts,
@@ -71,6 +72,7 @@ def launch(
             _clear_run_dir(run_dir)
         with (
             _sockets_in(run_dir / "control") as control,
+            keeping_to(config.hours, folder=control),
             _open_cluster(config, run_dir, control) as cluster,
         ):
             for room in cluster.rooms():
@@ -188,7 +190,7 @@ def _sockets_in(folder: Path) -> Iterator[Path]:
 def _remove_sockets(folder: Path) -> None:
     """Remove the folder; what a user has switched off or limited stays so if the run goes on."""
     for path in folder.glob("*"):
-        if path.name not in (OFF_FILE, BUDGET_FILE):
+        if path.name not in SWITCH_FILES:
             path.unlink(missing_ok=True)
     with suppress(OSError):
         folder.resolve().rmdir()

@@ -25,7 +25,7 @@ from rudder.tools.memory_watch import MemoryWatch
 from rudder.training.buffer.hot_set import HotSet, hot_set_beside
 from rudder.training.config import run_config
 from rudder.training.control.messages import SteeringState
-from rudder.training.control.steering import BUDGET_FILE
+from rudder.training.control.steering import BUDGET_FILE, OBJECTIVE_FILE, HostSetting
 from rudder.training.host_memory import HostMemory
 from rudder.training.metrics import LastChange
 from rudder.training.settings import BufferSettings, Change, FetchTargets
@@ -110,6 +110,32 @@ def test_a_budget_that_is_cut_while_the_run_goes_on_is_kept_to(tmp_path: Path) -
         assert 0 < trainer.settings.capacity_rows <= before // 2
 
     asyncio.run(run())
+
+
+def test_agents_seek_what_a_person_or_the_schedule_wants_from_then_on(tmp_path: Path) -> None:
+    """A buffer that saves time is grown again after the objective `memory` has shrunk it."""
+
+    async def run() -> list[int]:
+        trainer = make_trainer(5000, costs=Costs(row_ms=0.002))
+        session, held = await opened(trainer, tmp_path), []
+        file = tmp_path / "control" / OBJECTIVE_FILE
+        for said in (HostSetting("memory"), HostSetting("traffic", "schedule")):
+            file.write_text(str(said))
+            await steer(session, trainer, 40)
+            held.append(trainer.settings.capacity_rows)
+        await session.close()
+        return held
+
+    shrunk, grown = asyncio.run(run())
+    assert shrunk < 2500 < 5000 <= grown
+    with RunReader(run_file(tmp_path, rank=0)) as reader:
+        notes = [row for row in reader.audit() if row.tool == "steer_objective"]
+        sought = [each.inputs.objective for each in reader.inputs().values()]
+    assert [(row.agent, row.arguments) for row in notes] == [
+        ("user", '{"objective": "memory"}'),
+        ("schedule", '{"objective": "traffic"}'),
+    ]
+    assert list(dict.fromkeys(sought)) == ["memory", "traffic"]
 
 
 def test_memory_pressure_has_half_of_the_buffer_given_back_and_says_so(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from rudder.memory.run.run_reader import run_file
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.training.control.controller_process import pid_file_of
 from rudder.training.control.door import rank_of_socket
+from rudder.training.control.steering import OBJECTIVE_FILE, HostSetting, read_objective
 from rudder.training.errors import ConfigError, RudderError
 from rudder.training.settings import Change
 from tests.training.control.steered import stepping, workload_of
@@ -64,6 +65,28 @@ def test_a_budget_is_left_where_controllers_read_it(tmp_path: Path) -> None:
     assert steer("budget", "--run", str(tmp_path), "512MiB").exit_code == 0
     assert (tmp_path / "control" / "memory-budget").read_text() == f"{512 * 2**20}\n"
     assert [file.name for file in (tmp_path / "control").iterdir()] == ["memory-budget"]
+
+
+def test_an_objective_is_left_where_controllers_read_it(tmp_path: Path) -> None:
+    (tmp_path / "control").mkdir()
+    assert steer("objective", "--run", str(tmp_path), "traffic").exit_code == 0
+    assert read_objective(tmp_path / "control" / OBJECTIVE_FILE, "time") == "traffic"
+    refused = steer("objective", "--run", str(tmp_path), "money")
+    assert refused.exit_code == 2
+    assert "'money' is not one of" in refused.stderr
+
+
+def test_status_tells_what_a_person_or_the_schedule_has_changed(tmp_path: Path) -> None:
+    with stepping(tmp_path):
+        assert "objective" not in steer("status", "--run", str(tmp_path)).output
+        (tmp_path / "control" / OBJECTIVE_FILE).write_text(str(HostSetting("memory", "schedule")))
+        assert steer("budget", "--run", str(tmp_path), "512MiB").exit_code == 0
+        output = steer("status", "--run", str(tmp_path)).output
+        told = json.loads(steer("status", "--run", str(tmp_path), "--json").output)
+    assert "\nobjective: memory, set by the schedule\n" in output
+    assert "\nmemory budget: 512.0 MiB, set by a person\n" in output
+    assert told["changed"]["memory_budget"] == {"value": str(512 * 2**20), "by": "user"}
+    assert told["changed"]["objective"] == {"value": "memory", "by": "schedule"}
 
 
 def test_a_budget_that_leaves_no_buffer_is_told_of(tmp_path: Path) -> None:
