@@ -44,10 +44,10 @@ def prepare(
     out = out or default_data_dir(
         dataset, parts, seed, undirected=undirected, feature_dtype=feature_dtype, method=method
     )
-    with stages() as tell:
+    with stages() as stage:
         manifest = prepare_parts(
             dataset, num_parts=parts, out=out, seed=seed, undirected=undirected,
-            feature_dtype=feature_dtype, method=method, progress=tell,
+            feature_dtype=feature_dtype, method=method, progress=stage.tell, count=stage.count,
         )  # fmt: skip
     text = (
         f"{out}: {manifest.num_nodes:,} nodes, {manifest.num_edges:,} edges,"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,8 @@ import typer
 from pydantic import ValidationError
 from rich.console import Group
 
-from rudder.cli.options import AsJson, LlmModel, check_run
-from rudder.cli.show.progress import emit
+from rudder.cli.options import AsJson, LlmModel, check_run, long_command
+from rudder.cli.show.progress import counting, emit
 from rudder.memory.run.run_reader import RunReader
 from rudder.training.errors import ConfigError
 from rudder.training.steering_options import SteeringOptions
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
     from rudder.agents.replay.other import Alternative
     from rudder.agents.replay.recorded import Replayed
     from rudder.agents.replay.recorded_run import WantedEpisodes
+    from rudder.agents.replay.what_if import WhatIfs
 
 
+@long_command
 def replay(
     episodes: Annotated[
         list[str] | None, typer.Argument(help="Ids, or beginnings of ids.", show_default=False)
@@ -123,11 +126,13 @@ def _options(
 async def _recorded(found: list[WantedEpisodes]) -> list[Replayed]:
     from rudder.agents.replay.recorded import replay as replayed
 
-    return [
-        result
-        for reader, names in _readers(found)
-        async for result in replayed(reader, names=names)
-    ]
+    results: list[Replayed] = []
+    with _counting(found) as advance:
+        for reader, names in _readers(found):
+            async for result in replayed(reader, names=names):
+                results.append(result)
+                advance(1)
+    return results
 
 
 def _show_recorded(results: list[Replayed], *, json: bool) -> None:
@@ -143,15 +148,17 @@ def _show_recorded(results: list[Replayed], *, json: bool) -> None:
 async def _alternatives(found: list[WantedEpisodes], options: SteeringOptions) -> list[Alternative]:
     from rudder.agents.replay.other import OtherPlanner
 
+    results: list[Alternative] = []
     other = OtherPlanner(options)
     try:
-        return [
-            one
-            for reader, names in _readers(found)
-            async for one in other.replay(reader, names=names)
-        ]
+        with _counting(found) as advance:
+            for reader, names in _readers(found):
+                async for one in other.replay(reader, names=names):
+                    results.append(one)
+                    advance(1)
     finally:
         await other.close()
+    return results
 
 
 def _show_alternatives(results: list[Alternative], *, json: bool) -> None:
@@ -167,9 +174,23 @@ def _show_what_ifs(found: list[WantedEpisodes], *, json: bool) -> None:
     from rudder.agents.replay.what_if import what_if
     from rudder.cli.show.replay import what_if_table, what_if_values
 
-    results = [one for reader, names in _readers(found) for one in what_if(reader, names=names)]
+    results: list[WhatIfs] = []
+    with _counting(found) as advance:
+        for reader, names in _readers(found):
+            for one in what_if(reader, names=names):
+                results.append(one)
+                advance(1)
     line = "* fetches least of all settings that were allowed; OPT is no setting"
     emit(what_if_values(results), Group(what_if_table(results), line), json=json)
+
+
+def _counting(found: list[WantedEpisodes]) -> AbstractContextManager[Callable[[int], None]]:
+    """Tell how many decisions were replayed."""
+    total = 0
+    for each in found:
+        with RunReader(each.path) as reader:
+            total += len(reader.episode_ids() if each.names is None else each.names)
+    return counting("replaying", total=total, unit="decisions")
 
 
 def _readers(found: list[WantedEpisodes]) -> Iterator[tuple[RunReader, Collection[str] | None]]:

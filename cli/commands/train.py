@@ -15,7 +15,7 @@ import typer
 
 from rudder.cli.detached import Parting, part
 from rudder.cli.options import AsJson, long_command, settings, with_options
-from rudder.cli.show.progress import say, this_clock
+from rudder.cli.show.progress import say, stages, this_clock
 from rudder.training.config import RunConfig, run_config
 from rudder.training.hosts.names import hosts_in
 from rudder.training.machine import why_no_buffer
@@ -213,7 +213,8 @@ def run(
         own.check()
     keeper = HeadKeeper(config)
     check_trackers(config.track)
-    graph = data_of(config, progress=say)
+    with stages() as stage:
+        graph = data_of(config, progress=stage.tell, count=stage.count)
     run_dir = config.run_dir or new_run_dir(graph.dataset)
     config = fitted(config, graph).model_copy(update={"run_dir": run_dir})
     checkpoint = None if resume is None else find_checkpoint(resume, config, graph)

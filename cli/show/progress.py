@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import TextIO
+from typing import Any, Self, TextIO
 
 import typer
 from pydantic_core import to_json
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn, TimeElapsedColumn
 
 from rudder.training.errors import ConfigError, RudderError
+from rudder.training.progress import Counted
 
 _PATIENCE_S = 1.0
 """How long a progress line waits for a reader that has stopped (Ctrl-S, a pager)."""
@@ -163,6 +164,61 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
+class _Bar(BarColumn):
+    """Nothing where the total is not known."""
+
+    def render(self, task: Task) -> Any:
+        return "" if task.total is None else super().render(task)
+
+
+class Stage:
+    """Tells how far work is: drawn on a terminal, else a line now and then."""
+
+    def __init__(self, console: Console | None, clock: Callable[[], float]) -> None:
+        self._console = console or Console(stderr=True)
+        self._clock, self._told_at = clock, clock()
+        self.is_drawn = self._console.is_terminal and verbosity() >= Verbosity.NORMAL
+        self._bar = Progress(
+            SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"), _Bar(),
+            console=self._console, transient=True, disable=not self.is_drawn,
+        )  # fmt: skip
+        self._task = self._bar.add_task("", total=None)
+        self._what, self._pace = "", Pace(clock=clock)
+
+    @contextmanager
+    def drawn(self) -> Iterator[Self]:
+        """Draw it within the block."""
+        with self._bar, drawing_on(self._console) if self.is_drawn else nullcontext():
+            yield self
+
+    def tell(self, text: str) -> None:
+        """Say that a stage begins whose length nobody knows; a terminal shows how long it takes."""
+        say(text)
+        self._what = ""
+        self._bar.reset(self._task, description=text)
+
+    def begin(self, what: str, *, total: int | None = None) -> None:
+        """The same of one that is counted, without a line."""
+        self._what, self._pace = what, Pace(clock=self._clock)
+        self._bar.reset(self._task, description=what, total=total)
+
+    def count(self, counted: Counted) -> None:
+        """So much of a stage is done; rate and time left are those since its first count."""
+        if counted.what != self._what:
+            self.begin(counted.what, total=counted.total)
+            self._pace = Pace(after=counted.done, clock=self._clock)
+        now = self._clock()
+        if now - self._told_at < (_REDRAW_S if self.is_drawn else _LINE_S):
+            return
+        self._told_at = now
+        text = self._pace.text(counted.done, counted.total, counted.unit)
+        if self.is_drawn:
+            told = f"{counted.what}: {text}"
+            self._bar.update(self._task, completed=counted.done, description=told)
+        else:
+            say(f"{counted.what}: {text}")
+
+
 @contextmanager
 def counting(
     what: str,
@@ -172,52 +228,30 @@ def counting(
     console: Console | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callable[[int], None]]:
-    """Tell how far work is: a bar on a terminal, else a line now and then; with rate and time left.
+    """Tell how far work is, with rate and time left.
 
     what: `replaying`; unit: of the total: `rows`; clock: seconds. Yields what to call with the
     number of units that were done since the last call.
     """
-    console = console or Console(stderr=True)
-    is_drawn = console.is_terminal and verbosity() >= Verbosity.NORMAL
-    pace, done, told_at = Pace(clock=clock), 0, clock()
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
-    bar = Progress(*columns, console=console, transient=True, disable=not is_drawn)
-    task = bar.add_task(what, total=total, text="")
+    stage, done = Stage(console, clock), 0
+    stage.begin(what, total=total)
 
     def advance(count: int) -> None:
-        nonlocal done, told_at
+        nonlocal done
         done += count
-        if clock() - told_at < (_REDRAW_S if is_drawn else _LINE_S):
-            return
-        told_at = clock()
-        text = pace.text(done, total, unit)
-        if is_drawn:
-            bar.update(task, completed=done, text=text)
-        else:
-            say(f"{what}: {text}")
+        stage.count(Counted(what=what, done=done, total=total, unit=unit))
 
-    with bar, drawing_on(console) if is_drawn else nullcontext():
+    with stage.drawn():
         yield advance
 
 
 @contextmanager
-def stages(*, console: Console | None = None) -> Iterator[Callable[[str], None]]:
-    """Tell the stages of work whose length nobody knows; on a terminal, how long each takes.
-
-    Yields what to call with a line at the start of each.
-    """
-    console = console or Console(stderr=True)
-    is_drawn = console.is_terminal and verbosity() >= Verbosity.NORMAL
-    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-    bar = Progress(*columns, console=console, transient=True, disable=not is_drawn)
-    task = bar.add_task("", total=None)
-
-    def tell(text: str) -> None:
-        say(text)
-        bar.reset(task, description=text)
-
-    with bar, drawing_on(console) if is_drawn else nullcontext():
-        yield tell
+def stages(
+    *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Stage]:
+    """Tell the stages of work; how far one is, where that is counted."""
+    with Stage(console, clock).drawn() as stage:
+        yield stage
 
 
 def emit(value: object, text: RenderableType, *, json: bool) -> None:

@@ -6,6 +6,7 @@ Ids, splits and labels are read as the texts that the file has, so that 007 and 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -20,6 +21,7 @@ import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 from rudder.training.datasets import columns
 from rudder.training.datasets.graph import BoolArray, Graph, IntArray
 from rudder.training.errors import DataError
+from rudder.training.progress import Count, Counted, uncounted
 
 _TEXTS = (columns.ID, columns.LABEL, columns.SPLIT)
 _EXACT_FLOATS = 2**53
@@ -27,10 +29,13 @@ _EXACT_FLOATS = 2**53
 _CHUNK_BYTES = 1 << 24
 
 
-def load_csv(folder: Path) -> Graph:
-    """Read nodes.csv and edges.csv; raises DataError that names file, column and line."""
-    nodes = CsvTable(folder / "nodes.csv")
-    edges = CsvTable(folder / "edges.csv")
+def load_csv(folder: Path, *, count: Count = uncounted) -> Graph:
+    """Read nodes.csv and edges.csv; raises DataError that names file, column and line.
+
+    count: told how much of a file is read.
+    """
+    nodes = CsvTable(folder / "nodes.csv", count)
+    edges = CsvTable(folder / "edges.csv", count)
     node_cells = nodes.read(required=("id", "split"), texts=_TEXTS, dtype="str")
     edge_cells = edges.read(required=("src", "dst"), texts=("src", "dst"), dtype="category")
     columns.check_edge_names(edges, list(edge_cells))
@@ -60,6 +65,7 @@ class CsvTable:
     """One CSV file."""
 
     path: Path
+    count: Count = uncounted
 
     @property
     def name(self) -> str:
@@ -71,11 +77,12 @@ class CsvTable:
         try:
             header = self._header(required)
             _check_widths(self.path, len(header))
-            return pd.read_csv(
-                self.path, header=0, names=header, index_col=False,
-                dtype=dict.fromkeys(texts, dtype), keep_default_na=False, skipinitialspace=True,
-                low_memory=False,
-            )  # fmt: skip
+            with io.BufferedReader(_CountedFile(self.path, self.count), _CHUNK_BYTES) as file:
+                return pd.read_csv(
+                    file, header=0, names=header, index_col=False,
+                    dtype=dict.fromkeys(texts, dtype), keep_default_na=False, skipinitialspace=True,
+                    low_memory=False,
+                )  # fmt: skip
         except FileNotFoundError:
             raise DataError(
                 f"there is no file {self.path}", remedy="check the folder after csv:"
@@ -104,6 +111,22 @@ class CsvTable:
             f" allowed: {allowed}",
             remedy=f"{remedy} ({int(bad.sum()):,} such)",
         )
+
+
+class _CountedFile(io.FileIO):
+    """Tells how much of it was read."""
+
+    def __init__(self, path: Path, count: Count) -> None:
+        super().__init__(path)
+        self._what, self._count, self._done = f"reading {path.name}", count, 0
+        self._total = path.stat().st_size
+
+    def readinto(self, buffer: Any, /) -> int:
+        num_bytes = super().readinto(buffer) or 0
+        self._done += num_bytes
+        done, total = self._done >> 20, self._total >> 20
+        self._count(Counted(what=self._what, done=done, total=total, unit="MiB"))
+        return num_bytes
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -20,14 +20,18 @@ import pyarrow.parquet as pq
 from rudder.training.datasets import columns
 from rudder.training.datasets.graph import BoolArray, Graph, IntArray
 from rudder.training.errors import DataError
+from rudder.training.progress import Count, Counted, uncounted
 
 _ROWS_AT_ONCE = 1 << 18
 _PANDAS_INDEX = "__index_level_"
 
 
-def load_parquet(folder: Path) -> Graph:
-    """Read the tables `nodes` and `edges`; raises DataError that names file, column and row."""
-    nodes, edges = ParquetTable.find(folder, "nodes"), ParquetTable.find(folder, "edges")
+def load_parquet(folder: Path, *, count: Count = uncounted) -> Graph:
+    """Read the tables `nodes` and `edges`; raises DataError that names file, column and row.
+
+    count: told how many rows of a column are read.
+    """
+    nodes, edges = (ParquetTable.find(folder, each, count=count) for each in ("nodes", "edges"))
     columns.check_names(nodes, nodes.columns, required=("id", "split"))
     columns.check_names(edges, edges.columns, required=("src", "dst"))
     columns.check_edge_names(edges, edges.columns)
@@ -95,9 +99,10 @@ class ParquetTable:
     files: tuple[Path, ...]
     schema: pa.Schema
     file_rows: tuple[int, ...]
+    count: Count = uncounted
 
     @classmethod
-    def find(cls, folder: Path, table: str) -> ParquetTable:
+    def find(cls, folder: Path, table: str, *, count: Count = uncounted) -> ParquetTable:
         """Open the table's files; raises DataError for one that differs from the first."""
         files = table_files(folder, table)
         schemas, rows = [], []
@@ -113,7 +118,7 @@ class ParquetTable:
                     remedy="write all files of a table with the same columns, in one job",
                 )
         name = str(files[0] if len(files) == 1 else files[0].parent)
-        found = cls(name, files, schemas[0], tuple(rows))
+        found = cls(name, files, schemas[0], tuple(rows), count)
         if kept := [name for name in found.columns if name.startswith(_PANDAS_INDEX)]:
             raise DataError(
                 f"{name} has a column {kept[0]!r}, in which pandas keeps its row names",
@@ -185,6 +190,7 @@ class ParquetTable:
 
     def cells(self, column: str) -> Iterator[pa.Array]:
         """The cells of a column, some at a time."""
+        done, what = 0, f"reading {column} of {Path(self.name).stem}"
         for path in self.files:
             with _open(path) as file:
                 for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
@@ -192,6 +198,8 @@ class ParquetTable:
                     cells.validate(full=True)  # texts are UTF-8
                     is_coded = pa.types.is_dictionary(cells.type)
                     yield cells.dictionary_decode() if is_coded else cells
+                    done += len(cells)
+                    self.count(Counted(what=what, done=done, total=self.num_rows, unit="rows"))
 
     def _as_array(self, column: str, cells: pa.Array) -> npt.NDArray[Any]:
         if not _is_list(cells.type):

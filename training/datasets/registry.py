@@ -13,6 +13,7 @@ from rudder.training.datasets.checks import check_graph
 from rudder.training.datasets.graph import Graph
 from rudder.training.datasets.synthetic import PRESETS
 from rudder.training.errors import ConfigError, DataError
+from rudder.training.progress import Count, uncounted
 
 OGB_NAMES = ("ogbn-arxiv", "ogbn-products", "ogbn-papers100M")
 
@@ -118,19 +119,25 @@ def _unknown(text: str) -> ConfigError:
 
 
 def load_dataset(
-    spec: str, *, seed: int, undirected: bool = False, progress: Callable[[str], None]
+    spec: str,
+    *,
+    seed: int,
+    undirected: bool = False,
+    progress: Callable[[str], None],
+    count: Count = uncounted,
 ) -> Graph:
     """Load, check and, if asked, make undirected the graph that `spec` names.
 
     `seed` draws synthetic graphs and the splits of `debian`; files and public datasets bring
-    their own splits. `progress` is told what happens.
+    their own splits. `progress` is told what happens, `count` how far it is.
 
     Raises ConfigError for an unknown name, DataError for a graph that cannot be used or had, and
     MachineError where a library is missing.
     """
     name = DatasetSpec.parse(spec)
     progress(f"loading {name}")
-    graph = check_graph(replace(_load(name, seed=seed, progress=progress), name=str(name)))
+    loaded = _load(name, seed=seed, progress=progress, count=count)
+    graph = check_graph(replace(loaded, name=str(name)))
     if undirected:
         if graph.weight is not None:
             raise ConfigError(
@@ -142,7 +149,7 @@ def load_dataset(
     return graph
 
 
-def _load(name: DatasetSpec, *, seed: int, progress: Callable[[str], None]) -> Graph:
+def _load(name: DatasetSpec, *, seed: int, progress: Callable[[str], None], count: Count) -> Graph:
     """Each branch imports its own loader: pandas, dgl and ogb take seconds to import."""
     match name.kind:
         case "synthetic":
@@ -160,11 +167,11 @@ def _load(name: DatasetSpec, *, seed: int, progress: Callable[[str], None]) -> G
         case "csv":
             from rudder.training.datasets.csv_files import load_csv
 
-            return load_csv(Path(name.argument))
+            return load_csv(Path(name.argument), count=count)
         case "parquet":
             from rudder.training.datasets.parquet_files import load_parquet
 
-            return load_parquet(Path(name.argument))
+            return load_parquet(Path(name.argument), count=count)
         case "ogb":
             from rudder.training.datasets.public import load_ogb
 

@@ -29,6 +29,7 @@ from rudder.training.manifest import (
 from rudder.training.partition.described import describe
 from rudder.training.partition.worker import Order, WorkerMessage
 from rudder.training.partitioned_graph import PartitionedGraph
+from rudder.training.progress import Count, uncounted
 
 DATA_VARIABLE = "RUDDER_DATA"
 """Environment variable with the folder that prepared graphs go to by default."""
@@ -120,12 +121,14 @@ def prepare(
     balance: bool = True,
     method: CutMethod = "metis",
     progress: Callable[[str], None],
+    count: Count = uncounted,
 ) -> Manifest:
     """Write the graph `spec` as partitions into `out`, or reuse what an equal call left there.
 
     `out` appears complete or not at all. With `balance`, METIS spreads training, validation and
     test nodes and the edges evenly, not only the nodes. The method `random` puts each node into any
-    part: many more edges are cut, but no graph is too large or too small for it.
+    part: many more edges are cut, but no graph is too large or too small for it. `progress` is told
+    the stages, and `count` how far one is, where that can be counted.
 
     Raises ConfigError for a bad argument or an `out` with something else in it, DataError for a
     graph that cannot be used or a damaged `out`, MachineError where disk, memory or a library
@@ -144,7 +147,7 @@ def prepare(
             progress(f"reusing {out}")
             return found
         with _partial_folder(out) as partial:
-            _run_worker(recipe, partial, progress)
+            _run_worker(recipe, partial, progress, count)
             manifest = Manifest.read(partial)
             manifest.verify(partial)
             partial.rename(out)
@@ -152,7 +155,9 @@ def prepare(
     return manifest
 
 
-def data_of(config: RunConfig, *, progress: Callable[[str], None]) -> PartitionedGraph:
+def data_of(
+    config: RunConfig, *, progress: Callable[[str], None], count: Count = uncounted
+) -> PartitionedGraph:
     """The partitions that a run trains on; prepares them if they are missing.
 
     Raises what `prepare` raises, DataError where `config.data` holds no partitions that can be
@@ -161,7 +166,7 @@ def data_of(config: RunConfig, *, progress: Callable[[str], None]) -> Partitione
     data = config.data
     if data is None:
         data = default_data_dir(config.dataset, num_parts=config.hosts)
-        prepare(config.dataset, num_parts=config.hosts, out=data, progress=progress)
+        prepare(config.dataset, num_parts=config.hosts, out=data, progress=progress, count=count)
     graph = describe(data.expanduser().absolute(), config.tensor_names, progress=progress)
     if read_contents(graph.directory) is None:
         progress(
@@ -262,7 +267,9 @@ def _partial_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _run_worker(recipe: Recipe, directory: Path, progress: Callable[[str], None]) -> None:
+def _run_worker(
+    recipe: Recipe, directory: Path, progress: Callable[[str], None], count: Count
+) -> None:
     """Run `partition_worker` to its end; raises what it failed with."""
     order = Order(recipe=recipe, directory=directory, parent_pid=os.getpid())
     command = [sys.executable, "-P", "-m", "rudder.training.partition.worker"]
@@ -284,6 +291,8 @@ def _run_worker(recipe: Recipe, directory: Path, progress: Callable[[str], None]
                 message = WorkerMessage.model_validate_json(line)
                 if message.progress is not None:
                     progress(message.progress)
+                if message.counted is not None:
+                    count(message.counted)
                 if message.failure is not None:
                     failure = message.failure.as_error()
         except BaseException:

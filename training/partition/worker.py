@@ -10,7 +10,9 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,6 +34,7 @@ from rudder.training.manifest import (
     PartSizes,
     Recipe,
 )
+from rudder.training.progress import Count, Counted, uncounted
 from rudder.training.settings import Frozen
 
 _BYTES_PER_EDGE = 26 + 4
@@ -39,6 +42,7 @@ _BYTES_PER_EDGE = 26 + 4
 _BYTES_PER_NODE = 25 + 19
 """For a node: in the structure, and its label, phase and masks."""
 _OTHER_CUT = "use fewer parts, or --method random, which leaves none empty but cuts many edges"
+_LOOK_SECONDS = 0.5
 _SPARE = 1.3
 """Halo nodes and cut edges stand in more than one part."""
 _ERRORS: dict[str, type[ConfigError | DataError | MachineError]] = {
@@ -47,7 +51,12 @@ _ERRORS: dict[str, type[ConfigError | DataError | MachineError]] = {
 
 
 def write_partitions(
-    graph: Graph, recipe: Recipe, directory: Path, *, progress: Callable[[str], None]
+    graph: Graph,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    progress: Callable[[str], None],
+    count: Count = uncounted,
 ) -> Manifest:
     """Write `graph` as `recipe.num_parts` partitions into `directory`, and the manifest.
 
@@ -60,13 +69,15 @@ def write_partitions(
     _check_parts(graph, recipe.num_parts)
     features = _cast(graph, recipe.feature_dtype)
     _check_space(graph, features, directory)
-    how = {"metis": "with METIS", "random": "at random"}[recipe.method]
-    progress(f"cutting {graph.num_nodes:,} nodes and {graph.num_edges:,} edges {how}")
+    how = {"metis": "with METIS, which does not tell how far it is", "random": "at random"}
+    size = f"{graph.num_nodes:,} nodes and {graph.num_edges:,} edges"
+    progress(f"cutting {size} {how[recipe.method]}")
     name = DatasetSpec.parse(recipe.dataset).slug
-    original_ids = _partition(graph, features, name, recipe, directory)
+    with _counting_parts(directory, recipe.num_parts, count):
+        original_ids = _partition(graph, features, name, recipe, directory)
     np.save(directory / NODE_IDS, original_ids)
     progress("reading back what was written")
-    bounds = _read_back(directory / f"{name}.json", recipe, features)
+    bounds = _read_back(directory / f"{name}.json", recipe, features, count=count)
     part_of = np.empty(graph.num_nodes, dtype=np.int64)
     part_of[original_ids] = np.repeat(np.arange(recipe.num_parts), np.diff(bounds))
     manifest = _manifest(graph, recipe, name, part_of, directory)
@@ -142,6 +153,25 @@ def _partition(
     return ids
 
 
+@contextmanager
+def _counting_parts(directory: Path, num_parts: int, count: Count) -> Iterator[None]:
+    """Tell, within the block, how many parts are written once the first one is."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(_LOOK_SECONDS):
+            if done := sum(1 for _ in directory.glob("part*/graph.dgl")):
+                count(Counted(what="writing", done=done, total=num_parts, unit="parts"))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+
+
 def _random_parts(split: IntArray, num_parts: int, *, seed: int) -> IntArray:
     """A part for each node: each split is dealt out in random order, so that no part is empty."""
     order = np.random.default_rng(seed).permutation(len(split))
@@ -206,7 +236,9 @@ def disk_full(directory: Path) -> MachineError:
     )
 
 
-def _read_back(part_config: Path, recipe: Recipe, features: FeatureArray) -> IntArray:
+def _read_back(
+    part_config: Path, recipe: Recipe, features: FeatureArray, *, count: Count
+) -> IntArray:
     """Load every part, since DGL does not notice a failing last write; the first id of each.
 
     Returns int64[num_parts + 1].
@@ -226,6 +258,8 @@ def _read_back(part_config: Path, recipe: Recipe, features: FeatureArray) -> Int
         if not len(stored):
             raise _empty_part(recipe)
         bounds.append(bounds[-1] + len(stored))
+        what, total = "reading back", recipe.num_parts
+        count(Counted(what=what, done=part + 1, total=total, unit="parts"))
     return np.array(bounds, dtype=np.int64)
 
 
@@ -310,9 +344,10 @@ class Failure(Frozen):
 
 
 class WorkerMessage(Frozen):
-    """What the parent is told: progress, or the one failure."""
+    """What the parent is told: progress, how far a stage is, or the one failure."""
 
     progress: str | None = None
+    counted: Counted | None = None
     failure: Failure | None = None
 
 
@@ -333,12 +368,19 @@ def _obey(order: Order, out: TextIO) -> None:
     def progress(text: str) -> None:
         _tell(out, WorkerMessage(progress=text))
 
+    def count(counted: Counted) -> None:
+        _tell(out, WorkerMessage(counted=counted))
+
     recipe = order.recipe
     try:
         graph = load_dataset(
-            recipe.dataset, seed=recipe.seed, undirected=recipe.undirected, progress=progress
+            recipe.dataset,
+            seed=recipe.seed,
+            undirected=recipe.undirected,
+            progress=progress,
+            count=count,
         )
-        write_partitions(graph, recipe, order.directory, progress=progress)
+        write_partitions(graph, recipe, order.directory, progress=progress, count=count)
     except MemoryError as error:
         raise MachineError(
             f"not enough memory for {recipe.dataset}: {error}",

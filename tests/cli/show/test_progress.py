@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from rudder.cli.show.progress import counting, duration, say
+from rudder.cli.show.progress import counting, duration, say, stages
 from rudder.memory.sample import write_sample_run
+from rudder.training.progress import Counted
 
 RUDDER = Path(sys.executable).parent / "rudder"
 FULL = Path("/dev/full")
@@ -123,6 +124,36 @@ def test_counting_draws_a_bar_on_a_terminal_with_lines_above_it() -> None:
     drawn = console.file.getvalue()  # type: ignore[attr-defined]  # StringIO
     assert "3 of 9 rows, 10 s each, 60 s left" in drawn
     assert "a line\n" in drawn
+
+
+def test_a_stage_that_can_be_counted_is_told_with_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = 0.0
+    with stages(console=console_of(is_terminal=False), clock=lambda: now) as stage:
+        stage.tell("cutting")
+        for now in (100.0, 103.0, 106.0, 115.0):
+            done = 1 + int(now - 100) // 3
+            stage.count(Counted(what="writing", done=done, total=8, unit="parts"))
+    assert capsys.readouterr().err.splitlines() == [
+        "cutting",
+        "writing: 1 of 8 parts",
+        "writing: 6 of 8 parts, 3 s each, 6 s left",
+    ]
+
+
+def test_a_stage_is_drawn_as_a_bar_once_it_is_counted() -> None:
+    console, now = console_of(is_terminal=True), 0.0
+    with stages(console=console, clock=lambda: now) as stage:
+        stage.tell("cutting")
+        for done in (1, 3):
+            now += 4.0
+            stage.count(Counted(what="writing", done=done, total=8, unit="parts"))
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]  # StringIO
+    before, _, after = drawn.partition("writing")
+    assert "\u2501" not in before
+    assert "\u2501" in after
+    assert "3 of 8 parts, 2 s each, 10 s left" in after
 
 
 @pytest.mark.parametrize(

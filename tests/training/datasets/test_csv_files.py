@@ -9,6 +9,7 @@ from rudder.training.datasets.checks import check_graph
 from rudder.training.datasets.csv_files import load_csv
 from rudder.training.datasets.graph import Graph
 from rudder.training.errors import DataError
+from rudder.training.progress import Counted
 
 NODES = """\
 id,label,split,age,posts
@@ -43,6 +44,17 @@ def test_tables_become_a_graph(tmp_path: Path) -> None:
     assert graph.train_mask.tolist() == [True, False, False, False]
     assert graph.val_mask.tolist() == [False, False, False, True]
     assert graph.test_mask.tolist() == [False, True, False, False]
+
+
+def test_it_is_told_how_much_of_a_file_is_read(tmp_path: Path) -> None:
+    loaded(tmp_path)
+    long = EDGES + "alice,bob\n" * 300_000
+    (tmp_path / "edges.csv").write_text(long)
+    counts: list[Counted] = []
+    assert load_csv(tmp_path, count=counts.append).num_edges == 300_004
+    of_edges = [each.done for each in counts if each.what == "reading edges.csv"]
+    assert of_edges == sorted(of_edges)
+    assert of_edges[-1] == counts[-1].total == len(long) >> 20 > 0
 
 
 def test_edges_may_have_weights(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rudder.training.datasets.graph import Graph
 from rudder.training.datasets.parquet_files import load_parquet
 from rudder.training.datasets.registry import DatasetSpec
 from rudder.training.errors import DataError
+from rudder.training.progress import Counted
 
 Columns = dict[str, Any]
 NODES: Columns = {
@@ -59,7 +60,11 @@ def test_files_as_spark_writes_them_are_one_table(tmp_path: Path) -> None:
             pq.write_table(piece, folder / f"part-{first:05}-8d3f-c000.snappy.parquet")
         (folder / "_SUCCESS").touch()
         (folder / "._SUCCESS.crc").touch()
-    graph = load_parquet(tmp_path)
+    counts: list[Counted] = []
+    graph = load_parquet(tmp_path, count=counts.append)
+    assert [(c.done, c.total) for c in counts if c.what == "reading src of edges"] == [
+        (1, 4), (2, 4), (3, 4), (4, 4),
+    ]  # fmt: skip
     other = tmp_path / "one"
     other.mkdir()
     one_file = loaded(other)

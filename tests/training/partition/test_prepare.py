@@ -19,6 +19,7 @@ from rudder.training.partition.prepare import (
     default_data_dir,
     prepare,
 )
+from rudder.training.progress import Counted
 from tests.waiting import lives, until
 
 PREPARE = """
@@ -38,8 +39,12 @@ def silent(text: str) -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A prepared folder that tests only read, or mend again."""
-    out = tmp_path_factory.mktemp("data") / "tiny"
-    prepare("synthetic:tiny", num_parts=2, out=out, progress=silent)
+    out, counts = tmp_path_factory.mktemp("data") / "tiny", list[Counted]()
+    prepare("synthetic:tiny", num_parts=2, out=out, progress=silent, count=counts.append)
+    read_back = [each for each in counts if each.what == "reading back"]
+    assert [(each.done, each.total, each.unit) for each in read_back] == [
+        (1, 2, "parts"), (2, 2, "parts"),
+    ]  # fmt: skip
     yield out
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
 
