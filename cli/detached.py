@@ -125,7 +125,7 @@ def _launcher_of(run: Path) -> int | None:
     """The process of a detached run, while it is there."""
     file = run / _FILE_NAME
     try:
-        told = Detached.model_validate_json(file.read_text())
+        told = Detached.model_validate_json(file.read_bytes())
         process = psutil.Process(told.pid)
         is_it = process.create_time() <= file.stat().st_mtime + 1
         return told.pid if is_it and process.status() != psutil.STATUS_ZOMBIE else None

@@ -16,30 +16,40 @@ from contextlib import suppress
 from pathlib import Path
 
 import dgl
+import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage
 
 from rudder.agents.controller.report import SteeringReport, read_report, report_file, write_report
 from rudder.agents.learned.planner import fit, read_planner
 from rudder.agents.llm.answers import read_object
+from rudder.agents.llm.endpoint import _fields
 from rudder.agents.llm.errors import ChatError
 from rudder.agents.llm.messages import Question
 from rudder.agents.llm.openai_chat import _RawChatOpenAI, _reply
 from rudder.agents.replay.recorded import replay
 from rudder.bench.simulated.rehearsal import rehearse
+from rudder.cli.detached import Detached, wait_for
+from rudder.cli.show.report import report_page
+from rudder.cli.show.runs import comparison, diagnosis_table, run_table
+from rudder.cli.show.summary import write_summary
 from rudder.memory.past.experience import Catalog
 from rudder.memory.past.recall import Recall
 from rudder.memory.past.transfer import export, fill, import_
+from rudder.memory.run.diagnosis import diagnose
 from rudder.memory.run.heads import Anchor, current_heads, read_anchor
+from rudder.memory.run.run_folder import RunFacts, StoredRun, find_runs
 from rudder.memory.run.run_reader import RunReader
 from rudder.memory.run.verify_run import verify_run
 from rudder.memory.sample import sample_window, sample_workload, write_sample_run
 from rudder.training.buffer.hot_set import HotSet
+from rudder.training.checkpoint.format import read_manifest
 from rudder.training.checksums import StoredFile
 from rudder.training.config import run_config, write_config
+from rudder.training.control.door import DoorPlace, launcher_answers
 from rudder.training.control.messages import (
     InvalidRequestError,
     read_message,
@@ -54,12 +64,18 @@ from rudder.training.datasets.parquet_files import load_parquet
 from rudder.training.errors import RudderError
 from rudder.training.hosts.messages import Alive, Ping, from_host, to_host
 from rudder.training.hosts.names import hosts_in, machine_settings
-from rudder.training.manifest import Manifest
+from rudder.training.manifest import Contents, Manifest, PartIdentity, read_contents
+from rudder.training.model.own import OwnModel
+from rudder.training.model.saved import load_model
+from rudder.training.model.task import _weights_of_file
 from rudder.training.partition.layout import Layout
 from rudder.training.partition.tensor_file import tensors_of
 from rudder.training.settings import Change, Command
 from rudder.training.simulate.recording import read_recording
+from tests.cli.show.test_summary import epoch, report, summary_of
+from tests.training.checkpoint import test_checkpoints
 from tests.training.datasets import test_csv_files, test_npz_file, test_parquet_files
+from tests.training.model import test_saved
 from tests.training.partition.test_described import layout
 from tests.training.test_trace import record
 
@@ -145,6 +161,21 @@ def manifest_of(folder: Path) -> Manifest:
     })  # fmt: skip
 
 
+def listed(folder: Path) -> StoredRun:
+    """What `rudder runs` makes of it."""
+    run = StoredRun(folder)
+    comparison([RunFacts.of(run)])
+    run_table([RunFacts.of(each) for each in find_runs(folder.parent)])
+    wait_for(run, timeout_s=0)
+    return run
+
+
+def reported(folder: Path) -> None:
+    """What `rudder report` and `rudder diagnose` make of it."""
+    report_page([listed(folder)])
+    diagnosis_table(diagnose(StoredRun(folder).series(num_points=100)))
+
+
 Parser = Callable[[Path], object]
 PARSERS: dict[str, tuple[str, Parser]] = {
     "csv nodes": ("csv/nodes.csv", lambda path: check_graph(load_csv(path.parent))),
@@ -170,6 +201,22 @@ PARSERS: dict[str, tuple[str, Parser]] = {
     "record": ("run/steering/rank0.db", all_of_a_run),
     "verify": ("run/steering/rank1.db", lambda path: verify_run(path.parents[1])),
     "anchor": ("anchor", lambda path: list(read_anchor(path))),
+    "run's settings": ("run/config.toml", lambda path: reported(path.parent)),
+    "summary": ("run/summary.json", lambda path: reported(path.parent)),
+    "error": ("run/error.txt", lambda path: listed(path.parent)),
+    "launcher": ("run/detached.json", lambda path: listed(path.parent)),
+    "door": ("door/launcher.json", lambda path: launcher_answers(path.parent, timeout_s=0.1)),
+    "checkpoint": (
+        "checkpoints/step-00000001/manifest.json",
+        lambda path: read_manifest(path.parent),
+    ),
+    "model": ("model/best.safetensors", load_model),
+    "own model": ("own.py", lambda path: OwnModel(path, "make").check()),
+    "class weights": ("weights.npy", lambda path: _weights_of_file(path, num_classes=3)),
+    "class weights as text": ("weights.txt", lambda path: _weights_of_file(path, num_classes=3)),
+    "further fields": ("fields", lambda path: _fields(path.read_text(errors="replace"))),
+    "checksums": ("parts/checksums.json", lambda path: read_contents(path.parent)),
+    "part": ("part.json", lambda path: PartIdentity.read(path.parent)),
     "memory": ("memory.db", all_of_a_memory),
     "import": ("episodes.jsonl", imported),
 }
@@ -205,6 +252,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "completion").write_text(json.dumps(COMPLETION))
     fit(rehearse(folder / "collected", runs=12, windows=40), planner="lr", out=folder / "lr.model")
     write_sample_run(folder / "run", num_episodes=2)
+    write_config(run_config(epochs=3), folder / "run" / "config.toml")
+    write_summary(summary_of(report(0, epoch(0)), report(1, epoch(0))), folder / "run")
+    (folder / "run" / "error.txt").write_text("it failed")
+    (folder / "run" / "detached.json").write_text(
+        Detached(run="run", pid=2**22, trainers=2, log="train.log").model_dump_json()
+    )
+    (folder / "door").mkdir()
+    place = DoorPlace(machine="node1", addresses=(), port=1, token="secret", hosts=("node1",))
+    (folder / "door" / "launcher.json").write_text(place.model_dump_json())
+    test_checkpoints.write(folder, step=1)
+    test_saved.keep_all(folder, [test_saved.evaluation(1, 0.5)])
+    (folder / "own.py").write_text("def make(in_dim, num_classes):\n    return None\n")
+    np.save(folder / "weights.npy", np.ones(3))
+    (folder / "weights.txt").write_text("1, 2.5, 3\n")
+    (folder / "fields").write_text('{"reasoning_effort": "low", "top": {"k": [1]}}')
+    (folder / "parts").mkdir()
+    contents = Contents(files=(StoredFile.of(folder, folder / "hosts"),))
+    (folder / "parts" / "checksums.json").write_text(contents.model_dump_json())
+    PartIdentity(preparation="one", part=0).write(folder)
     write_report(SteeringReport(rank=0, planner="embedded"), folder / "run")
     assert report_file(folder / "run", 0).is_file()
     Anchor(str(folder / "anchor")).append(current_heads(folder / "run"))
@@ -223,6 +289,9 @@ def test_what_is_damaged_is_taken_or_refused(name: str, folder: Path) -> None:
 
     @settings(max_examples=settings().max_examples // 4, suppress_health_check=list(HealthCheck))
     @given(damaged(whole))
+    @example(b"")
+    @example(b"\xff" + whole)
+    @example(b"[" * 100_000)
     def check(content: bytes) -> None:
         path.write_bytes(content)
         with suppress(*REFUSALS):

@@ -11,6 +11,7 @@ RudderError
 from __future__ import annotations
 
 import sys
+import tokenize
 import zipfile
 import zlib
 from contextlib import suppress
@@ -19,10 +20,11 @@ __all__ = ["ConfigError", "DataError", "MachineError", "RudderError", "RunError"
 
 ARCHIVE_ERRORS: tuple[type[Exception], ...] = (
     zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError, RuntimeError,
-    MemoryError,
+    MemoryError, TypeError, SyntaxError, tokenize.TokenError,
 )  # fmt: skip
-"""What unpacking a damaged or foreign zip, or npz, may raise: some ask for a password, a method
-that is not implemented (NotImplementedError is a RuntimeError), or terabytes."""
+"""What unpacking a damaged or foreign zip, npz or npy may raise: some ask for a password, a method
+that is not implemented (NotImplementedError is a RuntimeError), or terabytes, and numpy reads the
+header of an array as Python."""
 JSON_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, RecursionError)
 """What reading a damaged file of JSON may raise; it may be nested too deep."""
 

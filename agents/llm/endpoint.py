@@ -115,7 +115,7 @@ def endpoint_of(options: SteeringOptions) -> Endpoint:
 def _fields(extra: str | None) -> JsonObject:
     try:
         found = json.loads(extra or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not _OWN_FIELDS.isdisjoint(found):
         own = ", ".join(sorted(_OWN_FIELDS))

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from json import loads
 from pathlib import Path
 from typing import Annotated
 
@@ -87,14 +86,15 @@ class _Inferred:
 
 def _check(model: Path, graph: PartitionedGraph, *, embeddings: bool) -> None:
     """Raise where the model cannot take these features, or has no hidden layer."""
-    card = loads(model.with_suffix(".json").read_text())
-    if card["in_dim"] != graph.feature_dim:
+    from rudder.training.model.saved import read_card
+
+    card = read_card(model)
+    if card.in_dim != graph.feature_dim:
         raise DataError(
-            f"the model takes {card['in_dim']} features a node, but the graph has"
-            f" {graph.feature_dim}",
+            f"the model takes {card.in_dim} features a node, but the graph has {graph.feature_dim}",
             remedy="use partitions with the features that the model was trained on",
         )
-    if embeddings and card["options"]["num_layers"] == 1:
+    if embeddings and card.options.num_layers == 1:
         raise ConfigError.for_field(
             "embeddings", value=True, allowed="only for a model of two layers and more"
         )

@@ -128,7 +128,7 @@ class RunView:
     def config_text(self) -> str | None:
         """The run's settings, as its file has them."""
         path = self.run.folder / CONFIG_FILE
-        return path.read_text() if path.exists() else None
+        return path.read_text(errors="replace") if path.exists() else None
 
     @property
     def versions(self) -> str:

@@ -48,7 +48,7 @@ class StoredRun:
     def summary(self) -> Summary | None:
         """None: the run is not finished, or another version wrote a summary of other fields."""
         with suppress(OSError, ValidationError):
-            return Summary.model_validate_json((self.folder / SUMMARY_FILE).read_text())
+            return Summary.model_validate_json((self.folder / SUMMARY_FILE).read_bytes())
         return None
 
     @cached_property
@@ -62,7 +62,7 @@ class StoredRun:
     def error(self) -> str | None:
         """Why it failed."""
         with suppress(OSError):
-            return (self.folder / ERROR_FILE).read_text().strip()
+            return (self.folder / ERROR_FILE).read_text(errors="replace").strip()
         return None
 
     @property

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from rudder.training.control import unix_socket
 from rudder.training.errors import ConfigError, RunError
@@ -33,7 +33,7 @@ class DoorPlace(Frozen):
 
     machine: str
     addresses: tuple[str, ...]
-    port: int
+    port: int = Field(ge=1, le=65535)
     token: str
     hosts: tuple[str, ...]
 
@@ -157,7 +157,7 @@ class RemoteControl:
                 client = socket.create_connection(
                     (address, self._place.port), timeout_s or self._timeout_s
                 )
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # of a name that no machine can have
                 why = error
                 continue
             try:
@@ -211,7 +211,7 @@ def rank_of_socket(path: Path) -> int:
 def _place_in(run: Path) -> DoorPlace | None:
     file = run / DOOR_FILE
     try:
-        return DoorPlace.model_validate_json(file.read_text())
+        return DoorPlace.model_validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:

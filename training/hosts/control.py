@@ -88,7 +88,7 @@ def copied_switches(folder: Path, hosts: Sequence[RemoteHost]) -> Iterator[None]
 
     def watch() -> None:
         while not is_over.wait(_SWITCH_SECONDS):
-            with suppress(OSError):  # it has just been removed
+            with suppress(OSError, UnicodeError):  # it has just been removed, or is no text
                 copy()
 
     copy()

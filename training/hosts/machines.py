@@ -172,7 +172,7 @@ def address_of(interfaces: Mapping[str, Sequence[str]], name: str) -> str:
         if interface != _LOOPBACK
         for address in addresses
     ]
-    with suppress(OSError):
+    with suppress(OSError, UnicodeError):
         for address in socket.gethostbyname_ex(name.rpartition("@")[2])[2]:
             if address in own:
                 return address

@@ -209,7 +209,7 @@ def _key_for_machines(job: Job) -> dict[str, str]:
     if job.network != "machines" or job.config.llm is None:
         return {}
     if (file := os.environ.get(KEY_FILE_VARIABLE)) and not os.environ.get(KEY_VARIABLE):
-        with suppress(OSError):  # the controllers say so, too, where they cannot read it
+        with suppress(OSError, UnicodeError):  # the controllers say so, too
             return {KEY_VARIABLE: Path(file).read_text().strip()}
     return {name: os.environ[name] for name in (KEY_VARIABLE,) if name in os.environ}
 

@@ -127,12 +127,13 @@ def load_model(run: str | Path, which: Which = "best") -> torch.nn.Module:
         DataError: The file is damaged, or its weights do not fit the model that it names.
     """
     path = model_file(Path(run), which)
-    model = read_card(path).build(path.parent)
+    card = read_card(path)
     with safe_open(path, framework="pt") as file:
         weights: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     try:
+        model = card.build(path.parent)
         model.load_state_dict(weights)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, TypeError, ArithmeticError) as error:
         raise DataError(
             f"the weights in {path} do not fit the model: {error}",
             remedy="use the version of Rudder, or of your model's file, that it was trained with",

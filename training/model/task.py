@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rudder.training.config import BALANCED, NamedOptions, RunConfig
-from rudder.training.errors import ConfigError, DataError
+from rudder.training.errors import ARCHIVE_ERRORS, ConfigError, DataError
 from rudder.training.loading.batch import Batch
 from rudder.training.manifest import FEATURE, LABEL
 from rudder.training.metrics import Score
@@ -252,11 +252,15 @@ def _weights_of_file(file: Path, *, num_classes: int) -> Tensor:
     allowed = f"{BALANCED}, or a file with {num_classes} positive numbers, one for each class"
     try:
         if file.suffix == ".npy":
-            weights = np.load(file, allow_pickle=False).astype(np.float32).reshape(-1)
+            weights = np.asarray(np.load(file, allow_pickle=False)).reshape(-1)
         else:
             words = re.split(r"[\s,;\[\]]+", file.read_text().strip("[] \n"))
-            weights = np.array([float(word) for word in words], dtype=np.float32)
-    except (OSError, ValueError, EOFError) as error:
+            weights = np.array([float(word) for word in words])
+        if weights.dtype.kind not in "fiu":
+            raise ValueError(f"it holds {weights.dtype}")
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            weights = weights.astype(np.float32)
+    except ARCHIVE_ERRORS as error:
         raise ConfigError.for_field(
             "class_weights", value=str(file), allowed=f"{allowed} ({error})"
         ) from None

@@ -70,7 +70,9 @@ def test_a_run_is_refused_before_it_starts() -> None:
     assert "--llm-model" in error.value.remedy
 
 
-@pytest.mark.parametrize("extra", ["[1]", "nonsense", '{"model": "other"}', '{"stream": true}'])
+@pytest.mark.parametrize(
+    "extra", ["[1]", "nonsense", "[" * 100_000, '{"model": "other"}', '{"stream": true}']
+)
 def test_extra_fields_are_an_object_of_fields_that_are_not_ours(extra: str) -> None:
     check_models(SteeringOptions(llm_url=URL, llm_model="m", llm_extra='{"seed": 1}'))
     with pytest.raises(ConfigError, match="llm_extra"):

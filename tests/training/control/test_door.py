@@ -69,6 +69,16 @@ def test_launcher_that_has_gone_is_named(run: Path) -> None:
         control_of(run).sockets()
 
 
+def test_address_that_no_machine_can_have_is_named(run: Path) -> None:
+    place = json.loads((run / DOOR_FILE).read_text())
+    (run / DOOR_FILE).write_text(json.dumps(place | {"addresses": ["a" * 70]}))
+    with pytest.raises(RunError, match="cannot be reached"):
+        control_of(run).sockets()
+    (run / DOOR_FILE).write_text(json.dumps(place | {"port": 65_536}))
+    with pytest.raises(ConfigError, match="less than or equal to 65535"):
+        control_of(run)
+
+
 def test_a_run_is_live_as_long_as_its_launcher_answers(run: Path) -> None:
     (run / "config.toml").write_text("")
     assert StoredRun(run).state == "live"  # no trainer listens here

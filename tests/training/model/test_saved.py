@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,3 +114,20 @@ def test_rows_become_columns_that_parquet_knows() -> None:
         "probability": [[0.5, 0.25], [1.0, 0.0]],
     }
     assert np.dtype(table.column("node_id").type.to_pandas_dtype()) == np.int64
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"in_dim": 0}, {"in_dim": -1}, {"in_dim": 10**13}, {"in_dim": 10**30}, {"num_outputs": -3},
+        {"options": ModelOptions(hidden=8, heads=0)},
+    ],
+)  # fmt: skip
+def test_card_that_makes_no_model_for_the_weights_is_named(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    SavedModels(tmp_path, CARD.model_copy(update=change), earlier=()).keep(
+        CARD.build(tmp_path), evaluation(0, 0.5)
+    )
+    with pytest.raises(DataError, match=r"weights in .*best\.safetensors do not fit the model"):
+        load_model(tmp_path)

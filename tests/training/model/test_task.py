@@ -126,11 +126,22 @@ def test_weights_of_classes_are_read_and_used(tmp_path: Path) -> None:
         assert torch.equal(task.loss_of(outputs, labels), expected)
 
 
-@pytest.mark.parametrize("text", ["1 2 3", "1 2 3 0", "1 2 3 nan", "1 2 3 x", "", "-1 1 1 1"])
+@pytest.mark.parametrize(
+    "text", ["1 2 3", "1 2 3 0", "1 2 3 nan", "1 2 3 x", "", "-1 1 1 1", "1 2 3 1e300"]
+)
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "weights.txt").write_text(text)
     with pytest.raises(ConfigError, match="4 positive numbers"):
         make_task(run_config(class_weights=str(tmp_path / "weights.txt")), GRAPH)
+
+
+@pytest.mark.parametrize("damage", [(b"<f8", b"<c8"), (b"(4,)", b"(4,{"), (b"(4,)", b"({[]:1})")])
+def test_damaged_file_of_weights_is_refused(tmp_path: Path, damage: tuple[bytes, bytes]) -> None:
+    path = tmp_path / "weights.npy"
+    np.save(path, np.ones(4))
+    path.write_bytes(path.read_bytes().replace(*damage))
+    with pytest.raises(ConfigError, match="4 positive numbers"):
+        make_task(run_config(class_weights=str(path)), GRAPH)
 
 
 def test_numbers_of_nodes_are_learned_by_squared_error() -> None:
