@@ -37,6 +37,7 @@ class History:
         self.workload = workload
         self.version = 0
         self._windows: deque[Window] = deque(maxlen=MAX_WINDOWS)
+        self._of_present_settings: deque[Window] = deque(maxlen=MAX_WINDOWS)
         self._batches: deque[SampledBatch] = deque()
         self._num_nodes = 0
         self._rate: float | None = None
@@ -48,7 +49,10 @@ class History:
         """Take in the next window; one that is older than the latest is left out."""
         if self._windows and window.first_step < self._windows[-1].first_step:
             return
+        if window.settings != self.settings:
+            self._of_present_settings.clear()
         self._windows.append(window)
+        self._of_present_settings.append(window)
         self.version += 1
         self._trace = self._noise = None
         if window.accesses is not None:
@@ -83,7 +87,7 @@ class History:
     @property
     def last_change_step(self) -> int | None:
         """First step of the first window under the settings in force; None: nothing changed."""
-        windows = self._of_present_settings()
+        windows = self._of_present_settings
         return windows[0].first_step if 0 < len(windows) < len(self._windows) else None
 
     @property
@@ -108,7 +112,7 @@ class History:
         Under the settings in force, but for the first window under them, and with a buffer that
         was full, or filled no more, when the window began.
         """
-        windows = self._of_present_settings()
+        windows = self._of_present_settings
         full = [
             later
             for earlier, later in itertools.pairwise(windows)
@@ -134,7 +138,7 @@ class History:
         """Where the windows under the settings in force are going."""
         noise = self.noise
         sigma = noise.rows if measure == "rows" else noise.wait_ms
-        return trend(self._of_present_settings()[1:], measure=measure, noise=sigma)
+        return trend(tuple(self._of_present_settings)[1:], measure=measure, noise=sigma)
 
     # -- sampled accesses ---------------------------------------------------------------
 
@@ -200,11 +204,6 @@ class History:
         oldest = self._batches.popleft().nodes
         self._past.add(oldest)
         self._num_nodes -= len(oldest)
-
-    def _of_present_settings(self) -> tuple[Window, ...]:
-        now = self.settings
-        latest_first = itertools.takewhile(lambda w: w.settings == now, reversed(self._windows))
-        return tuple(latest_first)[::-1]
 
 
 def _new_share(batches: Sequence[IntArray], *, before: Sequence[IntArray]) -> float:

@@ -6,8 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Literal
+from itertools import groupby, islice
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,9 +116,10 @@ class Noise:
     def of(cls, windows: Sequence[Window]) -> Noise:
         """Pooled over runs of windows under equal settings."""
         groups = [list(group) for _, group in groupby(windows, key=lambda each: each.settings)]
-        rows = _pooled([_differences(group, "rows") for group in groups])
-        wait_ms = _pooled([_differences(group, "wait") for group in groups])
-        step_ms = _pooled([_differences(group, "step") for group in groups])
+        rows, wait_ms, step_ms = (
+            _pooled([_differences(group, _values_of(group, measure)) for group in groups])
+            for measure in get_args(Measure)
+        )
         if rows is None or wait_ms is None or step_ms is None:
             means = Means.of(windows)
             if means is None:
@@ -141,12 +142,12 @@ def sigma_of_few(variance: float, *, num_free: float) -> float:
     return float(stdtrit(num_free, 0.975)) / SIGMAS_95 * math.sqrt(variance)
 
 
-def _differences(windows: Sequence[Window], measure: Measure) -> Floats:
-    """Between neighbours, as large as windows of WINDOW_STEPS would have them: the means of long
-    windows differ less."""
+def _differences(windows: Sequence[Window], values: Sequence[float]) -> Floats:
+    """Between the values of neighbours, as large as windows of WINDOW_STEPS would have them: the
+    means of long windows differ less."""
     steps = np.array([max(window.num_steps, 1) for window in windows])
     spread = np.sqrt(2 / WINDOW_STEPS / (1 / steps[1:] + 1 / steps[:-1]))
-    found: Floats = np.diff([value_of(window, measure) for window in windows]) * spread
+    found: Floats = np.diff(values) * spread
     return found
 
 
@@ -173,13 +174,12 @@ def trend(windows: Sequence[Window], *, measure: Measure, noise: float) -> Trend
 
     noise: one sigma of a window, where these are too few to tell; `better` is less.
     """
-    values = [value_of(window, measure) for window in windows]
+    values = _values_of(windows, measure)
     before, last = values[:-MIN_WINDOWS], values[-MIN_WINDOWS:]
     if not before:
         return "unknown"
-    sigma = _pooled(
-        [_differences(part, measure) for part in (windows[:-MIN_WINDOWS], windows[-MIN_WINDOWS:])]
-    )
+    changes = _differences(windows, values)
+    sigma = _pooled([changes[: len(before) - 1], changes[len(before) :]])
     if sigma is None:
         sigma = noise
     elif measure != "rows":
@@ -200,6 +200,11 @@ def value_of(window: Window, measure: Measure) -> float:
     return 1e3 * window.stalled_seconds / steps
 
 
+def _values_of(windows: Sequence[Window], measure: Measure) -> list[float]:
+    """That of each window."""
+    return [value_of(window, measure) for window in windows]
+
+
 def _step_ms(windows: Sequence[Window]) -> float | None:
     timed = [(each.wall_seconds, each.num_steps) for each in windows if each.wall_seconds]
     steps = sum(count for _, count in timed)
@@ -210,7 +215,7 @@ def of_now(windows: Sequence[Window]) -> tuple[Window, ...]:
     """The last windows since the wait jumped, up or down; all of them where it did not."""
     if not windows:
         return ()
-    waits = [value_of(window, "wait") for window in windows]
+    waits = _values_of(windows, "wait")
     most = JUMP_SHARE * _trained_ms(windows[-1])
     differs = [abs(wait - waits[-1]) > most for wait in reversed(waits)]
     alike = differs.index(True) if True in differs else len(waits)
@@ -228,14 +233,15 @@ def has_slowed(windows: Sequence[Window]) -> bool:
         return False
     last = windows[-1]
     rows, wait_ms = value_of(last, "rows"), value_of(last, "wait")
-    before = [
+    alike = (
         value_of(window, "wait")
-        for window in windows[1:-1]
+        for window in reversed(windows[1:-1])
         if value_of(window, "rows") >= (1 - CHANGED_ROWS_SHARE) * rows
-    ]
+    )
+    before = list(islice(alike, PRESENT_WINDOWS))
     if not before:
         return False
-    return wait_ms - statistics.median(before[-PRESENT_WINDOWS:]) > SLOWED_SHARE * _trained_ms(last)
+    return wait_ms - statistics.median(before) > SLOWED_SHARE * _trained_ms(last)
 
 
 def waits(window: Window) -> bool:
