@@ -4,10 +4,12 @@
     python -m benchmarks.mutation --parts guard,trial --seconds 300   as many as that allows
 
 Run it in the repository's root. A mutant is a module with one comparison, operator, constant,
-condition or result in a function changed, or one statement left out. The tests are collected once;
-for each mutant a forked process takes its function and runs them until one fails, or takes
-two minutes: then it is killed. Loops that numba compiles are left out. Prints a line for each part.
-Exits 1 if fewer than 85 % of a part's mutants are killed.
+condition or result in a function changed, or one statement left out. The tests are collected once,
+and run without a mutant, which tells the functions that each of them calls. Then a forked process
+takes a mutant's function and runs the tests that call it until one fails, or takes more than ten
+times its processor time: then the mutant is killed. Loops that numba compiles are left out. Prints
+a line for each part, and on standard error one for each mutant. Exits 1 if fewer than 85 % of a
+part's mutants are killed.
 """
 
 from __future__ import annotations
@@ -18,20 +20,25 @@ import inspect
 import io
 import multiprocessing
 import os
+import pickle
 import random
 import signal
+import sys
+import tempfile
+import threading
 import time
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
-from multiprocessing.sharedctypes import Synchronized
+from itertools import pairwise
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
 
 from benchmarks.shared import run_study
 
@@ -48,8 +55,9 @@ PARTS = {
 }
 """Modules and their tests, the quick ones first."""
 _LEAST_KILLED = 0.85
-_PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not slow",
-           "--timeout=120", "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
+_PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", "--timeout=600",
+           "--hypothesis-seed=0", "--hypothesis-profile=mutation",
+           "-W", "ignore::pytest.PytestAssertRewriteWarning"]  # fmt: skip
 _LEFT_OUT = (ast.Expr, ast.Assign, ast.AugAssign, ast.Raise)
 _OTHER: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -152,8 +160,25 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object, str]]:
 
 
 @dataclass
+class Test:
+    """A test, what it takes and calls when nothing is wrong, and how many mutants it has killed.
+
+    seconds: of the processor; called: modules and functions.
+    """
+
+    item: pytest.Item
+    seconds: float
+    called: frozenset[tuple[str, str]]
+    num_killed: int = 0
+
+    def calls(self, mutant: Mutant) -> bool:
+        """Whether it calls what the mutant has changed."""
+        return any((mutant.module, name) in self.called for name in mutant.codes)
+
+
+@dataclass
 class Campaign:
-    """A plugin of pytest that runs the collected tests once for each mutant, in `seconds`.
+    """A plugin of pytest that runs the collected tests for each mutant, in `seconds`.
 
     is_sound: whether they pass without one; tried: each mutant with whether it survived.
     """
@@ -166,51 +191,104 @@ class Campaign:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """In place of pytest's own loop."""
-        self.is_sound = _survives(None, session)
+        tests = _watched(session, modules={each.module for each in self.mutants})
+        self.is_sound = bool(tests)
         end = time.monotonic() + self.seconds
-        for mutant in self.mutants if self.is_sound else ():
+        for mutant in self.mutants if tests else ():
             if time.monotonic() < end:
-                self.tried.append((mutant, _survives(mutant, session)))
+                callers = [each for each in tests if each.calls(mutant)]
+                self.tried.append((mutant, is_alive := _survives(mutant, session, callers)))
+                told = f"{'alive' if is_alive else 'killed'}: {mutant.what}"
+                print(told, file=sys.stderr, flush=True)
         return True
 
 
-def _survives(mutant: Mutant | None, session: pytest.Session) -> bool:
-    """Whether all tests pass with it, in a forked process; None: with everything as it is.
+def _watched(session: pytest.Session, *, modules: set[str]) -> list[Test]:
+    """All tests, after a run without a mutant; none where one of them fails."""
 
-    A test that kills one comes first for the next.
+    def run_all() -> bool:
+        items = pairwise([*session.items, None])
+        pickle.dump([_watch(item, following, modules=modules) for item, following in items], found)
+        found.flush()
+        return not session.testsfailed
+
+    with tempfile.TemporaryFile() as found:
+        if not _forked(run_all):
+            return []
+        found.seek(0)
+        return [
+            Test(item, seconds, called)
+            for item, (seconds, called) in zip(session.items, pickle.load(found), strict=True)
+        ]
+
+
+def _watch(
+    item: pytest.Item, following: pytest.Item | None, *, modules: set[str]
+) -> tuple[float, frozenset[tuple[str, str]]]:
+    """Run a test; its processor time in seconds, and the functions of the modules it called."""
+    called: set[tuple[str, str]] = set()
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        if (module := frame.f_globals.get("__name__", "")) in modules:
+            called.add((module, frame.f_code.co_qualname))
+
+    began = time.process_time()
+    threading.setprofile(note)
+    sys.setprofile(note)
+    _run(item, following)
+    sys.setprofile(None)
+    return time.process_time() - began, frozenset(called)
+
+
+def _survives(mutant: Mutant, session: pytest.Session, tests: Sequence[Test]) -> bool:
+    """Whether all tests pass with it, in a forked process.
+
+    What is quick and has killed others comes first.
     """
+    ordered = sorted(tests, key=lambda each: each.seconds / (1 + each.num_killed))
     at = multiprocessing.Value("i", 0)
+
+    def run_all() -> bool:
+        mutant.put_in_place()
+        for number, (test, following) in enumerate(pairwise([*ordered, None])):
+            at.value = number
+            signal.setitimer(signal.ITIMER_PROF, 10 * test.seconds + 2)
+            _run(test.item, following and following.item)
+            if session.testsfailed:
+                return False
+        return True
+
+    is_alive = _forked(run_all)
+    if not is_alive:
+        ordered[at.value].num_killed += 1
+    return is_alive
+
+
+def _run(item: pytest.Item, following: pytest.Item | None) -> None:
+    item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+
+
+def _forked(work: Callable[[], bool]) -> bool:
+    """Whether a forked process that does it ends with a yes; what it leaves behind is killed."""
     if (pid := os.fork()) == 0:
-        os.setsid()
+        os.setpgid(0, 0)
         for number in (1, 2):
             os.dup2(os.open(os.devnull, os.O_WRONLY), number)
         with contextlib.suppress(BaseException):
-            if mutant is not None:
-                mutant.put_in_place()
-            os._exit(_has_failure(session, at))
+            if work():
+                os._exit(0)
         os._exit(1)
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    if status and mutant is not None:
-        session.items.insert(0, session.items.pop(at.value))
     return status == 0
-
-
-def _has_failure(session: pytest.Session, at: Synchronized[int]) -> bool:
-    """Run the tests until one fails; at: the number of the one that runs."""
-    following = [*session.items[1:], None]
-    for number, item in enumerate(session.items):
-        at.value = number
-        item.ihook.pytest_runtest_protocol(item=item, nextitem=following[number])
-        if session.testsfailed:
-            return True
-    return False
 
 
 def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     """The parts, with mutants drawn by the seed."""
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder)
+    phases = (Phase.explicit, Phase.generate)  # a failure is enough: it is not made smaller
+    settings.register_profile("mutation", deadline=None, phases=phases)
     for part in options.parts.split(","):
         modules, tests = PARTS[part]
         found = [each for name in modules for each in mutants(name)]
