@@ -5,7 +5,8 @@
 
 `best-line` takes the best what-if line of its prompt, `random` answers at random; both think for
 --delay simulated seconds. A real model is heard at once, however long it takes: only what it
-proposes counts. `alone`: no embedded planner decides before them, or in their place.
+proposes counts; it is asked --max-calls times a run at most. `alone`: no embedded planner decides
+before them, or in their place. --only alone leaves the runs out that hear a model beside it.
 
 Prints a line for each workload with the times of all over the best fixed settings', then one for
 each planner with geometric means and ranges. The workloads come in an order drawn at random; with
@@ -53,6 +54,7 @@ def teams_of(told: Namespace) -> tuple[dict[str, TeamMaker], Runner]:
         llm_model=told.model,
         llm_deadline_s=DEADLINE_S,
         llm_answer_tokens=told.answer_tokens,
+        llm_max_calls=told.max_calls,
     )
     chats = {told.model: lambda: OpenAIChat(endpoint_of(options), mode=told.mode or None)}
     return _teams(chats, options, waits=True), asyncio.run
@@ -81,6 +83,7 @@ def measure(told: Namespace, _: Path) -> Iterator[dict[str, object]]:
     """Run the cases, then sum up: times are over the best of the fixed settings', and over the
     embedded planner's own."""
     teams, runner = teams_of(told)
+    teams = {name: each for name, each in teams.items() if name == "embedded" or told.only in name}
     found: list[list[CaseResult]] = []
     cases, began = all_cases(seeds=told.seeds), time.monotonic()
     for case in Random(0).sample(cases, len(cases))[told.skip :]:
@@ -110,5 +113,5 @@ def _spread(ratios: list[float]) -> dict[str, float]:
 if __name__ == "__main__":
     run_study(
         __doc__, measure, seeds=2, windows=60, delay=2.0, llm="", model="", mode="",
-        answer_tokens=256, minutes=0.0, skip=0,
+        answer_tokens=256, max_calls=200, only="", minutes=0.0, skip=0,
     )  # fmt: skip

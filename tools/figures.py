@@ -23,10 +23,12 @@ _UNMARKED = "(?)"
 
 @dataclass(frozen=True)
 class CheckedText:
-    """A text whose figures were looked up; text: with `(?)` behind those that were not found."""
+    """A text whose figures were looked up; text: with `(?)` behind those that were not found;
+    cited: the numbers of the results that it names."""
 
     text: str
     unsupported: tuple[str, ...]
+    cited: tuple[int, ...] = ()
 
 
 def check_figures(text: str, *, results: Mapping[int, str], known: str = "") -> CheckedText:
@@ -34,23 +36,26 @@ def check_figures(text: str, *, results: Mapping[int, str], known: str = "") -> 
 
     results: by the number that they are cited by; known: figures in it need no citation.
     """
-    lost = list(_unsupported(text, results, known))
+    lost, cited = list(_unsupported(text, results, known)), {*_cited(text)} & {*results}
     for end, _ in reversed(lost):
         text = f"{text[:end]} {_UNMARKED}{text[end:]}"
-    return CheckedText(text, tuple(figure for _, figure in lost))
+    return CheckedText(text, tuple(figure for _, figure in lost), tuple(sorted(cited)))
 
 
 def _unsupported(text: str, results: Mapping[int, str], known: str) -> Iterator[tuple[int, str]]:
     """Where each of them ends, and it."""
     for sentence in _SENTENCE.finditer(_LIST_NUMBER.sub(_blank, text)):
         words = sentence.group()
-        cited = [int(n) for found in _CITATION.findall(words) for n in found.split(",")]
-        told = "\n".join([known, *(results.get(number, "") for number in cited)])
+        told = "\n".join([known, *(results.get(number, "") for number in _cited(words))])
         tokens = set(re.findall(r"\w+", told))
         numbers = [float(each) for each in _NUMBER.findall(told)]
         for found in _FIGURE.finditer(_CITATION.sub(_blank, words)):
             if found.group().strip() not in tokens and not _is_among(found, numbers):
                 yield sentence.start() + found.end(), found.group().strip()
+
+
+def _cited(words: str) -> list[int]:
+    return [int(number) for found in _CITATION.findall(words) for number in found.split(",")]
 
 
 def _blank(found: re.Match[str]) -> str:

@@ -207,7 +207,8 @@ def _usage(message: AIMessage, reply: Reply, question: Question, mode: Mode) -> 
     """The server's counts, or estimates where it sends none or impossible ones."""
     if (told := message.usage_metadata) is not None:
         sent, received = told["input_tokens"], told["output_tokens"]
-        if 0 < sent <= _MAX_TOKENS and 0 <= received <= _MAX_TOKENS:
+        are_counts = isinstance(sent, int) and isinstance(received, int)
+        if are_counts and 0 < sent <= _MAX_TOKENS and 0 <= received <= _MAX_TOKENS:
             return Usage(input_tokens=sent, output_tokens=received, source="server")
     return Usage(
         input_tokens=question.estimated_tokens(mode),

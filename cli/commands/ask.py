@@ -11,7 +11,7 @@ import typer
 from rudder.cli.options import AsJson, LlmModel
 from rudder.cli.show.progress import emit, say
 from rudder.training.errors import ConfigError
-from rudder.training.steering_options import SteeringOptions
+from rudder.training.steering_options import DEFAULT_ANSWER_TOKENS, SteeringOptions
 
 if TYPE_CHECKING:
     from rudder.agents.ask import LookedUp
@@ -31,13 +31,17 @@ def ask(
     llm_deadline: Annotated[
         float, typer.Option(help="Seconds for each turn of the model.", min=1)
     ] = 120.0,
+    llm_answer_tokens: Annotated[
+        int, typer.Option(help="Most tokens of one answer, reasoning included.")
+    ] = DEFAULT_ANSWER_TOKENS,
     json: AsJson = False,
 ) -> None:
     """Have a language model answer a question about a run, which may be training now.
 
     The model reads the record with tools, which change nothing. Each figure of its answer must
-    stand in a tool's answer that it cites; one that does not is marked with (?). Without --llm you
-    get `rudder diagnose RUN`.
+    stand in a tool's answer that it cites; one that does not is marked with (?). An answer that
+    cites nothing is told of, too: small models make answers up. Without --llm you get `rudder
+    diagnose RUN`.
 
     Example: rudder ask runs/demo "why is rank 1 slow?" --llm http://localhost:8000/v1 --model NAME
     """
@@ -50,11 +54,17 @@ def ask(
         llm_model=model,
         llm_extra=llm_extra,
         llm_deadline_s=llm_deadline,
+        llm_answer_tokens=llm_answer_tokens,
     )
     checked, looked = asyncio.run(_asked(run, question, options))
     sources = [{"number": each.number, "call": each.call} for each in looked]
-    found = {"answer": checked.text, "unsupported": checked.unsupported, "sources": sources}
-    emit(found, _page(checked, looked), json=json)
+    found = {
+        "answer": checked.text,
+        "unsupported": checked.unsupported,
+        "cited": checked.cited,
+        "sources": sources,
+    }
+    emit(found, _page(checked, looked, run), json=json)
 
 
 def _diagnose(run: Path, *, llm: str | None, model: str | None, json: bool) -> None:
@@ -73,7 +83,7 @@ async def _asked(
     run: Path, question: str, options: SteeringOptions
 ) -> tuple[CheckedText, tuple[LookedUp, ...]]:
     from rudder.agents.ask import ask as answered
-    from rudder.agents.llm.errors import ChatError
+    from rudder.agents.llm.errors import ChatError, InvalidAnswerError
     from rudder.agents.team import asker_of, open_chat
     from rudder.cli.run_record import RecordTools, RunRecord
     from rudder.memory.run.run_folder import StoredRun
@@ -83,6 +93,8 @@ async def _asked(
     try:
         return await answered(question, asker=asker, tools=tools, on_look=_tell)
     except ChatError as error:
+        if isinstance(error, InvalidAnswerError):
+            error.remedy = f"this model may be too weak for questions: {error.remedy}"
         error.remedy += f"; without a model: rudder diagnose {run}"
         raise
     finally:
@@ -93,10 +105,19 @@ def _tell(looked: LookedUp) -> None:
     say(f"[{looked.number}] {looked.call}")
 
 
-def _page(checked: CheckedText, looked: tuple[LookedUp, ...]) -> str:
+def _page(checked: CheckedText, looked: tuple[LookedUp, ...], run: Path) -> str:
     lines = ["".join(c for c in checked.text if c.isprintable() or c == "\n")]
     if looked:
         lines += ["", "Looked up:", *(f"  [{each.number}] {each.call}" for each in looked)]
+    doubts = []
     if checked.unsupported:
-        lines += ["", "(?) marks figures that are in none of the answers that they cite."]
+        doubts += ["(?) marks figures that are in none of the answers that they cite."]
+    if not checked.cited:
+        doubts += ["The answer cites nothing that was looked up: it may be made up."]
+    if doubts:
+        lines += [
+            "",
+            *doubts,
+            f"If the model is too weak: rudder diagnose {run} tells by plain rules.",
+        ]
     return "\n".join(lines)

@@ -59,7 +59,15 @@ def test_arguments_are_kept_as_they_came(arguments: Any, kept: str | None, serve
     assert (found.name, found.arguments) == ("set", kept)
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": -1, "completion_tokens": 3}])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        {},
+        {"prompt_tokens": -1, "completion_tokens": 3},
+        {"prompt_tokens": 9, "completion_tokens": 1.01, "total_tokens": 10},
+    ],
+)
 def test_counts_that_make_no_sense_are_estimated(usage: Any, serve: Serve) -> None:
     assert read(serve, body({"content": "x"}, usage=usage)).usage.source == "estimated"
 

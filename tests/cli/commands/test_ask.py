@@ -71,6 +71,7 @@ def test_an_answer_cites_what_was_looked_up(run: Path, capacity: int) -> None:
     )
     assert found["answer"] == text
     assert found["unsupported"] == []
+    assert found["cited"] == [2]
     assert [each["call"] for each in found["sources"]] == [
         "diagnose_run()", "read_buffer_state(rank 0)",
     ]  # fmt: skip
@@ -150,10 +151,29 @@ def test_a_long_answer_of_a_tool_is_cut_and_a_terminal_is_spared_what_it_would_o
     assert done.stdout.startswith("Fine.[K\nSo be it.\n\nLooked up:\n  [1] read_metrics(")
 
 
+@pytest.mark.parametrize(
+    ("text", "doubt"),
+    [
+        ("random", "The answer cites nothing that was looked up"),
+        ("It is slow [7].", "The answer cites nothing that was looked up"),
+        ("It waits 98765.4 ms [1].", "(?) marks figures"),
+        ("It waits for rows [1].", None),
+    ],
+)
+def test_an_answer_that_may_be_made_up_points_to_plain_rules(
+    run: Path, text: str, doubt: str | None
+) -> None:
+    with ScriptedServer([CallTool([METRICS]), answer(text)]) as server:
+        done = rudder("ask", run, "why?", "--llm", server.url, "--model", "m")
+    assert done.exit_code == 0, done.output
+    assert (f"rudder diagnose {run}" in done.stdout) == (doubt is not None)
+    assert doubt is None or doubt in done.stdout
+
+
 def test_an_endpoint_that_fails_or_says_nothing_usable_ends_in_an_error(run: Path) -> None:
     with pytest.raises(ServerFailedError, match=f"without a model: rudder diagnose {run}"):
         ask(run, [Fail("500")])
-    with pytest.raises(InvalidAnswerError):
+    with pytest.raises(InvalidAnswerError, match=r"too weak.*rudder diagnose"):
         ask(run, [Fail("prose")])
 
 
