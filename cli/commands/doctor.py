@@ -207,7 +207,11 @@ def llm_page(report: ProbeReport, endpoint: Endpoint) -> Group:
     names = ("mode", "usable", "latency ms", "tokens in/out", "counted by", "error")
     best = report.best or "none: the embedded agents would decide everything"
     said = dict.fromkeys(f"the server says: {each.words}" for each in report.modes if each.words)
-    remedies = dict.fromkeys(f"what to do: {each.remedy}" for each in report.modes if each.remedy)
+    remedies = dict.fromkeys(
+        f"what to do: {each.remedy.replace('that `rudder doctor --llm` prints', 'below')}"
+        for each in report.modes
+        if each.remedy
+    )
     changes = ", ".join(report.request_changes)
     flags = [f"- {name}: {command}\n  --llm {url}; {why}" for name, command, url, why in _SERVERS]
     lines = [
