@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import xxhash
+from pydantic import BaseModel
 
 from rudder.training.settings import Frozen
 
 _CHUNK_BYTES = 1 << 23
 """So large that other Python threads hardly slow it down: it runs without the GIL."""
+_SEAL = "xxh3_of_the_rest"
 _THREADS = 4
 """Hashing is bound by the disk; a few files at once keep it busy."""
 
@@ -27,6 +31,26 @@ def checksum(path: Path) -> str:
         while num_bytes := file.readinto(chunk):
             digest.update(chunk[:num_bytes])
     return digest.hexdigest()
+
+
+def sealed_json(value: BaseModel) -> str:
+    """A value as JSON, with a checksum of all its fields."""
+    content = json.loads(value.model_dump_json())
+    return json.dumps({**content, _SEAL: _digest(content)}, indent=2) + "\n"
+
+
+def check_seal(content: dict[str, Any]) -> None:
+    """Raises ValueError if a field of what `sealed_json` wrote was changed.
+
+    What earlier versions wrote has no checksum, and passes.
+    """
+    rest = {name: value for name, value in content.items() if name != _SEAL}
+    if content.get(_SEAL, now := _digest(rest)) != now:
+        raise ValueError(f"it is not as it was written (XXH3 {now}, not {content[_SEAL]})")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(content, sort_keys=True).encode())
 
 
 class StoredFile(Frozen):

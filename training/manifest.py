@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
-from rudder.training.checksums import StoredFile, changed_files
+from rudder.training.checksums import StoredFile, changed_files, check_seal, sealed_json
 from rudder.training.errors import JSON_ERRORS, DataError
 from rudder.training.settings import Frozen
 
@@ -20,6 +20,8 @@ FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
 CHECKSUMS_NAME = "checksums.json"
 """In folders that others wrote: `rudder data --write-checksums` makes it."""
+LOG_NAME = "prepare.log"
+"""What DGL and METIS said; it may be changed or removed."""
 NODE_IDS = "node_ids.npy"
 """Beside the parts: int64[n], each node's id in the user's graph, by its id in the parts."""
 PART_FILE_NAME = "part.json"
@@ -74,14 +76,15 @@ class PartIdentity(Frozen):
     def read(cls, folder: Path) -> PartIdentity | None:
         """That of a part's folder; None where there is none, or it is damaged."""
         try:
-            return cls.model_validate_json((folder / PART_FILE_NAME).read_bytes())
-        except (OSError, ValueError):
+            check_seal(content := dict(json.loads((folder / PART_FILE_NAME).read_text())))
+            return cls.model_validate(content)
+        except JSON_ERRORS:
             return None
 
     def write(self, folder: Path) -> Path:
         """Write it; returns the file."""
         file = folder / PART_FILE_NAME
-        file.write_text(self.model_dump_json() + "\n")
+        file.write_text(sealed_json(self))
         return file
 
 
@@ -107,8 +110,15 @@ class Contents(Frozen):
 
         Raises DataError that names one that has changed. Files of older versions have no checksum.
         """
+        self._compare(directory, [file for file in self.files if _part_of(file.path) == part])
+
+    def verify_all(self, directory: Path) -> None:
+        """Do that for all files."""
+        self._compare(directory, self.files)
+
+    def _compare(self, directory: Path, files: Sequence[StoredFile]) -> None:
         try:
-            self._refuse(directory, list(self._changed(directory, part)))
+            self._refuse(directory, list(self._changed(directory, files)))
         except OSError as error:
             name = _name(Path(str(error.filename)).relative_to(directory).as_posix())
             self._refuse(directory, [f"{name}: {error.strerror}"])
@@ -135,8 +145,7 @@ class Contents(Frozen):
             if problem := file.size_problem(directory):
                 yield _name(file.path) + problem
 
-    def _changed(self, directory: Path, part: int | None) -> Iterator[str]:
-        files = [file for file in self.files if _part_of(file.path) == part]
+    def _changed(self, directory: Path, files: Sequence[StoredFile]) -> Iterator[str]:
         for file, found in changed_files(directory, files):
             others = [other.path for other in self.files if other.xxh3 == found]
             is_now = f"is {others[0]}" if others else "has another content than was written"
@@ -191,12 +200,13 @@ class Manifest(Recipe, Contents):
         """
         path = directory / FILE_NAME
         try:
-            content = json.loads(path.read_text())
-            if (version := dict(content).get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
+            content = dict(json.loads(path.read_text()))
+            if (version := content.get("format_version", FORMAT_VERSION)) != FORMAT_VERSION:
                 raise DataError(
                     f"{path} has format version {version!r}; allowed: {FORMAT_VERSION}",
                     remedy=f"another version of Rudder wrote it; {_PREPARE_AGAIN}",
                 )
+            check_seal(content)
             return cls.model_validate(content)
         except (FileNotFoundError, NotADirectoryError):
             raise DataError(
@@ -208,7 +218,7 @@ class Manifest(Recipe, Contents):
 
     def write(self, directory: Path) -> None:
         """Write the manifest; call it when every other file is complete."""
-        (directory / FILE_NAME).write_text(self.model_dump_json(indent=2) + "\n")
+        (directory / FILE_NAME).write_text(sealed_json(self))
 
 
 def read_contents(directory: Path) -> Contents | None:
@@ -220,8 +230,11 @@ def read_contents(directory: Path) -> Contents | None:
         return Manifest.read(directory)
     path = directory / CHECKSUMS_NAME
     try:
-        return Contents.model_validate_json(path.read_bytes()) if path.is_file() else None
-    except (OSError, ValueError) as error:
+        if not path.is_file():
+            return None
+        check_seal(content := dict(json.loads(path.read_text())))
+        return Contents.model_validate(content)
+    except JSON_ERRORS as error:
         raise DataError(
             f"{path} is damaged: {error}", remedy="write it again: `rudder data --write-checksums`"
         ) from None

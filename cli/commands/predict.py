@@ -17,6 +17,7 @@ from rudder.cli.show.progress import counting, emit, say
 from rudder.training.checkpoint.reader import Which
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.events import Event, PhaseEntered
+from rudder.training.local_disk import can_replace
 from rudder.training.model.predict import PROGRAM, Predictions, Split
 from rudder.training.partitioned_graph import PartitionedGraph
 
@@ -46,7 +47,7 @@ def predict(
 
     run_dir = run_of(run, name="run")
     model = model_file(run_dir, which)
-    if not out.absolute().parent.is_dir():
+    if not can_replace(out):
         raise ConfigError.for_field("out", value=str(out), allowed="a file in a folder that exists")
     config = resumed_config(
         run_dir, controller="none", record_trace=False, data=data, checkpoint_every=NEVER

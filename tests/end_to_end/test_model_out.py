@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 import rudder
 from rudder.training.datasets.registry import load_dataset
+from rudder.training.errors import DataError
 from rudder.training.metrics import Summary
 
 pytestmark = pytest.mark.distributed
@@ -67,6 +69,19 @@ def test_the_script_of_the_documentation_loads_the_model(run: Summary) -> None:
     assert done.returncode == 0, done.stderr
     assert "BlockModel" in done.stdout
     assert "parameters" in done.stdout
+
+
+def test_a_damaged_model_is_refused_before_a_process_starts(run: Summary, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(run.run_dir, copy)
+    weights = copy / "model" / "best.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 4
+    weights.write_bytes(content)
+    command = [str(RUDDER), "predict", str(copy), "--out", str(tmp_path / "rows.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == DataError.exit_code
+    assert f"error: {weights} is damaged: it is not as it was written" in done.stderr
 
 
 @pytest.mark.parametrize("which", ["best", "last"])

@@ -88,6 +88,28 @@ def test_a_damaged_manifest_is_refused(folder: Path, content: str) -> None:
     assert "again" in refused.value.remedy
 
 
+def test_no_flipped_bit_makes_another_manifest(manifest: Manifest, folder: Path) -> None:
+    whole, num_refused = (folder / FILE_NAME).read_bytes(), 0
+    for place in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        (folder / FILE_NAME).write_bytes(flipped)
+        try:
+            assert Manifest.read(folder) == manifest
+        except DataError:
+            num_refused += 1
+    assert num_refused > 0.7 * len(whole)
+
+
+@pytest.mark.usefixtures("manifest")
+def test_a_manifest_without_a_checksum_of_its_own_is_read(folder: Path) -> None:
+    """Earlier versions wrote none."""
+    content = json.loads((folder / FILE_NAME).read_text())
+    del content["xxh3_of_the_rest"]
+    (folder / FILE_NAME).write_text(json.dumps({**content, "seed": 5}))
+    assert Manifest.read(folder).seed == 5
+
+
 @pytest.mark.usefixtures("manifest")
 def test_a_manifest_of_another_format_is_refused_by_its_version(folder: Path) -> None:
     content = json.loads((folder / FILE_NAME).read_text())
@@ -124,6 +146,16 @@ def test_a_flipped_bit_is_found_by_who_reads_that_part(manifest: Manifest, folde
         manifest.verify_content(folder, part=None)
     (folder / "part1" / "graph.dgl").unlink()
     with pytest.raises(DataError, match=r"part1/graph.dgl .*: No such file"):
+        manifest.verify_content(folder, part=1)
+
+
+def test_a_flipped_bit_in_a_parts_identity_makes_it_no_other_part(
+    manifest: Manifest, folder: Path
+) -> None:
+    file = folder / "part1" / "part.json"
+    file.write_text(file.read_text().replace('"part": 1', '"part": 0'))
+    manifest.verify(folder)
+    with pytest.raises(DataError, match=r"part1/part.json .* has another content than was written"):
         manifest.verify_content(folder, part=1)
 
 

@@ -13,11 +13,11 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import JsonValue
 
-from rudder.training.checksums import StoredFile, changed_files
+from rudder.training.checksums import StoredFile, changed_files, check_seal
 from rudder.training.errors import JSON_ERRORS, DataError
 from rudder.training.manifest import read_contents
 from rudder.training.model.own import OwnModel
@@ -179,10 +179,11 @@ def read_manifest(folder: Path) -> CheckpointManifest:
     Raises DataError that says what is wrong.
     """
     try:
-        content: Any = json.loads((folder / MANIFEST).read_text())
-        version = dict(content).get("format_version")
+        content = dict(json.loads((folder / MANIFEST).read_text()))
+        version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise _broken(folder, f"it has format {version!r}; this version reads {FORMAT_VERSION}")
+        check_seal(content)
         manifest = CheckpointManifest.model_validate(content)
     except OSError as error:
         raise _broken(folder, f"{MANIFEST}: {error.strerror}") from None

@@ -18,7 +18,7 @@ from rudder.training.checkpoint.format import (
     checkpoints_of,
     name_of,
 )
-from rudder.training.checksums import stored_files
+from rudder.training.checksums import sealed_json, stored_files
 
 Files = Mapping[str, Callable[[], bytes]]
 """What a checkpoint holds, by the name of its file; called in the thread that writes."""
@@ -85,7 +85,7 @@ def write_checkpoint(run_dir: Path, manifest: CheckpointManifest, files: Files) 
             _write(unfinished / file, content())
         stored = stored_files(unfinished, [unfinished / file for file in files])
         complete = manifest.model_copy(update={"files": stored})
-        _write(unfinished / MANIFEST, (complete.model_dump_json(indent=2) + "\n").encode())
+        _write(unfinished / MANIFEST, sealed_json(complete).encode())
         _sync(unfinished)
         shutil.rmtree(target, ignore_errors=True)
         unfinished.rename(target)

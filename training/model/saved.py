@@ -7,11 +7,11 @@ RUN/model/best.json ...       the card of each; the weights' file has it, too
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+import xxhash
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -28,8 +28,8 @@ from rudder.training.settings import Frozen
 __all__ = ["load_model"]
 
 FORMAT_VERSION = 1
-_CARD = "card"
-"""Name of the card in the metadata of the weights' file."""
+_CARD, _CHECKSUM = "card", "xxh3"
+"""Names in the metadata of the weights' file; the checksum is that of card and weights."""
 
 
 class ModelCard(Frozen):
@@ -83,7 +83,8 @@ class SavedModels:
             name: value.detach().to("cpu", copy=True).contiguous()
             for name, value in model.state_dict().items()
         }
-        content = save(weights, metadata={_CARD: card.model_dump_json()})
+        text = card.model_dump_json()
+        content = save(weights, metadata={_CARD: text, _CHECKSUM: _checksum(text, weights)})
         self._folder.mkdir(exist_ok=True)
         if own := OwnModel.parse(card.model):
             write_whole(self._folder / own.file.name, own.file.read_bytes())
@@ -104,15 +105,36 @@ class SavedModels:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card of a weights' file; raises DataError where it cannot be read."""
+    """The card of a weights' file; raises DataError where the file is damaged or is none."""
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
+    """Card and weights; those of earlier versions have no checksum."""
     try:
         with safe_open(path, framework="pt") as file:
-            return ModelCard.model_validate_json((file.metadata() or {})[_CARD])
+            known = file.metadata() or {}
+            card = ModelCard.model_validate_json(known[_CARD])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, ValidationError) as error:
         raise DataError(
             f"{path} is no model that a run wrote: {type(error).__name__}: {error}",
             remedy="use RUN/model/best.safetensors or last.safetensors of a run",
         ) from None
+    if known.get(_CHECKSUM, now := _checksum(known[_CARD], weights)) != now:
+        raise DataError(
+            f"{path} is damaged: it is not as it was written (XXH3 {now}, not {known[_CHECKSUM]})",
+            remedy="restore it from a copy, or use another model: RUN/model/last.safetensors",
+        )
+    return card, weights
+
+
+def _checksum(card: str, weights: Mapping[str, torch.Tensor]) -> str:
+    digest = xxhash.xxh3_128(card.encode())
+    for name, values in sorted(weights.items()):
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def load_model(run: str | Path, which: Which = "best") -> torch.nn.Module:
@@ -127,9 +149,7 @@ def load_model(run: str | Path, which: Which = "best") -> torch.nn.Module:
         DataError: The file is damaged, or its weights do not fit the model that it names.
     """
     path = model_file(Path(run), which)
-    card = read_card(path)
-    with safe_open(path, framework="pt") as file:
-        weights: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    card, weights = _read(path)
     try:
         model = card.build(path.parent)
         model.load_state_dict(weights)

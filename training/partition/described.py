@@ -5,7 +5,8 @@ Only headers, masks and labels are read; everything else stays on the disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -37,13 +38,14 @@ def describe(
     Raises DataError for partitions that cannot be used, and ConfigError for names that do not
     stand for one tensor each.
     """
-    part_config = find_part_config(data)
-    layout, manifest = Layout.read(part_config), manifest_of(part_config)
-    parts = open_parts(part_config, layout, manifest)
-    tensors = agreed(part_config, [part.node_tensors for part in parts])
-    chosen = choose(tensors, names, where=part_config)
-    check_edge_weight(part_config, parts, names.edge_weight)
-    labels = Labels.of(parts, chosen, where=part_config)
+    with damage_first(data):
+        part_config = find_part_config(data)
+        layout, manifest = Layout.read(part_config), manifest_of(part_config)
+        parts = open_parts(part_config, layout, manifest)
+        tensors = agreed(part_config, [part.node_tensors for part in parts])
+        chosen = choose(tensors, names, where=part_config)
+        check_edge_weight(part_config, parts, names.edge_weight)
+        labels = Labels.of(parts, chosen, where=part_config)
     if labels.num_overlapping:
         progress(
             f"{labels.num_overlapping:,} training nodes are also validated or tested on:"
@@ -66,6 +68,18 @@ def describe(
         num_classes=own.num_classes if own and not chosen.is_regression else labels.num_classes,
         multilabel=chosen.is_multilabel,
     )
+
+
+@contextmanager
+def damage_first(data: Path) -> Iterator[None]:
+    """Have a DataError say that files are damaged, where their checksums tell that."""
+    try:
+        yield
+    except DataError:
+        directory = data if data.is_dir() else data.parent
+        if contents := read_contents(directory):
+            contents.verify_all(directory)
+        raise
 
 
 def manifest_of(part_config: Path) -> Manifest | None:

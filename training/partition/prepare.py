@@ -20,6 +20,7 @@ from rudder.training.datasets.registry import DatasetSpec
 from rudder.training.errors import ConfigError, MachineError, RudderError, RunError
 from rudder.training.manifest import (
     FILE_NAME,
+    LOG_NAME,
     CutMethod,
     FeatureDtype,
     Manifest,
@@ -34,7 +35,6 @@ from rudder.training.progress import Count, uncounted
 DATA_VARIABLE = "RUDDER_DATA"
 """Environment variable with the folder that prepared graphs go to by default."""
 MAX_PARTS = 250
-LOG_NAME = "prepare.log"
 _LOG_TAIL_LINES = 5
 _REPEATABLE = "glibc.malloc.tcache_count=0:glibc.malloc.perturb=85"
 """DGL's METIS reads memory that it never wrote; filled with a constant, equal calls cut equally."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from rudder.training.checksums import stored_files
+from rudder.training.checksums import sealed_json, stored_files
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.manifest import CHECKSUMS_NAME, Contents, Manifest, read_contents
 from rudder.training.partition.choice import Chosen, choose
@@ -21,6 +21,7 @@ from rudder.training.partition.described import (
     Part,
     agreed,
     check_edge_weight,
+    damage_first,
     manifest_of,
     open_parts,
 )
@@ -115,9 +116,10 @@ def measure_partitions(
 
     Raises DataError for files that cannot be read or have changed.
     """
-    part_config = find_part_config(data)
-    layout, manifest = Layout.read(part_config), manifest_of(part_config)
-    num_checksums = _verify(part_config.parent, layout.num_parts, progress)
+    with damage_first(data):
+        part_config = find_part_config(data)
+        layout, manifest = Layout.read(part_config), manifest_of(part_config)
+    num_checksums = _verify(part_config.parent, progress)
     parts = open_parts(part_config, layout, manifest)
     nodes, edges = (
         agreed(part_config, [getattr(part, kind) for part in parts])
@@ -145,13 +147,12 @@ def measure_partitions(
     )
 
 
-def _verify(directory: Path, num_parts: int, progress: Callable[[str], None]) -> int:
+def _verify(directory: Path, progress: Callable[[str], None]) -> int:
     contents = read_contents(directory)
     if contents is None:
         return 0
     progress(f"comparing the checksums of {len(contents.files):,} files")
-    for part in (None, *range(num_parts)):
-        contents.verify_content(directory, part=part)
+    contents.verify_all(directory)
     return sum(bool(file.xxh3) for file in contents.files)
 
 
@@ -330,7 +331,7 @@ def write_checksums(data: Path) -> Contents:
     files = [part_config, *(directory / name for name in layout.file_names)]
     try:
         contents = Contents(files=stored_files(directory, files))
-        (directory / CHECKSUMS_NAME).write_text(contents.model_dump_json(indent=2) + "\n")
+        (directory / CHECKSUMS_NAME).write_text(sealed_json(contents))
     except (OSError, ValueError) as error:
         raise DataError(
             f"checksums of {directory} cannot be written: {error}",

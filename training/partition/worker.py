@@ -27,6 +27,7 @@ from rudder.training.datasets.registry import DatasetSpec, load_dataset
 from rudder.training.errors import ConfigError, DataError, MachineError, RudderError
 from rudder.training.machine import die_with
 from rudder.training.manifest import (
+    LOG_NAME,
     NODE_IDS,
     FeatureDtype,
     Manifest,
@@ -267,8 +268,8 @@ def _manifest(
     graph: Graph, recipe: Recipe, name: str, part_of: IntArray, directory: Path
 ) -> Manifest:
     src_part, dst_part = part_of[graph.src], part_of[graph.dst]
-    written = sorted(path for path in directory.rglob("*") if path.is_file())
-    files = stored_files(directory, written)
+    written = (path for path in directory.rglob("*") if path.is_file() and path.name != LOG_NAME)
+    files = stored_files(directory, sorted(written))
     preparation = _preparation(recipe, files)
     identities = [
         PartIdentity(preparation=preparation, part=part).write(directory / f"part{part}")
@@ -298,7 +299,7 @@ def _manifest(
 
 
 def _preparation(recipe: Recipe, files: Sequence[StoredFile]) -> str:
-    """An identity that equal preparations share: of the recipe and of what came of it."""
+    """Tells preparations apart: a digest of the recipe and of the files that it made."""
     content = [recipe.model_dump_json(), *(f"{file.path} {file.xxh3}" for file in files)]
     return xxhash.xxh3_128_hexdigest("\n".join(content).encode())
 

@@ -25,6 +25,7 @@ from rudder.training.checkpoint.format import (
 )
 from rudder.training.checkpoint.reader import find_checkpoint, resumed_config, run_of
 from rudder.training.checkpoint.writer import CheckpointWriter, write_checkpoint
+from rudder.training.checksums import sealed_json
 from rudder.training.config import CONFIG_FILE, RunConfig, run_config, write_config
 from rudder.training.errors import ConfigError, DataError
 from rudder.training.partitioned_graph import PartInfo, PartitionedGraph, TensorInfo
@@ -181,6 +182,11 @@ def garble(folder: Path) -> None:
     (folder / MANIFEST).write_text("{")
 
 
+def misplace(folder: Path) -> None:
+    text = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(text.replace('"epoch": 1', '"epoch": 3'))
+
+
 def outdate(folder: Path) -> None:
     text = (folder / MANIFEST).read_text()
     (folder / MANIFEST).write_text(text.replace('"format_version": 1', '"format_version": 7'))
@@ -193,6 +199,7 @@ def outdate(folder: Path) -> None:
         (wear, "shared.pt is not as it was written"),
         (lose, "rank0.pt: No such file"),
         (garble, "its manifest.json is damaged"),
+        (misplace, "its manifest.json is damaged"),
         (outdate, "it has format 7"),
     ],
 )
@@ -232,8 +239,9 @@ def test_a_checkpoint_of_another_run_is_refused(
 
 def test_a_checkpoint_of_another_version_is_refused(run_dir: Path) -> None:
     folder = write(run_dir, step=3)
-    text = (folder / MANIFEST).read_text()
-    (folder / MANIFEST).write_text(text.replace('"dgl": "2.1.0"', '"dgl": "2.0.0"'))
+    manifest = read_manifest(folder)
+    manifest.identity.versions["dgl"] = "2.0.0"
+    (folder / MANIFEST).write_text(sealed_json(manifest))
     with pytest.raises(DataError, match=r"the version of dgl is '2.0.0' in it, not '2.1.0'"):
         find_checkpoint(run_dir, CONFIG, DATA)
 

@@ -98,6 +98,23 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
             load_model(path)
 
 
+def test_no_flipped_bit_makes_another_model(tmp_path: Path) -> None:
+    model = CARD.build(tmp_path)
+    SavedModels(tmp_path, CARD, earlier=()).keep(model, evaluation(4, 0.7))
+    path = model_file(tmp_path)
+    whole, wanted = path.read_bytes(), torch.cat([each.flatten() for each in model.parameters()])
+    for place in range(0, len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            loaded = load_model(path)
+        except DataError:
+            continue
+        assert place < len(whole) - 4 * len(wanted)
+        assert torch.equal(wanted, torch.cat([each.flatten() for each in loaded.parameters()]))
+
+
 def test_rows_become_columns_that_parquet_knows() -> None:
     table = as_table(
         {

@@ -11,14 +11,16 @@ import psutil
 import pytest
 
 from rudder.training.errors import ConfigError, DataError, MachineError
-from rudder.training.manifest import FILE_NAME, Manifest
+from rudder.training.manifest import FILE_NAME, LOG_NAME, Manifest
+from rudder.training.partition.described import describe
 from rudder.training.partition.prepare import (
     DATA_VARIABLE,
-    LOG_NAME,
     _unforeseen,
     default_data_dir,
     prepare,
 )
+from rudder.training.partition.statistics import measure_partitions
+from rudder.training.partitioned_graph import TensorChoice
 from rudder.training.progress import Counted
 from tests.waiting import lives, until
 
@@ -102,6 +104,25 @@ def test_a_file_cut_off_later_is_found(tiny: Path) -> None:
     try:
         with pytest.raises(DataError, match=r"part1/node_feat.dgl \(partition of host1\) has"):
             prepare("synthetic:tiny", num_parts=2, out=tiny, progress=silent)
+    finally:
+        victim.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [("synthetic-tiny.json", 3), ("part1/node_feat.dgl", 21), ("manifest.json", 99)],
+)
+def test_a_flipped_bit_is_called_damage_whatever_it_makes_of_the_file(
+    name: str, at: int, tiny: Path
+) -> None:
+    victim = tiny / name
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+    try:
+        for read in (describe, measure_partitions):
+            with pytest.raises(DataError, match=rf"damaged.*{name}|{name} is damaged") as refused:
+                read(tiny, TensorChoice(), progress=silent)
+            assert "rudder prepare" in refused.value.remedy
     finally:
         victim.write_bytes(whole)
 
