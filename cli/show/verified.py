@@ -96,11 +96,10 @@ def _limits(findings: Sequence[Finding], is_whole: bool) -> Iterator[str]:
     if not is_whole:
         yield "whether other ranks' files are there and say the same: only one file was looked at"
     for each in sound:
-        if each.known_to and each.unknown_rows:
-            yield (
-                f"whether the last rows of {each.file.name}, {each.unknown_rows} of them, were"
-                " written anew with all their hashes: nobody else knows them"
-            )
+        if each.unknown_rows and (each.known_to or len(sound) > 1):
+            last = f"the last rows of {each.file.name}, {each.unknown_rows} of them, were"
+            what = last if each.known_to else f"{each.file.name} was"
+            yield f"whether {what} written anew with all hashes: nobody else knows these rows"
     if sound and not any(each.is_known_outside for each in sound):
         done = "set back" if all(each.is_signed for each in sound) else "written anew, or set back,"
         yield (

@@ -129,6 +129,17 @@ def test_verify_knows_from_the_memory_where_a_log_ended(run: Path, past: Path) -
     assert (result.exit_code, "row 52" in result.stdout) == (1, True)
 
 
+def test_verify_says_which_logs_nobody_else_knows(tmp_path: Path) -> None:
+    """As in a run that was too short for its controllers to hear of each other."""
+    for rank in range(2):
+        journal = SqliteJournal.open(tmp_path / "steering" / f"rank{rank}.db", memory=None)
+        journal.begin(sample_workload(rank=rank))
+        journal.close()
+    text = said("audit", "verify", tmp_path)
+    for rank in range(2):
+        assert f"not known: whether rank{rank}.db was written anew with all hashes" in text
+
+
 def test_verify_says_what_it_compared_a_log_with_and_what_it_cannot_know(
     run: Path, tmp_path: Path
 ) -> None:
