@@ -201,4 +201,7 @@ def read_manifest(folder: Path) -> CheckpointManifest:
 
 
 def _broken(folder: Path, reason: str) -> DataError:
-    return DataError(f"{folder} is no complete checkpoint: {reason}", remedy="use another one")
+    return DataError(
+        f"{folder} is no complete checkpoint: {reason}",
+        remedy="restore it, or train anew in another folder",
+    )

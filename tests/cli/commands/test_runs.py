@@ -48,6 +48,14 @@ def test_runs_are_listed_for_people_and_programs(runs: Path) -> None:
     assert "no run trains now" in said("runs", "list", "--live")
 
 
+@pytest.mark.parametrize("name", ["summary.json", "config.toml", "error.txt", "detached.json"])
+def test_a_run_with_a_damaged_file_is_shown_without_it(name: str, runs: Path) -> None:
+    (runs / "one" / name).write_bytes(b'{"a": "\xff"}')
+    assert "other" in said("runs", "list")
+    for command in (("runs", "show"), ("diagnose",), ("report",)):
+        said(*command, runs / "one")
+
+
 def test_runs_are_compared_in_columns(runs: Path) -> None:
     text = said("runs", "compare", runs / "one", runs / "other")
     lines = {line[:22].strip(): line[22:].split() for line in text.splitlines()}
