@@ -30,7 +30,7 @@ from benchmarks.shared import run_study, train
 
 Kind = Literal["unsteered", "steered", "interrupted"]
 _SIGNALS = (signal.SIGKILL, signal.SIGSTOP)
-_BETWEEN_SIGNALS_S = (0.2, 4.0)
+_BETWEEN_SIGNALS_S = (0.5, 10.0)
 
 
 @dataclass(frozen=True)
