@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from rich.console import Group
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.table import Column, Table
 from rich.text import Text
 
 ABSENT = "-"
@@ -68,6 +68,24 @@ def plain(value: object) -> str:
     return f"{value:.4g}"
 
 
+class _Fitted(Table):
+    """Gives each column its least width, and those that could use more what room there is."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        gaps = (1 if self.collapse_padding else 2) * (len(self.columns) - 1)
+        least = sum(column.min_width or 0 for column in self.columns)
+        spare = max(options.max_width - gaps - least, 0)
+        for left, column in enumerate(sorted(self.columns, key=_wanted), start=-len(self.columns)):
+            more = min(_wanted(column), spare // -left)
+            column.width, spare = (column.min_width or 0) + more, spare - more
+        yield from super().__rich_console__(console, options)
+
+
+def _wanted(column: Column) -> int:
+    """Columns that it could use beyond its least width."""
+    return (column.max_width or 0) - (column.min_width or 0)
+
+
 def table(
     names: Sequence[str], rows: Sequence[Sequence[str | Text]], *, text: Collection[str] = ()
 ) -> Table:
@@ -89,17 +107,17 @@ def table(
         [_folded(cell, room) if name in text else cell for name, cell in each]
         for each in (zip(names, row, strict=True) for row in rows)
     ]
-    made = Table(box=None, pad_edge=False)
+    made = _Fitted(box=None, pad_edge=False)
     made.collapse_padding = sum(widths) + 2 * len(names) > WIDTH
     for name, width, *cells in zip(names, widths, *folded, strict=True):
         if name in text:
             lines = [line for cell in (name, *cells) for line in str(cell).splitlines()]
             longest = max(map(len, lines), default=0)
             least = min(width, room, longest)
-            # A column of single words is not what rich makes narrower.
-            made.add_column(name, overflow="fold", min_width=least, no_wrap=longest <= least)
+            made.add_column(name, overflow="fold", min_width=least, max_width=longest)
         else:
-            made.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
+            heading, exact = name.replace(" ", "\n"), {"min_width": width, "max_width": width}
+            made.add_column(heading, justify="right", no_wrap=True, **exact)
     for row in folded:
         made.add_row(*row)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -98,6 +99,14 @@ class StoredRun:
         has_record = any((self.folder / FOLDER).glob("rank*.db"))
         return run_files(self.folder) if has_record else []
 
+    @property
+    def recorded_planner(self) -> str:
+        """As a controller tells it beside its record, else `agents`."""
+        for file in self.files:
+            with suppress(OSError, ValueError, LookupError, TypeError):
+                return str(json.loads(file.with_suffix(".json").read_text())["planner"])
+        return "agents"
+
     def series(self, *, num_points: int) -> list[RankSeries]:
         """What each rank measured; raises DataError where a record cannot be read."""
         reports = () if self.summary is None else self.summary.ranks
@@ -150,19 +159,23 @@ class RunFacts:
         """Of a run in any state."""
         config = run.config
         is_steered = config.get("loader") != "stock" and config.get("controller") != "none"
+        asked = {name: config.get(name) for name in _ASKED}
+        if not config and run.files:
+            asked |= {"loader": "rudder", "planner": run.recorded_planner}
+        elif not is_steered:
+            asked |= {"planner": None, "llm_model": None}
         facts = cls(
             name=run.folder.absolute().name,
             folder=str(run.folder),
             state=run.state,
             began_at=run.began_at,
             trained_on=config.get("dataset") or config.get("data"),
-            planner=config.get("planner") if is_steered else None,
-            **{name: config.get(name) for name in _ASKED},
+            **asked,
         )
         return facts if run.summary is None else replace(facts, **_came_of_it(run.summary))
 
 
-_ASKED = ("hosts", "trainers_per_host", "rate", "model", "loader", "llm_model")
+_ASKED = ("hosts", "trainers_per_host", "rate", "model", "loader", "planner", "llm_model")
 
 
 def _came_of_it(summary: Summary) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from rudder.agents.controller.report import SteeringReport, write_report
 from rudder.cli.main import make_app
 from rudder.memory.run.run_folder import StoredRun
 from rudder.training.errors import ConfigError, DataError
@@ -54,6 +55,18 @@ def test_a_run_with_a_damaged_file_is_shown_without_it(name: str, runs: Path) ->
     assert "other" in said("runs", "list")
     for command in (("runs", "show"), ("diagnose",), ("report",)):
         said(*command, runs / "one")
+
+
+def test_a_script_of_ones_own_is_steered_by_the_planner_of_its_record(runs: Path) -> None:
+    for file in ("config.toml", "summary.json"):
+        (runs / "one" / file).unlink()
+    (facts,) = [
+        each for each in json.loads(said("runs", "list", "--json")) if each["name"] == "one"
+    ]
+    assert (facts["loader"], facts["planner"]) == ("rudder", "agents")
+    write_report(SteeringReport(rank=0, planner="heuristic"), runs / "one")
+    (line,) = [each for each in said("runs", "list").splitlines() if each.startswith("one ")]
+    assert "rudder, heuristic" in line
 
 
 def test_runs_are_compared_in_columns(runs: Path) -> None:

@@ -259,6 +259,21 @@ def test_a_table_is_whole_at_80_columns(name: str, tables: list[Table], tmp_path
     assert [lost for table in tables for lost in broken(table, text)] == []
 
 
+def test_words_beside_long_names_are_whole() -> None:
+    """One column may hold two short lines, and others one long word."""
+    names = ("", "20261126-130838-demo-stock", "20261126-130838-demo-rudder", "llama")
+    rows = [
+        ("hits of remote rows", "-", "91.7 %", "84.7 %"),
+        ("trained on", "community-200k", "community-200k", "synthetic:tiny"),
+        ("hosts, trainers", *["2, 1 trainer each"] * 3),
+    ]
+    made = figures.table(names, rows, text=names)
+    text = printed(lambda console: console.print(made))
+    assert broken(made, text) == []
+    assert "synthetic:tiny" in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
 words = st.text("abcdefghij", min_size=1, max_size=9)
 texts = st.lists(words, min_size=1, max_size=12).map(" ".join)
 
