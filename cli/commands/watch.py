@@ -12,7 +12,7 @@ import typer
 
 from rudder.cli.commands.runs import RUNS
 from rudder.cli.options import AsJson, FolderOfRun, run_folders
-from rudder.cli.show.progress import emit
+from rudder.cli.show.progress import emit, say
 from rudder.training.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def top(
     """Watch a run from another terminal: every rank's progress, and what its agents decide.
 
     It reads only the run's folder. It ends when the run does, or with Ctrl-C. If standard error is
-    no terminal, it writes a line for each decision.
+    no terminal, it writes a line for each decision. Of a run that is over it shows the end.
 
     Example: rudder top runs/demo
     """
@@ -46,6 +46,9 @@ def top(
     from rudder.cli.show.steering_lines import SteeringWatch
 
     watched = _watched(run)
+    if not watched.is_live:
+        say(f"{watched.folder} does not train now ({watched.state}); this is what it did last")
+        once = True
     seen: dict[Path, int] = {}
     progress = RunProgress(
         num_ranks=len(watched.files),

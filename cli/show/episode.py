@@ -50,9 +50,23 @@ def episode_page(
     )
     lines = [title, ""]
     for name, content in sections:
-        for number, line in enumerate(content):
+        is_exact = whole and name == "asked"
+        folded = [part for line in content for part in ([line] if is_exact else _folded(line))]
+        for number, line in enumerate(folded):
             lines.append(f"{name if number == 0 else '':{_WIDTH}}{line}")
     return "\n".join(lines)
+
+
+def _folded(line: str) -> list[str]:
+    """The line in 80 columns, with what goes on further in; words stay whole."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.wrap(
+        line,
+        figures.WIDTH - _WIDTH,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def recorded_page(reader: RunReader, episode: Episode, *, whole: bool = False) -> str:

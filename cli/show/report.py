@@ -42,7 +42,7 @@ _KINDS: dict[MarkKind, str] = {
     "undone": "changes that were undone",
     "on trial": "changes whose trial did not end",
     "refused": "proposals that were not made",
-    "person": "what a person did",
+    "person": "what a person or the schedule did",
     "fault": "faults, and what ended them",
 }
 
@@ -143,13 +143,16 @@ class RunView:
         if not self.run.files:
             return []
         try:
-            return [(each.found.holds, finding_text(each)) for each in verified(self.run.folder)]
+            return [
+                (each.found.holds, "; ".join(map(str.strip, finding_text(each).splitlines())))
+                for each in verified(self.run.folder)
+            ]
         except DataError as error:
             return [(False, str(error))]
 
     @cached_property
     def marks(self) -> list[tuple[RankSeries, Mark]]:
-        """The marks of all ranks: if they are too many, what a person did, faults and changes."""
+        """The marks of all ranks; of too many, refused proposals are left out first."""
         found = [(series, mark) for series in self.series for mark in series.marks]
         order = list(_KINDS)
         found.sort(key=lambda each: (each[1].kind == "refused", order.index(each[1].kind)))

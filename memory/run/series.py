@@ -240,11 +240,14 @@ def _with_epochs(series: RankSeries, report: RankReport | None) -> RankSeries:
         known = [0, *(point.step for point in series.points)]
         seconds = np.interp(steps, known, [0.0, *(point.at_s for point in series.points)])
     ends = tuple(map(EpochEnd, seconds.tolist(), report.epochs))
-    points = series.points or tuple(map(_of_epoch, ends, steps.tolist()))
+    has_buffer = report.settings is not None
+    points = series.points or tuple(
+        _of_epoch(*each, has_buffer=has_buffer) for each in zip(ends, steps.tolist(), strict=True)
+    )
     return replace(series, points=points, epochs=ends)
 
 
-def _of_epoch(end: EpochEnd, step: int) -> Point:
+def _of_epoch(end: EpochEnd, step: int, *, has_buffer: bool) -> Point:
     epoch, num_steps = end.metrics, end.metrics.num_steps
     return Point(
         at_s=end.at_s,
@@ -253,7 +256,7 @@ def _of_epoch(end: EpochEnd, step: int) -> Point:
         num_steps=num_steps,
         trained_s=epoch.seconds_total,
         seconds=epoch.seconds,
-        hit_fraction=epoch.rows.hit_fraction,
+        hit_fraction=epoch.rows.hit_fraction if has_buffer else None,
         rows_fetched=epoch.rows.rows_fetched.total / num_steps,
         bytes_fetched=epoch.rows.bytes_fetched / num_steps,
     )

@@ -205,11 +205,15 @@ def test_explain_tells_the_whole_story(run: Path) -> None:
     )
 
 
+def in_a_line(page: str) -> str:
+    return " ".join(page.split())
+
+
 def test_explain_says_what_the_headroom_counts_where_it_is_more_than_was_measured() -> None:
     seen = EPISODE.observation.model_copy(
         update={"exposed_wait_ms": 1.23456, "headroom_rows": 50.0, "headroom_wait_ms": 4.56789}
     )
-    page = episode_page(EPISODE.model_copy(update={"observation": seen}))
+    page = in_a_line(episode_page(EPISODE.model_copy(update={"observation": seen})))
     assert "estimated wait of these settings less that of OPT: 4.57 ms a step" in page
     assert "at most the 1.23 ms measured can be saved" in page
     assert "can be saved" not in episode_page(EPISODE)
@@ -228,6 +232,8 @@ def test_explain_says_where_the_time_goes_and_what_binds() -> None:
     expected = expected.model_copy(update={"times": less})
     verdict = EPISODE.verdict.model_copy(update={"expected": expected})
     page = episode_page(EPISODE.model_copy(update={"observation": seen, "verdict": verdict}))
+    assert max(map(len, page.splitlines())) <= 80
+    page = in_a_line(page)
     assert "model 14.00 ms, waits for a core 3.00 ms, sleeps (all-reduce) 1.00 ms" in page
     assert "loader 6.00 ms (taking rows in 1.50 ms), link 21.00 ms (idle 2.00 ms)" in page
     assert "the step is bound by: link" in page

@@ -15,7 +15,7 @@ from rudder.memory.run.series import Point, RankSeries, read_series
 from rudder.memory.run.sqlite_journal import SqliteJournal
 from rudder.memory.sample import sample_workload, write_sample_run
 from rudder.training.errors import DataError
-from rudder.training.metrics import OwnerTraffic, Seconds
+from rudder.training.metrics import OwnerTraffic, RowCounts, Seconds
 from rudder.training.settings import BufferSettings
 from tests.cli.show.test_summary import epoch, report, summary_of
 
@@ -78,8 +78,12 @@ def test_decisions_people_and_faults_are_marked_when_they_happened(tmp_path: Pat
 
 
 def test_a_run_without_a_record_has_a_point_for_each_epoch() -> None:
-    epochs = [epoch(number, seconds=2.0) for number in range(3)]
+    rows = RowCounts(remote_rows=10)
+    epochs = [epoch(number, seconds=2.0, rows=rows) for number in range(3)]
     (found,) = read_series([], summary_of(report(0, *epochs)).ranks, num_points=100)
+    (stock,) = read_series([], [report(0, *epochs, settings=None)], num_points=100)
+    assert [point.hit_fraction for point in stock.points] == [None] * 3  # it has no buffer
+    assert [point.hit_fraction for point in found.points] == [0.0] * 3
     assert [point.at_s for point in found.points] == [2.0, 4.0, 6.0]
     assert found.points[0].step_ms == pytest.approx(2000 / epochs[0].num_steps)
     assert found.points[0].settings is None
