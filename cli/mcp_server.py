@@ -55,8 +55,8 @@ class RunServer:
         self._folder = folder
 
     def list_runs(self) -> ToolAnswer:
-        """Lists all runs, the newest first, with their state (live, finished, failed, cut short),
-        settings and results."""
+        """Lists all runs, the newest first, with their state (live, finished, failed, cut short,
+        over), settings and results."""
         return _record([asdict(RunFacts.of(run)) for run in find_runs(self._folder)])
 
     def diagnose_run(self, run: RunName) -> ToolAnswer:

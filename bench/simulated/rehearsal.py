@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rudder.agents.controller.report import ENDED, SteeringReport, write_report
 from rudder.bench.simulated.access_traces import AccessTrace, ZipfStream
 from rudder.bench.simulated.clock import run_simulated
 from rudder.bench.simulated.run import Run, simulate
@@ -89,4 +90,5 @@ def record_sample(run_dir: Path, *, windows: int) -> list[Path]:
         trainer.workload = trainer.workload.model_copy(update={"run_key": run_key})
         with closing(SqliteJournal.open(path, memory=None)) as journal:
             run_simulated(simulate(trainer, journal=journal, windows=windows))
+        write_report(SteeringReport(rank=rank, planner="embedded", phase=ENDED), run_dir)
     return paths

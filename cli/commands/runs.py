@@ -74,8 +74,9 @@ def wait(
 ) -> None:
     """Wait until a run is over, and print what has come of it as a line of JSON.
 
-    Exit code 0: it finished; 75: it was stopped, or killed, and `rudder train --resume` goes on
-    with it; 5: it failed. `summary.json` in its folder has all figures.
+    Exit code 0: it finished, or it is a script of your own and is over; 75: it was stopped, or
+    killed, and `rudder train --resume` goes on with it; 5: it failed. `summary.json` in its folder
+    has all figures.
 
     Example: rudder runs wait runs/demo
     """
@@ -89,7 +90,7 @@ def wait(
         raise typer.Exit(_TIMED_OUT)
     facts = RunFacts.of(StoredRun(run))
     typer.echo(to_json(facts).decode())
-    if facts.state != "finished":
+    if facts.state not in ("finished", "over"):
         goes_on = facts.state == "cut short" and checkpoints_of(run)
         raise typer.Exit((StoppedError if goes_on else RunError).exit_code)
 

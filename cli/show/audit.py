@@ -179,10 +179,14 @@ def _aligned(table: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _flat(content: object, name: str = "") -> Iterator[str]:
-    """`settings.capacity_rows=1,200` and so on; what is absent is left out."""
+    """`settings.capacity_rows=1,200`, of several answers `[2].rows_fetched.mid=130.1`, and so on;
+    what is absent is left out."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield from _flat(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(content, list) and any(isinstance(each, dict) for each in content):
+        for number, each in enumerate(content, 1):
+            yield from _flat(each, name if len(content) == 1 else f"{name}[{number}]")
     elif content is not None and content != []:
         said = figures.plain(content)
         yield f"{name}={said}" if name else said

@@ -31,7 +31,7 @@ _FACTS: dict[str, Callable[[RunFacts], str | None]] = {
     "began": lambda facts: f"{facts.began_at:%Y-%m-%d %H:%M} UTC",
     "trained on": lambda facts: facts.trained_on,
     "hosts, trainers": _hosts,
-    "link": lambda facts: facts.rate or "no limit",
+    "link": lambda facts: facts.rate or (None if facts.hosts is None else "no limit"),
     "model": lambda facts: facts.model,
     "loader": lambda facts: facts.loader,
     "steered by": _steered_by,

@@ -27,13 +27,14 @@ from rudder.training.metrics import Summary
 SUMMARY_FILE = "summary.json"
 ERROR_FILE = "error.txt"
 """Why the run failed, also where nobody read standard error."""
-RunState = Literal["live", "finished", "failed", "cut short"]
+RunState = Literal["live", "finished", "failed", "cut short", "over"]
 _CONNECT_S, _DOOR_S = 0.2, 1.0
 
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run; `cut short`: it was killed, or its machine went down."""
+    """One run; `cut short`: it was killed, or its machine went down; `over`: of a script of one's
+    own, which does not tell how it ended."""
 
     folder: Path
 
@@ -73,7 +74,9 @@ class StoredRun:
             return "live"
         if self.error is not None:
             return "failed"
-        return "finished" if (self.folder / SUMMARY_FILE).exists() else "cut short"
+        if (self.folder / SUMMARY_FILE).exists():
+            return "finished"
+        return "cut short" if (self.folder / CONFIG_FILE).exists() else "over"
 
     @property
     def is_live(self) -> bool:

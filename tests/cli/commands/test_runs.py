@@ -63,7 +63,8 @@ def test_a_script_of_ones_own_is_steered_by_the_planner_of_its_record(runs: Path
     (facts,) = [
         each for each in json.loads(said("runs", "list", "--json")) if each["name"] == "one"
     ]
-    assert (facts["loader"], facts["planner"]) == ("rudder", "agents")
+    assert (facts["loader"], facts["planner"], facts["state"]) == ("rudder", "agents", "over")
+    assert rudder("runs", "wait", runs / "one").exit_code == 0
     write_report(SteeringReport(rank=0, planner="heuristic"), runs / "one")
     (line,) = [each for each in said("runs", "list").splitlines() if each.startswith("one ")]
     assert "rudder, heuristic" in line

@@ -103,6 +103,9 @@ def test_wide_has_whole_ids_and_all_that_is_said(rows: list[AuditRow]) -> None:
 def test_what_is_said_is_rounded_and_flat_and_an_error_comes_first() -> None:
     said = {"arguments": {"share": 0.123456789, "rows": 12_345, "owner": None, "on": True}}
     assert detail(row(arguments=json.dumps(said))) == "share=0.1235, rows=12,345, on=True"
+    assert detail(row(arguments='[{"num_windows": 4}]')) == "num_windows=4"
+    answers = [{"rows": {"mid": 130.08513}}, {"wait_ms": 2.0}]
+    assert detail(row(result=json.dumps(answers))) == "[1].rows.mid=130.1, [2].wait_ms=2"
     assert detail(row(result="not JSON", error_type="refused")) == "refused: not JSON"
     assert detail(row(error_type="TimeoutError")) == "TimeoutError"
     assert detail(row()) == ""

@@ -101,7 +101,9 @@ def test_a_folder_tells_how_its_run_stands(tmp_path: Path) -> None:
         StoredRun(tmp_path)
     write_sample_run(tmp_path / "a", num_episodes=1)
     run = StoredRun(tmp_path / "a")
-    assert (run.state, run.summary, run.error) == ("cut short", None, None)
+    assert (run.state, run.summary, run.error) == ("over", None, None)
+    (tmp_path / "a" / "config.toml").write_text("")
+    assert run.state == "cut short"
     summary = summary_of(report(0, epoch(0)))
     (tmp_path / "a" / "summary.json").write_text(summary.model_dump_json())
     facts = RunFacts.of(StoredRun(tmp_path / "a"))
