@@ -90,6 +90,7 @@ async def _asked(
 
     tools = RecordTools(RunRecord(StoredRun(run)))
     asker = asker_of(open_chat(options), options=options)
+    say(f"asking {options.llm_model}: at most {options.llm_deadline_s:g} s for each answer")
     try:
         return await answered(question, asker=asker, tools=tools, on_look=_tell)
     except ChatError as error:
