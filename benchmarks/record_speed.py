@@ -6,7 +6,8 @@
 - append: every producer is a process with a file of its own, as controllers are. It appends at a
   random moment in each period of the rate, and rests once a second, as a controller does with each
   window. Of an append's milliseconds, `cpu` is processor time, `core` waiting for a core, `disk`
-  all other waiting.
+  all other waiting. rss_growth: of the producer whose resident memory has grown most, since a tenth
+  of its rows; descriptors: of the producer that has most open; broken: files that `verify` refuses.
 - verify: walks one log of --rows rows.
 - recall: of five episodes of a memory of --episodes, made up as those of real runs are: workloads
   of 200 sizes, in circumstances around 1,000 centres. wall_ms, cpu_ms: of a recall but the first;
@@ -26,8 +27,10 @@ from collections.abc import Iterator
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
 from benchmarks.shared import run_study, spread
@@ -45,36 +48,48 @@ from rudder.memory.store import Redaction, Store
 _SCHEDULED = Path("/proc/self/schedstat")
 _RESULTS = ("confirmed", "reverted", "kept")
 _TIME = "2026-01-01T00:00:00.000000Z"
+_PARTS = ("wall", "cpu", "core", "disk")
+
+
+class Produced(NamedTuple):
+    """What a producer found. milliseconds: float32[rows, _PARTS], of each append."""
+
+    milliseconds: NDArray[np.float32]
+    rss_growth: float
+    num_descriptors: int
 
 
 def produce(
-    path: Path, all_open: Barrier, results: Queue[list[dict[str, float]]],
-    per_second: float, seconds: float,
+    path: Path, all_open: Barrier, results: Queue[Produced], per_second: float, seconds: float
 ) -> None:  # fmt: skip
     """Append at a steady rate, and rest every second."""
     store = Store.open(path, migrations=RUN_FILE)
     log = AuditLog(store, run_key="bench", rank=0, redaction=Redaction())
     entries = sample_entries(sample_episode(0, workload=sample_workload()))
     all_open.wait()
-    began, found = time.time(), []
-    for number in range(int(per_second * seconds)):
+    began, process, sizes = time.time(), psutil.Process(), []
+    found = np.ones((int(per_second * seconds), len(_PARTS)), np.float32)
+    for number in range(len(found)):
         time.sleep(max(0.0, began + (number + random.random()) / per_second - time.time()))
-        found.append(_append(log, entries[number % len(entries)]))
+        found[number] = _append(log, entries[number % len(entries)])
+        if number in (len(found) // 10, len(found) - 1):
+            sizes.append(process.memory_info().rss)
         if number % int(per_second) == 0:
             store.rest()
     all_open.wait()
+    num_open = process.num_fds()
     store.close()
-    results.put(found)
+    results.put(Produced(found, sizes[-1] / sizes[0], num_open))
 
 
-def _append(log: AuditLog, entry: AuditEntry) -> dict[str, float]:
-    """Milliseconds of one append."""
+def _append(log: AuditLog, entry: AuditEntry) -> tuple[float, float, float, float]:
+    """Milliseconds of one append, as _PARTS names them."""
     core, cpu, wall = _core_wait_ms(), time.thread_time(), time.perf_counter()
     log.append(entry)
     wall, cpu = 1000 * (time.perf_counter() - wall), 1000 * (time.thread_time() - cpu)
     waited = max(0.0, wall - cpu)
     core = min(_core_wait_ms() - core, waited)
-    return {"wall": wall, "cpu": cpu, "core": core, "disk": waited - core}
+    return wall, cpu, core, waited - core
 
 
 def _core_wait_ms() -> float:
@@ -93,11 +108,23 @@ def append_cost(options: Namespace, folder: Path) -> dict[str, object]:
     ]
     for process in processes:
         process.start()
-    found = [each for _ in processes for each in results.get()]
+    produced = [results.get() for _ in processes]
     for process in processes:
         process.join()
-    spreads = {f"{name}_ms": spread([each[name] for each in found]) for name in found[0]}
-    return {"producers": options.producers, "rows": len(found), **spreads}
+    rows = np.concatenate([each.milliseconds for each in produced])
+    return {
+        "producers": options.producers,
+        "rows": len(rows),
+        "rss_growth": round(max(each.rss_growth for each in produced), 3),
+        "descriptors": max(each.num_descriptors for each in produced),
+        "broken": sum(not _holds(folder / f"{rank}.db") for rank in range(options.producers)),
+        **{f"{name}_ms": spread(rows[:, at].tolist()) for at, name in enumerate(_PARTS)},
+    }
+
+
+def _holds(path: Path) -> bool:
+    with RunReader(path) as reader:
+        return reader.verify().holds
 
 
 def verify_rate(num_rows: int, *, folder: Path) -> dict[str, float]:
