@@ -111,6 +111,8 @@ def _functions(module: str) -> Iterator[FunctionType]:
     own = [each for each in vars(import_module(module)).values() if _module_of(each) == module]
     methods = [each for one in own if isinstance(one, type) for each in vars(one).values()]
     for value in (*own, *methods):
+        if hasattr(value, "py_func"):
+            continue
         match value:
             case property():
                 value = value.fget
