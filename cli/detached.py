@@ -11,7 +11,7 @@ from types import FrameType
 
 import psutil
 import typer
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from rudder.memory.run.run_folder import StoredRun
 from rudder.training.events import Event, PhaseEntered
@@ -29,7 +29,7 @@ class Detached(Frozen):
 
     state: str = "training"
     run: str
-    pid: int
+    pid: int = Field(ge=1)
     trainers: int
     log: str
 

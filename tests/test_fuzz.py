@@ -2,8 +2,8 @@
 
     python -m pytest tests/test_fuzz.py --hypothesis-profile campaign      5,000 inputs a parser
 
-Each is given damaged forms of a valid file or message: bytes flipped, cut, doubled, moved, and
-put in that have broken parsers before.
+Each is given damaged forms of a valid file or message: bytes flipped, cut, doubled, and put in that
+have broken parsers before; and values of JSON and TOML in place of others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dgl
 import numpy as np
@@ -92,6 +93,40 @@ COMPLETION = {
 }  # fmt: skip
 QUESTION = Question(role="probe", system="s", user="u", tools=(), schema_={})
 CHAT = _RawChatOpenAI(model="m", api_key="key", base_url="http://127.0.0.1:9/v1")
+
+
+VALUES = (
+    None, True, -1, 0, 10**30, 1e308, 0.5, "", "x" * 300, "\ud800", "../..", [], {}, [None], [0, 0],
+)  # fmt: skip
+
+
+def values_in(value: object) -> Iterator[tuple[Any, Any]]:
+    """All values in one of JSON, each as what holds it and its key there."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)  # type: ignore[arg-type]
+    for key, inner in list(pairs):
+        yield value, key
+        if isinstance(inner, dict | list):
+            yield from values_in(inner)
+
+
+@st.composite
+def edited(draw: st.DrawFn, content: bytes) -> bytes:
+    """JSON, its first line, or TOML, with another value in place of one; all else as it is."""
+    other = draw(st.sampled_from(VALUES))
+    for head in (content, content.partition(b"\n")[0]):
+        with suppress(ValueError):
+            value = json.loads(head)
+            if not isinstance(value, dict | list):
+                break
+            holder, key = draw(st.sampled_from(list(values_in(value))))
+            holder[key] = other
+            return json.dumps(value).encode() + content[len(head) :]
+    lines = content.split(b"\n")
+    settings_of = [number for number, line in enumerate(lines) if b" = " in line]
+    if settings_of:
+        number = draw(st.sampled_from(settings_of))
+        lines[number] = lines[number].partition(b"=")[0] + b"= " + json.dumps(other).encode()
+    return b"\n".join(lines)
 
 
 @st.composite
@@ -288,7 +323,7 @@ def test_what_is_damaged_is_taken_or_refused(name: str, folder: Path) -> None:
     parse(path)
 
     @settings(max_examples=settings().max_examples // 4, suppress_health_check=list(HealthCheck))
-    @given(damaged(whole))
+    @given(damaged(whole) | edited(whole))
     @example(b"")
     @example(b"\xff" + whole)
     @example(b"[" * 100_000)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import xxhash
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from rudder.training.settings import Frozen
 
@@ -59,6 +59,14 @@ class StoredFile(Frozen):
     path: str
     num_bytes: int
     xxh3: str = ""
+
+    @field_validator("path")
+    @classmethod
+    def _check_path(cls, path: str) -> str:
+        """Refuse what no file can be called: damaged JSON may hold it."""
+        if "\0" in path or any("\ud800" <= letter <= "\udfff" for letter in path):
+            raise ValueError("no file can have this name")
+        return path
 
     @classmethod
     def of(cls, directory: Path, path: Path) -> StoredFile:

@@ -160,7 +160,11 @@ class RunFacts:
     @classmethod
     def of(cls, run: StoredRun) -> RunFacts:
         """Of a run in any state."""
-        config = run.config
+        config = {
+            name: value
+            for name, value in run.config.items()
+            if isinstance(value, _KINDS.get(name, str))
+        }
         is_steered = config.get("loader") != "stock" and config.get("controller") != "none"
         asked = {name: config.get(name) for name in _ASKED}
         if not config and run.files:
@@ -179,6 +183,8 @@ class RunFacts:
 
 
 _ASKED = ("hosts", "trainers_per_host", "rate", "model", "loader", "planner", "llm_model")
+_KINDS = {"hosts": int | str, "trainers_per_host": int}
+"""Of settings that are no text; a file of another version, or an edited one, may have others."""
 
 
 def _came_of_it(summary: Summary) -> dict[str, Any]:

@@ -193,6 +193,17 @@ def test_a_folder_of_an_older_version_is_taken_without_checksums(
     older.verify_content(folder, part=1)
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_a_name_that_no_file_can_have_is_damage(
+    name: str, manifest: Manifest, folder: Path
+) -> None:
+    content = manifest.model_dump(mode="json")
+    content["files"][0]["path"] = name
+    (folder / FILE_NAME).write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"manifest\.json is damaged"):
+        Manifest.read(folder).verify(folder)
+
+
 def test_differences_of_recipes_are_named() -> None:
     other = Recipe(dataset="debian", num_parts=2, seed=4, feature_dtype="float16")
     assert RECIPE.differences(other) == [

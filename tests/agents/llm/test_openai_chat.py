@@ -66,6 +66,7 @@ def test_arguments_are_kept_as_they_came(arguments: Any, kept: str | None, serve
         {},
         {"prompt_tokens": -1, "completion_tokens": 3},
         {"prompt_tokens": 9, "completion_tokens": 1.01, "total_tokens": 10},
+        {"prompt_tokens": [], "completion_tokens": 3, "total_tokens": 3},
     ],
 )
 def test_counts_that_make_no_sense_are_estimated(usage: Any, serve: Serve) -> None:

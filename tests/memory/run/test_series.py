@@ -122,6 +122,15 @@ def test_a_summary_of_another_version_is_as_good_as_none(tmp_path: Path) -> None
     assert run.series(num_points=10) == []
 
 
+def test_settings_of_another_kind_are_not_known(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(
+        'hosts = [1]\ntrainers_per_host = "x"\nplanner = 7\nmodel = "gat"\n'
+    )
+    facts = RunFacts.of(StoredRun(tmp_path))
+    assert (facts.hosts, facts.trainers_per_host, facts.planner) == (None, None, None)
+    assert facts.model == "gat"
+
+
 # -- what binds a rank -------------------------------------------------------------------------
 
 
