@@ -95,7 +95,7 @@ QUESTION = Question(role="probe", system="s", user="u", tools=(), schema_={})
 CHAT = _RawChatOpenAI(model="m", api_key="key", base_url="http://127.0.0.1:9/v1")
 
 
-VALUES = (
+VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 10**30, 1e308, 0.5, "", "x" * 300, "\ud800", "../..", [], {}, [None], [0, 0],
 )  # fmt: skip
 

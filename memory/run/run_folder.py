@@ -160,7 +160,7 @@ class RunFacts:
     @classmethod
     def of(cls, run: StoredRun) -> RunFacts:
         """Of a run in any state."""
-        config = {
+        config: dict[str, Any] = {
             name: value
             for name, value in run.config.items()
             if isinstance(value, _KINDS.get(name, str))
@@ -183,7 +183,7 @@ class RunFacts:
 
 
 _ASKED = ("hosts", "trainers_per_host", "rate", "model", "loader", "planner", "llm_model")
-_KINDS = {"hosts": int | str, "trainers_per_host": int}
+_KINDS: dict[str, Any] = {"hosts": int | str, "trainers_per_host": int}
 """Of settings that are no text; a file of another version, or an edited one, may have others."""
 
 
