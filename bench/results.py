@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from rudder.bench.plan import Turn
 from rudder.bench.variants import STOCK, Variant
 from rudder.training.config import RunConfig
-from rudder.training.errors import ConfigError
+from rudder.training.errors import ConfigError, MachineError
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
 from rudder.training.settings import Frozen
 
@@ -167,7 +167,6 @@ class BenchReport(Frozen):
 
 def write_json(report: BaseModel, path: Path) -> Path:
     """Write a report as JSON; the file always has a whole report, the former one or this one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(report.model_dump_json(indent=2) + "\n")
     return partial.replace(path)
@@ -183,26 +182,53 @@ def results_in(
 ) -> Iterator[Callable[[Report], None]]:
     """Yields a function that writes the report so far to `file`.
 
-    The last report is shown at the end, also of a benchmark that is stopped or fails. Raises
-    ConfigError if results of an earlier benchmark are there, unless this one goes on with them.
+    The last report is shown at the end, also of a benchmark that is stopped or fails. While the
+    disk is full the benchmark goes on. Raises MachineError at the end if the last report could not
+    be written; ConfigError before if the folder cannot be made, or if results of an earlier
+    benchmark are there, unless this one goes on with them.
     """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError.for_field(
+            "out",
+            value=str(file.parent),
+            allowed="a folder that can be written",
+            remedy=f"choose another place: {error.strerror}",
+        ) from None
     if file.exists() and not goes_on:
         raise ConfigError(
             f"{file} holds the results of an earlier benchmark",
             remedy="choose a new folder with --out; no result is overwritten",
         )
     latest: list[Report] = []
+    lost: OSError | None = None
 
     def keep(report: Report) -> None:
+        nonlocal lost
         latest[:] = [report]
-        write_json(report, file)
+        try:
+            write_json(report, file)
+            lost = None
+        except OSError as error:
+            if lost is None:
+                say(f"{file} cannot be written now: {error.strerror}; the benchmark goes on")
+            lost = error
 
     try:
         yield keep
     finally:
-        say(f"results: {file}")
+        if lost is not None:
+            keep(latest[0])
+        if file.exists():
+            say(f"results: {file}")
         for report in latest:
             show(report)
+    if lost is not None:
+        raise MachineError(
+            f"{file} lacks the last results: {lost.strerror}",
+            remedy="make room; what was measured stands above",
+        )
 
 
 def results_of(turns: Sequence[TurnDone]) -> tuple[VariantResult, ...]:

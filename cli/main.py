@@ -95,6 +95,13 @@ def _exit_code() -> int | str | None:
     except RudderError as error:
         say(f"error: {error}", least=Verbosity.QUIET)
         return error.exit_code
+    except OSError as error:
+        from rudder.training.machine import as_machine_error
+
+        if (full := as_machine_error(error)) is None:
+            raise
+        say(f"error: {full}", least=Verbosity.QUIET)
+        return full.exit_code
     except SystemExit as ended:
         return ended.code
     return 0

@@ -29,7 +29,7 @@ def as_machine_error(error: BaseException) -> MachineError | None:
     """The error with its remedy; None if it has another cause."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno in _DISK:
-        remedy = "free some space on the disk of the run folder, or choose another with --run-dir"
+        remedy = "free some space on that disk, or choose another with --run-dir or --out"
         return MachineError(text, remedy=remedy)
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         remedy = "use a smaller --buffer, --batch-size or --lookahead, or a larger machine"

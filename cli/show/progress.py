@@ -317,8 +317,11 @@ def _text(raw: StandardStream, before: object) -> io.TextIOWrapper:
 
 
 def is_output_closed() -> bool:
-    """Whether nobody reads standard output any more: `rudder audit tail -f | head -1`."""
+    """Whether standard output takes no more: `rudder audit tail -f | head -1`, a full disk."""
     sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, StandardStream) and raw.error is not None:
+        return True
     poll = select.poll()
     poll.register(1, 0)
     return bool(poll.poll(0))

@@ -10,7 +10,7 @@ import pytest
 from rudder.bench.plan import BenchPlan, Turn
 from rudder.bench.results import Skipped, TurnDone, results_in, results_of
 from rudder.bench.variants import parse_variants
-from rudder.training.errors import ConfigError
+from rudder.training.errors import ConfigError, MachineError
 from rudder.training.metrics import EpochMetrics, RowCounts, RowsFetched, Seconds
 
 ROUNDS = {"stock": [9.0, 4.0, 6.0, 5.0], "lookahead": [10.0, 2.0, 2.0, 1.0]}
@@ -130,6 +130,40 @@ def test_the_last_report_is_kept_and_shown_though_the_benchmark_fails(tmp_path: 
         measured(file, shown)
     assert [each.rate for each in shown] == ["200mbit"]
     assert Skipped.model_validate_json(file.read_text()) == shown[0]
+
+
+def test_a_benchmark_goes_on_while_the_disk_is_full(tmp_path: Path) -> None:
+    file, told = tmp_path / "out" / "bench.json", list[str]()
+    full = tmp_path / "out" / ".bench.json.partial"
+    reports = [Skipped(rate=rate, reason="", remedy="") for rate in ("1", "2", "3")]
+    with results_in(file, say=told.append, show=lambda _: None) as keep:
+        full.symlink_to("/dev/full")
+        keep(reports[0])
+        keep(reports[1])
+        full.unlink()
+        keep(reports[2])
+    assert Skipped.model_validate_json(file.read_text()) == reports[2]
+    assert told == [
+        f"{file} cannot be written now: No space left on device; the benchmark goes on",
+        f"results: {file}",
+    ]
+
+
+def test_results_that_a_full_disk_did_not_take_are_shown_and_told(tmp_path: Path) -> None:
+    file, shown = tmp_path / "bench.json", list[Skipped]()
+    (tmp_path / ".bench.json.partial").symlink_to("/dev/full")
+    report = Skipped(rate="1", reason="", remedy="")
+    with (
+        pytest.raises(MachineError, match=r"bench.json lacks the last results: No space left"),
+        results_in(file, say=lambda line: None, show=shown.append) as keep,
+    ):
+        keep(report)
+    assert shown == [report]
+    with (
+        pytest.raises(ConfigError, match=r"out = .*a folder that can be written"),
+        results_in(Path("/proc/no/bench.json"), say=lambda line: None, show=lambda _: None),
+    ):
+        raise AssertionError("it must not begin")
 
 
 def test_results_of_an_earlier_benchmark_are_not_overwritten(tmp_path: Path) -> None:

@@ -168,9 +168,10 @@ def test_an_error_keeps_its_exit_code_without_standard_error(folder: Path) -> No
     assert shell("rudder audit list nowhere 2>&-", folder).returncode == 2
 
 
-def test_following_a_log_ends_with_its_reader(folder: Path) -> None:
-    done = shell("rudder audit tail run -f -n 1 | head -1", folder)
-    assert done.returncode == 0
+@pytest.mark.parametrize(("where", "exit_code"), [("| head -1", 0), ("> /dev/full", 4)])
+def test_following_a_log_ends_with_its_reader(where: str, exit_code: int, folder: Path) -> None:
+    done = shell(f"rudder audit tail run -f -n 1 {where}", folder)
+    assert done.returncode == exit_code
 
 
 def test_a_reader_that_has_stopped_does_not_stop_progress(folder: Path) -> None:
