@@ -7,19 +7,20 @@ RUN/model/best.json ...       the card of each; the weights' file has it, too
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import xxhash
-from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from rudder.training.checkpoint.reader import MODEL_FOLDER, Which, model_file
 from rudder.training.checkpoint.writer import write_whole
 from rudder.training.config import TaskName
-from rudder.training.errors import DataError
+from rudder.training.errors import JSON_ERRORS, DataError
 from rudder.training.metrics import Evaluation, Score
 from rudder.training.model.models import ModelOptions, build_model
 from rudder.training.model.own import OwnModel
@@ -28,8 +29,10 @@ from rudder.training.settings import Frozen
 __all__ = ["load_model"]
 
 FORMAT_VERSION = 1
+_READING_ERRORS: tuple[type[Exception], ...] = (SafetensorError, KeyError, *JSON_ERRORS)
 _CARD, _CHECKSUM = "card", "xxh3"
-"""Names in the metadata of the weights' file; the checksum is that of card and weights."""
+"""The one name in the metadata of the weights' file (of two the order would be random), and the
+name of the checksum in the card."""
 
 
 class ModelCard(Frozen):
@@ -83,14 +86,15 @@ class SavedModels:
             name: value.detach().to("cpu", copy=True).contiguous()
             for name, value in model.state_dict().items()
         }
-        text = card.model_dump_json()
-        content = save(weights, metadata={_CARD: text, _CHECKSUM: _checksum(text, weights)})
+        written = json.loads(card.model_dump_json())
+        written[_CHECKSUM] = _checksum(written, weights)
+        content = save(weights, metadata={_CARD: json.dumps(written)})
         self._folder.mkdir(exist_ok=True)
         if own := OwnModel.parse(card.model):
             write_whole(self._folder / own.file.name, own.file.read_bytes())
         for name in names:
             write_whole(self._folder / f"{name}.safetensors", content)
-            readable = card.model_dump_json(indent=2) + "\n"
+            readable = json.dumps(written, indent=2) + "\n"
             write_whole(self._folder / f"{name}.json", readable.encode())
 
     def _is_best(self, evaluation: Evaluation) -> bool:
@@ -113,24 +117,25 @@ def _read(path: Path) -> tuple[ModelCard, dict[str, torch.Tensor]]:
     """Card and weights; those of earlier versions have no checksum."""
     try:
         with safe_open(path, framework="pt") as file:
-            known = file.metadata() or {}
-            card = ModelCard.model_validate_json(known[_CARD])
+            written = dict(json.loads((file.metadata() or {})[_CARD]))
+            card = ModelCard.model_validate(written)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, ValidationError) as error:
+    except _READING_ERRORS as error:
         raise DataError(
             f"{path} is no model that a run wrote: {type(error).__name__}: {error}",
             remedy="use RUN/model/best.safetensors or last.safetensors of a run",
         ) from None
-    if known.get(_CHECKSUM, now := _checksum(known[_CARD], weights)) != now:
+    known, now = written.pop(_CHECKSUM, None), _checksum(written, weights)
+    if known not in (None, now):
         raise DataError(
-            f"{path} is damaged: it is not as it was written (XXH3 {now}, not {known[_CHECKSUM]})",
+            f"{path} is damaged: it is not as it was written (XXH3 {now}, not {known})",
             remedy="restore it from a copy, or use another model: RUN/model/last.safetensors",
         )
     return card, weights
 
 
-def _checksum(card: str, weights: Mapping[str, torch.Tensor]) -> str:
-    digest = xxhash.xxh3_128(card.encode())
+def _checksum(card: dict[str, Any], weights: Mapping[str, torch.Tensor]) -> str:
+    digest = xxhash.xxh3_128(json.dumps(card, sort_keys=True).encode())
     for name, values in sorted(weights.items()):
         digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy())

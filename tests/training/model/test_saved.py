@@ -98,6 +98,15 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
             load_model(path)
 
 
+def test_equal_models_are_equal_files(tmp_path: Path) -> None:
+    model = CARD.build(tmp_path)
+    found = set()
+    for _ in range(8):
+        SavedModels(tmp_path, CARD, earlier=()).keep(model, evaluation(4, 0.7))
+        found.add(model_file(tmp_path).read_bytes())
+    assert len(found) == 1
+
+
 def test_no_flipped_bit_makes_another_model(tmp_path: Path) -> None:
     model = CARD.build(tmp_path)
     SavedModels(tmp_path, CARD, earlier=()).keep(model, evaluation(4, 0.7))
