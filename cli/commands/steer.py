@@ -119,9 +119,9 @@ def budget(
 @app.command()
 def objective(
     run: RunOption,
-    sought: Annotated[
+    aim: Annotated[
         ObjectiveName,
-        typer.Argument(help="What to optimise.", show_default=False, metavar="OBJECTIVE"),
+        typer.Argument(help="What to optimise.", show_default=False),
     ],
 ) -> None:
     """Change what a running job's agents seek, from their next decision on.
@@ -130,8 +130,8 @@ def objective(
     """
     from rudder.training.control.steering import OBJECTIVE_FILE, HostSetting
 
-    control_in_use(run).write(OBJECTIVE_FILE, str(HostSetting(sought)))
-    typer.echo(f"the objective is {sought} from the agents' next decision on")
+    control_in_use(run).write(OBJECTIVE_FILE, str(HostSetting(aim)))
+    typer.echo(f"the objective is {aim} from the agents' next decision on")
 
 
 def control_in_use(run: Path) -> Control:

@@ -73,7 +73,7 @@ def test_an_objective_is_left_where_controllers_read_it(tmp_path: Path) -> None:
     assert read_objective(tmp_path / "control" / OBJECTIVE_FILE, "time") == "traffic"
     refused = steer("objective", "--run", str(tmp_path), "money")
     assert refused.exit_code == 2
-    assert "Invalid value for 'OBJECTIVE': 'money' is not one of" in refused.stderr
+    assert "Invalid value for 'aim': 'money' is not one of" in refused.stderr
 
 
 def test_status_tells_what_a_person_or_the_schedule_has_changed(tmp_path: Path) -> None:
