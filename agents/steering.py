@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from rudder.agents.actuator import Actuator, Sender
 from rudder.agents.graph import Graph, build_graph, decide
 from rudder.agents.guard import Guard, limit_plan
-from rudder.agents.llm.consultation import Adviser, asks_model
+from rudder.agents.llm.consultation import asks_model
 from rudder.agents.observer import EmbeddedObserver
 from rudder.agents.planners.embedded import EmbeddedPlanner
 from rudder.agents.recall import EpisodeRecall
@@ -145,7 +145,7 @@ class Steering:
         self._episode_recall = EpisodeRecall(journal, workload=workload)
         self.toolbox = self._make_toolbox(workload, options)
         self._graph = self._make_graph(self.team)
-        self._joining = self._make_graph(joining_team(self.team.adviser))
+        self._joining = self._make_graph(joining_team())
         self._turns = TurnTaking(turns, workload)
         self._next_number = 0
         self._episode: Episode | None = None
@@ -248,6 +248,7 @@ class Steering:
             return None
         joined = self._turns.to_join(window, most_rows=most_rows)
         if joined is not None:
+            await self._ask_out_of_turn()
             return await self._decide(self._joining, joined)
         is_over = self._backoff.is_over(window) and not self._holds_all
         if not is_over and not self._has_news:
@@ -261,8 +262,7 @@ class Steering:
             return None
         if await self._turns.take(window):
             return await self._decide_in_turn()
-        if self._is_to_ask and self.team.adviser is not None:
-            await self._ask_out_of_turn(self.team.adviser)
+        await self._ask_out_of_turn()
         return None
 
     async def _keep_as(self, turn: RankTurn) -> None:
@@ -270,8 +270,11 @@ class Steering:
         seen = await EmbeddedObserver(estimates=False).observe(self.toolbox)
         self._backoff.begin(seen.model_copy(update={"headroom_wait_ms": turn.headroom_wait_ms}))
 
-    async def _ask_out_of_turn(self, adviser: Adviser) -> None:
-        """Ask the job's model for the first time, though another rank makes a change."""
+    async def _ask_out_of_turn(self) -> None:
+        """Ask the job's model for the first time, though it is another rank's turn."""
+        adviser = self.team.adviser
+        if adviser is None or not self._is_to_ask:
+            return
         nothing = Plan(planner=TEAM, change=Change(), expected=None, reason="")
         with self.recorder.asking(self.toolbox.history.next_step):
             seen = await EmbeddedObserver().observe(self.toolbox)

@@ -77,13 +77,9 @@ class Team:
 
 
 class TeamPlanner:
-    """Proposes the change of the rank whose turn it is. Where this rank asks the job's model, it
-    asks in this decision too, so that no turn of another rank holds the question up."""
+    """Proposes the change of the rank whose turn it is."""
 
     name = TEAM
-
-    def __init__(self, adviser: Adviser | None = None) -> None:
-        self._adviser = adviser
 
     async def plan(
         self, observation: Observation, recalled: Sequence[Recalled], toolbox: Toolbox
@@ -94,10 +90,7 @@ class TeamPlanner:
             return Plan(planner=TEAM, change=Change(), expected=None, reason="there is no turn")
         change = own_change(turn, observation.settings, most_rows=most)
         reason = f"rank {turn.rank} makes this change, and is in like circumstances"
-        plan = Plan(planner=TEAM, change=change, expected=None, reason=reason, turn=turn.number)
-        if self._adviser is not None:
-            await self._adviser.offer(plan, observation, recalled, toolbox)
-        return plan
+        return Plan(planner=TEAM, change=change, expected=None, reason=reason, turn=turn.number)
 
 
 class TeamCritic:
@@ -115,9 +108,9 @@ class TeamCritic:
         )
 
 
-def joining_team(adviser: Adviser | None = None) -> Team:
-    """The agents of a rank that goes along with another; adviser: what this rank asks meanwhile."""
-    return Team(EmbeddedObserver(), TeamPlanner(adviser), TeamCritic())
+def joining_team() -> Team:
+    """The agents of a rank that goes along with another."""
+    return Team(EmbeddedObserver(), TeamPlanner(), TeamCritic())
 
 
 def ignore_exchange(exchange: Exchange) -> None:

@@ -10,10 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from rudder.agents.llm.asker import Background
-from rudder.agents.llm.consultation import Consultation, asks_model
+from rudder.agents.llm.consultation import asks_model
 from rudder.agents.llm.errors import UnreachableError
 from rudder.agents.llm.planner import LlmCritic
-from rudder.agents.team import TeamPlanner
 from rudder.bench.model_server.scripted_server import CallTool, ChatRequest, Fail, Step
 from rudder.memory.records import Episode, Observation, Outcome, Plan, Verdict
 from rudder.memory.sample import sample_episode, sample_workload
@@ -22,7 +21,6 @@ from rudder.training.metrics import StepTiming
 from rudder.training.settings import Change
 from tests.agents.llm.conftest import AskerAt, Serve, waiting
 from tests.agents.llm.test_planner import GROW
-from tests.agents.test_turns import TURN
 
 ROWS = 900
 
@@ -246,20 +244,3 @@ def test_a_failure_that_nobody_asked_for_is_given_up_silently() -> None:
 
     asyncio.run(run())
     assert told == []
-
-
-def test_a_rank_that_goes_along_with_another_asks_about_it_in_the_same_decision(
-    serve: Serve, asker_at: AskerAt, observation: Observation, toolbox: Toolbox
-) -> None:
-    server = serve([GROW])
-    asker = asker_at(server.url)
-    joined = observation.model_copy(update={"turn": TURN})
-
-    async def run() -> Plan:
-        plan = await TeamPlanner(Consultation(asker, waits=True)).plan(joined, (), toolbox)
-        await asker.close()
-        return plan
-
-    plan = asyncio.run(run())
-    assert (plan.planner, plan.turn) == ("team", TURN.number)
-    assert [request.tools[0] for request in server.requests] == ["set"]

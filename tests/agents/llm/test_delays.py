@@ -19,6 +19,7 @@ from rudder.bench.simulated.job import Board
 from rudder.bench.simulated.run import Run, simulate
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
 from rudder.memory.journal import Journal
+from rudder.tools.limits import Limits
 from rudder.training.metrics import ModelUse
 from rudder.training.settings import BufferSettings, Change
 from rudder.training.steering_options import SteeringOptions
@@ -123,30 +124,37 @@ def test_a_buffer_for_all_remote_rows_is_left_alone_once_the_model_was_asked() -
     assert sum(bool(window.accesses) for window in run.windows) <= 6
 
 
-def test_a_turn_of_another_rank_does_not_hold_the_first_question_up() -> None:
-    own = trainer_of(BufferSettings(capacity_rows=1500, lookahead_batches=40))
+@pytest.mark.parametrize("is_joint", [False, True])
+def test_a_turn_of_another_rank_does_not_hold_the_first_question_up(is_joint: bool) -> None:
+    """A joint change is told in the third window, which has the first estimates."""
+    settings = BufferSettings(capacity_rows=1500, lookahead_batches=40)
+    own, board = trainer_of(settings), Board()
     own.workload = own.workload.model_copy(update={"world_size": 2})
-    shrinks = RankTurn(
-        number=1, rank=1, state="on_trial", step=0, until_step=10**6, settings=own.settings,
-        change=Change(capacity_rows=100), is_joint=False,
+    most = Limits.of(own.workload, memory_budget_bytes=None).max_capacity_rows
+    deciding = RankTurn(
+        number=1, rank=1, state="deciding", step=0, until_step=10**6, settings=settings,
+        change=Change(capacity_rows=3000), is_joint=is_joint, max_capacity_rows=most,
     )  # fmt: skip
-    board, journal = Board(), Journal()
-    board.turn = shrinks
+    board.turn = deciding
     team = Team(EmbeddedObserver(), EmbeddedPlanner(), EmbeddedCritic())
     asker = asker_of(BestLineChat(delay_s=1.0), options=OPTIONS)
     steering = Steering(
-        own.workload, sender=own, journal=journal, options=OPTIONS, turns=board,
+        own.workload, sender=own, journal=Journal(), options=OPTIONS, turns=board,
         team=with_llm(team, asker, options=OPTIONS),
     )  # fmt: skip
 
-    async def run() -> list[int]:
-        asked = []
-        for _ in range(6):
-            window = own.window().model_copy(update={"turn": shrinks})
-            assert await steering.take(window) == ()
+    async def run() -> tuple[list[bool], list[str]]:
+        asked, planners = [], []
+        for number in range(4):
+            window = own.window()
+            rows = window.rows.rows_fetched.of_batches / window.num_steps
+            told = {"state": "deciding" if number < 2 else "on_trial", "rows_fetched": rows}
+            turn = deciding.model_copy(update=told)
+            found = await steering.take(window.model_copy(update={"turn": turn}))
+            planners += [each.plan.planner for each in found]
             await asyncio.sleep(0.1)
-            asked.append(asker.report().questions + asker.has_asked)
+            asked.append(asker.has_asked)
         await asker.close()
-        return asked
+        return asked, planners
 
-    assert run_simulated(run()) == [0, 0, 1, 1, 1, 1]
+    assert run_simulated(run()) == ([False, False, True, True], ["team"] if is_joint else [])
