@@ -83,7 +83,7 @@ async def _asked(
     run: Path, question: str, options: SteeringOptions
 ) -> tuple[CheckedText, tuple[LookedUp, ...]]:
     from rudder.agents.ask import ask as answered
-    from rudder.agents.llm.errors import ChatError, InvalidAnswerError
+    from rudder.agents.llm.errors import ChatError, InvalidAnswerError, TooSlowError
     from rudder.agents.team import asker_of, open_chat
     from rudder.cli.run_record import RecordTools, RunRecord
     from rudder.memory.run.run_folder import StoredRun
@@ -94,8 +94,11 @@ async def _asked(
     try:
         return await answered(question, asker=asker, tools=tools, on_look=_tell)
     except ChatError as error:
-        if isinstance(error, InvalidAnswerError):
-            error.remedy = f"this model may be too weak for questions: {error.remedy}"
+        if isinstance(error, InvalidAnswerError | TooSlowError):
+            error.remedy = (
+                "this model may be too weak or too slow for questions: use another one, or raise"
+                " --llm-answer-tokens and --llm-deadline"
+            )
         error.remedy += f"; without a model: rudder diagnose {run}"
         raise
     finally:
