@@ -19,6 +19,9 @@ from rudder.training.job import Job
 from rudder.training.settings import Frozen
 from rudder.training.steering_options import SteeringOptions
 
+MAX_ROUNDS = 1000
+"""And epochs of a turn: so many take days."""
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -39,8 +42,8 @@ class BenchPlan(Frozen):
     """A warm-up round, and `repeats` rounds that count."""
 
     variants: tuple[Variant, ...] = Field(min_length=1)
-    repeats: int = Field(3, ge=1, le=1000)
-    epochs_per_turn: int = Field(2, ge=1, le=1000)
+    repeats: int = Field(3, ge=1, le=MAX_ROUNDS)
+    epochs_per_turn: int = Field(2, ge=1, le=MAX_ROUNDS)
     least_turn_steps: int = Field(0, ge=0)
     """A turn has more epochs where these have fewer steps than this."""
 

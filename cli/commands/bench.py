@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rudder.bench.harm import DATASETS, RATES, HarmReport, measure_harm
-from rudder.bench.plan import BenchPlan
+from rudder.bench.plan import MAX_ROUNDS, BenchPlan
 from rudder.bench.results import BenchReport
 from rudder.bench.run import new_folder, run
 from rudder.bench.variants import Grid, parse_variants
@@ -40,9 +40,12 @@ if TYPE_CHECKING:
 
 CAPACITIES = "0.02,0.05,0.1,0.25,0.5,1.0"
 LOOKAHEADS = "0,8,16,40"
-Repeats = Annotated[int, typer.Option(help="Rounds to measure, after one that warms up.", min=1)]
+Repeats = Annotated[
+    int, typer.Option(help="Rounds to measure, after one that warms up.", min=1, max=MAX_ROUNDS)
+]
 EpochsPerTurn = Annotated[
-    int, typer.Option(help="Epochs of a variant before the next one's turn.", min=1)
+    int,
+    typer.Option(help="Epochs of a variant before the next one's turn.", min=1, max=MAX_ROUNDS),
 ]
 _WORK = settings("dataset", "data", "batch_size", "fanout", "network", hosts=LOCAL_HOSTS)
 _OF_EPOCHS = settings(

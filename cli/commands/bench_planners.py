@@ -9,6 +9,7 @@ import typer
 
 from rudder.agents.learned.planner import read_planner
 from rudder.agents.team import Team, check_models, make_team, open_chat
+from rudder.bench.plan import MAX_ROUNDS
 from rudder.bench.planners_live import (
     PUBLISHED,
     PUBLISHED_LLM,
@@ -68,7 +69,7 @@ def planners(
     buffer: Annotated[str, typer.Option(help="Buffer that --live starts with.")] = "0.01",
     lookahead: Annotated[int, typer.Option(help="Lookahead that --live starts with.", min=0)] = 0,
     turns: Annotated[
-        int, typer.Option(help="Turns of 3 epochs that each takes in a job.", min=2)
+        int, typer.Option(help="Turns of 3 epochs that each takes in a job.", min=2, max=MAX_ROUNDS)
     ] = 4,
     jobs: Annotated[int, typer.Option(help="Jobs, one after the other, with --live.", min=1)] = 3,
     llm_deadline: Annotated[

@@ -59,6 +59,9 @@ OUT_OF_RANGE = [
     ("--kind", "audit list {run} --kind row"),
     ("--since", "audit list {run} --since never"),
     ("--keep", "memory prune --keep -1"),
+    ("--repeats", "bench epochs --repeats 1001 --out {none}"),
+    ("--epochs-per-turn", "bench grid --epochs-per-turn 1001 --out {none}"),
+    ("--turns", "bench planners --live --turns 1001 --out {none}"),
     ("--timeout", "steer status --run {run} --timeout -1"),
 ]
 
