@@ -56,6 +56,7 @@ def keep_record(
         lambda: _keep_summary(summary, run_dir),
         lambda: _keep_episodes(config.steering, run_dir),
         lambda: _check_record(config, run_dir),
+        lambda: _check_model(summary),
         check_heads,
     )
     lost = [error for step in steps if (error := _lost_in(step)) is not None]
@@ -102,6 +103,16 @@ def _check_record(config: RunConfig, run_dir: Path) -> None:
         raise MachineError(
             f"the record of steering has gaps (rank {ranks})",
             remedy=f"see {run_dir}/logs/controller{gaps[0]}.log; make room, or give write access",
+        )
+
+
+def _check_model(summary: Summary) -> None:
+    last = summary.evaluations[-1:]
+    if last and last[0].model_error is not None:
+        raise MachineError(
+            f"its model could not be written: {last[0].model_error}",
+            remedy="make room, or give write access, and train on with more --epochs from the last"
+            f" checkpoint: `rudder train --resume {summary.run_dir}`",
         )
 
 

@@ -324,11 +324,15 @@ class Score(Frozen):
 
 
 class Evaluation(Frozen):
-    """Quality after an epoch; the first score is the main one."""
+    """Quality after an epoch; the first score is the main one.
+
+    model_error: why the model could not be written then.
+    """
 
     epoch: int
     scores: tuple[Score, ...]
     seconds: float
+    model_error: str | None = None
 
     def score(self, name: str) -> Score | None:
         """The score of this name."""

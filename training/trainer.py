@@ -435,8 +435,9 @@ class Trainer:
         evaluation = Evaluation(epoch=epoch, scores=scores, seconds=time.perf_counter() - started)
         self._evaluations.append(evaluation)
         if self._rank == 0:
-            self._models.keep(self._loop.model, evaluation)
-            self._emit(Evaluated(evaluation=evaluation))
+            error = self._models.keep(self._loop.model, evaluation)
+            told = evaluation.model_copy(update={"model_error": error})
+            self._emit(Evaluated(evaluation=told))
         self._enter("training")
         return scores
 

@@ -207,6 +207,8 @@ class RunProgress:
         ]
         seconds = figures.seconds(evaluation.seconds)
         line = f"epoch {evaluation.epoch + 1}/{self._epochs}: {', '.join(told)} ({seconds} s)"
+        if evaluation.model_error is not None:
+            return f"{line}; the model could not be written: {evaluation.model_error}"
         return line if self._is_told("evaluation", evaluation.epoch) else Detail(line)
 
 

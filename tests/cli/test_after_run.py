@@ -27,6 +27,7 @@ from rudder.memory.sample import record, sample_episode, sample_workload, write_
 from rudder.training.config import run_config
 from rudder.training.control.service import ControlPort
 from rudder.training.errors import MachineError
+from rudder.training.metrics import Evaluation
 from rudder.training.steering_options import default_memory
 from tests.cli.show.test_summary import report, summary_of
 
@@ -137,6 +138,13 @@ def test_gaps_in_the_record_are_told(run_dir: Path, tmp_path: Path) -> None:
     error = not_kept(run_dir, tmp_path / "memory.db")
     assert "the record of steering has gaps (rank 1)" in error.message
     assert "controller1.log" in error.remedy
+
+
+def test_a_model_that_could_not_be_written_is_told(run_dir: Path, tmp_path: Path) -> None:
+    evaluation = Evaluation(epoch=1, scores=(), seconds=1.0, model_error="/full: No space left")
+    summary = summary_of(report(0), report(1)).model_copy(update={"evaluations": (evaluation,)})
+    with pytest.raises(MachineError, match="its model could not be written: /full: No space"):
+        keep_record(summary, run_config(memory=tmp_path / "memory.db"), run_dir)
 
 
 def test_a_report_that_finds_no_room_goes_over_the_old_one(tmp_path: Path) -> None:

@@ -73,11 +73,15 @@ class SavedModels:
         """card: as yet without epoch and scores; earlier: evaluations before this run went on."""
         self._folder, self._card = run_dir / MODEL_FOLDER, card
         self._best: float | None = None
+        self._unwritten: dict[str, bytes] = {}
         for evaluation in earlier:
             self._is_best(evaluation)
 
-    def keep(self, model: torch.nn.Module, evaluation: Evaluation) -> None:
-        """Write the model as the last one, and as the best one if it is. Raises OSError."""
+    def keep(self, model: torch.nn.Module, evaluation: Evaluation) -> str | None:
+        """Write the model as the last one, and as the best one if it is.
+
+        Returns why files could not be written, or None; they are tried again with the next model.
+        """
         card = self._card.model_copy(
             update={"epoch": evaluation.epoch, "scores": evaluation.scores}
         )
@@ -89,13 +93,22 @@ class SavedModels:
         written = json.loads(card.model_dump_json())
         written[_CHECKSUM] = _checksum(written, weights)
         content = save(weights, metadata={_CARD: json.dumps(written)})
-        self._folder.mkdir(exist_ok=True)
-        if own := OwnModel.parse(card.model):
-            write_whole(self._folder / own.file.name, own.file.read_bytes())
+        readable = json.dumps(written, indent=2) + "\n"
         for name in names:
-            write_whole(self._folder / f"{name}.safetensors", content)
-            readable = json.dumps(written, indent=2) + "\n"
-            write_whole(self._folder / f"{name}.json", readable.encode())
+            self._unwritten |= {f"{name}.safetensors": content, f"{name}.json": readable.encode()}
+        try:
+            self._write()
+        except OSError as error:
+            return f"{error.filename or self._folder}: {error.strerror}"
+        return None
+
+    def _write(self) -> None:
+        self._folder.mkdir(exist_ok=True)
+        if own := OwnModel.parse(self._card.model):
+            write_whole(self._folder / own.file.name, own.file.read_bytes())
+        for name, content in tuple(self._unwritten.items()):
+            write_whole(self._folder / name, content)
+            del self._unwritten[name]
 
     def _is_best(self, evaluation: Evaluation) -> bool:
         """Whether it is better than all before; without validation nodes the last one is best."""

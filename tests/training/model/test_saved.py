@@ -81,6 +81,21 @@ def test_the_best_model_has_the_lowest_score_where_lower_is_better(tmp_path: Pat
     assert epochs_of(tmp_path) == (1, 2)
 
 
+def test_a_model_that_a_full_disk_did_not_take_is_written_with_the_next(tmp_path: Path) -> None:
+    models, model = SavedModels(tmp_path, CARD, earlier=()), CARD.build(tmp_path)
+    (tmp_path / "model").mkdir()
+    full = tmp_path / "model" / ".best.safetensors.part"
+    full.symlink_to("/dev/full")
+    torch.nn.init.constant_(next(model.parameters()), 0)
+    error = models.keep(model, evaluation(0, 0.9))
+    assert error is not None
+    assert "No space left on device" in error
+    full.unlink()
+    torch.nn.init.constant_(next(model.parameters()), 1)
+    assert models.keep(model, evaluation(1, 0.1)) is None
+    assert epochs_of(tmp_path) == (0, 1)
+
+
 def test_without_validation_nodes_the_last_model_is_the_best(tmp_path: Path) -> None:
     keep_all(tmp_path, [evaluation(0, None), evaluation(1, None)])
     assert epochs_of(tmp_path) == (1, 1)
