@@ -333,6 +333,14 @@ def parse(kind: type[Model], content: str, *, what: str) -> Model:
         raise damaged(what, error) from None
 
 
+def parse_row(kind: type[Model], row: Mapping[str, object], *, what: str) -> Model:
+    """A row as an object; raises DataError, naming `what`, where it is damaged."""
+    try:
+        return kind.model_validate(row)
+    except ValidationError as error:
+        raise damaged(what, error) from None
+
+
 def damaged(what: str, error: Exception | str) -> DataError:
     """What to say of a damaged part of a file."""
     return DataError(

@@ -22,7 +22,7 @@ from rudder.memory.run.audit import Head
 from rudder.memory.run.run_reader import LogOrigin, RunReader
 from rudder.memory.run.tables import crc32_of, parse_episode, result_columns
 from rudder.memory.run.verify import unlike
-from rudder.memory.store import Reader, Store, insert, now, parse, rows
+from rudder.memory.store import Reader, Store, insert, now, parse, parse_row, rows
 from rudder.training.buffer.hot_set import HotSet
 from rudder.training.errors import ConfigError
 from rudder.training.settings import FrozenExact
@@ -129,7 +129,7 @@ class Catalog(Reader):
         where = " AND ".join(given) or "1"
         sql = f"{_LINES} WHERE {where} ORDER BY episodes.number DESC LIMIT ?"
         return [
-            EpisodeLine.model_validate(row | {"workload": _workload(row)})
+            parse_row(EpisodeLine, row | {"workload": _workload(row)}, what=row["episode_id"])
             for row in self.rows(sql, *given.values(), limit)
         ]
 
@@ -157,17 +157,19 @@ class Catalog(Reader):
 
     def stats(self) -> list[OriginStats]:
         """Per origin, its own first."""
-        return [OriginStats.model_validate(row) for row in self.rows(_STATS)]
+        found = self.rows(_STATS)
+        return [parse_row(OriginStats, row, what=f"origin {row['origin']}") for row in found]
 
 
 def past_episode(row: dict[str, Any]) -> PastEpisode:
     """A row of PAST; raises DataError where it is damaged."""
-    return PastEpisode(
-        origin=row["origin"],
-        ended_at=row["ended_at"],
-        workload=_workload(row),
-        episode=parse_episode(row["episode_id"], row["content"], row["checksum"]),
-    )
+    values = {
+        "origin": row["origin"],
+        "ended_at": row["ended_at"],
+        "workload": _workload(row),
+        "episode": parse_episode(row["episode_id"], row["content"], row["checksum"]),
+    }
+    return parse_row(PastEpisode, values, what=row["episode_id"])
 
 
 def _workload(row: dict[str, Any]) -> Workload:

@@ -114,6 +114,21 @@ def test_what_claims_to_be_from_here_is_not_trusted_for_it(memory: Path) -> None
     assert claimed.origin == f"{own.origin}-imported"
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "UPDATE origins SET is_own = 7",
+        "UPDATE episodes SET trusted = 7",
+        "UPDATE episodes SET ended_at = 'never'",
+    ],
+)
+def test_a_damaged_row_is_named(memory: Path, harm: str) -> None:
+    with closing(sqlite3.connect(memory)) as db, db:
+        db.execute(harm)
+    with Catalog(memory) as catalog, pytest.raises(DataError, match="is damaged"):
+        assert (list(catalog.episodes()), catalog.lines(), catalog.stats()) == ([], [], [])
+
+
 def test_a_bad_line_is_named_and_nothing_is_imported(memory: Path, tmp_path: Path) -> None:
     text = io.StringIO()
     export(memory, text)
