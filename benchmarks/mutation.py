@@ -43,7 +43,7 @@ from hypothesis import Phase, settings
 from benchmarks.shared import run_study
 
 _VERIFY = ("run/test_verify", "run/test_audit", "run/test_heads", "test_attacks")
-_BUFFER = ("directory", "rows", "targets", "policies/slots", "policies/lookahead")
+_BUFFER = "tests/training/buffer"
 PARTS = {
     "guard": (["agents/guard"], ["tests/agents/test_turns.py", "tests/agents/test_guard.py"]),
     "trial": (["agents/trial"], ["tests/agents/test_trial.py"]),
@@ -51,7 +51,14 @@ PARTS = {
         ["memory/run/verify", "memory/run/verify_run"],
         [f"tests/memory/{name}.py" for name in _VERIFY],
     ),
-    "buffer": ([f"training/buffer/{name}" for name in _BUFFER], ["tests/training/buffer"]),
+    "rows": (["training/buffer/rows"], [f"{_BUFFER}/test_rows.py", f"{_BUFFER}/test_memory.py"]),
+    "targets": (
+        ["training/buffer/targets"],
+        [f"{_BUFFER}/test_targets.py", f"{_BUFFER}/test_vip.py"],
+    ),
+    "directory": (["training/buffer/directory"], [f"{_BUFFER}/test_seen.py"]),
+    "slots": (["training/buffer/policies/slots"], [_BUFFER]),
+    "lookahead": (["training/buffer/policies/lookahead"], [_BUFFER]),
 }
 """Modules and their tests, the quick ones first."""
 _LEAST_KILLED = 0.85

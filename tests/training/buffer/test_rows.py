@@ -188,6 +188,23 @@ def test_a_block_that_is_too_small_is_replaced_by_one_with_room() -> None:
     assert len(pool.take(0)) == 0
 
 
+def test_a_block_has_room_for_an_eighth_more_and_serves_no_more_than_that() -> None:
+    pool = MemoryPool(max_blocks=1)
+    pool.take(800)
+    assert pool.num_bytes == 901
+    pool.take(901)
+    assert pool.num_bytes == 901
+    pool.take(902)
+    assert pool.num_bytes == 902 + 112 + 1
+
+
+def test_ids_are_so_many_rows_of_so_many_numbers() -> None:
+    pool = MemoryPool(max_blocks=1)
+    ids = pool.take_ids(3, 5)
+    assert (ids.shape, ids.dtype) == ((3, 5), np.int64)
+    assert pool.num_bytes == 120 + 15 + 1
+
+
 def test_a_borrower_may_outlive_the_pool() -> None:
     pool = MemoryPool(max_blocks=2)
     block = pool.take(100)

@@ -21,13 +21,16 @@ IDS = tuple(VIEW.to_global(np.arange(9)).tolist())
 
 
 def choose(
-    *pending: FetchTargets, present: Set[int] = frozenset(), directory: Directory | None = None
+    *pending: FetchTargets,
+    present: Set[int] = frozenset(),
+    directory: Directory | None = None,
+    vip: InclusionProbability | None = None,
 ) -> list[int]:
     """directory: default one of all nodes; else heat and presence are of the nodes it has seen."""
     directory = directory or WholeDirectory(NUM_REMOTE)
     seen = directory.nodes_of(np.arange(len(directory)))
     blocked = np.isin(seen, list(present))
-    records = choose_all(pending, VIEW, directory, heat=HEAT[seen], blocked=blocked)
+    records = choose_all(pending, VIEW, directory, heat=HEAT[seen], blocked=blocked, vip=vip)
     return list(directory.nodes_of(records).tolist())
 
 
@@ -86,6 +89,25 @@ def test_rows_never_seen_can_be_chosen_and_are_seen_then() -> None:
     assert len(set(chosen)) == 11
     assert 14 not in chosen
     assert directory.is_seen(np.array(chosen)).all()
+
+
+def test_what_was_chosen_unseen_has_no_uses_yet() -> None:
+    directory = SeenDirectory(NUM_REMOTE)
+    directory.find(np.array([19, 3, 18]))
+    first = FetchTargets(source="ids", row_budget=2, ids=IDS)
+    chosen = choose(first, FetchTargets(source="observed", row_budget=9), directory=directory)
+    assert chosen == [0, 1, 19, 18, 3]
+
+
+def test_vip_takes_what_batches_need_most_often_and_while_idle_only_what_they_likely_need() -> None:
+    vip, halo = InclusionProbability(VIEW, (-1,), 30, np.arange(60)), VIEW.to_remote(VIEW.halo)
+    vip.__dict__["of_halo"] = np.array([0.3, *np.arange(1, len(halo)) / 1000])
+    wanted = FetchTargets(source="vip", row_budget=2)
+    assert choose(wanted, vip=vip) == [halo[0], halo[-1]]
+    assert choose(wanted.model_copy(update={"while_idle": True}), vip=vip) == [halo[0]]
+    by_degree = FetchTargets(source="degree", row_budget=2, while_idle=True)
+    assert set(choose(by_degree, vip=vip)) == {4, 14}
+    assert refusal_of_targets(wanted, VIEW, vip=vip) is None
 
 
 @given(
