@@ -201,7 +201,8 @@ def test_a_block_has_room_for_an_eighth_more_and_serves_no_more_than_that() -> N
 def test_ids_are_so_many_rows_of_so_many_numbers() -> None:
     pool = MemoryPool(max_blocks=1)
     ids = pool.take_ids(3, 5)
-    assert (ids.shape, ids.dtype) == ((3, 5), np.int64)
+    assert ids.shape == (3, 5)
+    assert ids.dtype == np.int64
     assert pool.num_bytes == 120 + 15 + 1
 
 
