@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -121,8 +122,24 @@ def _lines(content: dict[str, Any]) -> list[RenderableType]:
         names = [n for n in parts[0] if max(len(_cell(each.get(n))) for each in parts) <= _SHORT]
         rows = [[_measure(name, part.get(name)) for name in names] for part in parts]
         heads = [name.replace("_", " ") for name in names]
-        lines.append(figures.titled(key, figures.table(heads, rows)))
+        for number, places in enumerate(_side_by_side(heads, rows)):
+            shown = [[row[place] for place in places] for row in rows]
+            made = figures.table([heads[place] for place in places], shown)
+            lines.append(made if number else figures.titled(key, made))
     return lines
+
+
+def _side_by_side(heads: list[str], rows: list[list[str]]) -> Iterator[list[int]]:
+    """The columns of as many tables as fit in 80 columns; each begins with the first column."""
+    columns = zip(heads, *rows, strict=True)
+    widths = [max(map(len, (*head.split(), *cells))) + 1 for head, *cells in columns]
+    places = [0]
+    for place in range(1, len(heads)):
+        if sum(widths[each] for each in [*places, place]) > figures.WIDTH:
+            yield places
+            places = [0]
+        places.append(place)
+    yield places
 
 
 def _measure(key: str, value: object) -> str:

@@ -61,6 +61,13 @@ class StoredRun:
         return {}
 
     @property
+    def trained_on(self) -> str | None:
+        """The name of its graph, if the run was started; else what names it in its settings."""
+        with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+            return str(json.loads((self.folder / "job.json").read_bytes())["graph"]["dataset"])
+        return self.config.get("data") or self.config.get("dataset")
+
+    @property
     def error(self) -> str | None:
         """Why it failed."""
         with suppress(OSError):
@@ -176,7 +183,7 @@ class RunFacts:
             folder=str(run.folder),
             state=run.state,
             began_at=run.began_at,
-            trained_on=config.get("dataset") or config.get("data"),
+            trained_on=run.trained_on,
             **asked,
         )
         return facts if run.summary is None else replace(facts, **_came_of_it(run.summary))

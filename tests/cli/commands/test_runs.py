@@ -70,6 +70,14 @@ def test_a_script_of_ones_own_is_steered_by_the_planner_of_its_record(runs: Path
     assert "rudder, heuristic" in line
 
 
+def test_a_run_that_is_not_finished_was_trained_on_the_graph_that_it_was_given(runs: Path) -> None:
+    (runs / "one" / "summary.json").unlink()
+    (runs / "one" / "config.toml").write_text('dataset = "synthetic:default"\ndata = "parts"\n')
+    assert StoredRun(runs / "one").trained_on == "parts"
+    (runs / "one" / "job.json").write_text('{"graph": {"dataset": "npz:mine"}}')
+    assert StoredRun(runs / "one").trained_on == "npz:mine"
+
+
 def test_runs_are_compared_in_columns(runs: Path) -> None:
     text = said("runs", "compare", runs / "one", runs / "other")
     lines = {line[:22].strip(): line[22:].split() for line in text.splitlines()}

@@ -45,7 +45,8 @@ def test_every_read_tool_answers_people_in_words_and_in_json(run: Path, name: st
     assert answer(run, name)
     told = CliRunner().invoke(make_app(), ["tools", "call", name, "--run", str(run)])
     assert told.exit_code == 0, told.output
-    assert all(len(line) <= 100 for line in told.output.splitlines())
+    assert all(len(line) <= 80 for line in told.output.splitlines())
+    assert "…" not in told.output
 
 
 def test_answers_are_of_the_last_windows(run: Path) -> None:
