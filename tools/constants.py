@@ -117,6 +117,9 @@ LEARN_SHARE = 0.3
 """Of a new error in the mean of past errors: the last three outcomes weigh two thirds."""
 MAX_CALIBRATION = 2.0
 """Factor: a sample that is off by more holds other nodes than are used, and is not believed."""
+LOOKAHEAD_GROWTH = 4
+"""Batches by which a replay looks further ahead with each batch, until it looks ahead as far as the
+settings say. By hand: a loader draws while the first rows are fetched."""
 WARM_BATCHES = 64
 """Batches before the drawn ones that fill the buffer as it is, and after them that it looks ahead
 at. By hand: above LONG_LOOKAHEAD_BATCHES."""

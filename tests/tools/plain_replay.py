@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from rudder.tools.constants import LOOKAHEAD_GROWTH
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
 from rudder.training.buffer.policies.lookahead_kernels import HEAT_RANKS, heat_rank
 from rudder.training.buffer.policy import IntArray
@@ -27,7 +28,7 @@ class PlainReplay:
         self.misses = [self._plan(number) for number in range(len(batches))]
 
     def _plan(self, number: int) -> int:
-        ahead = min(self._settings.lookahead_batches, number)
+        ahead = min(self._settings.lookahead_batches, LOOKAHEAD_GROWTH * number)
         while self._observed < min(number + ahead + 1, len(self._batches)):
             for node in self._batches[self._observed]:
                 self._heat[node] += np.float32(self._weight)

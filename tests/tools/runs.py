@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.tools.calls import Argument, ToolCall
+from rudder.tools.constants import LOOKAHEAD_GROWTH
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
 from rudder.training.buffer.policy import IntArray
@@ -97,7 +98,7 @@ def replay(
     for number, nodes in enumerate(batches):
         if number == at and change is not None:
             driven.apply(change)
-        ahead = min(driven.settings.lookahead_batches, number)
+        ahead = min(driven.settings.lookahead_batches, LOOKAHEAD_GROWTH * number)
         while observed < min(number + ahead + 1, len(batches)):
             driven.observe(batches[observed])
             observed += 1

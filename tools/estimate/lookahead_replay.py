@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rudder.tools.constants import LOOKAHEAD_GROWTH
 from rudder.tools.estimate.past_uses import HEAT_GROWTH, Heat
 from rudder.training.buffer.policies.lookahead_kernels import HEAT_RANKS, heat_rank
 from rudder.training.buffer.policy import IntArray
@@ -143,7 +144,7 @@ def _replay(
     missed_worths = np.empty(missed.shape[0], dtype=np.uint32)
     weight, observed = 1.0, 0
     for batch in range(num_planned):
-        while observed < min(batch + min(lookahead, batch) + 1, num_batches):
+        while observed < min(batch + min(lookahead, LOOKAHEAD_GROWTH * batch) + 1, num_batches):
             _observe(
                 nodes[bounds[observed] : bounds[observed + 1]],
                 HEAT_RANKS + num_batches - observed, capacity, place_of, worths, counts[1],

@@ -31,8 +31,8 @@ _MOST_OFTEN = 0.99
 """Of batches: a node that is in more of them is taken to be in so many."""
 _SHORT_EPOCH = 32
 """Batches: shorter epochs are taken together, so that few have to be drawn."""
-_ROUNDS = 40
-"""Of the fit. By hand: with 100 it follows what was chance."""
+_ROUNDS = 60
+"""Of the fit. By hand: with 120 it follows what was chance."""
 _UNEVEN = 1.5
 """Between 1, nodes that are equally popular, and 2, exponential rates."""
 _LEAST = 1e-60
@@ -101,16 +101,15 @@ class Popularity:
     def of(cls, seen: SeenUses, *, random: np.random.Generator) -> Popularity:
         """At least one node was used."""
         chances, probabilities, weights = _kinds(seen)
-        bases = seen.uses.max(axis=1) + 1
-        keys = np.ravel_multi_index(tuple(seen.uses), tuple(bases))
+        keys = np.ravel_multi_index(tuple(seen.uses), tuple(seen.uses.max(axis=1) + 1))
         keys, first, places, counts = np.unique(
             keys, return_index=True, return_inverse=True, return_counts=True
         )
         likely = np.ones((len(keys), len(chances)))
-        for stretch, base in enumerate(bases):
+        for stretch, uses in enumerate(seen.uses[:, first]):
+            numbers, lines = np.unique(uses, return_inverse=True)
             tries = (chances * seen.num_epochs[stretch]).astype(np.float64)
-            table = _binomial(int(base), tries, probabilities * seen.shares[stretch])
-            likely *= table[seen.uses[stretch, first]]
+            likely *= _binomial(numbers, tries, probabilities * seen.shares[stretch])[lines]
         weights = _fitted(likely, counts.astype(np.float64), weights, _ROUNDS)
         so_far = np.cumsum(likely * weights, axis=1)
         spread = np.empty(len(places))  # over nodes of like uses evenly (Weyl's sequence)
@@ -158,11 +157,11 @@ def _kinds(seen: SeenUses) -> tuple[IntArray, Floats, Floats]:
     return np.array(chances), np.array(probabilities), weights
 
 
-def _binomial(most: int, tries: Floats, probabilities: Floats) -> Floats:
-    """float64[most, kinds]: probabilities of 0, 1, 2 uses and so on."""
+def _binomial(numbers: IntArray, tries: Floats, probabilities: Floats) -> Floats:
+    """float64[numbers, kinds]: probabilities of so many uses."""
     from scipy.special import gammaln, xlog1py, xlogy  # half a second, and few commands need it
 
-    uses = np.arange(most)[:, None].astype(np.float64)
+    uses = numbers[:, None].astype(np.float64)
     missed = np.maximum(tries - uses, 0.0)
     ways = gammaln(tries + 1) - gammaln(uses + 1) - gammaln(missed + 1)
     chance = np.exp(ways + xlogy(uses, probabilities) + xlog1py(missed, -probabilities))

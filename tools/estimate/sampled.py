@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rudder.tools.constants import MAX_BATCHES
+from rudder.tools.constants import LOOKAHEAD_GROWTH, MAX_BATCHES
 from rudder.tools.estimate.lookahead_replay import KnownUses, lookahead_misses
 from rudder.tools.estimate.past_uses import Heat, PastUses
 from rudder.training.buffer.policy import IntArray, Policy
@@ -178,7 +178,7 @@ class SampledTrace:
         for number in range(self.num_batches):
             if number == at and not once.is_empty and policy.refusal(once) is None:
                 policy.apply(once)
-            ahead = min(policy.settings.lookahead_batches, number)
+            ahead = min(policy.settings.lookahead_batches, LOOKAHEAD_GROWTH * number)
             while observed < min(number + ahead + 1, len(lines)):
                 policy.observe(lines[observed])
                 observed += 1
