@@ -305,9 +305,12 @@ def join_job(job: Job, rank: int) -> Any:
 
 
 def leave() -> None:
-    """Part from the other trainers, once all have come this far."""
+    """Part from the other trainers, once all have come this far; the process ends next.
+
+    The process group is left as it is: to destroy it can hang for ever (torch 2.2), for that waits
+    for gloo's threads and holds the interpreter's lock, which they need to drop their last tensors.
+    """
     distributed.barrier()
-    distributed.destroy_process_group()
 
 
 def _meet(job: Job, rank: int) -> None:
