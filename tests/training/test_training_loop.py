@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from rudder.training.manifest import FEATURE, LABEL
 from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.trainer import TrainingLoop
 from tests.training.partitioned import partitioned_graph
-from tests.training.process_group import process_group
+from tests.training.process_group import outputs_of_ranks, process_group
 
 GRAPH = partitioned_graph(feature_dim=6, num_classes=4)
 NUM_STEPS = (4, 3)
@@ -72,12 +71,8 @@ def main(rank: int, on_nan: str) -> None:
 
 
 def both_ranks(folder: Path, on_nan: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "tests.training.test_training_loop"]
-    ranks = [
-        subprocess.Popen([*command, str(rank), str(folder), on_nan], stdout=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    return [json.loads(rank.communicate(timeout=200)[0]) for rank in ranks]
+    module = "tests.training.test_training_loop"
+    return list(map(json.loads, outputs_of_ranks(module, folder, on_nan, size=2)))
 
 
 TOLD = {

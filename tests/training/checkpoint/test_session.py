@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rudder.training.checkpoint.format import checkpoints_of
+from tests.training.process_group import outputs_of_ranks
 
-COMMAND = (sys.executable, "-m", "tests.training.checkpoint.rank")
+RANK = "tests.training.checkpoint.rank"
 
 
 def run(folder: Path, *, interval: str, stop_at: int = -1) -> list[dict[str, Any]]:
     """What each of two ranks came to."""
     folder.mkdir(exist_ok=True)
-    ranks = [
-        subprocess.Popen(
-            [*COMMAND, str(rank), str(folder), interval, str(stop_at)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    outputs = [rank.communicate(timeout=120)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], outputs
+    outputs = outputs_of_ranks(RANK, folder, interval, str(stop_at), size=2)
     return [json.loads(output) for output in outputs]
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,11 +18,10 @@ from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.metrics import RowCounts, Seconds
 from rudder.training.sources import Source
 from rudder.training.trainer import TrainingLoop
-from tests.training.process_group import process_group
+from tests.training.process_group import outputs_of_ranks, process_group
 
 GRAPH: Any = SimpleNamespace(feature_dim=6, num_classes=3, multilabel=False)
 NUM_STEPS = 5
-ROOT = Path(__file__).parents[3]
 
 
 class Batches:
@@ -101,12 +97,5 @@ def test_losses_and_weights_are_those_of_a_run_that_did_not_stop(
 
 
 def test_sums_over_four_ranks_are_in_the_same_order_after_a_resume(tmp_path: Path) -> None:
-    script = Path(__file__).parent / "loop_rank.py"
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(script), str(rank), f"{tmp_path}/meet", "sage"],
-            env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(4)
-    ]
-    assert [rank.wait(200) for rank in ranks] == [0] * 4
+    module = "tests.training.checkpoint.loop_rank"
+    outputs_of_ranks(module, tmp_path / "meet", "sage", size=4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 from rudder.training.config import NamedOptions
 from rudder.training.model.scores import make_metric, score_of
 from rudder.training.model.shard import Collectives
-from tests.training.process_group import process_group
+from tests.training.process_group import outputs_of_ranks, process_group
 
 METRICS = ("AUC", "macro-F1", "average-precision")
 SPLITS = (40, 0, 13)
@@ -41,9 +40,7 @@ def main(rank: int, folder: Path) -> None:
 
 
 def test_ranks_together_find_the_score_of_all_rows(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.training.model.test_metrics_of_ranks"]
-    ranks = [subprocess.Popen([*command, str(rank), str(tmp_path)]) for rank in range(2)]
-    assert [rank.wait(200) for rank in ranks] == [0, 0]
+    outputs_of_ranks("tests.training.model.test_metrics_of_ranks", tmp_path, size=2)
     expected = pytest.approx(scores(0, Collectives(torch.device("cpu"))))
     for rank in range(2):
         assert json.loads((tmp_path / f"rank{rank}.json").read_text()) == expected
