@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from rudder.memory.run.run_reader import RunReader, run_files
 from rudder.training.config import RunConfig
 from rudder.training.control.messages import LogHead
 from rudder.training.errors import ConfigError, MachineError, RudderError
+from rudder.training.repeating import repeating
 
 _EVERY_S = 60.0
 _PASSES_PER_MEMORY = 10
@@ -42,15 +42,18 @@ class HeadKeeper:
     @contextmanager
     def watch(self, run_dir: Path) -> Iterator[None]:
         """Within, a thread writes every minute; at the end of it, all is written once more."""
-        is_over, has_failed = threading.Event(), True
-        thread = threading.Thread(target=self._run, args=(run_dir, is_over), daemon=True)
-        thread.start()
+        has_failed, passes = True, itertools.count()
+
+        def write() -> None:
+            self._write(run_dir)
+            if next(passes) % _PASSES_PER_MEMORY == 0:
+                self._fill_memory(run_dir)
+
         try:
-            yield
+            with repeating(write, every_s=self._every_s, name="rudder-heads"):
+                yield
             has_failed = False
         finally:
-            is_over.set()
-            thread.join()
             self._write(run_dir)
             if has_failed:  # others are merged into the memory
                 self._fill_memory(run_dir)
@@ -59,14 +62,6 @@ class HeadKeeper:
         """Raise MachineError if the last heads are not where they were to be written."""
         for failure in self._failures.values():
             raise failure
-
-    def _run(self, run_dir: Path, is_over: threading.Event) -> None:
-        for number in itertools.count():
-            if is_over.wait(self._every_s):
-                return
-            self._write(run_dir)
-            if number % _PASSES_PER_MEMORY == 0:
-                self._fill_memory(run_dir)
 
     def _write(self, run_dir: Path) -> None:
         signed = None if self._key is None else Anchor(str(run_dir / SIGNED_FILE))

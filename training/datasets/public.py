@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import pickle
-import threading
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from platformdirs import user_cache_path
 
 from rudder.training.datasets.graph import UNLABELLED, BoolArray, Graph, IntArray
 from rudder.training.errors import DataError, MachineError
+from rudder.training.repeating import repeating
 
 OGB_DIR_VARIABLE = "RUDDER_OGB_DIR"
 """Environment variable with the folder that holds `ogbn_arxiv` and the like."""
@@ -149,22 +149,16 @@ def _mask(ids: npt.NDArray[Any], num_nodes: int) -> BoolArray:
 @contextmanager
 def _telling_growth(folder: Path, progress: Callable[[str], None]) -> Iterator[None]:
     """Tell now and then how much a download has brought into `folder`."""
-    over, at_first = threading.Event(), _num_bytes(folder)
+    at_first = last = _num_bytes(folder)
 
-    def watch() -> None:
-        last = at_first
-        while not over.wait(_SECONDS_BETWEEN_NEWS):
-            if (now := _num_bytes(folder)) > last:
-                progress(f"{(now - at_first) / 2**20:,.0f} MiB more in {folder}")
-            last = now
+    def look() -> None:
+        nonlocal last
+        if (now := _num_bytes(folder)) > last:
+            progress(f"{(now - at_first) / 2**20:,.0f} MiB more in {folder}")
+        last = now
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with repeating(look, every_s=_SECONDS_BETWEEN_NEWS, name="rudder-download"):
         yield
-    finally:
-        over.set()
-        watcher.join()
 
 
 def _num_bytes(folder: Path) -> int:

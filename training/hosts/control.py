@@ -18,6 +18,7 @@ from rudder.training.hosts.machines import RemoteHost, send_bytes
 from rudder.training.hosts.messages import Listen, RemoveFile
 from rudder.training.hosts.starters import own_addresses
 from rudder.training.job import Job
+from rudder.training.repeating import repeating
 
 _SWITCH_SECONDS = 0.5
 """So late a switch reaches the machines."""
@@ -84,21 +85,13 @@ def copied_switches(folder: Path, hosts: Sequence[RemoteHost]) -> Iterator[None]
                 for host in hosts:
                     _set(host, name, text)
 
-    is_over = threading.Event()
-
-    def watch() -> None:
-        while not is_over.wait(_SWITCH_SECONDS):
-            with suppress(OSError, UnicodeError):  # it has just been removed, or is no text
-                copy()
+    def look() -> None:
+        with suppress(OSError, UnicodeError):  # it has just been removed, or is no text
+            copy()
 
     copy()
-    thread = threading.Thread(target=watch, name="rudder-switches", daemon=True)
-    thread.start()
-    try:
+    with repeating(look, every_s=_SWITCH_SECONDS, name="rudder-switches"):
         yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 def _set(host: RemoteHost, name: str, text: str | None) -> None:

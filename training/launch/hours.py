@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, time
@@ -11,6 +10,7 @@ from pathlib import Path
 from rudder.training.control.door import LocalControl
 from rudder.training.control.steering import BUDGET_FILE, OBJECTIVE_FILE, HostSetting
 from rudder.training.options import parse_bytes
+from rudder.training.repeating import repeating
 from rudder.training.schedule import DaySchedule
 
 _FILES = {"objective": OBJECTIVE_FILE, "memory_budget": BUDGET_FILE}
@@ -64,21 +64,17 @@ def keeping_to(schedule: DaySchedule | None, *, folder: Path) -> Iterator[None]:
     if schedule is None:
         yield
         return
-    keeper, is_over = HourKeeper(schedule, folder=folder), threading.Event()
+    keeper = HourKeeper(schedule, folder=folder)
     keeper.look()
 
-    def watch() -> None:
-        while not is_over.wait(_LOOK_SECONDS):
-            with suppress(OSError):  # it is tried again
-                keeper.look()
+    def look() -> None:
+        with suppress(OSError):  # it is tried again
+            keeper.look()
 
-    thread = threading.Thread(target=watch, name="rudder-schedule", daemon=True)
-    thread.start()
     try:
-        yield
+        with repeating(look, every_s=_LOOK_SECONDS, name="rudder-schedule"):
+            yield
     finally:
-        is_over.set()
-        thread.join()
         with suppress(OSError):
             keeper.end()
 

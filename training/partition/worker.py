@@ -10,7 +10,6 @@ import errno
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -36,6 +35,7 @@ from rudder.training.manifest import (
     Recipe,
 )
 from rudder.training.progress import Count, Counted, uncounted
+from rudder.training.repeating import repeating
 from rudder.training.settings import Frozen
 
 _BYTES_PER_EDGE = 26 + 4
@@ -157,20 +157,13 @@ def _partition(
 @contextmanager
 def _counting_parts(directory: Path, num_parts: int, count: Count) -> Iterator[None]:
     """Tell, within the block, how many parts are written once the first one is."""
-    is_over = threading.Event()
 
-    def watch() -> None:
-        while not is_over.wait(_LOOK_SECONDS):
-            if done := sum(1 for _ in directory.glob("part*/graph.dgl")):
-                count(Counted(what="writing", done=done, total=num_parts, unit="parts"))
+    def look() -> None:
+        if done := sum(1 for _ in directory.glob("part*/graph.dgl")):
+            count(Counted(what="writing", done=done, total=num_parts, unit="parts"))
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with repeating(look, every_s=_LOOK_SECONDS, name="rudder-parts"):
         yield
-    finally:
-        is_over.set()
-        watcher.join()
 
 
 def _random_parts(split: IntArray, num_parts: int, *, seed: int) -> IntArray:
