@@ -16,6 +16,7 @@ from rudder.cli.show import figures
 from rudder.memory.run.run_folder import SUMMARY_FILE
 from rudder.training.config import RunConfig
 from rudder.training.hosts.host import Network
+from rudder.training.local_disk import replacing
 from rudder.training.metrics import (
     CountSource,
     EpochMetrics,
@@ -88,12 +89,10 @@ def _test_accuracy(evaluations: Sequence[Evaluation]) -> float | None:
 def write_summary(summary: Summary, run_dir: Path) -> Path:
     """Write `summary.json`, whole or not at all; returns its path."""
     path = run_dir / SUMMARY_FILE
-    unfinished = path.with_suffix(".json.part")
-    with unfinished.open("w") as file:
+    with replacing(path) as unfinished, unfinished.open("w") as file:
         file.write(summary.model_dump_json(indent=2) + "\n")
         file.flush()
         os.fsync(file.fileno())
-    unfinished.replace(path)
     return path
 
 

@@ -102,7 +102,7 @@ def test_summary_and_episodes_are_kept(run_dir: Path, tmp_path: Path) -> None:
 def test_a_summary_that_cannot_be_written_keeps_nothing_else_from_being_kept(
     run_dir: Path, tmp_path: Path
 ) -> None:
-    (run_dir / "summary.json.part").symlink_to(FULL)
+    (run_dir / ".summary.json.part").symlink_to(FULL)
     error = not_kept(run_dir, tmp_path / "memory.db")
     assert error.exit_code == 4
     assert error.message == (
