@@ -306,6 +306,12 @@ def whole_numbers(
 # -- files ------------------------------------------------------------------------------------
 
 
+WHEN_RECORDED = (
+    "a run has a record some seconds after its training begins, and none with --controller none"
+)
+"""For a user who finds none."""
+
+
 def check_run(path: Path, *, name: str) -> None:
     """Raise ConfigError, with the option's name, unless `path` is a steered run or its file."""
     if not path.is_file() and not any((path / FOLDER).glob("rank*.db")):
@@ -313,7 +319,7 @@ def check_run(path: Path, *, name: str) -> None:
             name,
             value=str(path),
             allowed=f"the folder of a steered run (with {FOLDER}/rankN.db), or one of these files",
-            remedy="see what there is: `ls runs`; a run with --controller none has no record",
+            remedy=f"see what there is: `ls runs`; {WHEN_RECORDED}",
         )
 
 

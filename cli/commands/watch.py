@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rudder.cli.commands.runs import RUNS
-from rudder.cli.options import AsJson, FolderOfRun, run_folders
+from rudder.cli.options import WHEN_RECORDED, AsJson, FolderOfRun, run_folders
 from rudder.cli.show.progress import emit, say
 from rudder.training.errors import ConfigError, DataError
 
@@ -80,7 +80,7 @@ def _watched(run: Path | None) -> StoredRun:
     if known:
         return known[0]
     what = "no run in runs/ with a record trains now" if run is None else f"{run} has no record"
-    raise ConfigError(what, remedy="see `rudder runs list`; only runs with agents have a record")
+    raise ConfigError(what, remedy=f"see `rudder runs list`; {WHEN_RECORDED}")
 
 
 def _events(run: StoredRun, seen: dict[Path, int]) -> Iterator[Event]:

@@ -110,10 +110,14 @@ class Machine:
 
     def run(self, *argv: object, timeout_s: float = 300) -> str:
         """What a command prints there, with its complaints; fails if the command does."""
-        done = self.start(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        output = done.communicate(timeout=timeout_s)[0]
-        assert done.returncode == 0, output
+        output, exit_code = self.told(*argv, timeout_s=timeout_s)
+        assert exit_code == 0, output
         return output
+
+    def told(self, *argv: object, timeout_s: float = 300) -> tuple[str, int]:
+        """What a command prints there, with its complaints, and its exit code."""
+        done = self.start(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return done.communicate(timeout=timeout_s)[0], done.returncode
 
     def processes(self, text: str = "") -> list[psutil.Process]:
         """What runs there beside the machine's own services, and has `text` in its command."""

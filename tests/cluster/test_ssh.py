@@ -78,4 +78,5 @@ def test_run_is_steered_from_a_machine_that_takes_no_part_until_its_launcher_is_
 
 
 def _log(machine: Machine, run: Path, *, rank: int) -> str:
-    return machine.run(RUDDER, "audit", "tail", run, "--rank", rank, "-n", 50)
+    """Its last rows; until a first part of the record has come to the run's folder, why not."""
+    return machine.told(RUDDER, "audit", "tail", run, "--rank", rank, "-n", 50)[0]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from rudder.cli.main import make_app
 from rudder.memory.sample import write_sample_run
+from rudder.training.config import CONFIG_FILE
 from rudder.training.errors import ConfigError
 
 WRONG = [
@@ -100,6 +101,16 @@ def test_what_is_out_of_range_is_named(name: str, line: str, run: Path) -> None:
     result = CliRunner().invoke(make_app(), arguments(line, run))
     assert result.exit_code == 2
     assert f"Invalid value for '{name}'" in result.output
+
+
+@pytest.mark.parametrize("command", [["audit", "tail"], ["top"]])
+def test_a_run_whose_record_is_yet_to_come_is_not_called_one_without(
+    command: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / CONFIG_FILE).touch()
+    error = CliRunner().invoke(make_app(), [*command, str(tmp_path)]).exception
+    assert isinstance(error, ConfigError)
+    assert "some seconds after its training begins" in error.remedy
 
 
 def test_an_error_ends_in_two_lines_and_no_traceback(run: Path) -> None:
