@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rudder.bench.policy_cost import VARIANTS
+from rudder.training.buffer import directory as module
 from rudder.training.buffer.directory import (
+    MIN_BITS,
+    NARROW,
     WHOLE_UP_TO,
     WIDE,
     SeenDirectory,
@@ -76,6 +81,48 @@ def test_more_nodes_than_32_bits_can_number_are_refused() -> None:
     assert directory.find(np.arange(0)).tolist() == []
 
 
+def test_as_many_nodes_as_32_bits_can_number_are_found() -> None:
+    directory = SeenDirectory(1000)
+    directory.find(np.arange(3))
+    directory._count = 2**31 - 4
+    assert directory.find(np.arange(3)).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("num_remote", "entry", "number"),
+    [
+        (2**31 - 1, NARROW, np.int32),
+        (2**31, NARROW, np.int64),
+        (2**32, NARROW, np.int64),
+        (2**32 + 1, WIDE, np.int64),
+    ],
+)
+def test_numbers_are_as_wide_as_the_graph_needs(
+    num_remote: int, entry: np.dtype[Any], number: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is allocated: not every machine grants 34 GB that are never written."""
+    asked: list[tuple[int, np.dtype[Any]]] = []
+    monkeypatch.setattr(module, "zeros", lambda size, kind: asked.append((size, kind)))
+    SeenDirectory(num_remote)
+    assert asked == [(2**MIN_BITS, entry), (num_remote, np.dtype(number))]
+
+
+def test_a_hash_table_is_at_most_half_full() -> None:
+    directory = SeenDirectory(1_000_000)
+    for count, bits in ((512, 10), (513, 11), (1024, 11), (1025, 12)):
+        directory.find(np.arange(len(directory), count))
+        assert directory.map_bytes == 8 << bits
+
+
+def test_bytes_of_the_map_the_list_and_the_memory_of_answers_are_counted() -> None:
+    directory = SeenDirectory(1_000_000)
+    beside = []
+    for start in (0, 500):
+        directory.find(np.arange(start, start + 500))
+        beside.append(directory.num_bytes - directory.map_bytes - 4 * len(directory))
+    assert beside[0] == beside[1] >= 8 * 500
+
+
 def test_a_hash_table_becomes_an_array_where_that_takes_less() -> None:
     directory = SeenDirectory(100_000)
     directory.find(np.arange(15_000))
@@ -93,8 +140,10 @@ def test_of_111_million_nodes_the_map_takes_little_while_few_were_seen() -> None
 
 @pytest.mark.parametrize("num_remote", [1, WHOLE_UP_TO, WHOLE_UP_TO + 1])
 def test_only_a_small_graph_has_a_record_of_every_node(num_remote: int) -> None:
-    is_whole = isinstance(make_directory(num_remote), WholeDirectory)
-    assert is_whole == (num_remote <= WHOLE_UP_TO)
+    directory = make_directory(num_remote)
+    is_whole = num_remote <= WHOLE_UP_TO
+    assert isinstance(directory, WholeDirectory) == is_whole
+    assert directory.is_seen(np.arange(1)).tolist() == [is_whole]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
