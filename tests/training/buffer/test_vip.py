@@ -78,6 +78,19 @@ def test_of_two_inner_nodes_it_is_what_paper_and_pencil_say(
     assert found == pytest.approx(expected, abs=1e-6)
 
 
+def test_it_is_the_same_for_a_partition_whose_nodes_are_not_the_first() -> None:
+    """The graph of the test above, as partition 1 of 3, with seeds on both sides of its own."""
+    view = PartitionView(
+        part=1,
+        starts=np.array([0, 2, 4, 6]),
+        indptr=np.array([0, 2, 6]),
+        indices=np.array([1, 2, 0, 2, 3, 0]),
+        halo=np.array([0, 4]),
+    )
+    of_halo = InclusionProbability(view, (1,), 1, np.array([1, 2, 4, 99])).of_halo
+    assert of_halo == pytest.approx([1 / 8, 0], abs=1e-6)
+
+
 def test_all_inner_nodes_are_seeds_where_none_are_named() -> None:
     view = random_view()
     every = InclusionProbability(view, (2, 2), 3, np.arange(NUM_INNER)).of_halo
