@@ -29,6 +29,16 @@ JSON_ERRORS: tuple[type[Exception], ...] = (OSError, ValueError, TypeError, Recu
 """What reading a damaged file of JSON may raise; it may be nested too deep."""
 
 
+_MOST_SHOWN = 200
+
+
+def shown(value: object) -> str:
+    """What a message shows of a value that a user gave; a long one without its middle."""
+    text = repr(value)
+    half = _MOST_SHOWN // 2
+    return text if len(text) <= _MOST_SHOWN else f"{text[:half]} ... {text[-half:]}"
+
+
 class RudderError(Exception):
     """An error that a user can act on.
 
@@ -55,7 +65,7 @@ class ConfigError(RudderError):
     def for_field(cls, name: str, *, value: object, allowed: str, remedy: str = "") -> ConfigError:
         """Name the dotted field, the value that was given and what is allowed."""
         return cls(
-            f"{name} = {value!r} is not allowed; allowed: {allowed}",
+            f"{name} = {shown(value)} is not allowed; allowed: {allowed}",
             remedy=remedy or f"set {name} to one of the allowed values",
         )
 

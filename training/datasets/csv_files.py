@@ -20,13 +20,15 @@ import pandas as pd  # type: ignore[import-untyped,unused-ignore]
 
 from rudder.training.datasets import columns
 from rudder.training.datasets.graph import BoolArray, Graph, IntArray
-from rudder.training.errors import DataError
+from rudder.training.errors import DataError, shown
 from rudder.training.progress import Count, Counted, uncounted
 
 _TEXTS = (columns.ID, columns.LABEL, columns.SPLIT)
 _EXACT_FLOATS = 2**53
 """From here on float64 does not hold every whole number."""
 _CHUNK_BYTES = 1 << 24
+_MOST_LETTERS = 2**31 - 1
+"""Of a cell. Pandas knows no limit, and Python's own of 128 KiB would hide what is wrong."""
 
 
 def load_csv(folder: Path, *, count: Count = uncounted) -> Graph:
@@ -107,7 +109,7 @@ class CsvTable:
         place = [cell.strip() for cell in next(records)[1]].index(column)
         line, cells = next(islice(records, int(np.flatnonzero(bad)[0]), None))
         raise DataError(
-            f"{self.path} line {line}: {column} = {cells[place]!r} is not allowed;"
+            f"{self.path} line {line}: {column} = {shown(cells[place])} is not allowed;"
             f" allowed: {allowed}",
             remedy=f"{remedy} ({int(bad.sum()):,} such)",
         )
@@ -131,6 +133,7 @@ class _CountedFile(io.FileIO):
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each line that is not empty, the header first; slow and exact."""
+    csv.field_size_limit(_MOST_LETTERS)
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True, skipinitialspace=True)
         yield from ((reader.line_num, cells) for cells in reader if cells)
@@ -143,7 +146,7 @@ def _check_widths(path: Path, width: int) -> None:
     for line, cells in _records(path):
         if len(cells) != width:
             raise DataError(
-                f"{path} line {line} has {len(cells)} cells ({','.join(cells)});"
+                f"{path} line {line} has {len(cells)} cells ({shown(','.join(cells))});"
                 f" the header has {width}",
                 remedy="give each line one cell per column; put quotes around a text with commas",
             )

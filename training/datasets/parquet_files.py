@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from rudder.training.datasets import columns
 from rudder.training.datasets.graph import BoolArray, Graph, IntArray
-from rudder.training.errors import DataError
+from rudder.training.errors import DataError, shown
 from rudder.training.progress import Count, Counted, uncounted
 
 _ROWS_AT_ONCE = 1 << 18
@@ -170,7 +170,7 @@ class ParquetTable:
         with _open(self.files[place]) as file:
             cell = file.read(columns=[column]).column(0)[row].as_py()
         raise DataError(
-            f"{self.files[place]} row {row + 1}: {column} = {cell!r} is not allowed;"
+            f"{self.files[place]} row {row + 1}: {column} = {shown(cell)} is not allowed;"
             f" allowed: {allowed}",
             remedy=f"{remedy} ({int(bad.sum()):,} such)",
         )
