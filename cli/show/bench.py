@@ -217,7 +217,7 @@ def harm_table(report: HarmReport) -> Table:
     training."""
     rows = [
         (
-            f"{case.dataset}\n{case.rate}",
+            f"{case.dataset.removeprefix('synthetic:')}\n{case.rate}",
             figures.seconds(case.unsteered_seconds),
             f"{case.speed:.3f}",
             f"{interval.low:.3f}-{interval.high:.3f}\n({interval.confidence:.0%})",
