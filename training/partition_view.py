@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,9 +70,10 @@ class PartitionView:
         halo_sources = sources[sources >= self.num_inner] - self.num_inner
         return np.bincount(halo_sources, minlength=len(self.halo)).astype(np.int64)
 
-    def is_remote(self, node: int) -> bool:
-        """Whether this is the global id of a node of another partition."""
-        return 0 <= node < self.num_nodes and not self.first <= node < self.last
+    def not_remote(self, nodes: Iterable[int]) -> list[int]:
+        """Those that are not the global id of a node of another partition."""
+        inner, every = range(self.first, self.last), range(self.num_nodes)
+        return [node for node in nodes if node in inner or node not in every]
 
     def owners(self, nodes: IntArray) -> IntArray:
         """Partition of each global id."""

@@ -30,7 +30,7 @@ def test_remote_numbers_are_dense_and_lead_back(sizes: list[int], data: st.DataO
     remote = np.array(data.draw(places), dtype=np.int64)
     nodes = view.to_global(remote)
     assert view.to_remote(nodes).tolist() == remote.tolist()
-    assert all(view.is_remote(node) for node in nodes.tolist())
+    assert not view.not_remote(nodes.tolist())
     owners = view.owners(nodes)
     assert (owners != view.part).all()
     for node, owner in zip(nodes.tolist(), owners.tolist(), strict=True):
@@ -46,7 +46,7 @@ def test_ids_beyond_2_31_are_not_cut() -> None:
 
 @pytest.mark.parametrize("node", [-1, 2, 4, 9])
 def test_inner_nodes_and_nodes_of_no_graph_are_not_remote(node: int) -> None:
-    assert not view_of([2, 3, 4], part=1).is_remote(node)
+    assert view_of([2, 3, 4], part=1).not_remote([node]) == [node]
 
 
 def test_inner_nodes_are_counted() -> None:

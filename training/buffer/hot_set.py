@@ -27,7 +27,7 @@ class HotSet:
         """Write the file; raises OSError."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
-            np.savez_compressed(file, nodes=self.nodes, uses=self.uses)
+            np.savez(file, nodes=self.nodes, uses=self.uses)
 
     @classmethod
     def load(cls, path: Path) -> Self | None:

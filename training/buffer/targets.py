@@ -190,7 +190,7 @@ def refusal_of_targets(
                 f" allowed: 0 to {parts - 1} without {view.part}"
             )
     if wanted.source in _BY_ID:
-        wrong = [node for node in wanted.ids if not view.is_remote(node)]
+        wrong = view.not_remote(wanted.ids)
         if wrong or not wanted.ids:
             found = f"these are not: {wrong[:3]}" if wrong else "there are none"
             if wanted.source == "hot_set" and not wrong:
