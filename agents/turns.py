@@ -200,15 +200,15 @@ def goes_together(change: Change, settings: BufferSettings) -> bool:
 
 
 def has_like_settings(window: Window, turn: RankTurn, *, most_rows: int) -> bool:
-    """Whether a rank has the settings that the turn's rank had, of capacities the same share of
-    what is possible."""
+    """Whether a rank has the settings that the turn's rank had, of capacities about the same share
+    of what is possible: a hundredth of the halo is not the same one everywhere."""
     own, other = window.settings, turn.settings
     if own.model_copy(update={"capacity_rows": other.capacity_rows}) != other:
         return False
     share = own.capacity_rows / max(most_rows, 1)
     its_share = other.capacity_rows / max(turn.max_capacity_rows or 0, 1)
     low, high = sorted((share, its_share))
-    return high <= SAME_CAPACITY_FACTOR * low
+    return high <= max(SAME_CAPACITY_FACTOR * low, low + CHANGED_ROWS_SHARE)
 
 
 def own_change(turn: RankTurn, settings: BufferSettings, *, most_rows: int) -> Change:

@@ -10,7 +10,13 @@ import pytest
 
 from rudder.agents.guard import Guard
 from rudder.agents.trial import Trial
-from rudder.agents.turns import JoinedTrial, TurnTaking, goes_together, own_change
+from rudder.agents.turns import (
+    JoinedTrial,
+    TurnTaking,
+    goes_together,
+    has_like_settings,
+    own_change,
+)
 from rudder.bench.simulated.job import Board
 from rudder.memory.records import Episode, Outcome
 from rudder.tools.constants import SLOWEST_FIRST_WINDOWS, TURN_STEPS
@@ -124,6 +130,20 @@ def test_in_like_circumstances_are_ranks_with_like_settings_and_about_as_many_ro
                 turn if keeps else None,
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("rows", "most_rows", "is_like"), [(109, 31617, True), (3000, 31617, False)]
+)
+def test_small_buffers_need_not_be_the_same_share_of_what_is_possible(
+    rows: int, most_rows: int, is_like: bool
+) -> None:
+    """Those of two partitions of debian, a hundredth of the halo each: 0.28 % and 0.34 %."""
+    settings = SETTINGS.model_copy(update={"capacity_rows": 89})
+    turn = TURN.model_copy(update={"settings": settings, "max_capacity_rows": 32049})
+    own = settings.model_copy(update={"capacity_rows": rows})
+    window = seen(turn=turn).model_copy(update={"settings": own})
+    assert has_like_settings(window, turn, most_rows=31617) == is_like
 
 
 def test_a_change_is_scaled_to_what_a_rank_may_have() -> None:
