@@ -88,7 +88,9 @@ class TeamPlanner:
         turn, most = observation.turn, toolbox.limits.max_capacity_rows
         if turn is None:
             return Plan(planner=TEAM, change=Change(), expected=None, reason="there is no turn")
-        change = own_change(turn, observation.settings, most_rows=most)
+        now = observation.settings
+        at_once = DEFAULT_STEPS.reach(now.capacity_rows)[1]
+        change = own_change(turn, now, most_rows=most, most_at_once=at_once)
         reason = f"rank {turn.rank} makes this change, and is in like circumstances"
         return Plan(planner=TEAM, change=change, expected=None, reason=reason, turn=turn.number)
 

@@ -211,13 +211,16 @@ def has_like_settings(window: Window, turn: RankTurn, *, most_rows: int) -> bool
     return high <= max(SAME_CAPACITY_FACTOR * low, low + CHANGED_ROWS_SHARE)
 
 
-def own_change(turn: RankTurn, settings: BufferSettings, *, most_rows: int) -> Change:
-    """The turn's change for a rank with these settings, with the same share of what is possible."""
+def own_change(
+    turn: RankTurn, settings: BufferSettings, *, most_rows: int, most_at_once: int
+) -> Change:
+    """The turn's change for a rank with these settings, with the same share of what is possible, as
+    far as one change may go."""
     change = turn.change
     rows, targets = change.capacity_rows, change.fetch_targets
     if rows is not None:
-        rows = min(round(rows / max(turn.max_capacity_rows or rows, 1) * most_rows), most_rows)
-        rows = max(rows, settings.capacity_rows)
+        rows = round(rows / max(turn.max_capacity_rows or rows, 1) * most_rows)
+        rows = max(min(rows, most_rows, most_at_once), settings.capacity_rows)
     if targets is not None:
         most = settings.capacity_rows if rows is None else rows
         targets = targets.model_copy(update={"row_budget": min(targets.row_budget, most)})

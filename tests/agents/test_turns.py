@@ -147,11 +147,15 @@ def test_small_buffers_need_not_be_the_same_share_of_what_is_possible(
 
 
 def test_a_change_is_scaled_to_what_a_rank_may_have() -> None:
-    assert own_change(TURN, SETTINGS, most_rows=MOST) == GROWTH
-    assert own_change(TURN, SETTINGS, most_rows=4800).capacity_rows == 4000
+    def own(turn: RankTurn, most_rows: int, most_at_once: int = MOST) -> Change:
+        return own_change(turn, SETTINGS, most_rows=most_rows, most_at_once=most_at_once)
+
+    assert own(TURN, MOST) == GROWTH
+    assert own(TURN, 4800).capacity_rows == 4000
+    assert own(TURN, MOST, most_at_once=4500).capacity_rows == 4500
     whole = TURN.model_copy(update={"change": Change(capacity_rows=MOST)})
-    assert own_change(whole, SETTINGS, most_rows=5555).capacity_rows == 5555
-    assert own_change(whole, SETTINGS, most_rows=2400).is_empty
+    assert own(whole, 5555).capacity_rows == 5555
+    assert own(whole, 2400).is_empty
 
 
 def test_one_rank_has_the_turn_until_it_has_decided() -> None:
