@@ -317,6 +317,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.filterwarnings("ignore:Generating overly large repr")  # it would hide what failed
+@pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz` file required")  # a damaged header
 @pytest.mark.parametrize("name", PARSERS)
 def test_what_is_damaged_is_taken_or_refused(name: str, folder: Path) -> None:
     path, parse = folder / PARSERS[name][0], PARSERS[name][1]

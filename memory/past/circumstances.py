@@ -75,8 +75,11 @@ def distance(vector: Vector, stored: bytes) -> float:
     return math.sqrt(float(difference @ difference))
 
 
-def completed(stored: bytes) -> bytes:
-    """A stored vector with the features that its version did not have yet, as unknown."""
+def completed(stored: object) -> bytes:
+    """A stored vector with the features that its version did not have yet, as unknown; raises
+    ValueError for what is none."""
+    if not isinstance(stored, bytes):
+        raise ValueError(f"circumstances are damaged: {stored!r}")
     return stored.ljust(NUM_FEATURES, bytes([round(_UNKNOWN * UNIT)]))
 
 

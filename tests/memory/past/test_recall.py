@@ -75,6 +75,12 @@ def test_an_index_longer_than_a_block_is_read_to_its_end(size: int) -> None:
     assert [near.number for near in found] == [size - 1, 2048, 0, size - 2]
 
 
+@pytest.mark.parametrize("stored", [None, "text", 7])
+def test_circumstances_that_a_damaged_page_holds_are_told(stored: object) -> None:
+    with pytest.raises(ValueError, match="circumstances are damaged"):
+        completed(stored)
+
+
 def test_circumstances_are_near_for_like_and_far_for_unlike() -> None:
     seen = sample_episode(0, workload=WORK).observation
     here = circumstances(seen, WORK).astype(int)
