@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,11 +25,7 @@ MAX_FILE_BYTES = 32 * 2**20
 """Of all slices of a file together."""
 _KEPT_FRACTION = 0.98
 """Of `max_bytes` after pruning, so that not every window prunes."""
-_SESSION = """
-SELECT coalesce(max(first_window), 1) FROM (
-    SELECT first_window FROM decision_inputs UNION SELECT ?
-) WHERE first_window <= ?
-"""
+_SESSIONS = "SELECT DISTINCT first_window FROM decision_inputs"
 
 
 @dataclass(frozen=True)
@@ -105,6 +102,7 @@ class Slices:
         self._first_window = first_window
         total = db.conn.execute("SELECT coalesce(sum(num_bytes), 0) FROM slices").fetchone()[0]
         self._num_bytes = int(total)
+        self._starts: list[int] = []
 
     def add(
         self, db: Database, accesses: AccessSlice, *, number: int, window: int
@@ -128,8 +126,7 @@ class Slices:
             if self._num_bytes <= _KEPT_FRACTION * self._max_bytes:
                 break
             self._num_bytes -= row["num_bytes"]
-            session = db.conn.execute(_SESSION, (self._first_window, row["number"])).fetchone()[0]
-            pruned.setdefault(session, []).append(row["number"])
+            pruned.setdefault(self._session_of(db, row["number"]), []).append(row["number"])
         for first_window, numbers in pruned.items():
             _add_up(db, numbers, first_window=first_window)
             db.conn.execute(
@@ -137,6 +134,14 @@ class Slices:
             )
             yield from (("slices", number) for number in numbers)
             yield "pruned_uses", first_window
+
+    def _session_of(self, db: Database, number: int) -> int:
+        """The first window of the session that wrote a window. Earlier sessions are looked up once:
+        the table is read as a whole, and grows with every decision."""
+        if not self._starts:
+            earlier = (start for (start,) in db.conn.execute(_SESSIONS))
+            self._starts = sorted({1, self._first_window, *earlier})
+        return self._starts[bisect_right(self._starts, number) - 1]
 
 
 def _add_up(db: Database, numbers: list[int], *, first_window: int) -> None:
