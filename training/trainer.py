@@ -374,7 +374,7 @@ class Trainer:
             if self._rank == 0:
                 for evaluation in self._evaluations:
                     self._emit(Evaluated(evaluation=evaluation))
-            self._enter("training")
+            self._alive = ProgressSignal(lambda: self._enter("training"))
             is_over = self._train()
             written = self._checkpoints.finish()
             if is_over:
@@ -402,6 +402,7 @@ class Trainer:
 
     def _after_step(self, batch: int) -> bool:
         """Write a checkpoint if one is due, which no window counts; True: the run is to stop."""
+        self._alive.beat()  # windows are of many steps, which may take minutes
         before = self._checkpoints.seconds
         is_stopped = self._checkpoints.after_step(batch)
         self._source.leave_out(self._checkpoints.seconds - before)

@@ -157,12 +157,13 @@ class RunProgress:
         has_buffer = rows.hits > 0 or any(each.settings.capacity_rows for each in windows)
         return rows.hit_fraction if has_buffer else None
 
-    def _phase_line(self, event: PhaseEntered) -> str:
+    def _phase_line(self, event: PhaseEntered) -> str | None:
         detail = Detail(f"{event.role} {event.rank}: {event.phase}")
         if event.role == "server":
             return detail
+        is_again = self._ranks[event.rank].phase == event.phase != "starting"
         self._ranks[event.rank].phase = event.phase
-        return self._training_line() or detail
+        return self._training_line() or (None if is_again else detail)
 
     def _training_line(self) -> str | None:
         if self._is_training or any(rank.phase != "training" for rank in self._ranks.values()):

@@ -143,6 +143,14 @@ def test_training_is_announced_once_when_all_ranks_train() -> None:
     assert shown(entered(0), entered(1), entered(1)) == "2 trainers are training\n"
 
 
+def test_a_phase_that_goes_on_is_told_once_in_detail() -> None:
+    with make_display(num_ranks=2, epochs=1, console=Console(file=io.StringIO())) as display:
+        phases = ("starting", "training", "training", "evaluating", "evaluating", "training")
+        events = [PhaseEntered(role="trainer", rank=0, phase=phase) for phase in phases]
+        lines = [line for event in events for line in display._progress.note(event)]
+    assert lines == [f"trainer 0: {phases[k]}" for k in (0, 1, 3, 5)]
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
