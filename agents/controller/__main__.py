@@ -140,8 +140,10 @@ async def control(sockets: Mapping[int, Path], *, options: SteeringOptions, fold
     with _without_pandas():
         import rudder.agents.controller.session  # noqa: F401  while trainers start, it takes seconds
     from rudder.agents.team import import_ahead, warm_up
+    from rudder.tools.estimate.popularity import load_ahead
 
     import_ahead(options)
+    load_ahead()
     process = ProcessShare(CpuBudget(), num_trainers=len(sockets))
     warming = asyncio.create_task(warm_up(options, rank=min(sockets)))
     serving = (_serve(each, options, folder, process) for each in sockets.values())

@@ -137,6 +137,18 @@ class Popularity:
         return _sorted_by_batch(uses, begins, seen.epoch_steps, places, count)
 
 
+def load_ahead() -> None:
+    """Load what a first fit needs, compiled loops and scipy: half a second of a core, in which
+    nobody should be training yet."""
+    random = np.random.default_rng(0)
+    one_each = np.ones(_SHORT_EPOCH + 1, dtype=np.int64)
+    seen = SeenUses.of(
+        np.zeros_like(one_each),
+        steps=np.arange(len(one_each)), widths=one_each, num_nodes=2, epoch_steps=_SHORT_EPOCH,
+    )  # fmt: skip
+    Popularity.of(seen, random=random).batches_to_come(1, random=random)
+
+
 def _kinds(seen: SeenUses) -> tuple[IntArray, Floats, Floats]:
     """Chances, probabilities and weights before the fit. Nodes in reach that were not used are as
     many as those used once and twice tell: once**2 / (2 * twice) if all were equally popular (Chao,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rudder.tools.estimate.popularity import Popularity, SeenUses
 from rudder.training.buffer.policy import IntArray
+from tests.training.compiled_loops import run_python
 
 NUM_NODES, EPOCH = 4000, 48
 
@@ -141,3 +143,24 @@ def test_the_same_draw_takes_the_same_nodes_and_another_about_as_many() -> None:
     assert np.std(new) < 0.1 * np.mean(new)
     for one, other in itertools.pairwise(drawn(seen, 48) for _ in range(2)):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+_LOADED_BY_ESTIMATES = """
+import sys
+from numba.core.dispatcher import Dispatcher
+from rudder.bench.simulated.warm_up import warm_up
+from rudder.tools.estimate import popularity
+
+def loaded():
+    loops = [value for value in vars(popularity).values() if isinstance(value, Dispatcher)]
+    return {loop.__name__: loop.signatures for loop in loops}
+
+popularity.load_ahead()
+ahead, has_scipy = loaded(), "scipy.special" in sys.modules
+warm_up()
+print(has_scipy, all(ahead.values()), ahead == loaded())
+"""
+
+
+def test_all_that_a_fit_loads_can_be_loaded_before_the_first(tmp_path: Path) -> None:
+    assert run_python("-c", _LOADED_BY_ESTIMATES, cache=tmp_path) == "True True True\n"
