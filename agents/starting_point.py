@@ -21,7 +21,6 @@ from rudder.tools.calls import Effect, Range
 from rudder.tools.estimate.means import value_of
 from rudder.training.metrics import Window
 from rudder.training.settings import (
-    DEFAULT_BUFFER_FRACTION,
     DEFAULT_LOOKAHEAD_BATCHES,
     Applied,
     BufferSettings,
@@ -219,10 +218,9 @@ def _near_defaults(observation: Observation, workload: Workload) -> WarmStart | 
     all the rows that there is memory for."""
     present, share = observation.settings, observation.exposed_fraction
     rows = min(workload.num_remote, workload.max_buffer_rows)
-    far = constants.FAR_FACTOR
     is_far = (
-        present.capacity_rows < DEFAULT_BUFFER_FRACTION * workload.num_halo / far
-        or present.lookahead_batches < DEFAULT_LOOKAHEAD_BATCHES / far
+        present.capacity_rows <= constants.FEW_ROWS_SHARE * rows
+        or present.lookahead_batches < DEFAULT_LOOKAHEAD_BATCHES / constants.FAR_FACTOR
     )
     if workload.policy != "lookahead" or not is_far or share <= constants.WORTH_WAIT_SHARE:
         return None

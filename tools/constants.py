@@ -174,7 +174,10 @@ LIKE_DISTANCE = 0.5
 LIKE_LINK_FACTOR = 2.0
 """Times per row that differ by less are of a like link: pulls overlap by that much."""
 FAR_FACTOR = 4
-"""A knob is far from its default below this part of it: one change may shrink no further."""
+"""A lookahead is far from its default below this part of it: one change may shrink no further."""
+FEW_ROWS_SHARE = 0.5
+"""Of the rows that memory has room for: a trainer that waits with no more of them gets them all
+after its first window. By hand: at 0.25, the earlier default, that came three windows later."""
 FIRST_LOOKAHEAD_BATCHES = 16
 """Batches: enough to begin with. To draw 40 of them ahead at once takes cores as long as a short
 epoch does, while the trainer waits already; the planner may look further ahead later."""

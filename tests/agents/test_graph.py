@@ -117,7 +117,8 @@ def test_without_a_window_and_an_earlier_run_nothing_is_planned() -> None:
 
 
 def test_the_first_window_is_decided_on_only_where_it_is_plain_where_to_go() -> None:
-    state = decision(EmbeddedPlanner(), trainer=trainer_of(), windows=1)
+    large = BufferSettings(capacity_rows=4000, lookahead_batches=16)
+    state = decision(EmbeddedPlanner(), trainer=trainer_of(large), windows=1)
     assert set(state) == {"episode_id", "observation", "recalled"}
     state = decision(EmbeddedPlanner(), trainer=trainer_of(START), windows=1, recalled=[came_to()])
     assert state["applied"].settings == GOOD

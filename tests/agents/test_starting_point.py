@@ -74,10 +74,11 @@ def test_a_trainer_that_waits_far_from_the_defaults_goes_to_them() -> None:
     [
         (BufferSettings(capacity_rows=5000, lookahead_batches=0), (6000, 16)),
         (BufferSettings(capacity_rows=0, lookahead_batches=64), (6000, 64)),
-        (BufferSettings(capacity_rows=375, lookahead_batches=10), None),
+        (BufferSettings(capacity_rows=3000, lookahead_batches=10), (6000, 16)),
+        (BufferSettings(capacity_rows=3001, lookahead_batches=10), None),
     ],
 )
-def test_a_lookahead_that_is_beyond_its_default_stays(
+def test_few_rows_or_a_short_lookahead_are_far_and_a_longer_one_stays(
     settings: BufferSettings, expected: tuple[int, int] | None
 ) -> None:
     found = WarmStart.of([], waiting(settings), WORK)
@@ -164,9 +165,9 @@ def test_a_memory_of_a_free_link_does_not_decide_on_a_slow_one() -> None:
 
 
 def test_no_start_shrinks_a_buffer() -> None:
-    usual = BufferSettings(capacity_rows=1500, lookahead_batches=16)
+    larger = BufferSettings(capacity_rows=4000, lookahead_batches=16)
     for row_ms in (None, LINK_MS, FREE_MS):
-        assert started(MEMORIES[0], row_ms=row_ms, present=usual) is None
+        assert started(MEMORIES[0], row_ms=row_ms, present=larger) is None
 
 
 def test_a_memory_that_does_not_tell_its_link_may_let_the_buffer_grow() -> None:
@@ -174,7 +175,7 @@ def test_a_memory_that_does_not_tell_its_link_may_let_the_buffer_grow() -> None:
     found = started(old, row_ms=LINK_MS, present=START)
     assert found is not None
     assert found.settings == GOOD
-    larger = BufferSettings(capacity_rows=3000, lookahead_batches=16)
+    larger = BufferSettings(capacity_rows=4000, lookahead_batches=16)
     assert started(old, row_ms=LINK_MS, present=larger) is None
 
 
