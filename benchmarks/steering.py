@@ -55,8 +55,9 @@ def measure(options: Namespace, folder: Path) -> Iterator[dict[str, Any]]:
     fixed = (HALF,) if what == "budget" else fixed
     graph = "synthetic:drift" if what == "drift" else "synthetic:community-200k"
     config = run_config(
-        dataset=options.dataset or graph, fanout=options.fanout or None, controller="none"
-    )
+        dataset=options.dataset or graph, fanout=options.fanout or None, controller="none",
+        hosts=options.hosts, batch_size=options.batch_size,
+    )  # fmt: skip
     rate = options.rate or ("1gbit" if what == "rate" else "200mbit")
     plan = BenchPlan(
         variants=tuple(Variant(text=text) for text in (*fixed, steered)),
@@ -116,6 +117,7 @@ def _speeds(
         "best_s": medians[best],
         "steered_s": [seconds for turn in counted for seconds in turn],
         "speed": [a / b for turn in counted for a, b in zip(medians[best], turn, strict=True)],
+        "decisions": sum(each.decisions for each in counts),
         "applied": sum(each.applied for each in counts),
         "most": max(each.applied for each in counts),
         "capacity_rows": [_last_capacity(file) for file in run_files(own)],
@@ -141,5 +143,5 @@ def _halve_budget(own: Path) -> None:
 if __name__ == "__main__":
     run_study(
         __doc__, measure, positional=("what", None), dataset="", rate="", to="200mbit", best="",
-        grid="", fanout="", repeats=3, epochs=0, out="",
+        grid="", fanout="", hosts=2, batch_size=512, repeats=3, epochs=0, out="",
     )  # fmt: skip
