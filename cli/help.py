@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
-from rudder.training.errors import ConfigError
+from rudder.training.errors import ConfigError, shown
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
 _NAME_WIDTH = 28
@@ -36,7 +36,7 @@ class _Command(TyperCommand):
             if error.errno != errno.ENAMETOOLONG:
                 raise
             raise ConfigError(
-                f"no file can have so long a name: {str(error.filename)[:60]}...",
+                f"no file can have so long a name: {shown(error.filename)}",
                 remedy="name a file or folder that is there; a part of its path may have 255 bytes",
             ) from None
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ValidationError, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from rudder.training.errors import ConfigError
+from rudder.training.errors import ConfigError, shown
 from rudder.training.settings import Frozen
 
 
@@ -63,10 +63,10 @@ def parse_bytes(text: str) -> int:
         return int(text)
     match = BYTES.match(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no number of bytes; write 64MiB, 2GiB or 5000")
+        raise ValueError(f"{shown(text)} is no number of bytes; write 64MiB, 2GiB or 5000")
     number = float(match.group(1)) * _BINARY_UNITS[match.group(2).lower()]
     if number >= _MAX_BYTES:
-        raise ValueError(f"{text[:40]!r} is more bytes than any machine has")
+        raise ValueError(f"{shown(text)} is more bytes than any machine has")
     return int(number)
 
 
