@@ -1,6 +1,6 @@
 """Whether a controller grows: 100,000 decisions, and 12 hours of training or more, simulated.
 
-    python -m benchmarks.soak                                   an hour of a core
+    python -m benchmarks.soak                                   half an hour of a core
     python -m benchmarks.soak --decisions 2000 --hours 0.2
 
 A controller's session, with its record and a memory of earlier runs, steers a simulated trainer
