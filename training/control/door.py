@@ -204,8 +204,9 @@ def listens(control: Control, path: Path, *, timeout_s: float) -> bool:
 
 
 def rank_of_socket(path: Path) -> int:
-    """The rank of the trainer behind a control socket."""
-    return int(path.stem.removeprefix("rank"))
+    """The rank of the trainer behind a control socket, of which a benchmark gives it several:
+    `rank1.sock`, `rank1-0.sock`."""
+    return int(path.stem.removeprefix("rank").partition("-")[0])
 
 
 def _place_in(run: Path) -> DoorPlace | None:

@@ -67,6 +67,16 @@ def test_a_budget_is_left_where_controllers_read_it(tmp_path: Path) -> None:
     assert [file.name for file in (tmp_path / "control").iterdir()] == ["memory-budget"]
 
 
+def test_a_trainer_may_have_a_socket_for_each_of_its_loaders_as_in_a_benchmark(
+    tmp_path: Path,
+) -> None:
+    with stepping(tmp_path) as trainer, socket.socket(socket.AF_UNIX) as crashed:
+        crashed.bind(str(trainer.path.with_name("rank3-1.sock")))
+        assert steer("budget", "--run", str(tmp_path), "512MiB").exit_code == 0
+        told = json.loads(steer("status", "--run", str(tmp_path), "--json").output)
+    assert {(each["rank"], each["listens"]) for each in told["trainers"]} == {(3, True), (3, False)}
+
+
 def test_an_objective_is_left_where_controllers_read_it(tmp_path: Path) -> None:
     (tmp_path / "control").mkdir()
     assert steer("objective", "--run", str(tmp_path), "traffic").exit_code == 0
