@@ -5,12 +5,8 @@ The first decision of a run would else wait for the compiler, which takes a core
 
 from __future__ import annotations
 
-import numpy as np
-
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import SimulatedTrainer
-from rudder.memory.past.circumstances import NUM_FEATURES
-from rudder.memory.past.recall import NearestIndex
 from rudder.tools.constants import MAX_BATCHES
 from rudder.tools.estimate.history import History
 from rudder.tools.estimate.whatif import WhatIf
@@ -22,9 +18,7 @@ _WINDOWS = MAX_BATCHES // WINDOW_STEPS + 1
 
 
 def warm_up() -> None:
-    """Estimate some changes of a small simulated run, and recall an episode."""
-    nowhere = np.zeros((1, NUM_FEATURES), dtype=np.uint8)
-    NearestIndex(nowhere, np.zeros(1, dtype=np.int64)).nearest(nowhere[0], limit=1)
+    """Estimate some changes of a small simulated run."""
     stream = ZipfStream(num_remote=6000, draws=600)
     trainer = SimulatedTrainer(stream, settings=BufferSettings(capacity_rows=500))
     history = History(trainer.workload)

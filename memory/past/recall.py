@@ -53,6 +53,9 @@ ORDER BY json_extract(content, '$.applied.settings.capacity_rows') DESC, number 
 """
 _BLOCK = 2048
 _FAR = 2**31 - 1
+_FEW = 10_000
+"""Episodes of a policy and result up to which numpy looks at them, in milliseconds: numba takes
+half a second to load a compiled loop, for which a run's first batches do not wait."""
 
 
 class Recall(Reader):
@@ -171,9 +174,16 @@ class NearestIndex:
         """At most `limit`, nearest first, the newest first among equals."""
         if limit < 1:
             return []
-        rows = np.empty(min(limit, len(self._numbers)), dtype=np.int64)
-        squares = np.full(len(rows), _FAR, dtype=np.int32)
-        _scan(self._columns, vector, rows, squares)
+        size = len(self._numbers)
+        if size <= _FEW:
+            apart = self._columns.astype(np.int32) - vector.astype(np.int32)[:, np.newaxis]
+            sums = (apart * apart).sum(axis=0)
+            rows = np.argsort(sums, kind="stable")[:limit]
+            squares = sums[rows]
+        else:
+            rows = np.empty(min(limit, size), dtype=np.int64)
+            squares = np.full(len(rows), _FAR, dtype=np.int32)
+            _scan(self._columns, vector, rows, squares)
         return [
             Near(math.sqrt(square) / UNIT, int(self._numbers[row]))
             for row, square in zip(rows, squares, strict=True)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rudder.memory.past import recall
 from rudder.memory.past.circumstances import NUM_FEATURES, UNIT, circumstances, completed, signature
 from rudder.memory.past.experience import Experience, PastEpisode
 from rudder.memory.past.recall import NearestIndex, Recall
@@ -47,10 +48,11 @@ def with_result(episode: Episode, result: str, *, name: str, wait_ms: float = 9.
     return episode.model_copy(update={"episode_id": name, "outcome": outcome})
 
 
+@pytest.mark.parametrize("few", [0, 1000])
 @given(st.integers(0, 2**32), st.integers(1, 60), st.integers(1, 8), st.integers(1, 12))
 @settings(max_examples=60, deadline=None)
 def test_nearest_is_what_sorting_all_would_give(
-    seed: int, num_rows: int, limit: int, spread: int
+    few: int, seed: int, num_rows: int, limit: int, spread: int
 ) -> None:
     draw = np.random.default_rng(seed)
     rows = draw.integers(0, spread, size=(num_rows, NUM_FEATURES), dtype=np.uint8)
@@ -58,12 +60,14 @@ def test_nearest_is_what_sorting_all_would_give(
     point = draw.integers(0, spread, size=NUM_FEATURES, dtype=np.uint8)
     squares = ((rows.astype(int) - point.astype(int)) ** 2).sum(axis=1)
     expected = sorted(zip(squares.tolist(), (-numbers).tolist(), strict=True))[:limit]
-    found = NearestIndex(rows, numbers).nearest(point, limit=limit)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(recall, "_FEW", few)
+        found = NearestIndex(rows, numbers).nearest(point, limit=limit)
     assert [(round((near.distance * UNIT) ** 2), -near.number) for near in found] == expected
 
 
-def test_an_index_longer_than_a_block_is_read_to_its_end() -> None:
-    size = 5000
+@pytest.mark.parametrize("size", [5000, 12_000])
+def test_an_index_longer_than_a_block_is_read_to_its_end(size: int) -> None:
     rows = np.full((size, NUM_FEATURES), 100, dtype=np.uint8)
     rows[[0, 2048, size - 1]] = 7
     index = NearestIndex(rows, np.arange(size, dtype=np.int64))
