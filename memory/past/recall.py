@@ -174,20 +174,29 @@ class NearestIndex:
         """At most `limit`, nearest first, the newest first among equals."""
         if limit < 1:
             return []
-        size = len(self._numbers)
-        if size <= _FEW:
-            apart = self._columns.astype(np.int32) - vector.astype(np.int32)[:, np.newaxis]
-            sums = (apart * apart).sum(axis=0)
-            rows = np.argsort(sums, kind="stable")[:limit]
-            squares = sums[rows]
-        else:
-            rows = np.empty(min(limit, size), dtype=np.int64)
-            squares = np.full(len(rows), _FAR, dtype=np.int32)
-            _scan(self._columns, vector, rows, squares)
+        find = _by_numpy if len(self._numbers) <= _FEW else _by_scan
+        rows, squares = find(self._columns, vector, min(limit, len(self._numbers)))
         return [
             Near(math.sqrt(square) / UNIT, int(self._numbers[row]))
             for row, square in zip(rows, squares, strict=True)
         ]
+
+
+def _by_numpy(
+    columns: NDArray[np.uint8], vector: Vector, limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    apart = columns.astype(np.int32) - vector.astype(np.int32)[:, np.newaxis]
+    sums = (apart * apart).sum(axis=0, dtype=np.int32)
+    rows = np.argsort(sums, kind="stable")[:limit]
+    return rows, sums[rows]
+
+
+def _by_scan(
+    columns: NDArray[np.uint8], vector: Vector, limit: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    rows, squares = np.empty(limit, dtype=np.int64), np.full(limit, _FAR, dtype=np.int32)
+    _scan(columns, vector, rows, squares)
+    return rows, squares
 
 
 @compiled
