@@ -143,7 +143,8 @@ async def control(sockets: Mapping[int, Path], *, options: SteeringOptions, fold
     from rudder.tools.estimate.popularity import load_ahead
 
     import_ahead(options)
-    load_ahead()
+    if not any(socket.exists() for socket in sockets.values()):
+        load_ahead()  # else a loader waits already for what is fetched before its first batch
     process = ProcessShare(CpuBudget(), num_trainers=len(sockets))
     warming = asyncio.create_task(warm_up(options, rank=min(sockets)))
     serving = (_serve(each, options, folder, process) for each in sockets.values())
