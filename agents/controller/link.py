@@ -34,7 +34,7 @@ MAX_MESSAGE_BYTES = 16 * 2**20
 CONNECT_TIMEOUT_S = 10.0
 OPEN_TIMEOUT_S = 600.0
 """A controller is started before its trainer has its graph, which may take minutes."""
-_RETRY_S = 0.2
+_RETRY_S = 0.05
 ANSWER_TIMEOUT_S = 60.0
 TURN_TIMEOUT_S = 5.0
 """Port and store answer within milliseconds."""
