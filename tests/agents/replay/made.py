@@ -78,7 +78,7 @@ class Make:
         return SimulatedTrainer(
             ZipfStream(self.num_remote, self.draws, phase_batches=320, seed=self.seed),
             settings=BufferSettings(
-                capacity_rows=self.num_remote // (4 + self.seed % 5), lookahead_batches=12
+                capacity_rows=self.num_remote * 3 // (5 + self.seed % 5), lookahead_batches=12
             ),
             costs=self.costs(0),
             policy=self.policy,
