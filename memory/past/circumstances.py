@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rudder.memory.records import Observation
+from rudder.training.errors import shown
 from rudder.training.workload import Workload
 
 Vector = NDArray[np.uint8]
@@ -79,7 +80,7 @@ def completed(stored: object) -> bytes:
     """A stored vector with the features that its version did not have yet, as unknown; raises
     ValueError for what is none."""
     if not isinstance(stored, bytes):
-        raise ValueError(f"circumstances are damaged: {stored!r}")
+        raise ValueError(f"circumstances are damaged: {shown(stored)}")
     return stored.ljust(NUM_FEATURES, bytes([round(_UNKNOWN * UNIT)]))
 
 

@@ -42,15 +42,13 @@ def test_what_is_told_of_a_decision_is_what_its_critic_expected(steered: Path) -
 
 def test_no_settings_beat_opt_at_the_same_capacity_but_by_a_warm_start(steered: Path) -> None:
     """Of a buffer that grows the rows are those of batches to come, OPT's of those that came; those
-    of a one-off fetch do not count what it moves."""
+    of a replacement round do not count what it moves."""
     for each in known(steered):
         best = {o.capacity_rows: o.effect for o in each.outlooks if o.kind == "OPT"}
         present = each.episode.observation.settings.capacity_rows
         for outlook in each.outlooks:
-            is_fetch = outlook.change is not None and (
-                outlook.change.replace_now or outlook.change.fetch_targets is not None
-            )
-            if outlook.capacity_rows in best and outlook.capacity_rows <= present and not is_fetch:
+            is_round = outlook.change is not None and outlook.change.replace_now
+            if outlook.capacity_rows in best and outlook.capacity_rows <= present and not is_round:
                 opt = best[outlook.capacity_rows].rows_fetched.mid
                 seen = each.episode.observation.remote_rows
                 assert opt <= outlook.effect.rows_fetched.mid + 0.01 * seen
