@@ -29,6 +29,7 @@ from rudder.memory.records import Episode, Observation, Outcome, Plan, Verdict
 from rudder.tools.constants import (
     FIRST_LOOKAHEAD_BATCHES,
     HIDDEN_SHARE,
+    HOLDS_ALL_WINDOW_S,
     KEPT_TO_REST,
     RECENT_WINDOWS,
     REST_WINDOW_S,
@@ -93,12 +94,12 @@ def _is_other(window: Window, kept: Observation) -> bool:
     return not FILLING.issuperset(moves(window, kept, wait_share=SLOWED_SHARE))
 
 
-def _resting(window: Window | None) -> Attention:
-    """Windows of about REST_WINDOW_S, without accesses."""
+def _resting(window: Window | None, *, window_s: float) -> Attention:
+    """Windows of at least so many seconds, without accesses."""
     steps = WINDOW_STEPS
     if window is not None and window.num_steps:
         step_s = window.trained_seconds / window.num_steps
-        while steps * step_s < REST_WINDOW_S and steps < MAX_WINDOW_STEPS:
+        while steps * step_s < window_s and steps < MAX_WINDOW_STEPS:
             steps *= 2
     return Attention(window_steps=steps, accesses=False)
 
@@ -176,9 +177,13 @@ class Steering:
         """What the trainer is to show from now on: little where nothing can be gained, and while
         no decision may be made and the trainer waits for nothing."""
         latest = self.toolbox.history.latest
+        if self._trial is not None:
+            return FULL_ATTENTION
+        if self._holds_all:
+            return _resting(latest, window_s=HOLDS_ALL_WINDOW_S)
         is_short = self._is_short and latest is not None and not waits(latest)
-        is_quiet = self._backoff.is_resting or self._holds_all or is_short
-        return _resting(latest) if is_quiet and self._trial is None else FULL_ATTENTION
+        is_quiet = self._backoff.is_resting or is_short
+        return _resting(latest, window_s=REST_WINDOW_S) if is_quiet else FULL_ATTENTION
 
     @property
     def _holds_all(self) -> bool:

@@ -75,6 +75,9 @@ nothing can be gained: MIN_ROUNDS rounds of replacement take as long."""
 REST_WINDOW_S = 1.0
 """Seconds of a window while a controller rests. By hand: taking a window in costs some 1.5 ms, and
 a link that slows down should be noticed within a second."""
+HOLDS_ALL_WINDOW_S = 4.0
+"""The same where the buffer holds every remote row: then no link matters, and only budgets, memory
+pressure and people can change anything."""
 COST_WINDOWS = 16
 """Windows that tell what a row costs: several settings are among them."""
 NOISE_WINDOWS = 32

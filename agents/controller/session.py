@@ -155,7 +155,8 @@ class ControllerSession:
         if wanted != self._attention:
             self._attention = wanted
             await self._sender.attend(wanted)
-            self._tell()
+            if self._phase != self._report.phase:
+                self._tell()
 
     async def _decide_on(self, window: Window) -> None:
         self._look_at_budget()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rudder.agents.actuator import NoAnswerError
-from rudder.agents.controller.report import SteeringReport, read_report
+from rudder.agents.controller.report import SteeringReport, read_report, report_version
 from rudder.agents.controller.session import ControllerSession
 from rudder.bench.simulated.access_traces import ZipfStream
 from rudder.bench.simulated.trainer import Costs, SimulatedTrainer
@@ -200,6 +200,23 @@ def test_a_controller_rests_where_nothing_can_be_gained_and_wakes_when_the_link_
         await steer(session, trainer, 12)
         await session.close()
         assert trainer.settings.capacity_rows > 4000
+
+    asyncio.run(run())
+
+
+def test_a_controller_that_rests_writes_no_reports(tmp_path: Path) -> None:
+    async def run() -> None:
+        trainer = make_trainer(2000, costs=Costs(row_ms=0.002))
+        session = await opened(trainer, tmp_path)
+        (tmp_path / "control" / BUDGET_FILE).write_text(f"{2000 * ROW_BYTES}")
+        while report_of(tmp_path).phase != "resting":
+            await steer(session, trainer, 1)
+        written, steps = report_version(tmp_path, 0), trainer.window().num_steps
+        trainer.costs = Costs(row_ms=0.002, compute_ms=8.0)  # windows of more steps
+        await steer(session, trainer, 4)
+        assert trainer.window().num_steps > steps
+        assert report_version(tmp_path, 0) == written
+        await session.close()
 
     asyncio.run(run())
 
