@@ -1,8 +1,10 @@
 """Whether steering does harm: steered and unsteered training take turns in one job, from one start.
 
 A round's speed is the seconds of the unsteered turn over those of the steered turn (above 1:
-steering is faster). A case is a graph at a rate; its speed is the median over rounds. A study that
-was stopped goes on in the same folder: rounds that are done count, and only missing ones are run.
+steering is faster). A case is a graph at a rate; its speed is the median over rounds. A case has
+several jobs, for they differ by a percent or two, and in every second one the steered loader is
+made first. A study that was stopped goes on in the same folder: rounds that are done
+count, and only missing ones are run.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ LEAST_SPEED = 0.97
 """No harm: the median speed is at least LEAST_MEDIAN, its interval begins at LEAST_SPEED or above.
 These are the project's goals, chosen near the noise of repeated epochs on a quiet machine."""
 CONFIDENCE = 0.95
+ROUNDS_PER_JOB = 4
 STEERED = "lookahead:controller=on"
 
 
@@ -187,34 +190,28 @@ def measure_harm(
     watch: Watch,
     show: Callable[[HarmReport], None],
 ) -> HarmReport:
-    """Measure every config's graph at every rate until it has `repeats` rounds, a job each;
-    `harm.json` in `out` is written after each turn, and gone on with if it is there.
+    """Measure every config's graph at every rate until it has `repeats` rounds, ROUNDS_PER_JOB in a
+    job; `harm.json` in `out` is written after each turn, and gone on with if it is there.
 
     start: options of a variant, such as buffer=0.25+lookahead=40; empty: the defaults.
     say, watch, show: as in `bench.run.run`, whose errors are raised, too. Raises ConfigError where
     `harm.json` is of another setup.
     """
     links_for(configs[0], rates)  # a wrong rate is told before hours of rounds
-    variants = (
-        Variant(text=f"lookahead:{start}" if start else "lookahead"),
-        Variant(text=f"{STEERED}+{start}" if start else STEERED),
-    )
-    plan = BenchPlan(
-        variants=variants, repeats=repeats, epochs_per_turn=epochs, least_turn_steps=TURN_STEPS
-    )
     report = _earlier(out / FILE_NAME, setup=_setup(configs[0], start=start, epochs=epochs))
     cases, begun, num_run = list(itertools.product(configs, rates)), time.monotonic(), 0
     with results_in(out / FILE_NAME, say=say, show=show, goes_on=True) as keep:
         for number, (config, rate) in enumerate(cases, start=1):
             say(f"case {number} of {len(cases)}: {config.dataset}, rate {rate}")
-            left = repeats - report.num_rounds(config.dataset, rate)
-            if left <= 0:
+            if report.num_rounds(config.dataset, rate) >= repeats:
                 say(f"its {repeats} rounds are done")
                 continue
-            rest = plan.model_copy(update={"repeats": left})
-            report = _measured(
-                report, config, rate, plan=rest, out=out, keep=keep, say=say, watch=watch
-            )
+            while left := max(repeats - report.num_rounds(config.dataset, rate), 0):
+                job = _Job(
+                    *_free_folder(out), config=config, rate=rate, start=start, epochs=epochs,
+                    rounds=min(left, ROUNDS_PER_JOB),
+                )  # fmt: skip
+                report = _measured(report, job, keep=keep, say=say, watch=watch)
             num_run += 1
             minutes = (time.monotonic() - begun) / 60 / num_run * (len(cases) - number)
             say(f"{minutes:.0f} minutes are left, if other cases take as long")
@@ -225,18 +222,14 @@ def measure_harm(
 
 def _measured(
     report: HarmReport,
-    config: RunConfig,
-    rate: str,
+    job: _Job,
     *,
-    plan: BenchPlan,
-    out: Path,
     keep: Callable[[HarmReport], None],
     say: Callable[[str], None],
     watch: Watch,
 ) -> HarmReport:
     """The report with the rounds of one more job, kept after each turn."""
-    known = report.case(config.dataset, rate)
-    job = _Job(plan, _free_folder(out), dataset=config.dataset, rate=rate)
+    known = report.case(job.config.dataset, job.rate)
 
     def on_turn(done: TurnDone, bench: BenchReport) -> None:
         nonlocal report
@@ -246,7 +239,7 @@ def _measured(
             report = report.with_case(known.joined(found) if known else found)
             keep(report)
 
-    run(plan, config, rates=[rate], out=job.folder, say=say, watch=on_turn)
+    run(job.plan, job.config, rates=[job.rate], out=job.folder, say=say, watch=on_turn)
     return report
 
 
@@ -276,15 +269,39 @@ def _earlier(file: Path, *, setup: str) -> HarmReport:
     return known.model_copy(update={"is_complete": False})
 
 
-def _free_folder(out: Path) -> Path:
-    return next(folder for i in itertools.count() if not (folder := out / f"job{i}").exists())
+def _free_folder(out: Path) -> tuple[int, Path]:
+    """The number and folder of the next job."""
+    return next(
+        (number, folder)
+        for number in itertools.count()
+        if not (folder := out / f"job{number}").exists()
+    )
 
 
 class _Job:
     """One job of a case, while its turns come."""
 
-    def __init__(self, plan: BenchPlan, folder: Path, *, dataset: str, rate: str) -> None:
-        self._plan, self.folder, self._dataset, self._rate = plan, folder, dataset, rate
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        *,
+        config: RunConfig,
+        rate: str,
+        start: str,
+        epochs: int,
+        rounds: int,
+    ) -> None:
+        self.folder, self.config, self.rate = folder, config, rate
+        self._fixed = Variant(text=f"lookahead:{start}" if start else "lookahead")
+        self._steered = Variant(text=f"{STEERED}+{start}" if start else STEERED)
+        order = (self._fixed, self._steered)
+        self.plan = BenchPlan(
+            variants=order[::-1] if number % 2 else order,
+            repeats=rounds,
+            epochs_per_turn=epochs,
+            least_turn_steps=TURN_STEPS,
+        )
         self._gauge = ControllerGauge(folder / f"rate-{rate}" / "control")
         self._cpu_seconds = self._seconds = 0.0
         self._warm: dict[str, Use] = {}
@@ -304,18 +321,17 @@ class _Job:
     @property
     def case(self) -> Harm | None:
         """The whole rounds that count; None before there is one."""
-        fixed, steered = self._plan.variants
         rounds = tuple(
-            Round(unsteered=turns[fixed], steered=turns[steered])
+            Round(unsteered=turns[self._fixed], steered=turns[self._steered])
             for turns in self._turns.values()
-            if len(turns) == len(self._plan.variants)
+            if len(turns) == len(self.plan.variants)
         )
         if not rounds:
             return None
-        folder = self.folder / f"rate-{self._rate}" / self._plan.folder_of(steered)
+        folder = self.folder / f"rate-{self.rate}" / self.plan.folder_of(self._steered)
         return Harm(
-            dataset=self._dataset,
-            rate=self._rate,
+            dataset=self.config.dataset,
+            rate=self.rate,
             rounds=rounds,
             applied=sum(each.counts.applied for each in read_reports(folder)),
             core=max(self._cores(), default=None),

@@ -201,9 +201,10 @@ def harm(
 ) -> None:
     """Compare steered with unsteered training from the same start, for each graph and rate.
 
-    Both take turns of at least 180 steps in the same job. A round's speed is the unsteered seconds
-    over the steered ones; shown are its median and, from 6 rounds on, a 95 % interval. A case takes
-    1 to 5 minutes, all 15 an hour. Each finished round is kept: the same command with the same
+    Both take turns of at least 180 steps in the same job, four rounds in each; in every second job
+    the steered loader is made first. A round's speed is the unsteered seconds over the steered
+    ones; shown are its median and, from 6 rounds on, a 95 % interval. A case takes 2 to 6 minutes,
+    all 15 more than an hour. Each finished round is kept: the same command with the same
     --out goes on where it was stopped, and with more --repeats it adds rounds to cases that are
     unclear.
 

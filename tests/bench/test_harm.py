@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rudder.bench import harm
 from rudder.bench.harm import ConfidenceInterval, Harm, HarmReport, Round, TurnCost, measure_harm
+from rudder.bench.plan import BenchPlan
+from rudder.bench.results import TurnDone
+from rudder.bench.run import Watch
 from rudder.training.config import run_config
 from rudder.training.errors import ConfigError
+from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
 
 
 def case(*speeds: float, rate: str = "none", core: float | None = None) -> Harm:
@@ -85,3 +91,40 @@ def test_a_case_whose_rounds_are_done_is_not_run_again(tmp_path: Path) -> None:
     (tmp_path / "harm.json").write_text("{}")
     with pytest.raises(ConfigError, match="of this version"):
         measure(tmp_path)
+
+
+def take_all_turns(plan: BenchPlan, watch: Watch) -> None:
+    """A job in which an unsteered epoch takes two seconds, and a steered one takes one."""
+    for turn in plan.turns:
+        seconds = 1.0 if "controller=on" in turn.variant.text else 2.0
+        epochs = [
+            EpochMetrics(
+                epoch=epoch,
+                num_steps=10,
+                seconds_total=seconds,
+                seconds=Seconds(compute=seconds),
+                rows=RowCounts(),
+                loss=1.0,
+            )
+            for epoch in turn.epochs
+        ]
+        watch(TurnDone(rate="none", turn=turn, epochs=((epochs[0],),)), None)  # type: ignore[arg-type]
+
+
+def test_each_of_the_two_is_made_first_in_every_second_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[BenchPlan] = []
+
+    def run(plan: BenchPlan, config: Any, *, out: Path, watch: Watch, **_: Any) -> None:
+        plans.append(plan)
+        out.mkdir()
+        take_all_turns(plan, watch)
+
+    monkeypatch.setattr(harm, "run", run)
+    report = measure(tmp_path, start="buffer=0.1", repeats=10)
+    orders = [["steered" if "controller=on" in v.text else "un" for v in p.variants] for p in plans]
+    assert orders == [["un", "steered"], ["steered", "un"], ["un", "steered"]]
+    assert [plan.repeats for plan in plans] == [4, 4, 2]
+    (case,) = report.cases
+    assert case.speeds == (2.0,) * 10
