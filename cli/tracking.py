@@ -190,8 +190,8 @@ def _open(name: str, config: RunConfig, run_dir: Path) -> Sink:
 def _scalars(event: Event) -> Iterator[tuple[int, dict[str, float]]]:
     """Values by name, and the steps after which they were measured; None is left out."""
     if isinstance(event, Progress):
-        window = event.window
-        yield window.first_step + window.num_steps, _known(_of_window(window))
+        if (window := event.window) is not None:
+            yield window.first_step + window.num_steps, _known(_of_window(window))
     elif isinstance(event, EpochDone):
         metrics = event.metrics
         step = (metrics.epoch + 1) * metrics.num_steps

@@ -34,13 +34,15 @@ class BufferMade(Frozen):
 
 
 class Progress(Frozen):
-    """A window of steps is done."""
+    """Where a rank stands, told with every window and about once a second; window: the one that
+    has just ended."""
 
     kind: Literal["progress"] = "progress"
     rank: int
+    epoch: int
     steps_in_epoch: int
     step_in_epoch: int
-    window: Window
+    window: Window | None = None
 
 
 class LossWentWrong(Frozen):

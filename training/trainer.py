@@ -76,9 +76,7 @@ class ProgressSignal:
     """Tells that work goes on, at most once in `_BEAT_SECONDS`."""
 
     def __init__(self, tell: Callable[[], None]) -> None:
-        self._tell = tell
-        self._tell()
-        self._last = time.monotonic()
+        self._tell, self._last = tell, time.monotonic()
 
     def beat(self) -> None:
         """A piece of work is done."""
@@ -128,6 +126,11 @@ class TrainingLoop:
     def epochs(self) -> tuple[EpochMetrics, ...]:
         """What was measured of each epoch so far."""
         return tuple(self._recorder.epochs)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the present epoch, from 0."""
+        return self._recorder.epoch
 
     @property
     def step_in_epoch(self) -> int:
@@ -374,7 +377,8 @@ class Trainer:
             if self._rank == 0:
                 for evaluation in self._evaluations:
                     self._emit(Evaluated(evaluation=evaluation))
-            self._alive = ProgressSignal(lambda: self._enter("training"))
+            self._enter("training")
+            self._alive = ProgressSignal(self._tell)
             is_over = self._train()
             written = self._checkpoints.finish()
             if is_over:
@@ -426,6 +430,7 @@ class Trainer:
         return epoch == self._config.epochs - 1 or (every > 0 and (epoch + 1) % every == 0)
 
     def _evaluate(self, epoch: int) -> tuple[Score, ...]:
+        self._enter("evaluating")
         alive = ProgressSignal(lambda: self._enter("evaluating"))
         started = time.perf_counter()
         with self._source.paused():
@@ -458,10 +463,11 @@ class Trainer:
             checkpoint_seconds=self._checkpoints.seconds,
         )
 
-    def _tell(self, window: Window) -> None:
+    def _tell(self, window: Window | None = None) -> None:
         self._emit(
             Progress(
                 rank=self._rank,
+                epoch=self._loop.epoch,
                 steps_in_epoch=len(self._source),
                 step_in_epoch=self._loop.step_in_epoch,
                 window=window,

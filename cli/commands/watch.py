@@ -97,7 +97,11 @@ def _events(run: StoredRun, seen: dict[Path, int]) -> Iterator[Event]:
                 steps = window.num_steps if work is None else work.batches_per_epoch
                 done = window.first_step + window.num_steps - window.epoch * steps
                 yield Progress(
-                    rank=window.rank, steps_in_epoch=steps, step_in_epoch=done, window=window
+                    rank=window.rank,
+                    epoch=window.epoch,
+                    steps_in_epoch=steps,
+                    step_in_epoch=done,
+                    window=window,
                 )
 
 

@@ -51,12 +51,14 @@ class _Rank:
     window: Window | None = None
     rows_of_epoch: RowCounts = field(default_factory=RowCounts)
 
-    def enter(self, window: Window, step: int, steps: int) -> None:
-        if window.epoch != self.epoch:
-            self.epoch, self.rows_of_epoch = window.epoch, RowCounts()
-        self.rows_of_epoch += window.rows
-        self.window = window
-        self.step = f"{step}/{steps}"
+    def enter(self, told: Progress) -> None:
+        self.epoch, self.step = told.epoch, f"{told.step_in_epoch}/{told.steps_in_epoch}"
+        if told.window is None:
+            return
+        if self.window is None or told.window.epoch != self.window.epoch:
+            self.rows_of_epoch = RowCounts()
+        self.rows_of_epoch += told.window.rows
+        self.window = told.window
 
 
 class RunProgress:
@@ -99,8 +101,7 @@ class RunProgress:
         if isinstance(event, BufferMade):
             self._buffers[event.rank] = event.memory
         if isinstance(event, Progress):
-            rank = self._ranks[event.rank]
-            rank.enter(event.window, event.step_in_epoch, event.steps_in_epoch)
+            self._ranks[event.rank].enter(event)
         if isinstance(event, LossWentWrong):
             return (
                 f"rank {event.rank}: the loss is {event.loss} at step {event.step + 1} of epoch"
@@ -134,13 +135,15 @@ class RunProgress:
 
     def _cells(self, number: int, rank: _Rank) -> list[str]:
         phase, window = self._phase(number, rank), rank.window
-        if window is None or rank.epoch is None:
+        if rank.epoch is None:
             return [phase, *[figures.ABSENT] * 6]
+        epoch = f"{rank.epoch + 1}/{self._epochs}" if self._epochs else f"{rank.epoch + 1}"
+        place = [phase, epoch, rank.step]
+        if window is None:
+            return [*place, *[figures.ABSENT] * 4]
         busy_s = window.seconds.compute + window.seconds.exposed_wait
         return [
-            phase,
-            f"{rank.epoch + 1}/{self._epochs}" if self._epochs else f"{rank.epoch + 1}",
-            rank.step,
+            *place,
             f"{window.num_steps / busy_s:.1f}" if busy_s else figures.ABSENT,
             figures.percent(self._hit_fraction(window.rows)),
             figures.short_count(rank.rows_of_epoch.rows_fetched.total),

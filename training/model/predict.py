@@ -56,6 +56,7 @@ def run(job: Job, *, rank: int, emit: Emit) -> None:
     for phase in ("connected", "training"):
         emit(PhaseEntered(role="trainer", rank=rank, phase=phase))
     predictor = _Predictor(job, graph)
+    emit(_evaluating(rank, 0.0))
     alive = ProgressSignal(lambda: emit(_evaluating(rank, predictor.share)))
     predictor.run(on_progress=alive.beat)
     host = job.host_of(rank)

@@ -39,6 +39,7 @@ from tests.cli.show.test_steering_lines import episode_of, report_of
 def progress(rank: int, *, step: int = 16, epoch: int = 0, capacity: int = 10) -> Progress:
     return Progress(
         rank=rank,
+        epoch=epoch,
         steps_in_epoch=59,
         step_in_epoch=step,
         window=Window(
@@ -95,6 +96,15 @@ def shown(*events: Event, terminal: bool = False, epochs: int = 3) -> str:
     return stream.getvalue()
 
 
+def row_of(*events: Event) -> list[str]:
+    told = RunProgress(num_ranks=1, epochs=3)
+    for event in events:
+        told.note(event)
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(told.table())
+    return stream.getvalue().splitlines()[-1].split()
+
+
 def test_the_display_fits_the_console() -> None:
     terminal = Console(file=io.StringIO(), force_terminal=True)
     pipe = Console(file=io.StringIO(), force_terminal=False)
@@ -108,6 +118,13 @@ def test_by_default_standard_output_stays_empty(capsys: pytest.CaptureFixture[st
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "epoch 1/1" in captured.err
+
+
+def test_a_rank_s_place_is_shown_between_windows() -> None:
+    between = Progress(rank=0, epoch=1, steps_in_epoch=59, step_in_epoch=7)
+    assert row_of(between) == ["0", "starting", "2/3", "7/59", *["-"] * 4]
+    measured = ["20.0", "25.0", "%", "1,500", "12.5"]
+    assert row_of(progress(0), between) == ["0", "starting", "2/3", "7/59", *measured]
 
 
 def test_an_epoch_is_told_once_when_its_last_rank_is_done() -> None:

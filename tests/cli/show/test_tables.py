@@ -96,6 +96,7 @@ def live(console: Console, folder: Path) -> None:
         progress.note(PhaseEntered(role="trainer", rank=rank, phase="evaluating"))
         event = test_display.progress(rank, step=16, epoch=999)
         many = RowCounts(remote_rows=10**8, hits=10**8, rows_fetched=RowsFetched(miss=123_456_789))
+        assert event.window is not None
         window = event.window.model_copy(update={"rows": many})
         progress.note(event.model_copy(update={"window": window, "steps_in_epoch": 1234}))
     console.print(progress.table())

@@ -45,7 +45,7 @@ def progress(step: int) -> Progress:
         seconds=Seconds(), settings=BufferSettings(capacity_rows=1), buffered_rows=0,
         waiting_batches=0,
     )  # fmt: skip
-    return Progress(rank=0, steps_in_epoch=5000, step_in_epoch=step, window=window)
+    return Progress(rank=0, epoch=0, steps_in_epoch=5000, step_in_epoch=step, window=window)
 
 
 LAST: list[Event] = [
