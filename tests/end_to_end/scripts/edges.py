@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import threading
+import time
 import traceback
 import uuid
 from pathlib import Path
@@ -63,7 +64,11 @@ class Script:
         )
         if rank == 0:
             ids = torch.arange(g.num_edges())
-            g.edata["weight"][ids] = torch.stack([ids, -ids], dim=1).float()
+            weight = torch.stack([ids, -ids], dim=1).float()
+            g.edata["weight"][ids] = weight
+            # DGL pushes rows to any server of a host and waits for none, nor does its barrier.
+            while not torch.equal(g.edata["weight"][ids], weight):
+                time.sleep(0.01)
         g.barrier()
         self.weight = g.edata["weight"][torch.arange(g.num_edges())]
         self.reverse = (torch.arange(g.num_edges()) * 31 + 5) % g.num_edges()
