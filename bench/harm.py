@@ -3,8 +3,8 @@
 A round's speed is the seconds of the unsteered turn over those of the steered turn (above 1:
 steering is faster). A case is a graph at a rate; its speed is the median over rounds. A case has
 several jobs, for they differ by a percent or two, and in every second one the steered loader is
-made first. A study that was stopped goes on in the same folder: rounds that are done
-count, and only missing ones are run.
+made first. A study that was stopped goes on in the same folder: rounds that are done count, and
+only missing ones are run.
 """
 
 from __future__ import annotations
@@ -198,6 +198,11 @@ def measure_harm(
     `harm.json` is of another setup.
     """
     links_for(configs[0], rates)  # a wrong rate is told before hours of rounds
+    variants = (
+        Variant(text=f"lookahead:{start}" if start else "lookahead"),
+        Variant(text=f"{STEERED}+{start}" if start else STEERED),
+    )
+    plan = BenchPlan(variants=variants, epochs_per_turn=epochs, least_turn_steps=TURN_STEPS)
     report = _earlier(out / FILE_NAME, setup=_setup(configs[0], start=start, epochs=epochs))
     cases, begun, num_run = list(itertools.product(configs, rates)), time.monotonic(), 0
     with results_in(out / FILE_NAME, say=say, show=show, goes_on=True) as keep:
@@ -206,11 +211,10 @@ def measure_harm(
             if report.num_rounds(config.dataset, rate) >= repeats:
                 say(f"its {repeats} rounds are done")
                 continue
-            while left := max(repeats - report.num_rounds(config.dataset, rate), 0):
-                job = _Job(
-                    *_free_folder(out), config=config, rate=rate, start=start, epochs=epochs,
-                    rounds=min(left, ROUNDS_PER_JOB),
-                )  # fmt: skip
+            while (done := report.num_rounds(config.dataset, rate)) < repeats:
+                order = variants[::-1] if done // ROUNDS_PER_JOB % 2 else variants
+                update = {"variants": order, "repeats": min(repeats - done, ROUNDS_PER_JOB)}
+                job = _Job(plan.model_copy(update=update), _free_folder(out), config, rate)
                 report = _measured(report, job, keep=keep, say=say, watch=watch)
             num_run += 1
             minutes = (time.monotonic() - begun) / 60 / num_run * (len(cases) - number)
@@ -269,39 +273,15 @@ def _earlier(file: Path, *, setup: str) -> HarmReport:
     return known.model_copy(update={"is_complete": False})
 
 
-def _free_folder(out: Path) -> tuple[int, Path]:
-    """The number and folder of the next job."""
-    return next(
-        (number, folder)
-        for number in itertools.count()
-        if not (folder := out / f"job{number}").exists()
-    )
+def _free_folder(out: Path) -> Path:
+    return next(folder for i in itertools.count() if not (folder := out / f"job{i}").exists())
 
 
 class _Job:
     """One job of a case, while its turns come."""
 
-    def __init__(
-        self,
-        number: int,
-        folder: Path,
-        *,
-        config: RunConfig,
-        rate: str,
-        start: str,
-        epochs: int,
-        rounds: int,
-    ) -> None:
-        self.folder, self.config, self.rate = folder, config, rate
-        self._fixed = Variant(text=f"lookahead:{start}" if start else "lookahead")
-        self._steered = Variant(text=f"{STEERED}+{start}" if start else STEERED)
-        order = (self._fixed, self._steered)
-        self.plan = BenchPlan(
-            variants=order[::-1] if number % 2 else order,
-            repeats=rounds,
-            epochs_per_turn=epochs,
-            least_turn_steps=TURN_STEPS,
-        )
+    def __init__(self, plan: BenchPlan, folder: Path, config: RunConfig, rate: str) -> None:
+        self.plan, self.folder, self.config, self.rate = plan, folder, config, rate
         self._gauge = ControllerGauge(folder / f"rate-{rate}" / "control")
         self._cpu_seconds = self._seconds = 0.0
         self._warm: dict[str, Use] = {}
@@ -321,14 +301,15 @@ class _Job:
     @property
     def case(self) -> Harm | None:
         """The whole rounds that count; None before there is one."""
+        fixed, steered = sorted(self.plan.variants, key=lambda each: each.text.startswith(STEERED))
         rounds = tuple(
-            Round(unsteered=turns[self._fixed], steered=turns[self._steered])
+            Round(unsteered=turns[fixed], steered=turns[steered])
             for turns in self._turns.values()
             if len(turns) == len(self.plan.variants)
         )
         if not rounds:
             return None
-        folder = self.folder / f"rate-{self.rate}" / self.plan.folder_of(self._steered)
+        folder = self.folder / f"rate-{self.rate}" / self.plan.folder_of(steered)
         return Harm(
             dataset=self.config.dataset,
             rate=self.rate,
