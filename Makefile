@@ -13,6 +13,8 @@ AGENTS_FLOOR := 94
 AS_ROOT := $(shell test "$$(id -u)" = 0 || ! sudo -n true 2> /dev/null || \
   echo sudo -n --preserve-env=RUDDER_NO_CLUSTER env PYTHONDONTWRITEBYTECODE=1)
 SCRIPT_TESTS := tests/end_to_end/test_own_script.py
+UNITS := "not slow and not distributed and not cluster"
+COVERING_TESTS := tests/agents tests/training/loading tests/cli/commands/test_ask.py
 
 .PHONY: setup train test test-slow test-cluster coverage check lint types format docs clean
 
@@ -31,11 +33,13 @@ else
 endif
 
 # Tests of one process share the cores; those that start real jobs have them to themselves.
-# Coverage is measured in the tests' own processes, and in the trainers that run a script.
+# Coverage is measured in the tests of what is to be covered, which take half as long again with it,
+# and in the trainers that run a script.
 test: setup
 ifeq ($(ARGS),)
 	$(BIN)/coverage erase
-	$(BIN)/pytest -m "not slow and not distributed and not cluster" --numprocesses auto --cov --cov-report=
+	$(BIN)/pytest -m $(UNITS) --numprocesses auto --cov --cov-report= $(COVERING_TESTS)
+	$(BIN)/pytest -m $(UNITS) --numprocesses auto $(addprefix --ignore=,$(COVERING_TESTS))
 	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml COVERAGE_FILE=$(CURDIR)/.coverage \
 	  $(BIN)/pytest -m "not slow" $(SCRIPT_TESTS)
 	$(BIN)/pytest -m "not slow and distributed" $(addprefix --ignore=,$(SCRIPT_TESTS))
