@@ -23,7 +23,7 @@ from rudder.agents.controller.report import read_reports
 from rudder.bench.gauge import ControllerGauge, Use, cpu_seconds_of_children
 from rudder.bench.measure import links_for
 from rudder.bench.plan import BenchPlan
-from rudder.bench.results import BenchReport, TurnDone, results_in
+from rudder.bench.results import BenchReport, Skipped, TurnDone, results_in
 from rudder.bench.run import Watch, run
 from rudder.bench.variants import Variant
 from rudder.training.config import RunConfig
@@ -151,10 +151,11 @@ class Harm(Frozen):
 
 class HarmReport(Frozen):
     """`harm.json`: the cases so far, which may have fewer rounds than planned; setup: what all of
-    them have in common, in words."""
+    them have in common, in words; skipped: rates that this machine could not give to a link."""
 
     setup: str
     cases: tuple[Harm, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
     is_complete: bool = False
 
     def case(self, dataset: str, rate: str) -> Harm | None:
@@ -197,14 +198,17 @@ def measure_harm(
     say, watch, show: as in `bench.run.run`, whose errors are raised, too. Raises ConfigError where
     `harm.json` is of another setup.
     """
-    links_for(configs[0], rates)  # a wrong rate is told before hours of rounds
+    links = links_for(configs[0], rates)  # a wrong rate is told before hours of rounds
+    for skipped in links.skipped:
+        say(f"rate {skipped.rate} is left out: {skipped.reason}")
     variants = (
         Variant(text=f"lookahead:{start}" if start else "lookahead"),
         Variant(text=f"{STEERED}+{start}" if start else STEERED),
     )
     plan = BenchPlan(variants=variants, epochs_per_turn=epochs, least_turn_steps=TURN_STEPS)
     report = _earlier(out / FILE_NAME, setup=_setup(configs[0], start=start, epochs=epochs))
-    cases, begun, num_run = list(itertools.product(configs, rates)), time.monotonic(), 0
+    report = report.model_copy(update={"skipped": links.skipped})
+    cases, begun, num_run = list(itertools.product(configs, links.rates)), time.monotonic(), 0
     with results_in(out / FILE_NAME, say=say, show=show, goes_on=True) as keep:
         for number, (config, rate) in enumerate(cases, start=1):
             say(f"case {number} of {len(cases)}: {config.dataset}, rate {rate}")

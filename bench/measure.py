@@ -35,7 +35,7 @@ def links_for(config: RunConfig, rates: Sequence[str]) -> Links:
     """Which rates can be measured here; without namespaces, hosts share the loopback.
 
     Raises ConfigError for what is no rate or is named twice, MachineError where `config` insists
-    on namespaces and the machine has none.
+    on namespaces and the machine has none, or no rate would be left.
     """
     for rate in rates:
         if rate != UNLIMITED:
@@ -46,6 +46,8 @@ def links_for(config: RunConfig, rates: Sequence[str]) -> Links:
     if refusal is None:
         return Links("namespace", tuple(rates), ())
     limited = [rate for rate in rates if rate != UNLIMITED]
+    if len(limited) == len(rates):
+        raise refusal
     skipped = [Skipped(rate=r, reason=refusal.message, remedy=refusal.remedy) for r in limited]
     return Links("loopback", tuple(rate for rate in rates if rate == UNLIMITED), tuple(skipped))
 

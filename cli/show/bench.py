@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rudder.bench.harm import HarmReport
 from rudder.bench.planners_live import LivePlanner
-from rudder.bench.results import BenchReport, Spread, TurnDone, VariantResult
+from rudder.bench.results import BenchReport, Skipped, Spread, TurnDone, VariantResult
 from rudder.bench.variants import FLOOR, STOCK, Grid
 from rudder.cli.show import figures
 from rudder.cli.show.progress import Pace, say
@@ -141,11 +141,13 @@ def report_text(report: BenchReport) -> Group:
         )
         for title, names, cells in _TABLES
     ]
-    skipped = [
-        Text(f"rate {each.rate} was left out: {each.reason}\n  {each.remedy}")
-        for each in report.skipped
+    return Group(_title(report), *tables, *_left_out(report.skipped))
+
+
+def _left_out(skipped: Sequence[Skipped]) -> list[Text]:
+    return [
+        Text(f"rate {each.rate} was left out: {each.reason}\n  {each.remedy}") for each in skipped
     ]
-    return Group(_title(report), *tables, *skipped)
 
 
 def as_markdown(report: BenchReport) -> str:
@@ -212,9 +214,9 @@ def grid_table(grid: Grid, bench: BenchReport) -> Group:
     )
 
 
-def harm_table(report: HarmReport) -> Table:
+def harm_table(report: HarmReport) -> Group:
     """One line a case: speed and processor time of steered training over those of unsteered
-    training."""
+    training; then the rates that could not be measured."""
     rows = [
         (
             f"{case.dataset.removeprefix('synthetic:')}\n{case.rate}",
@@ -234,7 +236,8 @@ def harm_table(report: HarmReport) -> Table:
         "graph, rate", "unsteered s", "speed", "interval", "rounds", "changes", "cpu", "core",
         "verdict",
     )  # fmt: skip
-    return figures.table(names, rows, text=("graph, rate",))
+    table = figures.table(names, rows, text=("graph, rate",))
+    return Group(table, *_left_out(report.skipped))
 
 
 def planner_table(found: Sequence[Standing]) -> Table:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rudder.bench import harm
-from rudder.bench.harm import ConfidenceInterval, Harm, HarmReport, Round, TurnCost, measure_harm
+from rudder.bench.harm import (
+    RATES,
+    ConfidenceInterval,
+    Harm,
+    HarmReport,
+    Round,
+    TurnCost,
+    measure_harm,
+)
 from rudder.bench.plan import BenchPlan
 from rudder.bench.results import TurnDone
 from rudder.bench.run import Watch
 from rudder.training.config import run_config
-from rudder.training.errors import ConfigError
+from rudder.training.errors import ConfigError, MachineError
 from rudder.training.metrics import EpochMetrics, RowCounts, Seconds
 
 
@@ -70,10 +79,17 @@ def test_rounds_of_a_later_job_join_those_that_are_done() -> None:
     assert joined.num_rounds("tiny", "200mbit") == 0
 
 
-def measure(out: Path, *, start: str = "", repeats: int = 2) -> HarmReport:
-    config = run_config(dataset="synthetic:tiny", controller="none")
+def measure(
+    out: Path,
+    *,
+    start: str = "",
+    repeats: int = 2,
+    network: str = "auto",
+    rates: Sequence[str] = ("none",),
+) -> HarmReport:
+    config = run_config(dataset="synthetic:tiny", controller="none", network=network)
     return measure_harm(
-        [config], rates=["none"], start=start, repeats=repeats, epochs=3, out=out,
+        [config], rates=rates, start=start, repeats=repeats, epochs=3, out=out,
         say=lambda line: None, watch=lambda turn, report: None, show=lambda report: None,
     )  # fmt: skip
 
@@ -108,17 +124,36 @@ def take_all_turns(plan: BenchPlan, watch: Watch) -> None:
         watch(TurnDone(rate="none", turn=turn, epochs=((epoch,),)), None)  # type: ignore[arg-type]
 
 
-def test_each_of_the_two_is_made_first_in_every_second_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plans: list[BenchPlan] = []
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[BenchPlan]:
+    """Those of the jobs that were run; all of a job's turns are taken at once."""
+    run_plans: list[BenchPlan] = []
 
     def run(plan: BenchPlan, config: Any, *, out: Path, watch: Watch, **_: Any) -> None:
-        plans.append(plan)
+        run_plans.append(plan)
         out.mkdir()
         take_all_turns(plan, watch)
 
     monkeypatch.setattr(harm, "run", run)
+    return run_plans
+
+
+def test_rates_that_this_machine_cannot_limit_are_left_out_and_told(
+    tmp_path: Path, plans: list[BenchPlan]
+) -> None:
+    report = measure(tmp_path, network="loopback", rates=RATES)
+    assert [case.rate for case in report.cases] == ["none"]
+    assert [skipped.rate for skipped in report.skipped] == ["200mbit", "1gbit"]
+    assert report.is_complete
+    assert len(plans) == 1
+    with pytest.raises(MachineError, match="rates need namespaces"):
+        measure(tmp_path / "limited", network="loopback", rates=["200mbit"])
+    assert not (tmp_path / "limited").exists()
+
+
+def test_each_of_the_two_is_made_first_in_every_second_job(
+    tmp_path: Path, plans: list[BenchPlan]
+) -> None:
     report = measure(tmp_path, start="buffer=0.1", repeats=10)
     orders = [["steered" if "controller=on" in v.text else "un" for v in p.variants] for p in plans]
     assert orders == [["un", "steered"], ["steered", "un"], ["un", "steered"]]

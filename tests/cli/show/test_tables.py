@@ -23,7 +23,7 @@ from rudder.agents.replay.what_if import Outlook, WhatIfs
 from rudder.bench.harm import Harm, HarmReport, Round, TurnCost
 from rudder.bench.planners_live import LivePlanner
 from rudder.bench.policy_cost import Cost
-from rudder.bench.results import BenchReport, MachineFacts, Spread, VariantResult
+from rudder.bench.results import BenchReport, MachineFacts, Skipped, Spread, VariantResult
 from rudder.bench.simulated.compare import Standing
 from rudder.bench.variants import Grid
 from rudder.cli.show import figures
@@ -126,6 +126,11 @@ def grid() -> RenderableType:
     return grid_table(made, bench_of(*[each.text for each in made.variants]))
 
 
+def harm_report() -> HarmReport:
+    skipped = Skipped(rate="1gbit", reason="no namespaces " * 9, remedy="have some")
+    return HarmReport(setup="2 hosts", cases=(harm(),), skipped=(skipped,))
+
+
 def harm() -> Harm:
     cost = TurnCost(seconds=12.34, cpu_seconds=24.0)
     rounds = (Round(unsteered=cost, steered=cost),) * 14
@@ -212,7 +217,7 @@ SHOWN: dict[str, Callable[[Console], object]] = {
         report_text(bench_of("stock", "lookahead:controller=on", "score:interval=32+alpha=0.05"))
     ),
     "grid": lambda console: console.print(grid()),
-    "harm": lambda console: console.print(harm_table(HarmReport(setup="2 hosts", cases=(harm(),)))),
+    "harm": lambda console: console.print(harm_table(harm_report())),
     "planners": lambda console: console.print(planner_table([standing()])),
     "live planners": lambda console: console.print(live_table([lived()])),
     "costs": lambda console: console.print(cost_table([cost()])),
