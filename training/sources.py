@@ -272,7 +272,7 @@ def make_source(
 
     control: where a socket for changes is made; controller: how it is steered, None: not at all;
     folder: the run's; trace: file to record the run's trace in; on_window: is told the metrics of
-    every 16 steps; resume_from: where an earlier source stood.
+    every window; resume_from: where an earlier source stood.
     """
     is_of_edges = config.task == "link-prediction"
     if config.loader == "stock":

@@ -30,6 +30,9 @@ _MAX_REASON = 300
 WINDOW_STEPS = 16
 """Steps of a window, unless its subscriber asks for longer ones."""
 MAX_WINDOW_STEPS = 1024
+MAX_WINDOW_S = 10.0
+"""A window that has taken longer ends with WINDOW_STEPS or more, however many its subscriber asked
+for while steps were faster."""
 Tool = Literal["set_buffer", "steer_off", "steer_on", "fall_back", "apply_change", "resume"]
 """What may be done to a trainer without its controller, as the audit log names it."""
 

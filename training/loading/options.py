@@ -37,7 +37,8 @@ class RunOptions(Options):
     trace: Path | None = None
     """File in which to record the remote nodes of every batch, for `rudder simulate`."""
     on_window: Callable[[Window], None] | None = None
-    """Called with the measurements of every 16 steps, on the training thread."""
+    """Called with the measurements of every 16 steps, or of more steps where agents have nothing to
+    look for, on the training thread."""
     timeout_s: float = Field(120.0, gt=0)
     """Longest wait for a server's answer, in seconds."""
     resume_from: InstanceOf[LoaderState] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from rudder.training.control.messages import WINDOW_STEPS
+from rudder.training.control.messages import MAX_WINDOW_S, WINDOW_STEPS
 from rudder.training.control.peers import FinishedWindow, SampledAccesses
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.owner_accounts import sum_of_owners
@@ -58,8 +58,9 @@ class WindowMeter:
 
     @property
     def is_full(self) -> bool:
-        """Whether a window's steps are done."""
-        return len(self._steps) >= self._wanted_steps()
+        """Whether a window's steps are done, or as many as there may be in a long time."""
+        num_steps, is_long = len(self._steps), self._wall_seconds >= MAX_WINDOW_S
+        return num_steps >= self._wanted_steps() or (is_long and num_steps >= WINDOW_STEPS)
 
     def start_epoch(self) -> None:
         """An epoch begins."""

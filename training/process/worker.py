@@ -42,7 +42,7 @@ STACKS_SIGNAL = signal.SIGUSR2
 LAUNCHER_VARIABLE = "RUDDER_LAUNCHER"
 """Environment variable with the process id of the launcher, where it is the parent."""
 MAX_WAITING_PROGRESS = 64
-"""Windows of 16 steps: a launcher that is behind by so many shows the newest first."""
+"""A launcher that is behind by so many misses old ones: first those that tell no window."""
 _SENDING_SECONDS = 0.05
 UNUSED_BY_RUNS = ("pandas", "requests")
 """Libraries that `import dgl` imports and no run uses."""
@@ -107,7 +107,8 @@ class EventPipe:
             return
         progress = [each for each in self._waiting if isinstance(each, Progress)]
         if len(progress) >= MAX_WAITING_PROGRESS:
-            self._waiting.remove(progress[0])
+            signs = (each for each in progress if each.window is None)
+            self._waiting.remove(next(signs, progress[0]))
 
     def _write(self) -> None:
         with suppress(OSError):  # nobody will read any more

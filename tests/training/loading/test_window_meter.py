@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 import torch
 
 from rudder.training.control.messages import WINDOW_STEPS
 from rudder.training.control.peers import FinishedWindow
+from rudder.training.loading import window_meter
 from rudder.training.loading.batch import Batch, StepAccounts
 from rudder.training.loading.owner_accounts import Pull
 from rudder.training.loading.window_meter import WindowMeter
@@ -62,6 +64,21 @@ def test_a_window_has_the_sums_of_its_steps() -> None:
     assert done.accesses is not None
     assert done.accesses.rate == 0.5
     assert [batch.tolist() for batch in done.accesses.batches] == [[n] for n in range(16)]
+
+
+def test_a_long_window_ends_early_where_steps_have_become_slow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(window_meter, "MAX_WINDOW_S", 0.05)
+    meter = WindowMeter(0, wanted_steps=lambda: 512)
+    meter.start_epoch()
+    for number in range(20):
+        step(meter, number)
+    assert not meter.is_full
+    step(meter, 20, wait=0.06)
+    assert window(meter).window.num_steps == 21
+    step(meter, 21, wait=0.06)
+    assert not meter.is_full  # a window has 16 steps at least
 
 
 def test_windows_follow_each_other_over_epochs_without_a_gap() -> None:

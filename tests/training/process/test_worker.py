@@ -83,6 +83,27 @@ def test_a_launcher_that_does_not_read_stalls_nobody_and_misses_old_progress_onl
     assert len(steps) < 1000
 
 
+def test_signs_of_life_push_out_no_windows() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as stream:
+        with os.fdopen(writing, "wb", buffering=0) as launcher:
+            pipe = EventPipe(launcher)
+            for step in range(1000):
+                pipe.emit(progress(step))
+            for step in range(1000, 2000):
+                pipe.emit(progress(step).model_copy(update={"window": None}))
+            closing = threading.Thread(target=pipe.close)
+            closing.start()
+            os.set_blocking(reading, False)
+            text = b""
+            while closing.is_alive():
+                text += stream.read() or b""
+        text += stream.read()
+    events = [read_event(line) for line in text.splitlines()]
+    steps = [each.step_in_epoch for each in events if isinstance(each, Progress) and each.window]
+    assert steps[1 - MAX_WAITING_PROGRESS :] == list(range(1001 - MAX_WAITING_PROGRESS, 1000))
+
+
 def test_a_launcher_that_has_gone_ends_the_writing_and_nothing_else() -> None:
     reading, writing = os.pipe()
     os.close(reading)
