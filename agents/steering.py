@@ -95,7 +95,7 @@ def _is_other(window: Window, kept: Observation) -> bool:
 
 
 def _resting(window: Window | None, *, window_s: float) -> Attention:
-    """Windows of at least so many seconds, without accesses."""
+    """Windows of at least so many seconds where steps take 4 ms or more, without accesses."""
     steps = WINDOW_STEPS
     if window is not None and window.num_steps:
         step_s = window.trained_seconds / window.num_steps
@@ -179,7 +179,7 @@ class Steering:
         latest = self.toolbox.history.latest
         if self._trial is not None:
             return FULL_ATTENTION
-        if self._holds_all:
+        if self._holds_all and not self.is_beyond_limits:
             return _resting(latest, window_s=HOLDS_ALL_WINDOW_S)
         is_short = self._is_short and latest is not None and not waits(latest)
         is_quiet = self._backoff.is_resting or is_short

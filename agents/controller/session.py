@@ -150,13 +150,13 @@ class ControllerSession:
         await self._attend()
 
     async def _attend(self) -> None:
-        """Tell the trainer what its windows are to show, if that has changed."""
-        wanted = self._steering.attention
+        """Tell the trainer what its windows are to show, and others what changed for them."""
+        wanted, told = self._steering.attention, self._report
         if wanted != self._attention:
             self._attention = wanted
             await self._sender.attend(wanted)
-            if self._phase != self._report.phase:
-                self._tell()
+        if (self._phase, self._is_recording) != (told.phase, told.journal_is_writing):
+            self._tell()
 
     async def _decide_on(self, window: Window) -> None:
         self._look_at_budget()
@@ -260,10 +260,8 @@ class ControllerSession:
         self._has_begun = True
         self._steering.number_from(self._journal.next_number())
         if closed is not None and is_change(closed):
-            update = {
-                "counts": counted(self._report.counts, closed),
-                "changes": self._report.changes_with(closed),
-            }
+            counts = counted(self._report.counts, closed)
+            update = {"counts": counts, "changes": self._report.changes_with(closed)}
             self._report = self._report.model_copy(update=update)
             self._tell()
         self._lay_out_hot_set()
@@ -353,6 +351,10 @@ class ControllerSession:
             return "on trial"
         return "watching" if self._attention == FULL_ATTENTION else RESTING
 
+    @property
+    def _is_recording(self) -> bool:
+        return self._journal.is_writing and not self._journal.has_gaps
+
     def _tell(self, phase: str | None = None) -> None:
         asker = self._steering.team.asker
         model = None if asker is None else asker.report()
@@ -363,7 +365,7 @@ class ControllerSession:
                 "phase": phase or self._phase,
                 "is_on": self._is_on,
                 "shortage": self._memory.reason,
-                "journal_is_writing": self._journal.is_writing and not self._journal.has_gaps,
+                "journal_is_writing": self._is_recording,
                 "cpu_seconds": self._process.cpu_seconds,
                 "peak_rss_bytes": self._process.peak_rss_bytes,
             }

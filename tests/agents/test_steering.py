@@ -117,6 +117,7 @@ def test_a_cut_budget_is_kept_to_by_a_controller_that_rests() -> None:
         steering.note(trainer.window())
         steering.toolbox.set_limits(limits)
         await steering.keep_to_limits()
+        assert steering.attention == FULL_ATTENTION  # of the first window under the limit, too
         steering.note(trainer.window())
 
     asyncio.run(steer())

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import RUN_SECONDS
+
 _FIND_COMPILED = """
 import sys
 from numba.core.dispatcher import Dispatcher
@@ -24,7 +26,7 @@ def run_python(*arguments: str, cache: Path | None = None) -> str:
     environment = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=120,
+        env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=RUN_SECONDS,
     )  # fmt: skip
     return done.stdout
 

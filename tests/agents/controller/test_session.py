@@ -353,6 +353,7 @@ def test_nothing_is_changed_while_nothing_can_be_recorded(tmp_path: Path) -> Non
             other.execute("BEGIN IMMEDIATE")
             await steer(session, trainer, 10)
             assert trainer.settings.capacity_rows == 60
+            assert not report_of(tmp_path).journal_is_writing
             other.rollback()
         await steer(session, trainer, 20)
         await session.close()

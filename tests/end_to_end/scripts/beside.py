@@ -24,7 +24,7 @@ import torch
 from rudder.training.errors import ConfigError
 from rudder.training.loader import BufferOptions, NodeLoader, RunOptions, SteeringOptions
 
-HANGS_AFTER_S = 120
+HANGS_AFTER_S = 280
 
 
 def ones(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

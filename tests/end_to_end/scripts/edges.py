@@ -31,7 +31,7 @@ from rudder.training.metrics import RowCounts
 from rudder.training.settings import Change, Command
 from rudder.training.wire.services import register_services, rows_sent_by_servers
 
-HANGS_AFTER_S = 200
+HANGS_AFTER_S = 280
 
 
 def farther(graph: Any, edges: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
