@@ -199,8 +199,7 @@ def measure_harm(
     `harm.json` is of another setup.
     """
     links = links_for(configs[0], rates)  # a wrong rate is told before hours of rounds
-    for skipped in links.skipped:
-        say(f"rate {skipped.rate} is left out: {skipped.reason}")
+    links.tell_skipped(say)
     variants = (
         Variant(text=f"lookahead:{start}" if start else "lookahead"),
         Variant(text=f"{STEERED}+{start}" if start else STEERED),

@@ -30,6 +30,11 @@ class Links:
     rates: tuple[str, ...]
     skipped: tuple[Skipped, ...]
 
+    def tell_skipped(self, say: Callable[[str], None]) -> None:
+        """Say which rates are left out, and why."""
+        for each in self.skipped:
+            say(f"rate {each.rate} is left out: {each.reason}")
+
 
 def links_for(config: RunConfig, rates: Sequence[str]) -> Links:
     """Which rates can be measured here; without namespaces, hosts share the loopback.

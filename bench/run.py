@@ -52,8 +52,7 @@ def run(
     for variant in plan.variants:
         variant.config(config)
     links = links_for(config, rates)
-    for skipped in links.skipped:
-        say(f"rate {skipped.rate} is left out: {skipped.reason}")
+    links.tell_skipped(say)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
     graph = data_of(config, progress=say)
     config = fitted(config, graph)

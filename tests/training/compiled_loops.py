@@ -21,9 +21,9 @@ print(*{{loop.__name__ for loop in loops if loop.stats.cache_misses}})
 """
 
 
-def run_python(*arguments: str, cache: Path | None = None) -> str:
-    """Standard output; cache: the folder of compiled loops, None: that of all runs."""
-    environment = os.environ | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+def run_python(*arguments: str, cache: Path) -> str:
+    """Standard output; cache: the folder of compiled loops."""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
     done = subprocess.run(
         [sys.executable, *arguments],
         env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=RUN_SECONDS,

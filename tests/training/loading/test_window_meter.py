@@ -69,12 +69,12 @@ def test_a_window_has_the_sums_of_its_steps() -> None:
 def test_a_long_window_ends_early_where_steps_have_become_slow(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(window_meter, "MAX_WINDOW_S", 0.05)
     meter = WindowMeter(0, wanted_steps=lambda: 512)
     meter.start_epoch()
     for number in range(20):
         step(meter, number)
     assert not meter.is_full
+    monkeypatch.setattr(window_meter, "MAX_WINDOW_S", 0.05)
     step(meter, 20, wait=0.06)
     assert window(meter).window.num_steps == 21
     step(meter, 21, wait=0.06)

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -54,6 +55,21 @@ LAST: list[Event] = [
 ]
 
 
+def events_left(pipe: EventPipe, writing: BinaryIO, *, reading: int) -> list[Event | None]:
+    """What a launcher reads that begins when the process ends."""
+
+    def close() -> None:
+        pipe.close()
+        writing.close()
+
+    closing = threading.Thread(target=close)
+    closing.start()
+    with os.fdopen(reading, "rb") as stream:
+        events = [read_event(line) for line in stream]
+    closing.join()
+    return events
+
+
 def test_a_launcher_that_does_not_read_stalls_nobody_and_misses_old_progress_only() -> None:
     reading, writing = os.pipe()
     launcher = os.fdopen(writing, "wb", buffering=0)
@@ -66,16 +82,7 @@ def test_a_launcher_that_does_not_read_stalls_nobody_and_misses_old_progress_onl
             pipe.emit(phases[-1])
     for event in LAST:
         pipe.emit(event)
-
-    def close() -> None:
-        pipe.close()
-        launcher.close()
-
-    closing = threading.Thread(target=close)
-    closing.start()
-    with os.fdopen(reading, "rb") as stream:
-        events = [read_event(line) for line in stream]
-    closing.join()
+    events = events_left(pipe, launcher, reading=reading)
     assert [event for event in events if not isinstance(event, Progress)] == [*phases, *LAST]
     steps = [event.step_in_epoch for event in events if isinstance(event, Progress)]
     assert steps == sorted(set(steps))
@@ -85,21 +92,13 @@ def test_a_launcher_that_does_not_read_stalls_nobody_and_misses_old_progress_onl
 
 def test_signs_of_life_push_out_no_windows() -> None:
     reading, writing = os.pipe()
-    with os.fdopen(reading, "rb") as stream:
-        with os.fdopen(writing, "wb", buffering=0) as launcher:
-            pipe = EventPipe(launcher)
-            for step in range(1000):
-                pipe.emit(progress(step))
-            for step in range(1000, 2000):
-                pipe.emit(progress(step).model_copy(update={"window": None}))
-            closing = threading.Thread(target=pipe.close)
-            closing.start()
-            os.set_blocking(reading, False)
-            text = b""
-            while closing.is_alive():
-                text += stream.read() or b""
-        text += stream.read()
-    events = [read_event(line) for line in text.splitlines()]
+    launcher = os.fdopen(writing, "wb", buffering=0)
+    pipe = EventPipe(launcher)
+    for step in range(1000):
+        pipe.emit(progress(step))
+    for step in range(1000, 2000):
+        pipe.emit(progress(step).model_copy(update={"window": None}))
+    events = events_left(pipe, launcher, reading=reading)
     steps = [each.step_in_epoch for each in events if isinstance(each, Progress) and each.window]
     assert steps[1 - MAX_WAITING_PROGRESS :] == list(range(1001 - MAX_WAITING_PROGRESS, 1000))
 
